@@ -1,0 +1,68 @@
+"""Reading and writing the bronze and silver Delta tables, with the same properties for all of them."""
+
+import json
+from collections.abc import Mapping
+
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from schemas.config import Configuration
+from schemas.errors import UsageError
+from schemas.tables import spark_schema
+
+PROPERTIES = {
+    # Deletion vectors would let erased rows come back when files are read by name; column mapping hides the names.
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+    # Statistics over long texts cost time and tell nothing; the columns before them are indexed.
+    "delta.dataSkippingNumIndexedCols": "6",
+    # How far time travel reaches back; `provenance` in the manifest names versions of these tables.
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+    "delta.logRetentionDuration": "interval 90 days",
+}
+
+
+def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
+    """A table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
+    if not DeltaTable.isDeltaTable(spark, uri):
+        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(uri)
+
+
+def table_version(spark: SparkSession, uri: str) -> int:
+    """The number of the newest version of a table."""
+    return int(DeltaTable.forPath(spark, uri).history(1).select("version").first()[0])  # type: ignore[index]
+
+
+def write_table(
+    frame: DataFrame,
+    uri: str,
+    schema: pa.Schema,
+    config: Configuration,
+    stage: str,
+    facts: Mapping[str, object] = {},
+) -> int:
+    """Replaces the content of a table in one commit and returns its version.
+
+    The columns are those of `schema`, in that order. The commit's `userMetadata` names the stage, the hash of the
+    configuration and the given facts.
+    """
+    names = [field.name for field in schema]
+    target = spark_schema(schema)
+    columns = [frame[name].cast(target[name].dataType).alias(name) for name in names]
+    metadata = {"stage": stage, "configuration_sha256": config.sha256(), **facts}
+    writer = (
+        frame.select(*columns)
+        .write.format("delta")
+        .mode("overwrite")
+        .option("overwriteSchema", "true")
+        .option("userMetadata", json.dumps(metadata, sort_keys=True))
+    )
+    for key, value in PROPERTIES.items():
+        writer = writer.option(key, value)
+    writer.save(uri)
+    return table_version(frame.sparkSession, uri)

@@ -1,0 +1,36 @@
+"""What the `main` of every stage does: flags, configuration, Spark session, the stage itself, its counts."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from pyspark.sql import SparkSession
+
+from etl.session import build_session
+from schemas.command import configuration_parser
+from schemas.config import Configuration, load
+from schemas.progress import say
+from schemas.storage import hadoop_options
+
+Stage = Callable[[SparkSession, Configuration], Mapping[str, int]]
+
+
+def stage_main(name: str, description: str | None, stage: Stage, argv: Sequence[str] | None) -> int:
+    """Runs one stage as a command of its own and returns its exit status."""
+    arguments = configuration_parser(f"python -m etl.{name}", description).parse_args(argv)
+    config = load(arguments.config, arguments.overrides)
+    spark = build_session(f"{config.dataset.name}-{name}", hadoop_options(config.storage))
+    try:
+        timed(name, stage, spark, config)
+    finally:
+        spark.stop()
+    return 0
+
+
+def timed(name: str, stage: Stage, spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+    """Runs a stage, says what it does and what came of it, and returns its counts."""
+    say(f"{name} …")
+    began = time.monotonic()
+    counts = stage(spark, config)
+    shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
+    say(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
+    return counts

@@ -1,0 +1,70 @@
+"""How every command ends: a `RinglakeError` becomes one sentence and its exit status, anything else goes to a log file.
+
+Used by all modules that `python -m` or `spark-submit` starts:
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        arguments = parser().parse_args(argv)
+        ...
+        return 0
+
+    if __name__ == "__main__":
+        sys.exit(run(main))
+"""
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from schemas.errors import RinglakeError
+
+LOG_FOLDER = Path("logs")
+
+
+def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """Calls `main(argv)` and returns the exit status: its own, the error's, 130 after an interrupt, 1 for a defect."""
+    try:
+        return main(argv)
+    except RinglakeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    # The last line of defence: the traceback belongs in the log, not on the terminal.
+    except Exception as error:  # noqa: BLE001
+        log = write_traceback()
+        first_line = (str(error).strip().splitlines() or [""])[0][:300]
+        print(
+            f"error: {type(error).__name__}: {first_line} (unexpected; the traceback is in {log}: "
+            "please report it with that file)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def write_traceback() -> Path:
+    """Writes the current exception's traceback to a new file in `logs/` and returns its path."""
+    LOG_FOLDER.mkdir(parents=True, exist_ok=True)
+    log = LOG_FOLDER / f"error-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}.log"
+    log.write_text(traceback.format_exc(), encoding="utf-8")
+    return log
+
+
+def configuration_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser with the two flags that all stages share: `--config FILE` and the repeatable `--set KEY=VALUE`."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="the data set's TOML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a key of the configuration, e.g. --set train.epochs=1 (repeatable)",
+    )
+    return parser

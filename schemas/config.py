@@ -1,0 +1,219 @@
+"""One TOML file a data set, validated as a whole before anything runs.
+
+`load(path, overrides)` returns a `Configuration`; every mistake in it is a `ConfigurationError` that names the key, the
+file and what is allowed.
+"""
+
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self, get_args
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from schemas import settings
+from schemas.errors import ConfigurationError
+
+RESERVED_COLUMNS = frozenset(
+    {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
+    | {"filtered_by", "effects", "split", "record_key", "label_index"}
+)
+"""Names of the product's own columns in the tables; a configured column other than the id cannot have one of them."""
+
+
+class Configuration(settings.Section):
+    """A whole configuration file."""
+
+    dataset: settings.Dataset
+    source: list[settings.AnySource] = Field(min_length=1)
+    columns: settings.Columns
+    feature: list[settings.AnyFeature] = Field(min_length=1)
+    clean: settings.Clean = settings.Clean()
+    deduplicate: settings.Deduplicate = settings.Deduplicate()
+    split: settings.Split = settings.Split()
+    publish: settings.Publish = settings.Publish()
+    quality: settings.Quality = settings.Quality()
+    storage: settings.Storage = settings.Storage()
+    model: settings.AnyModel = settings.TransformerClassifier(kind="transformer_classifier")
+    optimizer: settings.AnyOptimizer = settings.AdamW(kind="adamw")
+    train: settings.Train = settings.Train()
+    evaluate: settings.Evaluate = settings.Evaluate()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [feature.name for feature in self.feature]
+        if len(set(names)) < len(names):
+            raise ValueError("two [[feature]] have the same name")
+        for name in [*names, *self.table_columns()]:
+            if name in RESERVED_COLUMNS:
+                raise ValueError(
+                    f"{name!r} is the name of one of the product's own columns; rename yours (reserved: "
+                    f"{', '.join(sorted(RESERVED_COLUMNS))})"
+                )
+        roles = [c for c in (self.columns.label, self.columns.group, self.columns.time) if c is not None]
+        if len(set(roles)) < len(roles):
+            raise ValueError("label, group and time must be different columns")
+        if self.columns.time in self.text_columns():
+            raise ValueError("the time column cannot be a feature or the column that is deduplicated")
+        if self.deduplicate.survivor == "newest" and self.columns.time is None:
+            raise ValueError('deduplicate.survivor = "newest" needs columns.time')
+        return self
+
+    def deduplicated_column(self) -> str:
+        """The column by which duplicates are found."""
+        return self.deduplicate.column or self.feature[0].column
+
+    def text_columns(self) -> list[str]:
+        """The columns that are cleaned, each once: those of the features and the one that is deduplicated."""
+        return list(dict.fromkeys([*(f.column for f in self.feature), self.deduplicated_column()]))
+
+    def table_columns(self) -> list[str]:
+        """The configured columns that stand in `bronze/records` beside the product's own, each once, id left out."""
+        roles = (self.columns.label, self.columns.group, self.columns.time)
+        return list(dict.fromkeys([*(c for c in roles if c is not None), *self.text_columns()]))
+
+    def data_sections(self) -> dict[str, Any]:
+        """What determines the published rows: no paths, no storage, nothing of quality, model and training."""
+        whole = self.model_dump(mode="json")
+        sections = ("columns", "clean", "deduplicate", "split", "publish")
+        without_paths = [{k: v for k, v in s.items() if k not in ("path", "root")} for s in whole["source"]]
+        features = [{k: v for k, v in f.items() if k != "tokenizer"} for f in whole["feature"]]
+        return {
+            "dataset": {"name": self.dataset.name},
+            "source": without_paths,
+            "feature": features,
+            **{section: whole[section] for section in sections},
+        }
+
+    def sha256(self) -> str:
+        """SHA-256 of the whole configuration in canonical JSON, credentials left out."""
+        whole = self.model_dump(mode="json", exclude={"storage"})
+        return hashlib.sha256(canonical_json(whole)).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """UTF-8 JSON with sorted keys and no white space: the same bytes for the same value, on any machine."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
+    """Reads and validates a configuration; `overrides` are `section.key=value`, the value in TOML or a bare string.
+
+    Raises ConfigurationError, naming key, file and what is allowed.
+    """
+    file = Path(path)
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"there is no configuration file {file}; give one with --config") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {file} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
+    for override in overrides:
+        _override(document, override)
+    try:
+        return Configuration.model_validate(document)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, file)) from error
+
+
+def _override(document: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigurationError(
+            f"--set {override!r} is not of the form section.key=value, e.g. train.epochs=1"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    here: Any = document
+    for part in parts[:-1]:
+        if isinstance(here, list):
+            here = here[_index(here, part, override)]
+        elif isinstance(here, dict):
+            here = here.setdefault(part, {})
+        else:
+            raise ConfigurationError(f"--set {override!r}: {part!r} is below a key that is not a table")
+    if isinstance(here, list):
+        here[_index(here, parts[-1], override)] = value
+    elif isinstance(here, dict):
+        here[parts[-1]] = value
+    else:
+        raise ConfigurationError(f"--set {override!r}: {parts[-1]!r} is below a key that is not a table")
+
+
+def _index(items: list[Any], part: str, override: str) -> int:
+    if not part.isdigit() or int(part) >= len(items):
+        raise ConfigurationError(
+            f"--set {override!r}: {part!r} must be the number of an entry, 0 to {len(items) - 1}"
+        )
+    return int(part)
+
+
+def _explain(error: ValidationError, file: Path) -> str:
+    sentences = [_sentence(details, file) for details in error.errors(include_url=False)]
+    return sentences[0] if len(sentences) == 1 else "; ".join(sentences)
+
+
+def _sentence(details: ErrorDetails, file: Path) -> str:
+    location = _without_tags(details["loc"], details["type"])
+    key = ".".join(str(part) for part in location) or "the file"
+    kind, message = details["type"], details["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        allowed = _allowed_keys(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), allowed, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        return f"unknown key {key!r} in {file}{hint}; allowed here: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"the key {key!r} is missing in {file}; it is required"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        expected = (details.get("ctx") or {}).get(
+            "expected_tags", "'jsonl', 'csv', 'parquet', 'front_matter'"
+        )
+        return f"wrong value of {key + '.format'!r} in {file}: allowed are {expected}"
+    if kind == "value_error":
+        return f"wrong value of {key!r} in {file}: {message}"
+    shown = repr(details["input"])
+    shown = shown if len(shown) <= 80 else shown[:77] + "…"
+    allowed_text = message.replace("Input should be", "allowed is").replace("String should", "it should")
+    return f"wrong value of {key!r} in {file}: {shown}; {allowed_text}"
+
+
+_TAGS = ("jsonl", "csv", "parquet", "front_matter")
+_UNION_BRANCHES = ("list[str]", "literal['default']")
+
+
+def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:
+    """Leaves out what pydantic puts in for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
+    kept: list[int | str] = []
+    for place, part in enumerate(location):
+        is_tag = part in _TAGS and place == 2 and location[0] == "source"
+        if not is_tag and part not in _UNION_BRANCHES:
+            kept.append(part)
+    return tuple(kept)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table at `location`; for a list of unions those of all its branches."""
+    models: list[type[BaseModel]] = [Configuration]
+    for part in location:
+        if isinstance(part, int):
+            continue
+        fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
+        models = [model for field in fields for model in _models_in(field)]
+    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]

@@ -1,0 +1,269 @@
+"""The manifest: one JSON document a published version, and the one contract between the data jobs and the training.
+
+`content` decides what training sees and is sealed by `manifest_root`; `provenance` (times, places, versions) stands
+beside it under a hash of its own.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from schemas import merkle, storage
+from schemas.config import canonical_json
+from schemas.errors import DataError, UsageError
+from schemas.settings import Storage
+
+FORMAT_VERSION = 1
+
+
+class Part(BaseModel):
+    """A part of the manifest; unknown keys are kept out so that both sides mean the same."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Shard(Part):
+    """A Parquet file of one split."""
+
+    path: str
+    """Relative to `table_uri`."""
+    bytes: int
+    rows: int
+    row_groups: list[int]
+    """Rows of each, in the order of the file."""
+    sha256: str
+
+
+class SplitContent(Part):
+    """The shards of a split, in order, and what proves that all of its rows were read."""
+
+    rows: int
+    key_sums: tuple[int, int]
+    """Sums modulo 2^64 over all rows of the two little-endian uint64 halves of `record_key`."""
+    label_counts: dict[str, int]
+    shards: list[Shard]
+
+
+class Column(Part):
+    """A column of the shards."""
+
+    name: str
+    role: Literal["id", "key", "feature", "label"]
+    dtype: str
+    """`string`, `bytes`, or numpy's name: what one element is after decoding."""
+    shape: list[int]
+    """Of one row, e.g. [128]; [] for a scalar."""
+    storage: str
+    """The Arrow type in the file. `binary` columns hold `shape` elements of `dtype`, little-endian."""
+    artifacts: dict[str, str] = {}
+    """What belongs to the column, by purpose (`tokenizer`, `classes`): SHA-256 in `artifacts`."""
+    vocabulary: int | None = None
+    """Number of token ids; 0 is the padding."""
+
+
+class Artifact(Part):
+    """A file in `<dataset>/artifacts/`, named by its hash."""
+
+    purpose: str
+    bytes: int
+    sha256: str
+
+
+class SourceFile(Part):
+    source_index: int
+    path: str
+    bytes: int
+    sha256: str | None
+    """None for a file that could not be read."""
+
+
+class Sources(Part):
+    """The raw files. Up to `INLINE_SOURCES` stand here, more in the artifact whose hash is `list_sha256`."""
+
+    files: int
+    bytes: int
+    root: str
+    """Merkle root over the canonical JSON of the files, sorted by source and path."""
+    inline: list[SourceFile] | None
+    list_sha256: str | None
+
+
+INLINE_SOURCES = 1000
+
+
+class Content(Part):
+    """What determines what training sees."""
+
+    format_version: int = FORMAT_VERSION
+    dataset: str
+    configuration: dict[str, Any]
+    """The data sections of the configuration, without paths and storage."""
+    columns: list[Column]
+    schema_fingerprint: str
+    """SHA-256 of the Arrow schema of the shards."""
+    counts: dict[str, int]
+    """records_in, quarantined, filtered, exact_duplicates, near_duplicates, published."""
+    sources: Sources
+    artifacts: list[Artifact]
+    splits: dict[str, SplitContent]
+
+
+class Provenance(Part):
+    """Where, when and by what this version was made; not part of the root."""
+
+    created: str
+    host: str
+    user: str
+    command: str
+    code_version: str
+    configuration_sha256: str
+    spark_version: str
+    seconds: float
+    bronze_versions: dict[str, int]
+    silver_versions: dict[str, int]
+
+
+class Manifest(Part):
+    """See the module. `table_uri`, `delta_version` and the provenance may differ between equal data sets."""
+
+    manifest_root: str
+    table_uri: str
+    delta_version: int
+    dataset_uri: str
+    content: Content
+    provenance: Provenance
+    provenance_sha256: str
+
+    @property
+    def splits(self) -> dict[str, SplitContent]:
+        return self.content.splits
+
+    def column(self, role: str) -> Column:
+        """The first column with that role. Raises UsageError where the data set has none."""
+        for column in self.content.columns:
+            if column.role == role:
+                return column
+        raise UsageError(
+            f"the data set {self.content.dataset} has no {role} column; set columns.{role} and publish it again"
+        )
+
+    def classes(self, storage_options: Storage | None = None) -> list[str]:
+        """The class names; the label column holds indices into them."""
+        sha256 = self.column("label").artifacts["classes"]
+        return list(json.loads(read_artifact(self, sha256, storage_options)))
+
+    def artifact_uri(self, sha256: str) -> str:
+        return storage.join(self.dataset_uri, "artifacts", sha256)
+
+    def shard_uri(self, shard: Shard) -> str:
+        return storage.join(self.table_uri, shard.path)
+
+    @classmethod
+    def seal(
+        cls, content: Content, provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str
+    ) -> Self:
+        """A manifest with its two hashes computed."""
+        return cls(
+            manifest_root=content_root(content),
+            table_uri=table_uri,
+            delta_version=delta_version,
+            dataset_uri=dataset_uri,
+            content=content,
+            provenance=provenance,
+            provenance_sha256=provenance_hash(provenance, table_uri, delta_version, dataset_uri),
+        )
+
+    def to_json(self) -> bytes:
+        document = self.model_dump(mode="json")
+        # `splits` stands at the top as well, where readers of the file look for it, and is checked when it is loaded.
+        document["splits"] = document["content"].pop("splits")
+        return (json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+
+def content_root(content: Content) -> str:
+    """Hex Merkle root: the first leaf is the canonical JSON of all but the shards, then one leaf (a hash) a shard."""
+    document = content.model_dump(mode="json")
+    leaves = []
+    for name in sorted(document["splits"]):
+        for shard in document["splits"][name].pop("shards"):
+            # The split and the row groups decide what is read from the file as much as its bytes do.
+            leaves.append(canonical_json({"split": name, **shard}))
+    return merkle.root([canonical_json(document), *leaves]).hex()
+
+
+def provenance_hash(provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str) -> str:
+    """SHA-256 over the canonical JSON of all that the root does not cover."""
+    whole = {
+        "provenance": provenance.model_dump(mode="json"),
+        "table_uri": table_uri,
+        "delta_version": delta_version,
+        "dataset_uri": dataset_uri,
+    }
+    return hashlib.sha256(canonical_json(whole)).hexdigest()
+
+
+def parse(content: bytes, name: str) -> Manifest:
+    """Reads a manifest's JSON and checks its two hashes. Raises DataError naming the manifest."""
+    try:
+        document = json.loads(content)
+        document["content"]["splits"] = document.pop("splits")
+        manifest = Manifest.model_validate(document)
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"{name} is not a manifest of this product ({first}); publish the data set again"
+        ) from error
+    if content_root(manifest.content) != manifest.manifest_root:
+        raise DataError(f"{name} was altered: its content no longer has the root {manifest.manifest_root}")
+    sealed = provenance_hash(
+        manifest.provenance, manifest.table_uri, manifest.delta_version, manifest.dataset_uri
+    )
+    if sealed != manifest.provenance_sha256:
+        raise DataError(
+            f"{name} was altered: its provenance no longer has the hash {manifest.provenance_sha256}"
+        )
+    return manifest
+
+
+def load(location: str, storage_options: Storage | None = None) -> Manifest:
+    """Loads and checks a manifest file. Raises DataError when it is missing, damaged or altered."""
+    return parse(storage.read_bytes(location, storage_options), location)
+
+
+def name_of(delta_version: int, manifest_root: str) -> str:
+    """The file name of a manifest: ordered by version, and telling the root."""
+    return f"{delta_version:08d}-{manifest_root[:16]}.json"
+
+
+def newest(manifests: str, storage_options: Storage | None = None) -> str:
+    """The location of the newest manifest in a `manifests/` folder. Raises UsageError when there is none."""
+    file_system, path = storage.filesystem(manifests, storage_options)
+    names: Sequence[str] = []
+    if file_system.isdir(path):
+        files = file_system.ls(path, detail=False)
+        names = sorted(file.rsplit("/", 1)[-1] for file in files)
+        names = [name for name in names if name.endswith(".json") and name[:8].isdigit()]
+    if not names:
+        raise UsageError(
+            f"there is no manifest in {manifests}; publish the data set first (python -m etl.pipeline)"
+        )
+    return storage.join(manifests, names[-1])
+
+
+def resolve(given: str, manifests: str, storage_options: Storage | None = None) -> str:
+    """What `--manifest` means: `latest` is the newest of the data set, anything else a path or URI."""
+    return newest(manifests, storage_options) if given == "latest" else given
+
+
+def read_artifact(manifest: Manifest, sha256: str, storage_options: Storage | None = None) -> bytes:
+    """The content of an artifact, its hash checked. Raises DataError naming it when it is missing or damaged."""
+    location = manifest.artifact_uri(sha256)
+    content = storage.read_bytes(location, storage_options)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(
+            f"the artifact {location} is damaged: its SHA-256 is no longer its name; publish again"
+        )
+    return content

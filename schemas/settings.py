@@ -1,0 +1,378 @@
+"""The sections of a configuration, one class each: every key with its type, its bounds, its default and its meaning.
+
+Everything that a kind of source, rule, encoder, model or optimiser can be told stands here, so that a misspelt key in
+any section stops any command before it starts, whichever half of the product the section is for.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A table of the TOML file: unknown keys are refused, nothing is coerced, nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+class Dataset(Section):
+    """`[dataset]`"""
+
+    name: Name
+    root: NonEmpty
+    """The folder (a path or a URI) that holds `<name>/bronze`, `silver`, `gold`, …"""
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+class Source(Section):
+    """What every `[[source]]` has."""
+
+    path: NonEmpty
+    """A file, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; `.gz`, `.bz2` and `.zst` are decompressed."""
+    root: str | None = None
+    """Paths in the tables are relative to it; by default the part of `path` before its first wildcard."""
+
+
+class JsonLines(Source):
+    format: Literal["jsonl"]
+
+
+class Csv(Source):
+    format: Literal["csv"]
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    header: list[NonEmpty] | None = None
+    """The names of the columns where the files have no line with them."""
+
+
+class Parquet(Source):
+    format: Literal["parquet"]
+
+
+class FirstTrue(Section):
+    """Fills a column with the name that belongs to the first of these keys whose value is true in the front matter."""
+
+    column: NonEmpty
+    keys: dict[str, str]
+    """In the order in which they are tried: key of the front matter = value of the column."""
+    otherwise: str | None = None
+    """The value where none is true; without it such a record lacks the column, and is quarantined."""
+
+
+class FrontMatter(Source):
+    format: Literal["front_matter"]
+    text: NonEmpty = "text"
+    """The name of the column that takes what follows the front matter."""
+    first_true: FirstTrue | None = None
+
+
+AnySource = Annotated[JsonLines | Csv | Parquet | FrontMatter, Field(discriminator="format")]
+
+
+class Columns(Section):
+    """`[columns]`: which column of the sources has which role."""
+
+    id: NonEmpty | None = None
+    label: NonEmpty | None = None
+    group: NonEmpty | None = None
+    """Records with the same value are never split across train, validation and test."""
+    time: NonEmpty | None = None
+    """ISO 8601 text, or seconds since 1970 as a number."""
+
+
+class TokensFeature(Section):
+    """A `[[feature]]` of subword tokens."""
+
+    name: Name
+    column: NonEmpty
+    encode: Literal["tokens"] = "tokens"
+    vocabulary: Annotated[int, Field(ge=260, le=1 << 20)] = 8192
+    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128
+    """Tokens of a row; shorter texts are padded, longer ones truncated."""
+    truncate: Literal["head", "head_tail"] = "head_tail"
+    tokenizer: NonEmpty | None = None
+    """A `tokenizer.json` to load instead of training one on the training split."""
+    fit_bytes: Positive = 200_000_000
+    """At most about so many bytes of text train the tokenizer, chosen by the hash of the record id."""
+
+
+AnyFeature = TokensFeature
+
+
+# --- cleaning --------------------------------------------------------------------------------------------------------
+
+
+class UnicodeRule(Section):
+    form: Literal["NFC", "NFKC"] = "NFC"
+
+
+class ControlCharactersRule(Section):
+    keep: str = "\n\t"
+
+
+class MarkupRule(Section):
+    entities: bool = True
+    """Also turn character references such as `&amp;` into what they mean."""
+
+
+class WhiteSpaceRule(Section):
+    blank_lines: Annotated[int, Field(ge=0)] = 1
+    """So many blank lines in a row stay."""
+
+
+class EmailRule(Section):
+    mask: str = "<email>"
+
+
+class PhoneRule(Section):
+    mask: str = "<phone>"
+    regions: list[Annotated[str, Field(pattern=r"^[A-Z]{2}$")]] = ["US"]
+    """Numbers without a country code are tried as numbers of these regions."""
+
+
+class IpAddressRule(Section):
+    mask: str = "<ip>"
+
+
+class LengthRule(Section):
+    minimum: Annotated[int, Field(ge=0)] = 1
+    maximum: Positive = 1_000_000
+    """In characters, after the edits of the other rules."""
+
+
+class CharacterRatioRule(Section):
+    minimum_letters: Share = 0.2
+    """The smallest share of letters and digits among the characters that are not white space."""
+
+
+class RegexRule(Section):
+    """A rule of the user's own: replaces what matches, or with `drop = true` filters the record out."""
+
+    name: Name
+    pattern: NonEmpty
+    replace: str | None = None
+    drop: bool = False
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+    @model_validator(mode="after")
+    def _one_effect(self) -> Self:
+        if (self.replace is None) != self.drop:
+            raise ValueError("a regex rule takes either `replace` or `drop = true`")
+        return self
+
+
+BUILT_IN_RULES = (
+    "unicode",
+    "control_characters",
+    "markup",
+    "white_space",
+    "emails",
+    "phones",
+    "ip_addresses",
+    "length",
+    "character_ratio",
+)
+"""In the order in which they are applied; the user's regular expressions stand before `length`."""
+
+
+class Clean(Section):
+    """`[clean]`: which rules are on, and a table of settings for each."""
+
+    rules: Literal["default"] | list[str] = "default"
+    unicode: UnicodeRule = UnicodeRule()
+    control_characters: ControlCharactersRule = ControlCharactersRule()
+    markup: MarkupRule = MarkupRule()
+    white_space: WhiteSpaceRule = WhiteSpaceRule()
+    emails: EmailRule = EmailRule()
+    phones: PhoneRule = PhoneRule()
+    ip_addresses: IpAddressRule = IpAddressRule()
+    length: LengthRule = LengthRule()
+    character_ratio: CharacterRatioRule = CharacterRatioRule()
+    regex: list[RegexRule] = []
+
+    @model_validator(mode="after")
+    def _known_rules(self) -> Self:
+        own = [rule.name for rule in self.regex]
+        known = [*BUILT_IN_RULES, *own]
+        if len(set(known)) < len(known):
+            raise ValueError("two rules have the same name; rename one of [[clean.regex]]")
+        if isinstance(self.rules, list):
+            for name in self.rules:
+                if name not in known:
+                    raise ValueError(f"there is no rule {name!r}; allowed: {', '.join(known)}")
+        return self
+
+    def active(self) -> list[str]:
+        """The names of the rules that are on, in the order of application (not that of the list)."""
+        order = [*BUILT_IN_RULES[:-2], *(rule.name for rule in self.regex), *BUILT_IN_RULES[-2:]]
+        return [name for name in order if self.rules == "default" or name in self.rules]
+
+
+# --- the other data sections -----------------------------------------------------------------------------------------
+
+
+class Deduplicate(Section):
+    """`[deduplicate]`"""
+
+    column: NonEmpty | None = None
+    """The column that is compared; by default that of the first feature."""
+    similarity: Annotated[float, Field(gt=0, le=1)] = 0.8
+    """Documents with at least this Jaccard similarity of their shingle sets are near-duplicates; 1: the same set."""
+    shingle: Positive = 5
+    """Tokens in a shingle."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    survivor: Literal["longest", "first", "newest"] = "longest"
+
+
+class Split(Section):
+    """`[split]`"""
+
+    train: Share = 0.8
+    validation: Share = 0.1
+    test: Share = 0.1
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if abs(self.train + self.validation + self.test - 1) > 1e-9 or self.train == 0:
+            raise ValueError("train, validation and test must add up to 1, and train be above 0")
+        return self
+
+
+class Publish(Section):
+    """`[publish]`"""
+
+    shards: Positive | None = None
+    """Shards of the training split; the other splits get as many as their share of the rows asks for."""
+    target_shard_bytes: Positive | None = None
+    """Instead of `shards`: about so many decoded bytes a shard."""
+    rows_per_group: Positive = 512
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.shards is not None and self.target_shard_bytes is not None:
+            raise ValueError("give either shards or target_shard_bytes, not both")
+        return self
+
+
+class Quality(Section):
+    """`[quality]`: the gates before a publication."""
+
+    max_quarantine_share: Share = 0.05
+    """Of the records read."""
+    max_filtered_share: Share = 0.5
+    """Of the records read."""
+    max_duplicate_share: Share = 0.9
+    """Exact and near-duplicates together, of the records read."""
+    min_published: Positive = 1
+    max_split_deviation: Share = 0.02
+    """How far a split's share of the rows may be from the configured one (only for 1,000 rows or more)."""
+    max_class_deviation: Share = 0.01
+    """How far a class's share may differ between a split and the whole, for classes with 500 groups or more."""
+    max_cut_share: Share = 1.0
+    """Of the tokens of the training split, cut off by truncation."""
+
+
+class Storage(Section):
+    """`[storage]`: credentials and options for the three libraries that open URIs, each in its own words."""
+
+    fsspec: dict[str, str] = {}
+    hadoop: dict[str, str] = {}
+    delta: dict[str, str] = {}
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+class TransformerClassifier(Section):
+    """`[model] kind = "transformer_classifier"`"""
+
+    kind: Literal["transformer_classifier"]
+    layers: Positive = 2
+    width: Positive = 128
+    heads: Positive = 4
+    feed_forward: Positive | None = None
+    """Width of the feed-forward part; by default 4 × `width`."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    pooling: Literal["mean", "max", "mean_max"] = "mean_max"
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        return self
+
+
+AnyModel = TransformerClassifier
+
+
+class AdamW(Section):
+    """`[optimizer] kind = "adamw"`"""
+
+    kind: Literal["adamw"]
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    warm_up: Share = 0.06
+    """Share of all steps over which the learning rate rises linearly."""
+    final: Share = 0.0
+    """Share of `learning_rate` at which the cosine annealing ends."""
+
+
+AnyOptimizer = AdamW
+
+
+class Train(Section):
+    """`[train]`"""
+
+    epochs: Positive = 3
+    batch: Positive = 64
+    """Rows of a *global* batch, over all ranks."""
+    checkpoint_every: Positive = 1000
+    """Steps."""
+    keep_checkpoints: Positive = 3
+    method: Literal["plain"] = "plain"
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
+    streams: Positive = 64
+    window: Positive = 4
+    """Row groups that are shuffled together within a stream."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    class_weights: Literal["none", "balanced"] = "none"
+    threads: Positive = 1
+    """Torch threads of a rank."""
+    workers: Positive = 2
+    """Reader threads of a rank."""
+    read_memory: Positive = 1 << 30
+    """Bytes that the reader of a rank may hold."""
+    log_every: Positive = 10
+    runs: NonEmpty = "runs"
+
+
+class Evaluate(Section):
+    """`[evaluate]`"""
+
+    batch: Positive = 256
+    baseline: bool = True
+    """Train the linear baseline on the full cleaned texts, and show it beside the model."""
+    hashed_features: Positive = 1 << 18
+    regularisation: list[Annotated[float, Field(gt=0)]] = [1.0, 10.0, 100.0]
+    """Candidates for the inverse strength C; the best on the validation split is taken."""

@@ -1,0 +1,192 @@
+"""The tables of a data set: where each lies, and its columns as Arrow schemas (Spark's are derived from them)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from schemas import storage
+from schemas.config import Configuration
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+SPLITS: Final = ("train", "validation", "test")
+STATUSES: Final = ("kept", "filtered", "exact_duplicate", "near_duplicate")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The places of a data set below `<dataset.root>/<dataset.name>`, as absolute paths or URIs."""
+
+    root: str
+
+    @classmethod
+    def of(cls, config: Configuration) -> "Layout":
+        return cls(storage.absolute(storage.join(config.dataset.root, config.dataset.name)))
+
+    def at(self, *parts: str) -> str:
+        return storage.join(self.root, *parts)
+
+    @property
+    def sources(self) -> str:
+        return self.at("bronze", "sources")
+
+    @property
+    def records(self) -> str:
+        return self.at("bronze", "records")
+
+    @property
+    def quarantine(self) -> str:
+        return self.at("bronze", "quarantine")
+
+    @property
+    def fields(self) -> str:
+        return self.at("silver", "fields")
+
+    @property
+    def ledger(self) -> str:
+        return self.at("silver", "ledger")
+
+    @property
+    def signatures(self) -> str:
+        return self.at("silver", "signatures")
+
+    @property
+    def encoded(self) -> str:
+        return self.at("silver", "encoded")
+
+    @property
+    def shards(self) -> str:
+        return self.at("gold", "shards")
+
+    @property
+    def artifacts(self) -> str:
+        return self.at("artifacts")
+
+    @property
+    def manifests(self) -> str:
+        return self.at("manifests")
+
+    @property
+    def quality(self) -> str:
+        return self.at("quality")
+
+
+_TEXT = pa.string()
+_EFFECT = pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int32())]))
+
+
+def sources_schema() -> pa.Schema:
+    """`bronze/sources`: a row for each file of the sources."""
+    return pa.schema(
+        [
+            ("source_index", pa.int32()),  # which [[source]], from 0
+            ("source_path", _TEXT),  # relative to that source's root
+            ("bytes", pa.int64()),
+            ("sha256", _TEXT),  # of the file as it lies there, compressed or not; null when unreadable
+            ("modified", pa.timestamp("us", tz="UTC")),
+            ("ingested", pa.timestamp("us", tz="UTC")),
+            ("status", _TEXT),  # read | unreadable (then it is one row of bronze/quarantine)
+            ("records", pa.int64()),  # records read from it, quarantined ones included
+            ("quarantined", pa.int64()),
+        ]
+    )
+
+
+def records_schema(config: Configuration) -> pa.Schema:
+    """`bronze/records`: every record that could be read; the configured columns are strings, verbatim."""
+    return pa.schema(
+        [
+            ("record_id", _TEXT),
+            ("source_index", pa.int32()),
+            ("source_path", _TEXT),
+            ("source_position", pa.int64()),  # byte offset in the decompressed file; row number for Parquet
+            ("source_bytes", pa.int64()),  # length of the raw record there; 0 for Parquet
+            (
+                "time_seconds",
+                pa.float64(),
+            ),  # columns.time as seconds since 1970; null where none is configured
+            *((column, _TEXT) for column in config.table_columns()),
+        ]
+    )
+
+
+def quarantine_schema() -> pa.Schema:
+    """`bronze/quarantine`: every record that did not meet the contract."""
+    return pa.schema(
+        [
+            ("source_index", pa.int32()),
+            ("source_path", _TEXT),
+            ("source_position", pa.int64()),
+            ("reason", _TEXT),  # a short name: invalid_json, missing_column, wrong_type, repeated_id, …
+            ("detail", _TEXT),  # one sentence for a person; never the record's content
+            ("raw", pa.binary()),
+        ]
+    )
+
+
+def fields_schema(config: Configuration) -> pa.Schema:
+    """`silver/fields`: every record of bronze with its texts cleaned; rules annotate, nothing disappears."""
+    return pa.schema(
+        [
+            ("record_id", _TEXT),
+            ("source_index", pa.int32()),
+            ("source_path", _TEXT),
+            ("source_position", pa.int64()),
+            ("time_seconds", pa.float64()),
+            *((column, _TEXT) for column in config.table_columns()),
+            ("filtered_by", _TEXT),  # the first filtering rule that the record met, else null
+            ("effects", _EFFECT),  # what each rule that did something did: replacements, or 1 for a filter
+        ]
+    )
+
+
+def ledger_schema() -> pa.Schema:
+    """`silver/ledger`: one narrow row for each record of bronze."""
+    return pa.schema(
+        [
+            ("record_id", _TEXT),
+            ("source", _TEXT),  # source_path
+            ("status", _TEXT),  # one of STATUSES
+            (
+                "reason",
+                _TEXT,
+            ),  # the rule for filtered, the survivor's record_id for duplicates, null for kept
+            ("cluster_id", _TEXT),  # of every record but the filtered ones
+            ("split", _TEXT),  # of SPLITS, for published records alone
+        ]
+    )
+
+
+def signatures_schema() -> pa.Schema:
+    """`silver/signatures`: what the duplicate finder compares, for each distinct text."""
+    return pa.schema(
+        [
+            ("record_id", _TEXT),
+            ("text_hash", pa.binary()),  # 128 bits of the normalised token sequence
+            ("bands", pa.list_(pa.int64())),  # one LSH bucket key a band
+            ("shingles", pa.list_(pa.int64())),  # sorted 64-bit hashes of the distinct shingles
+        ]
+    )
+
+
+def encoded_schema(config: Configuration) -> pa.Schema:
+    """`silver/encoded`: the rows to be published, ready for training but not yet in shards."""
+    features = [
+        column
+        for feature in config.feature
+        for column in (
+            (feature.name, pa.binary()),  # `length` token ids, little-endian uint16 or uint32, padded with 0
+            (f"{feature.name}_tokens", pa.int32()),  # before truncation
+        )
+    ]
+    label = [("label_index", pa.int32())] if config.columns.label is not None else []
+    return pa.schema([("record_id", _TEXT), ("split", _TEXT), *label, *features])
+
+
+def spark_schema(schema: pa.Schema) -> "StructType":
+    """The Spark schema with the same columns, all nullable."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)

@@ -1,0 +1,1 @@
+"""Training on published shards with Petastorm and Horovod."""

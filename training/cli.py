@@ -1,0 +1,26 @@
+"""`ringlake-train COMMAND …`: the modules that `python -m training.<module>` starts, under one name."""
+
+import sys
+from collections.abc import Sequence
+
+from schemas import command
+from schemas.subcommands import Commands, dispatch
+
+COMMANDS: Commands = {
+    "run": ("training.train", "train on a published version (under horovodrun: one process a rank)"),
+    "evaluate": (
+        "training.evaluate",
+        "evaluate a run on the test split, side by side with the linear baseline",
+    ),
+    "report": ("training.report", "write the report of a run"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script `ringlake-train`; returns the exit status of the module that it called."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return command.run(lambda rest: dispatch("ringlake-train", COMMANDS, rest or []), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
