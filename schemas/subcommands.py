@@ -1,4 +1,4 @@
-"""Console scripts with subcommands: each is the name of a module that `python -m` could start just as well."""
+"""Console scripts with subcommands, each a name for a module that `python -m` starts just as well."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ Commands = Mapping[str, tuple[str, str]]
 
 
 def dispatch(program: str, commands: Commands, argv: Sequence[str]) -> int:
-    """Imports the module that `argv[0]` names, calls its `main` with the other arguments, returns its exit status.
+    """Imports the module that `argv[0]` names, calls its `main` with the rest, returns its exit status.
 
-    Modules are imported only when called, so that `--help` needs neither Spark nor torch. Raises UsageError for an
-    unknown subcommand.
+    Modules are imported only when called, so that `--help` needs neither Spark nor torch. Raises UsageError
+    for an unknown subcommand.
     """
     if argv and argv[0] in ("-h", "--help"):
         print(usage(program, commands))

@@ -1,0 +1,29 @@
+"""`ringlake-etl COMMAND …`: the modules that `python -m etl.<module>` starts, under one name."""
+
+import sys
+from collections.abc import Sequence
+
+from schemas import command
+from schemas.subcommands import Commands, dispatch
+
+COMMANDS: Commands = {
+    "run": ("etl.pipeline", "the whole pipeline, from the sources to a published version, in one session"),
+    "ingest": ("etl.ingest", "read the sources into the bronze tables"),
+    "clean": ("etl.clean", "clean the configured columns and note what each rule did"),
+    "deduplicate": ("etl.deduplicate", "find exact and near-duplicates"),
+    "split": ("etl.split", "assign training, validation and test by cluster"),
+    "encode": ("etl.encode", "turn the cleaned columns into training-ready ones"),
+    "publish": ("etl.publish", "write the shards, check the quality gates, commit, write the manifest"),
+    "report": ("etl.report", "write the data-quality report of a published version"),
+    "verify": ("etl.verify", "hash every shard and artifact of a manifest again"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The console script `ringlake-etl`; returns the exit status of the module that it called."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return command.run(lambda rest: dispatch("ringlake-etl", COMMANDS, rest or []), arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The Spark session: where its settings come from, and that Delta works with only the cached jars."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from etl import session
+from schemas.errors import UsageError
+
+
+def test_a_delta_table_is_written_and_read_back_without_deletion_vectors(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = [("a", 1), ("b", 2)]
+    spark.createDataFrame(rows, "id string, n int").write.format("delta").save(str(tmp_path / "table"))
+    table = spark.read.format("delta").load(str(tmp_path / "table"))
+    assert sorted((row.id, row.n) for row in table.collect()) == rows
+    properties = spark.sql(f"SHOW TBLPROPERTIES delta.`{tmp_path / 'table'}`").collect()
+    assert {row.key: row.value for row in properties}.get("delta.enableDeletionVectors", "false") == "false"
+
+
+def test_the_session_speaks_utc_and_runs_few_shuffle_tasks(spark: SparkSession) -> None:
+    assert spark.conf.get("spark.sql.session.timeZone") == "UTC"
+    assert spark.conf.get("spark.sql.shuffle.partitions") == "4"
+    assert spark.sparkContext.master == "local[2]"
+
+
+def test_the_running_session_is_returned_and_takes_changes_of_modifiable_settings(
+    spark: SparkSession,
+) -> None:
+    before = str(spark.conf.get("spark.sql.files.maxPartitionBytes"))
+    again = session.build_session(
+        "again", {"spark.sql.files.maxPartitionBytes": "1m", "spark.master": "local[7]"}
+    )
+    try:
+        assert again.sparkContext is spark.sparkContext
+        assert again.conf.get("spark.sql.files.maxPartitionBytes") == "1m"
+        assert again.sparkContext.master == "local[2]"
+    finally:
+        spark.conf.set("spark.sql.files.maxPartitionBytes", before)
+
+
+def test_local_settings_belong_to_local_masters_only() -> None:
+    local = session.session_settings("local[3]")
+    cluster = session.session_settings("spark://host:7077")
+    assert local["spark.driver.host"] == "127.0.0.1"
+    assert local["spark.sql.shuffle.partitions"] == "6"
+    assert not {"spark.driver.host", "spark.driver.memory", "spark.sql.shuffle.partitions"} & set(cluster)
+    assert cluster.items() <= local.items()
+
+
+@pytest.mark.parametrize(
+    ("master", "local", "cores"),
+    [
+        ("local", True, 1),
+        ("local[5]", True, 5),
+        ("local[2,4]", True, 2),
+        ("spark://localhost:7077", False, 1),
+    ],
+)
+def test_masters_are_told_apart(master: str, local: bool, cores: int) -> None:
+    assert session.is_local(master) is local
+    assert session.local_cores(master) == cores
+
+
+def test_missing_jars_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match="make setup"):
+        session.delta_jars()
+
+
+def test_progress_counts_the_tasks_of_the_block(
+    spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with session.spark_progress(spark, "counting", seconds=0.05):
+        spark.sparkContext.parallelize(range(6), 6).map(lambda number: __import__("time").sleep(0.2)).count()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "counting" in line]
+    assert "6/6 (100%) tasks" in lines[-1]
