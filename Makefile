@@ -1,0 +1,93 @@
+# Every way in. `make help` lists the targets; each sets up what it needs first, and skips what is done already.
+CONF ?= conf/licences.toml
+# The run's folder in runs/: that of the demo for the demo's configuration, else named like the configuration.
+RUN ?= $(if $(filter conf/licences.toml,$(CONF)),demo,$(basename $(notdir $(CONF))))
+NP ?= 2
+SET ?=
+ARGS ?=
+MANIFEST ?=
+
+PY := .venv/bin/python
+OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
+CODE := etl schemas training tests deploy
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-dev data demo test etl train evaluate verify report package bench lint format lock clean distclean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
+	    | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@echo
+	@echo '  CONF=conf/x.toml  the data set (now $(CONF))      RUN=name  the run (now $(RUN))'
+	@echo '  NP=2  training processes      SET="train.epochs=1 split.seed=3"  keys of the configuration to override'
+	@echo '  SPARK_MASTER in the environment: the Spark master (default local[*])'
+
+setup: ## check prerequisites; .venv, Horovod, Delta jars
+	@setup/prerequisites.sh
+	@setup/venv.sh
+	@setup/horovod.sh
+	@setup/jars.sh
+
+setup-dev: setup
+	@setup/venv.sh dev
+
+data: setup ## fetch and unpack the demo's raw data
+	@setup/data.sh
+
+demo: setup data ## the main job on real data, from the raw package to two HTML reports
+	@$(MAKE) --no-print-directory etl train evaluate report CONF=conf/licences.toml RUN=demo NP=$(NP)
+	@$(PY) -c 'import json; reports = json.load(open("runs/demo/summary.json"))["reports"]; \
+	    print("\nThe data-quality report:", reports["quality"]); \
+	    print("The run report:         ", reports["run"]); \
+	    print("All figures:             runs/demo/summary.json")'
+
+test: setup-dev data ## all tests
+	$(PY) -m pytest $(ARGS)
+
+etl: setup ## the pipeline: raw records to published, checksummed shards
+	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES)
+
+train: setup ## train on the newest published version, with NP processes
+	$(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS) --check
+	.venv/bin/horovodrun -np $(NP) --gloo -H localhost:$(NP) \
+	    $(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS)
+
+evaluate: setup ## evaluate the run on the test split, beside a linear baseline
+	$(PY) -m training.evaluate --config $(CONF) --run $(RUN) $(OVERRIDES)
+
+verify: setup ## hash every shard again: MANIFEST=path, default the newest of CONF
+	$(PY) -m etl.verify $(if $(MANIFEST),'$(MANIFEST)',--config $(CONF) $(OVERRIDES))
+
+report: setup ## write the data-quality report, and that of the run
+	$(PY) -m etl.report --config $(CONF) $(OVERRIDES)
+	$(if $(wildcard runs/$(RUN)),$(PY) -m training.report --run $(RUN),@echo 'there is no runs/$(RUN) yet: no run report')
+
+package: setup ## dist/: what spark-submit needs on a cluster
+	$(PY) deploy/package.py
+
+bench: setup data ## seconds of each stage, and samples/s of the training, on the demo's data
+	$(PY) benchmarks/stages.py
+
+lint: setup-dev ## ruff, mypy (strict), import directions
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup-dev ## let ruff rewrite the code in the common style
+	.venv/bin/ruff check --fix-only --quiet .
+	.venv/bin/ruff format .
+
+lock: setup ## resolve requirements/*.in anew into the locks with hashes
+	cd requirements && for name in bootstrap run dev; do \
+	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt --generate-hashes --python-version 3.11 \
+	        --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --upgrade -o $$name.txt || exit; \
+	done
+
+clean: ## remove what was built: dist, build, logs, caches of the tools
+	rm -rf dist build logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and .venv and the demo's raw data too (never warehouse/ or runs/)
+	rm -rf .venv data/licensedcode data/.licensedcode

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Horovod from its source distribution, built once for a version of Horovod, torch and Python; the wheel stays in the
+# user's cache. HOROVOD_GPU_OPERATIONS=NCCL (with a CUDA toolkit) builds one for GPUs.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+tag="$("$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')"
+variant="horovod-$(pinned horovod horovod.txt)-torch-$(pinned torch run.txt)-$tag-${HOROVOD_GPU_OPERATIONS:-cpu}"
+folder="$CACHE/wheels/$variant"
+
+build() {
+    work="$(mktemp -d)"
+    trap 'rm -rf "$work"' EXIT
+    say "Horovod: fetching the source distribution"
+    with_progress horovod-source "$PY" -m pip download --disable-pip-version-check --no-deps --no-binary horovod \
+        --no-build-isolation --require-hashes -r requirements/horovod.txt -d "$work"
+    tar -xzf "$work"/horovod-*.tar.gz -C "$work"
+    # torch's headers ask for C++17.
+    for file in "$work"/horovod-*/CMakeLists.txt "$work"/horovod-*/horovod/torch/CMakeLists.txt; do
+        grep -q 'CMAKE_CXX_STANDARD 14' "$file" || die "Horovod: $file does not look as expected; was the pin changed?"
+        sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "$file"
+    done
+    say "Horovod: building the wheel for torch $(pinned torch run.txt), once (about 3 minutes on 2 cores)"
+    # CMAKE_POLICY_VERSION_MINIMUM is for cmake 4; the compiler's jobs are limited, as each needs up to 2 GB.
+    HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=1 \
+        HOROVOD_WITHOUT_MPI=1 CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS="-j$(($(nproc) < 8 ? $(nproc) : 8))" \
+        with_heartbeat horovod "$PY" -m pip wheel --verbose --disable-pip-version-check --no-build-isolation --no-deps \
+        --no-cache-dir -w "$work/wheel" "$work"/horovod-*/
+    mkdir -p "$CACHE/wheels"
+    rm -rf "$folder.partial" "$folder"
+    mv "$work/wheel" "$folder.partial"
+    mv "$folder.partial" "$folder" # only a complete wheel gets the name
+}
+
+if ! "$PY" -m zipfile -t "$folder"/horovod-*.whl > /dev/null 2>&1; then
+    build
+fi
+wheel="$(ls "$folder"/horovod-*.whl)"
+key="$variant $(sha256_of "$wheel")"
+if done_for horovod "$key"; then
+    say "Horovod: already in .venv"
+else
+    say "Horovod: installing ${wheel##*/}"
+    with_heartbeat horovod-install "$PY" -m pip install --disable-pip-version-check --no-deps --no-index \
+        --force-reinstall "$wheel"
+    with_heartbeat horovod-import "$PY" -c 'import horovod.torch'
+    mark_done horovod "$key"
+fi

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# What has to come from the operating system: Linux, Python 3.11 with venv and headers, Java 17, a C++ compiler, cmake,
+# make. On Debian and Ubuntu, as root or with password-less sudo, what is missing is named and installed; anywhere else
+# the one command to run is printed, and that is all.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+java_command() { printf '%s' "${JAVA_HOME:+$JAVA_HOME/bin/}java"; }
+java_version() { "$(java_command)" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1; }
+
+# Prints what is missing, one word each: python, venv, headers, java, compiler, cmake, make.
+missing() {
+    local python
+    python="$(find_python)"
+    if [[ -z "$python" ]]; then
+        echo python venv headers
+    else
+        "$python" -c 'import ensurepip, venv' 2> /dev/null || echo venv
+        "$python" -c 'import pathlib, sys, sysconfig
+sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())' || echo headers
+    fi
+    [[ "$(java_version)" == 17 ]] || echo java
+    command -v c++ g++ clang++ > /dev/null || echo compiler
+    command -v cmake > /dev/null || echo cmake
+    command -v make > /dev/null || echo make
+}
+
+# The packages of a distribution for the words of `missing`: package_names apt|dnf|other WORD…
+package_names() {
+    local system="$1" word
+    shift
+    for word in "$@"; do
+        case "$system:$word" in
+            apt:python) echo python3.11 ;;
+            apt:venv) echo python3.11-venv ;;
+            apt:headers) echo python3.11-dev ;;
+            apt:java) echo openjdk-17-jre-headless ;;
+            apt:compiler) echo g++ ;;
+            dnf:python | dnf:venv) echo python3.11 ;;
+            dnf:headers) echo python3.11-devel ;;
+            dnf:java) echo java-17-openjdk-headless ;;
+            dnf:compiler) echo gcc-c++ ;;
+            *:cmake | *:make) echo "$word" ;;
+            other:python) echo 'Python 3.11' ;;
+            other:venv) echo 'the venv module of Python 3.11' ;;
+            other:headers) echo 'the header files of Python 3.11' ;;
+            other:java) echo 'Java 17' ;;
+            other:compiler) echo 'a C++ compiler' ;;
+        esac
+    done | awk '!seen[$0]++'
+}
+
+joined() { paste -s -d '|' | sed "s/|/$1/g"; } # the lines of standard input, with $1 between them
+
+[[ "$(uname -s)" == Linux ]] || die "this runs on Linux only, and here is $(uname -s)"
+
+lacking="$(missing)"
+if [[ -n "$lacking" ]]; then
+    if command -v apt-get > /dev/null; then
+        packages="$(package_names apt $lacking | joined ' ')"
+        command_line="apt-get install -y $packages"
+        if [[ "$(id -u)" == 0 ]]; then
+            sudo=()
+        elif command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
+            sudo=(sudo -n)
+        else
+            die "please install what is missing, then start again: sudo $command_line"
+        fi
+        say "prerequisites: going to install with apt-get:" $packages
+        with_heartbeat apt "${sudo[@]}" bash -c "apt-get update && DEBIAN_FRONTEND=noninteractive $command_line" \
+            || die "apt-get could not install it (see above); install by other means: $(package_names other $lacking | joined ', ')"
+    elif command -v dnf > /dev/null; then
+        die "please install what is missing, then start again: sudo dnf install -y $(package_names dnf $lacking | joined ' ')"
+    else
+        die "please install with your system's package manager, then start again: $(package_names other $lacking | joined ', ')"
+    fi
+    lacking="$(missing)"
+    if [[ "$lacking" == java ]]; then
+        home="$(ls -d /usr/lib/jvm/*17* 2> /dev/null | head -n 1)"
+        die "\`$(java_command)\` is not Java 17: export JAVA_HOME=${home:-the folder of a Java 17}"
+    fi
+    [[ -z "$lacking" ]] || die "still missing: $(package_names other $lacking | joined ', ')"
+fi
+say "prerequisites: $("$(find_python)" --version), Java $(java_version), C++ compiler, cmake, make"
