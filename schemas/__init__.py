@@ -1,1 +1,1 @@
-"""The contract between the data jobs (`etl`) and the training (`training`): configuration, tables, manifest, storage."""
+"""The contract between `etl` and `training`: configuration, tables, manifest, storage."""

@@ -1,0 +1,16 @@
+"""Files that belong to a data set for good: tokenizers, class names, lists of sources. Each is named by its SHA-256."""
+
+import hashlib
+
+from schemas import storage
+from schemas.manifest import Artifact
+from schemas.settings import Storage
+from schemas.tables import Layout
+
+
+def store(content: bytes, purpose: str, layout: Layout, options: Storage) -> Artifact:
+    """Writes `artifacts/<sha256>`, as a whole or not at all, and returns its entry for the manifest."""
+    sha256 = hashlib.sha256(content).hexdigest()
+    # Written even where a file of that name lies there already: it could be a damaged one.
+    storage.write_bytes(storage.join(layout.artifacts, sha256), content, options)
+    return Artifact(purpose=purpose, bytes=len(content), sha256=sha256)

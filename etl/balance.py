@@ -1,0 +1,140 @@
+"""Balance-partitioning: how many rows go into which shard, and where in the total order each shard begins.
+
+The rows of a split are ordered by (xxhash64 of the record id, record id): the same order for every partitioning, and
+one that mixes sources and classes. Shards are cut from it by rank, so their sizes are exact whatever the data.
+"""
+
+import bisect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from schemas.settings import Publish
+
+ROWS_PER_BUCKET = 4096
+"""The driver looks at single ids only in the buckets that a boundary falls into; this is about how many those hold."""
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """The shards of one split: how many rows each takes, and the order key and id of its first row."""
+
+    split: str
+    rows: tuple[int, ...]
+    first: tuple[tuple[int, str], ...]
+
+    def shard_of(self, key: int, record_id: str) -> int:
+        """The number of the shard that holds the row with this order key and id."""
+        return bisect.bisect_right(self.first, (key, record_id)) - 1
+
+
+def shard_rows(rows: int, shards: int, rows_per_group: int) -> list[int]:
+    """Rows of each shard: all row groups of the split but its last are full, and two shards differ by at most one.
+
+    There are never more shards than row groups. The larger shards stand last, so that the one row group that may not
+    be full belongs to a larger one: otherwise the difference could exceed a row group.
+    """
+    groups = math.ceil(rows / rows_per_group)
+    if groups == 0:
+        return []
+    shards = min(shards, groups)
+    small, larger = divmod(groups, shards)
+    sizes = [(small + (number >= shards - larger)) * rows_per_group for number in range(shards)]
+    sizes[-1] -= groups * rows_per_group - rows
+    return sizes
+
+
+def shard_counts(rows: Mapping[str, int], publish: Publish, row_bytes: int) -> dict[str, int]:
+    """The number of shards of each split: `shards` for train and in proportion for the others, or by target size."""
+    if publish.target_shard_bytes is not None:
+        rows_per_shard = max(1, publish.target_shard_bytes // row_bytes)
+        return {split: max(1, round(count / rows_per_shard)) for split, count in rows.items()}
+    shards = publish.shards or 8
+    train = max(rows.get("train", 0), 1)
+    return {
+        split: shards if split == "train" else max(1, round(shards * count / train))
+        for split, count in rows.items()
+    }
+
+
+def with_order_key(frame: DataFrame) -> DataFrame:
+    """Adds `order_key`, a 64-bit hash of the record id (Spark's xxhash64, seed 42, which is stable by contract)."""
+    return frame.withColumn("order_key", sf.xxhash64("record_id"))
+
+
+def plan(
+    frame: DataFrame, splits: Mapping[str, tuple[int, int]], rows_per_group: int
+) -> dict[str, SplitPlan]:
+    """Where each shard begins; `frame` has record_id, split, order_key, `splits` names (rows, shards) of each split.
+
+    Two narrow jobs: counts by bucket of the order key, then the ids of the buckets that a boundary falls into.
+    """
+    total = sum(rows for rows, _ in splits.values())
+    bits = max(0, math.ceil(math.log2(max(1, total / ROWS_PER_BUCKET))))
+    # Signed keys shifted arithmetically keep their order: bucket -2^(bits-1) holds the smallest.
+    bucket = sf.shiftright("order_key", 64 - bits) if bits else sf.lit(0).cast("long")
+    bucketed = frame.select("split", bucket.alias("bucket"), "order_key", "record_id")
+    counts = bucketed.groupBy("split", "bucket").count().collect()
+    wanted: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    sizes: dict[str, list[int]] = {}
+    for split, (rows, shards) in splits.items():
+        sizes[split] = shard_rows(rows, shards, rows_per_group)
+        held = sorted((row["bucket"], row["count"]) for row in counts if row["split"] == split)
+        rank = before = place = 0
+        for number, size in enumerate(sizes[split]):
+            while before + held[place][1] <= rank:
+                before, place = before + held[place][1], place + 1
+            wanted.setdefault((split, held[place][0]), []).append((number, rank - before))
+            rank += size
+    keys = [sf.struct(sf.lit(split), sf.lit(bucket).cast("long")) for split, bucket in wanted]
+    boundary_rows = bucketed.where(sf.struct("split", "bucket").isin(keys)) if keys else bucketed.limit(0)
+    ids: dict[tuple[str, int], list[tuple[int, str]]] = {}
+    for row in boundary_rows.collect():
+        ids.setdefault((row["split"], row["bucket"]), []).append((row["order_key"], row["record_id"]))
+    first: dict[str, dict[int, tuple[int, str]]] = {split: {} for split in splits}
+    for place_of, boundaries in wanted.items():
+        ordered = sorted(ids[place_of])
+        for number, offset in boundaries:
+            first[place_of[0]][number] = ordered[offset]
+    return {
+        split: SplitPlan(split, tuple(sizes[split]), tuple(first[split][n] for n in range(len(sizes[split]))))
+        for split in splits
+    }
+
+
+def salts(frame: DataFrame, partitions: int) -> list[int]:
+    """For each partition p an integer whose Spark hash, modulo `partitions`, is p.
+
+    `repartition(n, column)` sends a row to the partition of its column's hash; with these salts as the column each
+    shard has a task of its own, where plain shard numbers would collide.
+    """
+    found: dict[int, int] = {}
+    start, step = 0, max(64, partitions * 16)
+    while len(found) < partitions:
+        candidates = frame.sparkSession.range(start, start + step).select(
+            sf.col("id").cast("int").alias("salt"),
+            sf.pmod(sf.hash(sf.col("id").cast("int")), sf.lit(partitions)).alias("partition"),
+        )
+        for row in candidates.collect():
+            found.setdefault(row["partition"], row["salt"])
+        start += step
+    return [found[partition] for partition in range(partitions)]
+
+
+def row_groups(rows: int, rows_per_group: int) -> list[int]:
+    """Rows of each row group of a shard: all full but perhaps the last."""
+    full, rest = divmod(rows, rows_per_group)
+    return [rows_per_group] * full + ([rest] if rest else [])
+
+
+def planned(plans: Mapping[str, SplitPlan]) -> list[tuple[str, int]]:
+    """All shards as (split, number), in a fixed order: the partition of each is its place in this list."""
+    return [(split, number) for split in sorted(plans) for number in range(len(plans[split].rows))]
+
+
+def expected_rows(plans: Mapping[str, SplitPlan], shards: Sequence[tuple[str, int]]) -> list[int]:
+    """Rows of each shard in the order of `planned`."""
+    return [plans[split].rows[number] for split, number in shards]

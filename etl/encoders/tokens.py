@@ -1,0 +1,126 @@
+"""Subword tokens: byte-level BPE of the `tokenizers` library, at a fixed length.
+
+BPE because its result depends on the multiset of the texts alone; WordPiece's also depends on their order (measured).
+Byte-level, so that every text has tokens and no character is unknown.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from schemas import storage
+from schemas.errors import DataError
+from schemas.settings import Storage, TokensFeature
+
+PADDING = "<pad>"
+"""The special token 0; texts cannot produce it."""
+
+
+def fit(texts: Iterable[str], feature: TokensFeature, options: Storage) -> bytes:
+    """The tokenizer as the bytes of a `tokenizer.json`: trained on `texts`, or the configured file.
+
+    Raises DataError where the configured file is not a tokenizer whose token 0 can be the padding.
+    """
+    if feature.tokenizer is not None:
+        return _load(feature, options)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=feature.vocabulary,
+        min_frequency=2,
+        special_tokens=[PADDING],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer.to_str(pretty=False).encode()
+
+
+def _load(feature: TokensFeature, options: Storage) -> bytes:
+    assert feature.tokenizer is not None
+    content = storage.read_bytes(feature.tokenizer, options)
+    try:
+        tokenizer = Tokenizer.from_str(content.decode())
+    except Exception as error:  # the library raises bare Exception for whatever it cannot parse
+        if type(error) is not Exception and not isinstance(error, ValueError):
+            raise
+        raise DataError(
+            f"{feature.tokenizer} is not a tokenizer.json of the tokenizers library: {error}"
+        ) from error
+    first = tokenizer.id_to_token(0)
+    if first is None or "pad" not in first.lower():
+        raise DataError(
+            f"{feature.tokenizer} cannot be used: its token 0 is {first!r}, but 0 is the padding in the shards; "
+            "give a tokenizer whose token 0 is a padding token such as <pad>"
+        )
+    if feature.vocabulary < tokenizer.get_vocab_size():
+        raise DataError(
+            f"{feature.tokenizer} has {tokenizer.get_vocab_size():,} tokens, more than feature.vocabulary = "
+            f"{feature.vocabulary:,}; raise that key"
+        )
+    return content
+
+
+def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa.Array, pa.Array]:
+    """Rows of exactly `length` token ids, truncated and padded with 0, and the count of tokens before truncation.
+
+    `texts`: string array of n rows without nulls. Returns a binary array (n rows of length × itemsize bytes,
+    little-endian) and an int32 array.
+    """
+    tokenizer = _tokenizer(hashlib.sha256(artifact).digest(), artifact)
+    encoded = tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
+    rows = np.zeros((len(encoded), feature.length), dtype=np.dtype(dtype(feature)).newbyteorder("<"))
+    counts = np.zeros(len(encoded), dtype=np.int32)
+    for row, encoding in enumerate(encoded):
+        ids = encoding.ids
+        counts[row] = len(ids)
+        kept = truncated(ids, feature.length, feature.truncate)
+        rows[row, : len(kept)] = kept
+    return fixed_rows(rows), pa.array(counts)
+
+
+def truncated(ids: list[int], length: int, truncate: str) -> list[int]:
+    """At most `length` ids: the first (`head`), or the first half, rounded up, and the last (`head_tail`)."""
+    if len(ids) <= length:
+        return ids
+    if truncate == "head":
+        return ids[:length]
+    tail = length // 2
+    return ids[: length - tail] + ids[len(ids) - tail :]
+
+
+def fixed_rows(rows: np.ndarray) -> pa.Array:
+    """A binary array whose element i is the bytes of `rows[i]`; rows of shape (n, length), C order."""
+    count, width = rows.shape[0], rows.shape[1] * rows.itemsize
+    offsets = np.arange(count + 1, dtype=np.int64) * width
+    if offsets[-1] >= 2**31:
+        raise OverflowError("a batch of encoded rows is larger than 2 GiB")
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32).tobytes()), pa.py_buffer(rows.tobytes())]
+    return pa.Array.from_buffers(pa.binary(), count, buffers)
+
+
+def dtype(feature: TokensFeature) -> str:
+    """`uint16` up to 65,536 tokens, else `uint32`."""
+    return "uint16" if feature.vocabulary <= 1 << 16 else "uint32"
+
+
+def shape(feature: TokensFeature) -> list[int]:
+    """One row: `[length]`."""
+    return [feature.length]
+
+
+def vocabulary(artifact: bytes) -> int | None:
+    """The number of token ids, padding included."""
+    return int(_tokenizer(hashlib.sha256(artifact).digest(), artifact).get_vocab_size())
+
+
+@functools.lru_cache(maxsize=4)
+def _tokenizer(_key: bytes, artifact: bytes) -> Tokenizer:
+    """A worker parses a tokenizer once, not once a batch."""
+    return Tokenizer.from_str(artifact.decode())

@@ -1,0 +1,328 @@
+"""Writing the shards: executors write each with pyarrow, exact row groups, hashed while it is written.
+
+Spark's own Parquet writer cannot fix the number of rows of a row group. A shard is streamed: one row group is in
+memory at a time, whatever the size of the shard.
+"""
+
+import hashlib
+import itertools
+import os
+import posixpath
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from etl.balance import SplitPlan, expected_rows, planned, salts
+from etl.encoders import encoder_of
+from schemas import storage
+from schemas.config import Configuration
+from schemas.errors import CheckError
+from schemas.keys import KEY_BYTES, key_sums, record_key
+from schemas.settings import Storage
+from schemas.tables import spark_schema
+
+COMPRESSION = "zstd"
+COMPRESSION_LEVEL = 3
+SPARK_PARTITION_COLUMN = "split"
+
+
+@dataclass(frozen=True)
+class WrittenShard:
+    """What an executor says of a shard that it wrote."""
+
+    split: str
+    number: int
+    path: str
+    bytes: int
+    rows: int
+    row_groups: list[int]
+    sha256: str
+    key_sums: tuple[int, int]
+    order_sum: int
+    label_counts: dict[int, int]
+
+
+RESULT = pa.schema(
+    [
+        ("split", pa.string()),
+        ("number", pa.int32()),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("rows", pa.int64()),
+        ("row_groups", pa.list_(pa.int64())),
+        ("sha256", pa.string()),
+        ("key_sums", pa.list_(pa.string())),  # Spark has no unsigned integers
+        ("order_sum", pa.string()),
+        ("labels", pa.list_(pa.int64())),
+        ("label_counts", pa.list_(pa.int64())),
+    ]
+)
+
+
+def shard_schema(config: Configuration) -> pa.Schema:
+    """The Arrow schema of a shard, with dtype, shape and byte order in the metadata of binary columns."""
+    columns = [
+        pa.field("record_id", pa.string(), nullable=False),
+        pa.field("record_key", pa.binary(), nullable=False, metadata=_described("uint64", [2])),
+    ]
+    if config.columns.label is not None:
+        columns.append(pa.field("label_index", pa.int32(), nullable=False))
+    for feature in config.feature:
+        encoder = encoder_of(feature)
+        metadata = _described(encoder.dtype(feature), encoder.shape(feature))
+        columns.append(pa.field(feature.name, pa.binary(), nullable=False, metadata=metadata))
+    return pa.schema(columns)
+
+
+def _described(dtype: str, shape: Sequence[int]) -> dict[str, str]:
+    return {"dtype": dtype, "shape": ",".join(str(size) for size in shape), "byte_order": "little"}
+
+
+def row_bytes(config: Configuration) -> int:
+    """About how many decoded bytes a row takes."""
+    total = KEY_BYTES + 32 + 4
+    for feature in config.feature:
+        encoder = encoder_of(feature)
+        total += int(np.prod(encoder.shape(feature))) * np.dtype(encoder.dtype(feature)).itemsize
+    return total
+
+
+def write_shards(
+    frame: DataFrame, plans: Mapping[str, SplitPlan], config: Configuration, table_uri: str
+) -> list[WrittenShard]:
+    """Writes all shards and returns what was written, in the order of `planned(plans)`.
+
+    `frame` is a pinned table with the columns of `encoded_schema` and `order_key`. A task that runs again writes the
+    same bytes to the same name; a file that a failed attempt left is in no commit. Raises CheckError when a shard does
+    not have the planned rows.
+    """
+    shards = planned(plans)
+    if not shards:
+        return []
+    place = {shard: number for number, shard in enumerate(shards)}
+    salt = salts(frame, len(shards))
+    columns = ["record_id", "split", "order_key", *_payload(config)]
+    with_shard = frame.select(*columns).mapInArrow(
+        _assign_shards(dict(plans), place, salt),  # type: ignore[arg-type]
+        frame.select(*columns).withColumn("shard", sf.lit(0)).withColumn("salt", sf.lit(0)).schema,
+    )
+    sorted_rows = with_shard.repartition(len(shards), "salt").sortWithinPartitions(
+        "shard", "order_key", "record_id"
+    )
+    writer = _write_partition(
+        shards, shard_schema(config), config.publish.rows_per_group, table_uri, config.storage
+    )
+    # One action only: every action would run the writers again.
+    rows = sorted_rows.mapInArrow(writer, spark_schema(RESULT)).collect()  # type: ignore[arg-type]
+    written = sorted((_result(row.asDict()) for row in rows), key=lambda s: place[(s.split, s.number)])
+    found = [(shard.split, shard.number, shard.rows) for shard in written]
+    expected = [(*shard, rows) for shard, rows in zip(shards, expected_rows(plans, shards), strict=True)]
+    if found != expected:
+        raise CheckError(
+            f"the shards written do not have the planned rows: planned {expected}, written {found}"
+        )
+    return written
+
+
+def _payload(config: Configuration) -> list[str]:
+    label = ["label_index"] if config.columns.label is not None else []
+    return [*label, *(feature.name for feature in config.feature)]
+
+
+def _assign_shards(
+    plans: dict[str, SplitPlan], place: dict[tuple[str, int], int], salt: list[int]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    keys = {split: np.array([key for key, _ in plan.first], dtype=np.int64) for split, plan in plans.items()}
+
+    def assign(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            order_keys = batch.column("order_key").to_numpy()
+            splits = np.asarray(batch.column("split").to_pylist(), dtype=object)
+            shards = np.zeros(batch.num_rows, dtype=np.int32)
+            for split, plan in plans.items():
+                mine = np.flatnonzero(splits == split)
+                numbers = np.searchsorted(keys[split], order_keys[mine], side="right") - 1
+                # Where a row's key equals the first key of a shard, the ids decide.
+                for i in np.flatnonzero(np.isin(order_keys[mine], keys[split])):
+                    row = int(mine[i])
+                    numbers[i] = plan.shard_of(int(order_keys[row]), batch.column("record_id")[row].as_py())
+                offsets = np.array([place[(split, n)] for n in range(len(plan.first))], dtype=np.int32)
+                shards[mine] = offsets[numbers]
+            arrays = [*batch.columns, pa.array(shards), pa.array(np.asarray(salt, dtype=np.int32)[shards])]
+            yield pa.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, "shard", "salt"])
+
+    return assign
+
+
+def _write_partition(
+    shards: list[tuple[str, int]], schema: pa.Schema, rows_per_group: int, table_uri: str, options: Storage
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        shard: ShardWriter | None = None
+        results: list[dict[str, Any]] = []
+        for batch in batches:
+            numbers = batch.column("shard").to_numpy()
+            starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), batch.num_rows]
+            for start, end in itertools.pairwise(starts):
+                if start == end:
+                    continue
+                split, number = shards[int(numbers[start])]
+                if shard is not None and (shard.split, shard.number) != (split, number):
+                    results.append(shard.close())
+                    shard = None
+                if shard is None:
+                    shard = ShardWriter(split, number, schema, rows_per_group, table_uri, options)
+                shard.add(batch.slice(start, end - start))
+        if shard is not None:
+            results.append(shard.close())
+        yield pa.RecordBatch.from_pylist(results, schema=RESULT)
+
+    return write
+
+
+class _HashingFile:
+    """A file that is hashed while it is written; Parquet is written front to back, so no byte comes twice."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.digest, self.size = file, hashlib.sha256(), 0
+        self.closed = False
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content)
+        self.digest.update(view)
+        self.size += view.nbytes
+        self.file.write(view)
+        return view.nbytes
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def tell(self) -> int:
+        return self.size
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return False
+
+    def seekable(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass
+class ShardWriter:
+    """Writes one shard row group by row group, under a UUID first and then renamed to its SHA-256."""
+
+    split: str
+    number: int
+    schema: pa.Schema
+    rows_per_group: int
+    table_uri: str
+    options: Storage
+    pending: list[pa.Table] = field(default_factory=list)
+    pending_rows: int = 0
+    groups: list[int] = field(default_factory=list)
+    sums: tuple[int, int] = (0, 0)
+    order_sum: int = 0
+    labels: Counter[int] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.file_system, table = storage.filesystem(self.table_uri, self.options)
+        self.folder = posixpath.join(table, f"{SPARK_PARTITION_COLUMN}={self.split}")
+        self.attempt = posixpath.join(self.folder, f".{uuid.uuid4().hex}.part")
+        self.file_system.makedirs(self.folder, exist_ok=True)
+        self.opened = self.file_system.open(self.attempt, "wb")
+        self.hashing = _HashingFile(self.opened)
+        self.writer = pq.ParquetWriter(
+            pa.PythonFile(self.hashing, mode="w"),
+            self.schema,
+            compression=COMPRESSION,
+            compression_level=COMPRESSION_LEVEL,
+            use_dictionary=False,
+            write_statistics=["record_id"],
+            version="2.6",
+        )
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Takes rows in their order and writes every row group that they fill."""
+        self.pending.append(pa.Table.from_batches([batch]))
+        self.pending_rows += batch.num_rows
+        while self.pending_rows >= self.rows_per_group:
+            self._write_group(self.rows_per_group)
+
+    def close(self) -> dict[str, Any]:
+        """Writes the rest, makes the file durable, names it by its hash; returns a row of `RESULT`."""
+        if self.pending_rows:
+            self._write_group(self.pending_rows)
+        self.writer.close()
+        self.opened.flush()
+        if storage.is_local(self.table_uri):
+            os.fsync(self.opened.fileno())
+        self.opened.close()
+        sha256 = self.hashing.digest.hexdigest()
+        name = f"{sha256}.parquet"
+        self.file_system.mv(self.attempt, posixpath.join(self.folder, name))
+        labels = sorted(self.labels)
+        return {
+            "split": self.split,
+            "number": self.number,
+            "path": f"{SPARK_PARTITION_COLUMN}={self.split}/{name}",
+            "bytes": self.hashing.size,
+            "rows": sum(self.groups),
+            "row_groups": self.groups,
+            "sha256": sha256,
+            "key_sums": [str(value) for value in self.sums],
+            "order_sum": str(self.order_sum),
+            "labels": labels,
+            "label_counts": [self.labels[label] for label in labels],
+        }
+
+    def _write_group(self, rows: int) -> None:
+        table = pa.concat_tables(self.pending)
+        # One chunk a column: the bytes of a Parquet file depend on where its chunks end.
+        group = table.slice(0, rows).combine_chunks()
+        rest = table.slice(rows)
+        self.pending, self.pending_rows = ([rest] if rest.num_rows else []), rest.num_rows
+        ids = group.column("record_id").to_pylist()
+        keys = [record_key(record_id) for record_id in ids]
+        halves = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
+        added = key_sums(halves)
+        self.sums = ((self.sums[0] + added[0]) % 2**64, (self.sums[1] + added[1]) % 2**64)
+        self.order_sum += int(sum(group.column("order_key").to_pylist()))
+        if "label_index" in self.schema.names:
+            self.labels.update(group.column("label_index").to_pylist())
+        columns = [
+            pa.array(keys, pa.binary()) if name == "record_key" else group.column(name).combine_chunks()
+            for name in self.schema.names
+        ]
+        flat = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in columns]
+        self.writer.write_table(pa.Table.from_arrays(flat, schema=self.schema), row_group_size=rows)
+        self.groups.append(rows)
+
+
+def _result(row: dict[str, Any]) -> WrittenShard:
+    first, second = (int(value) for value in row["key_sums"])
+    return WrittenShard(
+        split=row["split"],
+        number=row["number"],
+        path=row["path"],
+        bytes=row["bytes"],
+        rows=row["rows"],
+        row_groups=list(row["row_groups"]),
+        sha256=row["sha256"],
+        key_sums=(first, second),
+        order_sum=int(row["order_sum"]),
+        label_counts=dict(zip(row["labels"], row["label_counts"], strict=True)),
+    )
