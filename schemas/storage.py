@@ -81,3 +81,9 @@ def hadoop_options(storage: Storage) -> dict[str, str]:
 def delta_options(storage: Storage | None) -> dict[str, str] | None:
     """`[storage.delta]`, the `storage_options` of the deltalake package; None when there are none."""
     return dict(storage.delta) if storage is not None and storage.delta else None
+
+
+def exists(location: str, storage: Storage | None = None) -> bool:
+    """Whether there is a file or folder."""
+    file_system, path = filesystem(location, storage)
+    return bool(file_system.exists(path))

@@ -1,0 +1,109 @@
+"""Gold's commits, through the `deltalake` package alone: one atomic version that holds exactly the given files."""
+
+import json
+import time
+from collections.abc import Sequence
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, create_table_with_add_actions
+
+from etl.shards import SPARK_PARTITION_COLUMN, WrittenShard
+from schemas.errors import CheckError, DataError
+from schemas.settings import Storage
+from schemas.storage import delta_options
+
+ROOT_KEY = "ringlake.manifest_root"
+TABLE_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
+
+
+def open_table(table_uri: str, options: Storage, version: int | None = None) -> DeltaTable | None:
+    """The gold table, or None when nothing was ever published there."""
+    try:
+        return DeltaTable(table_uri, version=version, storage_options=delta_options(options))
+    except TableNotFoundError:
+        return None
+
+
+def committed_root(table: DeltaTable) -> str | None:
+    """The manifest root in the metadata of the newest commit."""
+    newest = table.history(1)
+    return newest[0].get(ROOT_KEY) if newest else None
+
+
+def commit(
+    shards: Sequence[WrittenShard], schema: pa.Schema, manifest_root: str, table_uri: str, options: Storage
+) -> tuple[int, bool]:
+    """Makes `shards` the content of the table; returns the version and whether it is a new one.
+
+    A version whose commit already carries this root is left as it is: a rerun after a crash between commit and manifest
+    completes that version. There are no retries: of two publications at once one loses, with a DataError.
+    """
+    table = open_table(table_uri, options)
+    if table is not None and committed_root(table) == manifest_root:
+        listed = sorted(table.get_add_actions(flatten=True).column("path").to_pylist())
+        if listed != sorted(shard.path for shard in shards):
+            raise CheckError(
+                f"version {table.version()} of {table_uri} carries this root but lists other files"
+            )
+        return table.version(), False
+    now = int(time.time() * 1000)
+    actions = [
+        AddAction(
+            path=shard.path,
+            size=shard.bytes,
+            partition_values={SPARK_PARTITION_COLUMN: shard.split},
+            modification_time=now,
+            data_change=True,
+            stats=json.dumps({"numRecords": shard.rows}),
+        )
+        for shard in shards
+    ]
+    properties = CommitProperties(custom_metadata={ROOT_KEY: manifest_root}, max_commit_retries=0)
+    delta_schema = Schema.from_arrow(
+        schema.append(pa.field(SPARK_PARTITION_COLUMN, pa.string())).remove_metadata()
+    )
+    try:
+        if table is None:
+            create_table_with_add_actions(
+                table_uri,
+                delta_schema,
+                actions,
+                mode="error",
+                partition_by=[SPARK_PARTITION_COLUMN],
+                configuration=TABLE_PROPERTIES,
+                storage_options=delta_options(options),
+                commit_properties=properties,
+            )
+        else:
+            table.create_write_transaction(
+                [*actions],
+                mode="overwrite",
+                schema=delta_schema,
+                partition_by=[SPARK_PARTITION_COLUMN],
+                commit_properties=properties,
+            )
+    except (CommitFailedError, DeltaError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"the commit to {table_uri} was refused ({first}); if another run published at the same time, its version "
+            "stands and this one is not published: run again"
+        ) from error
+    committed = open_table(table_uri, options)
+    if committed is None or committed_root(committed) != manifest_root:
+        raise CheckError(f"{table_uri} does not show the version that was just committed; run again")
+    return committed.version(), True
+
+
+def listed_files(table_uri: str, version: int, options: Storage) -> list[str]:
+    """The paths, relative to the table, of the files in a version. Raises DataError where there is no such version."""
+    try:
+        table = open_table(table_uri, options, version)
+    except DeltaError as error:
+        raise DataError(
+            f"version {version} of {table_uri} cannot be read: {str(error).splitlines()[0]}"
+        ) from error
+    if table is None:
+        raise DataError(f"there is no Delta table at {table_uri}; restore it or publish the data set again")
+    return list(table.get_add_actions(flatten=True).column("path").to_pylist())
