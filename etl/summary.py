@@ -1,0 +1,92 @@
+"""What the gates and the report look at: the whole data set in a few hundred numbers, aggregated by Spark.
+
+`summarise` reads the bronze and silver tables and never brings a text or a record to the driver, so that it costs the
+same for the checks and for the report. The records read are counted from `bronze/sources`, everything else from where
+the records ended up: that the two agree is a check, not an arrangement.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import DataFrame, SparkSession
+
+from etl import aggregates
+from etl.aggregates import UNLABELLED
+from etl.delta import read_table
+from etl.facts import ShardFacts, Summary
+from schemas.config import Configuration
+from schemas.tables import SPLITS, Layout
+
+__all__ = ["ShardFacts", "Summary", "summarise"]
+
+
+def summarise(
+    spark: SparkSession,
+    config: Configuration,
+    shards: Mapping[str, Sequence[ShardFacts]],
+    versions: Mapping[str, int] | None = None,
+) -> Summary:
+    """The summary of `shards` and the newest bronze and silver tables, or the given `versions` of them by name.
+
+    Raises UsageError when a table is missing.
+    """
+    layout = Layout.of(config)
+
+    def table(name: str) -> DataFrame:
+        return read_table(spark, getattr(layout, name), (versions or {}).get(name))
+
+    first = config.text_columns()[0]
+    sources = aggregates.source_facts(config, table("sources"))
+    read = table("records").transform(lambda records: aggregates.count_by_length(config, records)).collect()
+    fates = (
+        table("fields")
+        .transform(lambda fields: aggregates.with_fates(config, fields, table("ledger")))
+        .persist()
+    )
+    try:
+        ended = fates.transform(
+            lambda frame: aggregates.count_by_length(config, frame, "fate", "reason")
+        ).collect()
+        groups = aggregates.class_groups(config, fates)
+        cluster_sizes, largest = aggregates.clusters_of(fates)
+    finally:
+        fates.unpersist()
+    ends = [
+        row for row in ended if row["column"] == first
+    ]  # each record once, whatever the number of columns
+    encoded, tokens = aggregates.token_facts(config, table("encoded"))
+    labelled = config.columns.label is not None
+    classes = {
+        s: aggregates.sums_by(aggregates.with_fate(ends, s), "label") if labelled else {} for s in SPLITS
+    }
+    return Summary(
+        records_in=sum(source.records for source in sources),
+        quarantined_by_reason=aggregates.sums_by(
+            table("quarantine").groupBy("reason").count().collect(), "reason"
+        ),
+        filtered_by_rule=aggregates.sums_by(aggregates.with_fate(ends, "filtered"), "reason"),
+        exact_duplicates=aggregates.total_of(aggregates.with_fate(ends, "exact_duplicate")),
+        near_duplicates=aggregates.total_of(aggregates.with_fate(ends, "near_duplicate")),
+        published={split: aggregates.total_of(aggregates.with_fate(ends, split)) for split in SPLITS},
+        encoded=encoded,
+        unlabelled=sum(by_class.get(UNLABELLED, 0) for by_class in classes.values()),
+        effects=aggregates.rule_effects(table("fields")),
+        classes_before=aggregates.sums_by([row for row in read if row["column"] == first], "label")
+        if labelled
+        else {},
+        classes=classes,
+        class_groups=groups,
+        characters={
+            column: {
+                "read": aggregates.lengths_of(row for row in read if row["column"] == column),
+                "published": aggregates.lengths_of(
+                    r for r in ended if r["column"] == column and r["fate"] in SPLITS
+                ),
+            }
+            for column in config.text_columns()
+        },
+        tokens=tokens,
+        cluster_sizes=cluster_sizes,
+        largest_clusters=largest,
+        shards={split: list(facts) for split, facts in shards.items()},
+        sources=sources,
+    )
