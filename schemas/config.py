@@ -38,8 +38,8 @@ class Configuration(settings.Section):
     publish: settings.Publish = settings.Publish()
     quality: settings.Quality = settings.Quality()
     storage: settings.Storage = settings.Storage()
-    model: settings.AnyModel = settings.TransformerClassifier(kind="transformer_classifier")
-    optimizer: settings.AnyOptimizer = settings.AdamW(kind="adamw")
+    model: settings.AnyModel = settings.TransformerClassifier()
+    optimizer: settings.AnyOptimizer = settings.AdamW()
     train: settings.Train = settings.Train()
     evaluate: settings.Evaluate = settings.Evaluate()
 

@@ -303,7 +303,7 @@ class Storage(Section):
 class TransformerClassifier(Section):
     """`[model] kind = "transformer_classifier"`"""
 
-    kind: Literal["transformer_classifier"]
+    kind: Literal["transformer_classifier"] = "transformer_classifier"
     layers: Positive = 2
     width: Positive = 128
     heads: Positive = 4
@@ -325,7 +325,7 @@ AnyModel = TransformerClassifier
 class AdamW(Section):
     """`[optimizer] kind = "adamw"`"""
 
-    kind: Literal["adamw"]
+    kind: Literal["adamw"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9

@@ -1,0 +1,173 @@
+"""Configurations: what is accepted, what is refused, and in which words."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.config import Configuration, load
+from schemas.errors import ConfigurationError
+
+MINIMAL = """
+[dataset]
+name = "letters"
+root = "warehouse"
+[[source]]
+format = "jsonl"
+path = "in/*.jsonl"
+[columns]
+label = "kind"
+[[feature]]
+name = "tokens"
+column = "text"
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "letters.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def loaded(folder: Path, text: str, *overrides: str) -> Configuration:
+    return load(written(folder, text), overrides)
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        loaded(folder, text, *overrides)
+    assert caught.value.exit_status == 2
+    return str(caught.value)
+
+
+def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
+    config = loaded(tmp_path, MINIMAL)
+    assert (config.split.train, config.split.validation, config.split.test) == (0.8, 0.1, 0.1)
+    assert config.deduplicate.similarity == 0.8
+    assert config.deduplicated_column() == "text"
+    assert config.table_columns() == ["kind", "text"]
+    assert config.feature[0].length == 128
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["train.epoch=1"], ["'train.epoch'", "letters.toml", "did you mean 'epochs'", "epochs, batch"]),
+        (["trian.epochs=1"], ["'trian'", "letters.toml", "did you mean 'train'"]),
+        (['train.epochs="x"'], ["'train.epochs'", "letters.toml", "'x'", "integer"]),
+        (["train.epochs=0"], ["'train.epochs'", "greater than or equal to 1"]),
+        (["train.epochs=1.0"], ["'train.epochs'", "integer"]),
+        (["source.0.format=xml"], ["'source.0.format'", "'jsonl'", "'front_matter'"]),
+        (["source.0.pth=in"], ["'source.0.pth'", "did you mean 'path'"]),
+        (["feature.0.truncate=middle"], ["'feature.0.truncate'", "'head' or 'head_tail'"]),
+        (["clean.emails.musk=x"], ["'clean.emails.musk'", "mask"]),
+        (['clean.rules=["emails", "nonsense"]'], ["'nonsense'", "emails"]),
+        (["clean.rules=4"], ["'clean.rules'", "'default'"]),
+        (["split.train=0.5"], ["'split'", "add up to 1"]),
+        (["model.heads=3"], ["'model'", "multiple of heads"]),
+        (["publish.shards=2", "publish.target_shard_bytes=9"], ["'publish'", "not both"]),
+        (["deduplicate.survivor=newest"], ["columns.time"]),
+        (["columns.group=record_id"], ["'record_id'", "reserved"]),
+        (["dataset.name=a/b"], ["'dataset.name'"]),
+        (["dataset.name=3"], ["'dataset.name'", "string"]),
+        (["model.kind=cnn"], ["'model.kind'", "transformer_classifier"]),
+    ],
+)
+def test_a_mistake_names_key_file_and_what_is_allowed(
+    tmp_path: Path, overrides: list[str], parts: list[str]
+) -> None:
+    sentence = refusal(tmp_path, MINIMAL, *overrides)
+    for part in parts:
+        assert part in sentence
+
+
+@pytest.mark.parametrize("section", ["dataset", "source", "columns", "feature"])
+def test_a_missing_section_is_named(tmp_path: Path, section: str) -> None:
+    headers = {
+        "dataset": "[dataset]",
+        "source": "[[source]]",
+        "columns": "[columns]",
+        "feature": "[[feature]]",
+    }
+    before, _, after = MINIMAL.partition(headers[section])
+    rest = after[after.find("\n[") :] if "\n[" in after else ""
+    assert f"'{section}' is missing" in refusal(tmp_path, before + rest)
+
+
+def test_overrides_reach_every_kind_of_key(tmp_path: Path) -> None:
+    config = loaded(
+        tmp_path,
+        MINIMAL,
+        "train.epochs=1",
+        "feature.0.length=512",
+        "dataset.root=/some/where else",
+        'clean.rules=["emails"]',
+        "deduplicate.similarity=1",
+    )
+    assert config.train.epochs == 1
+    assert config.feature[0].length == 512
+    assert config.dataset.root == "/some/where else"
+    assert config.clean.active() == ["emails"]
+    assert config.deduplicate.similarity == 1.0
+
+
+@pytest.mark.parametrize(
+    "override", ["train.epochs", "=1", "feature.1.length=2", "dataset.name.x=1", "feature.x.length=2"]
+)
+def test_a_malformed_override_is_refused(tmp_path: Path, override: str) -> None:
+    assert override.split("=")[0] in refusal(tmp_path, MINIMAL, override)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"there is no configuration file .*none\.toml"):
+        load(tmp_path / "none.toml")
+    assert "not valid TOML" in refusal(tmp_path, "[dataset\n")
+    (tmp_path / "letters.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load(tmp_path / "letters.toml")
+
+
+def test_rules_stand_in_the_order_of_application_with_the_users_own_before_the_filters(
+    tmp_path: Path,
+) -> None:
+    own = '\n[[clean.regex]]\nname = "tickets"\npattern = "T[0-9]+"\nreplace = "<ticket>"\n'
+    active = loaded(tmp_path, MINIMAL + own).clean.active()
+    assert active[-3:] == ["tickets", "length", "character_ratio"]
+    assert loaded(tmp_path, MINIMAL + own, 'clean.rules=["length", "tickets"]').clean.active() == [
+        "tickets",
+        "length",
+    ]
+    assert loaded(tmp_path, MINIMAL + own, "clean.rules=[]").clean.active() == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "part"),
+    [
+        ('pattern = "("\nreplace = "x"', "not a regular expression"),
+        ('pattern = "a"', "either `replace` or `drop = true`"),
+        ('pattern = "a"\nreplace = "x"\ndrop = true', "either `replace` or `drop = true`"),
+    ],
+)
+def test_a_regex_rule_must_make_sense(tmp_path: Path, rule: str, part: str) -> None:
+    assert part in refusal(tmp_path, f'{MINIMAL}\n[[clean.regex]]\nname = "own"\n{rule}\n')
+
+
+def test_the_data_sections_know_no_paths_and_nothing_of_training(tmp_path: Path) -> None:
+    here = loaded(tmp_path, MINIMAL)
+    elsewhere = loaded(
+        tmp_path,
+        MINIMAL,
+        "dataset.root=other",
+        "source.0.path=there/*.jsonl",
+        "source.0.root=there",
+        "train.epochs=9",
+        "model.width=64",
+        "quality.max_quarantine_share=0.5",
+    )
+    assert here.data_sections() == elsewhere.data_sections()
+    assert here.sha256() != elsewhere.sha256()
+    assert here.data_sections() != loaded(tmp_path, MINIMAL, "split.seed=1").data_sections()
+
+
+def test_the_hash_does_not_cover_credentials(tmp_path: Path) -> None:
+    secret = loaded(tmp_path, MINIMAL + '\n[storage.fsspec]\nsecret = "s"\n')
+    assert secret.sha256() == loaded(tmp_path, MINIMAL).sha256()

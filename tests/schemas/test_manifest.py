@@ -1,0 +1,149 @@
+"""The manifest: sealed, checked when it is loaded, and its root independent of places and times."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schemas.errors import DataError, UsageError
+from schemas.manifest import (
+    Column,
+    Content,
+    Manifest,
+    Provenance,
+    Shard,
+    Sources,
+    SplitContent,
+    load,
+    name_of,
+    newest,
+    parse,
+    read_artifact,
+)
+
+
+def content(**changes: Any) -> Content:
+    shard = Shard(path="split=train/a.parquet", bytes=10, rows=3, row_groups=[2, 1], sha256="a" * 64)
+    values: dict[str, Any] = {
+        "dataset": "letters",
+        "configuration": {"split": {"seed": 7}},
+        "columns": [Column(name="record_id", role="id", dtype="string", shape=[], storage="string")],
+        "schema_fingerprint": "f",
+        "counts": {"records_in": 3, "published": 3},
+        "sources": Sources(files=0, bytes=0, root="r", inline=[], list_sha256=None),
+        "artifacts": [],
+        "splits": {
+            "train": SplitContent(rows=3, key_sums=(1, 2**64 - 1), label_counts={"a": 3}, shards=[shard])
+        },
+    }
+    return Content(**{**values, **changes})
+
+
+def provenance(**changes: Any) -> Provenance:
+    values: dict[str, Any] = {
+        "created": "2026-01-01T00:00:00+00:00",
+        "host": "here",
+        "user": "me",
+        "command": "c",
+        "code_version": "1",
+        "configuration_sha256": "x",
+        "spark_version": "4",
+        "seconds": 1.5,
+        "bronze_versions": {},
+        "silver_versions": {},
+    }
+    return Provenance(**{**values, **changes})
+
+
+def sealed(folder: Path) -> Manifest:
+    return Manifest.seal(content(), provenance(), str(folder / "gold"), 4, str(folder))
+
+
+def test_it_survives_being_written_and_shows_the_splits_at_the_top(tmp_path: Path) -> None:
+    manifest = sealed(tmp_path)
+    text = manifest.to_json()
+    assert parse(text, "m") == manifest
+    document = json.loads(text)
+    assert document["splits"]["train"]["shards"][0] == {
+        "path": "split=train/a.parquet",
+        "bytes": 10,
+        "rows": 3,
+        "row_groups": [2, 1],
+        "sha256": "a" * 64,
+    }
+    assert document["table_uri"] == str(tmp_path / "gold")
+
+
+def test_place_and_time_are_not_in_the_root_but_in_the_hash_of_the_provenance(tmp_path: Path) -> None:
+    here, there = sealed(tmp_path), Manifest.seal(content(), provenance(host="there"), "/gold", 9, "/")
+    assert here.manifest_root == there.manifest_root
+    assert here.provenance_sha256 != there.provenance_sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "others"},
+        {"configuration": {"split": {"seed": 8}}},
+        {"counts": {"records_in": 4, "published": 3}},
+        {"columns": []},
+        {"schema_fingerprint": "g"},
+        {"sources": Sources(files=1, bytes=0, root="r", inline=[], list_sha256=None)},
+    ],
+)
+def test_everything_that_training_sees_is_in_the_root(tmp_path: Path, change: dict[str, Any]) -> None:
+    other = Manifest.seal(content(**change), provenance(), str(tmp_path), 4, str(tmp_path))
+    assert other.manifest_root != sealed(tmp_path).manifest_root
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    if isinstance(value, dict):
+        return [p for key, inner in value.items() for p in places(inner, (*path, key))]
+    if isinstance(value, list):
+        return [p for key, inner in enumerate(value) for p in places(inner, (*path, key))]
+    return [path]
+
+
+def test_no_value_can_be_altered_unnoticed(tmp_path: Path) -> None:
+    document = json.loads(sealed(tmp_path).to_json())
+    altered_values = 0
+    for path in places(document):
+        copy = json.loads(json.dumps(document))
+        here = copy
+        for key in path[:-1]:
+            here = here[key]
+        old = here[path[-1]]
+        here[path[-1]] = old + 1 if isinstance(old, int | float) else f"{old}0"
+        with pytest.raises(DataError, match=r"m\.json (was altered|is not a manifest)"):
+            parse(json.dumps(copy).encode(), "m.json")
+        altered_values += 1
+    assert altered_values > 30
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b"{}", b'{"content": 3}', b'{"content": {}, "splits": {}}']
+)
+def test_what_is_not_a_manifest_is_refused(text: bytes) -> None:
+    with pytest.raises(DataError, match="m is not a manifest"):
+        parse(text, "m")
+
+
+def test_the_newest_is_that_of_the_highest_version(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="publish the data set first"):
+        newest(str(tmp_path))
+    for name in (name_of(9, "b" * 64), name_of(10, "a" * 64), "notes.json", ".00000011-c.json.part"):
+        (tmp_path / name).write_text("{}", encoding="utf-8")
+    assert newest(str(tmp_path)) == str(tmp_path / name_of(10, "a" * 64))
+
+
+def test_a_damaged_artifact_is_refused(tmp_path: Path) -> None:
+    manifest = sealed(tmp_path)
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / ("0" * 64)).write_bytes(b"other")
+    with pytest.raises(DataError, match="is damaged"):
+        read_artifact(manifest, "0" * 64)
+    with pytest.raises(DataError, match="is missing"):
+        read_artifact(manifest, "1" * 64)
+    with pytest.raises(DataError, match="is missing"):
+        load(str(tmp_path / "none.json"))
