@@ -1,0 +1,75 @@
+"""Balance-partitioning: exact sizes, and shards cut by rank from one total order."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from etl import balance
+from schemas.settings import Publish
+
+
+@given(rows=st.integers(0, 5000), shards=st.integers(1, 40), group=st.integers(1, 300))
+def test_row_groups_are_full_but_the_last_and_shards_differ_by_one_row_group(
+    rows: int, shards: int, group: int
+) -> None:
+    sizes = balance.shard_rows(rows, shards, group)
+    assert sum(sizes) == rows
+    assert len(sizes) <= shards
+    assert all(size > 0 for size in sizes)
+    groups = [g for size in sizes for g in balance.row_groups(size, group)]
+    assert all(g == group for g in groups[:-1])
+    if sizes:
+        assert max(sizes) - min(sizes) <= group
+        assert len(sizes) == min(shards, len(groups))
+
+
+def test_expected_sizes() -> None:
+    assert balance.shard_rows(0, 4, 10) == []
+    assert balance.shard_rows(7, 4, 10) == [7]
+    assert balance.shard_rows(40, 4, 10) == [10, 10, 10, 10]
+    assert balance.shard_rows(41, 4, 10) == [10, 10, 10, 11]
+    assert balance.shard_rows(59, 4, 10) == [10, 10, 20, 19]
+
+
+def test_the_number_of_shards_follows_the_configuration() -> None:
+    rows = {"train": 800, "validation": 100, "test": 100}
+    assert balance.shard_counts(rows, Publish(shards=16), 100) == {"train": 16, "validation": 2, "test": 2}
+    assert balance.shard_counts(rows, Publish(), 100) == {"train": 8, "validation": 1, "test": 1}
+    by_bytes = balance.shard_counts(rows, Publish(target_shard_bytes=10_000), 100)
+    assert by_bytes == {"train": 8, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize("per_bucket", [balance.ROWS_PER_BUCKET, 7, 1])
+def test_boundaries_are_the_ranks_of_the_total_order(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, per_bucket: int
+) -> None:
+    monkeypatch.setattr(balance, "ROWS_PER_BUCKET", per_bucket)
+    ids = [(f"id-{n}", "train" if n % 5 else "test") for n in range(600)]
+    random.Random(1).shuffle(ids)
+    frame = balance.with_order_key(spark.createDataFrame(ids, "record_id string, split string"))
+    plans = balance.plan(frame, {"train": (480, 7), "test": (120, 2)}, 32)
+    rows = [(r["split"], r["order_key"], r["record_id"]) for r in frame.collect()]
+    for split, plan in plans.items():
+        ordered = sorted((key, record_id) for s, key, record_id in rows if s == split)
+        rank = 0
+        for number, size in enumerate(plan.rows):
+            assert plan.first[number] == ordered[rank]
+            for key, record_id in ordered[rank : rank + size]:
+                assert plan.shard_of(key, record_id) == number
+            rank += size
+        assert rank == len(ordered)
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3, 8, 13])
+def test_salts_give_each_shard_a_task_of_its_own(spark: SparkSession, partitions: int) -> None:
+    frame = spark.range(1)
+    salts = balance.salts(frame, partitions)
+    assert len(set(salts)) == partitions
+    rows = spark.createDataFrame([(salt,) for salt in salts for _ in range(3)], "salt int")
+    held = (
+        rows.repartition(partitions, "salt").rdd.glom().map(lambda part: [r["salt"] for r in part]).collect()
+    )
+    assert held == [[salt] * 3 for salt in salts]

@@ -1,0 +1,86 @@
+"""The token encoder: fixed-length rows, truncation, determinism."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.encoders import tokens
+from schemas.errors import DataError
+from schemas.settings import Storage, TokensFeature
+
+TEXTS = [f"the licence number {n} grants use of the software to {'you ' * (n % 7)}" for n in range(200)]
+FEATURE = TokensFeature(name="tokens", column="text", vocabulary=400, length=8)
+
+
+@pytest.fixture(scope="module")
+def artifact() -> bytes:
+    return tokens.fit(TEXTS, FEATURE, Storage())
+
+
+@given(st.lists(st.integers(1, 99), max_size=30), st.integers(2, 12))
+def test_truncation_keeps_the_ends(ids: list[int], length: int) -> None:
+    head, both = tokens.truncated(ids, length, "head"), tokens.truncated(ids, length, "head_tail")
+    assert head == ids[:length]
+    assert len(both) == min(len(ids), length)
+    if len(ids) <= length:
+        assert both == ids
+    else:
+        front = (length + 1) // 2
+        assert both == ids[:front] + ids[-(length - front) :]
+
+
+def test_training_does_not_depend_on_the_order_of_the_texts(artifact: bytes) -> None:
+    shuffled = TEXTS.copy()
+    random.Random(3).shuffle(shuffled)
+    assert tokens.fit(shuffled, FEATURE, Storage()) == artifact
+    assert tokens.fit(TEXTS[:-50], FEATURE, Storage()) != artifact
+
+
+def test_rows_are_fixed_little_endian_and_padded_with_zero(artifact: bytes) -> None:
+    texts = ["", "the licence", "the software " * 20, "日本語 ✓ never seen"]
+    rows, counts = tokens.encode(pa.array(texts), artifact, FEATURE)
+    assert rows.type == pa.binary()
+    assert counts.type == pa.int32()
+    matrix = np.frombuffer(b"".join(rows.to_pylist()), "<u2").reshape(4, 8)
+    assert counts[0].as_py() == 0
+    assert not matrix[0].any()
+    assert (matrix[1] > 0).sum() == counts[1].as_py()
+    assert counts[2].as_py() > 8
+    assert (matrix[2] > 0).all()
+    assert (matrix[3] > 0).all()  # byte-level: no character is unknown
+
+
+def test_large_vocabularies_take_four_bytes(artifact: bytes) -> None:
+    large = FEATURE.model_copy(update={"vocabulary": 70_000})
+    assert (tokens.dtype(FEATURE), tokens.dtype(large)) == ("uint16", "uint32")
+    rows, _ = tokens.encode(pa.array(["the licence"]), artifact, large)
+    assert len(rows[0].as_py()) == 8 * 4
+
+
+def test_the_offsets_of_a_sliced_batch_do_not_matter(artifact: bytes) -> None:
+    whole, _ = tokens.encode(pa.array(TEXTS[:10]), artifact, FEATURE)
+    sliced, _ = tokens.encode(pa.array(TEXTS[:10]).slice(4, 3), artifact, FEATURE)
+    assert sliced.to_pylist() == whole.to_pylist()[4:7]
+
+
+def test_a_given_tokenizer_is_taken_as_it_is_or_refused(artifact: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    given_one = FEATURE.model_copy(update={"tokenizer": str(file)})
+    file.write_bytes(artifact)
+    assert tokens.fit((), given_one, Storage()) == artifact
+    with pytest.raises(DataError, match=r"more than feature\.vocabulary = 300"):
+        tokens.fit((), given_one.model_copy(update={"vocabulary": 300}), Storage())
+    file.write_bytes(artifact.replace(b"<pad>", b"<xyz>"))
+    with pytest.raises(DataError, match="token 0 is '<xyz>'"):
+        tokens.fit((), given_one, Storage())
+    file.write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"is not a tokenizer\.json"):
+        tokens.fit((), given_one, Storage())
+    file.unlink()
+    with pytest.raises(DataError, match="is missing"):
+        tokens.fit((), given_one, Storage())
