@@ -1,0 +1,233 @@
+"""A small published data set made without Spark: shards, artifacts and a sealed manifest, as training finds them."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import config, manifest, merkle
+from schemas.keys import key_sums, record_key
+
+LENGTH = 16
+VOCABULARY = 300
+CLASSES = ("alpha", "beta", "gamma")
+
+CONFIGURATION = """
+[dataset]
+name = "synthetic"
+root = "{root}"
+[[source]]
+format = "jsonl"
+path = "{root}/in/*.jsonl"
+[columns]
+id = "id"
+label = "label"
+[[feature]]
+name = "tokens"
+column = "text"
+encode = "tokens"
+vocabulary = {vocabulary}
+length = {length}
+[publish]
+rows_per_group = {rows_per_group}
+[model]
+kind = "transformer_classifier"
+layers = 1
+width = {width}
+heads = 4
+[optimizer]
+kind = "adamw"
+learning_rate = 3e-3
+[train]
+epochs = 2
+batch = 16
+checkpoint_every = 5
+streams = 8
+window = 2
+log_every = 4
+runs = "{root}/runs"
+"""
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a synthetic data set lies."""
+
+    config: Path
+    manifest: Path
+    root: Path
+
+    def load(self) -> manifest.Manifest:
+        return manifest.load(str(self.manifest))
+
+    def shard(self, split: str = "train", number: int = 0) -> Path:
+        """The file of one shard."""
+        loaded = self.load()
+        return Path(loaded.shard_uri(loaded.splits[split].shards[number]))
+
+
+def publish(
+    root: Path,
+    train: Sequence[Sequence[int]] = ((32, 32, 32), (32, 32, 13)),
+    validation: Sequence[Sequence[int]] = ((32, 9),),
+    test: Sequence[Sequence[int]] = ((20,),),
+    length: int = LENGTH,
+    vocabulary: int = VOCABULARY,
+    width: int = 16,
+    dtype: str = "uint16",
+    seed: int = 1,
+    full: bool = False,
+) -> Published:
+    """Writes a data set below `root`; each split is given as the rows of the row groups of its shards.
+
+    A text's class shows in its tokens, so that a model can learn it. Texts are of any length up to `length`,
+    with `full` all of that length.
+    """
+    random = np.random.default_rng(seed)
+    table = root / "synthetic" / "gold" / "shards"
+    artifacts = root / "synthetic" / "artifacts"
+    artifacts.mkdir(parents=True)
+    classes = json.dumps(list(CLASSES)).encode()
+    sha256 = hashlib.sha256(classes).hexdigest()
+    (artifacts / sha256).write_bytes(classes)
+    splits = {}
+    for name, shards in (("train", train), ("validation", validation), ("test", test)):
+        splits[name] = _split(table, name, shards, random, length, vocabulary, dtype, full)
+    columns = [
+        manifest.Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
+        manifest.Column(name="record_key", role="key", dtype="bytes", shape=[16], storage="binary"),
+        manifest.Column(
+            name="label_index",
+            role="label",
+            dtype="int32",
+            shape=[],
+            storage="int32",
+            artifacts={"classes": sha256},
+        ),
+        manifest.Column(
+            name="tokens",
+            role="feature",
+            dtype=dtype,
+            shape=[length],
+            storage="binary",
+            vocabulary=vocabulary,
+        ),
+    ]
+    rows_per_group = max(rows for shard in train for rows in shard)
+    toml = root / "synthetic.toml"
+    toml.write_text(
+        CONFIGURATION.format(
+            root=root, length=length, vocabulary=vocabulary, width=width, rows_per_group=rows_per_group
+        ),
+        encoding="utf-8",
+    )
+    rows = sum(split.rows for split in splits.values())
+    content = manifest.Content(
+        dataset="synthetic",
+        configuration=config.load(toml).data_sections(),
+        columns=columns,
+        schema_fingerprint="0" * 64,
+        counts={
+            "records_in": rows + 5,
+            "quarantined": 1,
+            "filtered": 1,
+            "exact_duplicates": 2,
+            "near_duplicates": 1,
+            "published": rows,
+        },
+        sources=manifest.Sources(files=0, bytes=0, root=merkle.root([]).hex(), inline=[], list_sha256=None),
+        artifacts=[manifest.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)],
+        splits=splits,
+    )
+    provenance = manifest.Provenance(
+        created="2026-01-01T00:00:00Z",
+        host="localhost",
+        user="tests",
+        command="tests",
+        code_version="0",
+        configuration_sha256="0" * 64,
+        spark_version="none",
+        seconds=1.5,
+        bronze_versions={},
+        silver_versions={},
+    )
+    sealed = manifest.Manifest.seal(content, provenance, str(table), 0, str(root / "synthetic"))
+    folder = root / "synthetic" / "manifests"
+    folder.mkdir()
+    file = folder / manifest.name_of(0, sealed.manifest_root)
+    file.write_bytes(sealed.to_json())
+    return Published(toml, file, root)
+
+
+def record_ids(name: str, shard: int, rows: int) -> list[str]:
+    """The ids of the rows of a shard, in the order of the file."""
+    return [f"{name}-{shard}-{row}" for row in range(rows)]
+
+
+def _split(
+    table: Path,
+    name: str,
+    shards: Sequence[Sequence[int]],
+    random: np.random.Generator,
+    length: int,
+    vocabulary: int,
+    dtype: str,
+    full: bool,
+) -> manifest.SplitContent:
+    files, keys, labels = [], [np.zeros((0, 2), dtype=np.uint64)], [np.zeros(0, dtype=np.int32)]
+    for number, groups in enumerate(shards):
+        rows = sum(groups)
+        ids = record_ids(name, number, rows)
+        label = random.integers(0, len(CLASSES), rows).astype(np.int32)
+        # Class c prefers its own third of the vocabulary; 0 is the padding.
+        third = (vocabulary - 1) // len(CLASSES)
+        own = 1 + label[:, None] * third + random.integers(0, third, (rows, length))
+        common = random.integers(1, vocabulary, (rows, length))
+        tokens = np.where(random.random((rows, length)) < 0.4, own, common)
+        if not full:
+            lengths = random.integers(1, length + 1, rows)
+            tokens[np.arange(length) >= lengths[:, None]] = 0
+        tokens = tokens.astype(np.dtype(dtype).newbyteorder("<"))
+        key = [record_key(one) for one in ids]
+        arrow = pa.table(
+            {
+                "record_id": pa.array(ids, pa.string()),
+                "record_key": pa.array(key, pa.binary()),
+                "label_index": pa.array(label, pa.int32()),
+                "tokens": pa.array([row.tobytes() for row in tokens], pa.binary()),
+            }
+        )
+        folder = table / name
+        folder.mkdir(parents=True, exist_ok=True)
+        attempt = folder / f"{number}.part"
+        with pq.ParquetWriter(attempt, arrow.schema, compression="zstd") as writer:
+            at = 0
+            for size in groups:
+                writer.write_table(arrow.slice(at, size), row_group_size=size)
+                at += size
+        content = attempt.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        attempt.rename(folder / f"{sha256}.parquet")
+        files.append(
+            manifest.Shard(
+                path=f"{name}/{sha256}.parquet",
+                bytes=len(content),
+                rows=rows,
+                row_groups=list(groups),
+                sha256=sha256,
+            )
+        )
+        keys.append(np.frombuffer(b"".join(key), dtype="<u8").reshape(-1, 2))
+        labels.append(label)
+    all_labels = np.concatenate(labels)
+    return manifest.SplitContent(
+        rows=len(all_labels),
+        key_sums=key_sums(np.concatenate(keys)),
+        label_counts={c: int((all_labels == i).sum()) for i, c in enumerate(CLASSES)},
+        shards=files,
+    )

@@ -1,0 +1,375 @@
+"""All of Petastorm: a reader that delivers planned row groups, in the planned order, each exactly once.
+
+Petastorm's `Reader` is used with a pool, a worker and a ventilator of our own, because its stock ones lose row groups,
+hang on errors, and neither keep an order nor take one. Which row groups are read, and what becomes of their rows, is
+decided elsewhere (`training.order`, `training.feed`).
+"""
+
+import threading
+import warnings
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from petastorm.reader import Reader
+from petastorm.workers_pool import EmptyResultError
+from petastorm.workers_pool.ventilator import Ventilator
+from petastorm.workers_pool.worker_base import WorkerBase
+
+from schemas import storage
+from schemas.errors import DataError
+from schemas.manifest import Column, Manifest
+from schemas.settings import Storage
+
+Arrays = dict[str, npt.NDArray[Any]]
+"""By column name: (rows, *shape) arrays, read-only views of Arrow's memory where the file's storage allows it."""
+
+OPEN_FILES = 16
+"""A worker keeps so many files open, for the next row group of the same file."""
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of a split and what is to be read from them."""
+
+    locations: tuple[str, ...]
+    row_groups: tuple[tuple[int, ...], ...]
+    """Rows of each row group, by file, as in the manifest."""
+    columns: tuple[Column, ...]
+    options: Storage | None = None
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, split: str, columns: Sequence[Column], options: Storage | None = None
+    ) -> "SplitFiles":
+        """Exactly the files that the manifest names for a split: no directory is ever listed."""
+        shards = [shard for shard in manifest.splits[split].shards if shard.rows]
+        return cls(
+            tuple(manifest.shard_uri(shard) for shard in shards),
+            tuple(tuple(shard.row_groups) for shard in shards),
+            tuple(columns),
+            options,
+        )
+
+    def place(self, row_group: int) -> tuple[int, int]:
+        """File and row group in it, of a row group numbered within the split."""
+        for file, sizes in enumerate(self.row_groups):
+            if row_group < len(sizes):
+                return file, row_group
+            row_group -= len(sizes)
+        raise IndexError(row_group)
+
+
+def row_bytes(columns: Sequence[Column]) -> int:
+    """Decoded bytes of a row, Arrow's offsets of binary columns included."""
+    total = 0
+    for column in columns:
+        total += element_type(column).itemsize * int(np.prod(column.shape, dtype=np.int64))
+        total += 4 if column.storage == "binary" else 0
+    return total
+
+
+def element_type(column: Column) -> np.dtype[Any]:
+    """The dtype of a column's elements as they lie in the file (little-endian)."""
+    return np.dtype("u1") if column.dtype == "bytes" else np.dtype(column.dtype).newbyteorder("<")
+
+
+class RowGroupWorker(WorkerBase):  # type: ignore[misc]
+    """Reads one row group into arrays; runs in a thread of the pool."""
+
+    def __init__(self, worker_id: int, publish: Callable[[Arrays], None], arguments: tuple[Any, ...]) -> None:
+        super().__init__(worker_id, publish, arguments)
+        self.file_system, self.pieces, self.files = arguments[0], arguments[4], arguments[-1]
+        self.is_local = all(map(storage.is_local, self.files.locations))
+        self.open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+
+    @staticmethod
+    def new_results_queue_reader() -> "_PassOn":
+        return _PassOn()
+
+    def process(self, row_group: int) -> None:
+        """Publishes the arrays of a row group, numbered within the split. Raises DataError naming file and row group."""
+        file, number = self.files.place(row_group)
+        piece = self.pieces[row_group]
+        where = f"row group {number} of {self.files.locations[file]}"
+        names = [column.name for column in self.files.columns]
+        try:
+            table = self._parquet(piece.path).read_row_group(
+                piece.row_group, columns=names, use_threads=False
+            )
+            rows = self.files.row_groups[file][number]
+            if table.num_rows != rows:
+                raise DataError(
+                    f"{where} has {table.num_rows:,} rows instead of {rows:,}; publish the data set again"
+                )
+            arrays = {column.name: to_array(table, column, where) for column in self.files.columns}
+        except (OSError, KeyError, pa.ArrowException) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{where} cannot be read ({first}); restore the file or publish the data set again"
+            ) from error
+        self.publish_func(arrays)
+
+    def _parquet(self, path: str) -> pq.ParquetFile:
+        if path in self.open:
+            self.open.move_to_end(path)
+            return self.open[path]
+        source = path if self.is_local else self.file_system.open(path, "rb")
+        self.open[path] = pq.ParquetFile(source)
+        if len(self.open) > OPEN_FILES:
+            self.open.popitem(last=False)[1].close()
+        return self.open[path]
+
+    def shutdown(self) -> None:
+        for file in self.open.values():
+            file.close()
+        self.open.clear()
+
+
+def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
+    """A column of a row group as (rows, *shape); a view of Arrow's buffer where it came in one chunk.
+
+    Raises DataError where it is missing, holds a null, or a value does not have the length that the manifest says.
+    """
+    if column.name not in table.column_names:
+        raise DataError(f"{where} has no column {column.name!r}; publish the data set again")
+    chunked = table.column(column.name)
+    array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # what combine_chunks returns for no chunks at all
+        array = pa.array([], chunked.type)
+    if array.null_count:
+        raise DataError(f"{where} has empty values in the column {column.name!r}; publish the data set again")
+    shape = (len(array), *column.shape)
+    if not pa.types.is_binary(array.type):
+        return np.asarray(array).reshape(shape)
+    dtype = element_type(column)
+    width = dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
+    _, offset_buffer, values = array.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int32)[array.offset : array.offset + len(array) + 1]
+    if not (np.diff(offsets) == width).all():
+        raise DataError(
+            f"{where} has values in the column {column.name!r} that are not {width} bytes long; publish the data set again"
+        )
+    if len(array) == 0:
+        return np.zeros(shape, dtype=dtype)
+    items = len(array) * width // dtype.itemsize
+    return np.frombuffer(values, dtype=dtype, count=items, offset=int(offsets[0])).reshape(shape)
+
+
+class _PassOn:
+    """Petastorm's end of the results: what a worker published, as it is."""
+
+    batched_output = True
+
+    @staticmethod
+    def read_next(pool: "OrderedPool", schema: object, ngram: object) -> Arrays:
+        try:
+            return pool.get_results()
+        except EmptyResultError:
+            raise StopIteration from None
+
+
+class PlannedVentilator(Ventilator):  # type: ignore[misc]
+    """Hands the plan to the pool, at most `ahead` row groups before what has been taken out of it.
+
+    It has no thread of its own: whoever takes a result lets the next row group in. So nothing can end too early,
+    and what is read ahead is bounded.
+    """
+
+    def __init__(self, ventilate: Callable[..., None], plan: Iterator[int], ahead: int) -> None:
+        super().__init__(ventilate)
+        self.plan, self.ahead, self.exhausted = plan, ahead, False
+
+    def start(self) -> None:
+        for _ in range(self.ahead):
+            self.processed_item()
+
+    def processed_item(self) -> None:
+        row_group = None if self.exhausted else next(self.plan, None)
+        if row_group is None:
+            self.exhausted = True
+        else:
+            self._ventilate_fn(row_group)
+
+    def completed(self) -> bool:
+        return self.exhausted
+
+    def stop(self) -> None:
+        self.exhausted = True
+
+
+class OrderedPool:
+    """Threads that read row groups side by side, and deliver them in the order in which they were asked for.
+
+    Petastorm's pool protocol: start, ventilate, get_results, stop, join. One condition guards all state, so there is
+    no polling; an error in a worker comes out of `get_results` at the place of its row group.
+    """
+
+    def __init__(self, workers: int, files: SplitFiles) -> None:
+        self.workers_count, self.files = workers, files
+        self.ventilated = self.delivered = 0
+        self._changed = threading.Condition()
+        self._tasks: deque[tuple[int, int]] = deque()
+        self._results: dict[int, Arrays | Exception] = {}
+        self._threads: list[threading.Thread] = []
+        self._stopped = False
+
+    def start(self, worker_class: type[RowGroupWorker], worker_args: Any, ventilator: Any = None) -> None:
+        for number in range(self.workers_count):
+            thread = threading.Thread(
+                target=self._work,
+                args=(worker_class, number, worker_args),
+                name=f"read-{number}",
+                daemon=True,
+            )
+            self._threads.append(thread)
+            thread.start()
+        self._ventilator = ventilator
+        ventilator.start()
+
+    def ventilate(self, row_group: int) -> None:
+        """Puts a row group at the end of what is to be read."""
+        with self._changed:
+            self._tasks.append((self.ventilated, row_group))
+            self.ventilated += 1
+            self._changed.notify_all()
+
+    def get_results(self) -> Arrays:
+        """The next row group in order; waits for it. Raises EmptyResultError at the end, or the worker's error."""
+        with self._changed:
+            if self.delivered == self.ventilated and self._ventilator.completed():
+                raise EmptyResultError
+            while self.delivered not in self._results and not self._stopped:
+                self._changed.wait()
+            if self._stopped:
+                raise EmptyResultError
+            result = self._results.pop(self.delivered)
+            self.delivered += 1
+        if isinstance(result, Exception):
+            self.stop()
+            raise result
+        self._ventilator.processed_item()
+        return result
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._tasks.clear()
+            self._results.clear()
+            self._changed.notify_all()
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def results_qsize(self) -> int:
+        return len(self._results)
+
+    @property
+    def diagnostics(self) -> Mapping[str, int]:
+        """`row_groups` is how many have passed through the pool so far."""
+        return {"output_queue_size": self.results_qsize(), "row_groups": self.delivered}
+
+    def _work(self, worker_class: type[RowGroupWorker], number: int, arguments: tuple[Any, ...]) -> None:
+        current = -1
+
+        def publish(arrays: Arrays) -> None:
+            self._put(current, arrays)
+
+        worker = worker_class(number, publish, (*arguments, self.files))
+        while True:
+            with self._changed:
+                while not self._tasks and not self._stopped:
+                    self._changed.wait()
+                if self._stopped:
+                    break
+                current, row_group = self._tasks.popleft()
+            try:
+                worker.process(row_group)
+            # Whatever goes wrong in this thread has to reach the one that waits for the row group.
+            except Exception as error:  # noqa: BLE001
+                self._put(current, error)
+        worker.shutdown()
+
+    def _put(self, sequence: int, result: Arrays | Exception) -> None:
+        with self._changed:
+            if not self._stopped:
+                self._results[sequence] = result
+                self._changed.notify_all()
+
+
+def _arrow_file_system(files: SplitFiles) -> Any:
+    """The file system in the form that pyarrow's older dataset class, and so Petastorm, takes."""
+    from pyarrow import filesystem as older
+
+    if all(map(storage.is_local, files.locations)):
+        return older.LocalFileSystem()
+    given = storage.filesystem(files.locations[0], files.options)[0]
+    wrapped = older.DaskFileSystem(given)
+    # The wrapper leaves out the two questions that the dataset class asks of each path.
+    wrapped.isdir, wrapped.isfile = given.isdir, given.isfile
+    return wrapped
+
+
+class PlannedReader(Reader):  # type: ignore[misc]
+    """Petastorm's reader over the files of a split: iterating delivers the planned row groups as arrays, in order."""
+
+    def __init__(self, files: SplitFiles, plan: Iterator[int], workers: int, ahead: int) -> None:
+        """`plan` yields row groups numbered within the split; `ahead` of them are read before they are asked for.
+
+        Raises DataError where a file cannot be opened or does not have the row groups that the manifest says.
+        """
+        self.files, self._plan, self._ahead = files, plan, ahead
+        self.pool = OrderedPool(workers, files)
+        paths = [storage.filesystem(location, files.options)[1] for location in files.locations]
+        try:
+            with warnings.catch_warnings():
+                # Petastorm still asks for pyarrow's older dataset class, which works but says that it will go.
+                warnings.simplefilter("ignore")
+                super().__init__(
+                    _arrow_file_system(files),
+                    paths,
+                    schema_fields=[f"^{column.name}$" for column in files.columns],
+                    reader_pool=self.pool,
+                    worker_class=RowGroupWorker,
+                    is_batched_reader=True,
+                    shuffle_row_groups=False,
+                )
+        except (OSError, pa.ArrowException) as error:
+            raise self._explained(error) from error
+
+    def _filter_row_groups(self, dataset: Any, row_groups: list[Any], *_: object) -> tuple[list[int], None]:
+        """Petastorm's list of row groups, brought into the manifest's order and compared with it."""
+        found = {(piece.path, piece.row_group): piece for piece in row_groups}
+        paths = [storage.filesystem(location, self.files.options)[1] for location in self.files.locations]
+        ordered = []
+        for path, location, sizes in zip(paths, self.files.locations, self.files.row_groups, strict=True):
+            count = sum(piece.path == path for piece in row_groups)
+            if count != len(sizes):
+                raise DataError(
+                    f"{location} has {count} row groups instead of {len(sizes)}; publish the data set again"
+                )
+            ordered += [found[path, number] for number in range(len(sizes))]
+        row_groups[:] = ordered
+        return list(range(len(ordered))), None
+
+    def _create_ventilator(self, *_: object) -> PlannedVentilator:
+        return PlannedVentilator(self.pool.ventilate, self._plan, self._ahead)
+
+    def _explained(self, error: Exception) -> DataError:
+        for location in self.files.locations:
+            file_system, path = storage.filesystem(location, self.files.options)
+            try:
+                with file_system.open(path, "rb") as file:
+                    pq.read_metadata(file)
+            except (OSError, pa.ArrowException) as found:
+                first = (str(found).splitlines() or [""])[0]
+                return DataError(
+                    f"the shard {location} cannot be read ({first}); restore it or publish the data set again"
+                )
+        return DataError(f"the shards cannot be read: {error}")

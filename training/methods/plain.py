@@ -1,0 +1,75 @@
+"""Plain training: cross-entropy over global batches, one ring-allreduce of summed gradients a step."""
+
+from typing import Any
+
+import horovod.torch as hvd
+import torch
+from torch.nn import functional
+
+from training.feed import LocalBatch
+from training.methods import Setting, StepResult
+from training.optimizer import build_optimizer, learning_rate
+from training.ring import seed_of
+
+
+class Method:
+    """See `training.methods.Method`.
+
+    Each rank's loss is the sum over its rows, divided by the rows (or the weights) of the *global* batch, and Horovod
+    sums: so the update is that of one process on the whole batch, however the rows are spread.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.model = setting, setting.model
+        plain = build_optimizer(self.model, setting.optimizer)
+        # One group: the gradients travel together once all are there, always summed in the same order.
+        self.optimizer = hvd.DistributedOptimizer(
+            plain, named_parameters=self.model.named_parameters(), op=hvd.Sum, num_groups=1
+        )
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+
+    def step(self, batch: LocalBatch, step: int) -> StepResult:
+        setting, rank = self.setting, self.setting.ring.world.rank
+        assert batch.labels is not None
+        # No random state of any rank has to be saved: it follows from seed, step and rank.
+        torch.manual_seed(seed_of(setting.train.seed, step, rank))
+        rate = learning_rate(setting.optimizer, step, setting.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        features = {k: v.to(setting.device, non_blocking=True) for k, v in batch.features.items()}
+        labels = batch.labels.to(setting.device, non_blocking=True)
+        weights = None if setting.class_weights is None else setting.class_weights[labels]
+        weight_sum = (
+            torch.tensor(float(batch.rows), device=setting.device) if weights is None else weights.sum()
+        )
+        total = None if weights is None else hvd.allreduce_async(weight_sum, op=hvd.Sum, name="weights")
+
+        self.model.train()
+        self.optimizer.zero_grad()
+        if batch.rows:
+            losses = functional.cross_entropy(self.model(features), labels, reduction="none")
+            loss_sum = losses.sum() if weights is None else (losses * weights).sum()
+        else:
+            # A rank without rows takes part with zeros; every parameter needs its gradient for the allreduce.
+            loss_sum = torch.stack([parameter.sum() * 0 for parameter in self.parameters]).sum()
+        denominator = batch.global_rows if total is None else hvd.synchronize(total)
+        (loss_sum / denominator).backward()
+        self.optimizer.synchronize()
+        limit = setting.train.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, torch.inf if limit is None else limit)
+        with self.optimizer.skip_synchronize():
+            self.optimizer.step()
+        return StepResult(loss_sum.detach(), weight_sum, norm, rate)
+
+    def state(self) -> dict[str, Any]:
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def broadcast(self) -> None:
+        hvd.broadcast_parameters(self.model.state_dict(), root_rank=0)
+        if self.setting.ring.world.size > 1:
+            # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which
+            # AdamW's decay changes the weights; sending the state as it is does not.
+            self.optimizer.load_state_dict(hvd.broadcast_object(self.optimizer.state_dict(), root_rank=0))

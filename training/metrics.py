@@ -1,0 +1,94 @@
+"""The course of a training: `metrics.jsonl`, TensorBoard events, and the proof that every row was read once."""
+
+import json
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import CheckError
+from schemas.keys import add_sums, key_sums
+from schemas.manifest import SplitContent
+from training.ring import Ring
+
+NAME = "metrics.jsonl"
+EVENTS = "tensorboard"
+
+
+class Metrics:
+    """Writes entries to both places; made on rank 0 alone."""
+
+    def __init__(self, run: Path, step: int) -> None:
+        """`step` is where the training starts: later entries, of a run that got further before, are dropped."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        path = run / NAME
+        kept = [e for e in read(run) if e["step"] <= step] if step else []
+        if not step:
+            shutil.rmtree(run / EVENTS, ignore_errors=True)
+        self.file: IO[str] = path.open("w", encoding="utf-8")
+        for entry in kept:
+            self._line(entry)
+        self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+        self.events.close()  # type: ignore[no-untyped-call]
+
+    def write(self, step: int, kind: str, **values: float) -> None:
+        """An entry of `kind` train or validation: numbers by name, after `step` steps."""
+        self._line({"step": step, "kind": kind, **values})
+        for name, value in values.items():
+            if name not in ("epoch", "position"):
+                self.events.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def _line(self, entry: dict[str, Any]) -> None:
+        self.file.write(json.dumps(entry) + "\n")
+        self.file.flush()
+
+
+def read(run: Path) -> list[dict[str, Any]]:
+    """The entries of a run's metrics.jsonl; a last line that an interruption cut off is left out."""
+    path = run / NAME
+    if not path.exists():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+class Proof:
+    """Counts rows and sums their keys, to show that a split was read in full and nothing twice."""
+
+    def __init__(self, count: int = 0, sums: tuple[int, int] = (0, 0)) -> None:
+        self.count, self.sums = count, sums
+
+    def add(self, keys: npt.NDArray[np.uint64]) -> None:
+        """Adds rows by their keys, (rows, 2) uint64."""
+        self.count += len(keys)
+        self.sums = add_sums([self.sums, key_sums(keys)])
+
+    def over_all_ranks(self, ring: Ring) -> "Proof":
+        """The sums of all ranks; called by all of them."""
+        count, first, second = ring.sum_integers([self.count, *self.sums])
+        return Proof(count, (first, second))
+
+    def check(self, expected: SplitContent, what: str) -> None:
+        """Raises CheckError when these are not exactly the rows that the manifest tells of."""
+        if self.count != expected.rows or self.sums != tuple(expected.key_sums):
+            raise CheckError(
+                f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has {expected.rows:,} "
+                f"with {tuple(expected.key_sums)}: rows were lost or repeated; please report it with the configuration"
+            )

@@ -1,0 +1,147 @@
+"""A transformer encoder over token ids with a linear classifier on the pooled tokens.
+
+Pre-norm layers (Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture") of multi-head
+self-attention (Vaswani et al. 2017) and a GELU feed-forward part, with learned position embeddings.
+
+Everything but attention works on the tokens alone: the padding is left out, because short texts would otherwise cost
+as much as long ones. Letters: n rows, t tokens of the longest row, m tokens of all rows without padding, w width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from schemas.errors import UsageError
+from schemas.manifest import Column
+from schemas.settings import TransformerClassifier as Settings
+
+PADDING = 0
+
+
+def build(settings: Settings, features: Sequence[Column], classes: int) -> nn.Module:
+    """See `training.models.build`. Raises UsageError for features that are not token ids."""
+    for feature in features:
+        if feature.vocabulary is None or len(feature.shape) != 1:
+            raise UsageError(
+                f"the feature {feature.name!r} does not consist of token ids, which model.kind = {settings.kind!r} needs"
+            )
+    return Classifier(settings, features, classes)
+
+
+class Classifier(nn.Module):
+    """One encoder a feature, their pooled outputs side by side, and a linear layer over them."""
+
+    def __init__(self, settings: Settings, features: Sequence[Column], classes: int) -> None:
+        super().__init__()
+        self.names = [feature.name for feature in features]
+        self.encoders = nn.ModuleList(
+            Encoder(settings, feature.vocabulary or 0, feature.shape[0]) for feature in features
+        )
+        pooled = settings.width * (2 if settings.pooling == "mean_max" else 1) * len(self.names)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.output = nn.Linear(pooled, classes)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Token ids by feature, (n, length) integers with 0 as padding on the right → logits (n, classes), float32."""
+        pooled = [encoder(features[name]) for name, encoder in zip(self.names, self.encoders, strict=True)]
+        logits: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1)))
+        return logits
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the m tokens of a batch lie in its (n, t) rectangle."""
+
+    rows: int
+    longest: int
+    mask: Tensor
+    """(n, t), bool: True for tokens."""
+    places: Tensor
+    """(m,), int64: of the tokens, in the flattened rectangle."""
+
+    @classmethod
+    def of(cls, tokens: Tensor) -> "Packing":
+        """Of (n, length) ids. A row of padding alone counts as one token, so that attention has something to look at."""
+        mask = tokens != PADDING
+        mask[:, 0] = True
+        columns = mask.any(dim=0).nonzero()
+        longest = int(columns[-1]) + 1 if len(columns) else 1
+        mask = mask[:, :longest]
+        return cls(len(tokens), longest, mask, mask.reshape(-1).nonzero().squeeze(1))
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """(m, w) → (n, t, w), zeros for padding."""
+        padded = packed.new_zeros(self.rows * self.longest, packed.shape[1]).index_copy(0, self.places, packed)
+        return padded.view(self.rows, self.longest, -1)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(n, t, w) → (m, w)"""
+        return padded.reshape(self.rows * self.longest, -1).index_select(0, self.places)
+
+
+class Encoder(nn.Module):
+    """Token ids (n, length) → pooled (n, w), or (n, 2 w) for `mean_max`."""
+
+    def __init__(self, settings: Settings, vocabulary: int, length: int) -> None:
+        super().__init__()
+        self.pooling = settings.pooling
+        self.tokens = nn.Embedding(vocabulary, settings.width)
+        self.positions = nn.Embedding(length, settings.width)
+        nn.init.normal_(self.tokens.weight, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.layers = nn.ModuleList(Layer(settings) for _ in range(settings.layers))
+        self.norm = nn.LayerNorm(settings.width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        packing = Packing.of(tokens)
+        ids = tokens[:, : packing.longest].reshape(-1).index_select(0, packing.places)
+        hidden = self.tokens(ids) + self.positions(packing.places % packing.longest)
+        hidden = self.dropout(hidden)
+        for layer in self.layers:
+            hidden = layer(hidden, packing)
+        return self._pool(packing.pad(self.norm(hidden)), packing.mask)
+
+    def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        pooled = []
+        if self.pooling in ("mean", "mean_max"):
+            pooled.append(hidden.sum(dim=1) / mask.sum(dim=1, keepdim=True))
+        if self.pooling in ("max", "mean_max"):
+            pooled.append(hidden.masked_fill(~mask.unsqueeze(2), -torch.inf).amax(dim=1))
+        return torch.cat(pooled, dim=1)
+
+
+class Layer(nn.Module):
+    """Self-attention and a feed-forward part, each with a norm before and a residual around it: (m, w) → (m, w)."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        width, inner = settings.width, settings.feed_forward or 4 * settings.width
+        self.heads = settings.heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.projections = nn.Linear(width, 3 * width)
+        self.attention_output = nn.Linear(width, width)
+        self.feed_forward_norm = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, inner)
+        self.contract = nn.Linear(inner, width)
+        self.dropout = nn.Dropout(settings.dropout)
+
+    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), packing))
+        inner = functional.gelu(self.expand(self.feed_forward_norm(hidden)))
+        result: Tensor = hidden + self.dropout(self.contract(inner))
+        return result
+
+    def _attend(self, hidden: Tensor, packing: Packing) -> Tensor:
+        rectangle = packing.pad(self.projections(hidden))
+        # (n, t, 3 w) → three of (n, heads, t, w / heads)
+        split = rectangle.view(packing.rows, packing.longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(
+            split[0], split[1], split[2], attn_mask=packing.mask[:, None, None, :]
+        )
+        merged = attended.transpose(1, 2).reshape(packing.rows, packing.longest, -1)
+        output: Tensor = self.attention_output(packing.pack(merged))
+        return output

@@ -1,0 +1,239 @@
+"""In which order the rows of a split are read, as integer arithmetic: no files, no ranks that are asked for, no clock.
+
+Per epoch the row groups of a split are permuted and laid end to end: N rows. They are cut into S streams of N // S
+rows, the first N % S of them one row longer. Within a stream the rows are shuffled in windows of some row groups.
+Global row p is then element p // S of stream p % S, global batch k holds the rows k·B to (k+1)·B, and rank r of R
+owns the streams r, r + R, r + 2R, … So what a global batch holds does not depend on R, every row is read exactly
+once an epoch, and a place in an epoch is one integer.
+
+Letters: N rows, G row groups, S streams, B rows of a global batch, R ranks, r a rank, p a global row,
+e an element (a row's place in its stream), q a local row (a row's place among those of one rank, in order of p).
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import UsageError
+
+
+@dataclass(frozen=True)
+class World:
+    """Which of how many processes this is; a value that is passed in."""
+
+    rank: int
+    size: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.size:
+            raise ValueError(f"rank {self.rank} does not lie in a world of {self.size}")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The rows `first` to `last` (exclusive) of a row group, which is numbered within its split."""
+
+    row_group: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Elements of one stream that are shuffled together: `first` and `rows` count elements of the stream."""
+
+    stream: int
+    index: int
+    first: int
+    rows: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def end(self) -> int:
+        """The element after the last."""
+        return self.first + self.rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows `first` to `last` (exclusive) of an epoch: one global batch, or what is left of it."""
+
+    first: int
+    last: int
+
+    @property
+    def rows(self) -> int:
+        return self.last - self.first
+
+
+def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
+    """A permutation of 0 … count-1 that `key` determines, the same on every machine and with every numpy.
+
+    It sorts the raw output of a counter-based generator, which numpy guarantees not to change (NEP 19), unlike
+    `Generator.permutation`. Shape (count,), dtype int64.
+    """
+    digest = hashlib.sha256("\0".join(["ringlake order 1", *map(str, key)]).encode()).digest()
+    raw = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
+    return np.argsort(raw, kind="stable").astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SplitOrder:
+    """The order of a split in all epochs.
+
+    `row_groups` holds the rows of each, in the order of the manifest; `streams` and `window` as configured; `root`
+    is the manifest's and `seed` any integer (0 is one like any other).
+    """
+
+    row_groups: tuple[int, ...]
+    streams: int
+    window: int
+    root: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if any(rows < 1 for rows in self.row_groups):
+            raise ValueError("a row group without rows has no place in an order")
+        if self.streams < 1 or self.window < 1:
+            raise ValueError("streams and window must be at least 1")
+
+    @cached_property
+    def rows(self) -> int:
+        """N, the rows of the split."""
+        return sum(self.row_groups)
+
+    @cached_property
+    def stream_count(self) -> int:
+        """S: as configured, but at most one stream a row group; the number of ranks plays no part."""
+        return max(1, min(self.streams, len(self.row_groups)))
+
+    def epoch(self, epoch: int) -> "EpochOrder":
+        """The order of one epoch, counted from 0."""
+        return EpochOrder(self, epoch)
+
+    def check_world(self, world: World) -> None:
+        """Raises UsageError where there are more ranks than streams, because some would never have a row."""
+        if world.size > self.stream_count:
+            raise UsageError(
+                f"{world.size} ranks cannot share {self.stream_count} streams: start at most {self.stream_count} ranks, "
+                f"or raise train.streams (now {self.streams}) and publish more row groups "
+                f"(now {len(self.row_groups)}; a smaller publish.rows_per_group makes more)"
+            )
+
+    def streams_of(self, world: World) -> range:
+        """The streams that a rank owns."""
+        return range(world.rank, self.stream_count, world.size)
+
+    def local_rows(self, world: World, position: int) -> int:
+        """How many of the rows 0 … position-1 of an epoch belong to a rank."""
+        owned = len(self.streams_of(world))
+        elements, rest = divmod(position, self.stream_count)
+        # Of the element that is begun, the streams below `rest` have had their turn.
+        begun = len(range(world.rank, rest, world.size))
+        return elements * owned + begun
+
+    def stream_rows(self, stream: int) -> int:
+        """The rows of a stream; no two streams differ by more than one."""
+        rows, longer = divmod(self.rows, self.stream_count)
+        return rows + (1 if stream < longer else 0)
+
+    def batches(self, batch: int, position: int = 0) -> Iterator[Batch]:
+        """The global batches from `position` to the end of an epoch; the first may be the rest of one, the last small."""
+        while position < self.rows:
+            last = min(self.rows, (position // batch + 1) * batch)
+            yield Batch(position, last)
+            position = last
+
+    def steps(self, batch: int) -> int:
+        """The global batches of an epoch: for all ranks the same number."""
+        return -(-self.rows // batch)
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The order of one epoch of a split."""
+
+    split: SplitOrder
+    epoch: int
+
+    def _permutation(self, count: int, *key: str | int) -> npt.NDArray[np.int64]:
+        return permutation(count, self.split.root, self.split.seed, self.epoch, *key)
+
+    @cached_property
+    def _laid(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The row groups as they are laid end to end, (G,), and where each begins, (G + 1,)."""
+        laid = self._permutation(len(self.split.row_groups), "row groups")
+        sizes = np.asarray(self.split.row_groups, dtype=np.int64)[laid]
+        return laid, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+
+    def segments(self, stream: int) -> list[Segment]:
+        """The parts of row groups that make up a stream; a row group that a cut divides stands in two streams."""
+        rows, longer = divmod(self.split.rows, self.split.stream_count)
+        first = stream * rows + min(stream, longer)
+        last = first + self.split.stream_rows(stream)
+        laid, begins = self._laid
+        found = []
+        place = int(np.searchsorted(begins, first, side="right")) - 1
+        while first < last:
+            begin, end = int(begins[place]), int(begins[place + 1])
+            found.append(Segment(int(laid[place]), first - begin, min(last, end) - begin))
+            first, place = min(last, end), place + 1
+        return found
+
+    def windows(self, stream: int) -> list[Window]:
+        """The windows of a stream, in the order in which they are read.
+
+        The first windows of the streams differ in length, so that the streams do not all need their next row groups
+        at the same step.
+        """
+        segments, width = self.segments(stream), self.split.window
+        length = max(1, width - stream * width // self.split.stream_count)
+        found: list[Window] = []
+        at = element = 0
+        while at < len(segments):
+            part = tuple(segments[at : at + length])
+            rows = sum(segment.last - segment.first for segment in part)
+            found.append(Window(stream, len(found), element, rows, part))
+            at, element, length = at + length, element + rows, width
+        return found
+
+    def shuffled(self, window: Window) -> npt.NDArray[np.int64]:
+        """Which row of the window (its segments laid end to end) each of its elements is; shape (rows,), int64."""
+        return self._permutation(window.rows, "window", window.stream, window.index)
+
+    def stream_contents(self, stream: int) -> npt.NDArray[np.int64]:
+        """A whole stream, element by element: shape (elements, 2) of row group and row in it, dtype int64."""
+        parts = [np.zeros((0, 2), dtype=np.int64)]
+        for window in self.windows(stream):
+            rows = [
+                np.stack([np.full(s.last - s.first, s.row_group), np.arange(s.first, s.last)], axis=1)
+                for s in window.segments
+            ]
+            parts.append(np.concatenate(rows)[self.shuffled(window)])
+        return np.concatenate(parts)
+
+    def all_rows(self) -> npt.NDArray[np.int64]:
+        """The whole epoch by global position: shape (N, 2) of row group and row in it, dtype int64. For tests and audits."""
+        out = np.zeros((self.split.rows, 2), dtype=np.int64)
+        for stream in range(self.split.stream_count):
+            out[stream :: self.split.stream_count] = self.stream_contents(stream)
+        return out
+
+
+def reading_order(order: EpochOrder, world: World, position: int = 0) -> list[Window]:
+    """The windows that a rank needs from `position` on, in the order in which it needs them."""
+    owned = order.split.streams_of(world)
+    if not owned:
+        return []
+    element = order.split.local_rows(world, position) // len(owned)
+    windows = [window for stream in owned for window in order.windows(stream) if window.end > element]
+    return sorted(windows, key=lambda window: (window.first, window.stream))
+
+
+def row_groups_of(splits: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The row groups of all shards of a split, one after another."""
+    return tuple(rows for shard in splits for rows in shard)

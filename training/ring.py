@@ -1,0 +1,98 @@
+"""All of Horovod's collectives that are not the optimiser's: exact sums, agreement on errors, broadcasts."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+import horovod.torch as hvd
+import numpy as np
+import torch
+
+from schemas.errors import DataError, RinglakeError
+from training.order import World
+
+CYCLE_MILLISECONDS = "5"
+"""How often Horovod's background thread looks for work: at its default of 1 ms it takes processor time from the
+backward pass on machines without GPUs. An explicit HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) wins."""
+
+
+class Ring:
+    """The processes that train together. Every method but `stop` has to be called by all of them, in the same order."""
+
+    def __init__(self, world: World, local_rank: int) -> None:
+        self.world, self.local_rank = world, local_rank
+
+    @classmethod
+    def start(cls) -> "Ring":
+        """Joins the ring that `horovodrun` set up; without it, a ring of one."""
+        if not torch.cuda.is_available():
+            os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_MILLISECONDS)
+        hvd.init()
+        return cls(World(hvd.rank(), hvd.size()), hvd.local_rank())
+
+    @staticmethod
+    def stop() -> None:
+        """Leaves the ring; what the others have still under way fails at once instead of waiting for this process."""
+        hvd.shutdown()
+
+    @property
+    def writes(self) -> bool:
+        """True for the one rank that writes files and speaks to the user."""
+        return self.world.rank == 0
+
+    def sum_integers(self, values: Sequence[int]) -> list[int]:
+        """Sums over all ranks, modulo 2^64, of integers from 0 to 2^64-1: exact, unlike sums of floats.
+
+        Halves of 32 bits travel as int64, so that no sum of fewer than 2^31 ranks overflows.
+        """
+        halves = [half for value in values for half in (value >> 32, value & 0xFFFFFFFF)]
+        total = hvd.allreduce(torch.tensor(halves, dtype=torch.int64), op=hvd.Sum, name="integers").tolist()
+        return [((total[i] << 32) + total[i + 1]) % 2**64 for i in range(0, len(total), 2)]
+
+    def sum_floats(self, values: Sequence[float]) -> list[float]:
+        """Sums over all ranks in float64."""
+        total = hvd.allreduce(torch.tensor(values, dtype=torch.float64), op=hvd.Sum, name="floats")
+        return [float(value) for value in total.tolist()]
+
+    def broadcast(self, value: Any) -> Any:
+        """What rank 0 passes in, on every rank."""
+        return hvd.broadcast_object(value, root_rank=0) if self.world.size > 1 else value
+
+    def agree(self, error: RinglakeError | OSError | None) -> None:
+        """Raises on every rank when any of them brings an error, so that none waits for one that has given up.
+
+        The rank's own error is raised where there is one, elsewhere the first of the others'.
+        """
+        mine = None if error is None else (getattr(error, "exit_status", 1), str(error))
+        found = hvd.allgather_object(mine) if self.world.size > 1 else [mine]
+        if isinstance(error, RinglakeError):
+            raise error
+        for rank, entry in enumerate(found):
+            if entry is not None:
+                status, message = cast(tuple[int, str], entry)
+                shared = DataError(f"{message} (found by rank {rank})")
+                shared.exit_status = status
+                raise shared from error
+
+
+def device_of(ring: Ring) -> torch.device:
+    """One GPU a process on its machine where CUDA is there, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", ring.local_rank % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+def make_deterministic(threads: int) -> None:
+    """Fixed threads and deterministic kernels, so that equal runs give equal bits on one machine."""
+    torch.set_num_threads(threads)
+    # Needed by cuBLAS for deterministic results; without effect on CPUs.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+
+
+def seed_of(*parts: int) -> int:
+    """A 63-bit seed that all parts determine, each of them entering in full."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,0 +1,264 @@
+"""What comes before the first step of a training and after its last."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import horovod.torch as hvd
+import torch
+
+from schemas import storage
+from schemas.checksums import Mode, check_file
+from schemas.config import Configuration
+from schemas.errors import CheckError, RinglakeError, UsageError
+from schemas.manifest import Manifest
+from schemas.progress import Progress, say
+from training import checkpoint, methods, models, summary
+from training.feed import check_memory, columns_of, memory_need, split_order
+from training.loop import Job, Loop, Place
+from training.metrics import EVENTS, NAME, Metrics, Proof
+from training.ring import Ring, device_of
+
+Found = tuple[checkpoint.Record, checkpoint.State]
+RUN_FILE = "run.json"
+PACKAGES = ("torch", "horovod", "petastorm", "pyarrow", "numpy")
+
+
+def check_configuration(config: Configuration, manifest: Manifest) -> None:
+    """Raises UsageError where a configuration and a published data set do not belong together.
+
+    Says which other data sections differ: they had their effect when the data set was published.
+    """
+    published, configured = manifest.content.configuration, config.data_sections()
+    if manifest.content.dataset != config.dataset.name:
+        raise UsageError(
+            f"the manifest is of the data set {manifest.content.dataset!r}, the configuration of "
+            f"{config.dataset.name!r}: give the right one with --manifest"
+        )
+    for section in ("feature", "columns"):
+        if published[section] != configured[section]:
+            raise UsageError(
+                f"the configuration's {section} is {json.dumps(configured[section])}, the data set was published with "
+                f"{json.dumps(published[section])}: publish it again, or put the configuration back"
+            )
+    manifest.column("label")
+    differing = [name for name in configured if configured[name] != published.get(name)]
+    if differing:
+        say(
+            f"note: the configuration has changed in {', '.join(differing)} since the data set was published; "
+            "what was published is used"
+        )
+    if not manifest.splits["train"].rows:
+        raise UsageError("the training split of this data set has no rows; publish one that has")
+
+
+def find_checkpoint(config: Configuration, manifest: Manifest, run: Path, ring: Ring) -> Found | None:
+    """The last good checkpoint, for all ranks its record; the content is filled on rank 0 alone, which shares it.
+
+    Raises UsageError on all ranks where it does not fit the manifest or the configuration.
+    """
+    found: Found | None = None
+    error: RinglakeError | None = None
+    if ring.writes:
+        found = checkpoint.last_good(run, say)
+        if found is None:
+            say(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
+        else:
+            try:
+                checkpoint.check_fits(*found, config, manifest.manifest_root, run)
+            except UsageError as unfit:
+                error = unfit
+    ring.agree(error)
+    record: checkpoint.Record | None = ring.broadcast(None if found is None else found[0])
+    if record is None:
+        return None
+    return record, {} if found is None else found[1]
+
+
+def is_complete(run: Path, record: checkpoint.Record, ring: Ring) -> bool:
+    """True where the run is finished and its summary tells of that checkpoint."""
+    complete = False
+    if ring.writes and record.finished:
+        training = summary.read(run).get("training", {})
+        complete = training.get("checkpoint_sha256") == record.sha256
+    return bool(ring.broadcast(complete))
+
+
+def verify(manifest: Manifest, mode: Mode, config: Configuration, ring: Ring) -> None:
+    """Re-hashes all shards and artifacts, each on one rank; raises DataError on all ranks where one is damaged."""
+    if mode == "off":
+        return
+    files = [
+        (manifest.shard_uri(shard), shard.sha256, shard.bytes)
+        for split in manifest.splits.values()
+        for shard in split.shards
+    ]
+    files += [(manifest.artifact_uri(a.sha256), a.sha256, a.bytes) for a in manifest.content.artifacts]
+    mine = files[ring.world.rank :: ring.world.size]
+    error: RinglakeError | None = None
+    bar = Progress("verifying shards", sum(size for _, _, size in mine), "bytes") if ring.writes else None
+    try:
+        for location, sha256, size in mine:
+            check_file(
+                location, sha256, size, mode, config.storage, bar.update if bar is not None else None
+            )
+    except RinglakeError as found:
+        error = found
+    if bar is not None:
+        bar.close()
+    ring.agree(error)
+
+
+def prepare(
+    config: Configuration, manifest: Manifest, run: Path, ring: Ring, found: Found | None
+) -> tuple[Job, Place]:
+    """Model, optimiser and place, the same on all ranks. Raises UsageError for too many ranks or too little memory."""
+    settings = config.train
+    order = split_order(manifest, "train", settings)
+    order.check_world(ring.world)
+    columns = columns_of(manifest)
+    need = memory_need(order, ring.world, columns, settings)
+    if ring.writes:
+        say(
+            f"reading holds at most {need.total / 2**20:,.1f} MiB on this rank: "
+            f"{len(order.streams_of(ring.world))} streams × {settings.window} row groups "
+            f"{need.windows / 2**20:,.1f}, read ahead {need.ahead / 2**20:,.1f}, "
+            f"being placed {need.block / 2**20:,.1f}"
+        )
+    error: RinglakeError | None = None
+    try:
+        check_memory(need, settings)
+    except UsageError as refused:
+        error = refused
+    ring.agree(error)
+    device = device_of(ring)
+    classes = manifest.classes(config.storage)
+    torch.manual_seed(settings.seed)
+    model = models.build(config.model, [c for c in columns if c.role == "feature"], len(classes))
+    place = Place()
+    if found is not None:
+        record, state = found
+        place.step, place.position = record.step, record.position
+        place.seconds, place.seconds_waited = record.seconds, record.seconds_waited
+        if ring.writes:
+            checkpoint.load_model(model, state, record.file)
+            count, first, second = (int(text) for text in state["proof"])
+            # The sums of all ranks so far go on in rank 0's; they only meet again in the sum over all.
+            place.proof = Proof(count, (first, second))
+    model.to(device)
+    steps = order.steps(settings.batch) * settings.epochs
+    method = methods.build(
+        methods.Setting(
+            model, config.optimizer, settings, ring, device, steps, _class_weights(config, manifest, classes, device)
+        )
+    )
+    if found is not None and ring.writes:
+        method.load_state(found[1]["method"])
+    method.broadcast()
+    return Job(config, manifest, run, ring, device, model, method), place
+
+
+def _class_weights(
+    config: Configuration, manifest: Manifest, classes: list[str], device: torch.device
+) -> torch.Tensor | None:
+    """For `balanced`, rows / (classes × rows of the class), so that the mean over the rows is 1."""
+    if config.train.class_weights == "none":
+        return None
+    counts = manifest.splits["train"].label_counts
+    rows = manifest.splits["train"].rows
+    present = sum(counts.get(name, 0) > 0 for name in classes)
+    weights = [rows / (present * counts[name]) if counts.get(name) else 0.0 for name in classes]
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def begin_run(job: Job, location: str, given: list[str], fresh: bool) -> None:
+    """Makes the run's folder ready and writes run.json; a fresh start removes what an earlier one left there."""
+    job.run.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        removed = checkpoint.clear(job.run)
+        if removed or (job.run / summary.NAME).exists():
+            say(f"the run {job.run.name!r} starts afresh: its earlier checkpoints and results are removed")
+        for name in (summary.NAME, NAME, "report.html"):
+            checkpoint.remove_quietly(job.run / name)
+        shutil.rmtree(job.run / EVENTS, ignore_errors=True)
+    world = job.ring.world
+    launcher = f"horovodrun -np {world.size} " if world.size > 1 else ""
+    document = {
+        "command": f"{launcher}python -m training.train {shlex.join(given)}",
+        "folder": str(Path.cwd()),
+        "manifest": storage.absolute(location),
+        "manifest_root": job.manifest.manifest_root,
+        "configuration_sha256": job.config.sha256(),
+        # Credentials stay out.
+        "configuration": job.config.model_dump(mode="json", exclude={"storage"}),
+        "environment": environment(job),
+    }
+    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    checkpoint.write_atomically(job.run / RUN_FILE, content.encode())
+
+
+def environment(job: Job) -> dict[str, Any]:
+    """Versions, machine and world of a training."""
+    return {
+        "python": sys.version.split()[0],
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": str(job.device),
+        "threads": job.config.train.threads,
+        "world_size": job.ring.world.size,
+    }
+
+
+def run_loop(job: Job, place: Place, stop_after: int | None) -> bool:
+    """Trains; True when finished. Rank 0 writes the metrics."""
+    if job.ring.writes:
+        parameters = sum(p.numel() for p in job.model.parameters())
+        settings = job.config.train
+        say(
+            f"training {parameters:,} parameters on {job.rows:,} rows × {settings.epochs} epochs in global batches of "
+            f"{settings.batch}, {job.ring.world.size} rank(s)"
+            + (f", from step {place.step:,} on" if place.step else "")
+        )
+        with Metrics(job.run, place.step) as metrics:
+            return Loop(job, place, metrics).train(stop_after)
+    return Loop(job, place, None).train(stop_after)
+
+
+def finish(job: Job, place: Place, location: str) -> None:
+    """Compares the weights of all ranks and writes the summary. Raises CheckError where they differ."""
+    weights = checkpoint.weights_sha256(job.model)
+    others = set(hvd.allgather_object(weights)) if job.ring.world.size > 1 else {weights}
+    if len(others) > 1:
+        raise CheckError("the ranks ended with different weights; please report it with the configuration")
+    if not job.ring.writes:
+        return
+    found = checkpoint.last_good(job.run, say)
+    if found is None or not found[0].finished:
+        raise CheckError(f"the last checkpoint in {job.run} is not that of the finished training")
+    record = found[0]
+    training = {
+        "world_size": job.ring.world.size,
+        "epochs": job.config.train.epochs,
+        "steps": record.step,
+        "samples_seen": record.position,
+        "seconds": round(place.seconds, 3),
+        "samples_per_second": round(record.position / max(place.seconds, 1e-9), 1),
+        "input_wait_share": round(place.seconds_waited / max(place.seconds, 1e-9), 6),
+        "checkpoint": str(checkpoint.folder_of(job.run) / record.file),
+        "checkpoint_sha256": record.sha256,
+        "weights_sha256": weights,
+    }
+    summary.update(job.run, dataset=summary.dataset_section(job.manifest, location), training=training)
+    say(
+        f"trained {record.step:,} steps in {place.seconds:.1f} s, {training['samples_per_second']:,} rows/s, "
+        f"{100 * float(str(training['input_wait_share'])):.2f}% of it waiting for input; "
+        f"summary: {job.run / summary.NAME}"
+    )

@@ -1,0 +1,116 @@
+"""Trains on a published version: `horovodrun -np N python -m training.train --config FILE --run NAME`.
+
+Without horovodrun it is a training of one process.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from horovod.common.exceptions import HorovodInternalError
+
+from schemas import command
+from schemas.checksums import Mode
+from schemas.config import Configuration, load
+from schemas.errors import CheckError, UsageError
+from schemas.manifest import Manifest, resolve
+from schemas.manifest import load as load_manifest
+from schemas.progress import say
+from schemas.tables import Layout
+from training import start
+from training.ring import Ring, make_deterministic
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    flags = command.configuration_parser("python -m training.train", __doc__)
+    flags.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs to write to")
+    flags.add_argument(
+        "--manifest", default="latest", metavar="PATH", help="a manifest, or latest (the default)"
+    )
+    flags.add_argument("--resume", action="store_true", help="go on from the run's last good checkpoint")
+    flags.add_argument(
+        "--verify",
+        choices=["full", "cached", "off"],
+        default="full",
+        help="re-hash the shards before the first step: all of them (the default), those changed since, or none",
+    )
+    flags.add_argument(
+        "--check", action="store_true", help="only validate configuration, manifest and run, then end"
+    )
+    flags.add_argument(
+        "--stop-after",
+        type=int,
+        metavar="STEPS",
+        help="write a checkpoint after so many steps and end; --resume goes on from there",
+    )
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser().parse_args(given)
+    if arguments.stop_after is not None and arguments.stop_after < 1:
+        raise UsageError(f"--stop-after {arguments.stop_after}: give at least 1 step")
+    config = load(arguments.config, arguments.overrides)
+    run = run_folder(config, arguments.run)
+    location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
+    manifest = load_manifest(location, config.storage)
+    start.check_configuration(config, manifest)
+    if arguments.check:
+        say(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
+        return 0
+    make_deterministic(config.train.threads)
+    ring = Ring.start()
+    try:
+        return _train(config, manifest, location, run, ring, arguments, given)
+    except HorovodInternalError as error:
+        raise CheckError(
+            f"rank {ring.world.rank} stopped because another rank did, whose message stands above"
+        ) from error
+    finally:
+        ring.stop()
+
+
+def run_folder(config: Configuration, name: str) -> Path:
+    """`<train.runs>/<name>`. Raises UsageError for a name that is no plain folder name."""
+    if not RUN_NAME.fullmatch(name):
+        raise UsageError(f"--run {name!r}: use letters, digits, dots, dashes and underscores alone")
+    return Path(config.train.runs) / name
+
+
+def _train(
+    config: Configuration,
+    manifest: Manifest,
+    location: str,
+    run: Path,
+    ring: Ring,
+    arguments: argparse.Namespace,
+    given: list[str],
+) -> int:
+    found = start.find_checkpoint(config, manifest, run, ring) if arguments.resume else None
+    if found is not None and start.is_complete(run, found[0], ring):
+        if ring.writes:
+            say(f"the run {run.name!r} is finished already; its summary is {run / 'summary.json'}")
+        return 0
+    mode: Mode = arguments.verify
+    start.verify(manifest, mode, config, ring)
+    job, place = start.prepare(config, manifest, run, ring, found)
+    if ring.writes:
+        start.begin_run(job, location, given, fresh=found is None)
+    finished = start.run_loop(job, place, arguments.stop_after)
+    if not finished:
+        if ring.writes:
+            say(f"stopped after step {place.step:,} as asked; --resume goes on from there")
+        return 0
+    start.finish(job, place, location)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
