@@ -1,7 +1,7 @@
 """Great Expectations' Data Docs, made to be read without a network and moved to where they belong.
 
-Its pages load style sheets and scripts from half a dozen servers. They are taken out, and a small style sheet takes
-their place, so that the pages show the same anywhere and tell nobody that they were opened.
+Its pages load style sheets and scripts from half a dozen servers. They are taken out, and a small style sheet and a
+plain list of the pages take their place, so that they show the same anywhere and tell nobody that they were opened.
 """
 
 import re
@@ -30,7 +30,7 @@ th, td { border-bottom: 1px solid #8884; padding: .35rem .6rem; text-align: left
 ul { padding-left: 1.2rem; } .breadcrumb, .nav, .list-unstyled { list-style: none; padding: 0; }
 .fa-check-circle::before { content: "✔"; color: #1a7f37; } .fa-times::before { content: "✘"; color: #c62828; }
 .fa-exclamation-triangle::before { content: "!"; color: #b26a00; }
-.modal, .tooltip-inner, .btn, .ge-index-page-site-name-title img, input, select { display: none; }
+footer, .modal, .tooltip-inner, .btn, .ge-index-page-site-name-title img, input, select { display: none; }
 </style>
 """
 
@@ -51,6 +51,7 @@ def site(location: str, options: Storage) -> Iterator[Site]:
         yield building
         for page in building.folder.rglob("*.html"):
             page.write_text(self_contained(page.read_text(encoding="utf-8")), encoding="utf-8")
+        (building.folder / "index.html").write_text(_first_page(building.folder), encoding="utf-8")
         for unused in ("fonts", "images"):
             shutil.rmtree(building.folder / "static" / unused, ignore_errors=True)
         _replace(building.folder, location, options)
@@ -60,6 +61,19 @@ def self_contained(page: str) -> str:
     """The page without scripts and without anything that a browser would fetch from a server."""
     page = _LINK.sub(r"\1", _REMOTE.sub("", page))
     return page.replace("</head>", f"{STYLE}</head>", 1)
+
+
+def _first_page(folder: Path) -> str:
+    """Links to all pages; the library's own first page draws them with a script from a server."""
+    lists = []
+    for heading, part in (("Validation results", "validations"), ("Expectations", "expectations")):
+        pages = sorted(page.relative_to(folder) for page in (folder / part).rglob("*.html"))
+        links = "".join(f'<li><a href="{page.as_posix()}">{page.parts[1]}</a></li>' for page in pages)
+        lists.append(f"<h2>{heading}</h2><ul>{links.replace('.html</a>', '</a>')}</ul>")
+    return (
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Data Docs</title>{STYLE}</head>'
+        f"<body><h1>Data Docs</h1><p>Made by Great Expectations.</p>{''.join(lists)}</body></html>\n"
+    )
 
 
 def _replace(folder: Path, location: str, options: Storage) -> None:

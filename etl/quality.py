@@ -78,16 +78,21 @@ def check(summary: Summary, config: Configuration, layout: Layout) -> GateResult
 
 def judge(summary: Summary, config: Configuration, layout: Layout) -> GateResults:
     """As `check`, but returns the failures instead of raising."""
-    tables = measures(summary, config)
-    results: list[GateResult] = []
     with data_docs.site(storage.join(layout.quality, "data_docs"), config.storage) as site:
-        context = _context(str(site.folder))
-        for table, rows in tables.items():
-            of_table = [gate for gate in gates(config) if gate.table == table]
-            results += _validate(context, table, rows, of_table, config.dataset.name)
+        context = new_context(str(site.folder))
+        results = validate(context, summary, config)
         context.build_data_docs(site_names=["quality"])
-    order = [gate.name for gate in gates(config)]
-    return GateResults(sorted(results, key=lambda result: order.index(result.name)), site.index)
+    return GateResults(results, site.index)
+
+
+def validate(context: Any, summary: Summary, config: Configuration) -> list[GateResult]:
+    """All gates on the tables that `etl.gates` derives from the summary, in the order of `gates`."""
+    every, results = gates(config), []
+    for table, rows in measures(summary, config).items():
+        of_table = [gate for gate in every if gate.table == table]
+        results += _validate(context, table, rows, of_table, config.dataset.name)
+    order = [gate.name for gate in every]
+    return sorted(results, key=lambda result: order.index(result.name))
 
 
 def _great_expectations() -> Any:
@@ -99,7 +104,7 @@ def _great_expectations() -> Any:
     return great_expectations
 
 
-def _context(folder: str) -> Any:
+def new_context(folder: str) -> Any:
     """A context in memory, without progress bars, whose only site is `folder`."""
     gx = _great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -132,13 +137,13 @@ def _validate(
     frame = pd.DataFrame([dict(row) for row in rows])
     suite = context.suites.add(gx.ExpectationSuite(name=table))
     for gate in of_table:
-        note = f"**{gate.name}**: {gate.allowed}. When it fails: {gate.remedy}."
         suite.add_expectation(
             gx.expectations.ExpectColumnValuesToBeBetween(
                 column=gate.column,
                 min_value=gate.minimum,
                 max_value=gate.maximum,
-                meta={"gate": gate.name, "notes": {"format": "markdown", "content": [note]}},
+                description=f"{gate.name}: {gate.allowed}. When it fails: {gate.remedy}.",
+                meta={"gate": gate.name},
             )
         )
     source = context.data_sources.add_pandas(table)

@@ -55,7 +55,11 @@ RECORDS: dict[str, tuple[Any, ...]] = {
     ),
 }
 TOKENS = {"a1": 3, "b1": 40, "b2": 64, "c1": 4, "d1": 5}
-QUARANTINE = [("a.jsonl", 0, "invalid_json"), ("a.jsonl", 9, "invalid_json"), ("b.jsonl", 0, "unreadable_file")]
+QUARANTINE = [
+    ("a.jsonl", 0, "invalid_json"),
+    ("a.jsonl", 9, "invalid_json"),
+    ("b.jsonl", 0, "unreadable_file"),
+]
 
 
 def configuration(root: Path, **sections: Any) -> Configuration:

@@ -8,7 +8,7 @@ import pytest
 
 from etl.facts import Lengths, ShardFacts, Summary, TokenFacts
 from etl.gates import gates
-from etl.quality import GateResults, check, check_quarantine, judge
+from etl.quality import GateResults, check, check_quarantine, judge, new_context, validate
 from schemas.errors import QualityGateError
 from schemas.tables import Layout
 from tests.etl.example_summary import FULL, example_summary
@@ -86,11 +86,13 @@ FAILING: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 
 def judged(root: Path, summary: Summary, **quality: Any) -> GateResults:
     config = configuration(root, quality=quality)
-    return judge(summary, config, Layout.of(config))
+    return GateResults(validate(new_context(str(root)), summary, config), "index.html")
 
 
 def test_healthy_data_pass_every_gate(tmp_path: Path) -> None:
-    results = judged(tmp_path, example_summary())
+    config = configuration(tmp_path)
+    results = judge(example_summary(), config, Layout.of(config))
+    assert Path(results.data_docs).exists()
     assert [gate.name for gate in results.gates if not gate.passed] == []
     assert results.passed
     results.raise_for_failures()
