@@ -81,6 +81,11 @@ def local_cores(master: str) -> int:
     return len(os.sched_getaffinity(0)) if master.startswith("local[") else 1
 
 
+def default_driver_memory() -> str:
+    """The driver's heap, in which a local master also runs its tasks."""
+    return os.environ.get("RINGLAKE_DRIVER_MEMORY", "4g")
+
+
 def session_settings(master: str) -> dict[str, str]:
     """The defaults for `master`: those of every session, and for a local one what suits a small machine."""
     settings = dict(COMMON)
@@ -90,7 +95,7 @@ def session_settings(master: str) -> dict[str, str]:
         settings |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
-            "spark.driver.memory": os.environ.get("RINGLAKE_DRIVER_MEMORY", "4g"),
+            "spark.driver.memory": default_driver_memory(),
             "spark.sql.shuffle.partitions": str(max(4, 2 * local_cores(master))),
             "spark.databricks.delta.snapshotPartitions": "2",
             "spark.ui.enabled": "false",

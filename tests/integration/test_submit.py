@@ -1,0 +1,68 @@
+"""What `make package` builds lets `spark-submit` run our code on a standalone cluster and on local masters."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cluster import clean_environment, standalone_cluster, submit
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+JOB = CHECKOUT / "tests" / "integration" / "submitted_job.py"
+# A cluster's own defaults are made for large data: 200 and 50 tasks for a hundred rows.
+SMALL = {"spark.sql.shuffle.partitions": "4", "spark.databricks.delta.snapshotPartitions": "2"}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make package` builds, in a temporary folder."""
+    folder = tmp_path_factory.mktemp("dist")
+    script = [sys.executable, str(CHECKOUT / "deploy" / "package.py"), str(folder)]
+    subprocess.run(script, check=True, cwd=folder, env=clean_environment())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a standalone master with one worker."""
+    with standalone_cluster(tmp_path_factory.mktemp("cluster")) as url:
+        yield url
+
+
+def test_a_job_runs_on_a_standalone_cluster_from_another_folder(package: Path, master: str, tmp_path: Path) -> None:
+    arguments = [str(tmp_path / "table"), str(tmp_path / "findings.json")]
+    settings = {**SMALL, "spark.driver.host": "127.0.0.1"}
+    result = submit(package, JOB, arguments, tmp_path, master, settings)
+    assert result.returncode == 0, result.stdout[-5000:]
+    found = json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))
+    assert found["master"] == master
+    assert found["total"] == sum(number % 7 for number in range(100))
+    # the submission's settings stand above what the job asks for
+    assert found["time_zone"] == "UTC"
+    # driver and workers run the code of the zip, and the workers the packages of the archive
+    assert [name for name in ("etl", "schemas", "driver_etl") if "ringlake.zip" not in found[name]] == []
+    assert "/environment/site-packages/" in found["pyarrow"]
+
+
+@pytest.mark.parametrize("chosen", ["local[2]", None])
+def test_the_same_submission_runs_on_local_masters(package: Path, tmp_path: Path, chosen: str | None) -> None:
+    arguments = [str(tmp_path / "table"), str(tmp_path / "findings.json")]
+    result = submit(package, JOB, arguments, tmp_path, chosen)
+    assert result.returncode == 0, result.stdout[-5000:]
+    found = json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))
+    assert found["master"] == (chosen or "local[*]")
+    assert found["total"] == sum(number % 7 for number in range(100))
+    assert "/environment/" not in found["pyarrow"]
+
+
+def test_a_submission_without_the_properties_names_the_remedy(package: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / "ringlake.zip").symlink_to(package / "ringlake.zip")
+    (bare / "spark.properties").write_text(f"spark.pyspark.driver.python {sys.executable}\n", encoding="utf-8")
+    result = submit(bare, JOB, ["table", "findings.json"], tmp_path, "local[1]")
+    assert result.returncode != 0
+    assert "--properties-file dist/spark.properties" in result.stdout
