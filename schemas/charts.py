@@ -1,0 +1,153 @@
+"""Charts as inline SVG: the same figures give the same bytes, text stays text, and colours follow light and dark.
+
+matplotlib draws them with stand-in colours that are replaced by the variables of the page's style sheet.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {
+    "#010101": "var(--ink)",
+    "#020202": "var(--soft)",
+    "#030303": "var(--grid)",
+    "#040404": "var(--line)",
+    "#1a0101": "var(--c1)",
+    "#1a0202": "var(--c2)",
+    "#1a0303": "var(--c3)",
+    "#1a0404": "var(--c4)",
+}
+SERIES = ("#1a0101", "#1a0202", "#1a0303", "#1a0404")
+SOFT, GRID, LINE = "#020202", "#030303", "#040404"
+_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.parse_math": False,
+    "text.color": SOFT,
+    "axes.labelcolor": SOFT,
+    "axes.edgecolor": LINE,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "grid.color": GRID,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "legend.frameon": False,
+}
+
+
+def lines(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    y_label: str,
+    logarithmic: bool = False,
+    from_zero: bool = False,
+) -> str:
+    """Curves by name over a common x axis; a series of a few points has marks on them."""
+
+    def draw(axes: "Axes") -> None:
+        for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
+            marker = "o" if len(points) <= 20 else None
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                color=colour,
+                linewidth=1.4,
+                marker=marker,
+                markersize=3.5,
+                label=name,
+            )
+        if logarithmic:
+            axes.set_yscale("log")
+        elif from_zero:
+            axes.set_ylim(bottom=0)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if len(series) > 1:
+            axes.legend(fontsize=8)
+
+    return _svg(title, draw)
+
+
+def bars(
+    title: str,
+    series: Mapping[str, Sequence[float]],
+    labels: Sequence[str],
+    x_label: str,
+    y_label: str,
+    line_after: float | None = None,
+) -> str:
+    """Bars side by side for each of the `labels`; `line_after` marks a limit at that place of the x axis."""
+
+    def draw(axes: "Axes") -> None:
+        width = 0.8 / max(1, len(series))
+        for place, (colour, (name, values)) in enumerate(
+            zip(_cycle(len(series)), series.items(), strict=True)
+        ):
+            offset = (place - (len(series) - 1) / 2) * width
+            positions = [x + offset for x in range(len(labels))]
+            axes.bar(positions, values, width=width, color=colour, label=name)
+        axes.set_xticks(range(len(labels)), labels, rotation=35 if len(labels) > 8 else 0, fontsize=8)
+        axes.grid(visible=False, axis="x")
+        axes.yaxis.set_major_formatter(_thousands)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if line_after is not None:
+            axes.axvline(line_after, color=SOFT, linewidth=1, linestyle="--")
+        if len(series) > 1:
+            axes.legend(fontsize=8)
+
+    return _svg(title, draw)
+
+
+def _thousands(value: float, _: object) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2g}"
+
+
+def _cycle(count: int) -> list[str]:
+    return [SERIES[place % len(SERIES)] for place in range(count)]
+
+
+def _svg(title: str, draw: Any) -> str:
+    # Imported here: it takes a second, which only a report needs to spend.
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": title}):
+        figure: Figure = Figure(figsize=(5.6, 3.0), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.subplots()
+        draw(axes)
+        axes.set_title(title, loc="left", color="#010101")
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
+    return _inline(buffer.getvalue(), title)
+
+
+def _inline(svg: str, title: str) -> str:
+    """Only the <svg> element, without a fixed size, its colours as variables of the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    opening = svg[: svg.index(">") + 1]
+    view = re.search(r'viewBox="([^"]+)"', opening)
+    if view is None:
+        raise ValueError("matplotlib's SVG has no viewBox")
+    svg = (
+        f'<svg viewBox="{view[1]}" xmlns:xlink="http://www.w3.org/1999/xlink" role="img" aria-label="{escape(title)}">'
+        + svg[len(opening) :]
+    )
+    for stand_in, variable in COLOURS.items():
+        svg = svg.replace(stand_in, variable)
+    return svg.strip()
