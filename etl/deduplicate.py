@@ -1,0 +1,215 @@
+"""Finds exact and near-duplicates among the cleaned texts, and decides which record of each cluster survives.
+
+Reads silver/fields. Writes silver/signatures (a row for each distinct text) and silver/ledger (a row for each
+record of bronze). Filtered records take no part.
+
+- Records with equal token sequences are copies of one text. Each text has a representative: the record that comes
+  first by `survivor` (longest: most characters of cleaned text; first: by place in the sources; newest: largest
+  time; ties by record_id).
+- Texts whose shingle sets have a Jaccard similarity of at least `similarity` are near-duplicates. Clusters are the
+  connected components; a cluster's survivor is the first of its representatives by the same policy.
+- `cluster_id` is the survivor's record_id; so a record without any duplicate is its own cluster.
+- With `duplicates = "drop"` the survivor is `kept`, other representatives are `near_duplicate`, and all other
+  records `exact_duplicate` (of a representative in the same cluster); `reason` is the survivor's record_id. With
+  "keep" all are `kept`.
+
+Texts go through one narrow pass from silver/fields into hashes and never cross a shuffle.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from etl.delta import read_table, write_table
+from etl.minhash import Banding, sketch
+from etl.near_duplicates import near_duplicate_clusters
+from etl.session import spark_progress
+from etl.stage import stage_main
+from schemas.command import run
+from schemas.config import Configuration
+from schemas.tables import STATUSES, Layout, ledger_schema, signatures_schema, spark_schema
+
+BATCH_BYTES = 1 << 20  # of text sketched at a time: the kernel's arrays stay in the processor's caches
+REMEMBERED = 1 << 17  # hashes of texts that a task has sketched; some 15 MB
+
+_SKETCHES = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("source_index", pa.int32()),
+        ("source_path", pa.string()),
+        ("source_position", pa.int64()),
+        ("time_seconds", pa.float64()),
+        ("length", pa.int32()),  # characters of the cleaned text
+        ("text_hash", pa.binary()),
+        ("carrier", pa.bool_()),  # of bands and shingles; false where the same task has sketched that text before
+        ("bands", pa.list_(pa.int64())),
+        ("shingles", pa.list_(pa.int64())),
+    ]
+)
+
+
+def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+    """Writes silver/signatures and silver/ledger and returns the number of records by status."""
+    layout = Layout.of(config)
+    fields = read_table(spark, layout.fields)
+    with spark_progress(spark, "deduplicate"):
+        sketches = with_sketches(fields, config).persist(StorageLevel.MEMORY_AND_DISK)
+        texts = group_by_text(sketches, config).persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            signatures = select_signatures(sketches, texts)
+            write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
+            clusters = near_duplicate_clusters(
+                read_table(spark, layout.signatures), config.deduplicate.similarity
+            )
+            ledger = build_ledger(fields, sketches, with_survivor(texts, clusters), config)
+            write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
+        finally:
+            texts.unpersist()
+            sketches.unpersist()
+        return count_statuses(read_table(spark, layout.ledger))
+
+
+def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
+    """A row of _SKETCHES for each record that is not filtered."""
+    settings = config.deduplicate
+    banding = Banding.for_similarity(settings.similarity)
+
+    def sketched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        seen: set[bytes] = set()
+        for batch in batches:
+            for part in _parts(batch):
+                if len(seen) > REMEMBERED:
+                    seen.clear()
+                yield _sketch_batch(part, settings.shingle, banding, seen)
+
+    columns = [name for name in _SKETCHES.names[:5]]
+    text = F.col(config.deduplicated_column()).alias("text")
+    unfiltered = fields.where("filtered_by IS NULL").select(*columns, text)
+    return unfiltered.mapInArrow(sketched, spark_schema(_SKETCHES))
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Slices of about BATCH_BYTES of text; at least a row each."""
+    ends = pc.cumulative_sum(pc.fill_null(pc.binary_length(batch["text"]), 0).cast(pa.int64())).to_numpy()
+    begin = 0
+    while begin < len(ends):
+        before = ends[begin - 1] if begin else 0
+        end = max(begin + 1, int(ends.searchsorted(before + BATCH_BYTES, side="right")))
+        yield batch.slice(begin, end - begin)
+        begin = end
+
+
+def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: set[bytes]) -> pa.RecordBatch:
+    sketches = sketch(batch["text"], shingle, banding, seen)
+    filled = sketches.offsets[1:] > sketches.offsets[:-1]
+    band_offsets = pa.array([0, *(filled.cumsum() * banding.bands).tolist()], pa.int32())
+    columns = {name: batch[name] for name in _SKETCHES.names[:5]} | {
+        "length": pc.fill_null(pc.utf8_length(batch["text"]), 0).cast(pa.int32()),
+        "text_hash": pa.array(sketches.text_hash, pa.binary()),
+        "carrier": pa.array(sketches.carrier),
+        "bands": pa.ListArray.from_arrays(band_offsets, sketches.bands.ravel()),
+        "shingles": pa.ListArray.from_arrays(pa.array(sketches.offsets, pa.int32()), sketches.values),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in _SKETCHES.names], schema=_SKETCHES)
+
+
+def survivor_rank(config: Configuration) -> Column:
+    """A struct by which the smaller record survives; its last field is the record_id, so that no two are equal."""
+    policies: Mapping[str, list[Column]] = {
+        "longest": [-F.col("length")],
+        "first": [F.col("source_index"), F.col("source_path"), F.col("source_position")],
+        "newest": [F.col("time_seconds").isNull(), -F.col("time_seconds")],
+    }
+    return F.struct(*policies[config.deduplicate.survivor], F.col("record_id"))
+
+
+def group_by_text(sketches: DataFrame, config: Configuration) -> DataFrame:
+    """For each distinct text: `text_hash`, `records`, the `rank` of its representative, and the smallest `carrier_id`."""
+    return sketches.groupBy("text_hash").agg(
+        F.count("*").alias("records"),
+        F.min(survivor_rank(config)).alias("rank"),
+        F.min(F.when(F.col("carrier"), F.col("record_id"))).alias("carrier_id"),
+    )
+
+
+def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
+    """One carrier of each distinct text, under the representative's record_id."""
+    copied = texts.where("records > 1").select(
+        "text_hash", "carrier_id", F.col("rank.record_id").alias("representative")
+    )
+    # Only texts with copies need the join: where those are few, shingles stay where they are.
+    return (
+        sketches.where("carrier")
+        .join(copied, "text_hash", how="left")
+        .where("carrier_id IS NULL OR carrier_id = record_id")
+        .select(
+            F.coalesce("representative", "record_id").alias("record_id"), "text_hash", "bands", "shingles"
+        )
+    )
+
+
+def with_survivor(texts: DataFrame, clusters: DataFrame) -> DataFrame:
+    """For each distinct text: `text_hash`, the record_ids of its `representative` and of its cluster's `survivor`.
+
+    `clusters` has the columns `member` (a text_hash) and `component`; texts without near-duplicates are not in it.
+    """
+    clustered = texts.join(clusters, texts["text_hash"] == clusters["member"], how="left")
+    survivor = F.min("rank").over(Window.partitionBy(F.coalesce("component", "text_hash")))
+    return clustered.withColumn("first", survivor).select(
+        "text_hash",
+        F.col("rank.record_id").alias("representative"),
+        F.col("first.record_id").alias("survivor"),
+    )
+
+
+def build_ledger(
+    fields: DataFrame, sketches: DataFrame, survivors: DataFrame, config: Configuration
+) -> DataFrame:
+    """The rows of silver/ledger, `split` still null."""
+    is_survivor = F.col("record_id") == F.col("survivor")
+    if config.deduplicate.duplicates == "keep":
+        status, reason = F.lit("kept"), F.lit(None)
+    else:
+        is_representative = F.col("record_id") == F.col("representative")
+        status = (
+            F.when(is_survivor, "kept").when(is_representative, "near_duplicate").otherwise("exact_duplicate")
+        )
+        reason = F.when(~is_survivor, F.col("survivor"))
+    compared = (
+        sketches.select("record_id", "source_path", "text_hash")
+        .join(survivors, "text_hash", how="inner")
+        .select(
+            "record_id",
+            F.col("source_path").alias("source"),
+            status.alias("status"),
+            reason.alias("reason"),
+            F.col("survivor").alias("cluster_id"),
+        )
+    )
+    filtered = fields.where("filtered_by IS NOT NULL").select(
+        "record_id",
+        F.col("source_path").alias("source"),
+        F.lit("filtered").alias("status"),
+        F.col("filtered_by").alias("reason"),
+        F.lit(None).alias("cluster_id"),
+    )
+    return compared.unionByName(filtered).withColumn("split", F.lit(None))
+
+
+def count_statuses(ledger: DataFrame) -> dict[str, int]:
+    """Number of records by status, every status included."""
+    found = {row["status"]: int(row["count"]) for row in ledger.groupBy("status").count().collect()}
+    return {status: found.get(status, 0) for status in STATUSES}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return stage_main("deduplicate", __doc__, deduplicate, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,125 @@
+"""Clusters of near-duplicates among the signatures of distinct texts: LSH buckets, verified and connected.
+
+1. Texts that share a bucket are candidates; the connected components of "shares a bucket" (over hashes of 16 bytes,
+   nothing else moves) say which texts ever have to be compared with each other.
+2. Components are packed into blocks of about BLOCK_SHINGLES shingle hashes. A task brings a block's sets together,
+   each moved once, and connects what exact Jaccard similarity confirms (etl/similarity.py).
+3. A component larger than that (boilerplate can glue a large part of a corpus together) is spread over blocks by
+   bucket; there a set moves to each block that has one of its buckets, and the blocks' results are connected again.
+
+The result is that of comparing every two texts that share a bucket; it depends on neither order nor partitioning.
+"""
+
+import math
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from etl.components import components
+from etl.similarity import Buckets, SimilarSets
+
+BLOCK_SHINGLES = 1 << 22  # 32 MB of hashes, some 300 MB of a task's memory
+_BLOCK = ("block", "text_hash", "bands", "shingles")
+_FOUND = "text_hash binary, component binary"
+
+
+def near_duplicate_clusters(
+    signatures: DataFrame, similarity: float, block_shingles: int = BLOCK_SHINGLES
+) -> DataFrame:
+    """Columns `member`, `component` (text hashes) for each text that has a near-duplicate.
+
+    `signatures` has the columns of silver/signatures; `component` is the smallest member.
+    """
+    shared = shared_buckets(signatures).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        candidates = components(shared.select("first", "text_hash"))
+        sized = (
+            signatures.select("text_hash", F.size("shingles").alias("size"))
+            .join(candidates, F.col("text_hash") == F.col("member"), how="inner")
+            .groupBy("component")
+            .agg(F.sum("size").alias("shingles"))
+        )
+        small = sized.where(F.col("shingles") <= block_shingles)
+        packed, large, bands = _totals(sized, signatures, block_shingles)
+        blocks = max(1, math.ceil(packed / block_shingles))
+        in_blocks = candidates.join(small.select("component"), "component", how="inner").select(
+            F.col("member").alias("text_hash"),
+            F.pmod(F.xxhash64("component"), F.lit(blocks)).alias("block"),
+        )
+        rows = signatures.join(in_blocks, "text_hash", how="inner").select(*_BLOCK)
+        if not large:
+            return _connected(rows, similarity)
+        parts = math.ceil(large * bands / block_shingles)
+        spread = (
+            shared.join(candidates, F.col("text_hash") == F.col("member"), how="inner")
+            .join(small, "component", how="left_anti")
+            .groupBy("text_hash", (F.pmod("bucket", F.lit(parts)) + F.lit(blocks)).alias("block"))
+            .agg(F.collect_list("bucket").alias("bands"))
+        )
+        rows = rows.unionByName(
+            spread.join(signatures.select("text_hash", "shingles"), "text_hash", how="inner").select(*_BLOCK)
+        )
+        return components(_connected(rows, similarity))
+    finally:
+        shared.unpersist()
+
+
+def shared_buckets(signatures: DataFrame) -> DataFrame:
+    """Columns `text_hash`, `bucket`, `first` (the bucket's smallest member) of all buckets with two texts or more."""
+    bucket = Window.partitionBy("bucket")
+    return (
+        signatures.select("text_hash", F.explode("bands").alias("bucket"))
+        .withColumn("members", F.count("*").over(bucket))
+        .withColumn("first", F.min("text_hash").over(bucket))
+        .where("members > 1")
+        .select("text_hash", "bucket", "first")
+    )
+
+
+def _totals(sized: DataFrame, signatures: DataFrame, block_shingles: int) -> tuple[int, int, int]:
+    """Shingles in components that fit into a block, shingles in larger ones, and the number of bands."""
+    fits = F.col("shingles") <= block_shingles
+    sums = sized.agg(
+        F.sum(F.when(fits, F.col("shingles"))).alias("packed"),
+        F.sum(F.when(~fits, F.col("shingles"))).alias("large"),
+    ).first()
+    assert sums is not None
+    large = int(sums["large"] or 0)
+    bands = signatures.agg(F.max(F.size("bands"))).first() if large else None
+    return int(sums["packed"] or 0), large, int(bands[0]) if bands is not None else 0
+
+
+def _connected(rows: DataFrame, similarity: float) -> DataFrame:
+    """Columns `member`, `component`: what is connected within a block; texts that are not are left out."""
+
+    def connect(block: pa.Table) -> pa.Table:
+        return connect_block(block, similarity)
+
+    found = rows.groupBy("block").applyInArrow(connect, _FOUND)
+    return found.select(F.col("text_hash").alias("member"), "component")
+
+
+def connect_block(block: pa.Table, similarity: float) -> pa.Table:
+    """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
+    block = block.select(["text_hash", "bands", "shingles"]).combine_chunks()
+    block = block.take(pc.sort_indices(block, [("text_hash", "ascending")])).combine_chunks()
+    hashes, bands, shingles = (block[name].chunk(0) for name in ("text_hash", "bands", "shingles"))
+    keys = bands.flatten().to_numpy()
+    rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
+    offsets = np.concatenate(([0], np.cumsum(pc.list_value_length(shingles).to_numpy(), dtype=np.int64)))
+    sets = SimilarSets(shingles.flatten().to_numpy(), offsets, similarity)
+    sets.connect_buckets(Buckets.of(keys, rows))
+    _, first, piece, sizes = np.unique(
+        sets.labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    connected = np.flatnonzero(sizes[piece] > 1)
+    return pa.table(
+        {
+            "text_hash": hashes.take(pa.array(connected)),
+            "component": hashes.take(pa.array(first[piece[connected]])),
+        }
+    )
