@@ -1,6 +1,7 @@
 """All of Horovod's collectives that are not the optimiser's: exact sums, agreement on errors, broadcasts."""
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -46,17 +47,29 @@ class Ring:
         Halves of 32 bits travel as int64, so that no sum of fewer than 2^31 ranks overflows.
         """
         halves = [half for value in values for half in (value >> 32, value & 0xFFFFFFFF)]
-        total = hvd.allreduce(torch.tensor(halves, dtype=torch.int64), op=hvd.Sum, name="integers").tolist()
+        total = self._sum(torch.tensor(halves, dtype=torch.int64), "integers").tolist()
         return [((total[i] << 32) + total[i + 1]) % 2**64 for i in range(0, len(total), 2)]
 
     def sum_floats(self, values: Sequence[float]) -> list[float]:
         """Sums over all ranks in float64."""
-        total = hvd.allreduce(torch.tensor(values, dtype=torch.float64), op=hvd.Sum, name="floats")
+        total = self._sum(torch.tensor(values, dtype=torch.float64), "floats")
         return [float(value) for value in total.tolist()]
+
+    @staticmethod
+    def _sum(tensor: torch.Tensor, name: str) -> torch.Tensor:
+        handle = hvd.allreduce_async(tensor, op=hvd.Sum, name=name)
+        wait_for(handle)
+        total: torch.Tensor = hvd.synchronize(handle)
+        return total
 
     def broadcast(self, value: Any) -> Any:
         """What rank 0 passes in, on every rank."""
-        return hvd.broadcast_object(value, root_rank=0) if self.world.size > 1 else value
+        # Without a name Horovod takes that of the value's type; where the ranks' differ they would wait for ever.
+        return hvd.broadcast_object(value, root_rank=0, name="value") if self.world.size > 1 else value
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each rank passes in, in the order of the ranks, on every rank."""
+        return list(hvd.allgather_object(value, name="values")) if self.world.size > 1 else [value]
 
     def agree(self, error: RinglakeError | OSError | None) -> None:
         """Raises on every rank when any of them brings an error, so that none waits for one that has given up.
@@ -64,7 +77,7 @@ class Ring:
         The rank's own error is raised where there is one, elsewhere the first of the others'.
         """
         mine = None if error is None else (getattr(error, "exit_status", 1), str(error))
-        found = hvd.allgather_object(mine) if self.world.size > 1 else [mine]
+        found = self.gather(mine)
         if isinstance(error, RinglakeError):
             raise error
         for rank, entry in enumerate(found):
@@ -73,6 +86,17 @@ class Ring:
                 shared = DataError(f"{message} (found by rank {rank})")
                 shared.exit_status = status
                 raise shared from error
+
+
+def wait_for(handle: int) -> None:
+    """Sleeps until an asynchronous operation of Horovod has ended; its own `synchronize` spins on a processor.
+
+    Where ranks share processors, spinning takes them from the ranks that are waited for.
+    """
+    pause = 0.00005
+    while not hvd.poll(handle):
+        time.sleep(pause)
+        pause = min(2 * pause, 0.001)
 
 
 def device_of(ring: Ring) -> torch.device:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import horovod.torch as hvd
 import torch
 
 from schemas import storage
@@ -235,8 +234,7 @@ def run_loop(job: Job, place: Place, stop_after: int | None) -> bool:
 def finish(job: Job, place: Place, location: str) -> None:
     """Compares the weights of all ranks and writes the summary. Raises CheckError where they differ."""
     weights = checkpoint.weights_sha256(job.model)
-    others = set(hvd.allgather_object(weights)) if job.ring.world.size > 1 else {weights}
-    if len(others) > 1:
+    if len(set(job.ring.gather(weights))) > 1:
         raise CheckError("the ranks ended with different weights; please report it with the configuration")
     if not job.ring.writes:
         return

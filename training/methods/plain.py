@@ -9,7 +9,7 @@ from torch.nn import functional
 from training.feed import LocalBatch
 from training.methods import Setting, StepResult
 from training.optimizer import build_optimizer, learning_rate
-from training.ring import seed_of
+from training.ring import seed_of, wait_for
 
 
 class Method:
@@ -52,8 +52,12 @@ class Method:
         else:
             # A rank without rows takes part with zeros; every parameter needs its gradient for the allreduce.
             loss_sum = torch.stack([parameter.sum() * 0 for parameter in self.parameters]).sum()
+        if total is not None:
+            wait_for(total)
         denominator = batch.global_rows if total is None else hvd.synchronize(total)
         (loss_sum / denominator).backward()
+        for handle, _ in list(self.optimizer._handles.values()):
+            wait_for(handle)
         self.optimizer.synchronize()
         limit = setting.train.clip_norm
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, torch.inf if limit is None else limit)
@@ -72,4 +76,4 @@ class Method:
         if self.setting.ring.world.size > 1:
             # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which
             # AdamW's decay changes the weights; sending the state as it is does not.
-            self.optimizer.load_state_dict(hvd.broadcast_object(self.optimizer.state_dict(), root_rank=0))
+            self.optimizer.load_state_dict(self.setting.ring.broadcast(self.optimizer.state_dict()))
