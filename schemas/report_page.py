@@ -49,6 +49,13 @@ class Table:
     def cells(self) -> list[list[Cell]]:
         return [[as_cell(value) for value in row] for row in self.rows]
 
+    @property
+    def numeric(self) -> list[bool]:
+        """By column whether it holds numbers, so that its heading stands above them."""
+        columns = zip(*self.cells, strict=True) if self.rows else ()
+        held = [any(cell.number or cell.shade is not None for cell in column) for column in columns]
+        return held or [False] * len(self.header)
+
 
 @dataclass(frozen=True)
 class Chart:

@@ -1,0 +1,131 @@
+"""The data-quality report: one self-contained page from the funnel to the provenance.
+
+`python -m etl.report --config conf/x.toml` writes it again for the newest published version, from the versions of the
+tables that its manifest names.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import SparkSession
+
+from etl import report_records, report_splits
+from etl.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.facts import ShardFacts, Summary
+from etl.leakage import leakage_sample
+from etl.quality import GateResults, judge
+from etl.session import build_session, spark_progress
+from etl.summary import summarise
+from schemas import storage
+from schemas.command import configuration_parser, run
+from schemas.config import Configuration, load
+from schemas.manifest import Manifest, newest
+from schemas.manifest import load as load_manifest
+from schemas.progress import say
+from schemas.report_page import Page, render
+from schemas.tables import Layout
+
+SAMPLED_TEST_ROWS = 200
+
+
+def write_report(
+    spark: SparkSession,
+    config: Configuration,
+    summary: Summary,
+    manifest: Manifest | None,
+    gates: GateResults,
+) -> str:
+    """Writes `quality/report.html` of a data set and returns its location; `manifest` is None for a failed attempt."""
+    versions = table_versions(manifest)
+    mask = Mask(config.clean)
+    with spark_progress(spark, "write report"):
+        page = report_page(
+            summary,
+            config,
+            manifest,
+            gates,
+            quarantine_reasons(spark, config, versions),
+            rule_examples(spark, config, versions, mask),
+            cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
+            _similarities(spark, config),
+        )
+    layout = Layout.of(config)
+    location = storage.join(layout.quality, "report.html")
+    storage.write_bytes(location, render(page).encode(), config.storage)
+    return location
+
+
+def report_page(
+    summary: Summary,
+    config: Configuration,
+    manifest: Manifest | None,
+    gates: GateResults,
+    reasons: Sequence[Reason],
+    examples: Sequence[Example],
+    snippets: Mapping[str, str],
+    similarities: Sequence[tuple[str, float]],
+) -> Page:
+    """The page from what was gathered; the same figures give the same page."""
+    if manifest is None:
+        subtitle = "Nothing was published: this is the report of an attempt that a gate stopped."
+    else:
+        subtitle = (
+            f"Version {manifest.delta_version}, published {manifest.provenance.created}, manifest root "
+            f"{manifest.manifest_root}"
+        )
+    shown = [
+        report_records.funnel(summary),
+        report_records.gate_table(gates, "data_docs/index.html"),
+        report_records.quarantine(summary, reasons),
+        report_records.rules(summary, config, examples),
+        report_records.duplicates(summary, snippets),
+        *([report_splits.classes(summary)] if config.columns.label is not None else []),
+        report_splits.lengths(summary),
+        report_splits.balance(summary, config),
+        report_splits.leakage(similarities, config),
+        report_splits.sources(summary),
+        report_splits.provenance(manifest, config),
+    ]
+    title = f"Data quality of {config.dataset.name}"
+    return Page(title, subtitle, report_records.tiles(summary, gates), shown, "Made by ringlake.")
+
+
+def table_versions(manifest: Manifest | None) -> dict[str, int]:
+    """The versions of the bronze and silver tables that a manifest names; none without one: the newest are read."""
+    if manifest is None:
+        return {}
+    return {**manifest.provenance.bronze_versions, **manifest.provenance.silver_versions}
+
+
+def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
+    """The shards of a published version by split, as the summary wants them."""
+    return {
+        split: [ShardFacts(shard.rows, list(shard.row_groups), shard.bytes) for shard in content.shards]
+        for split, content in manifest.splits.items()
+    }
+
+
+def _similarities(spark: SparkSession, config: Configuration) -> list[tuple[str, float]]:
+    sample = leakage_sample(spark, config, SAMPLED_TEST_ROWS)
+    return list(zip(sample["record_id"].astype(str), sample["highest_similarity"].astype(float), strict=True))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the report of the newest published version again; returns 0."""
+    arguments = configuration_parser("python -m etl.report", __doc__).parse_args(argv)
+    config = load(arguments.config, arguments.overrides)
+    layout = Layout.of(config)
+    manifest = load_manifest(newest(layout.manifests, config.storage), config.storage)
+    spark = build_session(f"{config.dataset.name}-report")
+    try:
+        with spark_progress(spark, "summarise"):
+            summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
+        location = write_report(spark, config, summary, manifest, judge(summary, config, layout))
+    finally:
+        spark.stop()
+    say(f"report: {location}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
