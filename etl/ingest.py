@@ -1,0 +1,215 @@
+"""Reads the sources into bronze: each file once, each record either into `records` or into `quarantine`.
+
+One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written.
+`bronze/records`, which the next stage reads, is committed last; a run that broke off before is simply repeated.
+"""
+
+import pickle
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from etl.delta import read_table, write_table
+from etl.session import spark_progress
+from etl.sources.pieces import Piece, group, list_pieces
+from etl.sources.reading import FILE, QUARANTINE, RECORD, ReadTasks, column_name, outcome_schema
+from etl.stage import stage_main
+from schemas import tables
+from schemas.command import run
+from schemas.config import Configuration
+from schemas.errors import CheckError, DataError
+
+MAX_REPEATED = 1_000_000
+"""More records that repeat an id say that the column is no id; their numbers go to every executor."""
+
+
+def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+    """Writes the bronze tables and returns the numbers of files, records_in, quarantined and records.
+
+    Raises DataError for a pattern without files, a source none of whose files can be read, a file that changed
+    meanwhile, and an id column that repeats too often to be one.
+    """
+    layout = tables.Layout.of(config)
+    began = datetime.now(UTC)
+    tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
+    outcomes = read_outcomes(spark, config, tasks).persist(StorageLevel.DISK_ONLY)
+    try:
+        with spark_progress(spark, "reading the sources"):
+            files = file_rows(outcomes).persist(StorageLevel.DISK_ONLY)
+            counts = check_files(files, config)
+        repeated: DataFrame | None = None
+        if config.columns.id is not None:  # an id that is derived from the position never repeats
+            with spark_progress(spark, "looking for repeated ids"):
+                repeated = repeated_records(outcomes).persist(StorageLevel.DISK_ONLY)
+                check_repeated(repeated, config)
+        with spark_progress(spark, "writing bronze"):
+            # With the quarantine of this run and the records of the last one, the counts of the next stages would not
+            # add up: so records come last, and a run that broke off is seen at once.
+            for frame, uri, schema in (
+                (quarantined(outcomes, repeated), layout.quarantine, tables.quarantine_schema()),
+                (sources(files, repeated, began), layout.sources, tables.sources_schema()),
+                (accepted(outcomes, repeated, config), layout.records, tables.records_schema(config)),
+            ):
+                write_table(frame, uri, schema, config, "ingest", counts)
+        counts["quarantined"] = read_table(spark, layout.quarantine).count()
+        counts["records"] = read_table(spark, layout.records).count()
+    finally:
+        outcomes.unpersist()
+    check_counts(counts)
+    return counts
+
+
+def read_outcomes(spark: SparkSession, config: Configuration, tasks: Sequence[Sequence[Piece]]) -> DataFrame:
+    """What the reading of all pieces gives (columns of `outcome_schema`), a partition for each task."""
+    rows = [(number, bytearray(pickle.dumps(pieces))) for number, pieces in enumerate(tasks)]
+    numbered = spark.createDataFrame(
+        spark.sparkContext.parallelize(rows, len(rows)), "task bigint, pieces binary"
+    )
+    return numbered.mapInArrow(ReadTasks(config), tables.spark_schema(outcome_schema(config)))
+
+
+def file_rows(outcomes: DataFrame) -> DataFrame:
+    """A row for each file, from what its pieces say about it."""
+    return (
+        outcomes.where(F.col("kind") == FILE)
+        .groupBy("source_index", "source_path")
+        .agg(
+            F.max("bytes").alias("bytes"),
+            F.max("bytes_read").alias("bytes_read"),
+            F.max("sha256").alias("sha256"),
+            F.max("modified").alias("modified"),
+            F.sum("records").alias("records"),
+            F.sum("quarantined").alias("quarantined"),
+            F.sum("damaged").alias("damaged"),
+        )
+        # Nothing could be read where the only rows are those that say so.
+        .withColumn(
+            "status",
+            F.when((F.col("damaged") > 0) & (F.col("damaged") == F.col("records")), "unreadable").otherwise(
+                "read"
+            ),
+        )
+    )
+
+
+def check_files(files: DataFrame, config: Configuration) -> dict[str, int]:
+    """The numbers of files and records read. Raises DataError for what must not go on."""
+    changed = (
+        files.where(F.col("bytes") != F.col("bytes_read")).orderBy("source_index", "source_path").first()
+    )
+    if changed is not None:
+        raise DataError(
+            f"{changed['source_path']} of the source {config.source[changed['source_index']].path!r} changed while it "
+            f"was read ({changed['bytes']:,} bytes, then {changed['bytes_read']:,}): run again once nobody writes to it"
+        )
+    totals = (
+        files.groupBy("source_index")
+        .agg(F.count("*"), F.sum("records"), F.sum(F.when(F.col("status") == "read", 1).otherwise(0)))
+        .collect()
+    )
+    for index, count, _, readable in sorted(totals):
+        if not readable:
+            raise DataError(
+                f"none of the {count:,} files of the source {config.source[index].path!r} could be read: "
+                "check that they are what `format` says, and their permissions"
+            )
+    return {"files": sum(row[1] for row in totals), "records_in": sum(row[2] for row in totals)}
+
+
+def repeated_records(outcomes: DataFrame) -> DataFrame:
+    """The records whose id an earlier one has (by source, path and position), with the place of that first one.
+
+    Only ids and positions are shuffled.
+    """
+    place = ("source_index", "source_path", "source_position")
+    ids = outcomes.where(F.col("kind") == RECORD).select("record_id", "row", *place)
+    firsts = (
+        ids.groupBy("record_id")
+        .agg(F.min(F.struct(*place, "row")).alias("first"), F.count("*").alias("times"))
+        .where(F.col("times") > 1)
+    )
+    return (
+        ids.join(firsts, "record_id", how="inner")
+        .where(F.col("row") != F.col("first.row"))
+        .select(
+            "row",
+            "source_index",
+            "source_path",
+            F.col("first.source_path").alias("first_path"),
+            F.col("first.source_position").alias("first_position"),
+        )
+    )
+
+
+def check_repeated(repeated: DataFrame, config: Configuration) -> None:
+    """Raises DataError when so many ids repeat that the column cannot be meant as one."""
+    count = repeated.count()
+    if count > MAX_REPEATED:
+        raise DataError(
+            f"{count:,} records repeat the id of another one: the column {config.columns.id!r} is no id; "
+            "configure another one as columns.id, or none"
+        )
+
+
+def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configuration) -> DataFrame:
+    """The rows of `bronze/records`."""
+    columns = [F.col(column_name(place)).alias(column) for place, column in enumerate(config.table_columns())]
+    records = outcomes.where(F.col("kind") == RECORD)
+    if repeated is not None:
+        records = records.join(F.broadcast(repeated.select("row")), "row", how="left_anti")
+    own = ("record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds")
+    return records.select(*own, *columns)
+
+
+def quarantined(outcomes: DataFrame, repeated: DataFrame | None) -> DataFrame:
+    """The rows of `bronze/quarantine`."""
+    columns = ("source_index", "source_path", "source_position", "reason", "detail", "raw")
+    rejected = outcomes.where(F.col("kind") == QUARANTINE).select(*columns)
+    if repeated is None:
+        return rejected
+    firsts = repeated.select("row", "first_path", "first_position")
+    repeats = (
+        outcomes.where(F.col("kind") == RECORD)
+        .join(F.broadcast(firsts), "row", how="inner")
+        .withColumn("reason", F.lit("repeated_id"))
+        .withColumn(
+            "detail",
+            F.format_string(
+                "the record at position %d of %s has the same id and stays", "first_position", "first_path"
+            ),
+        )
+    )
+    return rejected.unionByName(repeats.select(*columns))
+
+
+def sources(files: DataFrame, repeated: DataFrame | None, ingested: datetime) -> DataFrame:
+    """The rows of `bronze/sources`."""
+    files = files.withColumn("ingested", F.lit(ingested))
+    if repeated is None:
+        return files
+    of_file = repeated.groupBy("source_index", "source_path").agg(F.count("*").alias("repeated"))
+    return files.join(of_file, ["source_index", "source_path"], how="left").withColumn(
+        "quarantined", F.col("quarantined") + F.coalesce("repeated", F.lit(0))
+    )
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Raises CheckError unless every record that was read stands in exactly one of the two tables."""
+    if counts["records_in"] != counts["records"] + counts["quarantined"]:
+        raise CheckError(
+            f"{counts['records_in']:,} records were read, but {counts['records']:,} stand in bronze/records and "
+            f"{counts['quarantined']:,} in bronze/quarantine: please report this defect"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m etl.ingest --config FILE`; returns the exit status."""
+    return stage_main("ingest", __doc__, ingest, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

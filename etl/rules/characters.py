@@ -1,0 +1,74 @@
+"""Unicode normalisation, control characters, white space."""
+
+import re
+import unicodedata
+
+from etl.rules.registry import Edit
+from schemas.settings import ControlCharactersRule, UnicodeRule, WhiteSpaceRule
+
+LINE_BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+"""What ends a line beside LF: they become one, since words on both sides of them belong apart."""
+# Invisible characters without meaning in running text: soft hyphen, zero-width space, word joiner, byte order mark, and
+# those that change the direction of writing. The (non-)joiners U+200C and U+200D stay: some scripts need them.
+INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+
+
+class NormaliseUnicode(Edit):
+    """Brings the text into a normalisation form (Unicode Standard Annex 15); counts 1 for a text that it changes."""
+
+    def __init__(self, settings: UnicodeRule) -> None:
+        self.form = settings.form
+
+    def apply(self, text: str) -> tuple[str, int]:
+        if text.isascii() or unicodedata.is_normalized(self.form, text):
+            return text, 0
+        return unicodedata.normalize(self.form, text), 1
+
+
+class RemoveControlCharacters(Edit):
+    """Removes control and invisible characters; those that break lines become LF. `keep` lists the ones that stay."""
+
+    def __init__(self, settings: ControlCharactersRule) -> None:
+        kept = re.escape(settings.keep)
+        keeps = rf"(?![{kept}])" if kept else ""
+        breaks = rf"{keeps}(?:\r\n|[{LINE_BREAKS}])"
+        self.any = re.compile(rf"({breaks})|{keeps}[\x00-\x1f\x7f-\x9f{INVISIBLE}]")
+
+    def apply(self, text: str) -> tuple[str, int]:
+        if text.isprintable():
+            return text, 0
+        return self.any.subn(_line_break_or_nothing, text)
+
+
+def _line_break_or_nothing(match: "re.Match[str]") -> str:
+    return "\n" if match.group(1) is not None else ""
+
+
+class NormaliseWhiteSpace(Edit):
+    """One space for a run of white space within a line, none at the ends of lines and of the text, few blank lines."""
+
+    def __init__(self, settings: WhiteSpaceRule) -> None:
+        self.breaks = re.compile(rf"\r\n|[{LINE_BREAKS}]")
+        self.runs = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
+        self.blank_lines = re.compile(rf"\n{{{settings.blank_lines + 2},}}")
+        self.few = "\n" * (settings.blank_lines + 1)
+
+    def apply(self, text: str) -> tuple[str, int]:
+        count = 0
+        if any(character in text for character in LINE_BREAKS):
+            text, count = self.breaks.subn("\n", text)
+        text, runs = self.runs.subn(" ", text)
+        count += runs + text.count(" \n")
+        text = text.replace(" \n", "\n")
+        count += text.count("\n ")
+        text = text.replace("\n ", "\n")
+        text, blanks = self.blank_lines.subn(self.few, text)
+        stripped = text.strip(" \n")
+        return stripped, count + blanks + (len(stripped) < len(text))
+
+
+RULES = {
+    "unicode": NormaliseUnicode,
+    "control_characters": RemoveControlCharacters,
+    "white_space": NormaliseWhiteSpace,
+}

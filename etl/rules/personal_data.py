@@ -1,0 +1,149 @@
+"""Personal data: e-mail addresses, phone numbers, IP addresses are replaced by a mask."""
+
+import ipaddress
+import re
+
+import phonenumbers
+
+from etl.rules.registry import Edit
+from schemas.errors import ConfigurationError
+from schemas.settings import EmailRule, IpAddressRule, PhoneRule
+
+# A local part begins where no character of one stands before it, so that it is looked at once; a domain has at least
+# two labels, the last of them letters.
+EMAIL = re.compile(
+    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,10}[^\W\d_]{2,24}(?![\w-])"
+)
+
+
+class MaskEmails(Edit):
+    """E-mail addresses."""
+
+    def __init__(self, settings: EmailRule) -> None:
+        self.mask = settings.mask
+
+    def apply(self, text: str) -> tuple[str, int]:
+        if "@" not in text:
+            return text, 0
+        return EMAIL.subn(lambda _: self.mask, text)
+
+
+FOUR_NUMBERS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+
+
+class MaskPhones(Edit):
+    """Phone numbers that exist by the numbering plans of the `phonenumbers` library, in any common notation.
+
+    Its search is slow, so it sees only the surroundings of runs with enough digits for a number.
+    """
+
+    AROUND = 30
+
+    def __init__(self, settings: PhoneRule) -> None:
+        self.mask = settings.mask
+        self.regions = settings.regions
+        digits = min(map(_fewest_digits, settings.regions), default=99)
+        between = r"[\s().\-/\u2010-\u2015\u00a0]{0,4}"
+        self.candidate = re.compile(
+            rf"\+{between}(?:\d{between}){{6,}}\d|(?<!\d)(?:\d{between}){{{digits - 1},}}\d"
+        )
+
+    def apply(self, text: str) -> tuple[str, int]:
+        candidates = [match.span() for match in self.candidate.finditer(text)]
+        if not candidates:
+            return text, 0
+        spans: list[tuple[int, int]] = []
+        for start, end in _merge([(max(a - self.AROUND, 0), b + self.AROUND) for a, b in candidates]):
+            window = text[start:end]
+            for region in self.regions:
+                for match in phonenumbers.PhoneNumberMatcher(window, region):
+                    if not FOUR_NUMBERS.fullmatch(match.raw_string):
+                        spans.append((start + match.start, start + match.end))
+        return _mask(text, _merge(spans), self.mask)
+
+
+def _fewest_digits(region: str) -> int:
+    """The digits of the shortest number that can be written without its country code in a region."""
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    if metadata is None or metadata.general_desc is None:
+        raise ConfigurationError(
+            f"clean.phones.regions names {region!r}, which is no region with phone numbers"
+        )
+    return max(min(metadata.general_desc.possible_length), 5)
+
+
+def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that overlap as one."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _mask(text: str, spans: list[tuple[int, int]], mask: str) -> tuple[str, int]:
+    """Replaces spans that are in order and do not overlap."""
+    kept: list[str] = []
+    place = 0
+    for start, end in spans:
+        kept += [text[place:start], mask]
+        place = end
+    return ("".join([*kept, text[place:]]), len(spans)) if spans else (text, 0)
+
+
+IPV4 = re.compile(r"(?<![\w.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)", re.ASCII)
+IPV6 = re.compile(
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)",
+    re.ASCII,
+)
+# Words after which four numbers are a version, a section or an identifier.
+NUMBERED = re.compile(
+    r"(?:\b(?:versions?|ver|v|releases?|rel|revisions?|rev|builds?|sections?|sec|clauses?|paragraphs?|articles?|chapters?|"
+    r"appendix|oid|and|or|to|through)\b|§)[\s.:,#(-]{0,4}\Z",
+    re.IGNORECASE,
+)
+ADDRESSED = re.compile(
+    r"\b(?:ip|ipv4|address|addresses|host|hosts|server|gateway|dns|ping|netmask)\W[^.\n]{0,20}\Z",
+    re.IGNORECASE,
+)
+
+
+class MaskIpAddresses(Edit):
+    """IPv4 and IPv6 addresses. Four numbers that are rather a version (`version 1.2.3.4`, `2.0.0.1`) stay."""
+
+    def __init__(self, settings: IpAddressRule) -> None:
+        self.mask = settings.mask
+
+    def apply(self, text: str) -> tuple[str, int]:
+        spans = [match.span() for match in IPV4.finditer(text) if _is_ipv4(match)] if "." in text else []
+        if text.count(":") >= 2:
+            spans += [match.span() for match in IPV6.finditer(text) if _is_ipv6(match.group())]
+        return _mask(text, _merge(spans), self.mask)
+
+
+def _is_ipv4(match: "re.Match[str]") -> bool:
+    number = match.group()
+    try:
+        ipaddress.IPv4Address(number)
+    except ValueError:
+        return False
+    before = match.string[max(match.start() - 40, 0) : match.start()]
+    if ADDRESSED.search(before):
+        return True
+    # Addresses out of four single digits are rare, versions out of them are not.
+    return len(number) > len("1.2.3.4") and NUMBERED.search(before) is None
+
+
+def _is_ipv6(candidate: str) -> bool:
+    try:
+        ipaddress.IPv6Address(candidate)
+    except ValueError:
+        return False
+    # `::` alone, `a::b` or `::add` are names of C++. A shortened address has a digit and two groups, or is ::1.
+    groups = [group for group in candidate.split(":") if group]
+    return candidate == "::1" or (len(groups) >= 2 and any(character.isdigit() for character in candidate))
+
+
+RULES = {"emails": MaskEmails, "phones": MaskPhones, "ip_addresses": MaskIpAddresses}

@@ -1,0 +1,52 @@
+"""What a cleaning rule is, and how the rules are found.
+
+An edit returns the text as it should be and how many replacements that took; a filter says whether the record is to be
+left out. A module of this package offers its rules as `RULES`: name in the configuration → maker from its settings.
+"""
+
+import functools
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import etl.rules
+from schemas.settings import Clean
+
+
+class Edit(ABC):
+    """A rule that changes texts."""
+
+    @abstractmethod
+    def apply(self, text: str) -> tuple[str, int]:
+        """The text after the rule, and the number of replacements (0: it is the same text)."""
+
+
+class Filter(ABC):
+    """A rule that leaves records out."""
+
+    @abstractmethod
+    def drops(self, text: str) -> bool:
+        """True for a text whose record is to be left out."""
+
+
+Rule = Edit | Filter
+
+
+@functools.cache
+def makers() -> dict[str, Callable[[Any], Rule]]:
+    """The makers of the built-in rules by name, from all modules of this package."""
+    found: dict[str, Callable[[Any], Rule]] = {}
+    for module in pkgutil.iter_modules(etl.rules.__path__, "etl.rules."):
+        found.update(getattr(importlib.import_module(module.name), "RULES", {}))
+    return found
+
+
+def build_rules(clean: Clean) -> list[tuple[str, Rule]]:
+    """The rules that are on, with their names, in the order of their application."""
+    own = {settings.name: settings for settings in clean.regex}
+    return [
+        (name, makers()["regex"](own[name]) if name in own else makers()[name](getattr(clean, name)))
+        for name in clean.active()
+    ]

@@ -1,0 +1,42 @@
+"""The user's own rules: named regular expressions that replace, or leave records out."""
+
+import re
+
+from etl.rules.registry import Edit, Filter, Rule
+from schemas.errors import ConfigurationError
+from schemas.settings import RegexRule
+
+
+class ReplacePattern(Edit):
+    """Replaces what matches; `\\1` or `\\g<name>` in the replacement stand for groups."""
+
+    def __init__(self, settings: RegexRule) -> None:
+        self.pattern = re.compile(settings.pattern)
+        self.replacement = settings.replace or ""
+        try:
+            self.pattern.sub(self.replacement, "")
+        except (re.error, IndexError) as error:
+            raise ConfigurationError(
+                f"the replacement of the rule {settings.name!r} in [[clean.regex]] does not fit its pattern: {error}"
+            ) from error
+
+    def apply(self, text: str) -> tuple[str, int]:
+        return self.pattern.subn(self.replacement, text)
+
+
+class FilterPattern(Filter):
+    """Drops texts in which the pattern occurs."""
+
+    def __init__(self, settings: RegexRule) -> None:
+        self.pattern = re.compile(settings.pattern)
+
+    def drops(self, text: str) -> bool:
+        return self.pattern.search(text) is not None
+
+
+def make(settings: RegexRule) -> Rule:
+    """The rule of an entry of `[[clean.regex]]`."""
+    return FilterPattern(settings) if settings.drop else ReplacePattern(settings)
+
+
+RULES = {"regex": make}

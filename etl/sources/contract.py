@@ -1,0 +1,156 @@
+"""The contract of a record: what the configured columns must hold, whatever the format."""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas.config import Configuration
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Date and time as ISO 8601 writes them; `datetime.fromisoformat`, which reads them, lets any character stand for the T.
+ISO_8601 = re.compile(
+    r"\d{4}-?(?:\d{2}-?\d{2}|W\d{2}(?:-?\d)?)(?:[T ]\d{2}[\d:.,]*(?:Z|[+-]\d{2}[\d:]*)?)?", re.ASCII
+)
+DECIMAL = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+
+
+class Number(str):
+    """A number exactly as the source writes it."""
+
+    __slots__ = ()
+
+
+class Moment(str):
+    """A value that its format itself types as a date or time, as ISO 8601."""
+
+    __slots__ = ()
+
+
+class Plain(str):
+    """Text of a format without types (CSV), which may also be a number."""
+
+    __slots__ = ()
+
+
+class NotText:
+    """Stands for bytes in a text column that are not UTF-8."""
+
+
+class NotScalar:
+    """Stands for a list, a mapping, a boolean or another value that no column may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A record that meets the contract; `values` in the order of `config.table_columns()`."""
+
+    record_id: str
+    time_seconds: float | None
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a record does not: a short name, and a sentence that does not repeat the record's content."""
+
+    reason: str
+    detail: str
+
+
+class Contract:
+    """The configured columns with what each of them must hold."""
+
+    def __init__(self, config: Configuration) -> None:
+        self.columns = config.table_columns()
+        self.id = config.columns.id
+        self.time = config.columns.time
+        self.texts = frozenset(config.text_columns())
+        self.needed = tuple(dict.fromkeys([*([self.id] if self.id is not None else []), *self.columns]))
+
+    def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
+        """Holds a record to the contract; the other arguments derive its id where none is configured."""
+        seconds: float | None = None
+        for column in self.needed:
+            if column not in record:
+                return Problem("missing_column", f"the column {column!r} is missing")
+            value = record[column]
+            if column == self.time:
+                result = time_in_seconds(value)
+                if isinstance(result, Problem):
+                    return Problem(result.reason, f"the column {column!r} {result.detail}")
+                seconds = result
+            else:
+                problem = self._text_problem(column, value)
+                if problem is not None:
+                    return problem
+        values = tuple(str.__str__(record[column]) for column in self.columns)
+        if self.id is not None:
+            return Accepted(str.__str__(record[self.id]), seconds, values)
+        return Accepted(derived_id(path, twin, position, values), seconds, values)
+
+    def _text_problem(self, column: str, value: object) -> Problem | None:
+        if type(value) is not str and type(value) is not Plain:
+            if value is None:
+                return Problem("null_value", f"the column {column!r} is null")
+            if isinstance(value, NotText):
+                return Problem("invalid_utf8", f"the column {column!r} is not valid UTF-8")
+            return Problem("wrong_type", f"the column {column!r} is not a string")
+        if not value:
+            return Problem("empty_value", f"the column {column!r} is empty")
+        if column in self.texts and value.isspace():
+            return Problem("blank_text", f"the column {column!r} holds nothing but white space")
+        if not value.isascii() and not _encodes(value):
+            return Problem("lone_surrogate", f"the column {column!r} holds half of a surrogate pair")
+        return None
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def time_in_seconds(value: object) -> float | Problem:
+    """An ISO 8601 string (UTC where it names no zone) or a finite number, as seconds since 1970."""
+    if value is None:
+        return Problem("null_value", "is null")
+    if isinstance(value, Number):
+        return _finite(value)
+    if type(value) is str or isinstance(value, Moment | Plain):
+        if ISO_8601.fullmatch(value):
+            try:
+                moment = datetime.fromisoformat(value)
+            except ValueError:
+                return Problem("invalid_time", "is not a date or time that exists")
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=UTC)
+            return (moment - EPOCH).total_seconds()
+        if isinstance(value, Plain) and DECIMAL.fullmatch(value):
+            return _finite(value)
+        return Problem("invalid_time", "is not a date or time in ISO 8601")
+    return Problem("wrong_type", "is neither an ISO 8601 string nor a number")
+
+
+def _finite(value: str) -> float | Problem:
+    if not DECIMAL.fullmatch(value):
+        return Problem("invalid_time", "is not a decimal number")
+    seconds = float(value)
+    return seconds if math.isfinite(seconds) else Problem("invalid_time", "is not a finite number")
+
+
+def derived_id(path: str, twin: int, position: int, values: tuple[str, ...]) -> str:
+    """The id of a record without one: BLAKE2b-128 (RFC 7693) of where it stands and what its columns hold, in hex.
+
+    Each part is preceded by its length, so that no two records give the same input.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (path, str(position), *values, *([str(twin)] if twin else [])):
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.hexdigest()

@@ -1,0 +1,196 @@
+"""The files that a source's pattern names.
+
+`*`, `?` and `[…]` match within one segment of a path, `**` any number of folders, `{a,b}` either. As in a shell, a
+wildcard matches no leading dot, and `**` does not follow links to folders.
+"""
+
+import os
+import posixpath
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import translate
+from itertools import pairwise
+from typing import Any
+
+from fsspec import AbstractFileSystem
+
+from schemas import storage
+from schemas.errors import DataError, UsageError
+from schemas.settings import Source, Storage
+
+WILDCARD = re.compile(r"[*?\[{]")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a source as it was found; `path` is relative to the source's root and stands in the tables."""
+
+    source_index: int
+    path: str
+    location: str
+    bytes: int
+    modified: datetime | None
+    twin: int = 0
+    """How many earlier sources have a file with the same relative path; it keeps derived ids apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of a folder."""
+
+    name: str
+    path: str
+    is_folder: bool
+    is_link: bool
+    bytes: int
+    modified: datetime | None
+
+
+def list_source(source: Source, source_index: int, options: Storage | None = None) -> list[SourceFile]:
+    """The files of a source in the order of their relative paths. Raises DataError where the pattern names none."""
+    file_system, _ = storage.filesystem(_fixed_part(source.path), options)
+    local = storage.is_local(source.path)
+    pattern = storage.absolute(source.path)
+    root = storage.absolute(source.root if source.root is not None else _fixed_part(source.path))
+    found: dict[str, SourceFile] = {}
+    for path, entry in _matches(file_system, pattern, local):
+        relative = _relative(path, root)
+        if relative is None:
+            raise UsageError(
+                f"{_shown(path)} is not below the root {root} of the source {source.path!r}; "
+                "correct the source's `root`"
+            )
+        found[relative] = SourceFile(source_index, relative, path, entry.bytes, entry.modified)
+    if not found:
+        raise DataError(f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern})")
+    return [found[path] for path in sorted(found)]
+
+
+def _fixed_part(path: str) -> str:
+    """The folder before the first wildcard of a pattern, or that of a single file."""
+    match = WILDCARD.search(path)
+    folder = path[: match.start()] if match else path
+    return posixpath.dirname(folder) or ("/" if folder.startswith("/") else ".")
+
+
+def _relative(path: str, root: str) -> str | None:
+    prefix = root if root.endswith("/") else root + "/"
+    return _shown(path[len(prefix) :]) if path.startswith(prefix) else None
+
+
+def _shown(path: str) -> str:
+    """A path as valid Unicode: bytes of a local file name that are not UTF-8 are written as `\\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[tuple[str, Entry]]:
+    """The location and entry of each file that a pattern matches, some possibly twice."""
+    literal = _entry(file_system, pattern, local)
+    if literal is not None and not literal.is_folder:
+        yield pattern, literal
+        return
+    if literal is not None:
+        raise UsageError(
+            f"{pattern} is a folder; write a pattern for the files in it, e.g. {pattern}/**/*.jsonl"
+        )
+    for alternative in expand_braces(pattern):
+        base = _fixed_part(alternative) if WILDCARD.search(alternative) else posixpath.dirname(alternative)
+        rest = alternative[len(base) :].strip("/").split("/")
+        yield from ((e.path, e) for e in _walk(file_system, base, rest, local))
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """The patterns that one with `{a,b}` stands for, nested braces included; unbalanced ones stay as they are."""
+    depth, start = 0, -1
+    commas: list[int] = []
+    for place, character in enumerate(pattern):
+        if character == "{":
+            if depth == 0:
+                start, commas = place, []
+            depth += 1
+        elif character == "," and depth == 1:
+            commas.append(place)
+        elif character == "}" and depth:
+            depth -= 1
+            if depth == 0:
+                cuts = [start, *commas, place]
+                parts = [pattern[a + 1 : b] for a, b in pairwise(cuts)]
+                tails = expand_braces(pattern[place + 1 :])
+                return [pattern[:start] + p + t for part in parts for p in expand_braces(part) for t in tails]
+    return [pattern]
+
+
+def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], local: bool) -> Iterator[Entry]:
+    """The files below `folder` whose path matches the segments of a pattern."""
+    segment, rest = segments[0], segments[1:]
+    if segment == "**":
+        if rest:
+            yield from _walk(file_system, folder, rest, local)
+        for entry in _entries(file_system, folder, local):
+            if entry.is_folder and not entry.is_link and not entry.name.startswith("."):
+                yield from _walk(file_system, entry.path, segments, local)
+            elif not entry.is_folder and not rest and not entry.name.startswith("."):
+                yield entry
+        return
+    matches = re.compile(translate(segment)).match
+    hidden = segment.startswith(".")
+    for entry in _entries(file_system, folder, local):
+        if (entry.name.startswith(".") and not hidden) or not matches(entry.name):
+            continue
+        if entry.is_folder and rest:
+            yield from _walk(file_system, entry.path, rest, local)
+        elif not entry.is_folder and not rest:
+            yield entry
+
+
+def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Iterator[Entry]:
+    """What lies in a folder, nothing where there is no such folder. Raises DataError where it cannot be listed."""
+    try:
+        if local:
+            with os.scandir(folder) as entries:
+                yield from [_local_entry(entry) for entry in entries if entry.is_dir() or entry.is_file()]
+            return
+        for info in file_system.ls(folder, detail=True):
+            if info["name"].rstrip("/") != folder.rstrip("/"):
+                yield _remote_entry(file_system, info)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise DataError(f"the folder {_shown(folder)} cannot be listed: {error.strerror or error}") from error
+
+
+def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | None:
+    if local:
+        if not os.path.exists(path):
+            return None
+        status = os.stat(path)
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+        return Entry(posixpath.basename(path), path, os.path.isdir(path), False, status.st_size, modified)
+    try:
+        return _remote_entry(file_system, file_system.info(path))
+    except OSError:
+        return None
+
+
+def _local_entry(entry: "os.DirEntry[str]") -> Entry:
+    status = entry.stat()
+    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    return Entry(entry.name, entry.path, entry.is_dir(), entry.is_symlink(), status.st_size, modified)
+
+
+def _remote_entry(file_system: AbstractFileSystem, info: dict[str, Any]) -> Entry:
+    name = str(info["name"]).rstrip("/")
+    times = [
+        info[key] for key in ("mtime", "LastModified", "last_modified", "updated", "created") if key in info
+    ]
+    modified = next((t for t in times if isinstance(t, datetime)), None)
+    return Entry(
+        posixpath.basename(name),
+        str(file_system.unstrip_protocol(name)),
+        info.get("type") == "directory",
+        False,
+        int(info.get("size") or 0),
+        modified,
+    )
