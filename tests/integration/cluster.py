@@ -28,7 +28,9 @@ def standalone_cluster(folder: Path, cores: int = 2, memory: str = "1g") -> Iter
     started: list[subprocess.Popen[bytes]] = []
     try:
         master_log = folder / "master.log"
-        _start(started, master_log, "master.Master", "--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
+        _start(
+            started, master_log, "master.Master", "--host", "127.0.0.1", "--port", "0", "--webui-port", "0"
+        )
         url = _wait_for(r"Starting Spark master at (spark://\S+)", master_log)
         arguments = ["--cores", str(cores), "--memory", memory, "--work-dir", str(folder / "work")]
         arguments += ["--host", "127.0.0.1", "--port", "0", "--webui-port", "0", url]
@@ -50,7 +52,11 @@ def submit(
     settings: Mapping[str, str] = {},
 ) -> subprocess.CompletedProcess[str]:
     """Calls `spark-submit` in `folder` with what `make package` built in `package`; output and errors are captured."""
-    command = [str(SPARK_HOME / "bin" / "spark-submit"), "--properties-file", str(package / "spark.properties")]
+    command = [
+        str(SPARK_HOME / "bin" / "spark-submit"),
+        "--properties-file",
+        str(package / "spark.properties"),
+    ]
     command += ["--py-files", str(package / "ringlake.zip"), "--driver-memory", "1g"]
     command += ["--master", master] if master else []
     for key, value in settings.items():

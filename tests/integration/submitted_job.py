@@ -5,7 +5,7 @@ Arguments: the table to write, the file for the findings.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow as pa
 from etl.session import build_session
 
 
-def worker_facts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def worker_facts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Replaces the rows by one that names where the worker's modules come from."""
     import etl.session
     import schemas

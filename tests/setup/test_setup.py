@@ -1,0 +1,270 @@
+"""The set-up scripts, each in a small copy of the checkout, without network: what they refuse, skip and say."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+TOOLS = "awk bash cat cp cut dirname env grep head ls mkdir mktemp mv paste rm sed sha256sum sleep tail tar tr uname"
+
+
+def executable(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_text(f"#!/usr/bin/env bash\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the set-up scripts and the requirements, a home beside it and a PATH of only basic tools."""
+    for name in ("setup", "requirements"):
+        shutil.copytree(CHECKOUT / name, tmp_path / "checkout" / name)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "bin").mkdir()
+    for tool in TOOLS.split():
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    return tmp_path / "checkout"
+
+
+def run(checkout: Path, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a script as a user with an empty home would; what it says is in `stderr`."""
+    environment = {"HOME": str(checkout.parent / "home"), "PATH": str(checkout.parent / "bin"), **variables}
+    command = [str(checkout / "setup" / script), *arguments]
+    return subprocess.run(
+        command, env=environment, cwd=checkout, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def cache(checkout: Path) -> Path:
+    return checkout.parent / "home" / ".cache" / "ringlake"
+
+
+# --- prerequisites
+
+
+def test_elsewhere_than_on_debian_the_one_command_is_printed_and_nothing_is_done(checkout: Path) -> None:
+    executable(checkout.parent / "bin" / "dnf", f"touch {checkout}/called")
+    result = run(checkout, "prerequisites.sh")
+    assert result.returncode == 2
+    wanted = "python3.11 python3.11-devel java-17-openjdk-headless gcc-c++ cmake make"
+    assert f"sudo dnf install -y {wanted}" in result.stderr
+    assert not (checkout / "called").exists()
+
+
+def test_an_unknown_system_hears_what_is_missing(checkout: Path) -> None:
+    executable(checkout.parent / "bin" / "java", "echo 'openjdk version \"21.0.2\"' >&2")
+    executable(checkout.parent / "bin" / "g++", "true")
+    result = run(checkout, "prerequisites.sh")
+    assert result.returncode == 2
+    expected = (
+        "Python 3.11, the venv module of Python 3.11, the header files of Python 3.11, Java 17, cmake, make"
+    )
+    assert result.stderr.strip().endswith(expected)
+
+
+def test_debian_without_rights_hears_the_command(checkout: Path) -> None:
+    executable(checkout.parent / "bin" / "apt-get", f"touch {checkout}/called")
+    executable(checkout.parent / "bin" / "id", "echo 1000")
+    executable(checkout.parent / "bin" / "sudo", "exit 1")
+    result = run(checkout, "prerequisites.sh")
+    assert result.returncode == 2
+    assert "sudo apt-get install -y python3.11 python3.11-venv" in result.stderr
+    assert not (checkout / "called").exists()
+
+
+def test_debian_as_root_names_what_it_installs_then_installs_it(checkout: Path) -> None:
+    tools = checkout.parent / "bin"
+    executable(tools / "id", "echo 0")
+    packages = checkout.parent / "packages"
+    executable(packages / "java", "echo 'openjdk version \"17.0.1\"' >&2")
+    for name in ("python3.11", "c++", "cmake", "make"):
+        executable(packages / name, "true")
+    executable(
+        tools / "apt-get", f'echo "$@" >> {checkout}/called; [[ "$1" == update ]] || cp {packages}/* {tools}'
+    )
+    result = run(checkout, "prerequisites.sh")
+    announced = "python3.11 python3.11-venv python3.11-dev openjdk-17-jre-headless g++ cmake make"
+    assert f"going to install with apt-get: {announced}" in result.stderr
+    assert (checkout / "called").read_text().splitlines() == ["update", f"install -y {announced}"]
+    assert result.returncode == 0, result.stderr
+
+
+# --- the sign of life
+
+
+def test_heartbeat_passes_the_status_on_and_shows_the_end_of_the_log(tmp_path: Path) -> None:
+    command = [
+        str(CHECKOUT / "setup" / "heartbeat"),
+        str(tmp_path / "log"),
+        "bash",
+        "-c",
+        "echo first; echo the cause; exit 7",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 7
+    assert "| the cause" in result.stderr
+    assert str(tmp_path / "log") in result.stderr
+    assert (tmp_path / "log").read_text() == "first\nthe cause\n"
+
+
+def test_heartbeat_speaks_while_the_command_is_silent(tmp_path: Path) -> None:
+    command = [
+        str(CHECKOUT / "setup" / "heartbeat"),
+        str(tmp_path / "log"),
+        "bash",
+        "-c",
+        "echo [ 40%]; sleep 6",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert "s  [ 40%]" in result.stderr
+
+
+# --- Delta jars
+
+
+def fake_spark(checkout: Path, contents: str) -> None:
+    """A `.venv` whose Spark "resolves" jars that hold `contents`."""
+    home = checkout.parent / "spark"
+    executable(checkout / ".venv" / "bin" / "python", f"echo {home}")
+    jars = "$(sed -n 's/.*spark.jars.ivy=//p' <<< \"$(printf '%s\\n' \"$@\")\")/jars"
+    names = "io.delta_delta-spark_4.0_2.13-4.4.0.jar io.delta_delta-storage-4.4.0.jar"
+    executable(
+        home / "bin" / "spark-submit",
+        f'echo called >> {home}/calls; folder="{jars}"; mkdir -p "$folder"; cd "$folder"\n'
+        f"for name in {names}; do printf %s '{contents}' > $name; done",
+    )
+
+
+def expect_jars(checkout: Path, contents: str) -> None:
+    """Lets requirements/jars.txt ask for jars that hold `contents`."""
+    listing = checkout / "requirements" / "jars.txt"
+    digest = hashlib.sha256(contents.encode()).hexdigest()
+    lines = [
+        line if line.startswith("#") else f"{line.split()[0]} {digest}"
+        for line in listing.read_text().splitlines()
+    ]
+    listing.write_text("\n".join(lines) + "\n")
+
+
+def test_jars_with_another_checksum_are_refused_and_not_kept(checkout: Path) -> None:
+    fake_spark(checkout, "not what the repository asks for")
+    result = run(checkout, "jars.sh")
+    assert result.returncode == 2
+    assert "delta-spark_4.0_2.13-4.4.0.jar has SHA-256" in result.stderr
+    assert not (cache(checkout) / "jars" / "delta-4.4.0").exists()
+    assert not (cache(checkout) / "ivy").exists()
+
+
+def test_verified_jars_are_kept_and_not_fetched_again_until_one_is_damaged(checkout: Path) -> None:
+    fake_spark(checkout, "jar")
+    expect_jars(checkout, "jar")
+    folder = cache(checkout) / "jars" / "delta-4.4.0"
+    assert [run(checkout, "jars.sh").returncode, run(checkout, "jars.sh").returncode] == [0, 0]
+    assert [path.read_text() for path in folder.iterdir()] == ["jar", "jar"]
+    calls = checkout.parent / "spark" / "calls"
+    assert calls.read_text() == "called\n"
+    (folder / "delta-storage-4.4.0.jar").write_text("damaged")
+    result = run(checkout, "jars.sh")
+    assert result.returncode == 0
+    assert "delta-storage-4.4.0.jar has SHA-256" in result.stderr
+    assert calls.read_text() == "called\ncalled\n"
+    assert [path.read_text() for path in folder.iterdir()] == ["jar", "jar"]
+
+
+# --- demo data
+
+
+def fake_data(checkout: Path) -> Path:
+    """A wheel in the cache under the demo data's name, and a lock that asks for it; pip is out of reach."""
+    version = (checkout / "requirements" / "data.txt").read_text().split("==")[1].split()[0]
+    wheel = cache(checkout) / "data" / f"licensedcode_data-{version}-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("licensedcode/data/a.LICENSE", "---\nkey: a\n---\ntext\n")
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    (checkout / "requirements" / "data.txt").write_text(
+        f"licensedcode-data=={version} --hash=sha256:{digest}\n"
+    )
+    python = CHECKOUT / ".venv" / "bin" / "python"
+    executable(checkout / ".venv" / "bin" / "python", f'[[ "$2" != pip ]] || exit 9; exec {python} "$@"')
+    return wheel
+
+
+def test_demo_data_is_unpacked_once_and_again_after_an_interruption(checkout: Path) -> None:
+    fake_data(checkout)
+    text = checkout / "data" / "licensedcode" / "licensedcode" / "data" / "a.LICENSE"
+    assert run(checkout, "data.sh").returncode == 0
+    assert text.read_text().endswith("text\n")
+    assert "already in" in run(checkout, "data.sh").stderr
+    (checkout / "data" / ".licensedcode").unlink()  # as when the first call had been interrupted
+    text.unlink()
+    assert run(checkout, "data.sh").returncode == 0
+    assert text.exists()
+
+
+def test_damaged_demo_data_is_not_unpacked(checkout: Path) -> None:
+    wheel = fake_data(checkout)
+    wheel.write_bytes(wheel.read_bytes()[:-1] + b"x")
+    result = run(checkout, "data.sh")
+    assert result.returncode == 9  # it tried to fetch the wheel again
+    assert not (checkout / "data" / "licensedcode").exists()
+
+
+# --- Horovod
+
+
+def fake_horovod(checkout: Path) -> Path:
+    """A `.venv` whose pip "builds" a wheel; returns the file that notes what pip was asked for."""
+    calls = checkout.parent / "calls"
+    python = CHECKOUT / ".venv" / "bin" / "python"
+    source = checkout.parent / "source" / "horovod-0.28.1"
+    (source / "horovod" / "torch").mkdir(parents=True)
+    for folder in (source, source / "horovod" / "torch"):
+        (folder / "CMakeLists.txt").write_text("set(CMAKE_CXX_STANDARD 14)\n")
+    pip = f"""
+        echo "$3" >> {calls}
+        case "$3" in
+            download) tar -czf "${{@: -1}}/horovod-0.28.1.tar.gz" -C {source.parent} horovod-0.28.1 ;;
+            wheel)
+                cat "${{@: -1}}/CMakeLists.txt" "${{@: -1}}/horovod/torch/CMakeLists.txt" > {checkout.parent}/patched
+                while [[ "$1" != -w ]]; do shift; done
+                mkdir "$2" && {python} -c "import sys, zipfile
+zipfile.ZipFile(sys.argv[1] + '/horovod-0.28.1-cp311.whl', 'w').writestr('x', 'y')" "$2" ;;
+        esac"""
+    guard = f'if [[ "$2" == pip ]]; then {pip}\nelif [[ "$2" == *horovod* ]]; then exit 0\nelse exec {python} "$@"; fi'
+    executable(checkout / ".venv" / "bin" / "python", guard)
+    for tool in ("nproc", "gzip"):
+        (checkout.parent / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    return calls
+
+
+def test_horovod_is_patched_built_once_and_then_taken_from_the_cache(checkout: Path) -> None:
+    calls = fake_horovod(checkout)
+    first = run(checkout, "horovod.sh")
+    assert first.returncode == 0, first.stderr
+    assert (checkout.parent / "patched").read_text() == "set(CMAKE_CXX_STANDARD 17)\n" * 2
+    assert calls.read_text().split() == ["download", "wheel", "install"]
+    assert "already in .venv" in run(checkout, "horovod.sh").stderr
+    shutil.rmtree(checkout / ".venv" / ".ringlake")  # a new .venv, the same cache
+    assert run(checkout, "horovod.sh").returncode == 0
+    assert calls.read_text().split() == ["download", "wheel", "install", "install"]
+
+
+def test_horovod_is_built_again_for_another_torch_or_a_damaged_wheel(checkout: Path) -> None:
+    calls = fake_horovod(checkout)
+    assert run(checkout, "horovod.sh").returncode == 0
+    lock = checkout / "requirements" / "run.txt"
+    lock.write_text(lock.read_text().replace("torch==2.", "torch==3."))
+    assert run(checkout, "horovod.sh").returncode == 0
+    assert calls.read_text().split().count("wheel") == 2
+    for wheel in (cache(checkout) / "wheels").glob("*torch-3*/*.whl"):
+        os.truncate(wheel, 10)
+    assert run(checkout, "horovod.sh").returncode == 0
+    assert calls.read_text().split().count("wheel") == 3

@@ -1,0 +1,65 @@
+"""The direction of imports: etl and training meet only in schemas, and schemas knows neither."""
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+FORBIDDEN: Mapping[str, frozenset[str]] = {
+    "etl": frozenset({"training"}),
+    "training": frozenset({"etl"}),
+    "schemas": frozenset({"etl", "training"}),
+}
+
+
+def imported_packages(source: str) -> Iterator[str]:
+    """Yields the top-level package of every import in a module's source, wherever in the module it stands.
+
+    Imports by name (`importlib.import_module("etl.x")`, `__import__("etl")`) count where the name is a literal.
+    """
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name.split(".")[0] for alias in names)
+            case ast.ImportFrom(module=str(module), level=0):
+                yield module.split(".")[0]
+            case ast.Call(
+                func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield name.split(".")[0]
+
+
+def violations(package: str, source: str) -> frozenset[str]:
+    """The packages that a module of `package` with this source imports although it must not."""
+    return FORBIDDEN[package].intersection(imported_packages(source))
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_no_module_imports_against_the_direction(package: str) -> None:
+    modules = sorted((CHECKOUT / package).rglob("*.py"))
+    assert len(modules) > 3
+    found = {
+        str(path.relative_to(CHECKOUT)): violations(package, path.read_text("utf-8")) for path in modules
+    }
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("etl", "import training.loop"),
+        ("etl", "def f():\n    from training import order"),
+        ("training", "import json, etl as e"),
+        ("schemas", "from importlib import import_module\nimport_module('etl.session')"),
+        ("schemas", "if True:\n    __import__('training')"),
+    ],
+)
+def test_a_violation_would_be_found(package: str, source: str) -> None:
+    assert len(violations(package, source)) == 1
+
+
+def test_imports_in_the_right_direction_pass() -> None:
+    assert violations("etl", "from schemas import config\nimport etl.session\nimport trainingless") == set()
