@@ -99,7 +99,9 @@ def write_environment(target: Path) -> None:
     files = [pair for distribution in distributions for pair in shipped_files(distribution)]
     partial = target.with_name(target.name + ".partial")
     with (
-        Progress(f"packing {target.name}", sum(path.stat().st_size for path, _ in files) >> 20, "MB") as progress,
+        Progress(
+            f"packing {target.name}", sum(path.stat().st_size for path, _ in files) >> 20, "MB"
+        ) as progress,
         partial.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w") as archive,
@@ -136,8 +138,12 @@ def properties(archive: Path) -> Mapping[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Builds the files and says how to use them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("dist"), help="where to write (default dist)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("dist"), help="where to write (default dist)"
+    )
     folder: Path = parser.parse_args(argv).folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     write_code(folder / "ringlake.zip")
