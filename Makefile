@@ -9,7 +9,6 @@ MANIFEST ?=
 
 PY := .venv/bin/python
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
-CODE := etl schemas training tests deploy
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -67,7 +66,7 @@ package: setup ## dist/: what spark-submit needs on a cluster
 	$(PY) deploy/package.py
 
 bench: setup data ## seconds of each stage, and samples/s of the training, on the demo's data
-	$(PY) benchmarks/stages.py
+	$(PY) benchmarks/stages.py --config $(CONF) --ranks $(NP)
 
 lint: setup-dev ## ruff, mypy (strict), import directions
 	.venv/bin/ruff check .
