@@ -1,0 +1,147 @@
+"""Scores against figures computed by hand, and the command on a run trained in a moment."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from schemas.config import load
+from schemas.errors import DataError, UsageError
+from tests.training.published import CLASSES, Published, publish
+from tests.training.test_baseline import with_texts
+from training import checkpoint, evaluate, models
+from training.feed import columns_of
+from training.scores import scores
+
+
+def test_scores_are_those_computed_by_hand() -> None:
+    #          predicted: a  b  c
+    # a (4 rows)          3  1  0
+    # b (3 rows)          1  2  0
+    # c (1 row)           1  0  0
+    # d (no row)
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    predicted = np.array([0, 0, 0, 1, 0, 1, 1, 0])
+    found = scores(labels, predicted, ["a", "b", "c", "d"])
+    assert found.confusion == [[3, 1, 0, 0], [1, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert found.accuracy == pytest.approx(5 / 8)
+    precision, recall = [3 / 5, 2 / 3, 0, 0], [3 / 4, 2 / 3, 0, 0]
+    f1 = [2 / 3, 2 / 3, 0, 0]
+    assert [c.precision for c in found.classes] == pytest.approx(precision)
+    assert [c.recall for c in found.classes] == pytest.approx(recall)
+    assert [c.f1 for c in found.classes] == pytest.approx(f1)
+    assert [c.rows for c in found.classes] == [4, 3, 1, 0]
+    # d does not occur, so it has no weight.
+    assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert found.macro_precision == pytest.approx((3 / 5 + 2 / 3) / 3)
+    assert found.macro_recall == pytest.approx((3 / 4 + 2 / 3) / 3)
+
+
+def test_scores_agree_with_those_of_scikit_learn() -> None:
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    random = np.random.default_rng(0)
+    labels, predicted = random.integers(0, 5, 500), random.integers(0, 5, 500)
+    found = scores(labels, predicted, list("abcde"))
+    expected = precision_recall_fscore_support(labels, predicted)
+    assert [c.precision for c in found.classes] == pytest.approx(list(expected[0]))
+    assert [c.recall for c in found.classes] == pytest.approx(list(expected[1]))
+    assert [c.f1 for c in found.classes] == pytest.approx(list(expected[2]))
+    assert found.confusion == confusion_matrix(labels, predicted).tolist()
+
+
+def test_no_rows_have_no_scores() -> None:
+    empty = np.zeros(0, np.int64)
+    found = scores(empty, empty, ["a"])
+    assert (found.rows, found.accuracy, found.macro_f1) == (0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="labels, but"):
+        scores(empty, np.zeros(1, np.int64), ["a"])
+
+
+def untrained_run(published: Published, root: str | None = None) -> Path:
+    """The run `demo` with a checkpoint of a model with fixed weights that nobody trained."""
+    config, manifest = load(published.config), published.load()
+    features = [column for column in columns_of(manifest) if column.role == "feature"]
+    torch.manual_seed(0)
+    model = models.build(config.model, features, len(CLASSES))
+    run = Path(config.train.runs) / "demo"
+    sealed = root or manifest.manifest_root
+    state = {
+        "format_version": checkpoint.FORMAT_VERSION,
+        "manifest_root": sealed,
+        "step": 3,
+        "model": model.state_dict(),
+        "decisive": json.dumps(checkpoint.decisive(config)),
+    }
+    checkpoint.save(
+        run,
+        state,
+        lambda file, sha256: checkpoint.Record(
+            file=file,
+            sha256=sha256,
+            manifest_root=sealed,
+            configuration_sha256=config.sha256(),
+            step=3,
+            epoch=0,
+            position=48,
+            finished=True,
+            world_size=1,
+            seconds=1.0,
+            seconds_waited=0.0,
+        ),
+    )
+    return run
+
+
+def test_the_command_writes_both_files_and_prints_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = publish(tmp_path)
+    with_texts(published)
+    run = untrained_run(published)
+    flags = ["--config", str(published.config), "--run", "demo"]
+    assert evaluate.main(flags) == 0
+    section = json.loads((run / "summary.json").read_text())["evaluation"]
+    assert section["baseline_accuracy"] == section["baseline_macro_f1"] == 1.0
+    document = json.loads((run / "evaluation.json").read_text())
+    confusion = np.array(document["model"]["confusion"])
+    assert confusion.sum() == section["rows"] == 20
+    assert section["accuracy"] == pytest.approx(np.trace(confusion) / 20)
+    assert confusion.sum(axis=1).tolist() == list(published.load().splits["test"].label_counts.values())
+    assert document["checkpoint_sha256"] == section["checkpoint_sha256"]
+    assert document["baseline"]["converged"] is True
+    shown = capsys.readouterr().out
+    assert f"{section['accuracy']:.3f}" in shown
+    assert "baseline" in shown
+    # The order of the rows and the size of a batch change nothing.
+    assert evaluate.main([*flags, "--set", "evaluate.batch=7", "--set", "evaluate.baseline=false"]) == 0
+    again = json.loads((run / "summary.json").read_text())["evaluation"]
+    assert again["accuracy"] == section["accuracy"]
+    assert again["baseline_accuracy"] is None
+
+
+def test_the_model_is_the_trained_one_whatever_the_configuration_says(tmp_path: Path) -> None:
+    published = publish(tmp_path)
+    run = untrained_run(published)
+    flags = ["--config", str(published.config), "--run", "demo", "--set", "evaluate.baseline=false"]
+    assert evaluate.main([*flags, "--set", "model.layers=3"]) == 0
+    given = run / "checkpoints" / "step-00000003.pt"
+    assert evaluate.main([*flags, "--checkpoint", str(given)]) == 0
+
+
+def test_another_manifest_is_refused(tmp_path: Path) -> None:
+    published = publish(tmp_path)
+    untrained_run(published, root="f" * 64)
+    with pytest.raises(UsageError, match=r"was trained on the manifest root f{16}…, but .* --manifest"):
+        evaluate.main(["--config", str(published.config), "--run", "demo"])
+
+
+def test_a_run_without_a_checkpoint_and_a_missing_one_are_refused(tmp_path: Path) -> None:
+    published = publish(tmp_path)
+    flags = ["--config", str(published.config), "--run", "demo"]
+    with pytest.raises(UsageError, match=r"has no checkpoint in .*train it first"):
+        evaluate.main(flags)
+    with pytest.raises(DataError, match=r"nowhere\.json is missing"):
+        evaluate.main([*flags, "--checkpoint", str(tmp_path / "nowhere.pt")])
