@@ -24,7 +24,7 @@ class Method:
         plain = build_optimizer(self.model, setting.optimizer)
         # One group: the gradients travel together once all are there, always summed in the same order.
         self.optimizer = hvd.DistributedOptimizer(
-            plain, named_parameters=self.model.named_parameters(), op=hvd.Sum, num_groups=1
+            plain, named_parameters=self.model.named_parameters(), op=hvd.Sum, groups=1
         )
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 

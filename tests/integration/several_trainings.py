@@ -1,0 +1,16 @@
+"""Started by horovodrun in test_training.py: several trainings in one launch, which saves the start-up of each.
+
+Takes a JSON list of argument lists, and prints a line with the exit status of each.
+"""
+
+import json
+import os
+import sys
+
+from schemas import command
+from training.train import main
+
+if __name__ == "__main__":
+    for arguments in json.loads(sys.argv[1]):
+        status = command.run(main, arguments)
+        print(f"rank {os.environ['HOROVOD_RANK']} run {arguments[3]} status {status}", flush=True)

@@ -1,0 +1,128 @@
+"""Training on two ranks over Horovod's ring, on a small published data set."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import training
+from tests.training.published import Published, publish
+from training import metrics, summary
+from training.train import main
+
+REPOSITORY = Path(training.__file__).parents[1]
+HOROVODRUN = Path(sys.executable).with_name("horovodrun")
+LAUNCH = [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2"]
+# Without dropout, and with Adam's epsilon above the rounding errors of gradients that are 0 in exact arithmetic.
+EXACT = ["--set", "model.dropout=0.0", "--set", "optimizer.epsilon=1e-3"]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish(tmp_path_factory.mktemp("published"))
+
+
+def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOROVOD_CYCLE_TIME": "1"}
+    environment["PATH"] = f"{HOROVODRUN.parent}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(
+        [*LAUNCH, sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def flags(published: Published, run: str, *more: str) -> list[str]:
+    return ["--config", str(published.config), "--run", run, *more]
+
+
+def result(published: Published, run: str) -> dict[str, Any]:
+    section: dict[str, Any] = summary.read(published.root / "runs" / run)["training"]
+    return section
+
+
+def weights(published: Published, run: str) -> dict[str, torch.Tensor]:
+    state = torch.load(result(published, run)["checkpoint"], weights_only=True)
+    loaded: dict[str, torch.Tensor] = state["model"]
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def launched(published: Published, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One launch of two ranks that trains several times; what it printed."""
+    runs = [
+        flags(published, "whole"),
+        flags(published, "again"),
+        flags(published, "exact", *EXACT),
+        flags(published, "halves", "--stop-after", "7"),
+        flags(published, "greedy", "--set", "train.read_memory=10"),
+    ]
+    script = str(Path(__file__).with_name("several_trainings.py"))
+    done = launch(tmp_path_factory.mktemp("launch"), script, json.dumps(runs))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_two_ranks_train_and_only_one_writes(published: Published, launched: str) -> None:
+    for rank in (0, 1):
+        assert f"rank {rank} run whole status 0" in launched
+    found = result(published, "whole")
+    assert (found["world_size"], found["steps"], found["samples_seen"]) == (2, 22, 346)
+    assert launched.count("epoch 1: every one of 173 rows read exactly once") == 3
+    entries = metrics.read(published.root / "runs" / "whole")
+    assert [e["step"] for e in entries if e["kind"] == "train"] == [4, 8, 11, 12, 16, 20, 22]
+
+
+def test_the_same_world_gives_the_same_weights(published: Published, launched: str) -> None:
+    assert result(published, "again")["weights_sha256"] == result(published, "whole")["weights_sha256"]
+
+
+def test_two_ranks_learn_what_one_process_learns(published: Published, launched: str) -> None:
+    assert main(flags(published, "alone", *EXACT)) == 0
+    alone, together = weights(published, "alone"), weights(published, "exact")
+    assert alone.keys() == together.keys()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, rtol=1e-4, atol=1e-5)
+    losses = [
+        [e["loss"] for e in metrics.read(published.root / "runs" / run)] for run in ("alone", "exact")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_refusal_on_one_rank_ends_all(launched: str) -> None:
+    for rank in (0, 1):
+        assert f"rank {rank} run greedy status 2" in launched
+
+
+def test_a_run_resumed_in_mid_epoch_equals_the_whole(
+    published: Published, launched: str, tmp_path: Path
+) -> None:
+    assert not (published.root / "runs" / "halves" / "summary.json").exists()
+    done = launch(tmp_path, "-m", "training.train", *flags(published, "halves", "--resume"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "from step 7 on" in done.stderr + done.stdout
+    assert result(published, "halves")["weights_sha256"] == result(published, "whole")["weights_sha256"]
+
+
+def test_a_damaged_shard_is_refused_by_all_ranks(tmp_path: Path) -> None:
+    published = publish(tmp_path)
+    # Shards are verified in turn: this one by rank 1.
+    shard = published.shard("train", 1)
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    done = launch(tmp_path, "-m", "training.train", *flags(published, "refused"))
+    shown = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert shown.count(f"{shard.name} is damaged") == 2, shown
+    assert "Traceback" not in shown.split("horovodrun")[0].split("Terminating")[0]
+    assert not (published.root / "runs" / "refused").exists()

@@ -1,0 +1,192 @@
+"""Checkpoints: whole or not at all, hashed, tied to their manifest, safe to load."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from schemas.config import Configuration, load
+from schemas.errors import DataError, UsageError
+from tests.training.published import publish
+from training import checkpoint
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
+    return load(publish(tmp_path_factory.mktemp("published"), train=((4,),)).config)
+
+
+def a_state(config: Configuration, step: int, root: str = "root") -> checkpoint.State:
+    return {
+        "format_version": checkpoint.FORMAT_VERSION,
+        "manifest_root": root,
+        "decisive": json.dumps(checkpoint.decisive(config)),
+        "step": step,
+        "position": step * 16,
+        "proof": ["3", "1", str(2**64 - 1)],
+        "model": {"weight": torch.full((2, 2), float(step))},
+        "method": {},
+    }
+
+
+def save(run: Path, config: Configuration, step: int, root: str = "root") -> checkpoint.Record:
+    def describe(file: str, sha256: str) -> checkpoint.Record:
+        return checkpoint.Record(
+            file=file,
+            sha256=sha256,
+            manifest_root=root,
+            configuration_sha256=config.sha256(),
+            step=step,
+            epoch=0,
+            position=step * 16,
+            finished=False,
+            world_size=1,
+            seconds=1.0,
+            seconds_waited=0.0,
+        )
+
+    return checkpoint.save(run, a_state(config, step, root), describe)
+
+
+def names(run: Path) -> list[str]:
+    return sorted(path.name for path in checkpoint.folder_of(run).iterdir())
+
+
+def test_what_was_saved_is_read_back(config: Configuration, tmp_path: Path) -> None:
+    record = save(tmp_path, config, 200)
+    assert names(tmp_path) == ["step-00000200.json", "step-00000200.pt"]
+    found = checkpoint.last_good(tmp_path, pytest.fail)
+    assert found is not None
+    assert found[0] == record
+    assert found[1]["proof"] == ["3", "1", str(2**64 - 1)]
+    assert torch.equal(found[1]["model"]["weight"], torch.full((2, 2), 200.0))
+    assert checkpoint.sha256_of(checkpoint.folder_of(tmp_path) / record.file) == record.sha256
+
+
+def test_equal_states_give_equal_files(config: Configuration, tmp_path: Path) -> None:
+    assert save(tmp_path / "a", config, 5).sha256 == save(tmp_path / "b", config, 5).sha256
+    assert save(tmp_path / "a", config, 5).sha256 != save(tmp_path / "b", config, 6).sha256
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "record", "no record", "swap"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    config: Configuration, tmp_path: Path, damage: str
+) -> None:
+    for step in (200, 400):
+        save(tmp_path, config, step)
+    file = checkpoint.folder_of(tmp_path) / "step-00000400.pt"
+    record = file.with_suffix(".json")
+    if damage == "flip":
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "truncate":
+        os.truncate(file, file.stat().st_size // 2)
+    elif damage == "delete":
+        file.unlink()
+    elif damage == "record":
+        record.write_text("{", encoding="utf-8")
+    elif damage == "no record":
+        record.unlink()
+    else:
+        file.write_bytes((file.parent / "step-00000200.pt").read_bytes())
+    said: list[str] = []
+    found = checkpoint.last_good(tmp_path, said.append)
+    assert found is not None
+    assert found[0].step == 200
+    assert len(said) == 1
+    assert said[0].startswith("the checkpoint of step 400 is skipped")
+    assert "step-00000400" in said[0]
+
+
+def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
+    assert checkpoint.last_good(tmp_path, pytest.fail) is None
+
+
+def test_code_in_a_checkpoint_is_not_run(config: Configuration, tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "sprung",))
+
+    save(tmp_path, config, 1)
+    file = checkpoint.folder_of(tmp_path) / "step-00000001.pt"
+    torch.save({"format_version": 1, "manifest_root": "root", "trap": Trap()}, file)
+    record = checkpoint.Record.model_validate_json(file.with_suffix(".json").read_text())
+    forged = record.model_copy(update={"sha256": checkpoint.sha256_of(file)})
+    file.with_suffix(".json").write_text(forged.model_dump_json())
+    with pytest.raises(DataError, match="cannot be read"):
+        checkpoint.read(file.with_suffix(".json"))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_an_interrupted_write_leaves_the_last_one_good(
+    config: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, config, 200)
+
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    for place in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os if place == "fsync" else Path, place, fail)
+            with pytest.raises(OSError, match="no space"):
+                save(tmp_path, config, 400)
+        found = checkpoint.last_good(tmp_path, pytest.fail)
+        assert found is not None
+        assert found[0].step == 200
+    checkpoint.prune(tmp_path, 3)
+    assert names(tmp_path) == ["step-00000200.json", "step-00000200.pt"]
+
+
+def test_the_newest_are_kept(config: Configuration, tmp_path: Path) -> None:
+    for step in (5, 10, 15, 20):
+        save(tmp_path, config, step)
+        checkpoint.prune(tmp_path, 2)
+    expected = [f"step-000000{step}.{end}" for step in (15, 20) for end in ("json", "pt")]
+    assert names(tmp_path) == expected
+    assert checkpoint.clear(tmp_path) == 4
+    assert names(tmp_path) == []
+
+
+def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp_path: Path) -> None:
+    record = save(tmp_path, config, 5)
+    state = a_state(config, 5)
+    checkpoint.check_fits(record, state, config, "root", tmp_path)
+    with pytest.raises(UsageError, match=r"manifest with the root root…, not other…: .*--manifest"):
+        checkpoint.check_fits(record, state, config, "other", tmp_path)
+    for section, key, value in (("model", "width", 32), ("train", "batch", 8), ("optimizer", "warm_up", 0.5)):
+        part = getattr(config, section).model_copy(update={key: value})
+        changed = config.model_copy(update={section: part})
+        with pytest.raises(UsageError, match=rf"{section}\.{key} was .* and is now {value}"):
+            checkpoint.check_fits(record, state, changed, "root", tmp_path)
+    # How it is read and logged may change.
+    part = config.train.model_copy(update={"workers": 4, "log_every": 1, "checkpoint_every": 7})
+    checkpoint.check_fits(record, state, config.model_copy(update={"train": part}), "root", tmp_path)
+
+
+def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
+    def hashed(**tensors: torch.Tensor) -> str:
+        module = nn.Module()
+        for name, tensor in tensors.items():
+            module.register_buffer(name, tensor)
+        return checkpoint.weights_sha256(module)
+
+    plain = hashed(a=torch.zeros(4), b=torch.ones(2))
+    assert plain == hashed(b=torch.ones(2), a=torch.zeros(4))
+    others = [
+        hashed(a=torch.zeros(4), c=torch.ones(2)),
+        hashed(a=torch.zeros(2, 2), b=torch.ones(2)),
+        hashed(a=torch.zeros(4, dtype=torch.int32), b=torch.ones(2)),
+        hashed(a=torch.tensor([0.0, 0.0, 0.0, 1e-45]), b=torch.ones(2)),
+    ]
+    assert len({plain, *others}) == 5
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(DataError, match=r"the weights in here do not fit"):
+        checkpoint.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")

@@ -1,0 +1,150 @@
+"""Plain training: the update is that of the whole batch, however its rows are spread."""
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from schemas.settings import AdamW, Train
+from training import methods
+from training.feed import LocalBatch
+from training.optimizer import build_optimizer, learning_rate
+from training.ring import Ring
+
+CLASSES = 3
+
+
+class Linear(nn.Module):
+    """The smallest model: a linear layer on four numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, CLASSES)
+
+    def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(features["x"])
+        return logits
+
+
+def a_batch(first: int, last: int, global_rows: int) -> LocalBatch:
+    generator = torch.Generator().manual_seed(5)
+    x, labels = torch.randn(8, 4, generator=generator), torch.arange(8) % CLASSES
+    keys = np.zeros((last - first, 2), dtype=np.uint64)
+    return LocalBatch({"x": x[first:last]}, labels[first:last], keys, last - first, global_rows, 0, global_rows)
+
+
+def method_of(model: nn.Module, ring: Ring, weights: torch.Tensor | None = None, **train: Any) -> methods.Method:
+    settings = Train.model_validate({"clip_norm": None, **train})
+    optimizer = AdamW(kind="adamw", learning_rate=0.1, weight_decay=0.1, warm_up=0.0)
+    return methods.build(
+        methods.Setting(model, optimizer, settings, ring, torch.device("cpu"), 10, weights)
+    )
+
+
+def gradients(model: nn.Module) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def test_a_step_is_adamws_on_the_mean_loss(ring: Ring) -> None:
+    torch.manual_seed(0)
+    model = Linear()
+    reference = copy.deepcopy(model)
+    batch = a_batch(0, 8, 8)
+    result = method_of(model, ring).step(batch, 0)
+    optimizer = build_optimizer(reference, AdamW(kind="adamw", learning_rate=0.1, weight_decay=0.1))
+    assert batch.labels is not None
+    loss = functional.cross_entropy(reference(batch.features), batch.labels)
+    loss.backward()
+    optimizer.step()
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert result.loss_sum.item() / 8 == pytest.approx(loss.item())
+    assert result.weight_sum.item() == 8
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 4.0])])
+def test_gradients_of_the_parts_add_up_to_that_of_the_whole(ring: Ring, weights: torch.Tensor | None) -> None:
+    torch.manual_seed(0)
+    model = Linear()
+    whole = copy.deepcopy(model)
+    method_of(whole, ring, weights).step(a_batch(0, 8, 8), 0)
+    total: list[torch.Tensor] = [torch.zeros_like(p) for p in model.parameters()]
+    all_weights = 8.0 if weights is None else float(weights[torch.arange(8) % CLASSES].sum())
+    for first, last in ((0, 3), (3, 3), (3, 8)):  # one of the three ranks has no rows
+        part = copy.deepcopy(model)
+        result = method_of(part, ring, weights).step(a_batch(first, last, 8), 0)
+        # In a ring of one the weights of the others are missing from the denominator; put them back.
+        own = float(result.weight_sum)
+        share = 1.0 if weights is None else own / all_weights
+        for so_far, gradient in zip(total, gradients(part), strict=True):
+            if last > first:
+                so_far += gradient * share
+            elif weights is None:
+                assert not gradient.any()
+    for so_far, gradient in zip(total, gradients(whole), strict=True):
+        torch.testing.assert_close(so_far, gradient)
+
+
+def test_class_weights_are_those_of_the_weighted_mean(ring: Ring) -> None:
+    torch.manual_seed(0)
+    model = Linear()
+    reference = copy.deepcopy(model)
+    weights = torch.tensor([0.5, 1.0, 4.0])
+    batch = a_batch(0, 8, 8)
+    method_of(model, ring, weights).step(batch, 0)
+    assert batch.labels is not None
+    functional.cross_entropy(reference(batch.features), batch.labels, weight=weights).backward()
+    for ours, theirs in zip(gradients(model), gradients(reference), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_gradients_are_clipped_and_the_norm_is_that_before(ring: Ring) -> None:
+    torch.manual_seed(0)
+    plain, clipped = Linear(), Linear()
+    clipped.load_state_dict(plain.state_dict())
+    before = method_of(plain, ring).step(a_batch(0, 8, 8), 0).gradient_norm
+    after = method_of(clipped, ring, clip_norm=float(before) / 4).step(a_batch(0, 8, 8), 0).gradient_norm
+    assert float(after) == pytest.approx(float(before))
+    norm = torch.sqrt(sum((g**2).sum() for g in gradients(clipped)) + torch.zeros(()))
+    assert float(norm) == pytest.approx(float(before) / 4, rel=1e-4)
+
+
+def test_biases_and_norms_do_not_decay() -> None:
+    model = nn.Sequential(nn.Embedding(4, 4), nn.Linear(4, 4), nn.LayerNorm(4))
+    optimizer = build_optimizer(model, AdamW(kind="adamw", weight_decay=0.5))
+    decaying = {id(p) for g in optimizer.param_groups if g["weight_decay"] for p in g["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in decaying}
+    assert names == {"0.weight", "1.weight"}
+
+
+def test_learning_rate_warms_up_and_anneals() -> None:
+    settings = AdamW(kind="adamw", learning_rate=2.0, warm_up=0.2, final=0.1)
+    rates = [learning_rate(settings, step, 20) for step in range(20)]
+    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert rates[12] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
+    expected_last = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 15 / 16))
+    assert rates[19] == pytest.approx(2.0 * expected_last)
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert learning_rate(AdamW(kind="adamw", warm_up=0.0), 0, 1) == 1e-3
+
+
+def test_a_restored_optimizer_goes_on_as_if_never_stopped(ring: Ring) -> None:
+    torch.manual_seed(0)
+    model = Linear()
+    method = method_of(model, ring)
+    for step in range(3):
+        method.step(a_batch(0, 8, 8), step)
+    copied = Linear()
+    copied.load_state_dict(model.state_dict())
+    restored = method_of(copied, ring)
+    restored.load_state(copy.deepcopy(method.state()))
+    for step in range(3, 6):
+        method.step(a_batch(0, 8, 8), step)
+        restored.step(a_batch(0, 8, 8), step)
+    for ours, theirs in zip(model.parameters(), copied.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

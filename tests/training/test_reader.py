@@ -1,0 +1,306 @@
+"""Reading through Petastorm: planned row groups, nothing lost, nothing twice, errors that name their place."""
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import DataError, UsageError
+from schemas.keys import record_key
+from schemas.manifest import Column, Manifest, Shard
+from schemas.settings import Train
+from tests.training.published import Published, publish, record_ids
+from training.data import PlannedReader, SplitFiles, row_bytes, to_array
+from training.feed import Feed, check_memory, columns_of, memory_need, split_order
+from training.order import World, reading_order
+
+SHARDS = ((7, 7, 7, 3), (7, 7, 7, 2), (7, 5))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish(tmp_path_factory.mktemp("published"), train=SHARDS)
+
+
+@pytest.fixture(scope="module")
+def manifest(published: Published) -> Manifest:
+    return published.load()
+
+
+def settings(**values: object) -> Train:
+    return Train.model_validate({"streams": 4, "window": 2, "batch": 16, **values})
+
+
+def ids_by_key() -> dict[bytes, str]:
+    ids = [i for number, groups in enumerate(SHARDS) for i in record_ids("train", number, sum(groups))]
+    return {record_key(one): one for one in ids}
+
+
+def expected_ids(manifest: Manifest, train: Train, epoch: int) -> list[str]:
+    """The ids of an epoch by global position, from the arithmetic alone."""
+    by_group = []
+    for number, groups in enumerate(SHARDS):
+        ids = iter(record_ids("train", number, sum(groups)))
+        by_group += [list(itertools.islice(ids, rows)) for rows in groups]
+    order = split_order(manifest, "train", train).epoch(epoch)
+    return [by_group[group][row] for group, row in order.all_rows().tolist()]
+
+
+def read_ids(feed: Feed) -> Iterator[tuple[int, list[str]]]:
+    names = ids_by_key()
+    for batch in feed:
+        assert batch.rows == len(batch.keys) == len(batch.features["tokens"])
+        yield batch.position, [names[key.tobytes()] for key in batch.keys]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_hold_exactly_the_rows_of_the_order(manifest: Manifest, workers: int) -> None:
+    rows = manifest.splits["train"].rows
+    grid = itertools.product((1, 4, 64), (1, 3), (5, 16, 200), (1, 2, 3), (0, 23, rows, rows + 40))
+    for streams, window, batch, size, position in grid:
+        train = settings(streams=streams, window=window, batch=batch, workers=workers)
+        if size > split_order(manifest, "train", train).stream_count:
+            continue
+        whole = expected_ids(manifest, train, 0) + expected_ids(manifest, train, 1)
+        found: dict[int, list[str]] = {}
+        for rank in range(size):
+            with Feed(manifest, "train", train, World(rank, size), epochs=2, position=position) as feed:
+                for at, ids in read_ids(feed):
+                    found.setdefault(at, []).extend(ids)
+        before = position
+        for at in sorted(found):
+            assert sorted(found[at]) == sorted(whole[before:at])
+            before = at
+        assert before == 2 * rows
+
+
+def test_one_rank_reads_in_the_order_of_positions(manifest: Manifest) -> None:
+    train = settings()
+    with Feed(manifest, "train", train, World(0, 1)) as feed:
+        ids = [one for _, batch in read_ids(feed) for one in batch]
+    assert ids == expected_ids(manifest, train, 0)
+
+
+def test_many_epochs_of_small_row_groups_lose_nothing(tmp_path: Path) -> None:
+    published = publish(tmp_path, train=((3,) * 6 + (1,), (3,) * 5 + (2,)))
+    manifest = published.load()
+    whole = manifest.splits["train"]
+    for workers, epochs in ((1, 60), (2, 60), (4, 60)):
+        train = settings(streams=5, window=2, batch=8, workers=workers)
+        keys: list[np.ndarray] = []
+        with Feed(manifest, "train", train, World(0, 1), epochs=epochs) as feed:
+            for batch in feed:
+                keys.append(batch.keys)
+        together = np.concatenate(keys)
+        assert len(together) == epochs * whole.rows
+        by_epoch = together.reshape(epochs, whole.rows, 2)
+        for epoch in by_epoch:
+            assert len(np.unique(epoch, axis=0)) == whole.rows
+            assert tuple(int(s) for s in epoch.sum(axis=0, dtype=np.uint64)) == tuple(whole.key_sums)
+
+
+def test_tensors_are_what_the_files_hold(published: Published, manifest: Manifest) -> None:
+    rows = {}
+    for number, shard in enumerate(manifest.splits["train"].shards):
+        table = pq.read_table(published.shard("train", number))
+        for row in table.to_pylist():
+            rows[row["record_key"]] = (row["label_index"], np.frombuffer(row["tokens"], "<u2").tolist())
+        assert table.num_rows == shard.rows
+    with Feed(manifest, "train", settings(), World(0, 1)) as feed:
+        for batch in feed:
+            assert batch.labels is not None
+            assert str(batch.features["tokens"].dtype) == "torch.int32"
+            assert str(batch.labels.dtype) == "torch.int64"
+            for key, label, tokens in zip(
+                batch.keys, batch.labels.tolist(), batch.features["tokens"].tolist(), strict=True
+            ):
+                assert rows.pop(key.tobytes()) == (label, tokens)
+    assert not rows
+
+
+def test_all_row_groups_pass_through_petastorm_and_no_more(manifest: Manifest) -> None:
+    train = settings(streams=3, window=2)
+    order = split_order(manifest, "train", train)
+    for size in (1, 2, 3):
+        for rank in range(size):
+            with Feed(manifest, "train", train, World(rank, size)) as feed:
+                for _ in feed:
+                    pass
+                assert isinstance(feed.reader, PlannedReader)
+                planned = sum(
+                    len(window.segments) for window in reading_order(order.epoch(0), World(rank, size))
+                )
+                assert feed.reader.diagnostics["row_groups"] == planned
+    # One rank reads each row group, and one again for each of the two cuts between three streams.
+    total = len(order.row_groups)
+    assert planned <= total
+    with Feed(manifest, "train", train, World(0, 1)) as feed:
+        list(feed)
+        assert feed.reader is not None
+        assert total <= feed.reader.diagnostics["row_groups"] <= total + 2
+
+
+def test_no_more_is_read_ahead_than_configured(manifest: Manifest) -> None:
+    train = settings(streams=1, window=1, workers=2)
+    with Feed(manifest, "train", train, World(0, 1)) as feed:
+        next(feed)
+        assert feed.reader is not None
+        pool = feed.reader.pool
+        assert pool.ventilated - pool.delivered <= 4
+
+
+def test_ranks_without_rows_get_empty_batches(tmp_path: Path) -> None:
+    manifest = publish(tmp_path, train=((2, 2),), validation=((3,),)).load()
+    train = settings(batch=1)
+    sizes = []
+    for rank in range(2):
+        with Feed(manifest, "train", train, World(rank, 2)) as feed:
+            sizes.append([(batch.rows, batch.global_rows) for batch in feed])
+    assert [a[0] + b[0] for a, b in zip(*sizes, strict=True)] == [1, 1, 1, 1]
+    assert {one for rank in sizes for one in rank} == {(0, 1), (1, 1)}
+    # More ranks than streams: fine for validation, where the third has nothing to do.
+    with Feed(manifest, "validation", train, World(2, 3)) as feed:
+        batches = list(feed)
+    assert [(batch.rows, batch.features["tokens"].shape) for batch in batches] == [(0, (0, 16))] * 3
+
+
+def copied(published: Published, folder: Path) -> tuple[Path, Manifest]:
+    """A copy whose files may be damaged: its table folder, and a manifest that points there."""
+    table = folder / "shards"
+    shutil.copytree(Path(published.load().table_uri), table)
+    return table, published.load().model_copy(update={"table_uri": str(table)})
+
+
+def read_all(manifest: Manifest, **values: object) -> None:
+    with Feed(manifest, "train", settings(**values), World(0, 1)) as feed:
+        for _ in feed:
+            pass
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_damaged_row_group_is_named(published: Published, tmp_path: Path, workers: int) -> None:
+    table, manifest = copied(published, tmp_path)
+    shard = manifest.splits["train"].shards[1]
+    file = table / shard.path
+    content = bytearray(file.read_bytes())
+    place = pq.ParquetFile(file).metadata.row_group(2).column(3)
+    start = place.dictionary_page_offset or place.data_page_offset
+    content[start : start + place.total_compressed_size] = b"\xff" * place.total_compressed_size
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=rf"row group 2 of .*{shard.sha256}.*cannot be read"):
+        read_all(manifest, workers=workers)
+
+
+@pytest.mark.timeout(60)
+def test_missing_and_foreign_files_are_named(published: Published, tmp_path: Path) -> None:
+    table, manifest = copied(published, tmp_path)
+    first, second = manifest.splits["train"].shards[:2]
+    (table / first.path).write_bytes((table / second.path).read_bytes())  # its last row group has 2 rows, not 3
+    with pytest.raises(DataError, match=rf"row group 3 of .*{first.sha256}.* has 2 rows instead of 3"):
+        read_all(manifest)
+    (table / first.path).write_bytes((table / manifest.splits["train"].shards[2].path).read_bytes())
+    with pytest.raises(DataError, match=rf"{first.sha256}.* has 2 row groups instead of 4"):
+        read_all(manifest)
+    (table / first.path).write_bytes(b"PAR1 is not enough PAR1")
+    with pytest.raises(DataError, match=rf"the shard .*{first.sha256}.* cannot be read"):
+        read_all(manifest)
+    (table / first.path).unlink()
+    with pytest.raises(DataError, match=rf"the shard .*{first.sha256}.* cannot be read"):
+        read_all(manifest)
+
+
+@pytest.mark.timeout(60)
+def test_an_error_reaches_a_slow_consumer(published: Published, tmp_path: Path) -> None:
+    table, manifest = copied(published, tmp_path)
+    train = settings(streams=1, window=1, workers=2, batch=1)
+    with Feed(manifest, "train", train, World(0, 1), epochs=3) as feed:
+        next(feed)
+        for shard in manifest.splits["train"].shards:
+            # Open files stay readable on Linux: cut them off instead of deleting them.
+            with (table / shard.path).open("r+b") as file:
+                file.truncate(10)
+        with pytest.raises(DataError, match="row group"):
+            for _ in feed:
+                pass
+
+
+def test_a_feed_that_is_left_early_ends_its_threads(manifest: Manifest) -> None:
+    with Feed(manifest, "train", settings(workers=3), World(0, 1), epochs=50) as feed:
+        next(feed)
+        assert feed.reader is not None
+        threads = feed.reader.pool._threads
+        assert all(thread.is_alive() for thread in threads)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def column(**values: object) -> Column:
+    return Column.model_validate(
+        {"name": "x", "role": "feature", "dtype": "uint16", "shape": [2], "storage": "binary", **values}
+    )
+
+
+def test_arrow_memory_is_viewed_not_copied() -> None:
+    array = pa.array([b"\x01\x00\x02\x00", b"\x03\x00\x04\x00"], pa.binary())
+    found = to_array(pa.table({"x": array}), column(), "here")
+    assert found.tolist() == [[1, 2], [3, 4]]
+    assert found.__array_interface__["data"][0] == array.buffers()[2].address
+    # A slice begins in the middle of the buffers.
+    assert to_array(pa.table({"x": array}).slice(1), column(), "here").tolist() == [[3, 4]]
+    chunked = pa.table({"x": pa.chunked_array([array, array])})
+    assert to_array(chunked, column(), "here").tolist() == [[1, 2], [3, 4], [1, 2], [3, 4]]
+
+
+def test_values_of_the_wrong_length_and_empty_values_are_refused() -> None:
+    short = pa.table({"x": pa.array([b"\x01\x00\x02\x00", b"\x03\x00"], pa.binary())})
+    with pytest.raises(DataError, match="here has values in the column 'x' that are not 4 bytes long"):
+        to_array(short, column(), "here")
+    # The same number of bytes in all, differently spread.
+    uneven = pa.table({"x": pa.array([b"\x01\x00\x02\x00\x00\x00", b"\x03\x00"], pa.binary())})
+    with pytest.raises(DataError, match="not 4 bytes long"):
+        to_array(uneven, column(), "here")
+    null = pa.table({"x": pa.array([b"\x01\x00\x02\x00", None], pa.binary())})
+    with pytest.raises(DataError, match="here has empty values in the column 'x'"):
+        to_array(null, column(), "here")
+    with pytest.raises(DataError, match="here has no column 'y'"):
+        to_array(null, column(name="y"), "here")
+
+
+def test_memory_is_computed_from_the_manifest_and_refused_above_the_limit(manifest: Manifest) -> None:
+    train = settings(streams=4, window=2, workers=3)
+    columns = columns_of(manifest)
+    # 16 bytes of key, 4 of label, 16 tokens of 2 bytes, and 4 bytes of offset for each of two binary columns.
+    assert row_bytes(columns) == 16 + 4 + 32 + 8
+    order = split_order(manifest, "train", train)
+    need = memory_need(order, World(0, 2), columns, train)
+    assert need.windows == 2 * 2 * 7 * 60
+    assert need.ahead == 6 * 7 * 60
+    check_memory(need, train)
+    with pytest.raises(UsageError, match=r"above train.read_memory = 1,000: lower train.streams"):
+        check_memory(need, settings(read_memory=1000))
+
+
+def test_files_of_another_scheme_are_read(published: Published, manifest: Manifest) -> None:
+    memory = fsspec.filesystem("memory")
+    table = Path(manifest.table_uri)
+
+    def put(shard: Shard) -> None:
+        memory.makedirs("/reader/train", exist_ok=True)
+        memory.pipe_file(f"/reader/{shard.path}", (table / shard.path).read_bytes())
+
+    for shard in manifest.splits["train"].shards:
+        put(shard)
+    moved = manifest.model_copy(update={"table_uri": "memory://reader"})
+    files = SplitFiles.of(moved, "train", columns_of(manifest))
+    assert files.locations[0].startswith("memory://reader/train/")
+    train = settings()
+    with Feed(moved, "train", train, World(0, 1)) as feed:
+        ids = [one for _, batch in read_ids(feed) for one in batch]
+    assert ids == expected_ids(manifest, train, 0)
+    memory.rm("/reader", recursive=True)

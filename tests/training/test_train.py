@@ -1,0 +1,281 @@
+"""`python -m training.train` in a world of one: whole runs on a small published data set."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from schemas import manifest
+from schemas.errors import CheckError, DataError, UsageError
+from tests.training.published import Published, publish
+from training import checkpoint, feed, metrics, start, summary
+from training.metrics import Proof
+from training.ring import Ring
+from training.train import main
+
+logging.getLogger("tensorboard").setLevel(logging.ERROR)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish(tmp_path_factory.mktemp("published"))
+
+
+def train(published: Published, run: str, *flags: str) -> int:
+    return main(["--config", str(published.config), "--run", run, *flags])
+
+
+def training(published: Published, run: str) -> dict[str, Any]:
+    section: dict[str, Any] = summary.read(folder(published, run))["training"]
+    return section
+
+
+def folder(published: Published, run: str) -> Path:
+    return published.root / "runs" / run
+
+
+@pytest.fixture(scope="module")
+def whole(published: Published) -> str:
+    """A run from beginning to end."""
+    assert train(published, "whole") == 0
+    return "whole"
+
+
+def test_the_summary_tells_of_data_set_and_training(published: Published, whole: str) -> None:
+    content = json.loads((folder(published, whole) / "summary.json").read_text())
+    sealed = published.load()
+    assert content["dataset"] == {
+        "records_in": 239,
+        "quarantined": 1,
+        "exact_duplicates": 2,
+        "near_duplicates": 1,
+        "filtered": 1,
+        "published": 234,
+        "splits": {"train": 173, "validation": 41, "test": 20},
+        "manifest": str(published.manifest),
+        "manifest_root": sealed.manifest_root,
+        "delta_version": 0,
+        "seconds": 1.5,
+    }
+    part = content["training"]
+    assert (part["world_size"], part["epochs"], part["steps"], part["samples_seen"]) == (1, 2, 22, 346)
+    assert part["seconds"] > 0
+    assert part["samples_per_second"] > 0
+    assert 0 <= part["input_wait_share"] <= 1
+    file = Path(part["checkpoint"])
+    assert file == folder(published, whole) / "checkpoints" / "step-00000022.pt"
+    assert checkpoint.sha256_of(file) == part["checkpoint_sha256"]
+    state = torch.load(file, weights_only=True)
+    assert state["manifest_root"] == sealed.manifest_root
+    assert state["position"] == 346
+
+
+def test_metrics_stand_in_both_places(published: Published, whole: str) -> None:
+    entries = metrics.read(folder(published, whole))
+    steps = [entry["step"] for entry in entries if entry["kind"] == "train"]
+    assert steps == [4, 8, 11, 12, 16, 20, 22]
+    for entry in entries:
+        if entry["kind"] == "train":
+            assert entry["position"] == min(entry["step"] * 16, 173 + max(0, entry["step"] - 11) * 16, 346)
+            assert set(entry) >= {"loss", "learning_rate", "gradient_norm", "samples_per_second"}
+            assert 0 <= entry["input_wait_share"] <= 1
+    validation = [entry for entry in entries if entry["kind"] == "validation"]
+    assert [entry["epoch"] for entry in validation] == [1, 2]
+    assert all(0 <= entry["accuracy"] <= 1 and entry["loss"] > 0 for entry in validation)
+    events = EventAccumulator(str(folder(published, whole) / "tensorboard"))
+    events.Reload()
+    assert {"train/loss", "train/learning_rate", "validation/accuracy"} <= set(events.Tags()["scalars"])
+    assert [one.step for one in events.Scalars("train/loss")] == steps
+
+
+def test_a_model_learns(tmp_path: Path) -> None:
+    published = publish(tmp_path, train=((64,) * 8,) * 2, validation=((128,),))
+    assert train(published, "learns", "--set", "train.epochs=6") == 0
+    entries = [entry for entry in metrics.read(folder(published, "learns")) if entry["kind"] == "validation"]
+    assert entries[-1]["accuracy"] > 0.7  # three classes; guessing gives a third
+
+
+def test_a_rerun_gives_the_same_weights(published: Published, whole: str) -> None:
+    assert train(published, "again") == 0
+    assert training(published, "again")["weights_sha256"] == training(published, whole)["weights_sha256"]
+    assert train(published, "other", "--set", "train.seed=1") == 0
+    assert training(published, "other")["weights_sha256"] != training(published, whole)["weights_sha256"]
+
+
+@pytest.mark.parametrize("steps", ["3", "11", "14"])  # in mid-epoch, at its end, in the second
+def test_a_resumed_run_equals_the_uninterrupted_one(published: Published, whole: str, steps: str) -> None:
+    run = f"halves-{steps}"
+    assert train(published, run, "--stop-after", steps) == 0
+    assert not (folder(published, run) / "summary.json").exists()
+    assert train(published, run, "--resume") == 0
+    assert training(published, run)["weights_sha256"] == training(published, whole)["weights_sha256"]
+    assert training(published, run)["samples_seen"] == 346
+    logged = [e["step"] for e in metrics.read(folder(published, run)) if e["kind"] == "train"]
+    assert logged == sorted(set(logged))
+    assert logged[-1] == 22
+
+
+def test_resume_takes_the_last_good_checkpoint(
+    published: Published, whole: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(published, "damaged", "--stop-after", "13") == 0
+    file = folder(published, "damaged") / "checkpoints" / "step-00000013.pt"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert train(published, "damaged", "--resume") == 0
+    shown = capsys.readouterr().err
+    assert "the checkpoint of step 13 is skipped" in shown
+    assert "from step 10 on" in shown
+    assert training(published, "damaged")["weights_sha256"] == training(published, whole)["weights_sha256"]
+
+
+def test_resume_without_a_checkpoint_starts_afresh(
+    published: Published, whole: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(published, "nothing", "--resume") == 0
+    assert "has no checkpoint to go on from; it starts afresh" in capsys.readouterr().err
+    assert training(published, "nothing")["weights_sha256"] == training(published, whole)["weights_sha256"]
+
+
+def test_resume_of_a_finished_run_ends_at_once(
+    published: Published, whole: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (folder(published, whole) / "summary.json").read_bytes()
+    monkeypatch.setattr(start, "verify", lambda *_: pytest.fail("the shards were verified"))
+    assert train(published, whole, "--resume") == 0
+    assert "finished already" in capsys.readouterr().err
+    assert (folder(published, whole) / "summary.json").read_bytes() == before
+
+
+def test_a_lost_summary_is_written_again(published: Published) -> None:
+    assert train(published, "lost") == 0
+    before = training(published, "lost")
+    (folder(published, "lost") / "summary.json").unlink()
+    assert train(published, "lost", "--resume") == 0
+    after = training(published, "lost")
+    assert {k: after[k] for k in ("steps", "samples_seen", "weights_sha256", "checkpoint_sha256")} == {
+        k: before[k] for k in ("steps", "samples_seen", "weights_sha256", "checkpoint_sha256")
+    }
+
+
+def test_a_fresh_start_removes_what_was_there_once_it_is_valid(
+    published: Published, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(published, "twice", "--stop-after", "5") == 0
+    with pytest.raises(UsageError):
+        train(published, "twice", "--set", "train.read_memory=10")
+    assert len(list((folder(published, "twice") / "checkpoints").iterdir())) == 2
+    assert train(published, "twice", "--stop-after", "6") == 0
+    assert "starts afresh: its earlier checkpoints and results are removed" in capsys.readouterr().err
+    files = sorted(path.name for path in (folder(published, "twice") / "checkpoints").iterdir())
+    assert files == ["step-00000005.json", "step-00000005.pt", "step-00000006.json", "step-00000006.pt"]
+
+
+def test_resume_with_other_data_or_settings_is_refused(published: Published, tmp_path: Path) -> None:
+    assert train(published, "changed", "--stop-after", "2") == 0
+    with pytest.raises(UsageError, match=r"model\.dropout was 0\.1 .* and is now 0\.2"):
+        train(published, "changed", "--resume", "--set", "model.dropout=0.2")
+    other = publish(tmp_path, seed=2)
+    with pytest.raises(UsageError, match="was trained on the manifest with the root"):
+        train(published, "changed", "--resume", "--manifest", str(other.manifest))
+
+
+def test_check_validates_and_writes_nothing(published: Published) -> None:
+    assert train(published, "checked", "--check") == 0
+    assert not folder(published, "checked").exists()
+    with pytest.raises(UsageError, match="use letters"):
+        train(published, "../outside", "--check")
+    with pytest.raises(UsageError, match="unknown key 'train.epoch'"):
+        train(published, "checked", "--check", "--set", "train.epoch=1")
+
+
+def test_a_configuration_that_does_not_belong_to_the_data_is_refused(
+    published: Published, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match=r"the configuration's feature is .*32.*published with .*16"):
+        train(published, "wrong", "--set", "feature.0.length=32")
+    with pytest.raises(UsageError, match="the manifest is of the data set 'synthetic'"):
+        train(published, "w", "--set", "dataset.name=other", "--manifest", str(published.manifest))
+    assert train(published, "wrong", "--check", "--set", "split.seed=5") == 0
+    assert "has changed in split since" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_damaged_shard_is_refused_before_the_first_step(tmp_path: Path, split: str) -> None:
+    published = publish(tmp_path)
+    shard = published.shard(split)
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=shard.name):
+        train(published, "refused")
+    assert not folder(published, "refused").exists()
+
+
+def test_a_damaged_artifact_is_refused(tmp_path: Path) -> None:
+    published = publish(tmp_path)
+    sealed = published.load()
+    Path(sealed.artifact_uri(sealed.content.artifacts[0].sha256)).write_text('["x"]', encoding="utf-8")
+    with pytest.raises(DataError, match=sealed.content.artifacts[0].sha256):
+        train(published, "refused")
+
+
+def test_too_little_memory_is_refused_with_the_figure(published: Published) -> None:
+    with pytest.raises(UsageError, match=r"reading would hold [\d,]+ bytes .* above train.read_memory = 10"):
+        train(published, "refused", "--set", "train.read_memory=10")
+
+
+def test_lost_rows_are_found_at_the_end_of_the_epoch(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the proof is for: a reader that loses a row, or reads one twice, does not pass."""
+    real = feed.Feed._tensors
+
+    def losing(self: feed.Feed, parts: list[Any], *rest: Any) -> feed.LocalBatch:
+        parts = [{name: values[:-1] for name, values in part.items()} for part in parts]
+        return real(self, parts, *rest)
+
+    def repeating(self: feed.Feed, parts: list[Any], *rest: Any) -> feed.LocalBatch:
+        for part in parts:
+            part["record_key"] = part["record_key"].copy()
+            part["record_key"][0] = part["record_key"][-1]
+        return real(self, parts, *rest)
+
+    for broken in (losing, repeating):
+        monkeypatch.setattr(feed.Feed, "_tensors", broken)
+        with pytest.raises(CheckError, match="epoch 1 read .* rows were lost or repeated"):
+            train(published, "broken")
+
+
+def test_the_proof_is_exact_for_the_largest_sums(ring: Ring) -> None:
+    proof = Proof(2**40, (2**64 - 1, 2**63)).over_all_ranks(ring)
+    assert (proof.count, proof.sums) == (2**40, (2**64 - 1, 2**63))
+
+
+def test_class_weights_and_clipping_run(published: Published) -> None:
+    flags = ["--set", "train.class_weights=balanced", "--set", "train.clip_norm=0.1"]
+    assert train(published, "weighted", *flags, "--stop-after", "3") == 0
+
+
+def test_run_json_holds_what_repeats_the_run(published: Published, whole: str) -> None:
+    document = json.loads((folder(published, whole) / "run.json").read_text())
+    assert document["command"] == f"python -m training.train --config {published.config} --run whole"
+    assert document["manifest"] == str(published.manifest)
+    assert document["manifest_root"] == manifest.load(str(published.manifest)).manifest_root
+    assert document["configuration"]["train"]["batch"] == 16
+    assert "storage" not in document["configuration"]
+    assert document["environment"]["world_size"] == 1
+    assert document["environment"]["torch"].startswith(torch.__version__.split("+")[0])
+
+
+def test_only_rank_0s_folder_is_written_by_summary_updates(tmp_path: Path) -> None:
+    summary.update(tmp_path, training={"steps": 1})
+    summary.update(tmp_path, evaluation={"accuracy": 0.5})
+    assert summary.read(tmp_path) == {"training": {"steps": 1}, "evaluation": {"accuracy": 0.5}}
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    (tmp_path / "summary.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match=r"summary\.json is no JSON object"):
+        summary.update(tmp_path, reports={})
