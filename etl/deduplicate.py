@@ -17,7 +17,7 @@ Texts go through one narrow pass from silver/fields into hashes and never cross 
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +25,7 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from etl.delta import read_table, write_table
+from etl.delta_tables import read_table, write_table
 from etl.minhash import Banding, sketch
 from etl.near_duplicates import near_duplicate_clusters
 from etl.session import spark_progress
@@ -46,7 +46,10 @@ _SKETCHES = pa.schema(
         ("time_seconds", pa.float64()),
         ("length", pa.int32()),  # characters of the cleaned text
         ("text_hash", pa.binary()),
-        ("carrier", pa.bool_()),  # of bands and shingles; false where the same task has sketched that text before
+        (
+            "carrier",
+            pa.bool_(),
+        ),  # of bands and shingles; false where the same task has sketched that text before
         ("bands", pa.list_(pa.int64())),
         ("shingles", pa.list_(pa.int64())),
     ]
@@ -79,7 +82,7 @@ def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
     settings = config.deduplicate
     banding = Banding.for_similarity(settings.similarity)
 
-    def sketched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def sketched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         seen: set[bytes] = set()
         for batch in batches:
             for part in _parts(batch):
@@ -87,7 +90,7 @@ def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
                     seen.clear()
                 yield _sketch_batch(part, settings.shingle, banding, seen)
 
-    columns = [name for name in _SKETCHES.names[:5]]
+    columns = _SKETCHES.names[:5]
     text = F.col(config.deduplicated_column()).alias("text")
     unfiltered = fields.where("filtered_by IS NULL").select(*columns, text)
     return unfiltered.mapInArrow(sketched, spark_schema(_SKETCHES))
@@ -129,7 +132,7 @@ def survivor_rank(config: Configuration) -> Column:
 
 
 def group_by_text(sketches: DataFrame, config: Configuration) -> DataFrame:
-    """For each distinct text: `text_hash`, `records`, the `rank` of its representative, and the smallest `carrier_id`."""
+    """For each distinct text: `text_hash`, `records`, the `rank` of its representative, the smallest `carrier_id`."""
     return sketches.groupBy("text_hash").agg(
         F.count("*").alias("records"),
         F.min(survivor_rank(config)).alias("rank"),

@@ -13,6 +13,8 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,10 +84,10 @@ class Banding:
 class Sketches:
     """What the duplicate finder keeps of a batch of n texts.
 
-    `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `carrier`: bool (n,), false for a text that is
-    known to have been sketched before; those have no shingles and bands. `values`, `offsets`: int64; the sorted
-    distinct shingle hashes of text i are values[offsets[i]:offsets[i + 1]]. `bands`: int64 (m, bands) for the m
-    texts with shingles, in order.
+    `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `carrier`: bool (n,), false
+    for a text that is known to have been sketched before; those have no shingles and bands. `values`, `offsets`:
+    int64; the sorted distinct shingle hashes of text i are values[offsets[i]:offsets[i + 1]]. `bands`: int64
+    (m, bands) for the m texts with shingles, in order.
     """
 
     text_hash: list[bytes]
@@ -137,7 +139,7 @@ class _Tokens:
         )
 
 
-def _offsets(counts: npt.NDArray[np.integer]) -> Ints:
+def _offsets(counts: npt.NDArray[Any]) -> Ints:
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
@@ -169,20 +171,17 @@ def sequence_hashes(tokens: _Tokens) -> list[bytes]:
     """For each text 128 bits (BLAKE2b, RFC 7693) of its token sequence: the tokens in UTF-8, a space after each."""
     is_word = tokens.buffer != SPACE
     is_word[1:] |= is_word[:-1].copy()
-    collapsed = memoryview(np.ascontiguousarray(tokens.buffer[is_word]))
+    collapsed = memoryview(tokens.buffer[is_word].tobytes())
     ends = _offsets(tokens.lengths + 1)[tokens.offsets].tolist()
     blake2b = hashlib.blake2b
-    return [
-        blake2b(collapsed[start:end], digest_size=16).digest()
-        for start, end in zip(ends[:-1], ends[1:], strict=True)
-    ]
+    return [blake2b(collapsed[start:end], digest_size=16).digest() for start, end in pairwise(ends)]
 
 
 def token_hashes(tokens: _Tokens) -> Words:
     """A 64-bit hash of each token's bytes, eight bytes a step; shape (tokens,), dtype uint64."""
     buffer, starts, lengths = tokens.buffer, tokens.starts, tokens.lengths
     eights: Words = np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer, strides=(1,))
-    hashes = eights[starts] & _LOW_BYTES[np.minimum(lengths, 8)]
+    hashes: Words = eights[starts] & _LOW_BYTES[np.minimum(lengths, 8)]
     hashes ^= lengths.astype(np.uint64) * _GOLDEN
     mix(hashes)
     rest = np.flatnonzero(lengths > 8)
@@ -194,7 +193,7 @@ def token_hashes(tokens: _Tokens) -> Words:
         rest = rest[lengths[rest] > done]
     for index in rest.tolist():
         start = starts[index]
-        digest = hashlib.blake2b(buffer[start : start + lengths[index]], digest_size=8).digest()
+        digest = hashlib.blake2b(buffer[start : start + lengths[index]].tobytes(), digest_size=8).digest()
         hashes[index] = int.from_bytes(digest, "little")
     return hashes
 
@@ -232,7 +231,7 @@ def shingle_sets(tokens: _Tokens, shingle: int) -> tuple[Ints, Ints]:
 def distinct_sorted(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
     """Each list values[offsets[i]:offsets[i + 1]] sorted (in place) and without repetitions."""
     bounds = offsets.tolist()
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         values[start:end].sort()
     fresh = np.ones(len(values), dtype=bool)
     fresh[1:] = values[1:] != values[:-1]
@@ -267,7 +266,7 @@ def minhash(values: Ints, offsets: Ints, count: int) -> npt.NDArray[np.uint32]:
 
 
 def band_keys(values: Ints, offsets: Ints, banding: Banding) -> Ints:
-    """The LSH bucket keys of each set, shape (sets, bands), dtype int64; none is empty. Keys of different bands differ."""
+    """The LSH bucket keys of each set, shape (sets, bands), dtype int64; no set may be empty. Bands share no keys."""
     hashes = minhash(values, offsets, banding.bands * banding.rows)
     keys = np.empty((len(offsets) - 1, banding.bands), dtype=np.int64)
     for band, start in enumerate(_constants(3, banding.bands)):

@@ -86,7 +86,7 @@ class SimilarSets:
         return similarities
 
     def connect(self, first: Ints, second: Ints) -> None:
-        """Compares those pairs that are not connected and could be similar by their sizes; connects the similar ones."""
+        """Compares the pairs that are not connected and could be similar by their sizes; connects the similar ones."""
         pairs = np.unique(self._open(np.minimum(first, second), np.maximum(first, second)))
         while len(pairs):
             first, second = np.divmod(pairs, len(self.sizes))
@@ -102,7 +102,8 @@ class SimilarSets:
         small = np.minimum(self.sizes[first], self.sizes[second])
         large = np.maximum(self.sizes[first], self.sizes[second])
         keep = (self.labels[first] != self.labels[second]) & (small >= self.similarity * large - SLACK)
-        return first[keep] * len(self.sizes) + second[keep]
+        pairs: Ints = first[keep] * len(self.sizes) + second[keep]
+        return pairs
 
     def _join(self, first: Ints, second: Ints) -> None:
         if not len(first):

@@ -1,0 +1,85 @@
+"""How similar test rows are to their nearest training row: what the split by cluster is there to keep low."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from scipy.sparse import csr_array
+
+from etl.delta_tables import read_table
+from schemas.config import Configuration
+from schemas.tables import Layout
+
+
+def leakage_sample(spark: SparkSession, config: Configuration, rows: int = 200) -> pd.DataFrame:
+    """The highest Jaccard similarity to any training row, computed exactly from the shingle sets, of `rows` distinct
+    texts of the test split, chosen by the hash of the record_id.
+
+    Columns: `record_id`, `highest_similarity` (0 to 1; 0 where nothing is shared or there is no training row), ordered
+    by record_id. Exact copies of a test row lie in the same split, so that one of them stands for all.
+    """
+    layout = Layout.of(config)
+    splits = read_table(spark, layout.ledger).select("record_id", "split")
+    signatures = read_table(spark, layout.signatures).select("record_id", "shingles")
+    in_test = signatures.join(splits.where("split = 'test'"), "record_id", how="inner")
+    chosen = in_test.orderBy(F.xxhash64("record_id"), "record_id").limit(rows)
+    sample = chosen.select("record_id", "shingles").toArrow().combine_chunks().sort_by("record_id")
+    in_train = signatures.join(splits.where("split = 'train'"), "record_id", how="inner")
+    highest = highest_similarities(sample["shingles"].combine_chunks(), in_train.select("shingles"))
+    return pd.DataFrame({"record_id": sample["record_id"].to_pylist(), "highest_similarity": highest})
+
+
+def highest_similarities(sample: pa.Array, train: DataFrame) -> npt.NDArray[np.float64]:
+    """For each list of hashes in `sample` the highest Jaccard similarity to any in the one column of `train`."""
+    offsets, values = _lists(sample)
+    count = len(offsets) - 1
+    vocabulary = np.unique(values)
+    codes = np.searchsorted(vocabulary, values)
+    shape = (count, len(vocabulary))
+    by_shingle = csr_array((np.ones(len(codes), dtype=np.int32), codes, offsets), shape=shape).T.tocsr()
+    sizes = np.diff(offsets)
+
+    def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        highest = np.zeros(count)
+        for batch in batches:
+            if len(vocabulary):
+                np.maximum(highest, _highest(batch.column(0), vocabulary, by_shingle, sizes), out=highest)
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(np.arange(count)), pa.array(highest)], ["row", "similarity"]
+        )
+
+    found = train.mapInArrow(compare, "row long, similarity double").groupBy("row").agg(F.max("similarity"))
+    result = np.zeros(count)
+    for row, similarity in found.collect():
+        result[row] = similarity
+    return result
+
+
+def _lists(lists: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Offsets and values of an Arrow array of lists of int64, as if it began with its buffers."""
+    if isinstance(lists, pa.ChunkedArray):
+        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    return offsets - offsets[0], lists.flatten().to_numpy()
+
+
+def _highest(
+    lists: pa.Array, vocabulary: npt.NDArray[np.int64], by_shingle: csr_array, sizes: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """The highest similarity of each set of the sample to the sets of a batch; shape (sample,)."""
+    offsets, values = _lists(lists)
+    places = np.minimum(np.searchsorted(vocabulary, values), len(vocabulary) - 1)
+    known = vocabulary[places] == values
+    kept = np.concatenate(([0], np.cumsum(known)))[offsets]
+    ones = np.ones(int(kept[-1]), dtype=np.int32)
+    batch = csr_array((ones, places[known], kept), shape=(len(offsets) - 1, len(vocabulary)))
+    common = (batch @ by_shingle).tocoo()
+    row, column = common.coords
+    union = np.diff(offsets)[row] + sizes[column] - common.data
+    highest = np.zeros(len(sizes))
+    np.maximum.at(highest, column, common.data / union)
+    return highest

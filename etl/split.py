@@ -1,0 +1,227 @@
+"""Assigns training, validation and test: never by row, always by cluster of duplicates and by group.
+
+Reads silver/ledger and the label and group of silver/fields; writes silver/ledger again, with `split` for every kept
+record.
+
+- A unit is what has to stay together: the records that are connected by a common `cluster_id` or a common value of
+  `columns.group`. It is named by its smallest cluster_id, and ordered by the hash of that name and `split.seed`; so the
+  result depends on the records and the seed, not on their order or partitioning.
+- Each class is divided on its own in the proportions of the configuration (a unit belongs to the class of most of its
+  records). Within a class, a unit of more than 1/256 of it is given to the split that lacks most; the others are
+  laid end to end by hash and cut where the proportions say. What a class is left with by rounding is passed on
+  to the next class, so that many small classes do not all fall to training.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from etl.components import components
+from etl.delta_tables import read_table, write_table
+from etl.session import spark_progress
+from etl.stage import stage_main
+from schemas.command import run
+from schemas.config import Configuration
+from schemas.settings import Split
+from schemas.tables import SPLITS, Layout, ledger_schema
+
+LARGE = 256  # a unit of more than 1/LARGE of its class is assigned one by one, on the driver
+CARRIED = (
+    500  # a class takes over at most 1/CARRIED of its rows (but always one row) from what the one before left
+)
+UNITS_OF_A_SLICE = 100_000  # that one task numbers
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit that is assigned one by one."""
+
+    name: str
+    rows: int
+    order: int
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How the small units of a class are divided: `shares` of their rows, in the order of SPLITS."""
+
+    label: str | None
+    shares: tuple[float, ...]
+
+
+def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+    """Writes silver/ledger with `split` and returns the number of records of each split."""
+    layout = Layout.of(config)
+    ledger = read_table(spark, layout.ledger)
+    fields = read_table(spark, layout.fields)
+    with spark_progress(spark, "split"):
+        members = with_unit(ledger, fields, config).persist(StorageLevel.MEMORY_AND_DISK)
+        units = count_units(members, config.split.seed).persist(StorageLevel.MEMORY_AND_DISK)
+        try:
+            assigned = members.join(assign(units, config.split), "unit", how="inner")
+            result = ledger.drop("split").join(assigned.select("record_id", "split"), "record_id", how="left")
+            write_table(result, layout.ledger, ledger_schema(), config, "split")
+        finally:
+            units.unpersist()
+            members.unpersist()
+        counted = read_table(spark, layout.ledger).where("split IS NOT NULL").groupBy("split").count()
+        found = {row["split"]: int(row["count"]) for row in counted.collect()}
+    return {name: found.get(name, 0) for name in SPLITS}
+
+
+def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> DataFrame:
+    """Columns `record_id`, `label` (null where none is configured), `unit` of each kept record."""
+    label, group = config.columns.label, config.columns.group
+    kept = ledger.where("status = 'kept'").select("record_id", "cluster_id")
+    if label is not None or group is not None:
+        roles = fields.select(
+            "record_id",
+            (F.lit(None).cast("string") if label is None else F.col(label)).alias("label"),
+            (F.lit(None).cast("string") if group is None else F.col(group)).alias("group"),
+        )
+        kept = kept.join(roles, "record_id", how="left")
+    else:
+        kept = kept.withColumn("label", F.lit(None).cast("string"))
+    if group is None:
+        return kept.select("record_id", "label", F.col("cluster_id").alias("unit"))
+    # Each group's smallest cluster stands for it: clusters with a common group are connected with that one.
+    grouped = kept.where(F.col("group").isNotNull()).select("group", "cluster_id").distinct()
+    first = F.min("cluster_id").over(Window.partitionBy("group"))
+    connected = components(grouped.select("cluster_id", first.alias("first")))
+    return kept.join(connected, kept["cluster_id"] == connected["member"], how="left").select(
+        "record_id", "label", F.coalesce("component", "cluster_id").alias("unit")
+    )
+
+
+def count_units(members: DataFrame, seed: int) -> DataFrame:
+    """Columns `unit`, `label` (that of most of its rows; of equals the smallest), `rows`, `order` (a hash)."""
+    by_label = members.groupBy("unit", "label").agg(F.count("*").alias("rows"))
+    most = F.min(F.struct(-F.col("rows"), F.col("label")))
+    return (
+        by_label.groupBy("unit")
+        .agg(most["label"].alias("label"), F.sum("rows").alias("rows"))
+        .withColumn("order", F.xxhash64(F.lit(seed), "unit"))
+    )
+
+
+def assign(units: DataFrame, settings: Split, units_of_a_slice: int = UNITS_OF_A_SLICE) -> DataFrame:
+    """Columns `unit`, `split` from `unit`, `label`, `rows`, `order`."""
+    spark = units.sparkSession
+    classes = units.groupBy("label").agg(F.sum("rows").alias("whole"), F.count("*").alias("units"))
+    totals = {row["label"]: (int(row["whole"]), int(row["units"])) for row in classes.collect()}
+    sized = units.join(
+        classes.select(F.col("label").alias("of"), "whole"),
+        F.col("label").eqNullSafe(F.col("of")),
+        how="inner",
+    ).withColumn("large", F.col("rows") * LARGE > F.col("whole"))
+    large = {
+        label: [Unit(row["unit"], int(row["rows"]), int(row["order"])) for row in rows]
+        for label, rows in groupby(
+            sorted(
+                sized.where("large").select("label", "unit", "rows", "order").collect(),
+                key=lambda row: (row["label"] is not None, row["label"] or ""),
+            ),
+            key=lambda row: row["label"],
+        )
+    }
+    chosen, cuts = divide({label: whole for label, (whole, _) in totals.items()}, large, settings)
+    one_by_one = spark.createDataFrame(sorted(chosen.items()), "unit string, split string")
+    if not cuts:
+        return one_by_one
+    slices = max(1, max(count for _, count in totals.values()) // units_of_a_slice)
+    placed = with_middle(sized.where("NOT large"), slices)
+    shares = spark.createDataFrame(
+        [(cut.label, *cut.shares) for cut in cuts],
+        "cut_label string, train double, validation double, test double",
+    )
+    cut_up = placed.join(shares, F.col("label").eqNullSafe(F.col("cut_label")), how="inner").select(
+        "unit",
+        F.when(F.col("middle") < F.col("train"), "train")
+        .when(F.col("middle") < F.col("train") + F.col("validation"), "validation")
+        # The last split that has a share takes what rounding leaves beyond the sum of the shares.
+        .when(F.col("test") > 0, "test")
+        .when(F.col("validation") > 0, "validation")
+        .otherwise("train")
+        .alias("split"),
+    )
+    return cut_up.unionByName(one_by_one)
+
+
+def with_middle(units: DataFrame, slices: int) -> DataFrame:
+    """Adds `middle`: where the middle of a unit lies, from 0 to 1, when a class's units are laid end to end by hash.
+
+    A class is cut into `slices` ranges of the hash, numbered one by one, so that no task has to sort a whole class.
+    """
+    # Rounding does no harm: a larger hash never gets an earlier slice, and within a slice the hash itself decides.
+    place = F.floor((F.col("order").cast("double") / F.lit(2.0**64) + 0.5) * slices)
+    sliced = units.withColumn("slice", F.least(place, F.lit(slices - 1)))
+    before = Window.partitionBy("label").orderBy("slice").rowsBetween(Window.unboundedPreceding, -1)
+    starts = (
+        sliced.groupBy("label", "slice")
+        .agg(F.sum("rows").alias("slice_rows"))
+        .withColumn("start", F.coalesce(F.sum("slice_rows").over(before), F.lit(0)))
+        .withColumn("total", F.sum("slice_rows").over(Window.partitionBy("label")))
+        .select(F.col("label").alias("start_label"), F.col("slice").alias("start_slice"), "start", "total")
+    )
+    within = (
+        Window.partitionBy("label", "slice")
+        .orderBy("order", "unit")
+        .rowsBetween(Window.unboundedPreceding, Window.currentRow)
+    )
+    same = F.col("label").eqNullSafe(F.col("start_label")) & (F.col("slice") == F.col("start_slice"))
+    return (
+        sliced.withColumn("until", F.sum("rows").over(within))
+        .join(starts, same, how="inner")
+        .withColumn("middle", (F.col("start") + F.col("until") - F.col("rows") / 2) / F.col("total"))
+        .drop("start_label", "start_slice")
+    )
+
+
+def divide(
+    totals: Mapping[str | None, int], large: Mapping[str | None, Iterable[Unit]], settings: Split
+) -> tuple[dict[str, str], list[Cut]]:
+    """The splits of the large units, by name, and for each class with others how these are cut.
+
+    `totals`: rows of each class, large units included.
+    """
+    shares = [settings.train, settings.validation, settings.test]
+    open_splits = [i for i, share in enumerate(shares) if share > 0]
+    least = min(shares[i] for i in open_splits)
+    carried = [0.0, 0.0, 0.0]
+    chosen: dict[str, str] = {}
+    cuts = []
+    # The largest class first: what it leaves is nothing beside the others' sizes.
+    for label in sorted(totals, key=lambda name: (-totals[name], name is not None, name or "")):
+        most_carried = max(1.0, totals[label] / CARRIED)
+        lacking = [
+            totals[label] * share + min(max(rest, -most_carried), most_carried)
+            for share, rest in zip(shares, carried, strict=True)
+        ]
+        units = sorted(large.get(label, ()), key=lambda unit: (unit.order, unit.name))
+        # What would fill half of a split is placed while there is room; size decides nothing about the others.
+        units.sort(key=lambda unit: -unit.rows if 2 * unit.rows > totals[label] * least else 0)
+        for unit in units:
+            here = max(open_splits, key=lambda i: lacking[i])
+            chosen[unit.name] = SPLITS[here]
+            lacking[here] -= unit.rows
+        small = totals[label] - sum(unit.rows for unit in units)
+        if small:
+            wanted = [max(0.0, lacking[i]) if i in open_splits else 0.0 for i in range(len(SPLITS))]
+            cut = tuple(amount / sum(wanted) for amount in wanted)
+            cuts.append(Cut(label, cut))
+            lacking = [rest - small * share for rest, share in zip(lacking, cut, strict=True)]
+        carried = lacking
+    return chosen, cuts
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return stage_main("split", __doc__, split, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
