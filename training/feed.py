@@ -17,7 +17,8 @@ from schemas.errors import UsageError
 from schemas.keys import KEY_BYTES
 from schemas.manifest import Column, Manifest
 from schemas.settings import Storage, Train
-from training.data import Arrays, PlannedReader, SplitFiles, element_type, row_bytes
+from training.columns import Arrays, SplitFiles, element_type, row_bytes
+from training.data import PlannedReader
 from training.order import SplitOrder, Window, World, reading_order, row_groups_of
 
 BLOCK_ROWS = 4096
@@ -96,9 +97,9 @@ def check_memory(need: MemoryNeed, settings: Train) -> None:
     """Raises UsageError with the remedy where the reader would hold more than `train.read_memory`."""
     if need.total > settings.read_memory:
         raise UsageError(
-            f"reading would hold {need.total:,} bytes on this rank, above train.read_memory = {settings.read_memory:,}: "
-            "lower train.streams or train.window, start more ranks, publish smaller row groups "
-            "(publish.rows_per_group), or raise train.read_memory"
+            f"reading would hold {need.total:,} bytes on this rank, above train.read_memory = "
+            f"{settings.read_memory:,}: lower train.streams or train.window, start more ranks, "
+            "publish smaller row groups (publish.rows_per_group), or raise train.read_memory"
         )
 
 

@@ -32,7 +32,7 @@ class Metrics:
         self.file: IO[str] = path.open("w", encoding="utf-8")
         for entry in kept:
             self._line(entry)
-        self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)  # type: ignore[no-untyped-call]
+        self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -41,14 +41,14 @@ class Metrics:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.file.close()
-        self.events.close()  # type: ignore[no-untyped-call]
+        self.events.close()
 
     def write(self, step: int, kind: str, **values: float) -> None:
         """An entry of `kind` train or validation: numbers by name, after `step` steps."""
         self._line({"step": step, "kind": kind, **values})
         for name, value in values.items():
             if name not in ("epoch", "position"):
-                self.events.add_scalar(f"{kind}/{name}", value, step)  # type: ignore[no-untyped-call]
+                self.events.add_scalar(f"{kind}/{name}", value, step)
 
     def _line(self, entry: dict[str, Any]) -> None:
         self.file.write(json.dumps(entry) + "\n")
@@ -89,6 +89,7 @@ class Proof:
         """Raises CheckError when these are not exactly the rows that the manifest tells of."""
         if self.count != expected.rows or self.sums != tuple(expected.key_sums):
             raise CheckError(
-                f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has {expected.rows:,} "
-                f"with {tuple(expected.key_sums)}: rows were lost or repeated; please report it with the configuration"
+                f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has "
+                f"{expected.rows:,} with {tuple(expected.key_sums)}: "
+                "rows were lost or repeated; please report it with the configuration"
             )

@@ -119,8 +119,8 @@ class SplitOrder:
         """Raises UsageError where there are more ranks than streams, because some would never have a row."""
         if world.size > self.stream_count:
             raise UsageError(
-                f"{world.size} ranks cannot share {self.stream_count} streams: start at most {self.stream_count} ranks, "
-                f"or raise train.streams (now {self.streams}) and publish more row groups "
+                f"{world.size} ranks cannot share {self.stream_count} streams: start at most "
+                f"{self.stream_count} ranks, or raise train.streams (now {self.streams}) and publish more row groups "
                 f"(now {len(self.row_groups)}; a smaller publish.rows_per_group makes more)"
             )
 
@@ -142,7 +142,7 @@ class SplitOrder:
         return rows + (1 if stream < longer else 0)
 
     def batches(self, batch: int, position: int = 0) -> Iterator[Batch]:
-        """The global batches from `position` to the end of an epoch; the first may be the rest of one, the last small."""
+        """The global batches from `position` to an epoch's end; the first may be the rest of one, the last small."""
         while position < self.rows:
             last = min(self.rows, (position // batch + 1) * batch)
             yield Batch(position, last)
@@ -217,7 +217,7 @@ class EpochOrder:
         return np.concatenate(parts)
 
     def all_rows(self) -> npt.NDArray[np.int64]:
-        """The whole epoch by global position: shape (N, 2) of row group and row in it, dtype int64. For tests and audits."""
+        """The whole epoch by global position, for audits: shape (N, 2) of row group and row in it, dtype int64."""
         out = np.zeros((self.split.rows, 2), dtype=np.int64)
         for stream in range(self.split.stream_count):
             out[stream :: self.split.stream_count] = self.stream_contents(stream)

@@ -104,9 +104,7 @@ def verify(manifest: Manifest, mode: Mode, config: Configuration, ring: Ring) ->
     bar = Progress("verifying shards", sum(size for _, _, size in mine), "bytes") if ring.writes else None
     try:
         for location, sha256, size in mine:
-            check_file(
-                location, sha256, size, mode, config.storage, bar.update if bar is not None else None
-            )
+            check_file(location, sha256, size, mode, config.storage, bar.update if bar is not None else None)
     except RinglakeError as found:
         error = found
     if bar is not None:
@@ -154,7 +152,13 @@ def prepare(
     steps = order.steps(settings.batch) * settings.epochs
     method = methods.build(
         methods.Setting(
-            model, config.optimizer, settings, ring, device, steps, _class_weights(config, manifest, classes, device)
+            model,
+            config.optimizer,
+            settings,
+            ring,
+            device,
+            steps,
+            _class_weights(config, manifest, classes, device),
         )
     )
     if found is not None and ring.writes:

@@ -92,9 +92,7 @@ def test_two_ranks_learn_what_one_process_learns(published: Published, launched:
     assert alone.keys() == together.keys()
     for name, tensor in alone.items():
         torch.testing.assert_close(together[name], tensor, rtol=1e-4, atol=1e-5)
-    losses = [
-        [e["loss"] for e in metrics.read(published.root / "runs" / run)] for run in ("alone", "exact")
-    ]
+    losses = [[e["loss"] for e in metrics.read(published.root / "runs" / run)] for run in ("alone", "exact")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

@@ -7,7 +7,7 @@ import pytest
 from training.ring import Ring, make_deterministic
 
 
-@pytest.fixture()
+@pytest.fixture
 def ring() -> Iterator[Ring]:
     """A ring of this process alone."""
     make_deterministic(1)

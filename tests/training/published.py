@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import config, manifest, merkle
+from schemas import config, merkle
+from schemas import manifest as contract
 from schemas.keys import key_sums, record_key
 
 LENGTH = 16
@@ -62,8 +63,8 @@ class Published:
     manifest: Path
     root: Path
 
-    def load(self) -> manifest.Manifest:
-        return manifest.load(str(self.manifest))
+    def load(self) -> contract.Manifest:
+        return contract.load(str(self.manifest))
 
     def shard(self, split: str = "train", number: int = 0) -> Path:
         """The file of one shard."""
@@ -99,9 +100,9 @@ def publish(
     for name, shards in (("train", train), ("validation", validation), ("test", test)):
         splits[name] = _split(table, name, shards, random, length, vocabulary, dtype, full)
     columns = [
-        manifest.Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
-        manifest.Column(name="record_key", role="key", dtype="bytes", shape=[16], storage="binary"),
-        manifest.Column(
+        contract.Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
+        contract.Column(name="record_key", role="key", dtype="bytes", shape=[16], storage="binary"),
+        contract.Column(
             name="label_index",
             role="label",
             dtype="int32",
@@ -109,7 +110,7 @@ def publish(
             storage="int32",
             artifacts={"classes": sha256},
         ),
-        manifest.Column(
+        contract.Column(
             name="tokens",
             role="feature",
             dtype=dtype,
@@ -127,7 +128,7 @@ def publish(
         encoding="utf-8",
     )
     rows = sum(split.rows for split in splits.values())
-    content = manifest.Content(
+    content = contract.Content(
         dataset="synthetic",
         configuration=config.load(toml).data_sections(),
         columns=columns,
@@ -140,11 +141,11 @@ def publish(
             "near_duplicates": 1,
             "published": rows,
         },
-        sources=manifest.Sources(files=0, bytes=0, root=merkle.root([]).hex(), inline=[], list_sha256=None),
-        artifacts=[manifest.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)],
+        sources=contract.Sources(files=0, bytes=0, root=merkle.root([]).hex(), inline=[], list_sha256=None),
+        artifacts=[contract.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)],
         splits=splits,
     )
-    provenance = manifest.Provenance(
+    provenance = contract.Provenance(
         created="2026-01-01T00:00:00Z",
         host="localhost",
         user="tests",
@@ -156,10 +157,10 @@ def publish(
         bronze_versions={},
         silver_versions={},
     )
-    sealed = manifest.Manifest.seal(content, provenance, str(table), 0, str(root / "synthetic"))
+    sealed = contract.Manifest.seal(content, provenance, str(table), 0, str(root / "synthetic"))
     folder = root / "synthetic" / "manifests"
     folder.mkdir()
-    file = folder / manifest.name_of(0, sealed.manifest_root)
+    file = folder / contract.name_of(0, sealed.manifest_root)
     file.write_bytes(sealed.to_json())
     return Published(toml, file, root)
 
@@ -178,7 +179,7 @@ def _split(
     vocabulary: int,
     dtype: str,
     full: bool,
-) -> manifest.SplitContent:
+) -> contract.SplitContent:
     files, keys, labels = [], [np.zeros((0, 2), dtype=np.uint64)], [np.zeros(0, dtype=np.int32)]
     for number, groups in enumerate(shards):
         rows = sum(groups)
@@ -214,7 +215,7 @@ def _split(
         sha256 = hashlib.sha256(content).hexdigest()
         attempt.rename(folder / f"{sha256}.parquet")
         files.append(
-            manifest.Shard(
+            contract.Shard(
                 path=f"{name}/{sha256}.parquet",
                 bytes=len(content),
                 rows=rows,
@@ -225,7 +226,7 @@ def _split(
         keys.append(np.frombuffer(b"".join(key), dtype="<u8").reshape(-1, 2))
         labels.append(label)
     all_labels = np.concatenate(labels)
-    return manifest.SplitContent(
+    return contract.SplitContent(
         rows=len(all_labels),
         key_sums=key_sums(np.concatenate(keys)),
         label_counts={c: int((all_labels == i).sum()) for i, c in enumerate(CLASSES)},

@@ -54,7 +54,9 @@ def test_local_rows_counts_the_rows_before_a_position(row_groups: tuple[int, ...
             for rank in range(size):
                 world = World(rank, size)
                 owned = set(order.streams_of(world))
-                counts = [sum(p % order.stream_count in owned for p in range(n)) for n in range(order.rows + 1)]
+                counts = [
+                    sum(p % order.stream_count in owned for p in range(n)) for n in range(order.rows + 1)
+                ]
                 assert [order.local_rows(world, n) for n in range(order.rows + 1)] == counts
 
 

@@ -35,15 +35,17 @@ def a_batch(first: int, last: int, global_rows: int) -> LocalBatch:
     generator = torch.Generator().manual_seed(5)
     x, labels = torch.randn(8, 4, generator=generator), torch.arange(8) % CLASSES
     keys = np.zeros((last - first, 2), dtype=np.uint64)
-    return LocalBatch({"x": x[first:last]}, labels[first:last], keys, last - first, global_rows, 0, global_rows)
+    return LocalBatch(
+        {"x": x[first:last]}, labels[first:last], keys, last - first, global_rows, 0, global_rows
+    )
 
 
-def method_of(model: nn.Module, ring: Ring, weights: torch.Tensor | None = None, **train: Any) -> methods.Method:
+def method_of(
+    model: nn.Module, ring: Ring, weights: torch.Tensor | None = None, **train: Any
+) -> methods.Method:
     settings = Train.model_validate({"clip_norm": None, **train})
     optimizer = AdamW(kind="adamw", learning_rate=0.1, weight_decay=0.1, warm_up=0.0)
-    return methods.build(
-        methods.Setting(model, optimizer, settings, ring, torch.device("cpu"), 10, weights)
-    )
+    return methods.build(methods.Setting(model, optimizer, settings, ring, torch.device("cpu"), 10, weights))
 
 
 def gradients(model: nn.Module) -> list[torch.Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,7 +17,8 @@ from schemas.keys import record_key
 from schemas.manifest import Column, Manifest, Shard
 from schemas.settings import Train
 from tests.training.published import Published, publish, record_ids
-from training.data import PlannedReader, SplitFiles, row_bytes, to_array
+from training.columns import SplitFiles, row_bytes, to_array
+from training.data import PlannedReader
 from training.feed import Feed, check_memory, columns_of, memory_need, split_order
 from training.order import World, reading_order
 
@@ -93,7 +95,7 @@ def test_many_epochs_of_small_row_groups_lose_nothing(tmp_path: Path) -> None:
     whole = manifest.splits["train"]
     for workers, epochs in ((1, 60), (2, 60), (4, 60)):
         train = settings(streams=5, window=2, batch=8, workers=workers)
-        keys: list[np.ndarray] = []
+        keys: list[npt.NDArray[np.uint64]] = []
         with Feed(manifest, "train", train, World(0, 1), epochs=epochs) as feed:
             for batch in feed:
                 keys.append(batch.keys)
@@ -202,7 +204,9 @@ def test_a_damaged_row_group_is_named(published: Published, tmp_path: Path, work
 def test_missing_and_foreign_files_are_named(published: Published, tmp_path: Path) -> None:
     table, manifest = copied(published, tmp_path)
     first, second = manifest.splits["train"].shards[:2]
-    (table / first.path).write_bytes((table / second.path).read_bytes())  # its last row group has 2 rows, not 3
+    (table / first.path).write_bytes(
+        (table / second.path).read_bytes()
+    )  # its last row group has 2 rows, not 3
     with pytest.raises(DataError, match=rf"row group 3 of .*{first.sha256}.* has 2 rows instead of 3"):
         read_all(manifest)
     (table / first.path).write_bytes((table / manifest.splits["train"].shards[2].path).read_bytes())

@@ -188,7 +188,7 @@ def test_check_validates_and_writes_nothing(published: Published) -> None:
     assert not folder(published, "checked").exists()
     with pytest.raises(UsageError, match="use letters"):
         train(published, "../outside", "--check")
-    with pytest.raises(UsageError, match="unknown key 'train.epoch'"):
+    with pytest.raises(UsageError, match=r"unknown key 'train\.epoch'"):
         train(published, "checked", "--check", "--set", "train.epoch=1")
 
 
@@ -246,7 +246,7 @@ def test_lost_rows_are_found_at_the_end_of_the_epoch(
 
     for broken in (losing, repeating):
         monkeypatch.setattr(feed.Feed, "_tensors", broken)
-        with pytest.raises(CheckError, match="epoch 1 read .* rows were lost or repeated"):
+        with pytest.raises(CheckError, match=r"epoch 1 read .* rows were lost or repeated"):
             train(published, "broken")
 
 

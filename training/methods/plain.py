@@ -55,7 +55,7 @@ class Method:
         if total is not None:
             wait_for(total)
         denominator = batch.global_rows if total is None else hvd.synchronize(total)
-        (loss_sum / denominator).backward()
+        (loss_sum / denominator).backward()  # type: ignore[no-untyped-call]
         for handle, _ in list(self.optimizer._handles.values()):
             wait_for(handle)
         self.optimizer.synchronize()

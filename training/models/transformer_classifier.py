@@ -26,7 +26,8 @@ def build(settings: Settings, features: Sequence[Column], classes: int) -> nn.Mo
     for feature in features:
         if feature.vocabulary is None or len(feature.shape) != 1:
             raise UsageError(
-                f"the feature {feature.name!r} does not consist of token ids, which model.kind = {settings.kind!r} needs"
+                f"the feature {feature.name!r} does not consist of token ids, "
+                f"which model.kind = {settings.kind!r} needs"
             )
     return Classifier(settings, features, classes)
 
@@ -64,7 +65,7 @@ class Packing:
 
     @classmethod
     def of(cls, tokens: Tensor) -> "Packing":
-        """Of (n, length) ids. A row of padding alone counts as one token, so that attention has something to look at."""
+        """Of (n, length) ids. A row of padding alone counts as one token: attention needs something to look at."""
         mask = tokens != PADDING
         mask[:, 0] = True
         columns = mask.any(dim=0).nonzero()
@@ -74,7 +75,9 @@ class Packing:
 
     def pad(self, packed: Tensor) -> Tensor:
         """(m, w) → (n, t, w), zeros for padding."""
-        padded = packed.new_zeros(self.rows * self.longest, packed.shape[1]).index_copy(0, self.places, packed)
+        padded = packed.new_zeros(self.rows * self.longest, packed.shape[1]).index_copy(
+            0, self.places, packed
+        )
         return padded.view(self.rows, self.longest, -1)
 
     def pack(self, padded: Tensor) -> Tensor:
