@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.delta import read_table, table_version, write_table
+from etl.delta_tables import read_table, table_version, write_table
 from etl.rules.registry import Edit, Filter, build_rules
 from etl.session import spark_progress
 from etl.stage import stage_main
@@ -25,7 +25,7 @@ BYTES_PER_BATCH = 16 << 20
 
 
 def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
-    """Writes `silver/fields` and the first `silver/ledger`; returns how many records there are, kept, filtered, edited."""
+    """Writes `silver/fields` and the first `silver/ledger`; returns the records, kept, filtered and edited ones."""
     layout = tables.Layout.of(config)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
     records = read_table(spark, layout.records)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.delta import read_table
+from etl.delta_tables import read_table
 from etl.facts import Cluster
 from etl.rules.personal_data import MaskEmails, MaskIpAddresses, MaskPhones
 from schemas.config import Configuration

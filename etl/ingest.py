@@ -13,7 +13,7 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.delta import read_table, write_table
+from etl.delta_tables import read_table, write_table
 from etl.session import spark_progress
 from etl.sources.pieces import Piece, group, list_pieces
 from etl.sources.reading import FILE, QUARANTINE, RECORD, ReadTasks, column_name, outcome_schema

@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as sf
 
 from etl import artifacts, balance, commit, shards
-from etl.delta import read_table, table_version
+from etl.delta_tables import read_table, table_version
 from etl.encoders import ARTIFACT_PURPOSE, encoder_of
 from etl.quality import GateResults, check
 from etl.session import spark_progress

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from etl import aggregates
 from etl.aggregates import UNLABELLED
-from etl.delta import read_table
+from etl.delta_tables import read_table
 from etl.facts import ShardFacts, Summary
 from schemas.config import Configuration
 from schemas.tables import SPLITS, Layout

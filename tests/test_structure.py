@@ -1,6 +1,8 @@
-"""The direction of imports: etl and training meet only in schemas, and schemas knows neither."""
+"""The direction of imports (etl and training meet only in schemas, schemas knows neither), and names that would shadow."""
 
 import ast
+import importlib.machinery
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -63,3 +65,14 @@ def test_a_violation_would_be_found(package: str, source: str) -> None:
 
 def test_imports_in_the_right_direction_pass() -> None:
     assert violations("etl", "from schemas import config\nimport etl.session\nimport trainingless") == set()
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_no_module_hides_a_library_when_its_neighbour_is_started_as_a_script(package: str) -> None:
+    # `spark-submit etl/ingest.py` puts etl/ itself at the head of the path: etl/delta.py would then be `delta`.
+    elsewhere = [entry for entry in sys.path if Path(entry).resolve() not in (CHECKOUT, CHECKOUT / package)]
+    names = {path.stem for path in (CHECKOUT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
+    names -= {"__init__", "__pycache__"}
+    names -= {"examples"}  # petastorm installs its examples under this name; nobody imports them
+    hidden = {name for name in names if importlib.machinery.PathFinder.find_spec(name, elsewhere) is not None}
+    assert hidden | (names & set(sys.stdlib_module_names)) == set()
