@@ -1,4 +1,4 @@
-"""The direction of imports (etl and training meet only in schemas, schemas knows neither), and names that would shadow."""
+"""Directions of imports (etl and training meet only in schemas, schemas knows neither); names that would shadow."""
 
 import ast
 import importlib.machinery
