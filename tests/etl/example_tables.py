@@ -16,6 +16,7 @@ from schemas.tables import (
     ledger_schema,
     quarantine_schema,
     records_schema,
+    signatures_schema,
     sources_schema,
 )
 
@@ -114,3 +115,14 @@ def write_small_data_set(config: Configuration) -> None:
     ):
         columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
         write_deltalake(uri, pa.table(columns, schema=schema), mode="overwrite")
+
+
+def write_signatures(config: Configuration) -> None:
+    """Writes silver/signatures: a1 and d1 share one of the three shingles that they have together."""
+    shingles = {"a1": [1, 2], "d1": [2, 3], "b1": [10], "b2": [11], "c1": [12]}
+    rows = [
+        {"record_id": r, "text_hash": r.encode(), "bands": [0], "shingles": s} for r, s in shingles.items()
+    ]
+    write_deltalake(
+        Layout.of(config).signatures, pa.Table.from_pylist(rows, schema=signatures_schema()), mode="overwrite"
+    )

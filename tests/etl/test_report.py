@@ -1,0 +1,138 @@
+"""The data-quality report of a data set written by hand, and its parts."""
+
+import re
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from etl import report_records, report_splits
+from etl.examples import LONGEST, Mask, example_of, snippet, visible
+from etl.facts import ShardFacts, Summary
+from etl.quality import GateResult, GateResults
+from etl.report import report_page, write_report
+from etl.summary import summarise
+from schemas.report_page import Section, Table, Text, render
+from tests.etl.example_summary import example_summary
+from tests.etl.example_tables import configuration, write_signatures, write_small_data_set
+
+PASSED = GateResults(
+    [GateResult("rows published", "5", "at least 1", True, [], "see the funnel")], "index.html"
+)
+SHARDS = {
+    split: [ShardFacts(rows, [rows], 100)] for split, rows in (("train", 3), ("validation", 1), ("test", 1))
+}
+
+
+@pytest.fixture(scope="module")
+def html(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = configuration(tmp_path_factory.mktemp("report"))
+    write_small_data_set(config)
+    write_signatures(config)
+    location = write_report(spark, config, summarise(spark, config, SHARDS), None, PASSED)
+    assert location.endswith("small/quality/report.html")
+    return Path(location).read_text(encoding="utf-8")
+
+
+def text_of(html: str) -> str:
+    return re.sub(
+        r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<style.*?</style>|<svg.*?</svg>", "", html, flags=re.S))
+    )
+
+
+def test_it_is_self_contained(html: str) -> None:
+    targets = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", html)
+    assert [t for t in targets if not t.startswith("#")] == ["data_docs/index.html"]
+    assert not re.search(r"@import|<link|<script|<img|url\((?!#)", html)
+
+
+def test_it_holds_the_figures(html: str) -> None:
+    text = text_of(html)
+    assert "Records read 13 from 2 files" in text
+    assert "Quarantined: did not meet the contract of a record − 3 10 76.9%" in text
+    assert "Near-duplicates − 1 5 38.5%" in text
+    assert "Every record that was read is in exactly one of these rows." in text
+    assert "invalid_json 2 15.4%" in text
+    assert "white_space 2 3 0" in text
+    assert "notice 5 50.0% 2 40.0% 33.3% 0.0% 100.0%" in text
+    assert "rows published 5 at least 1 passed" in text
+
+
+def test_personal_data_and_markup_do_not_come_through(html: str) -> None:
+    assert "example.org" not in html
+    assert "mail &lt;email&gt; &amp; call &lt;script&gt;alert(1)" in html
+
+
+def test_the_leakage_of_the_test_rows_is_told(html: str) -> None:
+    # d1 shares 1 of 3 shingles with a1.
+    assert "None of 1 sampled test rows has a near-copy" in text_of(html)
+    assert "the highest similarity is 0.333" in text_of(html)
+
+
+def tables(section: Section) -> list[list[list[str]]]:
+    return [[[c.text for c in row] for row in b.cells] for b in section.blocks if isinstance(b, Table)]
+
+
+def test_a_funnel_that_does_not_add_up_says_so() -> None:
+    section = report_records.funnel(example_summary(records_in=10_002))
+    assert Text("2 records are unaccounted for.", "bad") in section.blocks
+    assert tables(section)[0][4] == ["Near-duplicates", "− 1,300", "8,002", "80.0%"]
+
+
+def test_a_failed_gate_is_told_with_its_remedy() -> None:
+    failed = GateResult("g", "7.00%", "at most 5.00%", False, ["7.00% are bad"], "look at them")
+    section = report_records.gate_table(GateResults([failed], "x"), "data_docs/index.html")
+    assert tables(section) == [[["g", "7.00%", "at most 5.00%", "failed", "7.00% are bad. look at them"]]]
+    tile = report_records.tiles(example_summary(), GateResults([failed], "x"))[-1]
+    assert (tile.value, tile.tone) == ("0 of 1", "bad")
+
+
+def test_cluster_sizes_are_put_together() -> None:
+    rows = tables(report_records.duplicates(example_summary(cluster_sizes={1: 9, 4: 2, 7: 1, 20: 1}), {}))[0]
+    assert rows == [["1", "9", "9"], ["4–7", "3", "15"], ["16–31", "1", "20"]]
+
+
+def test_leaks_are_listed() -> None:
+    config = configuration(Path("unused"))
+    section = report_splits.leakage([("a", 0.1), ("b", 0.9), ("c", 1.0)], config)
+    first = section.blocks[0]
+    assert isinstance(first, Text)
+    assert first.tone == "bad"
+    assert "2 of 3 sampled test rows" in first.text
+    assert tables(section) == [[["c", "1.000"], ["b", "0.900"]]]
+
+
+def test_a_report_is_the_same_for_the_same_figures() -> None:
+    config = configuration(Path("unused"))
+
+    def made(summary: Summary) -> str:
+        return render(report_page(summary, config, None, PASSED, [], [], {}, [("a", 0.1)]))
+
+    assert made(example_summary()) == made(example_summary())
+
+
+MASK = Mask(configuration(Path("unused")).clean)
+
+
+def test_an_example_begins_where_the_texts_first_differ() -> None:
+    example = example_of("markup", "r", ["x" * 200 + "<b>y</b>"], ["x" * 200 + "y"], MASK)
+    assert example.before == "…" + "x" * 48 + "<b>y</b>"
+    assert example.after == "…" + "x" * 48 + "y"
+
+
+def test_personal_data_that_only_cleaning_reveals_is_not_shown_before_it() -> None:
+    example = example_of("emails", "r", ["jo&#64;example.org wrote"], ["<email> wrote"], MASK)
+    assert (example.before, example.after) == ("", "<email> wrote")
+    # Also where the rules that mask are off.
+    example = example_of("markup", "r", ["jo&#64;example.org <b>"], ["jo@example.org"], MASK)
+    assert (example.before, example.after) == ("", "<email>")
+
+
+def test_half_an_address_at_the_end_of_what_is_looked_at_is_not_shown() -> None:
+    text = "x" * (LONGEST - 20) + " someone@example.or"
+    assert "someone" not in MASK(text.ljust(LONGEST, "g"))
+
+
+def test_signs_stand_for_what_one_would_not_see() -> None:
+    assert visible("a  b\tc\n\u200b\x07é") == "a··b⇥c↵[U+200B][U+0007]é"
+    assert snippet("a" * 500) == "a" * 160 + "…"
