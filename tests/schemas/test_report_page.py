@@ -4,6 +4,7 @@ import re
 
 from schemas import charts
 from schemas.report_page import (
+    Block,
     Cell,
     Chart,
     Code,
@@ -29,7 +30,15 @@ def page(text: str = "plain") -> Page:
     )
     matrix = Table(["", text], [[text, Cell("7", shade=0.25)]])
     chart = Chart(charts.bars(text, {text: [1, 2], "other": [3, 4]}, [text, "b"], text, text), text)
-    blocks = [Text(text, "good"), table, chart, chart, matrix, Link(text, "data_docs/index.html"), Code(text)]
+    blocks: list[Block] = [
+        Text(text, "good"),
+        table,
+        chart,
+        chart,
+        matrix,
+        Link(text, "data_docs/index.html"),
+        Code(text),
+    ]
     return Page(text, text, [Tile(text, text, text)], [Section(f"All of it {text}", blocks)], text)
 
 

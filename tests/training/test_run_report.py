@@ -39,7 +39,7 @@ def finished_run(tmp_path: Path) -> tuple[Published, Path]:
         for step in range(1, 6)
     ] + [{"step": 5, "kind": "validation", "loss": 0.6, "accuracy": 0.75}]
     (run / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries), encoding="utf-8")
-    training = {"world_size": 2, "epochs": 2, "steps": 5, "samples_seen": 346, "seconds": 3.2}
+    training: dict[str, Any] = {"world_size": 2, "epochs": 2, "steps": 5, "samples_seen": 346, "seconds": 3.2}
     training |= {"samples_per_second": 108.1, "input_wait_share": 0.0212, "checkpoint": "step-00000003.pt"}
     training |= {"checkpoint_sha256": "c" * 64, "weights_sha256": "d" * 64}
     (run / "summary.json").write_text(json.dumps({"training": training}), encoding="utf-8")
