@@ -29,6 +29,10 @@ class MaskEmails(Edit):
 
 
 FOUR_NUMBERS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+# Words after which a number is that of a clause: 252.227-7013 of the US defence regulations (DFARS) would be a phone
+# number of North Carolina.
+CLAUSE = re.compile(r"\b(?:D?FARS?|CFR|USC|clauses?|sections?|paragraphs?)[\s.:,(§-]{0,4}\Z", re.IGNORECASE)
+CLAUSE_NUMBER = re.compile(r"\d{2,3}\.\d{3}-\d{1,4}")
 
 
 class MaskPhones(Edit):
@@ -57,9 +61,16 @@ class MaskPhones(Edit):
             window = text[start:end]
             for region in self.regions:
                 for match in phonenumbers.PhoneNumberMatcher(window, region):
-                    if not FOUR_NUMBERS.fullmatch(match.raw_string):
+                    if not _is_no_phone(match.raw_string, window[: match.start]):
                         spans.append((start + match.start, start + match.end))
         return _mask(text, _merge(spans), self.mask)
+
+
+def _is_no_phone(number: str, before: str) -> bool:
+    """True for an IPv4 address, and for the number of a clause or section."""
+    if FOUR_NUMBERS.fullmatch(number) or CLAUSE_NUMBER.fullmatch(number):
+        return FOUR_NUMBERS.fullmatch(number) is not None or CLAUSE.search(before) is not None
+    return False
 
 
 def _fewest_digits(region: str) -> int:

@@ -46,7 +46,7 @@ def parse_file(raw: bytes, settings: FrontMatter) -> Found | Rejected:
     opening = FENCE.match(content)
     closing = FENCE.search(content, opening.end()) if opening else None
     if opening is None or closing is None:
-        missing = "does not begin with" if opening is None else "has no second"
+        missing = "does not begin with a" if opening is None else "has no second"
         return rejected(0, raw, "no_front_matter", f"the file {missing} line of three hyphens")
     if closing.start() - opening.end() > MAX_FRONT_MATTER:
         detail = f"the front matter is longer than {MAX_FRONT_MATTER:,} characters"
