@@ -1,11 +1,13 @@
 """The linear baseline: hashed word 1- and 2-grams of the full cleaned texts, logistic regression.
 
 It sees the rows of the published shards and no others: their record ids are read from the shards, their texts from
-`silver/fields` at the version that the manifest names. One regression a class against the rest (liblinear's dual
-coordinate descent, as published by Hsieh et al., ICML 2008), which on these sizes takes seconds where a softmax
-regression takes minutes; its strength is chosen on the validation split.
+`silver/fields` at the version that the manifest names. One regression a class against the rest (liblinear's trust
+region Newton method, Lin, Weng and Keerthi, JMLR 2008): on 22,000 texts it takes seconds where a softmax regression
+takes minutes, and uses no random numbers, so that classes can be fitted side by side. Its strength is chosen on the
+validation split.
 """
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -32,8 +35,10 @@ from schemas.manifest import Manifest
 from schemas.progress import Progress
 from training.scores import Scores, scores
 
-ITERATIONS = 1000
+ITERATIONS = 200
+"""Newton steps; some 20 are usual."""
 TOLERANCE = 0.01
+"""Of the norm of the gradient, relative to that at the start."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -91,10 +96,10 @@ def fit(
     matrix: sparse.csr_matrix, labels: npt.NDArray[np.int64], strength: float
 ) -> tuple[OneVsRestClassifier, bool]:
     """The regressions of all classes, and whether all of them converged; `strength` is liblinear's C."""
-    one = LogisticRegression(
-        C=strength, solver="liblinear", dual=True, tol=TOLERANCE, max_iter=ITERATIONS, random_state=0
-    )
-    with warnings.catch_warnings():
+    one = LogisticRegression(C=strength, solver="liblinear", tol=TOLERANCE, max_iter=ITERATIONS)
+    cores = len(os.sched_getaffinity(0))
+    # Threads, because liblinear works without Python's lock; processes would copy the matrix.
+    with warnings.catch_warnings(), joblib.parallel_config("threading", n_jobs=cores):
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by what is returned
         model = OneVsRestClassifier(one).fit(matrix, labels)
     converged = all(int(np.max(part.n_iter_)) < ITERATIONS for part in model.estimators_)
