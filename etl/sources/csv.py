@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from etl.sources.contract import Contract, Plain
 from etl.sources.formats import Found, Part, Rejected, SourceFormat, damaged, decode, rejected
-from etl.sources.streams import MAX_RECORD_BYTES, Line, buffered, read_line
+from etl.sources.streams import MAX_RECORD_BYTES, Line, read_line
 from schemas.settings import Csv, Source
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -35,11 +35,11 @@ class CsvFormat(SourceFormat):
     def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
         assert isinstance(settings, Csv)
         csv.field_size_limit(sys.maxsize)  # the length of a record is bounded already
-        stream = part.open()
+        stream, reader = part.open()
         header = settings.header
         header_problem = _header_problem(header, contract) if header is not None else None
         position = 0
-        for record in split_records(buffered(stream), settings.delimiter.encode(), settings.quote.encode()):
+        for record in split_records(reader, settings.delimiter.encode(), settings.quote.encode()):
             line = record.line
             if stream.damage is not None and not line.ended:
                 yield damaged(stream, line.position, line.content)

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import etl.sources
 from etl.sources.contract import Contract
-from etl.sources.streams import MAX_RAW_BYTES, SourceStream
+from etl.sources.streams import CHUNK, MAX_RAW_BYTES, SourceStream
 from schemas.settings import Source, Storage
 
 PIECE_BYTES = 32 << 20
@@ -46,11 +46,20 @@ class Part:
     ) -> None:
         self.location, self.options, self.start, self.end = location, options, start, end
         self.stream: SourceStream | None = None
+        self._reader: io.BufferedReader | None = None
 
-    def open(self) -> SourceStream:
-        """The content as a stream from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
+    def open(self) -> tuple[SourceStream, io.BufferedReader]:
+        """The content from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
         self.stream = SourceStream(self.location, self.options, max(self.start - 1, 0))
-        return self.stream
+        self._reader = io.BufferedReader(
+            self.stream, CHUNK
+        )  # held here, since it closes the stream when it goes
+        return self.stream, self._reader
+
+    def close(self) -> None:
+        """Closes what `open` opened."""
+        if self._reader is not None:
+            self._reader.close()
 
 
 class SourceFormat(ABC):

@@ -11,11 +11,13 @@ import yaml
 
 from etl.sources.contract import Contract, Moment, NotScalar, Number
 from etl.sources.formats import Found, Part, Rejected, SourceFormat, damaged, decode, read_bounded, rejected
-from etl.sources.streams import MAX_RECORD_BYTES, buffered
+from etl.sources.streams import MAX_RECORD_BYTES
 from schemas.settings import FirstTrue, FrontMatter, Source
 
 MAX_FRONT_MATTER = 1 << 20
 """In characters. YAML takes a hundred times its length in memory; nobody writes a megabyte of it by hand."""
+MAX_DEPTH = 100
+"""Of nested lists and mappings: libyaml follows them on the stack of C, which deep ones overflow."""
 FENCE = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 TRUE = frozenset({"yes", "true", "on", "y"})
 
@@ -27,8 +29,8 @@ class FrontMatterFormat(SourceFormat):
 
     def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
         assert isinstance(settings, FrontMatter)
-        stream = part.open()
-        raw, size = read_bounded(buffered(stream), MAX_RECORD_BYTES)
+        stream, reader = part.open()
+        raw, size = read_bounded(reader, MAX_RECORD_BYTES)
         if stream.damage is not None:
             yield damaged(stream, 0, raw)
         elif size > MAX_RECORD_BYTES:
@@ -73,6 +75,8 @@ def parse_mapping(text: str) -> dict[str, object] | tuple[str, str]:
     Only the tree of nodes is built, no Python objects: nothing is coerced, and aliases are not unfolded.
     """
     try:
+        if _nested_too_deep(text):
+            return "too_deep", f"the front matter is nested deeper than {MAX_DEPTH} levels"
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -90,6 +94,21 @@ def parse_mapping(text: str) -> dict[str, object] | tuple[str, str]:
             return "duplicate_key", "a key stands in the front matter more than once"
         values[key.value] = _scalar(value)
     return values
+
+
+def _nested_too_deep(text: str) -> bool:
+    """Counts the levels by the parser's events, which come one by one, where there are signs enough for so many."""
+    if sum(map(text.count, "[{-?:")) <= MAX_DEPTH:
+        return False
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return False
 
 
 def _scalar(node: yaml.Node) -> object:

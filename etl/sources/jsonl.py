@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from etl.sources.contract import Contract, NotScalar, Number
 from etl.sources.formats import PIECE_BYTES, Found, Part, Rejected, SourceFormat, damaged, decode, rejected
-from etl.sources.streams import MAX_RECORD_BYTES, Line, buffered, read_lines
+from etl.sources.streams import MAX_RECORD_BYTES, Line, read_lines
 from schemas.settings import Source
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -26,9 +26,9 @@ class JsonLinesFormat(SourceFormat):
     piece_bytes = PIECE_BYTES
 
     def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
-        stream = part.open()
+        stream, reader = part.open()
         position = 0
-        for line in read_lines(buffered(stream), part.start, part.end):
+        for line in read_lines(reader, part.start, part.end):
             if stream.damage is not None and not line.ended:
                 yield damaged(stream, line.position, line.content)
                 return

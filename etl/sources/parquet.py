@@ -34,11 +34,9 @@ class ParquetFormat(SourceFormat):
                     for found in _rows(parquet, group, first, contract):
                         yield found
                         row = found.position + 1
-        # pyarrow reports damaged pages as OSError, a damaged footer or schema as ArrowInvalid, codecs as either.
+        # pyarrow reports damage as ArrowException or as an OSError without a number; one with a number is the system's.
         except (OSError, pa.ArrowException) as error:
-            kind = (
-                "is not Parquet or is damaged" if isinstance(error, pa.ArrowException) else "cannot be read"
-            )
+            kind = "cannot be read" if getattr(error, "errno", None) else "is not Parquet or is damaged"
             yield Rejected(row, b"", "unreadable_file", f"the file {kind} from row {row:,} on", damaged=True)
 
 

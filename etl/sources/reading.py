@@ -101,7 +101,7 @@ class Reader:
             if piece.end is None:
                 part.stream.finish()
                 sha256, size = part.stream.sha256, part.stream.size
-            part.stream.close()
+            part.close()
         self._add(
             kind=FILE,
             source_index=piece.file.source_index,

@@ -101,11 +101,14 @@ class SourceStream(io.RawIOBase):
         return count
 
     def finish(self) -> None:
-        """Reads what is left of the file as it lies there, so that size and hash are of the whole, and closes it."""
+        """Reads what is left of the file as it lies there, so that size and hash are of the whole."""
         for _ in self._plain(CHUNK):
             pass
+
+    def close(self) -> None:
         if self._file is not None:
             self._file.close()
+        super().close()
 
     def _plain(self, size: int) -> Iterator[bytes]:
         while self._file is not None and not self._broken:
@@ -146,11 +149,6 @@ class SourceStream(io.RawIOBase):
                     yield data
         if self.damage is None and (member is not None or not members):
             self.damage = f"the {suffix} data end too early"
-
-
-def buffered(stream: SourceStream) -> io.BufferedReader:
-    """The stream with a buffer, which has `readline` and reads nothing behind the damage."""
-    return io.BufferedReader(stream, CHUNK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,49 @@
+"""What the tests of the sources share: configurations, and reading files without Spark."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from etl.sources.contract import Contract
+from etl.sources.formats import Found, Part, Rejected, formats
+from schemas.config import Configuration
+
+
+def configuration(
+    root: Path,
+    sources: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str] | None = None,
+    clean: Mapping[str, Any] | None = None,
+) -> Configuration:
+    """A configuration with one text feature; by default an id and a label."""
+    return Configuration.model_validate(
+        {
+            "dataset": {"name": "example", "root": str(root / "warehouse")},
+            "source": [dict(source) for source in sources],
+            "columns": {"id": "id", "label": "label"} if columns is None else dict(columns),
+            "feature": [{"name": "tokens", "column": "text"}],
+            "clean": dict(clean or {}),
+        }
+    )
+
+
+def read_rows(
+    config: Configuration, file: Path, start: int = 0, end: int | None = None
+) -> list[Found | Rejected]:
+    """What the format of the first source reads from a file, before the contract."""
+    settings = config.source[0]
+    part = Part(str(file), None, start, end)
+    rows = list(formats()[settings.format].read(part, settings, Contract(config)))
+    part.close()
+    return rows
+
+
+def reasons(rows: Sequence[Found | Rejected]) -> list[str | None]:
+    """The reason of each row, None for one that was found."""
+    return [None if isinstance(row, Found) else row.reason for row in rows]
+
+
+def reader_of(content: bytes) -> io.BufferedReader:
+    """A buffered reader of bytes in memory."""
+    return io.BufferedReader(cast(io.RawIOBase, io.BytesIO(content)))

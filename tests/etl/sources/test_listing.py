@@ -1,0 +1,117 @@
+"""Patterns, roots, pieces."""
+
+from pathlib import Path
+
+import pytest
+
+from etl.sources.formats import formats
+from etl.sources.listing import SourceFile, expand_braces, list_source
+from etl.sources.pieces import Piece, cut, group, list_pieces
+from schemas.errors import DataError, UsageError
+from schemas.settings import JsonLines
+from tests.etl.sources.source_files import configuration
+
+FILES = (
+    "a.jsonl",
+    "b.csv",
+    "x/a.jsonl",
+    "x/y/c.jsonl",
+    "x/y/d1.jsonl",
+    "x/.hidden.jsonl",
+    ".z/e.jsonl",
+    "[1].jsonl",
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in FILES:
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    (tmp_path / "x/y/loop").symlink_to(tmp_path)
+    return tmp_path
+
+
+def paths(folder: Path, pattern: str, root: str | None = None) -> list[str]:
+    source = JsonLines(format="jsonl", path=f"{folder}/{pattern}", root=root)
+    return [file.path for file in list_source(source, 0)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jsonl", ["[1].jsonl", "a.jsonl"]),
+        ("**/*.jsonl", ["[1].jsonl", "a.jsonl", "x/a.jsonl", "x/y/c.jsonl", "x/y/d1.jsonl"]),
+        ("x/**", ["a.jsonl", "y/c.jsonl", "y/d1.jsonl"]),
+        ("x/**/y/*.jsonl", ["y/c.jsonl", "y/d1.jsonl"]),
+        ("*/*.jsonl", ["x/a.jsonl"]),
+        ("{x/,}a.{jsonl,csv}", ["a.jsonl", "x/a.jsonl"]),
+        ("x/y/d[0-9].jsonl", ["d1.jsonl"]),
+        ("x/y/[!d]*", ["c.jsonl"]),
+        ("?.csv", ["b.csv"]),
+        ("[1].jsonl", ["[1].jsonl"]),
+        ("a.jsonl", ["a.jsonl"]),
+        (".z/*", ["e.jsonl"]),
+    ],
+)
+def test_patterns_match_as_in_a_shell(folder: Path, pattern: str, expected: list[str]) -> None:
+    assert paths(folder, pattern) == expected
+
+
+def test_a_configured_root_shortens_the_paths(folder: Path) -> None:
+    assert paths(folder, "x/y/c*", str(folder)) == ["x/y/c.jsonl"]
+    with pytest.raises(UsageError, match="is not below the root"):
+        paths(folder, "a.jsonl", str(folder / "x"))
+
+
+def test_a_pattern_without_files_is_an_error_that_names_it(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"nothing/\*\.jsonl' .* matches no file"):
+        paths(folder, "nothing/*.jsonl")
+    with pytest.raises(UsageError, match="is a folder"):
+        paths(folder, "x")
+
+
+def test_braces_unfold_also_within_each_other() -> None:
+    assert expand_braces("a{b,c{d,e}}{f,}") == ["abf", "ab", "acdf", "acd", "acef", "ace"]
+    assert expand_braces("a{b") == ["a{b"]
+
+
+def test_a_file_that_two_sources_name_has_different_twins(folder: Path) -> None:
+    source = {"format": "jsonl", "path": f"{folder}/a.jsonl"}
+    pieces = list_pieces(configuration(folder, [source, source]))
+    assert [(piece.file.source_index, piece.file.path, piece.file.twin) for piece in pieces] == [
+        (0, "a.jsonl", 0),
+        (1, "a.jsonl", 1),
+    ]
+
+
+def file(size: int, name: str = "a.jsonl") -> SourceFile:
+    return SourceFile(0, name, name, size, None)
+
+
+def test_large_plain_files_are_cut_and_hashed_apart() -> None:
+    big = file(100 << 20)
+    pieces = list(cut(big, formats()["jsonl"]))
+    assert [(p.start, p.end, p.hash_only) for p in pieces] == [
+        (0, 25 << 20, False),
+        (25 << 20, 50 << 20, False),
+        (50 << 20, 75 << 20, False),
+        (75 << 20, 100 << 20, False),
+        (0, None, True),
+    ]
+    packed = file(100 << 20, "a.jsonl.gz")
+    assert list(cut(packed, formats()["jsonl"])) == [Piece(packed)]
+    assert list(cut(big, formats()["csv"])) == [Piece(big)]
+
+
+def test_small_files_share_tasks() -> None:
+    pieces = [Piece(file(1000, str(i))) for i in range(30_000)]
+    tasks = group(pieces, cores=2)
+    assert [piece for task in tasks for piece in task] == pieces
+    assert len(tasks) == 8
+    assert max(map(len, tasks)) - min(map(len, tasks)) < 10
+
+
+def test_every_format_of_the_configuration_has_a_module() -> None:
+    assert set(formats()) == {"jsonl", "csv", "parquet", "front_matter"}

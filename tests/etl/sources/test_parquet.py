@@ -1,0 +1,129 @@
+"""Parquet: rows, types, row groups, damage."""
+
+import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from etl.sources.contract import Accepted, Contract, Problem
+from etl.sources.formats import Found, Rejected
+from etl.sources.parquet import raw_row
+from tests.etl.sources.source_files import configuration, read_rows, reasons
+
+COLUMNS = {"label": "label", "time": "seen"}
+
+
+def read(
+    tmp_path: Path, table: pa.Table, start: int = 0, end: int | None = None, **options: object
+) -> list[Found | Rejected]:
+    file = tmp_path / "a.parquet"
+    pq.write_table(table, file, **options)
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], COLUMNS)
+    return read_rows(config, file, start, end)
+
+
+def checked(tmp_path: Path, rows: list[Found | Rejected]) -> list[tuple[str, ...] | str]:
+    held_to = Contract(configuration(tmp_path, [{"format": "parquet", "path": "*"}], COLUMNS))
+    results = [held_to.check(row.values, "a", 0, row.position) for row in rows if isinstance(row, Found)]
+    return [result.values if isinstance(result, Accepted) else result.reason for result in results]
+
+
+def test_strings_and_times_are_taken_for_what_they_are(tmp_path: Path) -> None:
+    moment = datetime.datetime(2020, 1, 1, 12, 0, 0, 250000, tzinfo=datetime.UTC)
+    table = pa.table(
+        {
+            "extra": [1, 2],
+            "text": pa.array(["é", "b"], pa.large_string()),
+            "label": pa.array(["x", "y"]).dictionary_encode(),
+            "seen": pa.array([moment, moment], pa.timestamp("us", tz="Europe/Berlin")),
+        }
+    )
+    rows = read(tmp_path, table)
+    assert [(row.position, row.raw) for row in rows] == [(0, b""), (1, b"")]
+    assert checked(tmp_path, rows) == [
+        ("x", "2020-01-01 12:00:00.250000Z", "é"),
+        ("y", "2020-01-01 12:00:00.250000Z", "b"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (pa.array([datetime.date(2020, 1, 2)]), "2020-01-02"),
+        (pa.array([1600000000]), "1600000000"),
+        (pa.array([1.5]), "1.5"),
+        (pa.array(["2020-01-02T00:00:00"]), "2020-01-02T00:00:00"),
+        (pa.array([datetime.datetime(2020, 1, 2)], pa.timestamp("s")), "2020-01-02 00:00:00.000"),
+    ],
+)
+def test_the_time_column_has_several_types(tmp_path: Path, times: pa.Array, expected: str) -> None:
+    rows = read(tmp_path, pa.table({"label": ["x"], "text": ["t"], "seen": times}))
+    assert checked(tmp_path, rows) == [("x", expected, "t")]
+
+
+def test_wrong_types_nulls_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
+    times = {"seen": ["2020-01-01"]}
+    assert checked(tmp_path, read(tmp_path, pa.table({"label": [7], "text": ["t"], **times}))) == [
+        "wrong_type"
+    ]
+    assert checked(tmp_path, read(tmp_path, pa.table({"label": [["x"]], "text": ["t"], **times}))) == [
+        "wrong_type"
+    ]
+    assert checked(tmp_path, read(tmp_path, pa.table({"label": [b"x"], "text": ["t"], **times}))) == [
+        "wrong_type"
+    ]
+    assert checked(
+        tmp_path, read(tmp_path, pa.table({"label": pa.nulls(1, pa.string()), "text": ["t"], **times}))
+    ) == ["null_value"]
+    assert checked(tmp_path, read(tmp_path, pa.table({"label": ["x"], "text": bad, **times}))) == [
+        "invalid_utf8"
+    ]
+    assert checked(tmp_path, read(tmp_path, pa.table({"label": ["x"], "text": ["t"]}))) == ["missing_column"]
+    assert reasons(read(tmp_path, pa.table({"other": [1, 2]}))) == ["missing_column", "missing_column"]
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    assert reasons(read(tmp_path, twice)) == ["duplicate_column"]
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [500], [4, 700, 701, 2000], list(range(1, 4000, 37))])
+def test_byte_ranges_own_each_row_group_once(tmp_path: Path, cuts: list[int]) -> None:
+    table = pa.table(
+        {"label": ["x"] * 50, "text": [f"text {i}" for i in range(50)], "seen": ["2020-01-01"] * 50}
+    )
+    whole = read(tmp_path, table, row_group_size=7)
+    assert [row.position for row in whole] == list(range(50))
+    file = tmp_path / "a.parquet"
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], COLUMNS)
+    bounds = [0, *cuts, file.stat().st_size]
+    assert [row for a, b in pairwise(bounds) for row in read_rows(config, file, a, b)] == whole
+
+
+def test_damage_is_one_row_after_those_before_it(tmp_path: Path) -> None:
+    table = pa.table(
+        {"label": ["x"] * 6, "text": [f"text {i}" for i in range(6)], "seen": ["2020-01-01"] * 6}
+    )
+    read(tmp_path, table, row_group_size=2, compression="zstd")
+    file = tmp_path / "a.parquet"
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], COLUMNS)
+    content = bytearray(file.read_bytes())
+    column = pq.ParquetFile(file).metadata.row_group(1).column(1)
+    begin = column.dictionary_page_offset or column.data_page_offset
+    content[begin : begin + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    file.write_bytes(content)
+    rows = read_rows(config, file)
+    assert reasons(rows) == [None, None, "unreadable_file"]
+    assert rows[2] == Rejected(
+        2, b"", "unreadable_file", "the file is not Parquet or is damaged from row 2 on", True
+    )
+    file.write_bytes(b"PAR1 nothing of the kind")
+    assert reasons(read_rows(config, file)) == ["unreadable_file"]
+
+
+def test_the_quarantine_gets_a_row_as_json() -> None:
+    assert (
+        raw_row({"a": "é", "b": None, "c": Problem("x", "y")})
+        == '{"a": "é", "b": null, "c": "(not text)"}'.encode()
+    )

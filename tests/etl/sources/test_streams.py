@@ -1,0 +1,101 @@
+"""Opening files: decompression, damage, hashes, bounded lines."""
+
+import bz2
+import gzip
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from etl.sources.formats import Found, Part
+from etl.sources.streams import read_line
+from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
+
+LINES = b"".join(b'{"id":"%d","label":"x","text":"%s"}\n' % (i, b"word " * (i % 50)) for i in range(3000))
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+@pytest.mark.parametrize("members", [1, 3])
+def test_compressed_files_give_their_content_and_the_hash_of_the_file(
+    tmp_path: Path, suffix: str, members: int
+) -> None:
+    file = tmp_path / f"a.jsonl{suffix}"
+    file.write_bytes(COMPRESSORS[suffix](LINES) * members)
+    part = Part(str(file), None)
+    stream, reader = part.open()
+    assert reader.read() == LINES * members
+    stream.finish()
+    part.close()
+    assert stream.damage is None
+    assert (stream.size, stream.sha256) == (
+        file.stat().st_size,
+        hashlib.sha256(file.read_bytes()).hexdigest(),
+    )
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_of_a_truncated_file_the_records_before_the_cut_stay(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a.jsonl{suffix}"
+    noise = b"".join(
+        hashlib.sha256(bytes([i % 256, i // 256])).hexdigest().encode() + b"\n" for i in range(20000)
+    )
+    content = b"".join(b'{"text":"' + one + b'"}\n' for one in noise.split())
+    whole = COMPRESSORS[suffix](content)
+    file.write_bytes(whole[: len(whole) * 2 // 3])
+    rows = read_rows(configuration(tmp_path, [{"format": "jsonl", "path": str(file)}]), file)
+    assert reasons(rows[-1:]) == ["unreadable_file"]
+    assert len(rows) > 1
+    assert all(isinstance(row, Found) for row in rows[:-1])
+    assert content.startswith(b"".join(row.raw + b"\n" for row in rows[:-1]) + rows[-1].raw)
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+@pytest.mark.parametrize("content", [b"", b"no compressed data"])
+def test_what_is_not_compressed_is_damaged(tmp_path: Path, suffix: str, content: bytes) -> None:
+    file = tmp_path / f"a.jsonl{suffix}"
+    file.write_bytes(content)
+    rows = read_rows(configuration(tmp_path, [{"format": "jsonl", "path": str(file)}]), file)
+    assert reasons(rows) == ["unreadable_file"]
+
+
+def test_a_missing_file_is_one_row(tmp_path: Path) -> None:
+    config = configuration(tmp_path, [{"format": "jsonl", "path": "*"}])
+    assert reasons(read_rows(config, tmp_path / "gone.jsonl")) == ["unreadable_file"]
+
+
+@pytest.mark.parametrize("size", [1, 9, 10, 11, 30])
+@pytest.mark.parametrize("end", [b"\n", b""])
+def test_a_long_line_is_cut_but_measured(size: int, end: bytes) -> None:
+    reader = reader_of(b"x" * size + end + b"next"[: 4 * len(end)])
+    line = read_line(reader, 0, limit=10)
+    assert line is not None
+    assert (line.content, line.size, line.ended) == (b"x" * min(size, 10), size, bool(end))
+    assert reader.read() == (b"next" if end else b"")
+
+
+def test_a_field_of_64_megabytes_passes(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"id":"a","label":"x","text":"' + b"\\u0041bcde" * (8 << 20) + b'"}\n')
+    (row,) = read_rows(configuration(tmp_path, [{"format": "jsonl", "path": str(file)}]), file)
+    assert isinstance(row, Found)
+    assert row.values["text"] == "Abcde" * (8 << 20)
+
+
+def test_a_longer_record_than_the_limit_is_rejected_with_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.sources.formats.MAX_RAW_BYTES", 8)
+    monkeypatch.setattr("etl.sources.jsonl.MAX_RECORD_BYTES", 16)
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"text":"' + b"a" * 100 + b'"}\n{"text":"b"}\n')
+    rows = read_rows(configuration(tmp_path, [{"format": "jsonl", "path": str(file)}]), file)
+    assert reasons(rows) == ["too_long", None]
+    assert rows[0].raw == b'{"text":'
+    assert "the first 8 of its 111 bytes" in rows[0].detail  # type: ignore[union-attr]
