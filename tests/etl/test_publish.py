@@ -1,0 +1,264 @@
+"""publish: exact shards, one atomic version, a manifest that says all of it; and verify, which finds every change."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from pyspark.sql import SparkSession
+
+from etl import commit, verify
+from etl.encode import encode
+from etl.publish import publish, publish_version
+from schemas import manifest as manifests
+from schemas.checksums import sha256_of
+from schemas.config import Configuration
+from schemas.errors import DataError, QualityGateError, UsageError
+from schemas.keys import key_sums, record_key
+from schemas.manifest import Manifest
+from schemas.tables import Layout, quarantine_schema, records_schema, sources_schema
+from tests.etl.example_tables import configuration
+from tests.etl.test_encode import write_silver
+
+ROWS = [
+    (
+        f"id-{n}",
+        ("notice", "text", "tag")[n % 3],
+        f"record number {n} of the table",
+        "train" if n % 5 else "test",
+    )
+    for n in range(230)
+]
+TRAIN, TEST = 184, 46
+
+
+def prepared(spark: SparkSession, folder: Path, **publish_section: Any) -> Configuration:
+    """A configuration whose silver and bronze tables are filled, as the stages before publish leave them."""
+    sections = {"rows_per_group": 16, "shards": 5, **publish_section}
+    config = configuration(
+        folder,
+        feature=[{"name": "tokens", "column": "text", "length": 6, "vocabulary": 300}],
+        publish=sections,
+        split={"train": 0.8, "validation": 0.0, "test": 0.2},
+        quality={"max_class_deviation": 1.0, "max_split_deviation": 1.0},
+    )
+    write_silver(config, [*ROWS])
+    write_bronze(config)
+    encode(spark, config)
+    return config
+
+
+def write_bronze(config: Configuration) -> None:
+    layout = Layout.of(config)
+    place = {
+        "source_index": 0,
+        "source_path": "a",
+        "source_position": 0,
+        "source_bytes": 9,
+        "time_seconds": None,
+    }
+    records = [{"record_id": i, **place, "label": label, "text": text} for i, label, text, _ in ROWS]
+    quarantined = [
+        {"source_index": 0, "source_path": "a", "source_position": 7, "reason": "invalid_json", "raw": b"{"}
+    ]
+    source = {"source_index": 0, "source_path": "a", "bytes": 99, "sha256": "0" * 64, "status": "read"}
+    sources = [{**source, "records": len(ROWS) + 1, "quarantined": 1}]
+    for uri, rows, schema in (
+        (layout.records, records, records_schema(config)),
+        (layout.quarantine, quarantined, quarantine_schema()),
+        (layout.sources, sources, sources_schema()),
+    ):
+        columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
+        write_deltalake(uri, pa.table(columns, schema=schema), mode="overwrite")
+
+
+def newest(config: Configuration) -> Manifest:
+    layout = Layout.of(config)
+    return manifests.load(manifests.newest(layout.manifests))
+
+
+def files_of(manifest: Manifest) -> list[Path]:
+    return [Path(manifest.shard_uri(s)) for c in manifest.splits.values() for s in c.shards]
+
+
+@pytest.fixture(scope="module")
+def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Configuration:
+    """A data set that tests only look at."""
+    config = prepared(spark, tmp_path_factory.mktemp("published"))
+    publish(spark, config)
+    return config
+
+
+def test_shards_are_exact_and_the_manifest_says_so(published: Configuration) -> None:
+    manifest = newest(published)
+    assert manifest.content.counts == {
+        "records_in": 231,
+        "quarantined": 1,
+        "filtered": 0,
+        "exact_duplicates": 0,
+        "near_duplicates": 0,
+        "published": 230,
+    }
+    assert {split: content.rows for split, content in manifest.splits.items()} == {
+        "train": TRAIN,
+        "validation": 0,
+        "test": TEST,
+    }
+    assert [s.rows for s in manifest.splits["train"].shards] == [32, 32, 32, 48, 40]
+    assert [s.row_groups for s in manifest.splits["train"].shards][-1] == [16, 16, 8]
+    for split, content in manifest.splits.items():
+        ids: list[str] = []
+        for shard in content.shards:
+            file = Path(manifest.shard_uri(shard))
+            assert sha256_of(str(file)) == (shard.sha256, shard.bytes)
+            assert file.name == f"{shard.sha256}.parquet"
+            parquet = pq.ParquetFile(file)
+            groups = [parquet.metadata.row_group(g).num_rows for g in range(parquet.num_row_groups)]
+            assert groups == shard.row_groups
+            rows = parquet.read().to_pylist()
+            assert all(row["record_key"] == record_key(row["record_id"]) for row in rows)
+            assert all(len(row["tokens"]) == 12 for row in rows)
+            ids += [row["record_id"] for row in rows]
+        assert sorted(ids) == sorted(i for i, _, _, s in ROWS if s == split)
+        keys = np.frombuffer(b"".join(record_key(i) for i in ids), "<u8").reshape(-1, 2)
+        assert content.key_sums == key_sums(keys)
+        assert sum(content.label_counts.values()) == content.rows
+
+
+def test_spark_reads_the_version_as_any_delta_table(spark: SparkSession, published: Configuration) -> None:
+    frame = spark.read.format("delta").load(Layout.of(published).shards)
+    assert {(r["record_id"], r["split"]) for r in frame.collect()} == {(i, s) for i, _, _, s in ROWS}
+    table = DeltaTable(Layout.of(published).shards)
+    assert table.metadata().configuration["delta.enableDeletionVectors"] == "false"
+    assert set(table.get_add_actions(flatten=True).column("num_records").to_pylist()) <= {32, 40, 48, 46}
+
+
+def test_the_root_is_the_same_elsewhere_and_with_other_partitions(
+    spark: SparkSession, published: Configuration, tmp_path: Path
+) -> None:
+    before = spark.conf.get("spark.sql.shuffle.partitions")
+    try:
+        spark.conf.set("spark.sql.shuffle.partitions", 7)
+        spark.conf.set("spark.sql.adaptive.enabled", False)
+        config = prepared(spark, tmp_path)
+        publish(spark, config)
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", before or "4")
+        spark.conf.set("spark.sql.adaptive.enabled", True)
+    assert newest(config).manifest_root == newest(published).manifest_root
+    assert newest(config).table_uri != newest(published).table_uri
+
+
+def test_a_rerun_publishes_nothing_new_and_completes_what_a_crash_left(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    config = prepared(spark, tmp_path)
+    first = publish(spark, config)
+    location = Path(manifests.newest(Layout.of(config).manifests))
+    text = location.read_bytes()
+    assert publish(spark, config) == first
+    assert location.read_bytes() == text
+    location.unlink()  # as if the driver had died between commit and manifest
+    assert publish(spark, config) == first
+    assert newest(config).manifest_root == manifests.parse(text, "first").manifest_root
+    assert DeltaTable(Layout.of(config).shards).version() == first["delta_version"]
+    changed = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 20})})
+    second = publish(spark, changed)
+    assert second["delta_version"] == first["delta_version"] + 1
+    assert newest(config).delta_version == second["delta_version"]
+    assert verify.main([str(location)]) == 0  # the earlier version can still be read and verified
+
+
+def test_a_failing_gate_publishes_nothing(spark: SparkSession, tmp_path: Path) -> None:
+    config = prepared(spark, tmp_path)
+    strict = config.model_copy(
+        update={"quality": config.quality.model_copy(update={"max_quarantine_share": 0.001})}
+    )
+    with pytest.raises(QualityGateError, match="quarantine") as caught:
+        publish_version(spark, strict, 0.0)
+    assert caught.value.exit_status == 3
+    assert commit.open_table(Layout.of(config).shards, config.storage) is None
+    with pytest.raises(UsageError, match="no manifest"):
+        manifests.newest(Layout.of(config).manifests)
+
+
+def test_of_two_publications_at_once_one_loses(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepared(spark, tmp_path)
+    publish(spark, config)
+    stale = commit.open_table(Layout.of(config).shards, config.storage)
+    other = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 20})})
+    publish(spark, other)
+    winner = newest(config)
+    monkeypatch.setattr(commit, "open_table", lambda *_: stale)
+    third = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 24})})
+    with pytest.raises(DataError, match="another run published at the same time"):
+        publish(spark, third)
+    monkeypatch.undo()
+    assert newest(config) == winner
+    assert verify.findings(winner, config.storage) == []
+
+
+def test_encoding_with_other_features_is_refused(spark: SparkSession, tmp_path: Path) -> None:
+    config = prepared(spark, tmp_path)
+    renamed = config.model_copy(update={"feature": [config.feature[0].model_copy(update={"name": "words"})]})
+    with pytest.raises(UsageError, match="run the stage encode again"):
+        publish(spark, renamed)
+
+
+def test_verify_names_every_damaged_missing_and_foreign_file(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = prepared(spark, tmp_path)
+    publish(spark, config)
+    manifest = newest(config)
+    location = manifests.newest(Layout.of(config).manifests)
+    assert verify.main([location]) == 0
+    assert manifest.manifest_root in capsys.readouterr().out
+    left_over = Path(manifest.table_uri) / "split=train" / ".0123.part"
+    left_over.write_bytes(b"of an attempt that failed")
+    assert verify.main([location]) == 0
+    flipped, missing, *_ = files_of(manifest)
+    status = flipped.stat()
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 1
+    flipped.write_bytes(content)
+    os.utime(flipped, ns=(status.st_atime_ns, status.st_mtime_ns))
+    missing.unlink()
+    tokenizer = Path(manifest.artifact_uri(manifest.content.artifacts[0].sha256))
+    tokenizer.write_bytes(tokenizer.read_bytes() + b" ")
+    capsys.readouterr()
+    assert verify.main([location]) == 1
+    told = capsys.readouterr().err
+    assert f"{flipped} is damaged" in told
+    assert f"{missing} is missing" in told
+    assert f"{tokenizer} is damaged" in told
+    assert "3 of its files" in told
+
+
+def test_verify_names_a_file_that_only_the_table_lists(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = prepared(spark, tmp_path)
+    publish(spark, config)
+    manifest = newest(config)
+    paths = commit.listed_files(manifest.table_uri, manifest.delta_version, config.storage)
+    monkeypatch.setattr(verify, "listed_files", lambda *_: [*paths[1:], "split=train/foreign.parquet"])
+    found = verify.findings(manifest, config.storage)
+    assert len(found) == 2
+    assert "split=train/foreign.parquet is foreign" in found[0]
+    assert f"{paths[0]} is not in version" in found[1]
+
+
+def test_verify_needs_to_know_which_version(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="say which version"):
+        verify.main([])
+    altered = tmp_path / "m.json"
+    altered.write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="is not a manifest"):
+        verify.main([str(altered)])
