@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def save(run: Path, state: State, describe: Callable[[str, str], Record]) -> Rec
     name = f"step-{state['step']:08d}"
     attempt = folder / f".{name}.pt.part"
     with attempt.open("wb") as file:
-        torch.save(state, file)
+        torch.save(_plain(state), file)
         file.flush()
         os.fsync(file.fileno())
     record = describe(f"{name}.pt", sha256_of(attempt))
@@ -95,6 +96,23 @@ def save(run: Path, state: State, describe: Callable[[str, str], Record]) -> Rec
     sync_folder(folder)
     write_atomically(folder / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
     return record
+
+
+def _plain(value: Any) -> Any:
+    """The same value on the CPU, no object standing in it twice: so equal states give equal bytes.
+
+    Pickle writes a second occurrence of an object as a reference, which would tell a resumed training's state, whose
+    objects were made by loading, from an uninterrupted one's.
+    """
+    if isinstance(value, torch.Tensor):
+        tensor = value.detach().cpu()
+        whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+        return tensor if whole else tensor.contiguous().clone()
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([_plain(item) for item in value])
+    return sys.intern(value) if isinstance(value, str) else value
 
 
 def write_atomically(path: Path, content: bytes) -> None:

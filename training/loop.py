@@ -1,6 +1,7 @@
 """The training loop: batches in, steps, proofs, metrics and checkpoints out."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from schemas.config import Configuration
+from schemas.errors import CheckError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
 from training import checkpoint, methods
@@ -133,6 +135,12 @@ class Loop:
         )
         rate = (place.position - self.logged_position) / interval
         mean = loss / weight if weight else 0.0
+        if not math.isfinite(mean):
+            # All ranks see the same mean, so they all end here.
+            raise CheckError(
+                f"the loss is {mean} at step {place.step:,}: lower optimizer.learning_rate, raise "
+                "optimizer.warm_up or set train.clip_norm; the checkpoints before are kept"
+            )
         self._shown = f", loss {mean:.3f}"
         if self.metrics is not None:
             self.metrics.write(
@@ -182,7 +190,7 @@ class Loop:
                 "position": place.position,
                 # As text: unsigned 64-bit numbers are more than what other readers of the file may take.
                 "proof": [str(proof.count), str(proof.sums[0]), str(proof.sums[1])],
-                "model": {name: tensor.cpu() for name, tensor in job.model.state_dict().items()},
+                "model": dict(job.model.state_dict()),
                 "method": job.method.state(),
             }
             try:

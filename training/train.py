@@ -4,6 +4,7 @@ Without horovodrun it is a training of one process.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.check:
         say(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
         return 0
+    if os.environ.get("HOROVOD_RANK", "0") == "0":
+        say(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes some seconds
     make_deterministic(config.train.threads)
     ring = Ring.start()
     try:
@@ -101,8 +104,13 @@ def _train(
     mode: Mode = arguments.verify
     start.verify(manifest, mode, config, ring)
     job, place = start.prepare(config, manifest, run, ring, found)
+    error: OSError | None = None
     if ring.writes:
-        start.begin_run(job, location, given, fresh=found is None)
+        try:
+            start.begin_run(job, location, given, fresh=found is None)
+        except OSError as failed:
+            error = failed
+    ring.agree(error)
     finished = start.run_loop(job, place, arguments.stop_after)
     if not finished:
         if ring.writes:

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 import training
 from tests.training.published import Published, publish
 from training import metrics, summary
+from training.order import SplitOrder, row_groups_of
 from training.train import main
 
 REPOSITORY = Path(training.__file__).parents[1]
@@ -20,6 +22,9 @@ HOROVODRUN = Path(sys.executable).with_name("horovodrun")
 LAUNCH = [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2"]
 # Without dropout, and with Adam's epsilon above the rounding errors of gradients that are 0 in exact arithmetic.
 EXACT = ["--set", "model.dropout=0.0", "--set", "optimizer.epsilon=1e-3"]
+
+TRAIN = ((32, 32, 32), (32, 32, 13))
+"""Rows of the row groups of the shards of the training split, as `publish` makes them by default."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +62,23 @@ def weights(published: Published, run: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def launched(published: Published, tmp_path_factory: pytest.TempPathFactory) -> str:
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """A data set with damage in the second shard, in a row group that one of two streams reads alone."""
+    made = publish(tmp_path_factory.mktemp("damaged"))
+    order = SplitOrder(row_groups_of(TRAIN), 2, 2, made.load().manifest_root, 0).epoch(0)
+    first, second = ({s.row_group for s in order.segments(stream)} for stream in (0, 1))
+    alone = next(group for group in sorted(first ^ second) if group >= len(TRAIN[0]))
+    shard = made.shard("train", 1)
+    place = pq.ParquetFile(shard).metadata.row_group(alone - len(TRAIN[0])).column(3)
+    content = bytearray(shard.read_bytes())
+    start = place.dictionary_page_offset or place.data_page_offset
+    content[start : start + 16] = b"\xff" * 16
+    shard.write_bytes(content)
+    return made
+
+
+@pytest.fixture(scope="module")
+def launched(published: Published, damaged: Published, tmp_path_factory: pytest.TempPathFactory) -> str:
     """One launch of two ranks that trains several times; what it printed."""
     runs = [
         flags(published, "whole"),
@@ -65,6 +86,7 @@ def launched(published: Published, tmp_path_factory: pytest.TempPathFactory) -> 
         flags(published, "exact", *EXACT),
         flags(published, "halves", "--stop-after", "7"),
         flags(published, "greedy", "--set", "train.read_memory=10"),
+        flags(damaged, "refused"),
     ]
     script = str(Path(__file__).with_name("several_trainings.py"))
     done = launch(tmp_path_factory.mktemp("launch"), script, json.dumps(runs))
@@ -111,16 +133,19 @@ def test_a_run_resumed_in_mid_epoch_equals_the_whole(
     assert result(published, "halves")["weights_sha256"] == result(published, "whole")["weights_sha256"]
 
 
-def test_a_damaged_shard_is_refused_by_all_ranks(tmp_path: Path) -> None:
-    published = publish(tmp_path)
-    # Shards are verified in turn: this one by rank 1.
-    shard = published.shard("train", 1)
-    content = bytearray(shard.read_bytes())
-    content[len(content) // 2] ^= 1
-    shard.write_bytes(content)
-    done = launch(tmp_path, "-m", "training.train", *flags(published, "refused"))
+def test_a_damaged_shard_is_refused_by_all_ranks(damaged: Published, launched: str) -> None:
+    for rank in (0, 1):
+        assert f"rank {rank} run refused status 1" in launched
+    # Shards are verified in turn, this one by rank 1; both say which it is.
+    assert launched.count(f"{damaged.shard('train', 1).name} is damaged") == 2
+    assert not (damaged.root / "runs" / "refused").exists()
+
+
+def test_an_error_of_one_rank_in_training_ends_all(damaged: Published, tmp_path: Path) -> None:
+    """With two streams the damaged row group belongs to one rank; the other waits for its gradients."""
+    streams = ["--set", "train.streams=2", "--verify", "off"]
+    done = launch(tmp_path, "-m", "training.train", *flags(damaged, "broken", *streams))
     shown = done.stdout + done.stderr
     assert done.returncode != 0
-    assert shown.count(f"{shard.name} is damaged") == 2, shown
-    assert "Traceback" not in shown.split("horovodrun")[0].split("Terminating")[0]
-    assert not (published.root / "runs" / "refused").exists()
+    assert f"{damaged.shard('train', 1).name} cannot be read" in shown, shown
+    assert not (damaged.root / "runs" / "broken" / "summary.json").exists()

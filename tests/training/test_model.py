@@ -52,7 +52,7 @@ def build(**values: Any) -> nn.Module:
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_row_alone_gives_what_it_gives_in_a_batch(pooling: str, layers: int) -> None:
     model = build(pooling=pooling, layers=layers)
-    batch = tokens(3, LENGTH, 1, 17, 9)
+    batch = tokens(3, LENGTH, 1, 17, 9)  # with four groups, two rows in each but the last
     together = model({"tokens": batch})
     assert together.shape == (5, CLASSES)
     for row in range(len(batch)):
@@ -95,10 +95,35 @@ def test_a_layer_is_pytorchs_pre_norm_layer() -> None:
         for to, source in pairs:
             assert to is not None
             to.copy_(source)
-    packing = Packing.of(tokens(4, 11, LENGTH))
-    hidden = torch.randn(len(packing.places), 16)
-    expected = theirs(packing.pad(hidden), src_key_padding_mask=~packing.mask)
-    torch.testing.assert_close(ours(hidden, packing), packing.pack(expected), rtol=1e-5, atol=1e-5)
+    # Nine rows, so that attention runs over several groups, not in the order of their lengths.
+    batch = tokens(4, 11, LENGTH, 2, 7, 7, 1, 20, 3)
+    packing = Packing.of(batch)
+    assert len(packing.groups) == 3
+    hidden = torch.randn(len(packing.ids), 16)
+    found = ours(hidden, packing)
+    lengths = sorted((batch != 0).sum(dim=1).tolist())
+    for row, alone in zip(hidden.split(lengths), found.split(lengths), strict=True):
+        torch.testing.assert_close(alone, theirs(row.unsqueeze(0))[0], rtol=1e-5, atol=1e-5)
+
+
+def test_packing_keeps_every_token_with_its_row_and_place() -> None:
+    batch = tokens(4, 11, LENGTH, 2, 7, 7, 1, 20, 3)
+    packing = Packing.of(batch)
+    padded = [
+        [token for token in row if token]
+        for group in packing.groups
+        for row in group.pad(packing.ids.unsqueeze(1)).squeeze(2).tolist()
+    ]
+    assert [padded[place] for place in packing.rows.tolist()] == [
+        [token for token in row if token] for row in batch.tolist()
+    ]
+    for group in packing.groups:
+        assert torch.equal(
+            group.pack(group.pad(packing.ids.unsqueeze(1)))[:, 0], packing.ids[group.first : group.last]
+        )
+    assert sorted(packing.positions.tolist()) == sorted(
+        place for length in (4, 11, LENGTH, 2, 7, 7, 1, 20, 3) for place in range(length)
+    )
 
 
 def test_pooling_is_over_tokens_alone() -> None:

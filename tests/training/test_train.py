@@ -112,8 +112,8 @@ def test_a_resumed_run_equals_the_uninterrupted_one(published: Published, whole:
     assert train(published, run, "--stop-after", steps) == 0
     assert not (folder(published, run) / "summary.json").exists()
     assert train(published, run, "--resume") == 0
-    assert training(published, run)["weights_sha256"] == training(published, whole)["weights_sha256"]
-    assert training(published, run)["samples_seen"] == 346
+    for key in ("weights_sha256", "checkpoint_sha256", "samples_seen", "steps"):
+        assert training(published, run)[key] == training(published, whole)[key]
     logged = [e["step"] for e in metrics.read(folder(published, run)) if e["kind"] == "train"]
     assert logged == sorted(set(logged))
     assert logged[-1] == 22
@@ -253,6 +253,20 @@ def test_lost_rows_are_found_at_the_end_of_the_epoch(
 def test_the_proof_is_exact_for_the_largest_sums(ring: Ring) -> None:
     proof = Proof(2**40, (2**64 - 1, 2**63)).over_all_ranks(ring)
     assert (proof.count, proof.sums) == (2**40, (2**64 - 1, 2**63))
+
+
+def test_a_loss_that_is_no_number_ends_the_training(published: Published) -> None:
+    with pytest.raises(
+        CheckError, match=r"the loss is (nan|inf) at step \d+: lower optimizer\.learning_rate"
+    ):
+        train(published, "diverged", "--set", "optimizer.learning_rate=1e38", "--set", "train.clip_norm=1e30")
+
+
+def test_a_folder_that_cannot_be_written_is_named(published: Published) -> None:
+    (published.root / "runs").mkdir(exist_ok=True)
+    (published.root / "runs" / "file").touch()
+    with pytest.raises(DataError, match="runs/file"):
+        train(published, "file")
 
 
 def test_class_weights_and_clipping_run(published: Published) -> None:

@@ -4,7 +4,8 @@ Pre-norm layers (Xiong et al. 2020, "On Layer Normalization in the Transformer A
 self-attention (Vaswani et al. 2017) and a GELU feed-forward part, with learned position embeddings.
 
 Everything but attention works on the tokens alone: the padding is left out, because short texts would otherwise cost
-as much as long ones. Letters: n rows, t tokens of the longest row, m tokens of all rows without padding, w width.
+as much as long ones; attention works on groups of rows of similar length. Letters: n rows, t tokens of the longest
+row, m tokens of all rows without padding, w width; n' and t' are those of a group.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,37 +53,65 @@ class Classifier(nn.Module):
         return logits
 
 
+GROUPS = 4
+"""On a CPU, attention runs over so many groups of rows of similar length, each padded to its own longest row."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows of similar length, which attention sees as one rectangle (n', t'); `first` and `last` slice the m tokens."""
+
+    first: int
+    last: int
+    mask: Tensor
+    """(n', t'), bool: True for tokens."""
+    places: Tensor
+    """(last - first,), int64: of the tokens, in the flattened rectangle."""
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """This group's part of (m, w) → (n', t', w), zeros for padding."""
+        # In place: otherwise the zeros would be copied once more.
+        padded = packed.new_zeros(self.mask.numel(), packed.shape[1])
+        padded.index_copy_(0, self.places, packed[self.first : self.last])
+        return padded.view(*self.mask.shape, -1)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(n', t', w) → (last - first, w)"""
+        return padded.reshape(self.mask.numel(), -1).index_select(0, self.places)
+
+
 @dataclass(frozen=True)
 class Packing:
-    """Where the m tokens of a batch lie in its (n, t) rectangle."""
+    """The m tokens of a batch without their padding, row by row, the shortest row first."""
 
-    rows: int
-    longest: int
-    mask: Tensor
-    """(n, t), bool: True for tokens."""
-    places: Tensor
-    """(m,), int64: of the tokens, in the flattened rectangle."""
+    ids: Tensor
+    """(m,): token ids."""
+    positions: Tensor
+    """(m,), int64: of each token in its row."""
+    groups: tuple[Group, ...]
+    rows: Tensor
+    """(n,), int64: where each row of the batch stands among the sorted ones."""
 
     @classmethod
     def of(cls, tokens: Tensor) -> "Packing":
         """Of (n, length) ids. A row of padding alone counts as one token: attention needs something to look at."""
         mask = tokens != PADDING
         mask[:, 0] = True
-        columns = mask.any(dim=0).nonzero()
-        longest = int(columns[-1]) + 1 if len(columns) else 1
-        mask = mask[:, :longest]
-        return cls(len(tokens), longest, mask, mask.reshape(-1).nonzero().squeeze(1))
-
-    def pad(self, packed: Tensor) -> Tensor:
-        """(m, w) → (n, t, w), zeros for padding."""
-        padded = packed.new_zeros(self.rows * self.longest, packed.shape[1]).index_copy(
-            0, self.places, packed
-        )
-        return padded.view(self.rows, self.longest, -1)
-
-    def pack(self, padded: Tensor) -> Tensor:
-        """(n, t, w) → (m, w)"""
-        return padded.reshape(self.rows * self.longest, -1).index_select(0, self.places)
+        lengths = (mask * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(dim=1)
+        lengths, order = lengths.sort(stable=True)
+        tokens, mask, longest = tokens[order], mask[order], lengths.tolist()
+        size = len(tokens) if tokens.is_cuda else -(-len(tokens) // GROUPS)
+        groups, ids, positions, first = [], [], [], 0
+        for begin in range(0, len(tokens), size):
+            end = min(begin + size, len(tokens))
+            width = longest[end - 1]
+            part = mask[begin:end, :width]
+            places = part.reshape(-1).nonzero().squeeze(1)
+            groups.append(Group(first, first + len(places), part, places))
+            ids.append(tokens[begin:end, :width].reshape(-1).index_select(0, places))
+            positions.append(places % width)
+            first += len(places)
+        return cls(torch.cat(ids), torch.cat(positions), tuple(groups), order.argsort())
 
 
 class Encoder(nn.Module):
@@ -101,12 +130,12 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         packing = Packing.of(tokens)
-        ids = tokens[:, : packing.longest].reshape(-1).index_select(0, packing.places)
-        hidden = self.tokens(ids) + self.positions(packing.places % packing.longest)
-        hidden = self.dropout(hidden)
+        hidden = self.dropout(self.tokens(packing.ids) + self.positions(packing.positions))
         for layer in self.layers:
             hidden = layer(hidden, packing)
-        return self._pool(packing.pad(self.norm(hidden)), packing.mask)
+        hidden = self.norm(hidden)
+        pooled = [self._pool(group.pad(hidden), group.mask) for group in packing.groups]
+        return torch.cat(pooled).index_select(0, packing.rows)
 
     def _pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
         pooled = []
@@ -139,12 +168,15 @@ class Layer(nn.Module):
         return result
 
     def _attend(self, hidden: Tensor, packing: Packing) -> Tensor:
-        rectangle = packing.pad(self.projections(hidden))
-        # (n, t, 3 w) → three of (n, heads, t, w / heads)
-        split = rectangle.view(packing.rows, packing.longest, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(
-            split[0], split[1], split[2], attn_mask=packing.mask[:, None, None, :]
-        )
-        merged = attended.transpose(1, 2).reshape(packing.rows, packing.longest, -1)
-        output: Tensor = self.attention_output(packing.pack(merged))
+        projected = self.projections(hidden)
+        attended = []
+        for group in packing.groups:
+            rows, width = group.mask.shape
+            # (n', t', 3 w) → three of (n', heads, t', w / heads)
+            three = group.pad(projected).view(rows, width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+            mixed = functional.scaled_dot_product_attention(
+                three[0], three[1], three[2], attn_mask=group.mask[:, None, None, :]
+            )
+            attended.append(group.pack(mixed.transpose(1, 2).reshape(rows, width, -1)))
+        output: Tensor = self.attention_output(torch.cat(attended))
         return output
