@@ -1,12 +1,29 @@
 """What all tests share: one Spark session for the whole run."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pyspark.sql import SparkSession
 
 from etl.session import build_session
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+# How long an example takes says nothing on a machine that does other things as well.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def licences_folder() -> Path:
+    """The demo's raw data: the folder with `licenses` and `rules`, unpacked by the set-up where it is not there yet."""
+    folder = CHECKOUT / "data" / "licensedcode" / "licensedcode" / "data"
+    if not folder.exists():
+        subprocess.run(["bash", "setup/data.sh"], cwd=CHECKOUT, check=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +37,8 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             {
                 "spark.master": "local[2]",
                 "spark.driver.memory": "2g",
+                # Tests are many small jobs: most code runs too seldom to repay the optimising compiler.
+                "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
                 "spark.sql.shuffle.partitions": "4",
                 "spark.sql.warehouse.dir": str(folder / "warehouse"),
                 "spark.local.dir": str(folder / "scratch"),

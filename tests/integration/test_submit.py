@@ -1,6 +1,7 @@
 """What `make package` builds lets `spark-submit` run our code on a standalone cluster and on local masters."""
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas import manifest
 from tests.integration.cluster import clean_environment, standalone_cluster, submit
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -69,3 +71,69 @@ def test_a_submission_without_the_properties_names_the_remedy(package: Path, tmp
     result = submit(bare, JOB, ["table", "findings.json"], tmp_path, "local[1]")
     assert result.returncode != 0
     assert "--properties-file dist/spark.properties" in result.stdout
+
+
+STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
+CONFIGURATION = """
+[dataset]
+name = "colours"
+root = "warehouse"
+[[source]]
+format = "jsonl"
+path = "in/*.jsonl"
+[columns]
+id = "id"
+label = "label"
+[[feature]]
+name = "tokens"
+column = "text"
+encode = "tokens"
+vocabulary = 300
+length = 16
+[publish]
+shards = 2
+rows_per_group = 16
+"""
+
+
+def write_data_set(folder: Path) -> None:
+    """120 records in two files: random words, among them a few copies and some e-mail addresses."""
+    rng = random.Random(5)
+    words = [
+        f"{a}{b}"
+        for a in ("red", "green", "blue", "pale", "dark")
+        for b in ("stone", "river", "cloud", "leaf")
+    ]
+    texts = [" ".join(rng.choices(words, k=rng.randint(12, 30))) for _ in range(110)]
+    texts += texts[:6] + [f"write to {name}@example.org " + texts[7] for name in ("ann", "bob", "eve", "joe")]
+    (folder / "in").mkdir(parents=True)
+    (folder / "x.toml").write_text(CONFIGURATION, encoding="utf-8")
+    for part in range(2):
+        with (folder / "in" / f"{part}.jsonl").open("w", encoding="utf-8") as file:
+            for number in range(part, len(texts), 2):
+                record = {"id": f"r{number}", "label": "ab"[number % 2], "text": texts[number]}
+                file.write(json.dumps(record) + "\n")
+
+
+def root_of(folder: Path) -> str:
+    return manifest.load(manifest.newest(str(folder / "warehouse" / "colours" / "manifests"))).manifest_root
+
+
+@pytest.mark.timeout(1800)
+def test_submitted_stages_publish_the_same_root_as_the_local_pipeline(
+    package: Path, master: str, tmp_path: Path
+) -> None:
+    cluster, local = tmp_path / "cluster", tmp_path / "local"
+    for folder in (cluster, local):
+        write_data_set(folder)
+    settings = {**SMALL, "spark.driver.host": "127.0.0.1"}
+    for stage in STAGES:
+        script = CHECKOUT / "etl" / f"{stage}.py"
+        # one stage where no cluster is needed: the same submission on a local master
+        chosen, set_for_it = ("local[2]", {}) if stage == "split" else (master, settings)
+        result = submit(package, script, ["--config", "x.toml"], cluster, chosen, set_for_it)
+        assert result.returncode == 0, f"{stage}: {result.stdout[-5000:]}"
+    command = [sys.executable, "-m", "etl.pipeline", "--config", "x.toml"]
+    variables = {**clean_environment(), "SPARK_MASTER": "local[2]", "RINGLAKE_DRIVER_MEMORY": "1g"}
+    subprocess.run(command, check=True, cwd=local, env=variables)
+    assert root_of(cluster) == root_of(local)
