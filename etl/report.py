@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
     layout = Layout.of(config)
     manifest = load_manifest(newest(layout.manifests, config.storage), config.storage)
-    spark = build_session(f"{config.dataset.name}-report")
+    spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
     try:
         with spark_progress(spark, "summarise"):
             summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))

@@ -73,7 +73,7 @@ def gate_table(gates: GateResults, data_docs: str) -> Section:
     rows: list[list[Value]] = []
     for gate in gates.gates:
         verdict = Cell("passed", "good") if gate.passed else Cell("failed", "bad")
-        said = f"{'; '.join(gate.failures)}. {gate.remedy}" if gate.failures else ""
+        said = f"{'; '.join(gate.failures)}: {gate.remedy}" if gate.failures else ""
         rows.append([gate.name, Cell(gate.observed, number=True), gate.allowed, verdict, said])
     if gates.passed:
         rows = [row[:-1] for row in rows]

@@ -69,6 +69,7 @@ def lines(
             axes.set_yscale("log")
         elif from_zero:
             axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(_thousands)
         axes.set(xlabel=x_label, ylabel=y_label)
         if len(series) > 1:
             axes.legend(fontsize=8)

@@ -23,10 +23,17 @@ from schemas.report_page import (
 Evaluation = dict[str, Any]
 NOT_EVALUATED = "This run has not been evaluated: python -m training.evaluate does that."
 CURVES = {
-    "learning_rate": ("Learning rate", "a step"),
-    "gradient_norm": ("Gradient norm", "before clipping"),
+    "learning_rate": ("Learning rate", "learning rate"),
+    "gradient_norm": ("Gradient norm", "norm before clipping"),
     "samples_per_second": ("Throughput", "rows a second, all ranks"),
     "input_wait_share": ("Waiting for input", "share of the time"),
+}
+
+CAPTIONS = {
+    "learning_rate": "Warm-up, then cosine annealing.",
+    "gradient_norm": "Of the gradient over the whole global batch, before it is clipped.",
+    "samples_per_second": "Rows that all ranks together trained on, a second.",
+    "input_wait_share": "Share of the time in which a rank waited for its next batch, averaged over the ranks.",
 }
 
 
@@ -170,7 +177,7 @@ def curves(entries: Sequence[dict[str, Any]]) -> Section:
         points = series("train", key)
         if points:
             svg = charts.lines(title, {key: points}, "step", unit, from_zero=True)
-            blocks.append(Chart(svg, f"{title}: {unit}."))
+            blocks.append(Chart(svg, CAPTIONS[key]))
     if not blocks:
         blocks.append(Text("Nothing was measured yet.", "quiet"))
     return Section("Learning curves", blocks)

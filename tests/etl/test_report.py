@@ -82,7 +82,7 @@ def test_a_funnel_that_does_not_add_up_says_so() -> None:
 def test_a_failed_gate_is_told_with_its_remedy() -> None:
     failed = GateResult("g", "7.00%", "at most 5.00%", False, ["7.00% are bad"], "look at them")
     section = report_records.gate_table(GateResults([failed], "x"), "data_docs/index.html")
-    assert tables(section) == [[["g", "7.00%", "at most 5.00%", "failed", "7.00% are bad. look at them"]]]
+    assert tables(section) == [[["g", "7.00%", "at most 5.00%", "failed", "7.00% are bad: look at them"]]]
     tile = report_records.tiles(example_summary(), GateResults([failed], "x"))[-1]
     assert (tile.value, tile.tone) == ("0 of 1", "bad")
 
