@@ -12,7 +12,7 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test etl train evaluate verify report package bench lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test etl train evaluate verify report run-report package bench lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -35,7 +35,7 @@ data: setup ## fetch and unpack the demo's raw data
 	@setup/data.sh
 
 demo: setup data ## the main job on real data, from the raw package to two HTML reports
-	@$(MAKE) --no-print-directory etl train evaluate report CONF=conf/licences.toml RUN=demo NP=$(NP)
+	@$(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP)
 	@$(PY) -c 'import json; reports = json.load(open("runs/demo/summary.json"))["reports"]; \
 	    print("\nThe data-quality report:", reports["quality"]); \
 	    print("The run report:         ", reports["run"]); \
@@ -58,9 +58,12 @@ evaluate: setup ## evaluate the run on the test split, beside a linear baseline
 verify: setup ## hash every shard again: MANIFEST=path, default the newest of CONF
 	$(PY) -m etl.verify $(if $(MANIFEST),'$(MANIFEST)',--config $(CONF) $(OVERRIDES))
 
-report: setup ## write the data-quality report, and that of the run
+report: setup ## write the data-quality report again, and that of the run
 	$(PY) -m etl.report --config $(CONF) $(OVERRIDES)
-	$(if $(wildcard runs/$(RUN)),$(PY) -m training.report --run $(RUN),@echo 'there is no runs/$(RUN) yet: no run report')
+	@$(MAKE) --no-print-directory run-report
+
+run-report: setup
+	$(PY) -m training.report --config $(CONF) --run $(RUN) $(OVERRIDES)
 
 package: setup ## dist/: what spark-submit needs on a cluster
 	$(PY) deploy/package.py
