@@ -1,5 +1,7 @@
 """Clusters of near-duplicates among the signatures of distinct texts: LSH buckets, verified and connected.
 
+Where all signatures fit into one block, one process compares them. Otherwise:
+
 1. Texts that share a bucket are candidates; the connected components of "shares a bucket" (over hashes of 16 bytes,
    nothing else moves) say which texts ever have to be compared with each other.
 2. Components are packed into blocks of about BLOCK_SHINGLES shingle hashes. A task brings a block's sets together,
@@ -22,7 +24,7 @@ from pyspark.sql import functions as F
 from etl.components import components
 from etl.similarity import Buckets, SimilarSets
 
-BLOCK_SHINGLES = 1 << 22  # 32 MB of hashes, some 300 MB of a task's memory
+BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
 _BLOCK = ("block", "text_hash", "bands", "shingles")
 _FOUND = "text_hash binary, component binary"
 
@@ -32,8 +34,17 @@ def near_duplicate_clusters(
 ) -> DataFrame:
     """Columns `member`, `component` (text hashes) for each text that has a near-duplicate.
 
-    `signatures` has the columns of silver/signatures; `component` is the smallest member.
+    `signatures` has the columns of silver/signatures; `component` is the smallest member. What fits into one block
+    as a whole is compared on the driver: a cluster has nothing to gain there.
     """
+    total = signatures.agg(F.sum(F.size("shingles"))).first()
+    if total is None or (total[0] or 0) <= block_shingles:
+        found = connect_block(signatures.select(*_BLOCK[1:]).toArrow(), similarity)
+        return signatures.sparkSession.createDataFrame(found.rename_columns(["member", "component"]))
+    return _clusters_by_blocks(signatures, similarity, block_shingles)
+
+
+def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles: int) -> DataFrame:
     shared = shared_buckets(signatures).persist(StorageLevel.MEMORY_AND_DISK)
     try:
         candidates = components(shared.select("first", "text_hash"))

@@ -1,0 +1,109 @@
+"""Texts with planted duplicates, the definition of a duplicate in plain Python, and a small silver/fields to try them on."""
+
+import random
+import re
+import unicodedata
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from deltalake import write_deltalake
+
+from schemas.config import Configuration
+from schemas.tables import Layout, fields_schema
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def shingles(text: str, size: int = 5) -> set[tuple[str, ...]]:
+    words = tokens(text)
+    if len(words) < size:
+        return {words} if words else set()
+    return {words[i : i + size] for i in range(len(words) - size + 1)}
+
+
+def jaccard(one: set[Any], other: set[Any]) -> float:
+    union = len(one | other)
+    return len(one & other) / union if union else 0.0
+
+
+def partition(items: Sequence[Hashable], edges: Iterable[tuple[Any, Any]]) -> set[frozenset[Any]]:
+    """The connected components, by the simplest of all ways."""
+    group = {item: {item} for item in items}
+    for one, other in edges:
+        if group[one] is not group[other]:
+            group[one] |= group[other]
+            for member in group[other]:
+                group[member] = group[one]
+    return {frozenset(members) for members in group.values()}
+
+
+def clusters_of(texts: Sequence[str], similarity: float = 0.8) -> set[frozenset[int]]:
+    """Clusters of the indices of texts by comparing every two of them."""
+    sets = [shingles(text) for text in texts]
+    edges = [
+        (i, j)
+        for i in range(len(texts))
+        for j in range(i)
+        if tokens(texts[i]) == tokens(texts[j]) or jaccard(sets[i], sets[j]) >= similarity
+    ]
+    return partition(range(len(texts)), edges)
+
+
+def prose(rng: random.Random, words: int) -> list[str]:
+    return [f"w{rng.randrange(50_000)}" for _ in range(words)]
+
+
+def edited(rng: random.Random, words: Sequence[str], share: float) -> list[str]:
+    """The words with `share` of them replaced by others."""
+    places = set(rng.sample(range(len(words)), round(share * len(words))))
+    return [f"e{rng.randrange(10**9)}" if i in places else word for i, word in enumerate(words)]
+
+
+def planted(seed: int = 3) -> list[str]:
+    """Texts with edits of 1–15% of the words, moved paragraphs, a header shared by many, chains, copies, and short ones."""
+    rng = random.Random(seed)
+    texts = []
+    for _ in range(12):
+        words = prose(rng, rng.randrange(30, 200))
+        texts.append(" ".join(words))
+        texts += [" ".join(edited(rng, words, percent / 100)) for percent in (1, 2, 3, 5, 8, 15)]
+        middle = len(words) // 2
+        texts.append(" ".join(words[middle:] + words[:middle]))
+        texts.append(", ".join(words).upper())
+    header = prose(rng, 80)
+    texts += [" ".join(header + prose(rng, 30)) for _ in range(90)]
+    chain = prose(rng, 100)
+    for _ in range(12):
+        texts.append(" ".join(chain))
+        chain = [*chain[7:], *prose(rng, 7)]
+    texts += ["", "!", "…", "MIT", "mit.", "MIT License", "ＭＩＴ license", "Straße", "STRASSE"]
+    return texts
+
+
+def configuration(folder: Path, **sections: Any) -> Configuration:
+    document = {
+        "dataset": {"name": "example", "root": str(folder)},
+        "source": [{"format": "jsonl", "path": "in/*.jsonl"}],
+        "columns": {},
+        "feature": [{"name": "tokens", "column": "text"}],
+    }
+    return Configuration.model_validate(document | sections)
+
+
+def write_fields(config: Configuration, rows: Sequence[dict[str, Any]], files: int = 1) -> None:
+    """Writes silver/fields from rows of at least record_id and text, in `files` files."""
+    schema = fields_schema(config)
+    base = {name: None for name in schema.names} | {
+        "source_index": 0,
+        "source_path": "a",
+        "source_position": 0,
+    }
+    table = pa.Table.from_pylist([base | row for row in rows], schema=schema)
+    location = Layout.of(config).fields
+    for i in range(files):
+        part = table.take(pa.array(range(i, len(rows), files), pa.int64()))
+        write_deltalake(location, part, mode="append" if i else "overwrite")
