@@ -30,10 +30,8 @@ INLINE = _words("""
 """)
 # Bare tags that stand alone in HTML, their end being optional or not existing; others only count in pairs, because
 # `<title>` or `<address>` alone is as likely a blank to be filled in.
-ALONE = (
-    frozenset({"br", "hr", "wbr", "p", "li", "dd", "dt", "body", "html", "head", "tbody", "thead", "tr"})
-    | CELLS
-)
+VOID = frozenset({"br", "hr", "wbr"})
+ALONE = VOID | CELLS | {"p", "li", "dd", "dt", "body", "html", "head", "tbody", "thead", "tr"}
 
 _NAMES = "|".join(sorted(BLOCKS | CELLS | INLINE, key=lambda name: (-len(name), name)))
 TAG = re.compile(rf"<(/?)({_NAMES})(\s[^<>]{{0,2000}}|/)?>", re.IGNORECASE)
@@ -104,13 +102,14 @@ def _without_tags(text: str) -> tuple[str, int]:
     kept: list[str] = []
     place = count = 0
     for match in found:
-        slash, name, rest = match.group(1), match.group(2).lower(), match.group(3) or ""
+        slash, name, rest = match.group(1), match.group(2).lower(), (match.group(3) or "").strip()
         # An attribute, the slash of XHTML or a partner make it a tag; right behind a word it may be a C++ template.
         sure = (
             bool(ATTRIBUTE.search(rest)) or (rest == "/" and not slash) or (name in opened and name in closed)
         )
         behind_word = text[match.start() - 1 : match.start()].isalnum()
-        if not sure and (name not in ALONE or behind_word or rest.strip()):
+        template = behind_word and not slash and name not in VOID
+        if not sure and (name not in ALONE or template or rest):
             continue
         kept += [text[place : match.start()], "\n" if name in BLOCKS else " " if name in CELLS else ""]
         place = match.end()

@@ -47,7 +47,7 @@ class MaskPhones(Edit):
         self.mask = settings.mask
         self.regions = settings.regions
         digits = min(map(_fewest_digits, settings.regions), default=99)
-        between = r"[\s().\-/\u2010-\u2015\u00a0]{0,4}"
+        between = r"[ \t().\-/\u2010-\u2015\u00a0]{0,4}"
         self.candidate = re.compile(
             rf"\+{between}(?:\d{between}){{6,}}\d|(?<!\d)(?:\d{between}){{{digits - 1},}}\d"
         )
@@ -112,7 +112,7 @@ IPV6 = re.compile(
 # Words after which four numbers are a version, a section or an identifier.
 NUMBERED = re.compile(
     r"(?:\b(?:versions?|ver|v|releases?|rel|revisions?|rev|builds?|sections?|sec|clauses?|paragraphs?|articles?|chapters?|"
-    r"appendix|oid|and|or|to|through)\b|§)[\s.:,#(-]{0,4}\Z",
+    r"appendix|oid)\b|§)[\s.:,#(-]{0,4}\Z",
     re.IGNORECASE,
 )
 ADDRESSED = re.compile(
