@@ -4,13 +4,17 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-TOOLS = "awk bash cat cp cut dirname env grep head ls mkdir mktemp mv paste rm sed sha256sum sleep tail tar tr uname"
+TOOLS = """
+    awk bash cat cp cut dirname env grep head ls mkdir mktemp mv paste
+    rm sed setsid sha256sum sleep tail tar tr uname
+"""
 
 
 def executable(path: Path, text: str) -> None:
@@ -124,6 +128,22 @@ def test_heartbeat_speaks_while_the_command_is_silent(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0
     assert "s  [ 40%]" in result.stderr
+
+
+def test_an_interrupted_heartbeat_ends_the_command_and_what_it_started(tmp_path: Path) -> None:
+    script = f"sleep 300 & echo $! > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/started; wait"
+    command = [str(CHECKOUT / "setup" / "heartbeat"), str(tmp_path / "log"), "bash", "-c", script]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as heartbeat:
+        while not (tmp_path / "started").exists():
+            time.sleep(0.05)
+        heartbeat.terminate()
+        assert heartbeat.wait(timeout=60) == 130
+    grandchild = Path("/proc") / (tmp_path / "started").read_text().strip() / "stat"
+    for _ in range(600):
+        if not grandchild.exists() or grandchild.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    raise AssertionError("what the command had started is still running")
 
 
 # --- Delta jars
