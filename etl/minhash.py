@@ -34,7 +34,7 @@ LONG_TOKEN = 64  # bytes; longer tokens are rare and hashed one by one
 SPACE = 32
 MASK64 = (1 << 64) - 1
 
-_NOT_ASCII_NOR_WORD = re.compile(r"[^\w\x00-\x7f]+")
+_NOT_ASCII_NOR_WORD = re.compile(r"[^\x00-\x7f\w]+")  # in this order: ASCII characters are decided at once
 # ASCII letters in lower case, digits, underscore and the bytes of other letters stay; all else separates tokens.
 _FOLD = bytes(
     ord(chr(byte).lower())

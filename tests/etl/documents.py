@@ -1,4 +1,4 @@
-"""Texts with planted duplicates, the definition of a duplicate in plain Python, and a small silver/fields to try them on."""
+"""Texts with planted duplicates, the definition of a duplicate in plain Python, and a small silver/fields."""
 
 import random
 import re
@@ -64,7 +64,7 @@ def edited(rng: random.Random, words: Sequence[str], share: float) -> list[str]:
 
 
 def planted(seed: int = 3) -> list[str]:
-    """Texts with edits of 1–15% of the words, moved paragraphs, a header shared by many, chains, copies, and short ones."""
+    """Edits of 1–15% of the words, moved paragraphs, a header shared by many, chains, copies, and short texts."""
     rng = random.Random(seed)
     texts = []
     for _ in range(12):
@@ -97,7 +97,7 @@ def configuration(folder: Path, **sections: Any) -> Configuration:
 def write_fields(config: Configuration, rows: Sequence[dict[str, Any]], files: int = 1) -> None:
     """Writes silver/fields from rows of at least record_id and text, in `files` files."""
     schema = fields_schema(config)
-    base = {name: None for name in schema.names} | {
+    base = dict.fromkeys(schema.names) | {
         "source_index": 0,
         "source_path": "a",
         "source_position": 0,

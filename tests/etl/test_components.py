@@ -1,4 +1,5 @@
 import random
+from itertools import pairwise
 
 import pytest
 from pyspark.sql import SparkSession
@@ -11,9 +12,9 @@ def graph(seed: int) -> list[tuple[str, str]]:
     rng = random.Random(seed)
     nodes = [f"n{i:03d}" for i in range(300)]
     rng.shuffle(nodes)
-    path = list(zip(nodes[:60], nodes[1:61], strict=True))
+    path = list(pairwise(nodes[:61]))
     star = [(nodes[70], nodes[i]) for i in range(71, 120)]
-    edges = path + star + [tuple(rng.sample(nodes[130:], 2)) for _ in range(90)]  # type: ignore[misc]
+    edges = path + star + [(rng.choice(nodes[130:]), rng.choice(nodes[130:])) for _ in range(90)]
     edges += edges[:20] + [(b, a) for a, b in edges[10:40]] + [(nodes[299], nodes[299])]
     rng.shuffle(edges)
     return edges

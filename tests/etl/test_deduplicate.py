@@ -1,0 +1,255 @@
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from scipy.sparse import csr_array, triu
+
+from etl import deduplicate as stage
+from etl import minhash
+from etl.deduplicate import deduplicate
+from etl.delta_tables import read_table
+from etl.minhash import Banding
+from etl.near_duplicates import connect_block, near_duplicate_clusters
+from schemas.config import Configuration
+from schemas.tables import Layout, fields_schema, spark_schema
+from tests.etl import documents
+
+LONG = " ".join(
+    ["one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"] * 3
+)
+
+
+def record(
+    record_id: str, text: str, position: int = 0, time: float | None = None, **more: Any
+) -> dict[str, Any]:
+    return {"record_id": record_id, "text": text, "source_position": position, "time_seconds": time} | more
+
+
+SMALL = [
+    record("a", LONG + " END", 7, 1.0),
+    record("b", LONG + "   end!", 5, 5.0),  # the same tokens as a, but longer
+    record("c", LONG, 3, 3.0),  # similar to a and b
+    record("d", LONG.upper(), 9, 9.0),  # the same tokens as c
+    record("e", "something else", 1, 2.0),
+    record("f", "Something, else", 2, 2.0),
+    record("g", "on its own", 8, 0.0),
+    record("h", LONG, 4, 4.0, filtered_by="length"),
+]
+SURVIVORS = {  # policy: survivor of the cluster a, b, c, d; its other representative; survivor of e and f
+    "longest": ("b", "c", "f"),
+    "first": ("c", "b", "e"),
+    "newest": ("d", "b", "e"),
+}
+
+
+def frame(spark: SparkSession, config: Configuration, rows: Sequence[dict[str, Any]]) -> DataFrame:
+    schema = fields_schema(config)
+    base = dict.fromkeys(schema.names) | {
+        "source_index": 0,
+        "source_path": "a",
+        "source_position": 0,
+    }
+    return spark.createDataFrame([base | row for row in rows], spark_schema(schema))
+
+
+def ledger_of(
+    spark: SparkSession, config: Configuration, rows: Sequence[dict[str, Any]]
+) -> list[tuple[Any, ...]]:
+    """The ledger of a small table, without writing anything."""
+    fields = frame(spark, config, rows)
+    sketches = stage.with_sketches(fields, config).cache()
+    texts = stage.group_by_text(sketches, config)
+    clusters = near_duplicate_clusters(
+        stage.select_signatures(sketches, texts), config.deduplicate.similarity
+    )
+    ledger = stage.build_ledger(fields, sketches, stage.with_survivor(texts, clusters), config)
+    found = ledger.select("record_id", "source", "status", "reason", "cluster_id", "split").collect()
+    sketches.unpersist()
+    return sorted(tuple(row) for row in found)
+
+
+@pytest.mark.parametrize("policy", sorted(SURVIVORS))
+def test_every_record_has_its_status_reason_and_cluster(
+    spark: SparkSession, tmp_path: Path, policy: str
+) -> None:
+    config = documents.configuration(tmp_path, deduplicate={"survivor": policy}, columns={"time": "seen"})
+    first, second, short = SURVIVORS[policy]
+    expected = {
+        **dict.fromkeys("abcd", ("exact_duplicate", first, first)),
+        second: ("near_duplicate", first, first),
+        first: ("kept", None, first),
+        **dict.fromkeys("ef", ("exact_duplicate", short, short)),
+        short: ("kept", None, short),
+        "g": ("kept", None, "g"),
+        "h": ("filtered", "length", None),
+    }
+    rows = sorted((name, "a", *status, None) for name, status in expected.items())
+    assert ledger_of(spark, config, SMALL) == rows
+
+
+def test_duplicates_can_all_be_kept(spark: SparkSession, tmp_path: Path) -> None:
+    config = documents.configuration(tmp_path, deduplicate={"duplicates": "keep"})
+    clusters = dict.fromkeys("abcd", "b") | dict.fromkeys("ef", "f") | {"g": "g"}
+    expected = [(name, "a", "kept", None, cluster, None) for name, cluster in clusters.items()]
+    assert ledger_of(spark, config, SMALL) == [*expected, ("h", "a", "filtered", "length", None, None)]
+
+
+def test_equal_lengths_and_times_are_decided_by_the_record_id(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [record(name, "the very same text", 0, 1.0) for name in ("y", "x", "z")]
+    for policy in ("longest", "first", "newest"):
+        config = documents.configuration(tmp_path, deduplicate={"survivor": policy}, columns={"time": "seen"})
+        statuses = [(row[0], row[2]) for row in ledger_of(spark, config, rows)]
+        assert statuses == [("x", "kept"), ("y", "exact_duplicate"), ("z", "exact_duplicate")]
+
+
+def table(config: Configuration, uri: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = DeltaTable(uri).to_pyarrow_table().sort_by("record_id").to_pylist()
+    return rows
+
+
+def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    texts = documents.planted() + ["copied text, five thousand times over"] * 5_000
+    rows = [record(f"r{i:05d}", text) for i, text in enumerate(texts)]
+    config = documents.configuration(tmp_path / "one")
+    layout = Layout.of(config)
+    documents.write_fields(config, rows)
+    counts = deduplicate(spark, config)
+    ledger, signatures = table(config, layout.ledger), table(config, layout.signatures)
+
+    found = defaultdict(set)
+    for row in ledger:
+        found[row["cluster_id"]].add(int(row["record_id"][1:]))
+    distinct = len(texts) - 4_999
+    expected = {
+        group | frozenset(range(distinct, len(texts))) if distinct - 1 in group else group
+        for group in documents.clusters_of(texts[:distinct])
+    }
+    assert {frozenset(group) for group in found.values()} == expected
+    sequences = {documents.tokens(text) for text in texts}
+    assert counts == {
+        "kept": len(expected),
+        "filtered": 0,
+        "exact_duplicate": len(texts) - len(sequences),
+        "near_duplicate": len(sequences) - len(expected),
+    }
+    assert len(signatures) == len(sequences)
+
+    assert deduplicate(spark, config) == counts
+    assert table(config, layout.ledger) == ledger
+    assert table(config, layout.signatures) == signatures
+    again = documents.configuration(tmp_path / "two")
+    random.Random(8).shuffle(rows)
+    documents.write_fields(again, rows, files=5)
+    assert deduplicate(spark, again) == counts
+    assert table(again, Layout.of(again).ledger) == ledger
+    assert table(again, Layout.of(again).signatures) == signatures
+
+
+@pytest.mark.parametrize("block_shingles", [20_000, 300])
+def test_blocks_of_any_size_give_the_same_clusters(
+    spark: SparkSession, tmp_path: Path, block_shingles: int
+) -> None:
+    """20,000: components are packed into blocks; 300: most are too large for one and are spread over several."""
+    config = documents.configuration(tmp_path)
+    rows = [record(f"r{i}", text) for i, text in enumerate(documents.planted(9))]
+    sketches = stage.with_sketches(frame(spark, config, rows), config)
+    signatures = stage.select_signatures(sketches, stage.group_by_text(sketches, config)).cache()
+    whole = sorted(near_duplicate_clusters(signatures, 0.8).collect())
+    sizes = [row[0] for row in signatures.select(F.size("shingles")).collect()]
+    assert len(whole) > 90
+    assert sum(sizes) > block_shingles
+    assert sorted(near_duplicate_clusters(signatures, 0.8, block_shingles).collect()) == whole
+    signatures.unpersist()
+
+
+def test_texts_do_not_cross_a_shuffle(spark: SparkSession, tmp_path: Path) -> None:
+    """16 MB of text with few distinct shingles: what is shuffled and cached is a small part of it."""
+    config = documents.configuration(tmp_path)
+    body = " ".join(f"w{i}" for i in range(60)) + " "
+    rows = [record(f"r{i}", f"{body * 2_000} {i * 'x'}") for i in range(40)]
+    documents.write_fields(config, rows)
+    before = max(shuffled_by_stage(spark), default=-1)
+    deduplicate(spark, config)
+    written = [size for stage_id, size in shuffled_by_stage(spark).items() if stage_id > before]
+    assert 0 < sum(written) < 1_000_000
+
+
+def shuffled_by_stage(spark: SparkSession) -> dict[int, int]:
+    """Bytes that each of Spark's stages wrote for a shuffle, by its number."""
+    jvm, store = spark._jvm, spark._jsc.sc().statusStore()
+    gateway = spark.sparkContext._gateway
+    no_quantiles = gateway.new_array(gateway.jvm.double, 0)  # type: ignore[union-attr]
+    stages = store.stageList(None, False, False, no_quantiles, jvm.java.util.ArrayList())  # type: ignore[union-attr]
+    listed = [stages.apply(i) for i in range(stages.size())]
+    return {stage.stageId(): stage.shuffleWriteBytes() for stage in listed}
+
+
+@pytest.fixture(scope="module")
+def licences(licences_folder: Path) -> list[str]:
+    """Some thousands of real texts: the demo's rules and licences whose names begin with a, l or m."""
+    files = sorted(
+        path for path in licences_folder.glob("*/[alm]*.*") if path.suffix in (".RULE", ".LICENSE")
+    )
+    parts = [path.read_text(encoding="utf-8").split("---\n", 2) for path in files]
+    return [part[2] for part in parts if len(part) == 3]
+
+
+def test_real_texts_against_brute_force(licences: list[str]) -> None:
+    """All pairs of the real texts at a Jaccard similarity of 0.8 or more are found, and no other is connected."""
+    distinct = list({documents.tokens(text): text for text in licences}.values())
+    sketches = minhash.sketch(pa.array(licences), 5, Banding.for_similarity(0.8), set())
+    assert len(set(sketches.text_hash)) == len(distinct) < len(licences)
+
+    codes: dict[Any, int] = {}
+    sets = [[codes.setdefault(one, len(codes)) for one in documents.shingles(text)] for text in distinct]
+    sizes = np.array([len(one) for one in sets])
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    members = np.concatenate([np.array(one, dtype=np.int64) for one in sets])
+    matrix = csr_array(
+        (np.ones(len(members), dtype=np.int32), members, offsets), shape=(len(sets), len(codes))
+    )
+    common = triu(matrix @ matrix.T, k=1).tocoo()
+    row, column = common.coords
+    similar = common.data / (sizes[row] + sizes[column] - common.data) >= 0.8
+    pairs = list(zip(row[similar].tolist(), column[similar].tolist(), strict=True))
+    assert len(pairs) > 1_000
+
+    found = minhash.sketch(pa.array(distinct), 5, Banding.for_similarity(0.8), set())
+    filled = np.diff(found.offsets) > 0
+    starts = np.cumsum(np.concatenate(([0], np.where(filled, 28, 0))))
+    block = pa.table(
+        {
+            "text_hash": pa.array(found.text_hash),
+            "bands": pa.ListArray.from_arrays(pa.array(starts, pa.int32()), found.bands.ravel()),
+            "shingles": pa.ListArray.from_arrays(pa.array(found.offsets, pa.int32()), found.values),
+        }
+    )
+    clusters = connect_block(block, 0.8).to_pydict()
+    component = dict(zip(clusters["text_hash"], clusters["component"], strict=True))
+    labels = [component.get(digest, digest) for digest in found.text_hash]
+    recall = sum(labels[i] == labels[j] for i, j in pairs) / len(pairs)
+    assert recall >= 0.999
+    groups = defaultdict(set)
+    for i, label in enumerate(labels):
+        groups[label].add(i)
+    assert {frozenset(group) for group in groups.values()} == documents.partition(range(len(distinct)), pairs)
+
+
+def test_signatures_are_written_under_the_representative(spark: SparkSession, tmp_path: Path) -> None:
+    config = documents.configuration(tmp_path)
+    documents.write_fields(config, SMALL)
+    deduplicate(spark, config)
+    rows = read_table(spark, Layout.of(config).signatures).orderBy("record_id").collect()
+    assert [row["record_id"] for row in rows] == ["b", "c", "f", "g"]
+    assert [len(row["shingles"]) for row in rows] == [16, 15, 1, 1]
+    assert [len(row["bands"]) for row in rows] == [28] * 4

@@ -1,0 +1,177 @@
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from etl.split import Unit, assign, count_units, divide, split
+from schemas.config import Configuration
+from schemas.settings import Split
+from schemas.tables import SPLITS, Layout, ledger_schema
+from tests.etl import documents
+
+SHARES = st.sampled_from(
+    [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.9, 0.0, 0.1), (0.7, 0.3, 0.0), (1.0, 0.0, 0.0)]
+)
+
+
+def units_of(sizes: Sequence[int], label: str) -> list[Unit]:
+    return [Unit(f"{label}{i}", rows, (i * 7919) % 1009) for i, rows in enumerate(sizes)]
+
+
+@given(SHARES, st.lists(st.integers(1, 200), min_size=1, max_size=12))
+def test_classes_of_single_rows_are_divided_exactly_but_for_rounding(
+    shares: tuple[float, float, float], sizes: list[int]
+) -> None:
+    large: dict[str | None, list[Unit]] = {
+        f"c{i}": units_of([1] * size, f"c{i}") for i, size in enumerate(sizes)
+    }
+    settings = Split(train=shares[0], validation=shares[1], test=shares[2])
+    chosen, cuts = divide({f"c{i}": size for i, size in enumerate(sizes)}, large, settings)
+    assert cuts == []
+    assert len(chosen) == sum(sizes)
+    for units in large.values():
+        found = Counter(chosen[unit.name] for unit in units)
+        for name, share in zip(SPLITS, shares, strict=True):
+            assert abs(found[name] - share * len(units)) <= 2
+            assert share > 0 or found[name] == 0
+    # What a class is left with is passed on, so that the whole is no worse than a class.
+    found = Counter(chosen.values())
+    assert all(abs(found[name] - share * sum(sizes)) <= 3 for name, share in zip(SPLITS, shares, strict=True))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(0, 500))
+def test_large_units_are_made_up_for_by_the_others(sizes: list[int], small: int) -> None:
+    total = sum(sizes) + small
+    chosen, cuts = divide({"c": total}, {"c": units_of(sizes, "c")}, Split())
+    rows = Counter[str]()
+    for unit in units_of(sizes, "c"):
+        rows[chosen[unit.name]] += unit.rows
+    assert len(cuts) == (small > 0)
+    for cut in cuts:
+        assert sum(cut.shares) == pytest.approx(1)
+        for name, share in zip(SPLITS, cut.shares, strict=True):
+            rows[name] += share * small  # type: ignore[assignment]
+    assert sum(rows.values()) == pytest.approx(total)
+    for name, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
+        assert abs(rows[name] - share * total) <= max(sizes) + 1
+
+
+def test_many_small_classes_do_not_all_fall_to_training() -> None:
+    totals: dict[str | None, int] = {f"c{i:04d}": 3 for i in range(1_000)}
+    large = {label: units_of([1, 1, 1], str(label)) for label in totals}
+    chosen, _ = divide(totals, large, Split())
+    assert Counter(chosen.values()) == {"train": 2400, "validation": 300, "test": 300}
+
+
+ROWS = (
+    [(f"s{i}", "common", 1) for i in range(6_000)]
+    + [(f"g{i}", "grouped", 1 + i * i % 17) for i in range(700)]
+    + [(f"n{i}", None, 1) for i in range(5)]
+    + [("giant", "common", 900), ("alone", "rare", 1)]
+)
+
+
+def assigned(
+    spark: SparkSession, rows: Sequence[tuple[str, str | None, int]], seed: int = 0, slice_size: int = 10**6
+) -> dict[str, str]:
+    schema = "unit string, label string, rows long"
+    units = spark.createDataFrame(rows, schema).withColumn("order", F.xxhash64(F.lit(seed), "unit"))
+    found = assign(units, Split(seed=seed), slice_size).collect()
+    assert len(found) == len(rows)
+    return {row["unit"]: row["split"] for row in found}
+
+
+def test_classes_keep_their_proportions_in_every_split(spark: SparkSession) -> None:
+    found = assigned(spark, ROWS)
+    rows: dict[str | None, Counter[str]] = defaultdict(Counter)
+    for unit, label, size in ROWS:
+        rows[label][found[unit]] += size
+    whole = {label: sum(counts.values()) for label, counts in rows.items()}
+    for label in ("common", "grouped"):
+        for name, share in zip(SPLITS, (0.8, 0.1, 0.1), strict=True):
+            assert rows[label][name] / whole[label] == pytest.approx(share, abs=0.002)
+    assert rows[None] == {"train": 4, "validation": 1} or rows[None]["train"] == 4
+    assert rows["rare"].total() == 1
+
+
+def test_the_assignment_depends_on_the_units_and_the_seed_alone(spark: SparkSession) -> None:
+    found = assigned(spark, ROWS)
+    shuffled = list(ROWS)
+    random.Random(1).shuffle(shuffled)
+    assert assigned(spark, shuffled, slice_size=500) == found
+    other = assigned(spark, ROWS, seed=1)
+    moved = sum(found[unit] != other[unit] for unit in found)
+    assert 0.2 < moved / len(found) < 0.5  # two independent splits differ in 1 - 0.8² - 2·0.1² = 0.34
+
+
+def test_a_unit_belongs_to_the_class_of_most_of_its_rows(spark: SparkSession) -> None:
+    rows = [("u", "b"), ("u", "b"), ("u", "a"), ("v", "b"), ("v", "a"), ("w", None)]
+    members = spark.createDataFrame(rows, "unit string, label string")
+    found = count_units(members, 0).select("unit", "label", "rows").collect()
+    assert sorted(tuple(row) for row in found) == [("u", "b", 3), ("v", "a", 2), ("w", None, 1)]
+
+
+def write_ledger(config: Configuration, rows: Sequence[dict[str, Any]]) -> None:
+    base = dict.fromkeys(ledger_schema().names) | {"source": "a"}
+    table = pa.Table.from_pylist([base | row for row in rows], schema=ledger_schema())
+    write_deltalake(Layout.of(config).ledger, table, mode="overwrite")
+
+
+def read_ledger(config: Configuration) -> list[dict[str, Any]]:
+    rows = DeltaTable(Layout.of(config).ledger).to_pyarrow_table().sort_by("record_id").to_pylist()
+    return list(rows)
+
+
+def test_neither_cluster_nor_group_lies_in_two_splits(spark: SparkSession, tmp_path: Path) -> None:
+    """Clusters of one to three records, groups across them, so that chains of both arise."""
+    config = documents.configuration(tmp_path, columns={"label": "kind", "group": "origin"})
+    rng = random.Random(3)
+    fields, ledger = [], []
+    for i in range(1_200):
+        name, dropped, filtered = f"r{i:04d}", i % 10 == 1, i % 10 == 2
+        group = None if i % 4 == 0 else f"g{rng.randrange(500)}"
+        fields.append({"record_id": name, "text": "x", "kind": rng.choice("abb"), "origin": group})
+        status = "near_duplicate" if dropped else "filtered" if filtered else "kept"
+        cluster = None if filtered else f"r{i // 3 * 3:04d}" if i % 5 else name
+        ledger.append({"record_id": name, "status": status, "cluster_id": cluster, "split": "test"})
+    documents.write_fields(config, fields, files=3)
+    write_ledger(config, ledger)
+    counts = split(spark, config)
+    found = read_ledger(config)
+    assert [row | {"split": "test"} for row in found] == [
+        {**dict.fromkeys(row), **row, "source": "a"} | {"reason": None} for row in ledger
+    ]
+    assert counts == {name: sum(row["split"] == name for row in found) for name in SPLITS}
+    assert min(counts.values()) > 0
+    assert sum(counts.values()) == sum(row["status"] == "kept" for row in ledger)
+    groups = {row["record_id"]: row["origin"] for row in fields}
+    kept = [row for row in found if row["status"] == "kept"]
+    edges = [(("cluster", row["cluster_id"]), row["record_id"]) for row in kept]
+    edges += [
+        (("group", groups[row["record_id"]]), row["record_id"]) for row in kept if groups[row["record_id"]]
+    ]
+    items = list({item for edge in edges for item in edge})
+    place = {row["record_id"]: row["split"] for row in kept}
+    units = [{place[one] for one in unit if one in place} for unit in documents.partition(items, edges)]
+    assert len(units) > 100
+    assert all(len(unit) == 1 for unit in units)
+
+    assert split(spark, config) == counts
+    assert read_ledger(config) == found
+
+
+def test_without_labels_and_groups_rows_are_divided_exactly(spark: SparkSession, tmp_path: Path) -> None:
+    config = documents.configuration(tmp_path, split={"train": 0.9, "validation": 0.0, "test": 0.1})
+    names = [f"r{i}" for i in range(1_000)]
+    documents.write_fields(config, [{"record_id": name, "text": "x"} for name in names])
+    write_ledger(config, [{"record_id": name, "status": "kept", "cluster_id": name} for name in names])
+    assert split(spark, config) == {"train": 900, "validation": 0, "test": 100}
