@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 
 from schemas.errors import UsageError
-from schemas.keys import KEY_BYTES
 from schemas.manifest import Column, Manifest
 from schemas.settings import Storage, Train
 from training.columns import Arrays, SplitFiles, element_type, row_bytes
@@ -255,7 +254,7 @@ class Feed:
             values = pieces[0] if len(pieces) == 1 else np.concatenate([empty, *pieces])
             if column.role == "key":
                 rows = len(values)
-                keys = np.ascontiguousarray(values).reshape(-1, KEY_BYTES).view("<u8")
+                keys = np.ascontiguousarray(values).view("<u8").reshape(-1, 2)
             elif column.role == "label":
                 labels = self._tensor(values.astype(np.int64))
             else:

@@ -101,7 +101,7 @@ def publish(
         splits[name] = _split(table, name, shards, random, length, vocabulary, dtype, full)
     columns = [
         contract.Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
-        contract.Column(name="record_key", role="key", dtype="bytes", shape=[16], storage="binary"),
+        contract.Column(name="record_key", role="key", dtype="uint64", shape=[2], storage="binary"),
         contract.Column(
             name="label_index",
             role="label",

@@ -130,6 +130,9 @@ def test_resume_takes_the_last_good_checkpoint(
     assert "the checkpoint of step 13 is skipped" in shown
     assert "from step 10 on" in shown
     assert training(published, "damaged")["weights_sha256"] == training(published, whole)["weights_sha256"]
+    # What was logged between the two checkpoints is logged again, once.
+    logged = [e["step"] for e in metrics.read(folder(published, "damaged")) if e["kind"] == "train"]
+    assert logged == [4, 8, 11, 12, 16, 20, 22]
 
 
 def test_resume_without_a_checkpoint_starts_afresh(
