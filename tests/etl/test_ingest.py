@@ -1,0 +1,272 @@
+"""The stage `ingest`: from files of every format to the three bronze tables."""
+
+import datetime
+import gzip
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import Row, SparkSession
+
+from etl import ingest as stage
+from etl.delta_tables import read_table
+from etl.ingest import check_counts, ingest
+from etl.sources import pieces
+from etl.sources.jsonl import JsonLinesFormat
+from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
+from schemas import tables
+from schemas.config import Configuration
+from schemas.errors import CheckError, DataError
+from tests.etl.sources.source_files import configuration
+
+
+def lines(*records: Mapping[str, Any] | str) -> bytes:
+    """JSON lines out of records, or lines as they are."""
+    return b"".join((r if isinstance(r, str) else json.dumps(r)).encode() + b"\n" for r in records)
+
+
+def record(key: str, text: str = "some text", **more: Any) -> dict[str, Any]:
+    return {"id": key, "label": "x", "text": text, **more}
+
+
+def rows(spark: SparkSession, config: Configuration, table: str, *columns: str) -> list[tuple[Any, ...]]:
+    frame = read_table(spark, getattr(tables.Layout.of(config), table))
+    selected = frame.select(*columns) if columns else frame
+    return sorted(map(plain, selected.collect()), key=repr)
+
+
+def plain(row: Row) -> tuple[Any, ...]:
+    return tuple(bytes(value) if isinstance(value, bytearray) else value for value in row)
+
+
+def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: Path) -> None:
+    first = lines(record("a"), "{", record("b", label=7), record("a", "again"))
+    (tmp_path / "one.jsonl").write_bytes(first)
+    (tmp_path / "two.jsonl.gz").write_bytes(gzip.compress(lines(record("b", "é"), "", record("a"))))
+    (tmp_path / "three.csv").write_bytes(b'label,id,text\ny,c,"1\n2"\ny,d\n')
+    pq.write_table(
+        pa.table({"id": ["e", "b"], "label": ["z", "z"], "text": ["t", "u"]}), tmp_path / "four.parquet"
+    )
+    (tmp_path / "five.txt").write_bytes(b"---\nid: f\nis_w: yes\n---\nbody")
+    first_true = {"column": "label", "keys": {"is_w": "w"}}
+    config = configuration(
+        tmp_path,
+        [
+            {"format": "jsonl", "path": f"{tmp_path}/*.{{jsonl,jsonl.gz}}"},
+            {"format": "csv", "path": f"{tmp_path}/*.csv"},
+            {"format": "parquet", "path": f"{tmp_path}/four.parquet"},
+            {"format": "front_matter", "path": f"{tmp_path}/*.txt", "first_true": first_true},
+        ],
+    )
+    assert ingest(spark, config) == {"files": 5, "records_in": 11, "quarantined": 6, "records": 5}
+
+    assert rows(spark, config, "records") == [
+        ("a", 0, "one.jsonl", 0, 46, None, "x", "some text"),
+        ("b", 0, "two.jsonl.gz", 0, 43, None, "x", "é"),
+        ("c", 1, "three.csv", 14, 9, None, "y", "1\n2"),
+        ("e", 2, "four.parquet", 0, 0, None, "z", "t"),
+        ("f", 3, "five.txt", 0, 28, None, "w", "body"),
+    ]
+    third, fourth = first.split(b"\n")[2:4]
+    assert rows(spark, config, "quarantine") == [
+        (
+            0,
+            "one.jsonl",
+            47,
+            "invalid_json",
+            "not JSON at character 1: expecting property name enclosed in double quotes",
+            b"{",
+        ),
+        (0, "one.jsonl", 49, "wrong_type", "the column 'label' is not a string", third),
+        (
+            0,
+            "one.jsonl",
+            94,
+            "repeated_id",
+            "the record at position 0 of one.jsonl has the same id and stays",
+            fourth,
+        ),
+        (
+            0,
+            "two.jsonl.gz",
+            45,
+            "repeated_id",
+            "the record at position 0 of one.jsonl has the same id and stays",
+            lines(record("a"))[:-1],
+        ),
+        (1, "three.csv", 24, "wrong_field_count", "2 fields, but the header has 3", b"y,d"),
+        (
+            2,
+            "four.parquet",
+            1,
+            "repeated_id",
+            "the record at position 0 of two.jsonl.gz has the same id and stays",
+            b'{"id": "b", "label": "z", "text": "u"}',
+        ),
+    ]
+    columns = ("source_index", "source_path", "bytes", "sha256", "status", "records", "quarantined")
+    assert rows(spark, config, "sources", *columns) == sorted(
+        (
+            index,
+            name,
+            (tmp_path / name).stat().st_size,
+            hashlib.sha256((tmp_path / name).read_bytes()).hexdigest(),
+            "read",
+            *counts,
+        )
+        for index, name, *counts in (
+            (0, "one.jsonl", 4, 3),
+            (0, "two.jsonl.gz", 2, 1),
+            (1, "three.csv", 2, 1),
+            (2, "four.parquet", 2, 1),
+            (3, "five.txt", 1, 0),
+        )
+    )
+    for table in ("sources", "records", "quarantine"):
+        properties = spark.sql(f"DESCRIBE DETAIL delta.`{getattr(tables.Layout.of(config), table)}`").first()
+        assert properties is not None
+        assert properties["properties"]["delta.enableDeletionVectors"] == "false"
+        assert properties["properties"]["delta.columnMapping.mode"] == "none"
+
+
+def outcomes(config: Configuration) -> list[dict[str, Any]]:
+    """What the tasks of `ingest` give for all pieces, read in this process, without what depends on their number."""
+    reader = Reader(config)
+    batches = reader.batches(0, pieces.list_pieces(config))
+    found = [row for batch in batches for row in batch.to_pylist() if row["kind"] != FILE]
+    return [{key: value for key, value in row.items() if key != "row"} for row in found]
+
+
+@pytest.mark.parametrize("size", [1, 50, 97, 1000])
+def test_pieces_of_any_size_give_the_same_outcomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    many = [record(f"r{i}", "word " * (i % 7)) for i in range(40)]
+    (tmp_path / "a.jsonl").write_bytes(lines(*many, "not json", "", "[]"))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
+    whole = outcomes(config)
+    assert [row["kind"] for row in whole].count(RECORD) == 34
+    assert [row["kind"] for row in whole].count(QUARANTINE) == 8
+    monkeypatch.setattr(JsonLinesFormat, "piece_bytes", size)
+    assert len(pieces.list_pieces(config)) > 2
+    assert outcomes(config) == whole
+
+
+def test_batches_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(*(record(str(i), "x" * 1000) for i in range(50))))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
+    monkeypatch.setattr("etl.sources.reading.BATCH_BYTES", 10_000)
+    sizes = [batch.num_rows for batch in Reader(config).batches(0, pieces.list_pieces(config))]
+    assert sum(sizes) == 51
+    assert max(sizes) == 5  # a record holds its text and its raw bytes
+
+
+def test_ids_are_derived_alike_in_every_run(tmp_path: Path) -> None:
+    found = []
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_bytes(lines({"text": "same"}, {"text": "same"}))
+        source = {"format": "jsonl", "path": f"{tmp_path / name}/*.jsonl"}
+        config = configuration(tmp_path / name, [source, source], {})
+        found.append([row["record_id"] for row in outcomes(config)])
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 4  # also of a file that two sources name
+
+
+def test_times_are_kept_and_read(tmp_path: Path) -> None:
+    seen = ["1970-01-02T00:00:00+01:00", 1.5, "soon"]
+    (tmp_path / "a.jsonl").write_bytes(lines(*(record(str(i), seen=value) for i, value in enumerate(seen))))
+    source = {"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}
+    config = configuration(tmp_path, [source], {"id": "id", "time": "seen"})
+    kept = [(row["column_0"], row["time_seconds"], row["reason"]) for row in outcomes(config)]
+    assert kept == [
+        ("1970-01-02T00:00:00+01:00", 82800.0, None),
+        ("1.5", 1.5, None),
+        (None, None, "invalid_time"),
+    ]
+
+
+def test_a_damaged_file_keeps_what_stood_before_the_damage(spark: SparkSession, tmp_path: Path) -> None:
+    noise = [
+        record(hashlib.sha256(bytes([i, j])).hexdigest()) for i, j in itertools.product(range(8), range(250))
+    ]
+    whole = gzip.compress(lines(*noise))
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "none.jsonl.gz").write_bytes(b"no gzip")
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.gz"}])
+    counts = ingest(spark, config)
+    assert counts["quarantined"] == 2
+    assert counts["records"] > 100
+    assert rows(spark, config, "sources", "source_path", "status", "quarantined") == [
+        ("cut.jsonl.gz", "read", 1),
+        ("none.jsonl.gz", "unreadable", 1),
+    ]
+    assert {
+        (path, reason) for path, reason in rows(spark, config, "quarantine", "source_path", "reason")
+    } == {
+        ("cut.jsonl.gz", "unreadable_file"),
+        ("none.jsonl.gz", "unreadable_file"),
+    }
+
+
+def test_a_source_without_a_readable_file_stops_before_anything_is_written(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    (tmp_path / "none.jsonl.gz").write_bytes(b"no gzip")
+    (tmp_path / "a.jsonl").write_bytes(lines(record("a")))
+    sources = [{"format": "jsonl", "path": f"{tmp_path}/*.{ending}"} for ending in ("jsonl", "gz", "bz2")]
+    with pytest.raises(DataError, match=r"none of the 1 files of the source '.*/\*\.gz' could be read"):
+        ingest(spark, configuration(tmp_path, sources[:2]))
+    with pytest.raises(DataError, match=r"the pattern '.*/\*\.bz2' of a \[\[source\]\] matches no file"):
+        ingest(spark, configuration(tmp_path, sources))
+    assert not (tmp_path / "warehouse").exists()
+
+
+def test_an_id_column_that_always_repeats_is_refused(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "MAX_REPEATED", 2)
+    (tmp_path / "a.jsonl").write_bytes(lines(*[record("same")] * 4))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}])
+    with pytest.raises(DataError, match="3 records repeat the id of another one: the column 'id' is no id"):
+        ingest(spark, config)
+
+
+def test_a_file_that_grows_meanwhile_is_refused(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(lines(record("a")))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": str(file)}])
+    listed = pieces.list_pieces(config)
+    file.write_bytes(lines(record("a"), record("b")))
+    monkeypatch.setattr(stage, "list_pieces", lambda _: listed)
+    with pytest.raises(
+        DataError, match=r"a\.jsonl of the source .* changed while it was read \(47 bytes, then 94\)"
+    ):
+        ingest(spark, config)
+
+
+def test_counts_that_do_not_add_up_are_a_defect() -> None:
+    check_counts({"records_in": 3, "records": 2, "quarantined": 1})
+    with pytest.raises(CheckError, match="3 records were read, but 2 stand in bronze/records and 2"):
+        check_counts({"records_in": 3, "records": 2, "quarantined": 2})
+
+
+def test_a_run_over_a_former_one_replaces_it(spark: SparkSession, tmp_path: Path) -> None:
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
+    (tmp_path / "a.jsonl").write_bytes(lines(record("a"), "x"))
+    ingest(spark, config)
+    os.utime(tmp_path / "a.jsonl", (0, 0))
+    (tmp_path / "b.jsonl").write_bytes(lines(record("b")))
+    assert ingest(spark, config)["records"] == 2
+    assert [key for (key,) in rows(spark, config, "records", "record_id")] == ["a", "b"]
+    modified = dict(rows(spark, config, "sources", "source_path", "modified"))
+    assert modified["a.jsonl"].replace(tzinfo=datetime.UTC).timestamp() == 0
