@@ -210,7 +210,8 @@ def token_facts(
     for row in rows:
         parts[row["feature"], row["split"]].append(row)
     tokens: dict[str, dict[str, TokenFacts]] = {name: {} for name in limits}
-    for (name, split), part in sorted(parts.items()):
+    for name, split in ((name, split) for name in limits for split in SPLITS if (name, split) in parts):
+        part = parts[name, split]
         cut, cut_rows = sum(row["cut"] for row in part), sum(row["cut_rows"] for row in part)
         tokens[name][split] = TokenFacts(lengths_of(part), limits[name], cut, cut_rows)
     first = config.feature[0].name

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from etl.delta_tables import read_table
 from etl.facts import Cluster
 from etl.rules.personal_data import MaskEmails, MaskIpAddresses, MaskPhones
+from etl.rules.registry import Edit, Filter, Rule, build_rules
 from schemas.config import Configuration
 from schemas.settings import Clean
 from schemas.tables import Layout
@@ -27,7 +28,11 @@ class Mask:
 
     def __init__(self, clean: Clean) -> None:
         self.edits = [MaskEmails(clean.emails), MaskPhones(clean.phones), MaskIpAddresses(clean.ip_addresses)]
-        self.signs = [clean.emails.mask, clean.phones.mask, clean.ip_addresses.mask]
+        self.signs = {
+            "emails": clean.emails.mask,
+            "phones": clean.phones.mask,
+            "ip_addresses": clean.ip_addresses.mask,
+        }
 
     def __call__(self, text: str) -> str:
         cut_off = len(text) >= LONGEST
@@ -38,12 +43,15 @@ class Mask:
 
     def hides_as_much(self, before: str, after: str) -> bool:
         """False where cleaning brought personal data to light (`joe&#64;…`) that is still legible in `before`."""
-        return all(sign and before.count(sign) >= after.count(sign) for sign in self.signs)
+        return all(sign and before.count(sign) >= after.count(sign) for sign in self.signs.values())
 
 
 @dataclass(frozen=True)
 class Example:
-    """A record that a rule changed or filtered out; `before` is empty where it is not to be shown."""
+    """What a rule did to a record: the text right before it and right after.
+
+    `before` is empty where it is not to be shown, or would look the same masked; `after` where the record was left out.
+    """
 
     rule: str
     record_id: str
@@ -64,18 +72,20 @@ class Reason:
 def rule_examples(
     spark: SparkSession, config: Configuration, versions: Mapping[str, int], mask: Mask
 ) -> list[Example]:
-    """Up to two records for each rule that did something, chosen by hash among those that few rules touched."""
+    """Up to two records for each rule that did something, chosen by hash among those that few rules touched.
+
+    The rules are applied to them once more, so that each example shows what its rule did and no other.
+    """
     layout = Layout.of(config)
-    fields = read_table(spark, layout.fields, versions.get("fields"))
-    chosen = _chosen(fields)
+    chosen = _chosen(read_table(spark, layout.fields, versions.get("fields")))
     ids = sorted({record_id for records in chosen.values() for record_id in records})
-    before = _texts(read_table(spark, layout.records, versions.get("records")), config, ids)
-    after = _texts(fields, config, ids)
+    texts = _texts(read_table(spark, layout.records, versions.get("records")), config, ids)
+    rules = build_rules(config.clean)
     return [
-        example_of(rule, record_id, before[record_id], after[record_id], mask)
+        example_of(rule, record_id, texts[record_id], rules, mask)
         for rule, records in sorted(chosen.items())
         for record_id in records
-        if record_id in before and record_id in after
+        if record_id in texts
     ]
 
 
@@ -105,21 +115,33 @@ def _texts(frame: DataFrame, config: Configuration, ids: Sequence[str]) -> dict[
     return {row["record_id"]: [row[column] for column in config.text_columns()] for row in rows}
 
 
-def example_of(rule: str, record_id: str, before: Sequence[str], after: Sequence[str], mask: Mask) -> Example:
-    """The place where the two masked texts first differ; where they do not, the first mask or the beginning.
+def example_of(
+    name: str, record_id: str, texts: Sequence[str], rules: Sequence[tuple[str, Rule]], mask: Mask
+) -> Example:
+    """The effect of the rule `name` on a record with the `texts`, one for each text column.
 
-    `before` and `after` hold one text for each text column, the first that differs is shown.
+    It is shown where the masked texts before and after it first differ; where they do not, at the first mask.
     """
-    for old, new in zip(map(mask, before), map(mask, after), strict=True):
+    steps = [list(texts)]
+    for _, rule in rules:
+        now = steps[-1]
+        steps.append([rule.apply(text)[0] for text in now] if isinstance(rule, Edit) else now)
+    place = [rule for rule, _ in rules].index(name)
+    applied = rules[place][1]
+    before, after, cleaned = ([mask(text) for text in steps[i]] for i in (place, place + 1, -1))
+    if isinstance(applied, Filter):
+        met = next((i for i, text in enumerate(steps[place]) if applied.drops(text)), 0)
+        legible = mask.hides_as_much(before[met], cleaned[met])
+        return Example(name, record_id, snippet(before[met]) if legible else "", "")
+    for old, new, final in zip(before, after, cleaned, strict=True):
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
-            place = next((i for i, (x, y) in pairs if x != y), min(len(old), len(new)))
-            shown = snippet(old, place) if mask.hides_as_much(old, new) else ""
-            return Example(rule, record_id, shown, snippet(new, place))
-    # Where masks are all that changed, they are what there is to see.
-    cleaned = mask(after[0])
-    places = [cleaned.find(sign) for sign in mask.signs if sign and sign in cleaned]
-    return Example(rule, record_id, "", snippet(cleaned, min(places, default=0)))
+            first = next((i for i, (x, y) in pairs if x != y), min(len(old), len(new)))
+            shown = snippet(old, first) if mask.hides_as_much(old, final) else ""
+            return Example(name, record_id, shown, snippet(new, first))
+    sign = mask.signs.get(name)
+    found = [(text, text.find(sign)) for text in after if sign and sign in text]
+    return Example(name, record_id, "", snippet(*found[0]) if found else snippet(after[0]))
 
 
 def snippet(text: str, place: int = 0) -> str:

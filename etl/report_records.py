@@ -93,7 +93,7 @@ def quarantine(summary: Summary, reasons: Sequence[Reason]) -> Section:
         return Section("Quarantine", [Text("Every record met the contract.")])
     rows: list[list[Value]] = [
         [
-            Cell(r.reason, "code"),
+            Cell(r.reason, "name"),
             number(r.records),
             share(r.records, summary.records_in),
             r.detail,
@@ -115,27 +115,27 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
         touched, changes = (effect.records, effect.changes) if effect is not None else (0, 0)
         # Of a filter, `changes` counts records once more.
         edits = Cell("–", number=True) if filtered and changes == touched else number(changes)
-        rows.append([Cell(rule, "code"), number(touched), edits, number(filtered)])
+        rows.append([Cell(rule, "name"), number(touched), edits, number(filtered)])
     if not rows:
         return Section("Cleaning rules", [Text("No rule is on.")])
     blocks: list[Block] = [
         Table(["Rule", "Records touched", "Replacements", "Records filtered out"], rows),
     ]
     if examples:
-        shown: list[list[Value]] = [
-            [
-                Cell(e.rule, "code"),
-                Cell(e.before or "(masked here: it would look the same)", "code" if e.before else "quiet"),
-                Cell(e.after, "code"),
-            ]
-            for e in examples
-        ]
+        shown = [row(Cell(e.rule, "name"), *_before_and_after(e)) for e in examples]
         caption = (
-            "Examples around the first difference. E-mail addresses, phone numbers and IP addresses are masked in "
-            "both. ↵ line break, ⇥ tab, · spaces in a row, [U+…] a character that has no shape."
+            "What a rule did, at the first place where it did something. E-mail addresses, phone numbers and IP "
+            "addresses are masked in both. ↵ line break, ⇥ tab, · spaces in a row, [U+…] a character that has no shape."
         )
         blocks.append(Table(["Rule", "Before", "After"], shown, caption))
     return Section("Cleaning rules", blocks)
+
+
+def _before_and_after(example: Example) -> list[Value]:
+    after = Cell(example.after, "code") if example.after else Cell("(left out)", "quiet")
+    if example.before:
+        return [Cell(example.before, "code"), after]
+    return [Cell("(personal data: not shown)" if example.after else "(not shown)", "quiet"), after]
 
 
 def duplicates(summary: Summary, snippets: Mapping[str, str]) -> Section:
@@ -146,7 +146,7 @@ def duplicates(summary: Summary, snippets: Mapping[str, str]) -> Section:
         if inside:
             records = sum(s * n for s, n in inside.items())
             name = f"{low:,}" if low == high else f"{low:,}–{high:,}"
-            sizes.append([Cell(name, number=True), number(sum(inside.values())), number(records)])
+            sizes.append([name, number(sum(inside.values())), number(records)])
     blocks: list[Block] = [
         Table(
             ["Records in the cluster", "Clusters", "Records"], sizes, "Copies and near-copies of one text."

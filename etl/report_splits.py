@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from etl.facts import Lengths, Summary
-from etl.gates import percent
 from etl.report_records import row
 from schemas import charts
 from schemas.config import Configuration
@@ -124,13 +123,13 @@ def balance(summary: Summary, config: Configuration) -> Section:
     for split in SPLITS:
         shards = summary.shards.get(split, [])
         sizes = [shard.rows for shard in shards]
-        spread = f"{min(sizes):,}–{max(sizes):,}" if sizes else "–"
+        spread = "–".join(f"{each:,}" for each in sorted({min(sizes), max(sizes)})) if sizes else "–"
         rows.append(
             row(
                 split,
                 number(summary.published.get(split, 0)),
                 share(summary.published.get(split, 0), total),
-                Cell(percent(getattr(config.split, split)), number=True),
+                share(getattr(config.split, split), 1),
                 number(len(shards)),
                 Cell(spread, number=True),
                 number(sum(len(shard.row_groups) for shard in shards)),

@@ -13,7 +13,7 @@ from typing import Literal
 
 from jinja2 import Environment, StrictUndefined, Template
 
-Tone = Literal["", "good", "bad", "quiet", "code"]
+Tone = Literal["", "good", "bad", "quiet", "code", "name"]
 
 
 @dataclass(frozen=True)

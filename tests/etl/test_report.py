@@ -11,6 +11,7 @@ from etl.examples import LONGEST, Mask, example_of, snippet, visible
 from etl.facts import ShardFacts, Summary
 from etl.quality import GateResult, GateResults
 from etl.report import report_page, write_report
+from etl.rules.registry import build_rules
 from etl.summary import summarise
 from schemas.report_page import Section, Table, Text, render
 from tests.etl.example_summary import example_summary
@@ -60,7 +61,7 @@ def test_it_holds_the_figures(html: str) -> None:
 
 def test_personal_data_and_markup_do_not_come_through(html: str) -> None:
     assert "example.org" not in html
-    assert "mail &lt;email&gt; &amp; call &lt;script&gt;alert(1)" in html
+    assert "mail &lt;email&gt; if 1 &lt; 2 &amp; so on" in html
 
 
 def test_the_leakage_of_the_test_rows_is_told(html: str) -> None:
@@ -111,21 +112,41 @@ def test_a_report_is_the_same_for_the_same_figures() -> None:
     assert made(example_summary()) == made(example_summary())
 
 
-MASK = Mask(configuration(Path("unused")).clean)
+CLEAN = configuration(Path("unused")).clean
+MASK, RULES = Mask(CLEAN), build_rules(CLEAN)
 
 
-def test_an_example_begins_where_the_texts_first_differ() -> None:
-    example = example_of("markup", "r", ["x" * 200 + "<b>y</b>"], ["x" * 200 + "y"], MASK)
-    assert example.before == "…" + "x" * 48 + "<b>y</b>"
-    assert example.after == "…" + "x" * 48 + "y"
+def test_an_example_shows_what_its_rule_did_and_no_other() -> None:
+    text = "  " + "x" * 200 + "&amp;\u200b! "
+    example = example_of("control_characters", "r", [text], RULES, MASK)
+    assert "&amp;[U+200B]!" in example.before
+    assert "[U+200B]" not in example.after
+    assert "&amp;" in example.after  # the rule for mark-up comes later
+    example = example_of("white_space", "r", [text], RULES, MASK)
+    assert example.before.startswith("··xxx")
+    assert example.after.startswith("xxx")
+
+
+def test_what_a_mask_did_is_shown_only_after_it() -> None:
+    example = example_of("emails", "r", ["a b " * 60 + "jo@example.org wrote"], RULES, MASK)
+    assert example.before == ""
+    assert example.after.endswith("a b <email> wrote")
+
+
+def test_a_record_that_was_left_out_has_no_text_after() -> None:
+    example = example_of(
+        "character_ratio", "r", ["?? ann@example.org ?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!"], RULES, MASK
+    )
+    assert example.after == ""
+    assert example.before.startswith("?? <email> ?!")
 
 
 def test_personal_data_that_only_cleaning_reveals_is_not_shown_before_it() -> None:
-    example = example_of("emails", "r", ["jo&#64;example.org wrote"], ["<email> wrote"], MASK)
+    example = example_of("markup", "r", ["jo&#64;example.org wrote"], RULES, MASK)
     assert (example.before, example.after) == ("", "<email> wrote")
     # Also where the rules that mask are off.
-    example = example_of("markup", "r", ["jo&#64;example.org <b>"], ["jo@example.org"], MASK)
-    assert (example.before, example.after) == ("", "<email>")
+    alone = build_rules(CLEAN.model_copy(update={"rules": ["markup"]}))
+    assert example_of("markup", "r", ["jo&#64;example.org wrote"], alone, MASK) == example
 
 
 def test_half_an_address_at_the_end_of_what_is_looked_at_is_not_shown() -> None:
