@@ -13,10 +13,12 @@ record.
 """
 
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
@@ -34,7 +36,9 @@ LARGE = 256  # a unit of more than 1/LARGE of its class is assigned one by one, 
 CARRIED = (
     500  # a class takes over at most 1/CARRIED of its rows (but always one row) from what the one before left
 )
-UNITS_OF_A_SLICE = 100_000  # that one task numbers
+UNITS_ON_DRIVER = (
+    250_000  # so many (some 50 MB) the driver assigns alone; of more, a task numbers about so many
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,16 @@ class Cut:
     label: str | None
     shares: tuple[float, ...]
 
+    def split_at(self, middle: float) -> str:
+        """The split of a unit whose middle lies at `middle` of 0 to 1."""
+        train, validation, test = self.shares
+        if middle < train:
+            return "train"
+        if middle < train + validation:
+            return "validation"
+        # The last split that has a share takes what rounding leaves beyond the sum of the shares.
+        return "test" if test > 0 else "validation" if validation > 0 else "train"
+
 
 def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes silver/ledger with `split` and returns the number of records of each split."""
@@ -63,8 +77,7 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         members = with_unit(ledger, fields, config).persist(StorageLevel.MEMORY_AND_DISK)
         units = count_units(members, config.split.seed).persist(StorageLevel.MEMORY_AND_DISK)
         try:
-            assigned = members.join(assign(units, config.split), "unit", how="inner")
-            result = ledger.drop("split").join(assigned.select("record_id", "split"), "record_id", how="left")
+            result = members.join(assign(units, config.split), "unit", how="left")
             write_table(result, layout.ledger, ledger_schema(), config, "split")
         finally:
             units.unpersist()
@@ -75,32 +88,33 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
 
 
 def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> DataFrame:
-    """Columns `record_id`, `label` (null where none is configured), `unit` of each kept record."""
+    """The ledger without `split`, with `label` (null where none is configured) and the `unit` of each kept record."""
     label, group = config.columns.label, config.columns.group
-    kept = ledger.where("status = 'kept'").select("record_id", "cluster_id")
-    if label is not None or group is not None:
-        roles = fields.select(
-            "record_id",
-            (F.lit(None).cast("string") if label is None else F.col(label)).alias("label"),
-            (F.lit(None).cast("string") if group is None else F.col(group)).alias("group"),
-        )
-        kept = kept.join(roles, "record_id", how="left")
-    else:
-        kept = kept.withColumn("label", F.lit(None).cast("string"))
-    if group is None:
-        return kept.select("record_id", "label", F.col("cluster_id").alias("unit"))
-    # Each group's smallest cluster stands for it: clusters with a common group are connected with that one.
-    grouped = kept.where(F.col("group").isNotNull()).select("group", "cluster_id").distinct()
-    first = F.min("cluster_id").over(Window.partitionBy("group"))
-    connected = components(grouped.select("cluster_id", first.alias("first")))
-    return kept.join(connected, kept["cluster_id"] == connected["member"], how="left").select(
-        "record_id", "label", F.coalesce("component", "cluster_id").alias("unit")
+    members = ledger.drop("split").withColumn(
+        "cluster", F.when(F.col("status") == "kept", F.col("cluster_id"))
     )
+    none = F.lit(None).cast("string")
+    if label is None and group is None:
+        return members.withColumn("label", none).withColumn("unit", F.col("cluster"))
+    roles = fields.select(
+        "record_id",
+        (none if label is None else F.col(label)).alias("label"),
+        (none if group is None else F.col(group)).alias("group"),
+    )
+    members = members.join(roles, "record_id", how="left")
+    if group is None:
+        return members.withColumn("unit", F.col("cluster"))
+    # Each group's smallest cluster stands for it: clusters with a common group are connected with that one.
+    grouped = members.where("group IS NOT NULL AND cluster IS NOT NULL").select("group", "cluster").distinct()
+    first = F.min("cluster").over(Window.partitionBy("group"))
+    connected = components(grouped.select("cluster", first.alias("first")))
+    joined = members.join(connected, members["cluster"] == connected["member"], how="left")
+    return joined.withColumn("unit", F.coalesce("component", "cluster"))
 
 
 def count_units(members: DataFrame, seed: int) -> DataFrame:
     """Columns `unit`, `label` (that of most of its rows; of equals the smallest), `rows`, `order` (a hash)."""
-    by_label = members.groupBy("unit", "label").agg(F.count("*").alias("rows"))
+    by_label = members.where("unit IS NOT NULL").groupBy("unit", "label").agg(F.count("*").alias("rows"))
     most = F.min(F.struct(-F.col("rows"), F.col("label")))
     return (
         by_label.groupBy("unit")
@@ -109,8 +123,47 @@ def count_units(members: DataFrame, seed: int) -> DataFrame:
     )
 
 
-def assign(units: DataFrame, settings: Split, units_of_a_slice: int = UNITS_OF_A_SLICE) -> DataFrame:
-    """Columns `unit`, `split` from `unit`, `label`, `rows`, `order`."""
+def assign(units: DataFrame, settings: Split, units_on_driver: int = UNITS_ON_DRIVER) -> DataFrame:
+    """Columns `unit`, `split` from `unit`, `label`, `rows`, `order`; both ways give the same."""
+    if units.count() <= units_on_driver:
+        return _assign_on_driver(units, settings)
+    return _assign_on_cluster(units, settings, units_on_driver)
+
+
+def _assign_on_driver(units: DataFrame, settings: Split) -> DataFrame:
+    by_label: dict[str | None, list[Unit]] = defaultdict(list)
+    for row in units.select("label", "unit", "rows", "order").toArrow().to_pylist():
+        by_label[row["label"]].append(Unit(row["unit"], row["rows"], row["order"]))
+    totals = {label: sum(unit.rows for unit in members) for label, members in by_label.items()}
+    large = {
+        label: [unit for unit in members if unit.rows * LARGE > totals[label]]
+        for label, members in by_label.items()
+    }
+    chosen, cuts = divide(totals, large, settings)
+    for cut in cuts:
+        small = sorted(
+            (unit for unit in by_label[cut.label] if unit.name not in chosen),
+            key=lambda unit: (unit.order, unit.name),
+        )
+        total, until = sum(unit.rows for unit in small), 0
+        for unit in small:
+            until += unit.rows
+            chosen[unit.name] = cut.split_at((until - unit.rows / 2) / total)
+    return _as_frame(units.sparkSession, chosen)
+
+
+def _as_frame(spark: SparkSession, chosen: Mapping[str, str]) -> DataFrame:
+    names = sorted(chosen)
+    table = pa.table(
+        {
+            "unit": pa.array(names, pa.string()),
+            "split": pa.array([chosen[name] for name in names], pa.string()),
+        }
+    )
+    return spark.createDataFrame(table)
+
+
+def _assign_on_cluster(units: DataFrame, settings: Split, units_of_a_slice: int) -> DataFrame:
     spark = units.sparkSession
     classes = units.groupBy("label").agg(F.sum("rows").alias("whole"), F.count("*").alias("units"))
     totals = {row["label"]: (int(row["whole"]), int(row["units"])) for row in classes.collect()}
@@ -130,7 +183,7 @@ def assign(units: DataFrame, settings: Split, units_of_a_slice: int = UNITS_OF_A
         )
     }
     chosen, cuts = divide({label: whole for label, (whole, _) in totals.items()}, large, settings)
-    one_by_one = spark.createDataFrame(sorted(chosen.items()), "unit string, split string")
+    one_by_one = _as_frame(spark, chosen)
     if not cuts:
         return one_by_one
     slices = max(1, max(count for _, count in totals.values()) // units_of_a_slice)
@@ -143,7 +196,6 @@ def assign(units: DataFrame, settings: Split, units_of_a_slice: int = UNITS_OF_A
         "unit",
         F.when(F.col("middle") < F.col("train"), "train")
         .when(F.col("middle") < F.col("train") + F.col("validation"), "validation")
-        # The last split that has a share takes what rounding leaves beyond the sum of the shares.
         .when(F.col("test") > 0, "test")
         .when(F.col("validation") > 0, "validation")
         .otherwise("train")

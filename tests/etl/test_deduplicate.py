@@ -166,7 +166,7 @@ def test_blocks_of_any_size_give_the_same_clusters(
     signatures = stage.select_signatures(sketches, stage.group_by_text(sketches, config)).cache()
     whole = sorted(near_duplicate_clusters(signatures, 0.8).collect())
     sizes = [row[0] for row in signatures.select(F.size("shingles")).collect()]
-    assert len(whole) > 90
+    assert len(whole) > 50
     assert sum(sizes) > block_shingles
     assert sorted(near_duplicate_clusters(signatures, 0.8, block_shingles).collect()) == whole
     signatures.unpersist()

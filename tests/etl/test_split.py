@@ -24,7 +24,7 @@ SHARES = st.sampled_from(
 
 
 def units_of(sizes: Sequence[int], label: str) -> list[Unit]:
-    return [Unit(f"{label}{i}", rows, (i * 7919) % 1009) for i, rows in enumerate(sizes)]
+    return [Unit(f"{label}/{i}", rows, (i * 7919) % 1009) for i, rows in enumerate(sizes)]
 
 
 @given(SHARES, st.lists(st.integers(1, 200), min_size=1, max_size=12))
@@ -81,11 +81,11 @@ ROWS = (
 
 
 def assigned(
-    spark: SparkSession, rows: Sequence[tuple[str, str | None, int]], seed: int = 0, slice_size: int = 10**6
+    spark: SparkSession, rows: Sequence[tuple[str, str | None, int]], seed: int = 0, on_driver: int = 10**6
 ) -> dict[str, str]:
     schema = "unit string, label string, rows long"
     units = spark.createDataFrame(rows, schema).withColumn("order", F.xxhash64(F.lit(seed), "unit"))
-    found = assign(units, Split(seed=seed), slice_size).collect()
+    found = assign(units, Split(seed=seed), on_driver).collect()
     assert len(found) == len(rows)
     return {row["unit"]: row["split"] for row in found}
 
@@ -107,7 +107,7 @@ def test_the_assignment_depends_on_the_units_and_the_seed_alone(spark: SparkSess
     found = assigned(spark, ROWS)
     shuffled = list(ROWS)
     random.Random(1).shuffle(shuffled)
-    assert assigned(spark, shuffled, slice_size=500) == found
+    assert assigned(spark, shuffled, on_driver=500) == found
     other = assigned(spark, ROWS, seed=1)
     moved = sum(found[unit] != other[unit] for unit in found)
     assert 0.2 < moved / len(found) < 0.5  # two independent splits differ in 1 - 0.8² - 2·0.1² = 0.34
