@@ -131,8 +131,7 @@ def example_of(
     before, after, cleaned = ([mask(text) for text in steps[i]] for i in (place, place + 1, -1))
     if isinstance(applied, Filter):
         met = next((i for i, text in enumerate(steps[place]) if applied.drops(text)), 0)
-        legible = mask.hides_as_much(before[met], cleaned[met])
-        return Example(name, record_id, snippet(before[met]) if legible else "", "")
+        return Example(name, record_id, snippet(before[met]), "")
     for old, new, final in zip(before, after, cleaned, strict=True):
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
@@ -153,7 +152,7 @@ def snippet(text: str, place: int = 0) -> str:
 
 def visible(text: str) -> str:
     """Line breaks, tabs, runs of spaces and characters without a shape as signs: `↵`, `⇥`, `·`, `[U+200B]`."""
-    signs = {"\n": "↵", "\t": "⇥", "\r": "␍"}
+    signs = {"\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "␣"}
     text = text.replace("  ", "··")
     return "".join(signs.get(c) or (c if c.isprintable() else f"[U+{ord(c):04X}]") for c in text)
 

@@ -125,7 +125,8 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
         shown = [row(Cell(e.rule, "name"), *_before_and_after(e)) for e in examples]
         caption = (
             "What a rule did, at the first place where it did something. E-mail addresses, phone numbers and IP "
-            "addresses are masked in both. ↵ line break, ⇥ tab, · spaces in a row, [U+…] a character that has no shape."
+            "addresses are masked in both. ↵ line break, ⇥ tab, · spaces in a row, ␣ a space that does not break, "
+            "[U+…] a character that has no shape."
         )
         blocks.append(Table(["Rule", "Before", "After"], shown, caption))
     return Section("Cleaning rules", blocks)
