@@ -356,7 +356,8 @@ class Train(Section):
     window: Positive = 4
     """Row groups that are shuffled together within a stream."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Literal["none", "square_root", "balanced"] = "none"
+    """The loss of a row weighs by the rarity of its class: `balanced` in proportion, `square_root` less."""
     threads: Positive = 1
     """Torch threads of a rank."""
     workers: Positive = 2

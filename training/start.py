@@ -158,7 +158,7 @@ def prepare(
             ring,
             device,
             steps,
-            _class_weights(config, manifest, classes, device),
+            class_weights(config, manifest, classes, device),
         )
     )
     if found is not None and ring.writes:
@@ -167,16 +167,19 @@ def prepare(
     return Job(config, manifest, run, ring, device, model, method), place
 
 
-def _class_weights(
+def class_weights(
     config: Configuration, manifest: Manifest, classes: list[str], device: torch.device
 ) -> torch.Tensor | None:
-    """For `balanced`, rows / (classes × rows of the class), so that the mean over the rows is 1."""
+    """By class, so that the mean over the rows is 1: `balanced` in inverse proportion to the rows of the class,
+    `square_root` to their square root.
+    """
     if config.train.class_weights == "none":
         return None
+    power = 1.0 if config.train.class_weights == "balanced" else 0.5
     counts = manifest.splits["train"].label_counts
-    rows = manifest.splits["train"].rows
-    present = sum(counts.get(name, 0) > 0 for name in classes)
-    weights = [rows / (present * counts[name]) if counts.get(name) else 0.0 for name in classes]
+    rarity = [counts[name] ** -power if counts.get(name) else 0.0 for name in classes]
+    mean = sum(weight * counts.get(name, 0) for name, weight in zip(classes, rarity, strict=True))
+    weights = [weight * manifest.splits["train"].rows / mean for weight in rarity]
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
