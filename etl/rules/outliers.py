@@ -25,7 +25,7 @@ class FilterCharacterRatio(Filter):
 
     def drops(self, text: str) -> bool:
         letters, visible = count_letters(text)
-        return visible > 0 and letters < self.minimum * visible
+        return letters < self.minimum * visible
 
 
 def count_letters(text: str) -> tuple[int, int]:

@@ -54,6 +54,8 @@ def list_source(source: Source, source_index: int, options: Storage | None = Non
     local = storage.is_local(source.path)
     pattern = storage.absolute(source.path)
     root = storage.absolute(source.root if source.root is not None else _fixed_part(source.path))
+    if not local:  # the file system names its files without the scheme
+        pattern, root = file_system._strip_protocol(pattern), file_system._strip_protocol(root)
     found: dict[str, SourceFile] = {}
     for path, entry in _matches(file_system, pattern, local):
         relative = _relative(path, root)
@@ -62,7 +64,8 @@ def list_source(source: Source, source_index: int, options: Storage | None = Non
                 f"{_shown(path)} is not below the root {root} of the source {source.path!r}; "
                 "correct the source's `root`"
             )
-        found[relative] = SourceFile(source_index, relative, path, entry.bytes, entry.modified)
+        location = path if local else str(file_system.unstrip_protocol(path))
+        found[relative] = SourceFile(source_index, relative, location, entry.bytes, entry.modified)
     if not found:
         raise DataError(f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern})")
     return [found[path] for path in sorted(found)]
@@ -154,7 +157,7 @@ def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Itera
             return
         for info in file_system.ls(folder, detail=True):
             if info["name"].rstrip("/") != folder.rstrip("/"):
-                yield _remote_entry(file_system, info)
+                yield _remote_entry(info)
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -169,7 +172,7 @@ def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | N
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
         return Entry(posixpath.basename(path), path, os.path.isdir(path), False, status.st_size, modified)
     try:
-        return _remote_entry(file_system, file_system.info(path))
+        return _remote_entry(file_system.info(path))
     except OSError:
         return None
 
@@ -180,7 +183,7 @@ def _local_entry(entry: "os.DirEntry[str]") -> Entry:
     return Entry(entry.name, entry.path, entry.is_dir(), entry.is_symlink(), status.st_size, modified)
 
 
-def _remote_entry(file_system: AbstractFileSystem, info: dict[str, Any]) -> Entry:
+def _remote_entry(info: dict[str, Any]) -> Entry:
     name = str(info["name"]).rstrip("/")
     times = [
         info[key] for key in ("mtime", "LastModified", "last_modified", "updated", "created") if key in info
@@ -188,7 +191,7 @@ def _remote_entry(file_system: AbstractFileSystem, info: dict[str, Any]) -> Entr
     modified = next((t for t in times if isinstance(t, datetime)), None)
     return Entry(
         posixpath.basename(name),
-        str(file_system.unstrip_protocol(name)),
+        name,
         info.get("type") == "directory",
         False,
         int(info.get("size") or 0),

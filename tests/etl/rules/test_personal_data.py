@@ -76,8 +76,8 @@ def test_numbers_without_country_code_belong_to_the_configured_regions() -> None
             ("1.3.6.1.4.1.311 256.1.1.1 01.22.33.44 1.22.33", 0),
         ),
         (
-            "12:30:45 a::b std::vector ::add 00:11:22:33:44:55",
-            ("12:30:45 a::b std::vector ::add 00:11:22:33:44:55", 0),
+            "12:30:45 a::b std::vector ::add ::2 00:11:22:33:44:55",
+            ("12:30:45 a::b std::vector ::add ::2 00:11:22:33:44:55", 0),
         ),
         ("de:ad:be:ef:00:11:22:33:44:55:66", ("de:ad:be:ef:00:11:22:33:44:55:66", 0)),
     ],

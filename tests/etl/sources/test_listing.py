@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from etl.sources.formats import formats
@@ -9,6 +10,7 @@ from etl.sources.listing import SourceFile, expand_braces, list_source
 from etl.sources.pieces import Piece, cut, group, list_pieces
 from schemas.errors import DataError, UsageError
 from schemas.settings import JsonLines
+from schemas.storage import read_bytes
 from tests.etl.sources.source_files import configuration
 
 FILES = (
@@ -70,6 +72,20 @@ def test_a_pattern_without_files_is_an_error_that_names_it(folder: Path) -> None
         paths(folder, "nothing/*.jsonl")
     with pytest.raises(UsageError, match="is a folder"):
         paths(folder, "x")
+
+
+def test_patterns_may_be_uris() -> None:
+    file_system = fsspec.filesystem("memory")
+    for name in ("in/x/a.jsonl", "in/b.jsonl", "in/c.csv"):
+        file_system.pipe(f"/ringlake-listing/{name}", b"text")
+    for pattern, expected in {
+        "in/**/*.jsonl": ["b.jsonl", "x/a.jsonl"],
+        "in/x/a.jsonl": ["a.jsonl"],
+        "in/{b,c}.*": ["b.jsonl", "c.csv"],
+    }.items():
+        files = list_source(JsonLines(format="jsonl", path=f"memory://ringlake-listing/{pattern}"), 0)
+        assert [file.path for file in files] == expected
+        assert {(read_bytes(file.location), file.bytes) for file in files} == {(b"text", 4)}
 
 
 def test_braces_unfold_also_within_each_other() -> None:
