@@ -7,6 +7,7 @@ file and what is allowed.
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,18 @@ class Configuration(settings.Section):
                     f"{name!r} is the name of one of the product's own columns; rename yours (reserved: "
                     f"{', '.join(sorted(RESERVED_COLUMNS))})"
                 )
+        columns = self.table_columns()
+        for name in columns:
+            if re.search(r"[\s,;{}()=.`]", name):
+                raise ValueError(
+                    f"the column {name!r} cannot stand in a Delta table: rename it in the source, without white space, "
+                    "points, backticks and any of , ; { } ( ) ="
+                )
+        if len({name.lower() for name in columns}) < len(columns):
+            raise ValueError(
+                f"two of the columns {', '.join(columns)} differ only in upper and lower case; Spark takes "
+                "them for the same: rename one"
+            )
         roles = [c for c in (self.columns.label, self.columns.group, self.columns.time) if c is not None]
         if len(set(roles)) < len(roles):
             raise ValueError("label, group and time must be different columns")

@@ -174,6 +174,10 @@ class RegexRule(Section):
     def _one_effect(self) -> Self:
         if (self.replace is None) != self.drop:
             raise ValueError("a regex rule takes either `replace` or `drop = true`")
+        try:
+            re.sub(self.pattern, self.replace or "", "")
+        except (re.error, IndexError) as error:
+            raise ValueError(f"`replace` does not fit the pattern: {error}") from error
         return self
 
 

@@ -3,7 +3,6 @@
 import re
 
 from etl.rules.registry import Edit, Filter, Rule
-from schemas.errors import ConfigurationError
 from schemas.settings import RegexRule
 
 
@@ -13,12 +12,6 @@ class ReplacePattern(Edit):
     def __init__(self, settings: RegexRule) -> None:
         self.pattern = re.compile(settings.pattern)
         self.replacement = settings.replace or ""
-        try:
-            self.pattern.sub(self.replacement, "")
-        except (re.error, IndexError) as error:
-            raise ConfigurationError(
-                f"the replacement of the rule {settings.name!r} in [[clean.regex]] does not fit its pattern: {error}"
-            ) from error
 
     def apply(self, text: str) -> tuple[str, int]:
         return self.pattern.subn(self.replacement, text)

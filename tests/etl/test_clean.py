@@ -92,9 +92,8 @@ def test_without_rules_texts_stay_as_they_are(spark: SparkSession, tmp_path: Pat
 def test_mistakes_are_said_before_anything_runs(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no table .*/bronze/records"):
         clean(spark, configuration(tmp_path, [SOURCE], COLUMNS))
-    own = [{"name": "x", "pattern": "a", "replace": r"\g<y>"}]
-    with pytest.raises(ConfigurationError, match="replacement of the rule 'x'"):
-        clean(spark, configuration(tmp_path, [SOURCE], COLUMNS, {"regex": own}))
+    with pytest.raises(ConfigurationError, match="'ZZ', which is no region"):
+        clean(spark, configuration(tmp_path, [SOURCE], COLUMNS, {"phones": {"regions": ["ZZ"]}}))
 
 
 def test_every_text_column_is_cleaned_and_any_can_filter(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from etl.rules.outliers import FilterCharacterRatio, FilterLength, count_letters
 from etl.rules.registry import Edit, Filter, build_rules, makers
 from etl.rules.regular_expressions import make
-from schemas.errors import ConfigurationError
 from schemas.settings import BUILT_IN_RULES, CharacterRatioRule, Clean, LengthRule, RegexRule
 
 
@@ -47,8 +46,6 @@ def test_own_patterns_replace_or_drop() -> None:
     drop = make(RegexRule(name="lorem", pattern="(?i)lorem", drop=True))
     assert isinstance(drop, Filter)
     assert (drop.drops("Lorem ipsum"), drop.drops("text")) == (True, False)
-    with pytest.raises(ConfigurationError, match="replacement of the rule 'x'"):
-        make(RegexRule(name="x", pattern="a", replace=r"\1"))
 
 
 def test_every_rule_of_the_configuration_has_a_maker() -> None:
