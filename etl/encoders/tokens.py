@@ -7,8 +7,10 @@ Byte-level, so that every text has tokens and no character is unknown.
 import functools
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -96,7 +98,7 @@ def truncated(ids: list[int], length: int, truncate: str) -> list[int]:
     return ids[: length - tail] + ids[len(ids) - tail :]
 
 
-def fixed_rows(rows: np.ndarray) -> pa.Array:
+def fixed_rows(rows: npt.NDArray[np.unsignedinteger[Any]]) -> pa.Array:
     """A binary array whose element i is the bytes of `rows[i]`; rows of shape (n, length), C order."""
     count, width = rows.shape[0], rows.shape[1] * rows.itemsize
     offsets = np.arange(count + 1, dtype=np.int64) * width

@@ -31,7 +31,7 @@ def test_a_good_file_passes_and_its_bytes_are_counted(shard: Path) -> None:
     assert sha256_of(str(shard), on_bytes=seen.append) == (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
     assert sum(seen) == len(CONTENT)
     for mode in ("full", "cached", "cached", "off"):
-        check(shard, mode)  # type: ignore[arg-type]
+        check(shard, mode)
 
 
 def test_damage_names_the_file(shard: Path) -> None:

@@ -3,13 +3,14 @@
 import hashlib
 
 import numpy as np
+import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.keys import add_sums, key_sums, record_key
 
 
-def as_halves(ids: list[str]) -> np.ndarray:
+def as_halves(ids: list[str]) -> npt.NDArray[np.uint64]:
     return np.frombuffer(b"".join(record_key(i) for i in ids), dtype="<u8").reshape(-1, 2)
 
 
