@@ -32,11 +32,14 @@ class RemoveControlCharacters(Edit):
         kept = re.escape(settings.keep)
         keeps = rf"(?![{kept}])" if kept else ""
         breaks = rf"{keeps}(?:\r\n|[{LINE_BREAKS}])"
+        self.ascii = bytes(code for code in (*range(32), 127) if chr(code) not in settings.keep)
         self.any = re.compile(rf"({breaks})|{keeps}[\x00-\x1f\x7f-\x9f{INVISIBLE}]")
 
     def apply(self, text: str) -> tuple[str, int]:
-        if text.isprintable():
-            return text, 0
+        if text.isascii():  # far the most texts have nothing to remove, which this shows ten times faster
+            encoded = text.encode("ascii")
+            if len(encoded.translate(None, self.ascii)) == len(encoded):
+                return text, 0
         return self.any.subn(_line_break_or_nothing, text)
 
 

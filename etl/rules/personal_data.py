@@ -129,7 +129,7 @@ class MaskIpAddresses(Edit):
 
     def apply(self, text: str) -> tuple[str, int]:
         spans = [match.span() for match in IPV4.finditer(text) if _is_ipv4(match)] if "." in text else []
-        if text.count(":") >= 2:
+        if "::" in text or text.count(":") >= 6:
             spans += [match.span() for match in IPV6.finditer(text) if _is_ipv6(match.group())]
         return _mask(text, _merge(spans), self.mask)
 
