@@ -51,16 +51,6 @@ def test_a_job_runs_on_a_standalone_cluster_from_another_folder(
     assert "/environment/site-packages/" in found["pyarrow"]
 
 
-def test_the_same_submission_runs_where_no_master_is_named(package: Path, tmp_path: Path) -> None:
-    arguments = [str(tmp_path / "table"), str(tmp_path / "findings.json")]
-    result = submit(package, JOB, arguments, tmp_path)
-    assert result.returncode == 0, result.stdout[-5000:]
-    found = json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))
-    assert found["master"] == "local[*]"
-    assert found["total"] == sum(number % 7 for number in range(100))
-    assert "/environment/" not in found["pyarrow"]
-
-
 def test_a_submission_without_the_properties_names_the_remedy(package: Path, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -129,8 +119,8 @@ def test_submitted_stages_publish_the_same_root_as_the_local_pipeline(
     settings = {**SMALL, "spark.driver.host": "127.0.0.1"}
     for stage in STAGES:
         script = CHECKOUT / "etl" / f"{stage}.py"
-        # one stage where no cluster is needed: the same submission on a local master
-        chosen, set_for_it = ("local[2]", {}) if stage == "split" else (master, settings)
+        # one stage with the same submission but no master, which is then local[*]
+        chosen, set_for_it = (None, {}) if stage == "split" else (master, settings)
         result = submit(package, script, ["--config", "x.toml"], cluster, chosen, set_for_it)
         assert result.returncode == 0, f"{stage}: {result.stdout[-5000:]}"
     command = [sys.executable, "-m", "etl.pipeline", "--config", "x.toml"]
