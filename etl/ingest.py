@@ -98,26 +98,32 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
 
 def check_files(files: DataFrame, config: Configuration) -> dict[str, int]:
     """The numbers of files and records read. Raises DataError for what must not go on."""
-    changed = (
-        files.where(F.col("bytes") != F.col("bytes_read")).orderBy("source_index", "source_path").first()
-    )
-    if changed is not None:
-        raise DataError(
-            f"{changed['source_path']} of the source {config.source[changed['source_index']].path!r} changed while it "
-            f"was read ({changed['bytes']:,} bytes, then {changed['bytes_read']:,}): run again once nobody writes to it"
-        )
+    changed = F.when(F.col("bytes") != F.col("bytes_read"), F.struct("source_path", "bytes", "bytes_read"))
     totals = (
         files.groupBy("source_index")
-        .agg(F.count("*"), F.sum("records"), F.sum(F.when(F.col("status") == "read", 1).otherwise(0)))
+        .agg(
+            F.count("*").alias("files"),
+            F.sum("records").alias("records"),
+            F.count_if(F.col("status") == "read").alias("readable"),
+            F.min(changed).alias("changed"),
+        )
+        .orderBy("source_index")
         .collect()
     )
-    for index, count, _, readable in sorted(totals):
-        if not readable:
+    for row in totals:
+        pattern = config.source[row["source_index"]].path
+        if row["changed"] is not None:
+            path, before, after = row["changed"]
             raise DataError(
-                f"none of the {count:,} files of the source {config.source[index].path!r} could be read: "
+                f"{path} of the source {pattern!r} changed while it was read ({before:,} bytes, then {after:,}): "
+                "run again once nobody writes to it"
+            )
+        if not row["readable"]:
+            raise DataError(
+                f"none of the {row['files']:,} files of the source {pattern!r} could be read: "
                 "check that they are what `format` says, and their permissions"
             )
-    return {"files": sum(row[1] for row in totals), "records_in": sum(row[2] for row in totals)}
+    return {"files": sum(row["files"] for row in totals), "records_in": sum(row["records"] for row in totals)}
 
 
 def repeated_records(outcomes: DataFrame) -> DataFrame:

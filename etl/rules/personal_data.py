@@ -122,7 +122,7 @@ ADDRESSED = re.compile(
 
 
 class MaskIpAddresses(Edit):
-    """IPv4 and IPv6 addresses. Four numbers that are rather a version (`version 1.2.3.4`, `2.0.0.1`) stay."""
+    """IPv4 and IPv6 addresses. Numbers of versions and sections (`version 1.2.3.4`, `2.0.0.1`) stay."""
 
     def __init__(self, settings: IpAddressRule) -> None:
         self.mask = settings.mask
@@ -143,6 +143,9 @@ def _is_ipv4(match: "re.Match[str]") -> bool:
     before = match.string[max(match.start() - 40, 0) : match.start()]
     if ADDRESSED.search(before):
         return True
+    begins_line = not before.rpartition("\n")[2].strip()
+    if begins_line and all(0 < int(part) < 50 for part in number.split(".")):
+        return False  # the number of a section: 3.1.12.1.
     # Addresses out of four single digits are rare, versions out of them are not.
     return len(number) > len("1.2.3.4") and NUMBERED.search(before) is None
 
