@@ -173,10 +173,11 @@ def test_blocks_of_any_size_give_the_same_clusters(
 
 
 def test_texts_do_not_cross_a_shuffle(spark: SparkSession, tmp_path: Path) -> None:
-    """16 MB of text with few distinct shingles: what is shuffled and cached is a small part of it."""
+    """8 MB of signs that no compression makes small, with few words between them."""
     config = documents.configuration(tmp_path)
-    body = " ".join(f"w{i}" for i in range(60)) + " "
-    rows = [record(f"r{i}", f"{body * 2_000} {i * 'x'}") for i in range(40)]
+    rng = random.Random(6)
+    signs = ["".join(rng.choices("!#$%&()*+,-./:;<=>?@[]^{|}~ ", k=200_000)) for _ in range(40)]
+    rows = [record(f"r{i}", f"word {noise} x{i}") for i, noise in enumerate(signs)]
     documents.write_fields(config, rows)
     before = max(shuffled_by_stage(spark), default=-1)
     deduplicate(spark, config)
