@@ -26,8 +26,8 @@ from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from etl.delta_tables import read_table, write_table
-from etl.minhash import Banding, sketch
-from etl.near_duplicates import near_duplicate_clusters
+from etl.duplicates.minhash import Banding, sketch
+from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas.command import run

@@ -13,9 +13,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl import artifacts
 from etl.delta_tables import read_table, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
+from etl.publication import artifacts
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas.command import run

@@ -18,14 +18,14 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as sf
 
-from etl import artifacts, balance, commit, shards
 from etl.delta_tables import read_table, table_version
 from etl.encoders import ARTIFACT_PURPOSE, encoder_of
+from etl.publication import artifacts, balance, commit, shards
+from etl.publication.shards import WrittenShard
 from etl.quality import GateResults, check
+from etl.reporting.summary import ShardFacts, Summary, summarise
 from etl.session import spark_progress
-from etl.shards import WrittenShard
 from etl.stage import stage_main
-from etl.summary import ShardFacts, Summary, summarise
 from schemas import merkle, storage
 from schemas.command import run
 from schemas.config import Configuration, canonical_json

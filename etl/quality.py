@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from etl import data_docs
-from etl.facts import Summary
-from etl.gates import Gate, Measured, gates, measures, quarantine_gate, quarantine_row
+from etl.reporting import data_docs
+from etl.reporting.facts import Summary
+from etl.reporting.gates import Gate, Measured, gates, measures, quarantine_gate, quarantine_row
 from schemas import storage
 from schemas.config import Configuration
 from schemas.errors import CheckError, QualityGateError
@@ -86,7 +86,7 @@ def judge(summary: Summary, config: Configuration, layout: Layout) -> GateResult
 
 
 def validate(context: Any, summary: Summary, config: Configuration) -> list[GateResult]:
-    """All gates on the tables that `etl.gates` derives from the summary, in the order of `gates`."""
+    """All gates on the tables that `etl.reporting.gates` derives from the summary, in the order of `gates`."""
     every, results = gates(config), []
     for table, rows in measures(summary, config).items():
         of_table = [gate for gate in every if gate.table == table]

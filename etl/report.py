@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import SparkSession
 
-from etl import report_records, report_splits
-from etl.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
-from etl.facts import ShardFacts, Summary
-from etl.leakage import leakage_sample
+from etl.duplicates.leakage import leakage_sample
 from etl.quality import GateResults, judge
+from etl.reporting import report_records, report_splits
+from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.reporting.facts import ShardFacts, Summary
+from etl.reporting.summary import summarise
 from etl.session import build_session, spark_progress
-from etl.summary import summarise
 from schemas import storage
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load

@@ -23,8 +23,8 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from etl.components import components
 from etl.delta_tables import read_table, write_table
+from etl.duplicates.components import components
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas.command import run

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from etl.commit import listed_files
+from etl.publication.commit import listed_files
 from schemas import storage
 from schemas.checksums import check_file
 from schemas.command import run

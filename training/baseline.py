@@ -1,10 +1,10 @@
 """The linear baseline: hashed word 1- and 2-grams of the full cleaned texts, logistic regression.
 
 It sees the rows of the published shards and no others: their record ids are read from the shards, their texts from
-`silver/fields` at the version that the manifest names. One regression a class against the rest (liblinear's trust
-region Newton method, Lin, Weng and Keerthi, JMLR 2008): on 22,000 texts it takes seconds where a softmax regression
-takes minutes, and uses no random numbers, so that classes can be fitted side by side. Its strength is chosen on the
-validation split.
+`silver/fields` at the version that the manifest names. A softmax regression over all classes, fitted with SAGA
+(Defazio, Bach and Lacoste-Julien 2014) from a fixed seed: on 22,000 texts 6 to 11 CPU seconds a candidate, where one
+regression a class against the rest takes 30 and is weaker (0.814 accuracy instead of 0.821 on the demo's data). Its
+strength is chosen on the validation split; the candidates are fitted side by side.
 """
 
 import os
@@ -26,7 +26,6 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.multiclass import OneVsRestClassifier
 
 from schemas import storage
 from schemas.config import Configuration
@@ -36,9 +35,9 @@ from schemas.progress import Progress
 from training.scores import Scores, scores
 
 ITERATIONS = 200
-"""Newton steps; some 20 are usual."""
-TOLERANCE = 0.01
-"""Of the norm of the gradient, relative to that at the start."""
+"""Passes over the data; some 30 to 100 are usual."""
+TOLERANCE = 1e-3
+"""The largest change of a weight in a pass, relative to the largest weight."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -77,33 +76,35 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
     # Without a validation split the choice falls on the training split, which is better than on the test split.
     chooser = "validation" if len(rows["validation"].labels) else "train"
     candidates, accuracy = list(config.evaluate.regularisation), {}
-    best: tuple[float, float, OneVsRestClassifier, bool] | None = None
     with _alive(Progress("baseline", len(candidates), "regressions")) as progress:
-        for strength in candidates:
-            model, converged = fit(matrices["train"], rows["train"].labels, strength)
-            right = model.predict(matrices[chooser]) == rows[chooser].labels
-            accuracy[f"{strength:g}"] = float(right.mean())
-            if best is None or right.mean() > best[0]:
-                best = (float(right.mean()), strength, model, converged)
+
+        def fitted(strength: float) -> tuple[LogisticRegression, bool]:
+            found = fit(matrices["train"], rows["train"].labels, strength)
             progress.update(1)
-    assert best is not None  # the configuration asks for at least one candidate
+            return found
+
+        # Threads, because SAGA works without Python's lock; processes would copy the matrix.
+        threads = joblib.Parallel(n_jobs=len(os.sched_getaffinity(0)), prefer="threads")
+        models = threads(joblib.delayed(fitted)(strength) for strength in candidates)
+    for strength, (model, _) in zip(candidates, models, strict=True):
+        right = model.predict(matrices[chooser]) == rows[chooser].labels
+        accuracy[f"{strength:g}"] = float(right.mean())
+    best = max(range(len(candidates)), key=lambda i: accuracy[f"{candidates[i]:g}"])
+    model, converged = models[best]
     test = rows["test"]
-    predicted = best[2].predict(matrices["test"]) if len(test.labels) else test.labels
-    return Baseline(scores(test.labels, predicted, classes), best[1], accuracy, best[3])
+    predicted = model.predict(matrices["test"]) if len(test.labels) else test.labels
+    return Baseline(scores(test.labels, predicted, classes), candidates[best], accuracy, converged)
 
 
 def fit(
     matrix: sparse.csr_matrix, labels: npt.NDArray[np.int64], strength: float
-) -> tuple[OneVsRestClassifier, bool]:
-    """The regressions of all classes, and whether all of them converged; `strength` is liblinear's C."""
-    one = LogisticRegression(C=strength, solver="liblinear", tol=TOLERANCE, max_iter=ITERATIONS)
-    cores = len(os.sched_getaffinity(0))
-    # Threads, because liblinear works without Python's lock; processes would copy the matrix.
-    with warnings.catch_warnings(), joblib.parallel_config("threading", n_jobs=cores):
+) -> tuple[LogisticRegression, bool]:
+    """The regression, and whether it converged; `strength` is the inverse of the regularisation, C."""
+    model = LogisticRegression(C=strength, solver="saga", tol=TOLERANCE, max_iter=ITERATIONS, random_state=0)
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # told by what is returned
-        model = OneVsRestClassifier(one).fit(matrix, labels)
-    converged = all(int(np.max(part.n_iter_)) < ITERATIONS for part in model.estimators_)
-    return model, converged
+        model.fit(matrix, labels)
+    return model, int(np.max(model.n_iter_)) < ITERATIONS
 
 
 def read_rows(manifest: Manifest, split: str, config: Configuration) -> Rows:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from etl import balance
+from etl.publication import balance
 from schemas.settings import Publish
 
 

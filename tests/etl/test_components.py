@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.components import components
+from etl.duplicates.components import components
 from tests.etl import documents
 
 

@@ -13,11 +13,11 @@ from pyspark.sql import functions as F
 from scipy.sparse import csr_array, triu
 
 from etl import deduplicate as stage
-from etl import minhash
 from etl.deduplicate import deduplicate
 from etl.delta_tables import read_table
-from etl.minhash import Banding
-from etl.near_duplicates import connect_block, near_duplicate_clusters
+from etl.duplicates import minhash
+from etl.duplicates.minhash import Banding
+from etl.duplicates.near_duplicates import connect_block, near_duplicate_clusters
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, spark_schema
 from tests.etl import documents

@@ -5,7 +5,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from etl.deduplicate import deduplicate
-from etl.leakage import leakage_sample
+from etl.duplicates.leakage import leakage_sample
 from etl.split import split
 from schemas.config import Configuration
 from schemas.tables import Layout

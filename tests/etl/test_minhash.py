@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import minhash
-from etl.minhash import Banding, sketch
+from etl.duplicates import minhash
+from etl.duplicates.minhash import Banding, sketch
 from schemas.errors import UsageError
 from tests.etl import documents
 

@@ -11,8 +11,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl import commit, verify
+from etl import verify
 from etl.encode import encode
+from etl.publication import commit
 from etl.publish import publish, publish_version
 from schemas import manifest as manifests
 from schemas.checksums import sha256_of

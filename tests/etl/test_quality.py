@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from etl.facts import Lengths, ShardFacts, Summary, TokenFacts
-from etl.gates import gates
 from etl.quality import GateResults, check, check_quarantine, judge, new_context, validate
+from etl.reporting.facts import Lengths, ShardFacts, Summary, TokenFacts
+from etl.reporting.gates import gates
 from schemas.errors import QualityGateError
 from schemas.tables import Layout
 from tests.etl.example_summary import FULL, example_summary

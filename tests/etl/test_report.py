@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl import report_records, report_splits
-from etl.examples import LONGEST, Mask, example_of, snippet, visible
-from etl.facts import ShardFacts, Summary
 from etl.quality import GateResult, GateResults
 from etl.report import report_page, write_report
+from etl.reporting import report_records, report_splits
+from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible
+from etl.reporting.facts import ShardFacts, Summary
+from etl.reporting.summary import summarise
 from etl.rules.registry import build_rules
-from etl.summary import summarise
 from schemas.report_page import Section, Table, Text, render
 from tests.etl.example_summary import example_summary
 from tests.etl.example_tables import configuration, write_signatures, write_small_data_set

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import minhash, similarity
-from etl.minhash import Banding
-from etl.similarity import Buckets, SimilarSets
+from etl.duplicates import minhash, similarity
+from etl.duplicates.minhash import Banding
+from etl.duplicates.similarity import Buckets, SimilarSets
 from tests.etl import documents
 
 

@@ -7,8 +7,8 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl.facts import Cluster, Lengths, RuleEffect, ShardFacts, SourceFacts, Summary, TokenFacts
-from etl.summary import summarise
+from etl.reporting.facts import Cluster, Lengths, RuleEffect, ShardFacts, SourceFacts, Summary, TokenFacts
+from etl.reporting.summary import summarise
 from schemas.errors import CheckError, UsageError
 from schemas.tables import Layout
 from tests.etl.example_tables import configuration, write_small_data_set

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from etl.facts import Lengths, Summary
-from etl.report_records import row
+from etl.reporting.facts import Lengths, Summary
+from etl.reporting.report_records import row
 from schemas import charts
 from schemas.config import Configuration
 from schemas.manifest import Manifest

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from etl.facts import Summary
+from etl.reporting.facts import Summary
 from schemas.config import Configuration
 from schemas.tables import SPLITS
 

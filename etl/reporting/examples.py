@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.delta_tables import read_table
-from etl.facts import Cluster
+from etl.reporting.facts import Cluster
 from etl.rules.personal_data import MaskEmails, MaskIpAddresses, MaskPhones
 from etl.rules.registry import Edit, Filter, Rule, build_rules
 from schemas.config import Configuration

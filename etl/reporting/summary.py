@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 
-from etl import aggregates
-from etl.aggregates import UNLABELLED
 from etl.delta_tables import read_table
-from etl.facts import ShardFacts, Summary
+from etl.reporting import aggregates
+from etl.reporting.aggregates import UNLABELLED
+from etl.reporting.facts import ShardFacts, Summary
 from schemas.config import Configuration
 from schemas.tables import SPLITS, Layout
 

@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from etl.balance import SplitPlan, expected_rows, planned, salts
 from etl.encoders import encoder_of
+from etl.publication.balance import SplitPlan, expected_rows, planned, salts
 from schemas import storage
 from schemas.config import Configuration
 from schemas.errors import CheckError

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from etl.examples import Example, Reason
-from etl.facts import Summary
 from etl.quality import GateResults
+from etl.reporting.examples import Example, Reason
+from etl.reporting.facts import Summary
 from schemas.config import Configuration
 from schemas.report_page import Block, Cell, Link, Section, Table, Text, Tile, Value, number, share
 from schemas.tables import SPLITS

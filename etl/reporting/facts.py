@@ -1,4 +1,4 @@
-"""The figures that the quality gates and the report look at; `etl/summary.py` fills them in."""
+"""The figures that the quality gates and the report look at; `etl/reporting/summary.py` fills them in."""
 
 from dataclasses import dataclass, field
 

@@ -5,7 +5,7 @@ Where all signatures fit into one block, one process compares them. Otherwise:
 1. Texts that share a bucket are candidates; the connected components of "shares a bucket" (over hashes of 16 bytes,
    nothing else moves) say which texts ever have to be compared with each other.
 2. Components are packed into blocks of about BLOCK_SHINGLES shingle hashes. A task brings a block's sets together,
-   each moved once, and connects what exact Jaccard similarity confirms (etl/similarity.py).
+   each moved once, and connects what exact Jaccard similarity confirms (etl/duplicates/similarity.py).
 3. A component larger than that (boilerplate can glue a large part of a corpus together) is spread over blocks by
    bucket; there a set moves to each block that has one of its buckets, and the blocks' results are connected again.
 
@@ -21,8 +21,8 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from etl.components import components
-from etl.similarity import Buckets, SimilarSets
+from etl.duplicates.components import components
+from etl.duplicates.similarity import Buckets, SimilarSets
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
 _BLOCK = ("block", "text_hash", "bands", "shingles")

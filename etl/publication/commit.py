@@ -9,7 +9,7 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from etl.shards import SPARK_PARTITION_COLUMN, WrittenShard
+from etl.publication.shards import SPARK_PARTITION_COLUMN, WrittenShard
 from schemas.errors import CheckError, DataError
 from schemas.settings import Storage
 from schemas.storage import delta_options

@@ -1,4 +1,4 @@
-"""The Spark queries of `etl/summary.py`: each returns as many rows as there are classes, rules or bins of length."""
+"""The Spark queries of `etl/reporting/summary.py`: each returns a row for each class, rule or bin of length."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from etl.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts
+from etl.reporting.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts
 from schemas.config import Configuration
 from schemas.tables import SPLITS
 

@@ -1,0 +1,1 @@
+"""What the gates and the data-quality report look at, and how they show it."""
