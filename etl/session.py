@@ -22,6 +22,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
+from schemas.checksums import cache_folder
 from schemas.errors import UsageError
 from schemas.progress import Progress, say
 
@@ -46,12 +47,6 @@ COMMON: Mapping[str, str] = {
     "spark.databricks.delta.properties.defaults.columnMapping.mode": "none",
     "spark.ui.showConsoleProgress": "false",
 }
-
-
-def cache_folder() -> Path:
-    """The user's cache folder: the set-up keeps the Delta jars, the Horovod wheel and downloads there."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "ringlake"
 
 
 def delta_jars() -> list[Path]:
