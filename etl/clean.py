@@ -20,16 +20,12 @@ from schemas.command import run
 from schemas.config import Configuration
 from schemas.errors import CheckError
 
-BYTES_PER_BATCH = 16 << 20
-"""Of the Arrow batches in which the texts reach the rules; a batch has one record at least."""
-
 
 def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes `silver/fields` and the first `silver/ledger`; returns the records, kept, filtered and edited ones."""
     layout = tables.Layout.of(config)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
     records = read_table(spark, layout.records)
-    spark.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", str(BYTES_PER_BATCH))
     facts = {"records_version": table_version(spark, layout.records), "rules": config.clean.active()}
     with spark_progress(spark, "cleaning"):
         version = write_table(

@@ -14,6 +14,7 @@ COMMANDS: Commands = {
     "split": ("etl.split", "assign training, validation and test by cluster"),
     "encode": ("etl.encode", "turn the cleaned columns into training-ready ones"),
     "publish": ("etl.publish", "write the shards, check the quality gates, commit, write the manifest"),
+    "quality": ("etl.quality", "judge the newest published version by the gates; status 3 when one fails"),
     "report": ("etl.report", "write the data-quality report of a published version"),
     "verify": ("etl.verify", "hash every shard and artifact of a manifest again"),
 }

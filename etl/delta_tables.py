@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
@@ -25,17 +26,32 @@ PROPERTIES = {
 
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
     """A table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
-    if not DeltaTable.isDeltaTable(spark, uri):
-        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+    _check_exists(spark, uri)
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
     return reader.load(uri)
 
 
+def _check_exists(spark: SparkSession, uri: str) -> None:
+    if not DeltaTable.isDeltaTable(spark, uri):
+        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+
+
 def table_version(spark: SparkSession, uri: str) -> int:
-    """The number of the newest version of a table."""
+    """The number of the newest version of a table. Raises UsageError naming the table when it does not exist."""
+    _check_exists(spark, uri)
     return int(DeltaTable.forPath(spark, uri).history(1).select("version").first()[0])  # type: ignore[index]
+
+
+def commit_facts(spark: SparkSession, uri: str) -> dict[str, Any]:
+    """What `write_table` noted in the newest commit of a table; empty for a table that something else wrote."""
+    metadata = DeltaTable.forPath(spark, uri).history(1).collect()[0]["userMetadata"]
+    try:
+        facts = json.loads(metadata or "{}")
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def write_table(
@@ -54,7 +70,12 @@ def write_table(
     names = [field.name for field in schema]
     target = spark_schema(schema)
     columns = [frame[name].cast(target[name].dataType).alias(name) for name in names]
-    metadata = {"stage": stage, "configuration_sha256": config.sha256(), **facts}
+    metadata = {
+        "stage": stage,
+        "configuration_sha256": config.sha256(),
+        "data_sha256": config.data_sha256(),
+        **facts,
+    }
     writer = (
         frame.select(*columns)
         .write.format("delta")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.delta_tables import read_table, write_table
+from etl.delta_tables import read_table, table_version, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
 from etl.publication import artifacts
 from etl.session import spark_progress
@@ -31,8 +31,13 @@ HASH_SPACE = float(1 << 64)
 def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
     layout = Layout.of(config)
-    fields = read_table(spark, layout.fields)
-    ledger = read_table(spark, layout.ledger).where("split IS NOT NULL").select("record_id", "split")
+    versions = {name: table_version(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
+    fields = read_table(spark, layout.fields, versions["fields"])
+    ledger = (
+        read_table(spark, layout.ledger, versions["ledger"])
+        .where("split IS NOT NULL")
+        .select("record_id", "split")
+    )
     if ledger.where("split = 'train'").isEmpty():
         raise DataError(
             f"no record of {config.dataset.name} is left for the training split: see silver/ledger for what became of "
@@ -51,7 +56,14 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         stored[feature.name] = artifacts.store(fitted[feature.name], purpose, layout, config.storage).sha256
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))
     with spark_progress(spark, "encode"):
-        write_table(rows, layout.encoded, encoded_schema(config), config, "encode", {"artifacts": stored})
+        write_table(
+            rows,
+            layout.encoded,
+            encoded_schema(config),
+            config,
+            "encode",
+            {"artifacts": stored, "versions": versions},
+        )
     return count(read_table(spark, layout.encoded), config)
 
 

@@ -11,25 +11,24 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import pyarrow as pa
-from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.delta_tables import read_table, table_version
+from etl.delta_tables import commit_facts, read_table, table_version
 from etl.encoders import ARTIFACT_PURPOSE, encoder_of
 from etl.publication import artifacts, balance, commit, shards
 from etl.publication.shards import WrittenShard
-from etl.quality import GateResults, check
+from etl.quality import GateResults, judge
+from etl.report import write_report
 from etl.reporting.summary import ShardFacts, Summary, summarise
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas import merkle, storage
 from schemas.command import run
 from schemas.config import Configuration, canonical_json
-from schemas.errors import CheckError, UsageError
+from schemas.errors import CheckError, DataError, UsageError
 from schemas.keys import add_sums
 from schemas.manifest import (
     INLINE_SOURCES,
@@ -89,7 +88,10 @@ def publish_version(
             for split in SPLITS
         }
         summary = summarise(spark, config, facts)
-    gates = check(summary, config, layout)
+    gates = judge(summary, config, layout)
+    if not gates.passed:
+        say(f"  report: {write_report(spark, config, summary, None, gates)}")
+        gates.raise_for_failures()
     content = manifest_content(spark, config, layout, written, stored, ledger_counts(spark, layout, summary))
     manifest = _commit(spark, config, layout, content, written, began)
     return manifest, summary, gates
@@ -116,16 +118,28 @@ def _nothing_lost(sent: Mapping[str, tuple[int, int]], written: Sequence[Written
 def encoded_artifacts(spark: SparkSession, config: Configuration, layout: Layout) -> dict[str, str]:
     """The hashes of the artifacts that the newest version of silver/encoded was made with, by feature, and `classes`.
 
-    Raises UsageError when that version was encoded under another configuration of the data.
+    Raises UsageError when a table was made by another configuration of the data, or from a version of another table
+    that is no longer the newest: what would be published is not what the manifest would say.
     """
-    newest_commit: Row = DeltaTable.forPath(spark, layout.encoded).history(1).collect()[0]
-    facts: dict[str, Any] = json.loads(newest_commit["userMetadata"] or "{}")
-    stored = facts.get("artifacts", {})
-    if set(stored) != {"classes", *(feature.name for feature in config.feature)}:
+    facts = commit_facts(spark, layout.encoded)
+    for name, uri in (("clean", layout.fields), ("split", layout.ledger), ("encode", layout.encoded)):
+        made_by = (facts if name == "encode" else commit_facts(spark, uri)).get("data_sha256")
+        if made_by != config.data_sha256() and (made_by is not None or name == "encode"):
+            raise UsageError(
+                f"{uri} was made by another configuration of the data than the one that is given; "
+                f"run the stage {name} again, and those after it"
+            )
+    for name, version in facts.get("versions", {}).items():
+        uri = layout.at("silver", name)
+        if table_version(spark, uri) != version:
+            raise UsageError(f"{uri} has changed since {layout.encoded} was made; run the stage encode again")
+    records = commit_facts(spark, layout.fields).get("records_version")
+    if records is not None and records != table_version(spark, layout.records):
         raise UsageError(
-            f"{layout.encoded} was encoded with other features than the configuration has; run the stage encode again"
+            f"{layout.records} has changed since {layout.fields} was made; run the stage clean again"
         )
-    return {str(key): str(value) for key, value in stored.items()}
+    stored: dict[str, str] = facts["artifacts"]
+    return stored
 
 
 def ledger_counts(spark: SparkSession, layout: Layout, summary: Summary) -> dict[str, int]:
@@ -296,9 +310,15 @@ def _commit(
     version, new = commit.commit(written, schema, draft.manifest_root, layout.shards, config.storage)
     location = storage.join(layout.manifests, name_of(version, draft.manifest_root))
     if not new and storage.exists(location, config.storage):
-        standing = load(location, config.storage)
-        say(f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is")
-        return standing
+        try:
+            standing = load(location, config.storage)
+        except DataError as error:
+            say(f"  {error}: it is written anew")
+        else:
+            say(
+                f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
+            )
+            return standing
     manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
     storage.write_bytes(location, manifest.to_json(), config.storage)
     say(f"  manifest: {location}")

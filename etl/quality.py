@@ -5,6 +5,7 @@ before that, so that a failed attempt can be looked at.
 """
 
 import os
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +15,10 @@ from etl.reporting import data_docs
 from etl.reporting.facts import Summary
 from etl.reporting.gates import Gate, Measured, gates, measures, quarantine_gate, quarantine_row
 from schemas import storage
-from schemas.config import Configuration
+from schemas.command import configuration_parser, run
+from schemas.config import Configuration, load
 from schemas.errors import CheckError, QualityGateError
+from schemas.progress import say
 from schemas.tables import Layout
 
 
@@ -185,3 +188,21 @@ def _result(gate: Gate, rows: Sequence[Measured], failing: Sequence[Measured]) -
         failures=[gate.said(row) for row in failing],
         remedy=gate.remedy,
     )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judges the newest published version by the gates of the configuration, and writes Data Docs and report.
+
+    Raises QualityGateError when a gate fails: exit status 3.
+    """
+    from etl.report import judge_again  # which imports this module
+
+    arguments = configuration_parser("python -m etl.quality", __doc__).parse_args(argv)
+    gates = judge_again(load(arguments.config, arguments.overrides))
+    gates.raise_for_failures()
+    say(f"quality: all {len(gates.gates)} gates passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -110,20 +110,25 @@ def _similarities(spark: SparkSession, config: Configuration) -> list[tuple[str,
     return list(zip(sample["record_id"].astype(str), sample["highest_similarity"].astype(float), strict=True))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the report of the newest published version again; returns 0."""
-    arguments = configuration_parser("python -m etl.report", __doc__).parse_args(argv)
-    config = load(arguments.config, arguments.overrides)
+def judge_again(config: Configuration) -> GateResults:
+    """Judges the newest published version again and writes its Data Docs and report, in a session of its own."""
     layout = Layout.of(config)
     manifest = load_manifest(newest(layout.manifests, config.storage), config.storage)
     spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
     try:
         with spark_progress(spark, "summarise"):
             summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
-        location = write_report(spark, config, summary, manifest, judge(summary, config, layout))
+        gates = judge(summary, config, layout)
+        say(f"report: {write_report(spark, config, summary, manifest, gates)}")
     finally:
         spark.stop()
-    say(f"report: {location}")
+    return gates
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the report of the newest published version again; returns 0 whatever the gates say."""
+    arguments = configuration_parser("python -m etl.report", __doc__).parse_args(argv)
+    judge_again(load(arguments.config, arguments.overrides))
     return 0
 
 

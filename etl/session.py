@@ -42,6 +42,8 @@ COMMON: Mapping[str, str] = {
     "spark.sql.catalog.spark_catalog": DELTA_CATALOG,
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Batches of texts are bounded in bytes, not only in rows: a single text may have 64 MB.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 << 20),
     "spark.sql.adaptive.enabled": "true",
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     "spark.databricks.delta.properties.defaults.columnMapping.mode": "none",

@@ -21,7 +21,17 @@ from schemas.errors import ConfigurationError
 
 RESERVED_COLUMNS = frozenset(
     {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
-    | {"filtered_by", "effects", "split", "record_key", "label_index"}
+    | {
+        "filtered_by",
+        "effects",
+        "split",
+        "record_key",
+        "label_index",
+        "order_key",
+        "shard",
+        "salt",
+        "classes",
+    }
 )
 """Names of the product's own columns in the tables; a configured column other than the id cannot have one of them."""
 
@@ -56,7 +66,13 @@ class Configuration(settings.Section):
                     f"{', '.join(sorted(RESERVED_COLUMNS))})"
                 )
         columns = self.table_columns()
-        for name in columns:
+        taken = [name.lower() for feature in names for name in (feature, f"{feature}_tokens")]
+        if len(set(taken)) < len(taken):
+            raise ValueError(
+                f"the features {', '.join(names)} need the columns {', '.join(taken)}, two of which are the same for "
+                "Spark: rename one"
+            )
+        for name in [*names, *columns]:
             if re.search(r"[\s,;{}()=.`]", name):
                 raise ValueError(
                     f"the column {name!r} cannot stand in a Delta table: rename it in the source, without white space, "
@@ -101,6 +117,11 @@ class Configuration(settings.Section):
             "feature": features,
             **{section: whole[section] for section in sections},
         }
+
+    def data_sha256(self) -> str:
+        """SHA-256 of what determines the encoded rows: the data sections but `publish`, which only cuts them up."""
+        sections = {name: section for name, section in self.data_sections().items() if name != "publish"}
+        return hashlib.sha256(canonical_json(sections)).hexdigest()
 
     def sha256(self) -> str:
         """SHA-256 of the whole configuration in canonical JSON, credentials left out."""

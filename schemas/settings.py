@@ -250,7 +250,7 @@ class Split(Section):
     train: Share = 0.8
     validation: Share = 0.1
     test: Share = 0.1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -354,7 +354,7 @@ class Train(Section):
     """Steps."""
     keep_checkpoints: Positive = 3
     method: Literal["plain"] = "plain"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
     streams: Positive = 64
     window: Positive = 4

@@ -190,7 +190,7 @@ def begin_run(job: Job, location: str, given: list[str], fresh: bool) -> None:
         removed = checkpoint.clear(job.run)
         if removed or (job.run / summary.NAME).exists():
             say(f"the run {job.run.name!r} starts afresh: its earlier checkpoints and results are removed")
-        for name in (summary.NAME, NAME, "report.html"):
+        for name in (summary.NAME, NAME, "report.html", "evaluation.json"):
             checkpoint.remove_quietly(job.run / name)
         shutil.rmtree(job.run / EVENTS, ignore_errors=True)
     world = job.ring.world

@@ -21,7 +21,7 @@ from schemas.config import Configuration
 from schemas.errors import DataError, QualityGateError, UsageError
 from schemas.keys import key_sums, record_key
 from schemas.manifest import Manifest
-from schemas.tables import Layout, quarantine_schema, records_schema, sources_schema
+from schemas.tables import Layout, quarantine_schema, records_schema, signatures_schema, sources_schema
 from tests.etl.example_tables import configuration
 from tests.etl.test_encode import write_silver
 
@@ -72,6 +72,7 @@ def write_bronze(config: Configuration) -> None:
         (layout.records, records, records_schema(config)),
         (layout.quarantine, quarantined, quarantine_schema()),
         (layout.sources, sources, sources_schema()),
+        (layout.signatures, [], signatures_schema()),
     ):
         columns = {field.name: [row.get(field.name) for row in rows] for field in schema}
         write_deltalake(uri, pa.table(columns, schema=schema), mode="overwrite")
@@ -183,6 +184,8 @@ def test_a_failing_gate_publishes_nothing(spark: SparkSession, tmp_path: Path) -
         publish_version(spark, strict, 0.0)
     assert caught.value.exit_status == 3
     assert commit.open_table(Layout.of(config).shards, config.storage) is None
+    report = (Path(Layout.of(config).quality) / "report.html").read_text(encoding="utf-8")
+    assert "Nothing was published" in report
     with pytest.raises(UsageError, match="no manifest"):
         manifests.newest(Layout.of(config).manifests)
 
@@ -203,6 +206,37 @@ def test_of_two_publications_at_once_one_loses(
     monkeypatch.undo()
     assert newest(config) == winner
     assert verify.findings(winner, config.storage) == []
+
+
+@pytest.mark.parametrize(
+    "section", [{"split": {"seed": 9}}, {"deduplicate": {"similarity": 0.5}}, {"clean": {"rules": []}}]
+)
+def test_what_another_configuration_made_is_not_sealed(
+    spark: SparkSession, published: Configuration, section: dict[str, Any]
+) -> None:
+    name, changes = next(iter(section.items()))
+    other = published.model_copy(update={name: getattr(published, name).model_copy(update=changes)})
+    before = manifests.newest(Layout.of(published).manifests)
+    with pytest.raises(UsageError, match="made by another configuration of the data"):
+        publish(spark, other)
+    assert manifests.newest(Layout.of(published).manifests) == before
+
+
+def test_a_ledger_that_changed_after_encode_is_not_sealed(spark: SparkSession, tmp_path: Path) -> None:
+    config = prepared(spark, tmp_path)
+    write_silver(config, [*ROWS])  # new versions of fields and ledger
+    with pytest.raises(UsageError, match=r"has changed since .*encoded was made; run the stage encode again"):
+        publish(spark, config)
+
+
+def test_a_damaged_manifest_is_written_anew(spark: SparkSession, tmp_path: Path) -> None:
+    config = prepared(spark, tmp_path)
+    publish(spark, config)
+    root, location = newest(config).manifest_root, Path(manifests.newest(Layout.of(config).manifests))
+    location.write_text("{}", encoding="utf-8")
+    publish(spark, config)
+    assert newest(config).manifest_root == root
+    assert verify.main([str(location)]) == 0
 
 
 def test_encoding_with_other_features_is_refused(spark: SparkSession, tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
         (["columns.group=record_id"], ["'record_id'", "reserved"]),
         (["dataset.name=a/b"], ["'dataset.name'"]),
         (["dataset.name=3"], ["'dataset.name'", "string"]),
+        (["feature.0.name=classes"], ["'classes'", "reserved"]),
+        (["feature.0.name=a.b"], ["'a.b'", "cannot stand in a Delta table"]),
+        (["split.seed=99999999999999999999"], ["'split.seed'", "less than"]),
         (["model.kind=cnn"], ["'model.kind'", "transformer_classifier"]),
     ],
 )
