@@ -31,6 +31,7 @@ from schemas.config import Configuration, canonical_json
 from schemas.errors import CheckError, DataError, UsageError
 from schemas.keys import add_sums
 from schemas.manifest import (
+    FIXED,
     INLINE_SOURCES,
     Artifact,
     Column,
@@ -196,7 +197,7 @@ def _fingerprint(schema: pa.Schema) -> str:
 def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -> list[Column]:
     columns = [
         Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
-        Column(name="record_key", role="key", dtype="uint64", shape=[2], storage="binary"),
+        Column(name="record_key", role="key", dtype="uint64", shape=[2], storage=FIXED),
     ]
     if config.columns.label is not None:
         columns.append(
@@ -218,7 +219,7 @@ def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -
                 role="feature",
                 dtype=encoder.dtype(feature),
                 shape=encoder.shape(feature),
-                storage="binary",
+                storage=FIXED,
                 artifacts={ARTIFACT_PURPOSE[feature.encode]: stored[feature.name]},
                 vocabulary=encoder.vocabulary(artifact),
             )
@@ -236,7 +237,14 @@ def _split_content(split: str, written: Sequence[WrittenShard], classes: Sequenc
         key_sums=add_sums(shard.key_sums for shard in mine),
         label_counts=labels,
         shards=[
-            Shard(path=s.path, bytes=s.bytes, rows=s.rows, row_groups=s.row_groups, sha256=s.sha256)
+            Shard(
+                path=s.path,
+                bytes=s.bytes,
+                rows=s.rows,
+                row_groups=s.row_groups,
+                row_group_crc32=s.row_group_crc32,
+                sha256=s.sha256,
+            )
             for s in mine
         ],
     )

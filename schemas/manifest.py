@@ -16,7 +16,9 @@ from schemas.config import canonical_json
 from schemas.errors import DataError, UsageError
 from schemas.settings import Storage
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+FIXED = "fixed_size_binary"
+"""The storage of columns whose rows all have the same number of bytes."""
 
 
 class Part(BaseModel):
@@ -34,6 +36,9 @@ class Shard(Part):
     rows: int
     row_groups: list[int]
     """Rows of each, in the order of the file."""
+    row_group_crc32: list[int]
+    """Of each row group: CRC-32 over the decoded values of the columns of role key, label and feature, in the order of
+    `columns`, little-endian (`schemas.checksums.row_group_crc32`). Readers compare it each time they read one."""
     sha256: str
 
 
@@ -57,7 +62,7 @@ class Column(Part):
     shape: list[int]
     """Of one row, e.g. [128]; [] for a scalar."""
     storage: str
-    """The Arrow type in the file. `binary` columns hold `shape` elements of `dtype`, little-endian."""
+    """The Arrow type in the file. `fixed_size_binary` columns hold `shape` elements of `dtype`, little-endian."""
     artifacts: dict[str, str] = {}
     """What belongs to the column, by purpose (`tokenizer`, `classes`): SHA-256 in `artifacts`."""
     vocabulary: int | None = None
@@ -209,6 +214,12 @@ def parse(content: bytes, name: str) -> Manifest:
     """Reads a manifest's JSON and checks its two hashes. Raises DataError naming the manifest."""
     try:
         document = json.loads(content)
+        version = document["content"]["format_version"]
+        if version != FORMAT_VERSION:
+            raise DataError(
+                f"{name} has the format {version}, this version of ringlake reads the format {FORMAT_VERSION}: "
+                "publish the data set again"
+            )
         document["content"]["splits"] = document.pop("splits")
         manifest = Manifest.model_validate(document)
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:

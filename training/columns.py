@@ -1,5 +1,9 @@
 """What is read from the shards: exactly the files of the manifest, and their columns as arrays."""
 
+import bisect
+import functools
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.errors import DataError
-from schemas.manifest import Column, Manifest
+from schemas.manifest import FIXED, Column, Manifest
 from schemas.settings import Storage
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -23,6 +27,8 @@ class SplitFiles:
     locations: tuple[str, ...]
     row_groups: tuple[tuple[int, ...], ...]
     """Rows of each row group, by file, as in the manifest."""
+    crc32: tuple[tuple[int, ...], ...]
+    """Of each row group: see `schemas.manifest.Shard`."""
     columns: tuple[Column, ...]
     options: Storage | None = None
 
@@ -35,59 +41,73 @@ class SplitFiles:
         return cls(
             tuple(manifest.shard_uri(shard) for shard in shards),
             tuple(tuple(shard.row_groups) for shard in shards),
+            tuple(tuple(shard.row_group_crc32) for shard in shards),
             tuple(columns),
             options,
         )
 
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(map(len, self.row_groups)))
+
     def place(self, row_group: int) -> tuple[int, int]:
         """File and row group in it, of a row group numbered within the split."""
-        for file, sizes in enumerate(self.row_groups):
-            if row_group < len(sizes):
-                return file, row_group
-            row_group -= len(sizes)
-        raise IndexError(row_group)
+        file = bisect.bisect_right(self._ends, row_group)
+        return file, row_group - (self._ends[file - 1] if file else 0)
 
 
 def row_bytes(columns: Sequence[Column]) -> int:
-    """Decoded bytes of a row, Arrow's offsets of binary columns included."""
-    total = 0
-    for column in columns:
-        total += element_type(column).itemsize * int(np.prod(column.shape, dtype=np.int64))
-        total += 4 if column.storage == "binary" else 0
-    return total
+    """Decoded bytes of a row in the given columns; ids, which are of any length, count as a pointer."""
+    return sum(element_type(column).itemsize * math.prod(column.shape) for column in columns)
+
+
+@functools.cache
+def _of_name(dtype: str) -> np.dtype[Any]:
+    if dtype in ("string", "bytes"):
+        return np.dtype(object) if dtype == "string" else np.dtype("u1")
+    return np.dtype(dtype).newbyteorder("<")
 
 
 def element_type(column: Column) -> np.dtype[Any]:
-    """The dtype of a column's elements as they lie in the file (little-endian)."""
-    return np.dtype("u1") if column.dtype == "bytes" else np.dtype(column.dtype).newbyteorder("<")
+    """The dtype of a column's elements as they lie in the file (little-endian); strings are Python objects."""
+    return _of_name(column.dtype)
 
 
 def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
-    """A column of a row group as (rows, *shape); a view of Arrow's buffer where it came in one chunk.
+    """A column of a row group as (rows, *shape); a view of Arrow's buffer, but for strings, which become objects.
 
-    Raises DataError where it is missing, holds a null, or a value does not have the length that the manifest says.
+    Raises DataError where it is missing, holds a null, or does not have the type that the manifest says.
     """
-    if column.name not in table.column_names:
-        raise DataError(f"{where} has no column {column.name!r}; publish the data set again")
-    chunked = table.column(column.name)
+    again = "publish the data set again"
+    try:
+        chunked = table.column(column.name)
+    except KeyError as error:
+        raise DataError(f"{where} has no column {column.name!r}; {again}") from error
     array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # what combine_chunks returns for no chunks at all
         array = pa.array([], chunked.type)
     if array.null_count:
-        raise DataError(f"{where} has empty values in the column {column.name!r}; publish the data set again")
+        raise DataError(f"{where} has empty values in the column {column.name!r}; {again}")
     shape = (len(array), *column.shape)
-    if not pa.types.is_binary(array.type):
-        return np.asarray(array).reshape(shape)
+    if column.storage == "string":
+        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
     dtype = element_type(column)
-    width = dtype.itemsize * int(np.prod(column.shape, dtype=np.int64))
-    _, offset_buffer, values = array.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=np.int32)[array.offset : array.offset + len(array) + 1]
-    if not (np.diff(offsets) == width).all():
+    if column.storage == FIXED:
+        items = math.prod(shape)
+        width = dtype.itemsize * math.prod(column.shape)
+        kind = array.type
+        if not pa.types.is_fixed_size_binary(kind) or kind.byte_width != width:
+            raise DataError(
+                f"{where} has {kind} in the column {column.name!r} instead of {width} bytes a row; {again}"
+            )
+        if not items:
+            return np.zeros(shape, dtype=dtype)
+        start = array.offset * width
+        return np.frombuffer(array.buffers()[1], dtype=dtype, count=items, offset=start).reshape(shape)
+    values = array.to_numpy()
+    if values.dtype != dtype:
         raise DataError(
-            f"{where} has values in the column {column.name!r} that are not {width} bytes long; "
-            "publish the data set again"
+            f"{where} has {array.type} in the column {column.name!r} instead of {column.dtype}; {again}"
         )
-    if len(array) == 0:
-        return np.zeros(shape, dtype=dtype)
-    items = len(array) * width // dtype.itemsize
-    return np.frombuffer(values, dtype=dtype, count=items, offset=int(offsets[0])).reshape(shape)
+    rows: npt.NDArray[Any] = values.reshape(shape)
+    return rows

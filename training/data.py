@@ -5,10 +5,12 @@ hang on errors, and neither keep an order nor take one. Which row groups are rea
 decided elsewhere (`training.order`, `training.feed`).
 """
 
+import itertools
 import threading
 import warnings
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from queue import SimpleQueue
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ from petastorm.workers_pool.ventilator import Ventilator
 from petastorm.workers_pool.worker_base import WorkerBase
 
 from schemas import storage
+from schemas.checksums import row_group_crc32
 from schemas.errors import DataError
 from training.columns import Arrays, SplitFiles, to_array
 
@@ -33,6 +36,8 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
         super().__init__(worker_id, publish, arguments)
         self.file_system, self.pieces, self.files = arguments[0], arguments[4], arguments[-1]
         self.is_local = all(map(storage.is_local, self.files.locations))
+        self.names = [column.name for column in self.files.columns]
+        self.hashed = [column.name for column in self.files.columns if column.role != "id"]
         self.open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
 
     @staticmethod
@@ -44,10 +49,9 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
         file, number = self.files.place(row_group)
         piece = self.pieces[row_group]
         where = f"row group {number} of {self.files.locations[file]}"
-        names = [column.name for column in self.files.columns]
         try:
             table = self._parquet(piece.path).read_row_group(
-                piece.row_group, columns=names, use_threads=False
+                piece.row_group, columns=self.names, use_threads=False
             )
             rows = self.files.row_groups[file][number]
             if table.num_rows != rows:
@@ -55,6 +59,12 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
                     f"{where} has {table.num_rows:,} rows instead of {rows:,}; publish the data set again"
                 )
             arrays = {column.name: to_array(table, column, where) for column in self.files.columns}
+            # What was verified before the first step may have changed on the disk since.
+            if row_group_crc32(arrays[name] for name in self.hashed) != self.files.crc32[file][number]:
+                raise DataError(
+                    f"{where} has changed since it was published: its CRC-32 is not that of the manifest; "
+                    "restore the file or publish the data set again"
+                )
         except (OSError, KeyError, pa.ArrowException) as error:
             first = (str(error).splitlines() or [""])[0]
             raise DataError(
@@ -92,26 +102,28 @@ class _PassOn:
 
 
 class PlannedVentilator(Ventilator):  # type: ignore[misc]
-    """Hands the plan to the pool, at most `ahead` row groups before what has been taken out of it.
+    """Hands the plan to the pool, some row groups at a time, at most `ahead` tasks before what has been taken out.
 
-    It has no thread of its own: whoever takes a result lets the next row group in. So nothing can end too early,
-    and what is read ahead is bounded.
+    It has no thread of its own: whoever takes a task's last result lets the next task in. So nothing can end too
+    early, and what is read ahead is bounded.
     """
 
-    def __init__(self, ventilate: Callable[..., None], plan: Iterator[int], ahead: int) -> None:
+    def __init__(
+        self, ventilate: Callable[..., None], plan: Iterator[int], together: int, ahead: int
+    ) -> None:
         super().__init__(ventilate)
-        self.plan, self.ahead, self.exhausted = plan, ahead, False
+        self.plan, self.together, self.ahead, self.exhausted = plan, together, ahead, False
 
     def start(self) -> None:
         for _ in range(self.ahead):
             self.processed_item()
 
     def processed_item(self) -> None:
-        row_group = None if self.exhausted else next(self.plan, None)
-        if row_group is None:
-            self.exhausted = True
+        row_groups = () if self.exhausted else tuple(itertools.islice(self.plan, self.together))
+        if row_groups:
+            self._ventilate_fn(*row_groups)
         else:
-            self._ventilate_fn(row_group)
+            self.exhausted = True
 
     def completed(self) -> bool:
         return self.exhausted
@@ -123,16 +135,18 @@ class PlannedVentilator(Ventilator):  # type: ignore[misc]
 class OrderedPool:
     """Threads that read row groups side by side, and deliver them in the order in which they were asked for.
 
-    Petastorm's pool protocol: start, ventilate, get_results, stop, join. One condition guards all state, so there is
-    no polling; an error in a worker comes out of `get_results` at the place of its row group.
+    Petastorm's pool protocol: start, ventilate, get_results, stop, join. Two queues carry all that passes between the
+    threads, so there is no polling; an error in a worker comes out of `get_results` at the place of its row group.
     """
 
     def __init__(self, workers: int, files: SplitFiles) -> None:
         self.workers_count, self.files = workers, files
-        self.ventilated = self.delivered = 0
-        self._changed = threading.Condition()
-        self._tasks: deque[tuple[int, int]] = deque()
-        self._results: dict[int, Arrays | Exception] = {}
+        self.ventilated = self.taken = self.row_groups = 0
+        # None tells a worker, or whoever waits for results, to end.
+        self._tasks: SimpleQueue[tuple[int, tuple[int, ...]] | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[int, list[Arrays | Exception]] | None] = SimpleQueue()
+        self._early: dict[int, list[Arrays | Exception]] = {}
+        self._current: deque[Arrays | Exception] = deque()
         self._threads: list[threading.Thread] = []
         self._stopped = False
 
@@ -149,75 +163,72 @@ class OrderedPool:
         self._ventilator = ventilator
         ventilator.start()
 
-    def ventilate(self, row_group: int) -> None:
-        """Puts a row group at the end of what is to be read."""
-        with self._changed:
-            self._tasks.append((self.ventilated, row_group))
-            self.ventilated += 1
-            self._changed.notify_all()
+    def ventilate(self, *row_groups: int) -> None:
+        """Puts a task, row groups that one worker reads, at the end of what is to be read."""
+        self._tasks.put((self.ventilated, row_groups))
+        self.ventilated += 1
 
     def get_results(self) -> Arrays:
-        """The next row group in order; waits for it. Raises EmptyResultError at the end, or the worker's error."""
-        with self._changed:
-            if self.delivered == self.ventilated and self._ventilator.completed():
-                raise EmptyResultError
-            while self.delivered not in self._results and not self._stopped:
-                self._changed.wait()
-            if self._stopped:
-                raise EmptyResultError
-            result = self._results.pop(self.delivered)
-            self.delivered += 1
+        """The next row group in order; waits for it. Raises EmptyResultError at the end, or the worker's error.
+
+        To be called by one thread alone.
+        """
+        if not self._current:
+            self._take_task()
+        result = self._current.popleft()
         if isinstance(result, Exception):
             self.stop()
             raise result
-        self._ventilator.processed_item()
+        self.row_groups += 1
+        if not self._current:
+            self._ventilator.processed_item()
         return result
 
+    def _take_task(self) -> None:
+        if self.taken == self.ventilated and self._ventilator.completed():
+            raise EmptyResultError
+        while self.taken not in self._early:
+            arrived = self._results.get()
+            if arrived is None or self._stopped:
+                raise EmptyResultError
+            number, results = arrived
+            self._early[number] = results
+        self._current.extend(self._early.pop(self.taken))
+        self.taken += 1
+
     def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._tasks.clear()
-            self._results.clear()
-            self._changed.notify_all()
+        """Ends the workers, after the row groups that they have in hand, and a wait for results."""
+        self._stopped = True
+        for _ in self._threads:
+            self._tasks.put(None)
+        self._results.put(None)
 
     def join(self) -> None:
         for thread in self._threads:
             thread.join()
 
     def results_qsize(self) -> int:
-        return len(self._results)
+        return self._results.qsize() + len(self._early)
 
     @property
     def diagnostics(self) -> Mapping[str, int]:
         """`row_groups` is how many have passed through the pool so far."""
-        return {"output_queue_size": self.results_qsize(), "row_groups": self.delivered}
+        return {"output_queue_size": self.results_qsize(), "row_groups": self.row_groups}
 
     def _work(self, worker_class: type[RowGroupWorker], number: int, arguments: tuple[Any, ...]) -> None:
-        current = -1
-
-        def publish(arrays: Arrays) -> None:
-            self._put(current, arrays)
-
-        worker = worker_class(number, publish, (*arguments, self.files))
-        while True:
-            with self._changed:
-                while not self._tasks and not self._stopped:
-                    self._changed.wait()
-                if self._stopped:
-                    break
-                current, row_group = self._tasks.popleft()
+        found: list[Arrays | Exception] = []
+        worker = worker_class(number, found.append, (*arguments, self.files))
+        while (task := self._tasks.get()) is not None and not self._stopped:
+            place, row_groups = task
             try:
-                worker.process(row_group)
+                for row_group in row_groups:
+                    worker.process(row_group)
             # Whatever goes wrong in this thread has to reach the one that waits for the row group.
             except Exception as error:  # noqa: BLE001
-                self._put(current, error)
+                found.append(error)
+            self._results.put((place, found.copy()))
+            found.clear()
         worker.shutdown()
-
-    def _put(self, sequence: int, result: Arrays | Exception) -> None:
-        with self._changed:
-            if not self._stopped:
-                self._results[sequence] = result
-                self._changed.notify_all()
 
 
 def _arrow_file_system(files: SplitFiles) -> Any:
@@ -236,12 +247,15 @@ def _arrow_file_system(files: SplitFiles) -> Any:
 class PlannedReader(Reader):  # type: ignore[misc]
     """Petastorm's reader over the files of a split: iterating delivers the planned row groups as arrays, in order."""
 
-    def __init__(self, files: SplitFiles, plan: Iterator[int], workers: int, ahead: int) -> None:
-        """`plan` yields row groups numbered within the split; `ahead` of them are read before they are asked for.
+    def __init__(
+        self, files: SplitFiles, plan: Iterator[int], workers: int, ahead: int, together: int = 1
+    ) -> None:
+        """`plan` yields row groups numbered within the split. A worker reads `together` of them at a time, and
+        `ahead` such tasks are read before they are asked for.
 
         Raises DataError where a file cannot be opened or does not have the row groups that the manifest says.
         """
-        self.files, self._plan, self._ahead = files, plan, ahead
+        self.files, self._plan, self._together, self._ahead = files, plan, together, ahead
         self.pool = OrderedPool(workers, files)
         paths = [storage.filesystem(location, files.options)[1] for location in files.locations]
         try:
@@ -276,7 +290,7 @@ class PlannedReader(Reader):  # type: ignore[misc]
         return list(range(len(ordered))), None
 
     def _create_ventilator(self, *_: object) -> PlannedVentilator:
-        return PlannedVentilator(self.pool.ventilate, self._plan, self._ahead)
+        return PlannedVentilator(self.pool.ventilate, self._plan, self._together, self._ahead)
 
     def _explained(self, error: Exception) -> DataError:
         for location in self.files.locations:

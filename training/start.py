@@ -19,8 +19,9 @@ from schemas.errors import CheckError, RinglakeError, UsageError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
 from training import checkpoint, methods, models, summary
-from training.feed import check_memory, columns_of, memory_need, split_order
+from training.feed import columns_of, split_order
 from training.loop import Job, Loop, Place
+from training.memory import check_memory, memory_need
 from training.metrics import EVENTS, NAME, Metrics, Proof
 from training.ring import Ring, device_of
 
@@ -124,9 +125,8 @@ def prepare(
     if ring.writes:
         say(
             f"reading holds at most {need.total / 2**20:,.1f} MiB on this rank: "
-            f"{len(order.streams_of(ring.world))} streams × {settings.window} row groups "
-            f"{need.windows / 2**20:,.1f}, read ahead {need.ahead / 2**20:,.1f}, "
-            f"being placed {need.block / 2**20:,.1f}"
+            f"{need.slots} windows of up to {need.slot_rows:,} rows {need.windows_bytes / 2**20:,.1f}, "
+            f"read ahead {need.ahead_bytes / 2**20:,.1f}, being placed {need.blocks_bytes / 2**20:,.1f}"
         )
     error: RinglakeError | None = None
     try:

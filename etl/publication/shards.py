@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
@@ -23,6 +24,7 @@ from pyspark.sql import functions as sf
 from etl.encoders import encoder_of
 from etl.publication.balance import SplitPlan, expected_rows, planned, salts
 from schemas import storage
+from schemas.checksums import row_group_crc32
 from schemas.config import Configuration
 from schemas.errors import CheckError
 from schemas.keys import KEY_BYTES, key_sums, record_key
@@ -30,7 +32,8 @@ from schemas.settings import Storage
 from schemas.tables import spark_schema
 
 COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 3
+COMPRESSION_LEVEL = 1
+"""docs/performance.md has the sizes and reading speeds of the forms that were compared."""
 SPARK_PARTITION_COLUMN = "split"
 
 
@@ -44,6 +47,7 @@ class WrittenShard:
     bytes: int
     rows: int
     row_groups: list[int]
+    row_group_crc32: list[int]
     sha256: str
     key_sums: tuple[int, int]
     order_sum: int
@@ -58,6 +62,7 @@ RESULT = pa.schema(
         ("bytes", pa.int64()),
         ("rows", pa.int64()),
         ("row_groups", pa.list_(pa.int64())),
+        ("row_group_crc32", pa.list_(pa.int64())),
         ("sha256", pa.string()),
         ("key_sums", pa.list_(pa.string())),  # Spark has no unsigned integers
         ("order_sum", pa.string()),
@@ -68,17 +73,18 @@ RESULT = pa.schema(
 
 
 def shard_schema(config: Configuration) -> pa.Schema:
-    """The Arrow schema of a shard, with dtype, shape and byte order in the metadata of binary columns."""
+    """The Arrow schema of a shard, with dtype, shape and byte order in the metadata of the columns of fixed width."""
     columns = [
         pa.field("record_id", pa.string(), nullable=False),
-        pa.field("record_key", pa.binary(), nullable=False, metadata=_described("uint64", [2])),
+        pa.field("record_key", pa.binary(KEY_BYTES), nullable=False, metadata=_described("uint64", [2])),
     ]
     if config.columns.label is not None:
         columns.append(pa.field("label_index", pa.int32(), nullable=False))
     for feature in config.feature:
         encoder = encoder_of(feature)
         metadata = _described(encoder.dtype(feature), encoder.shape(feature))
-        columns.append(pa.field(feature.name, pa.binary(), nullable=False, metadata=metadata))
+        width = int(np.prod(encoder.shape(feature))) * np.dtype(encoder.dtype(feature)).itemsize
+        columns.append(pa.field(feature.name, pa.binary(width), nullable=False, metadata=metadata))
     return pa.schema(columns)
 
 
@@ -234,6 +240,7 @@ class ShardWriter:
     pending: list[pa.Table] = field(default_factory=list)
     pending_rows: int = 0
     groups: list[int] = field(default_factory=list)
+    checksums: list[int] = field(default_factory=list)
     sums: tuple[int, int] = (0, 0)
     order_sum: int = 0
     labels: Counter[int] = field(default_factory=Counter)
@@ -282,6 +289,7 @@ class ShardWriter:
             "bytes": self.hashing.size,
             "rows": sum(self.groups),
             "row_groups": self.groups,
+            "row_group_crc32": self.checksums,
             "sha256": sha256,
             "key_sums": [str(value) for value in self.sums],
             "order_sum": str(self.order_sum),
@@ -304,12 +312,40 @@ class ShardWriter:
         if "label_index" in self.schema.names:
             self.labels.update(group.column("label_index").to_pylist())
         columns = [
-            pa.array(keys, pa.binary()) if name == "record_key" else group.column(name).combine_chunks()
-            for name in self.schema.names
+            pa.array(keys, part.type)
+            if part.name == "record_key"
+            else _of_fixed_width(_one_chunk(group.column(part.name)), part)
+            for part in self.schema
         ]
-        flat = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in columns]
-        self.writer.write_table(pa.Table.from_arrays(flat, schema=self.schema), row_group_size=rows)
+        self.writer.write_table(pa.Table.from_arrays(columns, schema=self.schema), row_group_size=rows)
         self.groups.append(rows)
+        # All but the ids, which training does not read.
+        self.checksums.append(row_group_crc32(_values(column) for column in columns[1:]))
+
+
+def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _of_fixed_width(array: pa.Array, part: pa.Field) -> pa.Array:
+    """Spark's binary values as Parquet's FIXED_LEN_BYTE_ARRAY, which spares readers the offsets; others as they are."""
+    if not pa.types.is_fixed_size_binary(part.type) or array.type == part.type:
+        return array
+    width = part.type.byte_width
+    _, offset_buffer, values = array.buffers()
+    offsets = np.frombuffer(offset_buffer, dtype=np.int32)[array.offset : array.offset + len(array) + 1]
+    if array.null_count or not (np.diff(offsets) == width).all():
+        raise CheckError(f"silver/encoded has values of {part.name!r} that are not {width} bytes long")
+    sliced = values.slice(int(offsets[0]), len(array) * width)
+    return pa.FixedSizeBinaryArray.from_buffers(part.type, len(array), [None, sliced])
+
+
+def _values(array: pa.Array) -> npt.NDArray[np.uint8]:
+    """The bytes of a column of fixed width."""
+    width = array.type.bit_width // 8
+    values = np.frombuffer(array.buffers()[1], dtype=np.uint8)
+    return values[array.offset * width : (array.offset + len(array)) * width]
 
 
 def _result(row: dict[str, Any]) -> WrittenShard:
@@ -321,6 +357,7 @@ def _result(row: dict[str, Any]) -> WrittenShard:
         bytes=row["bytes"],
         rows=row["rows"],
         row_groups=list(row["row_groups"]),
+        row_group_crc32=list(row["row_group_crc32"]),
         sha256=row["sha256"],
         key_sums=(first, second),
         order_sum=int(row["order_sum"]),

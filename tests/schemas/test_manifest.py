@@ -24,7 +24,14 @@ from schemas.manifest import (
 
 
 def content(**changes: Any) -> Content:
-    shard = Shard(path="split=train/a.parquet", bytes=10, rows=3, row_groups=[2, 1], sha256="a" * 64)
+    shard = Shard(
+        path="split=train/a.parquet",
+        bytes=10,
+        rows=3,
+        row_groups=[2, 1],
+        row_group_crc32=[5, 6],
+        sha256="a" * 64,
+    )
     values: dict[str, Any] = {
         "dataset": "letters",
         "configuration": {"split": {"seed": 7}},
@@ -70,6 +77,7 @@ def test_it_survives_being_written_and_shows_the_splits_at_the_top(tmp_path: Pat
         "bytes": 10,
         "rows": 3,
         "row_groups": [2, 1],
+        "row_group_crc32": [5, 6],
         "sha256": "a" * 64,
     }
     assert document["table_uri"] == str(tmp_path / "gold")
@@ -115,7 +123,7 @@ def test_no_value_can_be_altered_unnoticed(tmp_path: Path) -> None:
             here = here[key]
         old = here[path[-1]]
         here[path[-1]] = old + 1 if isinstance(old, int | float) else f"{old}0"
-        with pytest.raises(DataError, match=r"m\.json (was altered|is not a manifest)"):
+        with pytest.raises(DataError, match=r"m\.json (was altered|is not a manifest|has the format 3)"):
             parse(json.dumps(copy).encode(), "m.json")
         altered_values += 1
     assert altered_values > 30

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from schemas import config, merkle
 from schemas import manifest as contract
+from schemas.checksums import row_group_crc32
 from schemas.keys import key_sums, record_key
 
 LENGTH = 16
@@ -101,7 +102,7 @@ def publish(
         splits[name] = _split(table, name, shards, random, length, vocabulary, dtype, full)
     columns = [
         contract.Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
-        contract.Column(name="record_key", role="key", dtype="uint64", shape=[2], storage="binary"),
+        contract.Column(name="record_key", role="key", dtype="uint64", shape=[2], storage=contract.FIXED),
         contract.Column(
             name="label_index",
             role="label",
@@ -115,7 +116,7 @@ def publish(
             role="feature",
             dtype=dtype,
             shape=[length],
-            storage="binary",
+            storage=contract.FIXED,
             vocabulary=vocabulary,
         ),
     ]
@@ -198,18 +199,22 @@ def _split(
         arrow = pa.table(
             {
                 "record_id": pa.array(ids, pa.string()),
-                "record_key": pa.array(key, pa.binary()),
+                "record_key": pa.array(key, pa.binary(16)),
                 "label_index": pa.array(label, pa.int32()),
-                "tokens": pa.array([row.tobytes() for row in tokens], pa.binary()),
+                "tokens": pa.array([row.tobytes() for row in tokens], pa.binary(tokens[0].nbytes)),
             }
         )
         folder = table / name
         folder.mkdir(parents=True, exist_ok=True)
         attempt = folder / f"{number}.part"
+        keys_of_shard = np.frombuffer(b"".join(key), dtype="<u8").reshape(-1, 2)
+        checksums = []
         with pq.ParquetWriter(attempt, arrow.schema, compression="zstd") as writer:
             at = 0
             for size in groups:
                 writer.write_table(arrow.slice(at, size), row_group_size=size)
+                part = slice(at, at + size)
+                checksums.append(row_group_crc32([keys_of_shard[part], label[part], tokens[part]]))
                 at += size
         content = attempt.read_bytes()
         sha256 = hashlib.sha256(content).hexdigest()
@@ -220,10 +225,11 @@ def _split(
                 bytes=len(content),
                 rows=rows,
                 row_groups=list(groups),
+                row_group_crc32=checksums,
                 sha256=sha256,
             )
         )
-        keys.append(np.frombuffer(b"".join(key), dtype="<u8").reshape(-1, 2))
+        keys.append(keys_of_shard)
         labels.append(label)
     all_labels = np.concatenate(labels)
     return contract.SplitContent(

@@ -36,7 +36,7 @@ def a_batch(first: int, last: int, global_rows: int) -> LocalBatch:
     x, labels = torch.randn(8, 4, generator=generator), torch.arange(8) % CLASSES
     keys = np.zeros((last - first, 2), dtype=np.uint64)
     return LocalBatch(
-        {"x": x[first:last]}, labels[first:last], keys, last - first, global_rows, 0, global_rows
+        {"x": x[first:last]}, labels[first:last], keys, None, last - first, global_rows, 0, global_rows
     )
 
 

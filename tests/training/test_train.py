@@ -1,5 +1,6 @@
 """`python -m training.train` in a world of one: whole runs on a small published data set."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -13,7 +14,7 @@ from schemas import manifest
 from schemas.config import load
 from schemas.errors import CheckError, DataError, UsageError
 from tests.training.published import Published, publish
-from training import checkpoint, feed, metrics, start, summary
+from training import checkpoint, metrics, start, summary, windows
 from training.metrics import Proof
 from training.ring import Ring
 from training.train import main
@@ -236,20 +237,18 @@ def test_lost_rows_are_found_at_the_end_of_the_epoch(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the proof is for: a reader that loses a row, or reads one twice, does not pass."""
-    real = feed.Feed._tensors
+    real = windows.WindowPool._gather
 
-    def losing(self: feed.Feed, parts: list[Any], *rest: Any) -> feed.LocalBatch:
-        parts = [{name: values[:-1] for name, values in part.items()} for part in parts]
-        return real(self, parts, *rest)
+    def losing(pool: windows.WindowPool, places: Any, *rest: Any) -> windows.Block:
+        block = real(pool, places, *rest)
+        return dataclasses.replace(block, keys=block.keys[:-1])
 
-    def repeating(self: feed.Feed, parts: list[Any], *rest: Any) -> feed.LocalBatch:
-        for part in parts:
-            part["record_key"] = part["record_key"].copy()
-            part["record_key"][0] = part["record_key"][-1]
-        return real(self, parts, *rest)
+    def repeating(pool: windows.WindowPool, places: Any, *rest: Any) -> windows.Block:
+        places[0] = places[-1]
+        return real(pool, places, *rest)
 
     for broken in (losing, repeating):
-        monkeypatch.setattr(feed.Feed, "_tensors", broken)
+        monkeypatch.setattr(windows.WindowPool, "_gather", broken)
         with pytest.raises(CheckError, match=r"epoch 1 read .* rows were lost or repeated"):
             train(published, "broken")
 

@@ -1,0 +1,92 @@
+"""What reading will hold in memory, computed from the manifest before the first step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.errors import UsageError
+from schemas.manifest import Column
+from schemas.settings import Train
+from training.columns import row_bytes
+from training.order import SplitOrder, World
+
+BLOCK_ROWS = 4096
+BLOCK_BYTES = 4 << 20
+"""So many rows or bytes, whichever is less, are put in their places at a time."""
+BLOCKS = 4
+"""One being put together, two waiting, one being consumed."""
+TASK_BYTES = 1 << 20
+"""A worker reads about so much at a time: a hand-over between threads costs as much as a small row group."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What the reader of a rank holds at most, and the sizes that follow from it."""
+
+    slots: int
+    """Windows that are held at a time: one a stream of the rank, and spare ones, so that the next can arrive before
+    the last row of another is taken."""
+    slot_rows: int
+    """Rows of the largest window."""
+    together: int
+    """Row groups that a worker reads at a time."""
+    ahead: int
+    """How many times so many are read before they are needed."""
+    block: int
+    """Elements of each stream that are put in their places at a time."""
+    windows_bytes: int
+    ahead_bytes: int
+    blocks_bytes: int
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return self.windows_bytes + self.ahead_bytes + self.blocks_bytes
+
+
+def memory_need(order: SplitOrder, world: World, columns: Sequence[Column], settings: Train) -> MemoryNeed:
+    """What reading a split will hold on a rank.
+
+    It grows with window × row group × streams of the rank, not with the number of row groups.
+    """
+    owned = len(order.streams_of(world))
+    largest = max(order.row_groups, default=0)
+    width, width_out = row_bytes(columns), block_row_bytes(columns)
+    slots = owned + max(1, owned // 8)
+    slot_rows = min(settings.window * largest, order.stream_rows(0))
+    group = max(1, largest * width)
+    together = max(1, TASK_BYTES // group)
+    ahead = 2 * settings.workers  # one in each worker's hands, and one waiting
+    block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // width_out) // max(1, owned))
+    return MemoryNeed(
+        slots,
+        slot_rows,
+        together,
+        ahead,
+        block,
+        windows_bytes=slots * slot_rows * width,
+        ahead_bytes=ahead * together * group,
+        blocks_bytes=BLOCKS * block * owned * width_out,
+    )
+
+
+def block_row_bytes(columns: Sequence[Column]) -> int:
+    """Bytes of a row as it is handed to the model: unsigned and small integers become int32, labels int64."""
+    total = 0
+    for column in columns:
+        items = int(np.prod(column.shape, dtype=np.int64))
+        total += items * (
+            8 if column.role in ("label", "id", "key") else max(4, np.dtype(column.dtype).itemsize)
+        )
+    return total
+
+
+def check_memory(need: MemoryNeed, settings: Train) -> None:
+    """Raises UsageError with the remedy where the reader would hold more than `train.read_memory`."""
+    if need.total > settings.read_memory:
+        raise UsageError(
+            f"reading would hold {need.total:,} bytes on this rank, above train.read_memory = "
+            f"{settings.read_memory:,}: lower train.streams or train.window, start more ranks, "
+            "publish smaller row groups (publish.rows_per_group), or raise train.read_memory"
+        )

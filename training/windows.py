@@ -1,0 +1,215 @@
+"""The windows that a rank's rows are drawn from, and the rows put in their places.
+
+All windows lie in one array a column, each in a slot of its own; so a block of rows, of however many streams, is one
+gather (`numpy.take`), and memory does not depend on the size of the data set.
+"""
+
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from schemas.manifest import Column
+from training.columns import Arrays, element_type
+from training.memory import BLOCKS, MemoryNeed
+from training.order import EpochOrder, Window, World, reading_order
+
+UNUSED = 3
+"""References to an object that stands in a list, is a loop's variable, and is asked for its references."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive rows of a rank."""
+
+    epoch: int
+    first: int
+    """The local row (see `training.order`) that the first one is."""
+    rows: int
+    features: dict[str, torch.Tensor]
+    """By name: (rows, *shape); integers as int32."""
+    labels: torch.Tensor | None
+    """(rows,), int64."""
+    keys: npt.NDArray[np.uint64]
+    """(rows, 2)."""
+    record_ids: npt.NDArray[np.object_] | None
+    """(rows,) of str, where the ids are read."""
+
+    def part(self, first: int, last: int) -> "Block":
+        """The rows `first` to `last` (exclusive) of the block, without copying."""
+        return Block(
+            self.epoch,
+            self.first + first,
+            last - first,
+            {name: values[first:last] for name, values in self.features.items()},
+            None if self.labels is None else self.labels[first:last],
+            self.keys[first:last],
+            None if self.record_ids is None else self.record_ids[first:last],
+        )
+
+
+def joined(blocks: Sequence[Block], columns: Sequence[Column]) -> Block:
+    """Blocks that follow one another as one; without any, a block of no rows."""
+    if len(blocks) == 1:
+        return blocks[0]
+    if not blocks:
+        features = [column for column in columns if column.role == "feature"]
+        return Block(
+            0,
+            0,
+            0,
+            {c.name: torch.zeros((0, *c.shape), dtype=dtype_for_model(element_type(c))) for c in features},
+            torch.zeros(0, dtype=torch.int64) if any(c.role == "label" for c in columns) else None,
+            np.zeros((0, 2), dtype=np.uint64),
+            np.zeros(0, dtype=object) if any(c.role == "id" for c in columns) else None,
+        )
+    labels = [block.labels for block in blocks if block.labels is not None]
+    ids = [block.record_ids for block in blocks if block.record_ids is not None]
+    return Block(
+        blocks[0].epoch,
+        blocks[0].first,
+        sum(block.rows for block in blocks),
+        {name: torch.cat([block.features[name] for block in blocks]) for name in blocks[0].features},
+        torch.cat(labels) if labels else None,
+        np.concatenate([block.keys for block in blocks]),
+        np.concatenate(ids) if ids else None,
+    )
+
+
+@dataclass
+class _Loaded:
+    """A window in its slot."""
+
+    window: Window
+    slot: int
+    rows: npt.NDArray[np.intp] = field(repr=False)
+    """By element of the window: which row of the pool it is."""
+
+
+class WindowPool:
+    """Holds windows of rows, and gathers blocks from them."""
+
+    def __init__(self, columns: Sequence[Column], need: MemoryNeed, pinned: bool) -> None:
+        """`pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous."""
+        self.columns, self.need, self.pinned = columns, need, pinned
+        rows = need.slots * need.slot_rows
+        self.pool: Arrays = {
+            column.name: np.empty((rows, *column.shape), dtype=element_type(column)) for column in columns
+        }
+        self.free = list(range(need.slots))
+        self._scratch: Arrays = {}
+        self._buffers: dict[tuple[str, torch.dtype], list[npt.NDArray[Any]]] = {}
+
+    def blocks(
+        self, order: EpochOrder, world: World, start: int, arriving: Iterator[Arrays]
+    ) -> Iterator[Block]:
+        """The rows of a rank from the position `start` of an epoch to its end.
+
+        `arriving` yields the row groups of the segments of `reading_order(order, world, start)`, one after another.
+        """
+        split = order.split
+        owned = split.streams_of(world)
+        if not owned:
+            return
+        total = split.local_rows(world, split.rows)
+        element = split.local_rows(world, start) // len(owned)
+        end = -(-total // len(owned))
+        to_come = deque(reading_order(order, world, start))
+        held: dict[int, list[_Loaded]] = {stream: [] for stream in owned}
+        while element < end:
+            upto = min(end, element + self.need.block)
+            while to_come and to_come[0].first < upto:
+                if not self.free:
+                    # Windows come in the order of their first elements: those before are all there.
+                    upto = to_come[0].first
+                    break
+                window = to_come.popleft()
+                held[window.stream].append(self._load(window, order, arriving))
+            places = np.zeros((upto - element, len(owned)), dtype=np.intp)
+            for column, stream in enumerate(owned):
+                for loaded in held[stream]:
+                    first, last = max(element, loaded.window.first), min(upto, loaded.window.end)
+                    if first < last:
+                        chosen = loaded.rows[first - loaded.window.first : last - loaded.window.first]
+                        places[first - element : last - element, column] = chosen
+            first_row = element * len(owned)
+            # In the last element of an epoch the shorter streams have no row any more.
+            yield self._gather(places.reshape(-1)[: total - first_row], order.epoch, first_row)
+            element = upto
+            for stream in owned:
+                while held[stream] and held[stream][0].window.end <= element:
+                    self.free.append(held[stream].pop(0).slot)
+
+    def _load(self, window: Window, order: EpochOrder, arriving: Iterator[Arrays]) -> _Loaded:
+        slot = self.free.pop()
+        base = at = slot * self.need.slot_rows
+        for segment in window.segments:
+            arrays = next(arriving)
+            rows = segment.last - segment.first
+            for name, values in arrays.items():
+                self.pool[name][at : at + rows] = values[segment.first : segment.last]
+            at += rows
+        return _Loaded(window, slot, order.shuffled(window) + base)
+
+    def _gather(self, places: npt.NDArray[np.intp], epoch: int, first: int) -> Block:
+        features: dict[str, torch.Tensor] = {}
+        labels = record_ids = None
+        keys = np.zeros((len(places), 2), dtype=np.uint64)
+        for column in self.columns:
+            values = self.pool[column.name]
+            if column.role == "key":
+                np.take(values, places, axis=0, out=keys, mode="clip")
+            elif column.role == "id":
+                record_ids = values[places]
+            elif column.role == "label":
+                labels = self._tensor(column, places, torch.int64)
+            else:
+                features[column.name] = self._tensor(column, places, dtype_for_model(values.dtype))
+        return Block(epoch, first, len(places), features, labels, keys, record_ids)
+
+    def _tensor(self, column: Column, places: npt.NDArray[np.intp], dtype: torch.dtype) -> torch.Tensor:
+        values = self.pool[column.name]
+        tensor = self._empty(column, len(places), dtype)
+        out = tensor.numpy()
+        if out.dtype == values.dtype:
+            np.take(values, places, axis=0, out=out, mode="clip")
+        else:
+            scratch = self._scratch.get(column.name)
+            if scratch is None or len(scratch) < len(places):
+                scratch = np.empty((len(places), *column.shape), dtype=values.dtype)
+                self._scratch[column.name] = scratch
+            # `clip`, because numpy buffers the output where it checks indices; these are in range by construction.
+            np.take(values, places, axis=0, out=scratch[: len(places)], mode="clip")
+            out[...] = scratch[: len(places)]
+        return tensor
+
+    def _empty(self, column: Column, rows: int, dtype: torch.dtype) -> torch.Tensor:
+        """Memory for (rows, *shape), where possible that of an earlier block of which nobody holds a part any more.
+
+        Fresh memory costs more than all the copying: the kernel has to clear it, page by page.
+        """
+        shape = (rows, *column.shape)
+        if self.pinned:  # there torch's own allocator does the same
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+        buffers = self._buffers.setdefault((column.name, dtype), [])
+        for buffer in buffers:
+            # Every tensor over a buffer holds a reference to it: here only the list, the loop and the call do.
+            if len(buffer) >= rows and sys.getrefcount(buffer) == UNUSED:
+                break
+        else:
+            buffer = torch.empty(shape, dtype=dtype).numpy()
+            if len(buffers) < BLOCKS + 1:
+                buffers.append(buffer)
+        return torch.from_numpy(buffer[:rows])
+
+
+def dtype_for_model(dtype: np.dtype[Any]) -> torch.dtype:
+    """Token ids as int32, the smallest type that embeddings take; everything else as it is, in native byte order."""
+    if dtype.kind in "ui" and dtype.itemsize <= 4:
+        return torch.int32
+    return torch.from_numpy(np.zeros(0, dtype=dtype.newbyteorder("="))).dtype
