@@ -360,6 +360,8 @@ class Train(Section):
     window: Positive = 4
     """Row groups that are shuffled together within a stream."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    on_non_finite: Literal["stop", "skip"] = "stop"
+    """When the loss or the gradient of a batch is not finite: end the training, or leave the weights as they are."""
     class_weights: Literal["none", "square_root", "balanced"] = "none"
     """The loss of a row weighs by the rarity of its class: `balanced` in proportion, `square_root` less."""
     threads: Positive = 1

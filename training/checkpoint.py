@@ -1,8 +1,9 @@
-"""Checkpoints: written as a whole or not at all, with a SHA-256, and tied to the manifest that they were trained on.
+"""Checkpoints: written as a whole or not at all, hashed, chained to one another and to the manifest.
 
 `checkpoints/step-00000200.pt` holds tensors and plain values alone (it loads with `weights_only`), nothing of times
-and hosts; `step-00000200.json` beside it, written afterwards, holds its hash and what a reader wants to know first.
-A checkpoint is good when both are there and agree.
+and hosts, so two identical runs give identical files; `step-00000200.json` beside it, written afterwards, holds its
+hashes and what a reader wants to know first. A checkpoint is good when both are there and agree.
+`checkpoints/chain.jsonl` keeps the records of all checkpoints, also of those that were deleted since.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -23,30 +24,66 @@ from torch import nn
 from schemas.config import Configuration, canonical_json
 from schemas.errors import DataError, UsageError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NAME = re.compile(r"step-(\d{8,})\.(?:pt|json)")
+CHAIN = "chain.jsonl"
 State = dict[str, Any]
 
 
 class Record(BaseModel):
-    """What stands in the JSON file beside a checkpoint."""
+    """What stands in the JSON file beside a checkpoint, and as a line in the chain."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
     sha256: str
+    """Of the file, all of whose bytes are contents: equal states have equal hashes, whatever was saved before."""
+    previous: str | None
+    """`chain` of the checkpoint before."""
+    chain: str
+    """See `link`."""
     manifest_root: str
     configuration_sha256: str
     step: int
     epoch: int
     """Epochs completed."""
     position: int
-    """Rows that all ranks together have taken since the start of the training."""
+    """Rows that all ranks together have taken since the start of the training (on these data)."""
     finished: bool
     world_size: int
+    validation_loss: float | None
+    """Where a validation came just before."""
     seconds: float
     seconds_waited: float
     """For input, averaged over the ranks."""
+
+    @classmethod
+    def of(cls, state: State, sha256: str, previous: str | None, facts: Mapping[str, Any]) -> Self:
+        """The record of a state whose file has that hash; `facts` are the fields that do not follow from it."""
+        root, step = state["manifest_root"], state["step"]
+        return cls(
+            file=f"{name_of(step)}.pt",
+            sha256=sha256,
+            previous=previous,
+            chain=link(sha256, previous, root, step),
+            manifest_root=root,
+            step=step,
+            position=state["position"],
+            **facts,
+        )
+
+
+def link(sha256: str, previous: str | None, manifest_root: str, step: int) -> str:
+    """The hash that a checkpoint adds to the chain: SHA-256 over the canonical JSON of the arguments by name.
+
+    It can still be checked when the checkpoint itself is deleted.
+    """
+    values = {"sha256": sha256, "previous": previous, "manifest_root": manifest_root, "step": step}
+    return hashlib.sha256(canonical_json(values)).hexdigest()
+
+
+def name_of(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def folder_of(run: Path) -> Path:
@@ -76,53 +113,68 @@ def weights_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save(run: Path, state: State, describe: Callable[[str, str], Record]) -> Record:
-    """Writes a checkpoint: the file, then its record, each under another name first, synced and renamed.
-
-    `describe(file, sha256)` makes the record.
-    """
-    folder = folder_of(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"step-{state['step']:08d}"
-    attempt = folder / f".{name}.pt.part"
-    with attempt.open("wb") as file:
-        torch.save(_plain(state), file)
-        file.flush()
-        os.fsync(file.fileno())
-    record = describe(f"{name}.pt", sha256_of(attempt))
-    # An older record of this step must not stand beside the new file, should this end in between.
-    (folder / f"{name}.json").unlink(missing_ok=True)
-    attempt.replace(folder / record.file)
-    sync_folder(folder)
-    write_atomically(folder / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
-    return record
-
-
-def _plain(value: Any) -> Any:
-    """The same value on the CPU, no object standing in it twice: so equal states give equal bytes.
+def copied(value: Any) -> Any:
+    """The same value in fresh memory on the CPU, no object standing in it twice: so equal states give equal bytes.
 
     Pickle writes a second occurrence of an object as a reference, which would tell a resumed training's state, whose
     objects were made by loading, from an uninterrupted one's.
     """
     if isinstance(value, torch.Tensor):
-        tensor = value.detach().cpu()
-        whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
-        return tensor if whole else tensor.contiguous().clone()
+        return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
     if isinstance(value, dict):
-        return {_plain(key): _plain(item) for key, item in value.items()}
+        return {copied(key): copied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([_plain(item) for item in value])
+        return type(value)([copied(item) for item in value])
     return sys.intern(value) if isinstance(value, str) else value
+
+
+def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]) -> Record:
+    """Writes a checkpoint: the file, then its record, each under another name first, synced and renamed.
+
+    `state` is taken as `copied` made it; `previous` and `facts` are those of `Record.of`. Raises OSError; what was
+    there before is then still there.
+    """
+    folder = folder_of(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = name_of(state["step"])
+    attempt = folder / f".{name}.pt.part"
+    try:
+        with attempt.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        record = Record.of(state, sha256_of(attempt), previous, facts)
+        # An older record of this step must not stand beside the new file, should this end in between.
+        (folder / f"{name}.json").unlink(missing_ok=True)
+        attempt.replace(folder / record.file)
+        sync_folder(folder)
+        write_atomically(folder / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
+    except RuntimeError as error:
+        # torch's writer says so when the disk is full, instead of raising what the file raised.
+        attempt.unlink(missing_ok=True)
+        raise OSError(f"{attempt} cannot be written: {str(error).splitlines()[0]}") from error
+    except OSError:
+        attempt.unlink(missing_ok=True)
+        raise
+    with (folder / CHAIN).open("a", encoding="utf-8") as chain:
+        chain.write(record.model_dump_json() + "\n")
+        chain.flush()
+        os.fsync(chain.fileno())
+    return record
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a local file as a whole or not at all, and survives a power failure afterwards."""
     attempt = path.with_name(f".{path.name}.part")
-    with attempt.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    attempt.replace(path)
+    try:
+        with attempt.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        attempt.replace(path)
+    except OSError:
+        attempt.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
@@ -140,19 +192,71 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_chain(run: Path) -> list[Record]:
+    """The records of all checkpoints so far. Raises DataError naming the line that is none.
+
+    A last line that an interruption cut off is left out.
+    """
+    path = folder_of(run) / CHAIN
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, line in enumerate(lines[:-1], 1):
+        try:
+            records.append(Record.model_validate_json(line))
+        except ValidationError as error:
+            raise DataError(f"{path}, line {number}: {str(error).splitlines()[0]}") from error
+    return records
+
+
+def go_on_from(run: Path, record: Record) -> list[str]:
+    """Makes a checkpoint the last of the chain; returns the files of later ones, which are set aside as `.rejected`.
+
+    They are damaged, or belong to a course of the training that is left.
+    """
+    folder = folder_of(run)
+    later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
+    # Records first: a checkpoint without one is no good one, should this end in between.
+    for path in sorted(later, key=lambda path: path.suffix != ".json"):
+        path.replace(path.with_name(f"{path.name}.rejected"))
+    chain = [*(r for r in _readable_chain(run) if r.step < record.step), record]
+    write_atomically(folder / CHAIN, "".join(r.model_dump_json() + "\n" for r in chain).encode())
+    return sorted(path.name for path in later)
+
+
+def _readable_chain(run: Path) -> list[Record]:
+    with contextlib.suppress(DataError):  # `verify` names the damage; resuming begins the chain anew
+        return read_chain(run)
+    return []
+
+
 def prune(run: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints, and what interrupted writes left."""
+    """Deletes all but the newest `keep` checkpoints and the one with the lowest validation loss; the chain stays."""
     folder = folder_of(run)
     steps = sorted({step for path in folder.iterdir() if (step := _step(path)) is not None})
+    best = best_of(read_chain(run))
+    kept = {*steps[-keep:], *(() if best is None else (best.step,))}
     for path in folder.iterdir():
-        if _step(path) in steps[:-keep] or path.name.endswith(".part"):
+        step = _step(path)
+        if (step is not None and step not in kept) or path.name.endswith(".part"):
             path.unlink()
+
+
+def best_of(records: list[Record]) -> Record | None:
+    """The one with the lowest validation loss, the first of equals; None where none was validated."""
+    validated = [record for record in records if record.validation_loss is not None]
+    return min(validated, key=lambda record: record.validation_loss or 0.0, default=None)
 
 
 def clear(run: Path) -> int:
     """Deletes all checkpoints of a run; returns how many files that were."""
     folder = folder_of(run)
-    found = [path for path in folder.glob("*") if _step(path) is not None or path.name.endswith(".part")]
+    found = [
+        path
+        for path in folder.glob("*")
+        if _step(path) is not None or path.name == CHAIN or path.suffix in (".part", ".rejected")
+    ]
     # Records first: a checkpoint without one is no good one, so none is taken up again if this ends in between.
     for path in sorted(found, key=lambda path: path.suffix != ".json"):
         path.unlink()
@@ -173,7 +277,7 @@ def last_good(run: Path, say: Callable[[str], None]) -> tuple[Record, State] | N
     steps = {step for path in folder.glob("*") if (step := _step(path)) is not None}
     for step in sorted(steps, reverse=True):
         try:
-            return read(folder / f"step-{step:08d}.json")
+            return read(folder / f"{name_of(step)}.json")
         except DataError as error:
             say(f"the checkpoint of step {step:,} is skipped: {error}")
     return None
@@ -190,26 +294,35 @@ def read(record_file: Path) -> tuple[Record, State]:
             f"{record_file} is no checkpoint's record ({str(error).splitlines()[0]}); delete it"
         ) from error
     file = record_file.with_name(record.file)
+    if link(record.sha256, record.previous, record.manifest_root, record.step) != record.chain:
+        raise DataError(f"{record_file} was altered: its values do not have the hash {record.chain}")
     try:
         if sha256_of(file) != record.sha256:
             raise DataError(f"{file} is damaged: its SHA-256 is not {record.sha256}")
         state: State = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
-    if state.get("format_version") != FORMAT_VERSION or state.get("manifest_root") != record.manifest_root:
+    same = ("manifest_root", "step", "position")
+    if state.get("format_version") != FORMAT_VERSION or any(
+        state.get(key) != getattr(record, key) for key in same
+    ):
         raise DataError(f"{file} does not belong to {record_file}")
     return record, state
 
 
-def check_fits(record: Record, state: State, config: Configuration, root: str, run: Path) -> None:
+def check_fits(
+    record: Record, state: State, config: Configuration, root: str, run: Path, new_data: bool = False
+) -> None:
     """Raises UsageError where a checkpoint cannot be gone on from with this manifest and configuration."""
-    if record.manifest_root != root:
+    if record.manifest_root != root and not new_data:
         raise UsageError(
             f"the run {run.name!r} was trained on the manifest with the root {record.manifest_root[:16]}…, not "
-            f"{root[:16]}…: give its manifest with --manifest (run.json names it), or start another run with --run"
+            f"{root[:16]}…: give its manifest with --manifest (run.json names it), start another run with --run, "
+            "or learn on from these weights on the other data with --new-data"
         )
     was, now = json.loads(state["decisive"]), decisive(config)
-    for section in now:
+    sections = ("model",) if record.manifest_root != root else tuple(now)
+    for section in sections:
         for key in sorted({*was.get(section, {}), *now[section]}):
             before, after = was.get(section, {}).get(key), now[section].get(key)
             if before != after:

@@ -12,6 +12,7 @@ COMMANDS: Commands = {
         "training.evaluate",
         "evaluate a run on the test split, side by side with the linear baseline",
     ),
+    "verify": ("training.verify", "check a run's checkpoints, link by link, and the manifest behind them"),
     "report": ("training.report", "write the report of a run"),
 }
 

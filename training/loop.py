@@ -1,11 +1,11 @@
 """The training loop: batches in, steps, proofs, metrics and checkpoints out."""
 
-import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,10 +13,11 @@ from schemas.config import Configuration
 from schemas.errors import CheckError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
-from training import checkpoint, methods
+from training import methods, non_finite, snapshot
 from training.feed import Feed, LocalBatch
 from training.metrics import Metrics, Proof
 from training.ring import Ring
+from training.saver import Saver
 from training.validation import validate
 
 
@@ -29,9 +30,20 @@ class Place:
     """Rows taken by all ranks together since the start."""
     proof: Proof = field(default_factory=Proof)
     """Of the epoch under way: this rank's part, after a resume on rank 0 that of all ranks so far."""
+    loss: torch.Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))
+    """Sums of losses and weights since the last entry of the metrics; shared out like the proof."""
+    validation: list[dict[str, float]] = field(default_factory=list)
+    """By completed epoch: step, epoch, loss, accuracy."""
+    skipped: int = 0
+    """Batches without a finite gradient."""
+    origin: dict[str, Any] = field(default_factory=lambda: {"step": 0})
+    """Where a training on other data was taken up: its last step, and its manifest_root and chain."""
     seconds: float = 0.0
     """Spent in earlier processes of this run."""
     seconds_waited: float = 0.0
+    seconds_held: float = 0.0
+    """That this process stood still for checkpoints."""
+    failed_saves: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,14 +76,12 @@ class Job:
 class Loop:
     """Trains from a place to the end, or until it is told to stop."""
 
-    def __init__(self, job: Job, place: Place, metrics: Metrics | None) -> None:
-        """`metrics` is None on all ranks but the one that writes."""
-        self.job, self.place, self.metrics = job, place, metrics
+    def __init__(self, job: Job, place: Place, metrics: Metrics | None, saver: Saver | None) -> None:
+        """`metrics` and `saver` are None on all ranks but the one that writes."""
+        self.job, self.place, self.metrics, self.saver = job, place, metrics, saver
         self.began = self.last_logged = time.monotonic()
         self.waited_before = self.logged_waited = 0.0
         self.logged_position = place.position
-        self.loss = torch.zeros(2, dtype=torch.float64)
-        self.record: checkpoint.Record | None = None
 
     def train(self, stop_after: int | None = None) -> bool:
         """Runs the steps that are left, at most `stop_after`; True when the training is finished.
@@ -96,7 +106,8 @@ class Loop:
                 self._step(batch, feed)
                 finished = place.position == job.total_rows
                 stop = finished or place.step == last_step
-                if place.step % settings.checkpoint_every == 0 or stop:
+                validated = bool(place.validation) and place.validation[-1]["step"] == place.step
+                if place.step % settings.checkpoint_every == 0 or validated or stop:
                     self._checkpoint(feed, finished)
                 if bar is not None:
                     bar.update(batch.global_rows, f"epoch {batch.epoch + 1}/{settings.epochs}{self._shown}")
@@ -111,10 +122,13 @@ class Loop:
 
     def _step(self, batch: LocalBatch, feed: Feed) -> None:
         job, place, settings = self.job, self.place, self.job.config.train
-        result = job.method.step(batch, place.step)
+        result = job.method.step(batch, place.step, place.step - place.origin["step"])
         place.proof.add(batch.keys)
         place.step, place.position = place.step + 1, batch.position
-        self.loss += torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
+        if math.isfinite(float(result.gradient_norm)):
+            place.loss += torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
+        else:
+            self._non_finite(batch)
         ends_epoch = place.position % job.rows == 0
         if place.step % settings.log_every == 0 or ends_epoch:
             self._log(result, batch.epoch, feed)
@@ -131,15 +145,15 @@ class Loop:
         size, place = self.job.ring.world.size, self.place
         interval = max(now - self.last_logged, 1e-9)
         loss, weight, share = self.job.ring.sum_floats(
-            [*self.loss.tolist(), (waited - self.logged_waited) / interval]
+            [*self.place.loss.tolist(), (waited - self.logged_waited) / interval]
         )
         rate = (place.position - self.logged_position) / interval
-        mean = loss / weight if weight else 0.0
-        if not math.isfinite(mean):
+        mean = loss / weight if weight else math.nan  # every batch since the last entry was skipped
+        if weight and not math.isfinite(mean):
             # All ranks see the same mean, so they all end here.
             raise CheckError(
-                f"the loss is {mean} at step {place.step:,}: lower optimizer.learning_rate, raise "
-                "optimizer.warm_up or set train.clip_norm; the checkpoints before are kept"
+                f"the loss is {mean} at step {place.step:,} though the gradient is finite: lower "
+                "optimizer.learning_rate or set train.clip_norm; the checkpoints before are kept"
             )
         self._shown = f", loss {mean:.3f}"
         if self.metrics is not None:
@@ -148,18 +162,21 @@ class Loop:
                 "train",
                 epoch=epoch + 1,
                 position=place.position,
-                loss=mean,
+                loss=mean if math.isfinite(mean) else None,
                 learning_rate=result.learning_rate,
                 gradient_norm=float(result.gradient_norm),
                 samples_per_second=rate,
                 input_wait_share=share / size,
             )
-        self.loss.zero_()
+        self.place.loss.zero_()
         self.last_logged, self.logged_waited, self.logged_position = now, waited, place.position
 
     def _validate(self, epoch: int) -> None:
         job = self.job
         found = validate(job.model, job.manifest, "validation", job.config, job.ring, job.device)
+        self.place.validation.append(
+            {"step": self.place.step, "epoch": epoch + 1, "loss": found.loss, "accuracy": found.accuracy}
+        )
         if self.metrics is not None:
             self.metrics.write(
                 self.place.step,
@@ -175,46 +192,47 @@ class Loop:
             )
         self.last_logged = time.monotonic()
 
+    def _non_finite(self, batch: LocalBatch) -> None:
+        """All ranks see the same gradient norm, so they all come here, and end together where they are to end."""
+        job, place = self.job, self.place
+        place.skipped += 1
+        first = (place.position - batch.global_rows) % job.rows
+        found = non_finite.Batch(
+            place.step,
+            batch.epoch + 1,
+            first,
+            non_finite.record_ids(batch, first, job.manifest, job.config, job.ring),
+        )
+        if job.ring.writes:
+            non_finite.write(job.run, found)
+        where = f"step {place.step:,} (record ids in {job.run / non_finite.NAME})"
+        if job.config.train.on_non_finite == "stop":
+            raise CheckError(
+                f"the loss or the gradient is not finite at {where}: lower optimizer.learning_rate, raise "
+                "optimizer.warm_up, set train.clip_norm, look at these records, or leave such batches out with "
+                'train.on_non_finite = "skip"; the checkpoints before are kept'
+            )
+        if job.ring.writes:
+            job.say(f"warning: the batch of {where} is skipped, its loss or gradient is not finite")
+
     def _checkpoint(self, feed: Feed, finished: bool) -> None:
         """Called by all ranks: the sums over all of them go into the file that rank 0 writes."""
         job, place, world = self.job, self.place, self.job.ring.world
-        proof = place.proof.over_all_ranks(job.ring)
+        whole = snapshot.over_all_ranks(place, job.ring)
         waited = job.ring.sum_floats([feed.seconds_waited])[0] / world.size
-        error: OSError | None = None
-        if job.ring.writes:
-            state: checkpoint.State = {
-                "format_version": checkpoint.FORMAT_VERSION,
-                "manifest_root": job.manifest.manifest_root,
-                "decisive": json.dumps(checkpoint.decisive(job.config), sort_keys=True),
-                "step": place.step,
-                "position": place.position,
-                # As text: unsigned 64-bit numbers are more than what other readers of the file may take.
-                "proof": [str(proof.count), str(proof.sums[0]), str(proof.sums[1])],
-                "model": dict(job.model.state_dict()),
-                "method": job.method.state(),
-            }
-            try:
-                self.record = checkpoint.save(
-                    job.run,
-                    state,
-                    lambda file, sha256: checkpoint.Record(
-                        file=file,
-                        sha256=sha256,
-                        manifest_root=job.manifest.manifest_root,
-                        configuration_sha256=job.config.sha256(),
-                        step=place.step,
-                        epoch=place.position // job.rows,
-                        position=place.position,
-                        finished=finished,
-                        world_size=world.size,
-                        seconds=place.seconds + time.monotonic() - self.began,
-                        seconds_waited=place.seconds_waited + waited,
-                    ),
-                )
-                checkpoint.prune(job.run, job.config.train.keep_checkpoints)
-            except OSError as failed:
-                error = failed
-        job.ring.agree(error)
+        if self.saver is None:
+            return
+        validated = bool(place.validation) and place.validation[-1]["step"] == place.step
+        facts = {
+            "configuration_sha256": job.config.sha256(),
+            "epoch": place.position // job.rows,
+            "finished": finished,
+            "world_size": world.size,
+            "validation_loss": place.validation[-1]["loss"] if validated else None,
+            "seconds": place.seconds + time.monotonic() - self.began,
+            "seconds_waited": place.seconds_waited + waited,
+        }
+        self.saver.save(snapshot.state_of(job, place, whole), facts)
 
     def _carry_over(self, feed: Feed) -> None:
         self.place.seconds += time.monotonic() - self.began

@@ -43,11 +43,11 @@ class Metrics:
         self.file.close()
         self.events.close()
 
-    def write(self, step: int, kind: str, **values: float) -> None:
-        """An entry of `kind` train or validation: numbers by name, after `step` steps."""
+    def write(self, step: int, kind: str, **values: float | None) -> None:
+        """An entry of `kind` train or validation: numbers by name, after `step` steps; None where there is none."""
         self._line({"step": step, "kind": kind, **values})
         for name, value in values.items():
-            if name not in ("epoch", "position"):
+            if name not in ("epoch", "position") and value is not None:
                 self.events.add_scalar(f"{kind}/{name}", value, step)
 
     def _line(self, entry: dict[str, Any]) -> None:

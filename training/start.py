@@ -7,6 +7,7 @@ import platform
 import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,17 @@ import torch
 
 from schemas import storage
 from schemas.checksums import Mode, check_file
-from schemas.config import Configuration
+from schemas.config import Configuration, canonical_json
 from schemas.errors import CheckError, RinglakeError, UsageError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
-from training import checkpoint, methods, models, summary
+from training import checkpoint, methods, models, non_finite, snapshot, summary
 from training.feed import columns_of, split_order
 from training.loop import Job, Loop, Place
 from training.memory import check_memory, memory_need
 from training.metrics import EVENTS, NAME, Metrics, Proof
 from training.ring import Ring, device_of
+from training.saver import Saver
 
 Found = tuple[checkpoint.Record, checkpoint.State]
 RUN_FILE = "run.json"
@@ -58,7 +60,9 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
         raise UsageError("the training split of this data set has no rows; publish one that has")
 
 
-def find_checkpoint(config: Configuration, manifest: Manifest, run: Path, ring: Ring) -> Found | None:
+def find_checkpoint(
+    config: Configuration, manifest: Manifest, run: Path, ring: Ring, new_data: bool
+) -> Found | None:
     """The last good checkpoint, for all ranks its record; the content is filled on rank 0 alone, which shares it.
 
     Raises UsageError on all ranks where it does not fit the manifest or the configuration.
@@ -71,7 +75,7 @@ def find_checkpoint(config: Configuration, manifest: Manifest, run: Path, ring: 
             say(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
         else:
             try:
-                checkpoint.check_fits(*found, config, manifest.manifest_root, run)
+                checkpoint.check_fits(*found, config, manifest.manifest_root, run, new_data)
             except UsageError as unfit:
                 error = unfit
     ring.agree(error)
@@ -141,13 +145,14 @@ def prepare(
     place = Place()
     if found is not None:
         record, state = found
-        place.step, place.position = record.step, record.position
-        place.seconds, place.seconds_waited = record.seconds, record.seconds_waited
         if ring.writes:
             checkpoint.load_model(model, state, record.file)
-            count, first, second = (int(text) for text in state["proof"])
-            # The sums of all ranks so far go on in rank 0's; they only meet again in the sum over all.
-            place.proof = Proof(count, (first, second))
+            snapshot.restore_place(place, state, writes=True)
+            place.seconds, place.seconds_waited = record.seconds, record.seconds_waited
+            if record.manifest_root != manifest.manifest_root:
+                take_up(place, record, state, manifest)
+        shared = ring.broadcast(replace(place, proof=Proof(), loss=torch.zeros(2, dtype=torch.float64)))
+        place = place if ring.writes else shared
     model.to(device)
     steps = order.steps(settings.batch) * settings.epochs
     method = methods.build(
@@ -167,6 +172,22 @@ def prepare(
     return Job(config, manifest, run, ring, device, model, method), place
 
 
+def take_up(place: Place, record: checkpoint.Record, state: checkpoint.State, manifest: Manifest) -> None:
+    """Makes a place, which a training on other data reached, the beginning of one on these."""
+    columns = canonical_json([c.model_dump(mode="json") for c in manifest.content.columns]).decode()
+    if columns != state["columns"]:
+        say(
+            "warning: the columns of these data are not those of the checkpoint's (another tokenizer or other "
+            "classes): the weights begin with other meanings of the token ids or the labels"
+        )
+    place.origin = {"step": place.step, "manifest_root": record.manifest_root, "chain": record.chain}
+    place.position, place.proof, place.validation = 0, Proof(), []
+    place.loss = torch.zeros(2, dtype=torch.float64)
+    say(
+        f"goes on from step {place.step:,} with the weights that were trained on {record.manifest_root[:16]}…"
+    )
+
+
 def class_weights(
     config: Configuration, manifest: Manifest, classes: list[str], device: torch.device
 ) -> torch.Tensor | None:
@@ -183,14 +204,22 @@ def class_weights(
     return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
-def begin_run(job: Job, location: str, given: list[str], fresh: bool) -> None:
-    """Makes the run's folder ready and writes run.json; a fresh start removes what an earlier one left there."""
+def begin_run(job: Job, location: str, given: list[str], last: checkpoint.Record | None) -> None:
+    """Makes the run's folder ready and writes run.json.
+
+    A fresh start, where there is no `last` checkpoint, removes what an earlier one left there; else what came after
+    that checkpoint is set aside.
+    """
     job.run.mkdir(parents=True, exist_ok=True)
-    if fresh:
+    if last is not None:
+        aside = checkpoint.go_on_from(job.run, last)
+        if aside:
+            say(f"set aside as .rejected: {', '.join(aside)}")
+    else:
         removed = checkpoint.clear(job.run)
         if removed or (job.run / summary.NAME).exists():
             say(f"the run {job.run.name!r} starts afresh: its earlier checkpoints and results are removed")
-        for name in (summary.NAME, NAME, "report.html", "evaluation.json"):
+        for name in (summary.NAME, NAME, non_finite.NAME, "report.html", "evaluation.json"):
             checkpoint.remove_quietly(job.run / name)
         shutil.rmtree(job.run / EVENTS, ignore_errors=True)
     world = job.ring.world
@@ -223,8 +252,11 @@ def environment(job: Job) -> dict[str, Any]:
     }
 
 
-def run_loop(job: Job, place: Place, stop_after: int | None) -> bool:
-    """Trains; True when finished. Rank 0 writes the metrics."""
+def run_loop(job: Job, place: Place, last: checkpoint.Record | None, stop_after: int | None) -> bool:
+    """Trains; True when finished. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
+
+    Raises CheckError on all ranks where the last checkpoint could not be written.
+    """
     if job.ring.writes:
         parameters = sum(p.numel() for p in job.model.parameters())
         settings = job.config.train
@@ -233,9 +265,26 @@ def run_loop(job: Job, place: Place, stop_after: int | None) -> bool:
             f"{settings.batch}, {job.ring.world.size} rank(s)"
             + (f", from step {place.step:,} on" if place.step else "")
         )
-        with Metrics(job.run, place.step) as metrics:
-            return Loop(job, place, metrics).train(stop_after)
-    return Loop(job, place, None).train(stop_after)
+        with (
+            Saver(job.run, settings.keep_checkpoints, last, say) as saver,
+            Metrics(job.run, place.step) as metrics,
+        ):
+            loop = Loop(job, place, metrics, saver)
+            finished = loop.train(stop_after)
+            written = saver.wait()
+            place.seconds_held += saver.seconds_held
+            place.failed_saves += saver.failures
+    else:
+        finished, written = Loop(job, place, None, None).train(stop_after), True
+    job.ring.agree(
+        None
+        if written
+        else CheckError(
+            f"the last checkpoint of the run {job.run.name!r} could not be written; make room in {job.run} or mend its "
+            "permissions, then go on with --resume"
+        )
+    )
+    return finished
 
 
 def finish(job: Job, place: Place, location: str) -> None:
@@ -259,6 +308,10 @@ def finish(job: Job, place: Place, location: str) -> None:
         "input_wait_share": round(place.seconds_waited / max(place.seconds, 1e-9), 6),
         "checkpoint": str(checkpoint.folder_of(job.run) / record.file),
         "checkpoint_sha256": record.sha256,
+        "checkpoint_chain": record.chain,
+        "checkpoint_wait_share": round(place.seconds_held / max(place.seconds, 1e-9), 6),
+        "checkpoints_failed": place.failed_saves,
+        "batches_skipped": place.skipped,
         "weights_sha256": weights,
     }
     summary.update(job.run, dataset=summary.dataset_section(job.manifest, location), training=training)

@@ -35,6 +35,12 @@ def parser() -> argparse.ArgumentParser:
     )
     flags.add_argument("--resume", action="store_true", help="go on from the run's last good checkpoint")
     flags.add_argument(
+        "--new-data",
+        action="store_true",
+        help="with --resume: go on from weights and optimiser state that were trained on another manifest; epochs and "
+        "the learning rate's schedule begin anew",
+    )
+    flags.add_argument(
         "--verify",
         choices=["full", "cached", "off"],
         default="full",
@@ -58,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(given)
     if arguments.stop_after is not None and arguments.stop_after < 1:
         raise UsageError(f"--stop-after {arguments.stop_after}: give at least 1 step")
+    if arguments.new_data and not arguments.resume:
+        raise UsageError("--new-data says from which data --resume may go on to others: give both")
     config = load(arguments.config, arguments.overrides)
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
@@ -96,8 +104,11 @@ def _train(
     arguments: argparse.Namespace,
     given: list[str],
 ) -> int:
-    found = start.find_checkpoint(config, manifest, run, ring) if arguments.resume else None
-    if found is not None and start.is_complete(run, found[0], ring):
+    found = None
+    if arguments.resume:
+        found = start.find_checkpoint(config, manifest, run, ring, arguments.new_data)
+    same_data = found is not None and found[0].manifest_root == manifest.manifest_root
+    if found is not None and same_data and start.is_complete(run, found[0], ring):
         if ring.writes:
             say(f"the run {run.name!r} is finished already; its summary is {run / 'summary.json'}")
         return 0
@@ -107,11 +118,11 @@ def _train(
     error: OSError | None = None
     if ring.writes:
         try:
-            start.begin_run(job, location, given, fresh=found is None)
+            start.begin_run(job, location, given, None if found is None else found[0])
         except OSError as failed:
             error = failed
     ring.agree(error)
-    finished = start.run_loop(job, place, arguments.stop_after)
+    finished = start.run_loop(job, place, None if found is None else found[0], arguments.stop_after)
     if not finished:
         if ring.writes:
             say(f"stopped after step {place.step:,} as asked; --resume goes on from there")

@@ -33,23 +33,26 @@ def a_state(config: Configuration, step: int, root: str = "root") -> checkpoint.
     }
 
 
-def save(run: Path, config: Configuration, step: int, root: str = "root") -> checkpoint.Record:
-    def describe(file: str, sha256: str) -> checkpoint.Record:
-        return checkpoint.Record(
-            file=file,
-            sha256=sha256,
-            manifest_root=root,
-            configuration_sha256=config.sha256(),
-            step=step,
-            epoch=0,
-            position=step * 16,
-            finished=False,
-            world_size=1,
-            seconds=1.0,
-            seconds_waited=0.0,
-        )
+def facts(config: Configuration, validation_loss: float | None = None) -> dict[str, Any]:
+    return {
+        "configuration_sha256": config.sha256(),
+        "epoch": 0,
+        "finished": False,
+        "world_size": 1,
+        "validation_loss": validation_loss,
+        "seconds": 1.0,
+        "seconds_waited": 0.0,
+    }
 
-    return checkpoint.save(run, a_state(config, step, root), describe)
+
+def save(
+    run: Path, config: Configuration, step: int, root: str = "root", validation_loss: float | None = None
+) -> checkpoint.Record:
+    """Follows the last of the chain, as the saver does."""
+    chain = checkpoint.read_chain(run)
+    previous = chain[-1].chain if chain else None
+    state = checkpoint.copied(a_state(config, step, root))
+    return checkpoint.save(run, state, previous, facts(config, validation_loss))
 
 
 def names(run: Path) -> list[str]:
@@ -58,7 +61,7 @@ def names(run: Path) -> list[str]:
 
 def test_what_was_saved_is_read_back(config: Configuration, tmp_path: Path) -> None:
     record = save(tmp_path, config, 200)
-    assert names(tmp_path) == ["step-00000200.json", "step-00000200.pt"]
+    assert names(tmp_path) == ["chain.jsonl", "step-00000200.json", "step-00000200.pt"]
     found = checkpoint.last_good(tmp_path, pytest.fail)
     assert found is not None
     assert found[0] == record
@@ -116,7 +119,9 @@ def test_code_in_a_checkpoint_is_not_run(config: Configuration, tmp_path: Path) 
     file = checkpoint.folder_of(tmp_path) / "step-00000001.pt"
     torch.save({"format_version": 1, "manifest_root": "root", "trap": Trap()}, file)
     record = checkpoint.Record.model_validate_json(file.with_suffix(".json").read_text())
-    forged = record.model_copy(update={"sha256": checkpoint.sha256_of(file)})
+    sha256 = checkpoint.sha256_of(file)
+    chain = checkpoint.link(sha256, None, "root", 1)
+    forged = record.model_copy(update={"sha256": sha256, "chain": chain})
     file.with_suffix(".json").write_text(forged.model_dump_json())
     with pytest.raises(DataError, match="cannot be read"):
         checkpoint.read(file.with_suffix(".json"))
@@ -140,7 +145,7 @@ def test_an_interrupted_write_leaves_the_last_one_good(
         assert found is not None
         assert found[0].step == 200
     checkpoint.prune(tmp_path, 3)
-    assert names(tmp_path) == ["step-00000200.json", "step-00000200.pt"]
+    assert names(tmp_path) == ["chain.jsonl", "step-00000200.json", "step-00000200.pt"]
 
 
 def test_the_newest_are_kept(config: Configuration, tmp_path: Path) -> None:
@@ -148,17 +153,57 @@ def test_the_newest_are_kept(config: Configuration, tmp_path: Path) -> None:
         save(tmp_path, config, step)
         checkpoint.prune(tmp_path, 2)
     expected = [f"step-000000{step}.{end}" for step in (15, 20) for end in ("json", "pt")]
-    assert names(tmp_path) == expected
-    assert checkpoint.clear(tmp_path) == 4
+    assert names(tmp_path) == ["chain.jsonl", *expected]
+    assert [record.step for record in checkpoint.read_chain(tmp_path)] == [5, 10, 15, 20]
+    assert checkpoint.clear(tmp_path) == 5
     assert names(tmp_path) == []
+
+
+def test_the_best_is_kept_as_well(config: Configuration, tmp_path: Path) -> None:
+    for step, loss in ((10, 0.5), (20, 0.3), (30, None), (40, 0.4), (50, 0.3)):
+        save(tmp_path, config, step, validation_loss=loss)
+        checkpoint.prune(tmp_path, 1)
+    assert [name for name in names(tmp_path) if name.endswith(".pt")] == [
+        "step-00000020.pt",
+        "step-00000050.pt",
+    ]
+
+
+def test_each_checkpoint_names_the_one_before(config: Configuration, tmp_path: Path) -> None:
+    first, second = save(tmp_path, config, 5), save(tmp_path, config, 10)
+    assert (first.previous, second.previous) == (None, first.chain)
+    # What came before changes the link, not the contents.
+    other = save(tmp_path / "other", config, 10)
+    assert (other.sha256, other.previous) == (second.sha256, None)
+    assert other.chain != second.chain
+
+
+def test_going_on_from_an_earlier_checkpoint_sets_later_ones_aside(
+    config: Configuration, tmp_path: Path
+) -> None:
+    kept, *_ = [save(tmp_path, config, step) for step in (5, 10, 15)]
+    aside = checkpoint.go_on_from(tmp_path, kept)
+    assert aside == [f"step-000000{step}.{end}" for step in (10, 15) for end in ("json", "pt")]
+    assert checkpoint.read_chain(tmp_path) == [kept]
+    found = checkpoint.last_good(tmp_path, pytest.fail)
+    assert found is not None
+    assert found[0] == kept
+    assert sum(name.endswith(".rejected") for name in names(tmp_path)) == 4
+    # A kill between a checkpoint's record and its line in the chain: the line is made up for.
+    (checkpoint.folder_of(tmp_path) / "chain.jsonl").write_text("", encoding="utf-8")
+    assert checkpoint.go_on_from(tmp_path, kept) == []
+    assert checkpoint.read_chain(tmp_path) == [kept]
 
 
 def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp_path: Path) -> None:
     record = save(tmp_path, config, 5)
     state = a_state(config, 5)
     checkpoint.check_fits(record, state, config, "root", tmp_path)
-    with pytest.raises(UsageError, match=r"manifest with the root root…, not other…: .*--manifest"):
+    with pytest.raises(
+        UsageError, match=r"manifest with the root root…, not other…: .*--manifest.*--new-data"
+    ):
         checkpoint.check_fits(record, state, config, "other", tmp_path)
+    checkpoint.check_fits(record, state, config, "other", tmp_path, new_data=True)
     for section, key, value in (("model", "width", 32), ("train", "batch", 8), ("optimizer", "warm_up", 0.5)):
         part = getattr(config, section).model_copy(update={key: value})
         changed = config.model_copy(update={section: part})

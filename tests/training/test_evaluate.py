@@ -72,26 +72,20 @@ def untrained_run(published: Published, root: str | None = None) -> Path:
         "format_version": checkpoint.FORMAT_VERSION,
         "manifest_root": sealed,
         "step": 3,
+        "position": 48,
         "model": model.state_dict(),
         "decisive": json.dumps(checkpoint.decisive(config)),
     }
-    checkpoint.save(
-        run,
-        state,
-        lambda file, sha256: checkpoint.Record(
-            file=file,
-            sha256=sha256,
-            manifest_root=sealed,
-            configuration_sha256=config.sha256(),
-            step=3,
-            epoch=0,
-            position=48,
-            finished=True,
-            world_size=1,
-            seconds=1.0,
-            seconds_waited=0.0,
-        ),
-    )
+    facts = {
+        "configuration_sha256": config.sha256(),
+        "epoch": 0,
+        "finished": True,
+        "world_size": 1,
+        "validation_loss": None,
+        "seconds": 1.0,
+        "seconds_waited": 0.0,
+    }
+    checkpoint.save(run, checkpoint.copied(state), None, facts)
     return run
 
 

@@ -14,7 +14,9 @@ from schemas import manifest
 from schemas.config import load
 from schemas.errors import CheckError, DataError, UsageError
 from tests.training.published import Published, publish
-from training import checkpoint, metrics, start, summary, windows
+from training import checkpoint, metrics, non_finite, start, summary, windows
+from training.feed import split_order
+from training.methods import plain
 from training.metrics import Proof
 from training.ring import Ring
 from training.train import main
@@ -130,7 +132,8 @@ def test_resume_takes_the_last_good_checkpoint(
     assert train(published, "damaged", "--resume") == 0
     shown = capsys.readouterr().err
     assert "the checkpoint of step 13 is skipped" in shown
-    assert "from step 10 on" in shown
+    assert "from step 11 on" in shown
+    assert "set aside as .rejected: step-00000013.json, step-00000013.pt" in shown
     assert training(published, "damaged")["weights_sha256"] == training(published, whole)["weights_sha256"]
     # What was logged between the two checkpoints is logged again, once.
     logged = [e["step"] for e in metrics.read(folder(published, "damaged")) if e["kind"] == "train"]
@@ -172,11 +175,17 @@ def test_a_fresh_start_removes_what_was_there_once_it_is_valid(
     assert train(published, "twice", "--stop-after", "5") == 0
     with pytest.raises(UsageError):
         train(published, "twice", "--set", "train.read_memory=10")
-    assert len(list((folder(published, "twice") / "checkpoints").iterdir())) == 2
+    assert len(list((folder(published, "twice") / "checkpoints").glob("step-*"))) == 2
     assert train(published, "twice", "--stop-after", "6") == 0
     assert "starts afresh: its earlier checkpoints and results are removed" in capsys.readouterr().err
     files = sorted(path.name for path in (folder(published, "twice") / "checkpoints").iterdir())
-    assert files == ["step-00000005.json", "step-00000005.pt", "step-00000006.json", "step-00000006.pt"]
+    assert files == [
+        "chain.jsonl",
+        "step-00000005.json",
+        "step-00000005.pt",
+        "step-00000006.json",
+        "step-00000006.pt",
+    ]
 
 
 def test_resume_with_other_data_or_settings_is_refused(published: Published, tmp_path: Path) -> None:
@@ -258,11 +267,82 @@ def test_the_proof_is_exact_for_the_largest_sums(ring: Ring) -> None:
     assert (proof.count, proof.sums) == (2**40, (2**64 - 1, 2**63))
 
 
-def test_a_loss_that_is_no_number_ends_the_training(published: Published) -> None:
+DIVERGING = ["--set", "optimizer.learning_rate=1e38", "--set", "train.clip_norm=1e30"]
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_records(published: Published) -> None:
     with pytest.raises(
-        CheckError, match=r"the loss is (nan|inf) at step \d+: lower optimizer\.learning_rate"
+        CheckError, match=r"not finite at step 2 \(record ids in .*non_finite\.jsonl\): lower"
     ):
-        train(published, "diverged", "--set", "optimizer.learning_rate=1e38", "--set", "train.clip_norm=1e30")
+        train(published, "diverged", *DIVERGING)
+    run = folder(published, "diverged")
+    (found,) = non_finite.read(run)
+    assert (found.step, found.epoch, found.position) == (2, 1, 16)
+    # The second batch of the first epoch, by the arithmetic of the order.
+    loaded, settings = published.load(), load(published.config).train
+    rows = split_order(loaded, "train", settings).epoch(0).all_rows()[16:32].tolist()
+    groups = [(shard, first) for shard in (0, 1) for first in (0, 32, 64)]
+    ids = [f"train-{groups[group][0]}-{groups[group][1] + row}" for group, row in rows]
+    assert found.record_ids == ids
+    assert checkpoint.last_good(run, pytest.fail) is None
+
+
+def test_batches_that_are_not_finite_can_be_skipped(
+    published: Published, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = plain.Method.step
+
+    def once(method: Any, batch: Any, step: int, *rest: Any) -> Any:
+        if step == 4:
+            for parameter in method.parameters:
+                parameter.register_hook(lambda gradient: gradient * torch.nan)
+                break
+        return real(method, batch, step, *rest)
+
+    monkeypatch.setattr(plain.Method, "step", once)
+    assert train(published, "skipping", "--set", "train.on_non_finite=skip", "--set", "train.epochs=1") == 0
+    assert "warning: the batch of step 5" in capsys.readouterr().err
+    found = training(published, "skipping")
+    # The hook stays, so every batch from the fifth on is skipped, but read.
+    assert (found["batches_skipped"], found["steps"], found["samples_seen"]) == (7, 11, 173)
+    assert [one.step for one in non_finite.read(folder(published, "skipping"))] == list(range(5, 12))
+    record = checkpoint.last_good(folder(published, "skipping"), pytest.fail)
+    assert record is not None
+    assert all(torch.isfinite(tensor).all() for tensor in record[1]["model"].values())
+
+
+def test_learning_goes_on_with_other_data_when_told_so(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(published, "moving") == 0
+    other = publish(tmp_path, train=((32, 32), (20,)), seed=2)
+    flags = [
+        "--config",
+        str(published.config),
+        "--run",
+        "moving",
+        "--manifest",
+        str(other.manifest),
+        "--resume",
+    ]
+    with pytest.raises(UsageError, match="learn on from these weights on the other data with --new-data"):
+        main(flags)
+    with pytest.raises(UsageError, match="--new-data says from which data"):
+        main([*flags[:-1], "--new-data"])
+    before = training(published, "moving")
+    assert main([*flags, "--new-data"]) == 0
+    shown = capsys.readouterr().err
+    assert "goes on from step 22 with the weights that were trained on" in shown
+    after = training(published, "moving")
+    # Two epochs of 84 rows in batches of 16 more.
+    assert (after["steps"], after["samples_seen"]) == (22 + 2 * 6, 2 * 84)
+    chain = checkpoint.read_chain(folder(published, "moving"))
+    assert [r.manifest_root for r in chain].count(other.load().manifest_root) >= 2
+    first = next(r for r in chain if r.manifest_root == other.load().manifest_root)
+    assert first.previous == before["checkpoint_chain"]
+    entries = metrics.read(folder(published, "moving"))
+    rates = {e["step"]: e["learning_rate"] for e in entries if e["kind"] == "train"}
+    assert rates[24] > rates[22]  # the schedule begins anew
 
 
 def test_a_folder_that_cannot_be_written_is_named(published: Published) -> None:

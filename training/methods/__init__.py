@@ -35,7 +35,8 @@ class StepResult:
     weight_sum: torch.Tensor
     """Scalar: the weights of this rank's rows, summed; their number where all count alike."""
     gradient_norm: torch.Tensor
-    """Scalar: of the global gradient before clipping, the same on all ranks."""
+    """Scalar: of the global gradient before clipping, the same on all ranks; where it is not finite the step changed
+    neither weights nor state."""
     learning_rate: float
 
 
@@ -44,8 +45,11 @@ class Method(Protocol):
 
     def __init__(self, setting: Setting) -> None: ...
 
-    def step(self, batch: LocalBatch, step: int) -> StepResult:
-        """Learns from a global batch; called by all ranks together. `step` counts from 0."""
+    def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
+        """Learns from a global batch; called by all ranks together.
+
+        `step` counts from 0 and seeds; `scheduled` is the step of the learning rate's schedule, where it differs.
+        """
 
     def state(self) -> dict[str, Any]:
         """Tensors and plain values alone, so that it loads without trusting the file."""

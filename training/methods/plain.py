@@ -28,12 +28,13 @@ class Method:
         )
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
-    def step(self, batch: LocalBatch, step: int) -> StepResult:
+    def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
         setting, rank = self.setting, self.setting.ring.world.rank
         assert batch.labels is not None
         # No random state of any rank has to be saved: it follows from seed, step and rank.
         torch.manual_seed(seed_of(setting.train.seed, step, rank))
-        rate = learning_rate(setting.optimizer, step, setting.total_steps)
+        of_schedule = step if scheduled is None else scheduled
+        rate = learning_rate(setting.optimizer, of_schedule, setting.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         features = {k: v.to(setting.device, non_blocking=True) for k, v in batch.features.items()}
@@ -61,8 +62,10 @@ class Method:
         self.optimizer.synchronize()
         limit = setting.train.clip_norm
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, torch.inf if limit is None else limit)
-        with self.optimizer.skip_synchronize():
-            self.optimizer.step()
+        # The norm is that of the global gradient: all ranks see the same, and no weight takes up what is not finite.
+        if torch.isfinite(norm):
+            with self.optimizer.skip_synchronize():
+                self.optimizer.step()
         return StepResult(loss_sum.detach(), weight_sum, norm, rate)
 
     def state(self) -> dict[str, Any]:

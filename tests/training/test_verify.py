@@ -1,0 +1,114 @@
+"""`training.verify`: the whole chain of a run's checkpoints, and the manifest behind it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import DataError, UsageError
+from tests.training.published import Published, publish
+from training import checkpoint
+from training import verify as command
+from training.train import main
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="module")
+def trained(published: Published) -> Path:
+    assert main(["--config", str(published.config), "--run", "trained"]) == 0
+    return published.root / "runs" / "trained"
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy that may be damaged."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def test_a_whole_run_is_in_order(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main([str(trained)]) == 0
+    records = checkpoint.read_chain(trained)
+    # Every five steps, and after the validation at the end of either epoch of eleven.
+    assert [record.step for record in records] == [5, 10, 11, 15, 20, 22]
+    shown = capsys.readouterr()
+    assert f"6 checkpoints chained up to step 22 (chain {records[-1].chain})" in shown.out + shown.err
+
+
+def edit_line(number: int, key: str, value: object) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        lines = (folder / "chain.jsonl").read_text().splitlines()
+        lines[number] = json.dumps({**json.loads(lines[number]), key: value})
+        (folder / "chain.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+    return edit
+
+
+def drop_line(folder: Path) -> None:
+    lines = (folder / "chain.jsonl").read_text().splitlines()
+    (folder / "chain.jsonl").write_text("".join(f"{line}\n" for line in [*lines[:1], *lines[2:]]))
+
+
+def flip(folder: Path) -> None:
+    file = folder / "step-00000020.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def forge(folder: Path) -> None:
+    """Other contents with a record that fits them."""
+    shutil.copy(folder / "step-00000020.pt", folder / "step-00000022.pt")
+    record = json.loads((folder / "step-00000022.json").read_text())
+    record["sha256"] = checkpoint.sha256_of(folder / "step-00000022.pt")
+    record["chain"] = checkpoint.link(record["sha256"], record["previous"], record["manifest_root"], 22)
+    (folder / "step-00000022.json").write_text(json.dumps(record))
+
+
+def stray(folder: Path) -> None:
+    shutil.copy(folder / "step-00000020.pt", folder / "step-00000021.pt")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (edit_line(0, "sha256", "0" * 64), r"line 1 \(step 5\) was altered"),
+        (edit_line(2, "manifest_root", "0" * 64), r"line 3 \(step 11\) was altered"),
+        (edit_line(1, "position", 7), None),
+        (edit_line(5, "position", 7), r"step-00000022\.json was altered: it is not what chain\.jsonl says"),
+        (drop_line, r"line 2 \(step 11\) does not follow"),
+        (flip, r"step-00000020\.pt is damaged"),
+        (forge, r"step-00000022\.pt does not belong to"),
+        (stray, r"step-00000021\.pt is not in the chain"),
+        (lambda folder: (folder / "step-00000022.pt").unlink(), r"step-00000022\.pt cannot be read"),
+        (lambda folder: (folder / "step-00000022.json").unlink(), r"step-00000022\.json is missing"),
+        (lambda folder: (folder / "chain.jsonl").unlink(), r"is not in the chain"),
+    ],
+)
+def test_damage_is_named(run: Path, damage: Callable[[Path], None], message: str | None) -> None:
+    damage(checkpoint.folder_of(run))
+    if message is None:  # of a deleted checkpoint the position is no part of the chain's hash
+        assert command.main([str(run)]) == 0
+        return
+    with pytest.raises(DataError, match=message):
+        command.main([str(run)])
+
+
+def test_another_end_or_manifest_is_named(run: Path, published: Published, tmp_path: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    summary["training"]["checkpoint_sha256"] = "0" * 64
+    (run / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(DataError, match=r"summary\.json tells of the checkpoint 0000"):
+        command.main([str(run)])
+    (run / "summary.json").unlink()
+    assert command.main([str(run)]) == 0
+    other = publish(tmp_path / "other", train=((8, 8),))
+    with pytest.raises(DataError, match="give its manifest with --manifest"):
+        command.main([str(run), "--manifest", str(other.manifest)])
+    with pytest.raises(UsageError, match="holds no run"):
+        command.main([str(tmp_path)])

@@ -1,0 +1,108 @@
+"""Checks what a run left behind: `python -m training.verify RUN` (also `ringlake-train verify RUN`).
+
+Every link of the chain of checkpoints is computed again, every checkpoint that is still there is hashed and opened,
+and the last one is compared with the run's summary and with the manifest that the run was trained on.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from schemas import command
+from schemas.errors import DataError, UsageError
+from schemas.manifest import load as load_manifest
+from schemas.progress import say
+from schemas.settings import Storage
+from training import checkpoint, summary
+from training.checkpoint import CHAIN, Record
+from training.report import read_json
+from training.start import RUN_FILE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status. Raises DataError naming the first thing that is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.verify",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="the run's folder, e.g. runs/demo")
+    parser.add_argument(
+        "--manifest", metavar="PATH", help="where the manifest lies now, if not where run.json says"
+    )
+    arguments = parser.parse_args(argv)
+    began = read_json(arguments.run / RUN_FILE)
+    if began is None:
+        raise UsageError(f"{arguments.run} holds no run: {RUN_FILE} is missing")
+    records = check_chain(arguments.run)
+    kept = check_files(arguments.run, records)
+    if not records:
+        say(f"{arguments.run}: no checkpoint has been written yet")
+        return 0
+    last = records[-1]
+    check_summary(arguments.run, last)
+    location = arguments.manifest or began["manifest"]
+    manifest = load_manifest(location, Storage())
+    if manifest.manifest_root != last.manifest_root:
+        raise DataError(
+            f"{location} has the root {manifest.manifest_root}, the checkpoint of step {last.step:,} was trained on "
+            f"{last.manifest_root}: give its manifest with --manifest"
+        )
+    say(
+        f"{arguments.run}: {len(records):,} checkpoints chained up to step {last.step:,} (chain {last.chain}), "
+        f"{kept:,} of them still there and unaltered; trained on the manifest root {last.manifest_root}"
+    )
+    return 0
+
+
+def check_chain(run: Path) -> list[Record]:
+    """The records of all checkpoints. Raises DataError naming the first whose link does not hold."""
+    records = checkpoint.read_chain(run)
+    before: Record | None = None
+    for number, record in enumerate(records, 1):
+        where = f"{checkpoint.folder_of(run) / CHAIN}, line {number} (step {record.step:,})"
+        if checkpoint.link(record.sha256, record.previous, record.manifest_root, record.step) != record.chain:
+            raise DataError(f"{where} was altered: its values do not have the hash {record.chain}")
+        if record.previous != (None if before is None else before.chain):
+            raise DataError(f"{where} does not follow the line before: a checkpoint was removed or put in")
+        if before is not None and record.step <= before.step:
+            raise DataError(f"{where} goes back from step {before.step:,}")
+        before = record
+    return records
+
+
+def check_files(run: Path, records: Sequence[Record]) -> int:
+    """How many checkpoints are still there. Raises DataError naming a file that is damaged or not in the chain.
+
+    The newest has to be there; older ones are deleted as `train.keep_checkpoints` says.
+    """
+    folder = checkpoint.folder_of(run)
+    files = sorted(path for path in folder.glob("step-*") if checkpoint.NAME.fullmatch(path.name))
+    chained = {record.step: record for record in records}
+    names = {f"{checkpoint.name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
+    for path in files:
+        if path.name not in names:
+            raise DataError(f"{path} is not in the chain: it does not come from this run")
+    there = {path.stem for path in files}
+    if records:
+        there.add(checkpoint.name_of(records[-1].step))
+    for name in sorted(there):
+        found, _ = checkpoint.read(folder / f"{name}.json")
+        if found != chained[found.step]:
+            raise DataError(f"{folder / name}.json was altered: it is not what {CHAIN} says of it")
+    return len(there)
+
+
+def check_summary(run: Path, last: Record) -> None:
+    """Raises DataError where summary.json tells of a finished training that did not end with `last`."""
+    told = summary.read(run).get("training", {})
+    if told and (told["checkpoint_sha256"], told["checkpoint_chain"]) != (last.sha256, last.chain):
+        raise DataError(
+            f"{run / summary.NAME} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
+            f"{last.sha256} of step {last.step:,}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
