@@ -159,8 +159,21 @@ class SplitOrder:
 
 
 @dataclass(frozen=True)
+class _Cut:
+    """The segments of all streams, stream after stream: (segments,) each, int64."""
+
+    row_group: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    element: npt.NDArray[np.int64]
+    """The place of a segment's first row in its stream."""
+    begins: npt.NDArray[np.int64]
+    """(S + 1,): the first segment of each stream, and after them the number of segments."""
+
+
+@dataclass(frozen=True)
 class EpochOrder:
-    """The order of one epoch of a split."""
+    """The order of one epoch of a split; it holds some dozens of bytes a row group, however many rows that has."""
 
     split: SplitOrder
     epoch: int
@@ -169,42 +182,63 @@ class EpochOrder:
         return permutation(count, self.split.root, self.split.seed, self.epoch, *key)
 
     @cached_property
-    def _laid(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The row groups as they are laid end to end, (G,), and where each begins, (G + 1,)."""
-        laid = self._permutation(len(self.split.row_groups), "row groups")
-        sizes = np.asarray(self.split.row_groups, dtype=np.int64)[laid]
-        return laid, np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+    def _cut(self) -> _Cut:
+        """The row groups, permuted and laid end to end, and cut into streams."""
+        split = self.split
+        laid = self._permutation(len(split.row_groups), "row groups")
+        sizes = np.asarray(split.row_groups, dtype=np.int64)[laid]
+        ends = np.cumsum(sizes)
+        rows, longer = divmod(split.rows, split.stream_count)
+        numbers = np.arange(split.stream_count + 1)
+        streams = numbers * rows + np.minimum(numbers, longer)
+        # Segments lie between neighbouring edges: ends of row groups and beginnings of streams, which may coincide.
+        edges = np.union1d(streams, ends)
+        begin, end = edges[:-1], edges[1:]
+        place = np.searchsorted(ends, begin, side="right")
+        before = ends[place] - sizes[place]
+        own_stream = np.searchsorted(streams, begin, side="right") - 1
+        return _Cut(
+            row_group=laid[place],
+            first=begin - before,
+            last=end - before,
+            element=begin - streams[own_stream],
+            begins=np.searchsorted(edges, streams),
+        )
 
-    def segments(self, stream: int) -> list[Segment]:
+    def _segments(self, begin: int, end: int) -> tuple[Segment, ...]:
+        columns = (self._cut.row_group, self._cut.first, self._cut.last)
+        return tuple(map(Segment, *(column[begin:end].tolist() for column in columns)))
+
+    def segments(self, stream: int) -> tuple[Segment, ...]:
         """The parts of row groups that make up a stream; a row group that a cut divides stands in two streams."""
-        rows, longer = divmod(self.split.rows, self.split.stream_count)
-        first = stream * rows + min(stream, longer)
-        last = first + self.split.stream_rows(stream)
-        laid, begins = self._laid
-        found = []
-        place = int(np.searchsorted(begins, first, side="right")) - 1
-        while first < last:
-            begin, end = int(begins[place]), int(begins[place + 1])
-            found.append(Segment(int(laid[place]), first - begin, min(last, end) - begin))
-            first, place = min(last, end), place + 1
+        return self._segments(*self._cut.begins[stream : stream + 2].tolist())
+
+    def places(self, stream: int) -> npt.NDArray[np.int64]:
+        """The windows of a stream as numbers, from which `window` makes them: shape (windows, 6), dtype int64.
+
+        Each row is stream, index, first element, element after the last, first segment, segment after the last. The
+        first windows of the streams differ in length, so that the streams do not all need their next row groups at
+        the same step.
+        """
+        begin, end = self._cut.begins[stream : stream + 2].tolist()
+        width = self.split.window
+        length = max(1, width - stream * width // self.split.stream_count)
+        begins = [begin, *range(begin + length, end, width)] if begin < end else []
+        found = np.zeros((len(begins), 6), dtype=np.int64)
+        found[:, 0], found[:, 1] = stream, np.arange(len(begins))
+        found[:, 2], found[:, 4] = self._cut.element[begins], begins
+        found[:-1, 3], found[:-1, 5] = found[1:, 2], found[1:, 4]
+        found[-1:, 3], found[-1:, 5] = self.split.stream_rows(stream), end
         return found
+
+    def window(self, place: npt.NDArray[np.int64]) -> Window:
+        """The window that a row of `places` stands for."""
+        stream, index, first, after, begin, end = place.tolist()
+        return Window(stream, index, first, after - first, self._segments(begin, end))
 
     def windows(self, stream: int) -> list[Window]:
-        """The windows of a stream, in the order in which they are read.
-
-        The first windows of the streams differ in length, so that the streams do not all need their next row groups
-        at the same step.
-        """
-        segments, width = self.segments(stream), self.split.window
-        length = max(1, width - stream * width // self.split.stream_count)
-        found: list[Window] = []
-        at = element = 0
-        while at < len(segments):
-            part = tuple(segments[at : at + length])
-            rows = sum(segment.last - segment.first for segment in part)
-            found.append(Window(stream, len(found), element, rows, part))
-            at, element, length = at + length, element + rows, width
-        return found
+        """The windows of a stream, in the order in which they are read."""
+        return [self.window(place) for place in self.places(stream)]
 
     def shuffled(self, window: Window) -> npt.NDArray[np.int64]:
         """Which row of the window (its segments laid end to end) each of its elements is; shape (rows,), int64."""
@@ -229,14 +263,30 @@ class EpochOrder:
         return out
 
 
-def reading_order(order: EpochOrder, world: World, position: int = 0) -> list[Window]:
+@dataclass(frozen=True)
+class ReadingOrder:
+    """Windows in the order in which they are needed; each is made when it is its turn, any number of times."""
+
+    epoch: EpochOrder
+    places: npt.NDArray[np.int64]
+    """(windows, 6), as in `EpochOrder.places`."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Window]:
+        return map(self.epoch.window, self.places)
+
+
+def reading_order(order: EpochOrder, world: World, position: int = 0) -> ReadingOrder:
     """The windows that a rank needs from `position` on, in the order in which it needs them."""
     owned = order.split.streams_of(world)
-    if not owned:
-        return []
-    element = order.split.local_rows(world, position) // len(owned)
-    windows = [window for stream in owned for window in order.windows(stream) if window.end > element]
-    return sorted(windows, key=lambda window: (window.first, window.stream))
+    places = np.concatenate([np.zeros((0, 6), dtype=np.int64), *map(order.places, owned)])
+    if owned:
+        element = order.split.local_rows(world, position) // len(owned)
+        places = places[places[:, 3] > element]
+        places = places[np.lexsort((places[:, 0], places[:, 2]))]
+    return ReadingOrder(order, places)
 
 
 def row_groups_of(splits: Sequence[Sequence[int]]) -> tuple[int, ...]:
