@@ -13,6 +13,7 @@ COMMANDS: Commands = {
         "evaluate a run on the test split, side by side with the linear baseline",
     ),
     "verify": ("training.verify", "check a run's checkpoints, link by link, and the manifest behind them"),
+    "batches": ("training.batches", "show which records each global batch of an epoch holds"),
     "report": ("training.report", "write the report of a run"),
 }
 

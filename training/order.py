@@ -133,6 +133,10 @@ class SplitOrder:
         """The streams that a rank owns."""
         return range(world.rank, self.stream_count, world.size)
 
+    def owners(self, batch: Batch, ranks: int) -> npt.NDArray[np.int64]:
+        """The rank that each row of a global batch belongs to, out of so many; shape (rows,), dtype int64."""
+        return np.arange(batch.first, batch.last) % self.stream_count % ranks
+
     def local_rows(self, world: World, position: int) -> int:
         """How many of the rows 0 … position-1 of an epoch belong to a rank."""
         owned = len(self.streams_of(world))

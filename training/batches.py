@@ -1,0 +1,234 @@
+"""Shows what the global batches of an epoch hold: `python -m training.batches --manifest FILE --split train --epoch 0`.
+
+Reads the shards as training does, and prints one JSON line a global batch: `batch`, its number in the epoch;
+`position`, the place of its first row in the epoch; `record_ids`, in the order of their positions, those of all ranks
+or with --rank of one. Batches, positions, epochs and ranks count from 0.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from schemas import command
+from schemas.config import load
+from schemas.errors import UsageError
+from schemas.manifest import Manifest, resolve
+from schemas.manifest import load as load_manifest
+from schemas.progress import say
+from schemas.settings import Storage, Train
+from schemas.tables import Layout
+from training.feed import Feed, split_order
+from training.order import Batch, World
+from training.start import RUN_FILE
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the settings come from that the order depends on."""
+
+    name: str
+    train: Train
+    manifest: str
+    root: str | None = None
+    """Of the manifest, where it is known beforehand."""
+    options: Storage | None = None
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    flags = argparse.ArgumentParser(
+        prog="python -m training.batches",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    flags.add_argument("--manifest", metavar="PATH", help="a manifest; by default that of --run or --config")
+    flags.add_argument(
+        "--split", default="train", metavar="NAME", help="train (the default), validation or test"
+    )
+    flags.add_argument("--epoch", type=int, required=True, metavar="E", help="the first is 0")
+    origin = flags.add_mutually_exclusive_group()
+    origin.add_argument(
+        "--run", metavar="FOLDER", help="take streams, window, seed and batch from this run's run.json"
+    )
+    origin.add_argument(
+        "--config", metavar="FILE", help="take them from a configuration; without either the defaults hold"
+    )
+    flags.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides", help="with --config"
+    )
+    flags.add_argument("--seed", type=int, metavar="S", help="instead of train.seed")
+    flags.add_argument(
+        "--batch", type=int, metavar="B", help="rows of a global batch, instead of train.batch"
+    )
+    flags.add_argument("--ranks", type=int, metavar="R", help="read as so many ranks do (default 1)")
+    flags.add_argument("--rank", type=int, metavar="r", help="show the rows of this rank alone")
+    flags.add_argument(
+        "--position", type=int, default=0, metavar="P", help="begin with this row of the epoch (default 0)"
+    )
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    arguments = parser().parse_args(argv)
+    source = find_source(arguments)
+    settings = with_flags(source.train, arguments)
+    ranks, rank = worlds_of(arguments)
+    manifest = load_manifest(source.manifest, source.options)
+    if source.root not in (None, manifest.manifest_root):
+        raise UsageError(
+            f"{source.name} was trained on the manifest root {str(source.root)[:16]}…, but {source.manifest} has "
+            f"{manifest.manifest_root[:16]}…: give the manifest that it was trained on with --manifest"
+        )
+    check_place(manifest, settings, arguments, ranks)
+    say(
+        f"{arguments.split} of {source.manifest}, epoch {arguments.epoch}: seed {settings.seed}, {settings.streams} "
+        f"streams, window {settings.window}, batches of {settings.batch} ({source.name})"
+    )
+    try:
+        for line in batches(
+            manifest,
+            arguments.split,
+            settings,
+            arguments.epoch,
+            arguments.position,
+            ranks,
+            rank,
+            source.options,
+        ):
+            print(json.dumps(line))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`| head`); what is still buffered must not fail again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def find_source(arguments: argparse.Namespace) -> Source:
+    """The settings of --run, of --config, or the defaults. Raises UsageError where they cannot be had."""
+    if arguments.overrides and arguments.config is None:
+        raise UsageError("--set overrides keys of a configuration: give one with --config")
+    if arguments.config is not None:
+        config = load(arguments.config, arguments.overrides)
+        location = resolve(arguments.manifest or "latest", Layout.of(config).manifests, config.storage)
+        return Source(str(arguments.config), config.train, location, options=config.storage)
+    if arguments.run is not None:
+        return source_of_run(Path(arguments.run), arguments.manifest)
+    if arguments.manifest in (None, "latest"):
+        raise UsageError("which data set? give --manifest FILE, or --run FOLDER, or --config FILE")
+    return Source("defaults: give --run or --config where a training had others", Train(), arguments.manifest)
+
+
+def source_of_run(run: Path, manifest: str | None) -> Source:
+    """What run.json says, with another location of the same manifest where one is given."""
+    file = run / RUN_FILE
+    try:
+        document = json.loads(file.read_bytes())
+        train = Train.model_validate(document["configuration"]["train"])
+        location, root = str(document["manifest"]), str(document["manifest_root"])
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read ({error.strerror}): give the folder of a run, such as runs/demo, with --run"
+        ) from error
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(
+            f"{file} does not tell how the run was configured ({first}): give its configuration with --config"
+        ) from error
+    return Source(str(file), train, manifest or location, root)
+
+
+def with_flags(train: Train, arguments: argparse.Namespace) -> Train:
+    """The settings, with --seed and --batch in place of theirs. Raises UsageError for values they cannot have."""
+    given = {name: getattr(arguments, name) for name in ("seed", "batch")}
+    given = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Train.model_validate({**train.model_dump(), **given})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        allowed = wrong["msg"].replace("Input should be", "it should be")
+        raise UsageError(f"--{wrong['loc'][0]} {wrong['input']}: {allowed}") from error
+
+
+def worlds_of(arguments: argparse.Namespace) -> tuple[int, int | None]:
+    """How many ranks, and which of them is shown (None: all). Raises UsageError where they do not go together."""
+    if arguments.rank is not None and arguments.ranks is None:
+        raise UsageError(f"--rank {arguments.rank} of how many? give --ranks too")
+    ranks = 1 if arguments.ranks is None else arguments.ranks
+    if ranks < 1:
+        raise UsageError(f"--ranks {ranks}: give at least 1")
+    if arguments.rank is not None and not 0 <= arguments.rank < ranks:
+        raise UsageError(f"--rank {arguments.rank}: of {ranks} ranks the first is 0, the last {ranks - 1}")
+    return ranks, arguments.rank
+
+
+def check_place(manifest: Manifest, settings: Train, arguments: argparse.Namespace, ranks: int) -> None:
+    """Raises UsageError where the data set has no such split, epoch or position, or too few streams for the ranks."""
+    if arguments.split not in manifest.splits:
+        raise UsageError(f"--split {arguments.split}: the data set has {', '.join(sorted(manifest.splits))}")
+    if arguments.epoch < 0:
+        raise UsageError(f"--epoch {arguments.epoch}: the first epoch is 0")
+    order = split_order(manifest, arguments.split, settings)
+    if not 0 <= arguments.position <= order.rows:
+        raise UsageError(
+            f"--position {arguments.position}: an epoch of the {arguments.split} split has {order.rows:,} rows, the "
+            "first at position 0"
+        )
+    if arguments.split == "train":  # in the other splits ranks may be without rows
+        order.check_world(World(0, ranks))
+
+
+def batches(
+    manifest: Manifest,
+    split: str,
+    settings: Train,
+    epoch: int,
+    position: int = 0,
+    ranks: int = 1,
+    rank: int | None = None,
+    options: Storage | None = None,
+) -> Iterator[dict[str, int | list[str]]]:
+    """The global batches of an epoch from `position` on, read by one of the ranks, or by all of them side by side."""
+    order = split_order(manifest, split, settings)
+    before = epoch * order.rows
+    shown = range(ranks) if rank is None else [rank]
+    with ExitStack() as stack:
+        feeds = [
+            stack.enter_context(
+                Feed(
+                    manifest,
+                    split,
+                    settings,
+                    World(one, ranks),
+                    epochs=epoch + 1,
+                    position=before + position,
+                    options=options,
+                    with_ids=True,
+                )
+            )
+            for one in shown
+        ]
+        for parts in zip(*feeds, strict=True):
+            last = parts[0].position - before
+            batch = Batch(last - parts[0].global_rows, last)
+            owners = order.owners(batch, ranks)
+            ids = np.full(batch.rows, None, dtype=object)
+            for one, part in zip(shown, parts, strict=True):
+                ids[owners == one] = part.record_ids
+            yield {
+                "batch": batch.first // settings.batch,
+                "position": batch.first,
+                "record_ids": ids[np.isin(owners, shown)].tolist(),
+            }
+
+
+if __name__ == "__main__":
+    sys.exit(command.run(main))
