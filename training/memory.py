@@ -54,6 +54,7 @@ def memory_need(order: SplitOrder, world: World, columns: Sequence[Column], sett
     largest = max(order.row_groups, default=0)
     width, width_out = row_bytes(columns), block_row_bytes(columns)
     slots = owned + max(1, owned // 8)
+    # A window holds whole row groups of a stream, but for the two that its cuts divide.
     slot_rows = min(settings.window * largest, order.stream_rows(0))
     group = max(1, largest * width)
     together = max(1, TASK_BYTES // group)

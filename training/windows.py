@@ -5,7 +5,6 @@ gather (`numpy.take`), and memory does not depend on the size of the data set.
 """
 
 import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,17 +118,18 @@ class WindowPool:
         total = split.local_rows(world, split.rows)
         element = split.local_rows(world, start) // len(owned)
         end = -(-total // len(owned))
-        to_come = deque(reading_order(order, world, start))
+        to_come = iter(reading_order(order, world, start))
+        upcoming = next(to_come, None)
         held: dict[int, list[_Loaded]] = {stream: [] for stream in owned}
         while element < end:
             upto = min(end, element + self.need.block)
-            while to_come and to_come[0].first < upto:
+            while upcoming is not None and upcoming.first < upto:
                 if not self.free:
                     # Windows come in the order of their first elements: those before are all there.
-                    upto = to_come[0].first
+                    upto = upcoming.first
                     break
-                window = to_come.popleft()
-                held[window.stream].append(self._load(window, order, arriving))
+                held[upcoming.stream].append(self._load(upcoming, order, arriving))
+                upcoming = next(to_come, None)
             places = np.zeros((upto - element, len(owned)), dtype=np.intp)
             for column, stream in enumerate(owned):
                 for loaded in held[stream]:
