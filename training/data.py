@@ -196,6 +196,18 @@ class OrderedPool:
         self._current.extend(self._early.pop(self.taken))
         self.taken += 1
 
+    @property
+    def ready(self) -> bool:
+        """Whether `get_results` would not wait. To be asked by the thread that calls it."""
+        while not self._current and self.taken not in self._early and not self._results.empty():
+            arrived = self._results.get()
+            if arrived is None:  # stopped, which `get_results` is to find
+                self._results.put(None)
+                return True
+            number, results = arrived
+            self._early[number] = results
+        return bool(self._current) or self.taken in self._early
+
     def stop(self) -> None:
         """Ends the workers, after the row groups that they have in hand, and a wait for results."""
         self._stopped = True
@@ -288,6 +300,11 @@ class PlannedReader(Reader):  # type: ignore[misc]
             ordered += [found[path, number] for number in range(len(sizes))]
         row_groups[:] = ordered
         return list(range(len(ordered))), None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next row group is there."""
+        return self.pool.ready
 
     def _create_ventilator(self, *_: object) -> PlannedVentilator:
         return PlannedVentilator(self.pool.ventilate, self._plan, self._together, self._ahead)

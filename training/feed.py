@@ -19,7 +19,7 @@ from schemas.settings import Storage, Train
 from training.columns import SplitFiles
 from training.data import PlannedReader
 from training.memory import memory_need
-from training.order import SplitOrder, World, reading_order, row_groups_of
+from training.order import EpochOrder, SplitOrder, Window, World, reading_order, row_groups_of
 from training.prefetch import Prefetcher
 from training.windows import Block, WindowPool, joined
 
@@ -97,8 +97,9 @@ class Feed:
         if self.order.rows and self.order.streams_of(world):
             files = SplitFiles.of(manifest, split, self.columns, options)
             need = memory_need(self.order, world, self.columns, settings)
-            self.reader = PlannedReader(files, self._plan(), settings.workers, need.ahead, need.together)
-            pool = WindowPool(self.columns, need, pinned)
+            plan = (segment.row_group for _, window in self._windows() for segment in window.segments)
+            self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
+            pool = WindowPool(self.columns, need, self._windows(), self.reader, pinned)
             self._blocks = self._prefetcher = Prefetcher(self._all_blocks(pool), BLOCKS_AHEAD, "place rows")
         self._batches = self._all_batches()
 
@@ -135,17 +136,16 @@ class Feed:
             for epoch in range(first, self.epochs):
                 yield epoch, start if epoch == first else 0
 
-    def _plan(self) -> Iterator[int]:
-        """The row groups that the blocks are made of, in the order in which they are needed."""
+    def _windows(self) -> Iterator[tuple[EpochOrder, Window]]:
+        """The windows that the blocks are made of, in the order in which they are needed."""
         for epoch, start in self._epochs():
-            for window in reading_order(self.order.epoch(epoch), self.world, start):
-                for segment in window.segments:
-                    yield segment.row_group
+            order = self.order.epoch(epoch)
+            for window in reading_order(order, self.world, start):
+                yield order, window
 
     def _all_blocks(self, pool: WindowPool) -> Iterator[Block]:
-        assert self.reader is not None
         for epoch, start in self._epochs():
-            yield from pool.blocks(self.order.epoch(epoch), self.world, start, self.reader)
+            yield from pool.blocks(self.order.epoch(epoch), self.world, start)
 
     def _all_batches(self) -> Iterator[LocalBatch]:
         for epoch, start in self._epochs():

@@ -5,9 +5,10 @@ gather (`numpy.take`), and memory does not depend on the size of the data set.
 """
 
 import sys
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ import torch
 from schemas.manifest import Column
 from training.columns import Arrays, element_type
 from training.memory import BLOCKS, MemoryNeed
-from training.order import EpochOrder, Window, World, reading_order
+from training.order import EpochOrder, Segment, Window, World
 
 UNUSED = 3
 """References to an object that stands in a list, is a loop's variable, and is asked for its references."""
@@ -90,71 +91,129 @@ class _Loaded:
     """By element of the window: which row of the pool it is."""
 
 
+@dataclass
+class _Loading:
+    """A window of which some row groups have arrived."""
+
+    epoch: EpochOrder
+    window: Window
+    slot: int
+    segments: Iterator[Segment]
+    left: int
+    """Segments that are still to come."""
+    at: int
+    """The row of the pool where the next one goes."""
+
+
+class Arriving(Protocol):
+    """Row groups, one after another, in the order of the plan."""
+
+    def __next__(self) -> Arrays: ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next one is there."""
+
+
 class WindowPool:
     """Holds windows of rows, and gathers blocks from them."""
 
-    def __init__(self, columns: Sequence[Column], need: MemoryNeed, pinned: bool) -> None:
-        """`pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous."""
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        need: MemoryNeed,
+        plan: Iterator[tuple[EpochOrder, Window]],
+        arriving: Arriving,
+        pinned: bool = False,
+    ) -> None:
+        """`plan` yields the windows of all epochs in the order in which they are needed, `arriving` the row groups of
+        their segments. `pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous.
+        """
         self.columns, self.need, self.pinned = columns, need, pinned
+        self.plan, self.arriving = plan, arriving
         rows = need.slots * need.slot_rows
         self.pool: Arrays = {
             column.name: np.empty((rows, *column.shape), dtype=element_type(column)) for column in columns
         }
         self.free = list(range(need.slots))
+        self._upcoming = next(plan, None)
+        self._loading: _Loading | None = None
+        self._held: defaultdict[tuple[int, int], deque[_Loaded]] = defaultdict(deque)
         self._scratch: Arrays = {}
         self._buffers: dict[tuple[str, torch.dtype], list[npt.NDArray[Any]]] = {}
 
-    def blocks(
-        self, order: EpochOrder, world: World, start: int, arriving: Iterator[Arrays]
-    ) -> Iterator[Block]:
+    def blocks(self, epoch: EpochOrder, world: World, start: int) -> Iterator[Block]:
         """The rows of a rank from the position `start` of an epoch to its end.
 
-        `arriving` yields the row groups of the segments of `reading_order(order, world, start)`, one after another.
+        Slots that are free take windows from further on in the plan, of the next epoch too, as they arrive.
         """
-        split = order.split
+        split = epoch.split
         owned = split.streams_of(world)
         if not owned:
             return
         total = split.local_rows(world, split.rows)
         element = split.local_rows(world, start) // len(owned)
         end = -(-total // len(owned))
-        to_come = iter(reading_order(order, world, start))
-        upcoming = next(to_come, None)
-        held: dict[int, list[_Loaded]] = {stream: [] for stream in owned}
         while element < end:
             upto = min(end, element + self.need.block)
-            while upcoming is not None and upcoming.first < upto:
-                if not self.free:
-                    # Windows come in the order of their first elements: those before are all there.
-                    upto = upcoming.first
+            while (first := self._next_first(epoch)) is not None and first < upto:
+                if not self._advance():
+                    # No slot is free. Windows come in the order of their first elements: those before are all there.
+                    upto = first
                     break
-                held[upcoming.stream].append(self._load(upcoming, order, arriving))
-                upcoming = next(to_come, None)
             places = np.zeros((upto - element, len(owned)), dtype=np.intp)
             for column, stream in enumerate(owned):
-                for loaded in held[stream]:
+                for loaded in self._held[epoch.epoch, stream]:
                     first, last = max(element, loaded.window.first), min(upto, loaded.window.end)
                     if first < last:
                         chosen = loaded.rows[first - loaded.window.first : last - loaded.window.first]
                         places[first - element : last - element, column] = chosen
             first_row = element * len(owned)
             # In the last element of an epoch the shorter streams have no row any more.
-            yield self._gather(places.reshape(-1)[: total - first_row], order.epoch, first_row)
+            yield self._gather(places.reshape(-1)[: total - first_row], epoch.epoch, first_row)
             element = upto
             for stream in owned:
-                while held[stream] and held[stream][0].window.end <= element:
-                    self.free.append(held[stream].pop(0).slot)
+                held = self._held[epoch.epoch, stream]
+                while held and held[0].window.end <= element:
+                    self.free.append(held.popleft().slot)
+            while self.arriving.ready and self._advance():
+                pass
+        for stream in owned:
+            del self._held[epoch.epoch, stream]
 
-    def _load(self, window: Window, order: EpochOrder, arriving: Iterator[Arrays]) -> _Loaded:
-        slot = self.free.pop()
-        base = at = slot * self.need.slot_rows
-        for segment in window.segments:
-            arrays = next(arriving)
-            rows = segment.last - segment.first
-            for name, values in arrays.items():
-                self.pool[name][at : at + rows] = values[segment.first : segment.last]
-            at += rows
-        return _Loaded(window, slot, order.shuffled(window) + base)
+    def _next_first(self, epoch: EpochOrder) -> int | None:
+        """The first element of the next window that is not whole yet; None where it is of another epoch."""
+        if self._loading is not None:
+            found, window = self._loading.epoch, self._loading.window
+        elif self._upcoming is not None:
+            found, window = self._upcoming
+        else:
+            return None
+        return window.first if found.epoch == epoch.epoch else None
+
+    def _advance(self) -> bool:
+        """Takes one more row group, waiting for it, to its place; False where no slot is free, or none is to come."""
+        loading = self._loading
+        if loading is None:
+            if self._upcoming is None or not self.free:
+                return False
+            epoch, window = self._upcoming
+            slot = self.free.pop()
+            loading = _Loading(
+                epoch, window, slot, iter(window.segments), len(window.segments), slot * self.need.slot_rows
+            )
+            self._loading, self._upcoming = loading, next(self.plan, None)
+        segment, arrays = next(loading.segments), next(self.arriving)
+        rows = segment.last - segment.first
+        for name, values in arrays.items():
+            self.pool[name][loading.at : loading.at + rows] = values[segment.first : segment.last]
+        loading.at, loading.left = loading.at + rows, loading.left - 1
+        if not loading.left:
+            chosen = loading.epoch.shuffled(loading.window) + loading.slot * self.need.slot_rows
+            whole = _Loaded(loading.window, loading.slot, chosen)
+            self._held[loading.epoch.epoch, loading.window.stream].append(whole)
+            self._loading = None
+        return True
 
     def _gather(self, places: npt.NDArray[np.intp], epoch: int, first: int) -> Block:
         features: dict[str, torch.Tensor] = {}

@@ -31,8 +31,7 @@ from schemas.keys import KEY_BYTES, key_sums, record_key
 from schemas.settings import Storage
 from schemas.tables import spark_schema
 
-COMPRESSION = "zstd"
-COMPRESSION_LEVEL = 1
+COMPRESSION = "lz4"
 """docs/performance.md has the sizes and reading speeds of the forms that were compared."""
 SPARK_PARTITION_COLUMN = "split"
 
@@ -256,7 +255,6 @@ class ShardWriter:
             pa.PythonFile(self.hashing, mode="w"),
             self.schema,
             compression=COMPRESSION,
-            compression_level=COMPRESSION_LEVEL,
             use_dictionary=False,
             write_statistics=["record_id"],
             version="2.6",

@@ -209,7 +209,7 @@ def _split(
         attempt = folder / f"{number}.part"
         keys_of_shard = np.frombuffer(b"".join(key), dtype="<u8").reshape(-1, 2)
         checksums = []
-        with pq.ParquetWriter(attempt, arrow.schema, compression="zstd") as writer:
+        with pq.ParquetWriter(attempt, arrow.schema, compression="lz4") as writer:
             at = 0
             for size in groups:
                 writer.write_table(arrow.slice(at, size), row_group_size=size)
