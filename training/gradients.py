@@ -156,11 +156,8 @@ class Flat:
             announced = hvd.allreduce_async_(counts, op=hvd.Sum, name="rows")
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
-        for parameter, view in zip(self.dense, self.views, strict=True):
-            if parameter.grad is None:
-                view.zero_()
-            else:
-                view.copy_(parameter.grad)
+        local = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.dense]
+        torch._foreach_copy_(self.views, local)
         used, parts = [], []
         size = self.dense_size
         if announced is not None:

@@ -22,8 +22,8 @@ from schemas import command
 from schemas.progress import say
 
 OUTPUT = Path(__file__).parents[1] / "results"
-SECONDS = 1.5
-"""Of a turn, about."""
+SECONDS, STEPS = 1.5, 8
+"""Of a turn, at least about."""
 WARM_UP = 1.5
 """Seconds of training before the first turn, at least."""
 
@@ -38,7 +38,7 @@ def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any
             stack.callback(groups[name].close)
             groups[name].run(1)
         estimate = groups[CEILING].run(2).seconds
-        warm_up, steps = max(2, round(WARM_UP / estimate)), max(3, round(SECONDS / estimate))
+        warm_up, steps = max(2, round(WARM_UP / estimate)), max(STEPS, round(SECONDS / estimate))
         for group in groups.values():
             group.run(warm_up)
         taken: dict[str, list[Slice]] = {name: [] for name in cases}
@@ -72,12 +72,20 @@ def describe(
         for name, slices in taken.items()
     }
     result["parameters"] = sum(p.numel() for p in Workload(model, 0, even=True).build().parameters())
-    result["passes"] = len(found)
     return result
 
 
+def merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Figures of cases that were not measured this time stay."""
+    joined = {**before, **now}
+    for name, value in now.items():
+        if isinstance(value, dict):
+            joined[name] = {**before.get(name, {}), **value}
+    return joined
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the table and writes the files; figures of models that are not measured now stay there."""
+    """Measures, prints the table and writes the files; what is not measured now stays there."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling",
         description=__doc__,
@@ -98,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     file = arguments.output / ("tuning.json" if arguments.tuning else "scaling.json")
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for model in arguments.models:
-        results[model] = measure(model, cases, arguments.passes)
+        results[model] = merged(results.get(model, {}), measure(model, cases, arguments.passes))
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = table.markdown(results)
     file.with_suffix(".md").write_text(text, encoding="utf-8")

@@ -8,8 +8,8 @@ from typing import Literal
 class Case:
     """A way of training: `ranks` processes on one torch thread each."""
 
-    kind: Literal["local", "product", "stock", "ddp"]
-    """`local`: plain PyTorch without any exchange; `product`: `training.methods.plain`; `stock`:
+    kind: Literal["local", "product", "stock", "ddp", "barrier"]
+    """`local`: plain PyTorch without any exchange; `barrier`: the same, but all ranks wait for each other after backward; `product`: `training.methods.plain`; `stock`:
     `hvd.DistributedOptimizer` around each step; `ddp`: `DistributedDataParallel` over gloo."""
     ranks: int = 2
     half: bool = False
@@ -45,6 +45,7 @@ CASES = {
 TUNING = {
     CEILING: Case("local"),
     "as shipped": Case("product"),
+    "only waiting for each other": Case("barrier"),
     "all rows of the tables": Case("product", tables=False),
     "threads at normal priority": Case("product", threads="normal"),
     "threads when idle only": Case("product", threads="idle"),

@@ -62,7 +62,7 @@ class Group:
             "benchmarks.scaling.worker",
             *arguments_of(case, model, address, store),
         ]
-        horovod = case.kind in ("product", "stock")
+        horovod = case.kind in ("product", "stock", "barrier")
         launcher = [
             str(BIN / "horovodrun"),
             "-np",

@@ -11,7 +11,7 @@ def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
     parts = []
     for model, figures in results.items():
         lines = [
-            f"**{model}**: {figures['parameters']:,} parameters, {figures['passes']} passes\n",
+            f"**{model}**: {figures['parameters']:,} parameters\n",
             "| case | samples/s | of the ceiling | range | step, ms | training thread, ms | other threads, ms |",
             "|---|---|---|---|---|---|---|",
         ]

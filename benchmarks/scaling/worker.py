@@ -64,8 +64,13 @@ def product_step(case: Case, model: nn.Module) -> Step:
     return method.step
 
 
-def common_step(model: nn.Module, optimizer: Any, rows: Callable[[LocalBatch], int]) -> Step:
-    """The same computation in plain PyTorch; the loss is divided by `rows` of the batch."""
+def common_step(
+    model: nn.Module,
+    optimizer: Any,
+    rows: Callable[[LocalBatch], int],
+    meet: Callable[[], None] = lambda: None,
+) -> Step:
+    """The same computation in plain PyTorch; the loss is divided by `rows` of the batch; `meet` follows backward."""
     parameters = list(model.parameters())
 
     def step(batch: LocalBatch, number: int) -> None:
@@ -75,6 +80,7 @@ def common_step(model: nn.Module, optimizer: Any, rows: Callable[[LocalBatch], i
         assert batch.labels is not None
         loss = functional.cross_entropy(model(batch.features), batch.labels, reduction="sum")
         (loss / rows(batch)).backward()  # type: ignore[no-untyped-call]
+        meet()
         if hasattr(optimizer, "synchronize"):
             optimizer.synchronize()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -97,6 +103,16 @@ def stock_step(case: Case, model: nn.Module) -> Step:
         groups=case.groups,
     )
     return common_step(model, optimizer, lambda batch: batch.rows)
+
+
+def barrier_step(case: Case, model: nn.Module) -> Step:
+    """An exchange of a single number: what the ranks lose by waiting for each other, whatever is sent."""
+    ring = start_ring(case)
+
+    def meet() -> None:
+        ring.sum_floats([0.0])
+
+    return common_step(model, build_optimizer(model, OPTIMIZER), lambda batch: batch.rows, meet)
 
 
 def ddp_step(case: Case, model: nn.Module, rank: int, store: str) -> Step:
@@ -124,6 +140,8 @@ def main() -> None:
     batches = workload.batches(case.ranks)
     if case.kind == "product":
         step = product_step(case, model)
+    elif case.kind == "barrier":
+        step = barrier_step(case, model)
     elif case.kind == "stock":
         step = stock_step(case, model)
     elif case.kind == "ddp":
