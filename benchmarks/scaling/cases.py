@@ -9,8 +9,9 @@ class Case:
     """A way of training: `ranks` processes on one torch thread each."""
 
     kind: Literal["local", "product", "stock", "ddp", "barrier"]
-    """`local`: plain PyTorch without any exchange; `barrier`: the same, but all ranks wait for each other after backward; `product`: `training.methods.plain`; `stock`:
-    `hvd.DistributedOptimizer` around each step; `ddp`: `DistributedDataParallel` over gloo."""
+    """`local`: plain PyTorch without any exchange; `barrier`: the same, but the ranks wait for each other after
+    backward; `product`: `training.methods.plain`; `stock`: `hvd.DistributedOptimizer`; `ddp`: PyTorch's
+    `DistributedDataParallel` over gloo."""
     ranks: int = 2
     half: bool = False
     """Gradients travel as float16."""
