@@ -7,6 +7,7 @@ scaling.json and scaling.md to --output; with --tuning the cases that show what 
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -24,19 +25,22 @@ from schemas.progress import say
 OUTPUT = Path(__file__).parents[1] / "results"
 SECONDS, STEPS = 1.5, 8
 """Of a turn, at least about."""
+ALIVE = 3
+"""Cases beside the ceiling that are held in memory at a time; each process takes about a gigabyte."""
 WARM_UP = 1.5
 """Seconds of training before the first turn, at least."""
 
 
 def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any]:
-    """All figures of a model."""
+    """All figures of a model, of so many cases as are alive at a time."""
+    say(f"{model}: starting {', '.join(cases)} …")
     with ExitStack() as stack:
         groups = {}
         for name, case in cases.items():
-            say(f"{model}: starting {name} …")
             groups[name] = Group(name, case, model)
             stack.callback(groups[name].close)
-            groups[name].run(1)
+        for group in groups.values():
+            group.wait()
         estimate = groups[CEILING].run(2).seconds
         warm_up, steps = max(2, round(WARM_UP / estimate)), max(STEPS, round(SECONDS / estimate))
         for group in groups.values():
@@ -51,6 +55,15 @@ def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any
             found.append(figures.ratios(order, [one.rate for one in slices]))
             say(f"{model}: pass {number + 1}/{passes}")
     return describe(model, taken, found)
+
+
+def chunks(cases: Mapping[str, Case]) -> list[dict[str, Case]]:
+    """ALIVE cases each, and the ceiling with all of them."""
+    others = [name for name in cases if name != CEILING]
+    return [
+        {name: cases[name] for name in (CEILING, *others[first : first + ALIVE])}
+        for first in range(0, len(others), ALIVE)
+    ]
 
 
 def describe(
@@ -102,12 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     cases = TUNING if arguments.tuning else CASES
     if arguments.cases:
         cases = {name: case for name, case in cases.items() if name in (*arguments.cases, CEILING)}
+    # So that being told to end also ends the stopped processes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments.output.mkdir(parents=True, exist_ok=True)
     file = arguments.output / ("tuning.json" if arguments.tuning else "scaling.json")
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     for model in arguments.models:
-        results[model] = merged(results.get(model, {}), measure(model, cases, arguments.passes))
-        file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        for some in chunks(cases):
+            results[model] = merged(results.get(model, {}), measure(model, some, arguments.passes))
+            file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     text = table.markdown(results)
     file.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text, end="")

@@ -32,7 +32,6 @@ class Case:
 
 CEILING = "ceiling"
 CASES = {
-    "one": Case("local", ranks=1),
     CEILING: Case("local"),
     "horovod": Case("product"),
     "ddp": Case("ddp"),
@@ -40,6 +39,7 @@ CASES = {
     "horovod_fp16": Case("product", half=True),
     "ddp_fp16": Case("ddp", half=True),
     "stock_fp16": Case("stock", half=True),
+    "one": Case("local", ranks=1),
     "horovod_uneven": Case("product", even=False),
     "ddp_uneven": Case("ddp", even=False),
 }

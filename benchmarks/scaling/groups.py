@@ -1,5 +1,6 @@
 """Groups of processes that stay alive but stopped, of which one runs at a time."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,10 +36,10 @@ class Slice:
 
 
 class Group:
-    """The processes of one case, in a session of their own. A context manager; stopped between its turns."""
+    """The processes of one case, in sessions of their own, stopped between their turns."""
 
     def __init__(self, name: str, case: Case, model: str) -> None:
-        """Starts them. Raises CheckError when they do not come up."""
+        """Starts them; `wait` for them before the first turn."""
         self.name, self.case = name, case
         self.folder = tempfile.TemporaryDirectory(prefix="ringlake-scaling-")
         address, store = str(Path(self.folder.name) / "harness"), str(Path(self.folder.name) / "store")
@@ -79,7 +80,8 @@ class Group:
         self.connections: list[Connection] = []
         self.pids: list[int] = []
         self.processes: list[subprocess.Popen[bytes]] = []
-        with Listener(address) as listener, self.log.open("wb") as log:
+        self.listener = Listener(address)
+        with self.log.open("wb") as log:
             for command in commands:
                 self.processes.append(
                     subprocess.Popen(
@@ -91,18 +93,21 @@ class Group:
                         start_new_session=True,
                     )
                 )
-            # The listener has no timeout of its own.
-            listener._listener._socket.settimeout(START_SECONDS)  # type: ignore[attr-defined]
-            try:
-                for _ in range(case.ranks):
-                    connection = listener.accept()
-                    _, pid = connection.recv()
-                    self.connections.append(connection)
-                    self.pids.append(pid)
-            except (OSError, EOFError) as error:
-                shown = self.log.read_text(errors="replace")[-3000:]
-                self.close()
-                raise CheckError(f"the case {name!r} did not start:\n{shown}") from error
+
+    def wait(self) -> None:
+        """Until they are ready. Raises CheckError when they do not come up."""
+        # The listener has no timeout of its own.
+        self.listener._listener._socket.settimeout(START_SECONDS)  # type: ignore[attr-defined]
+        try:
+            for _ in range(self.case.ranks):
+                connection = self.listener.accept()
+                _, pid = connection.recv()
+                self.connections.append(connection)
+                self.pids.append(pid)
+        except (OSError, EOFError) as error:
+            shown = self.log.read_text(errors="replace")[-3000:]
+            raise CheckError(f"the case {self.name!r} did not start:\n{shown}") from error
+        self.run(1)
 
     def run(self, steps: int) -> Slice:
         """Lets the processes train so many steps, and stops them again. Raises CheckError when one ended."""
@@ -126,12 +131,15 @@ class Group:
             os.kill(pid, number)
 
     def close(self) -> None:
-        """Ends the processes."""
-        for pid in self.pids:
-            os.kill(pid, signal.SIGCONT)
+        """Ends the processes, whatever has become of them."""
+        self.listener.close()
         for connection in self.connections:
-            connection.send(None)
+            with contextlib.suppress(OSError):
+                connection.send(None)
             connection.close()
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         for process in self.processes:
             try:
                 process.wait(20 if self.connections else 0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.scaling import figures, projection, table
-from benchmarks.scaling.__main__ import describe, merged
+from benchmarks.scaling.__main__ import ALIVE, chunks, describe, merged
 from benchmarks.scaling.cases import CASES, CEILING, TUNING
 from benchmarks.scaling.groups import Slice, of_ranks
 from benchmarks.scaling.workload import LENGTH, MODELS, ROWS, Workload
@@ -20,6 +20,12 @@ def test_every_case_stands_between_ceilings_and_passes_alternate(cases: dict[str
     places = [place for place, name in enumerate(order) if name == CEILING]
     assert all(after - before <= 3 for before, after in itertools.pairwise(places))
     assert figures.schedule(list(cases), 1) == order[::-1]
+
+
+def test_few_cases_are_alive_at_a_time_and_each_once() -> None:
+    made = chunks(CASES)
+    assert all(CEILING in some and len(some) <= ALIVE + 1 for some in made)
+    assert sorted(name for some in made for name in some if name != CEILING) == sorted(set(CASES) - {CEILING})
 
 
 def test_a_ratio_is_to_the_ceilings_before_and_after() -> None:
