@@ -89,11 +89,13 @@ def describe(
 
 
 def merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of cases that were not measured this time stay."""
-    joined = {**before, **now}
+    """Figures of cases that were not measured this time stay; the ceiling is that beside `horovod`."""
+    keep = CEILING in before and "horovod" not in now
+    joined = {**before, **{name: value for name, value in now.items() if not (keep and name == CEILING)}}
     for name, value in now.items():
         if isinstance(value, dict):
-            joined[name] = {**before.get(name, {}), **value}
+            new = {case: figure for case, figure in value.items() if not (keep and case == CEILING)}
+            joined[name] = {**before.get(name, {}), **new}
     return joined
 
 

@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_SECONDS = 120
 STEP_SECONDS = 300
+END_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -142,10 +143,14 @@ class Group:
                 os.kill(pid, signal.SIGCONT)
         for process in self.processes:
             try:
-                process.wait(20 if self.connections else 0)
+                process.wait(END_SECONDS if self.connections else 0)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+                # What horovodrun starts is in sessions of its own.
+                for pid in self.pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
         self.folder.cleanup()
 
 

@@ -51,8 +51,10 @@ def test_results_hold_the_names_that_readers_expect_and_keep_other_cases() -> No
         slices = {CEILING: [Slice(100.0, 0.3, 0.2, 0.0)], name: [Slice(100 * ratio, 0.3, 0.2, 0.1)]}
         return describe("demo", slices, [{name: ratio}])
 
-    both = merged(figures_of("horovod", 0.9), figures_of("ddp", 0.8))
-    assert both["horovod"] == 90.0
+    later = figures_of("ddp", 0.8)
+    later[CEILING] = 50.0
+    both = merged(figures_of("horovod", 0.9), later)
+    assert (both["horovod"], both["ceiling"]) == (90.0, 100.0)
     assert {"ceiling", "horovod", "ddp", "horovod_ratio", "ddp_ratio"} <= both.keys()
     assert both["ratios"] == {"horovod": [0.9], "ddp": [0.8]}
     shown = table.markdown({"demo": both})
