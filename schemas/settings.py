@@ -364,6 +364,10 @@ class Train(Section):
     """When the loss or the gradient of a batch is not finite: end the training, or leave the weights as they are."""
     class_weights: Literal["none", "square_root", "balanced"] = "none"
     """The loss of a row weighs by the rarity of its class: `balanced` in proportion, `square_root` less."""
+    gradients: Literal["auto", "flat", "overlapped"] = "auto"
+    """How the ranks sum their gradients: in one piece after backward, or in groups while it runs."""
+    gradient_compression: Literal["none", "fp16"] = "none"
+    """`fp16`: gradients travel, and are summed, in half precision."""
     threads: Positive = 1
     """Torch threads of a rank."""
     workers: Positive = 2

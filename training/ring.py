@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from schemas.errors import DataError, RinglakeError
+from training.background import start_horovod
 from training.order import World
 
-CYCLE_MILLISECONDS = "5"
-"""How often Horovod's background thread looks for work: at its default of 1 ms it takes processor time from the
-backward pass on machines without GPUs. An explicit HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) wins."""
+CYCLE_MILLISECONDS = "0.1"
+"""How often Horovod's background thread looks for work on machines without GPUs, where it only uses processors that
+are free. An explicit HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) wins."""
 
 
 class Ring:
@@ -28,7 +29,9 @@ class Ring:
         """Joins the ring that `horovodrun` set up; without it, a ring of one."""
         if not torch.cuda.is_available():
             os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_MILLISECONDS)
-        hvd.init()
+            start_horovod()
+        else:
+            hvd.init()
         return cls(World(hvd.rank(), hvd.size()), hvd.local_rank())
 
     @staticmethod
@@ -96,7 +99,7 @@ def wait_for(handle: int) -> None:
     pause = 0.00005
     while not hvd.poll(handle):
         time.sleep(pause)
-        pause = min(2 * pause, 0.001)
+        pause = min(2 * pause, 0.0002)
 
 
 def device_of(ring: Ring) -> torch.device:

@@ -1,4 +1,4 @@
-"""Plain training: cross-entropy over global batches, one ring-allreduce of summed gradients a step."""
+"""Plain training: cross-entropy over global batches, one update from the gradients of all ranks a step."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import horovod.torch as hvd
 import torch
 from torch.nn import functional
 
+from training import gradients
 from training.feed import LocalBatch
 from training.methods import Setting, StepResult
 from training.optimizer import build_optimizer, learning_rate
@@ -15,17 +16,14 @@ from training.ring import seed_of, wait_for
 class Method:
     """See `training.methods.Method`.
 
-    Each rank's loss is the sum over its rows, divided by the rows (or the weights) of the *global* batch, and Horovod
-    sums: so the update is that of one process on the whole batch, however the rows are spread.
+    Each rank's loss is the sum over its rows, divided by the rows (or the weights) of the *global* batch, and the
+    ranks' gradients are summed: so the update is that of one process on the whole batch, however the rows are spread.
     """
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self.model = setting, setting.model
-        plain = build_optimizer(self.model, setting.optimizer)
-        # One group: the gradients travel together once all are there, always summed in the same order.
-        self.optimizer = hvd.DistributedOptimizer(
-            plain, named_parameters=self.model.named_parameters(), op=hvd.Sum, groups=1
-        )
+        self.optimizer = build_optimizer(self.model, setting.optimizer)
+        self.exchange = gradients.build(setting.train, self.model, setting.ring, setting.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
@@ -43,29 +41,28 @@ class Method:
         weight_sum = (
             torch.tensor(float(batch.rows), device=setting.device) if weights is None else weights.sum()
         )
-        total = None if weights is None else hvd.allreduce_async(weight_sum, op=hvd.Sum, name="weights")
+        # In float64, so that Horovod never fuses it with the gradients, whose order of summation would change.
+        total = (
+            None if weights is None else hvd.allreduce_async(weight_sum.double(), op=hvd.Sum, name="weights")
+        )
 
         self.model.train()
-        self.optimizer.zero_grad()
+        self.exchange.begin()
+        loss_sum, loss = torch.zeros((), device=setting.device), None
         if batch.rows:
             losses = functional.cross_entropy(self.model(features), labels, reduction="none")
             loss_sum = losses.sum() if weights is None else (losses * weights).sum()
-        else:
-            # A rank without rows takes part with zeros; every parameter needs its gradient for the allreduce.
-            loss_sum = torch.stack([parameter.sum() * 0 for parameter in self.parameters]).sum()
+            loss = loss_sum / batch.global_rows
+        self.exchange.backward(loss)
         if total is not None:
             wait_for(total)
-        denominator = batch.global_rows if total is None else hvd.synchronize(total)
-        (loss_sum / denominator).backward()  # type: ignore[no-untyped-call]
-        for handle, _ in list(self.optimizer._handles.values()):
-            wait_for(handle)
-        self.optimizer.synchronize()
+            factor = batch.global_rows / hvd.synchronize(total).float()
+            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
         limit = setting.train.clip_norm
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, torch.inf if limit is None else limit)
         # The norm is that of the global gradient: all ranks see the same, and no weight takes up what is not finite.
         if torch.isfinite(norm):
-            with self.optimizer.skip_synchronize():
-                self.optimizer.step()
+            self.optimizer.step()
         return StepResult(loss_sum.detach(), weight_sum, norm, rate)
 
     def state(self) -> dict[str, Any]:

@@ -1,0 +1,170 @@
+"""One process of a case: trains so many steps each time that it is told to, and says how long they took."""
+
+import argparse
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Client
+from threading import Thread
+from typing import Any
+
+import horovod.torch as hvd
+import torch
+from torch import distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmarks.scaling.cases import Case
+from benchmarks.scaling.workload import Workload
+from schemas.settings import AdamW, Train
+from training import gradients, methods
+from training.feed import LocalBatch
+from training.optimizer import build_optimizer
+from training.order import World
+from training.ring import Ring, make_deterministic
+
+Step = Callable[[LocalBatch, int], Any]
+OPTIMIZER = AdamW()
+CLIP = 1.0
+
+
+def start_ring(case: Case) -> Ring:
+    """As the product does, or with Horovod's threads scheduled as the case says."""
+    if case.threads == "product":
+        return Ring.start()
+    policy = {"normal": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}[case.threads]
+
+    def start() -> None:
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+        hvd.init()
+
+    thread = Thread(target=start)
+    thread.start()
+    thread.join()
+    return Ring(World(hvd.rank(), hvd.size()), hvd.local_rank())
+
+
+def product_step(case: Case, model: nn.Module) -> Step:
+    """The step of `training.methods.plain`, with its defaults but for what the case changes."""
+    if not case.tables:
+        gradients.TABLE_ROWS = 1 << 62
+    ring = start_ring(case)
+    settings = Train(
+        clip_norm=CLIP, gradients=case.gradients, gradient_compression="fp16" if case.half else "none"
+    )
+    device = torch.device("cpu")
+    method = methods.build(methods.Setting(model, OPTIMIZER, settings, ring, device, 1 << 30, None))
+    method.broadcast()
+    if not case.fused_adamw:
+        for group in method.optimizer.param_groups:  # type: ignore[attr-defined]
+            group["fused"] = False
+    return method.step
+
+
+def common_step(
+    model: nn.Module,
+    optimizer: Any,
+    rows: Callable[[LocalBatch], int],
+    meet: Callable[[], None] = lambda: None,
+) -> Step:
+    """The same computation in plain PyTorch; the loss is divided by `rows` of the batch; `meet` follows backward."""
+    parameters = list(model.parameters())
+
+    def step(batch: LocalBatch, number: int) -> None:
+        torch.manual_seed(number)
+        model.train()
+        optimizer.zero_grad()
+        assert batch.labels is not None
+        loss = functional.cross_entropy(model(batch.features), batch.labels, reduction="sum")
+        (loss / rows(batch)).backward()  # type: ignore[no-untyped-call]
+        meet()
+        if hasattr(optimizer, "synchronize"):
+            optimizer.synchronize()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        if hasattr(optimizer, "skip_synchronize"):
+            with optimizer.skip_synchronize():
+                optimizer.step()
+        else:
+            optimizer.step()
+
+    return step
+
+
+def stock_step(case: Case, model: nn.Module) -> Step:
+    """Horovod as its documentation has it, which averages over the ranks."""
+    hvd.init()
+    optimizer = hvd.DistributedOptimizer(
+        build_optimizer(model, OPTIMIZER),
+        named_parameters=model.named_parameters(),
+        compression=hvd.Compression.fp16 if case.half else hvd.Compression.none,
+        groups=case.groups,
+    )
+    return common_step(model, optimizer, lambda batch: batch.rows)
+
+
+def barrier_step(case: Case, model: nn.Module) -> Step:
+    """An exchange of a single number: what the ranks lose by waiting for each other, whatever is sent."""
+    ring = start_ring(case)
+
+    def meet() -> None:
+        ring.sum_floats([0.0])
+
+    return common_step(model, build_optimizer(model, OPTIMIZER), lambda batch: batch.rows, meet)
+
+
+def ddp_step(case: Case, model: nn.Module, rank: int, store: str) -> Step:
+    """PyTorch's own data parallelism, which averages too."""
+    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=case.ranks)
+    wrapped = DistributedDataParallel(model)
+    if case.half:
+        wrapped.register_comm_hook(None, default_hooks.fp16_compress_hook)
+    return common_step(wrapped, build_optimizer(model, OPTIMIZER), lambda batch: batch.rows)
+
+
+def main() -> None:
+    """Connects to the harness, and does as it says until it says None."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--case", required=True, help="the fields of a Case, as JSON")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--rank", type=int, default=int(os.environ.get("HOROVOD_RANK", "0")))
+    arguments = parser.parse_args()
+    case = Case(**json.loads(arguments.case))
+    make_deterministic(1)
+    workload = Workload(arguments.model, arguments.rank, case.even)
+    model = workload.build()
+    batches = workload.batches(case.ranks)
+    if case.kind == "product":
+        step = product_step(case, model)
+    elif case.kind == "barrier":
+        step = barrier_step(case, model)
+    elif case.kind == "stock":
+        step = stock_step(case, model)
+    elif case.kind == "ddp":
+        step = ddp_step(case, model, arguments.rank, arguments.store)
+    else:
+        step = common_step(model, build_optimizer(model, OPTIMIZER), lambda batch: batch.rows)
+    done = 0
+    with Client(arguments.address) as harness:
+        harness.send((arguments.rank, os.getpid()))
+        while (steps := harness.recv()) is not None:
+            began = time.perf_counter(), time.thread_time(), time.process_time()
+            for number in range(done, done + steps):
+                step(batches[number % len(batches)], number)
+            ended = time.perf_counter(), time.thread_time(), time.process_time()
+            done += steps
+            harness.send([end - begin for begin, end in zip(began, ended, strict=True)])
+
+
+def arguments_of(case: Case, model: str, address: str, store: str) -> list[str]:
+    """The command line of a worker, all but its rank."""
+    fields = json.dumps(dataclasses.asdict(case))
+    return ["--case", fields, "--model", model, "--address", address, "--store", store]
+
+
+if __name__ == "__main__":
+    main()

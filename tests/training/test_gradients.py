@@ -1,0 +1,185 @@
+"""Exchanges of gradients: on two ranks the sum is that of the whole batch; in a ring of one nothing changes."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import training
+from schemas.errors import UsageError
+from schemas.settings import Train
+from tests.training.looking_up import LookUp, a_loss
+from training import gradients
+from training.order import World
+from training.ring import Ring
+
+REPOSITORY = Path(training.__file__).parents[1]
+HOROVODRUN = Path(sys.executable).with_name("horovodrun")
+CPU = torch.device("cpu")
+
+
+def exchange_of(model: nn.Module, ring: Ring, **train: Any) -> gradients.Exchange:
+    return gradients.build(Train.model_validate(train), model, ring, CPU)
+
+
+def after_step(model: nn.Module, exchange: gradients.Exchange, step: int) -> list[Tensor]:
+    exchange.begin()
+    exchange.backward(a_loss(model, step, 0, 8))
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def plain(model: nn.Module, step: int) -> list[Tensor]:
+    twin = copy.deepcopy(model)
+    for parameter in twin.parameters():
+        parameter.grad = None
+    for module in twin.modules():
+        module._forward_pre_hooks.clear()
+        if isinstance(module, nn.Embedding):
+            module.sparse = False
+    a_loss(twin, step, 0, 8).backward()
+    return [p.grad for p in twin.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
+def test_step_after_step_the_gradients_are_those_of_backward(ring: Ring, name: str) -> None:
+    model = LookUp()
+    exchange = exchange_of(model, ring, gradients=name)
+    for step in range(4):
+        found, right = after_step(model, exchange, step), plain(model, step)
+        assert len(found) == len(right) == 4
+        for ours, theirs in zip(found, right, strict=True):
+            torch.testing.assert_close(ours, theirs)
+            # Rows that a step does not touch hold nothing of the step before.
+            assert torch.equal(ours == 0, theirs == 0)
+
+
+@pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
+def test_a_rank_without_rows_adds_zeros(ring: Ring, name: str) -> None:
+    model = LookUp()
+    exchange = exchange_of(model, ring, gradients=name)
+    after_step(model, exchange, 0)
+    exchange.begin()
+    exchange.backward(None)
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        assert not parameter.grad.any()
+
+
+def test_half_precision_is_used_where_asked_for(ring: Ring) -> None:
+    model = LookUp()
+    found = after_step(model, exchange_of(model, ring, gradients="flat", gradient_compression="fp16"), 0)
+    for ours, theirs in zip(found, plain(model, 0), strict=True):
+        assert torch.equal(ours, theirs.half().float())
+
+
+def test_the_hardware_decides_by_default(ring: Ring) -> None:
+    settings, model = Train(), LookUp()
+    two = Ring(World(0, 2), 0)
+    assert isinstance(gradients.build(settings, model, ring, CPU), gradients.Alone)
+    assert isinstance(gradients.build(settings, model, two, CPU), gradients.Flat)
+    assert isinstance(gradients.build(settings, model, two, torch.device("cuda")), gradients.Overlapped)
+
+
+def test_only_large_tables_that_belong_to_one_module_travel_by_rows(ring: Ring) -> None:
+    model = LookUp()
+    assert [table.name for table in gradients.Flat(model, half=False).tables] == ["table"]
+    tied = LookUp()
+    tied.decoder = nn.Linear(6, gradients.TABLE_ROWS, bias=False)
+    tied.decoder.weight = tied.table.weight
+    assert gradients.Flat(tied, half=False).tables == []
+
+
+def test_a_table_that_is_not_only_looked_up_is_refused(ring: Ring) -> None:
+    class Tied(LookUp):
+        def forward(self, ids: Tensor) -> Tensor:
+            return super().forward(ids) + self.table.weight.sum()
+
+    model = Tied()
+    exchange = exchange_of(model, ring, gradients="flat")
+    with pytest.raises(UsageError, match=r'embedding table .* set train.gradients = "overlapped"'):
+        after_step(model, exchange, 0)
+    after_step(model, exchange_of(model, ring, gradients="overlapped"), 0)
+
+
+def test_evaluation_leaves_no_traces(ring: Ring) -> None:
+    model = LookUp()
+    exchange = gradients.Flat(model, half=False)
+    with torch.no_grad():
+        a_loss(model, 0, 0, 8)
+    assert exchange.tables[0].seen == []
+
+
+def test_a_new_exchange_takes_the_place_of_the_old(ring: Ring) -> None:
+    model = LookUp()
+    for _ in range(3):
+        exchange_of(model, ring, gradients="flat")
+        assert model.table.sparse
+        assert len(model.table._forward_pre_hooks) == 1
+    exchange_of(model, ring, gradients="overlapped")
+    assert not model.table.sparse
+    assert not model.table._forward_pre_hooks
+
+
+def test_horovods_threads_step_back_and_this_one_does_not() -> None:
+    before = set(os.listdir("/proc/self/task"))
+    ring = Ring.start()
+    try:
+        started = [int(thread) for thread in set(os.listdir("/proc/self/task")) - before]
+        assert started
+        for thread in started:
+            assert os.sched_getscheduler(thread) == os.SCHED_BATCH
+            assert os.getpriority(os.PRIO_PROCESS, thread) >= 10
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER
+    finally:
+        ring.stop()
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], list[tuple[float, str]]]:
+    """By rank and exchange: the largest relative error and the hash of the gradients, of two equal runs."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment["PATH"] = f"{HOROVODRUN.parent}{os.pathsep}{environment['PATH']}"
+    script = str(Path(__file__).with_name("two_ranks.py"))
+    done = subprocess.run(
+        [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2", sys.executable, script],
+        cwd=tmp_path_factory.mktemp("launch"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[tuple[int, str], list[tuple[float, str]]] = {}
+    for line in done.stdout.splitlines():
+        words = line.partition("rank ")[2].split()
+        if len(words) == 4:
+            found.setdefault((int(words[0]), words[1]), []).append((float(words[2]), words[3]))
+    return found
+
+
+NAMES = ["flat", "auto", "overlapped", "halves", "overlapped-halves"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_ranks_sum_to_the_whole_batch(
+    launched: dict[tuple[int, str], list[tuple[float, str]]], name: str
+) -> None:
+    tolerance = 2e-3 if "halves" in name else 1e-5
+    for rank in (0, 1):
+        assert all(error < tolerance for error, _ in launched[rank, name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ranks_and_runs_agree_bit_for_bit(
+    launched: dict[tuple[int, str], list[tuple[float, str]]], name: str
+) -> None:
+    hashes = [found for rank in (0, 1) for _, found in launched[rank, name]]
+    assert len(hashes) == 4
+    assert len(set(hashes)) == 1

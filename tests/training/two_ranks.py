@@ -1,0 +1,55 @@
+"""Started by horovodrun in test_gradients.py: every exchange on two ranks, against the whole batch in one process.
+
+Prints a line a check: `rank <rank> <exchange> <largest relative error>`, and the hash of all gradients.
+"""
+
+import copy
+import hashlib
+from typing import Any
+
+import torch
+
+from schemas.settings import Train
+from tests.training.looking_up import LookUp, a_loss
+from training import gradients
+from training.ring import Ring, make_deterministic
+
+STEPS = 4
+SETTINGS: dict[str, dict[str, Any]] = {
+    "flat": {"gradients": "flat"},
+    "auto": {},
+    "overlapped": {"gradients": "overlapped"},
+    "halves": {"gradients": "flat", "gradient_compression": "fp16"},
+    "overlapped-halves": {"gradients": "overlapped", "gradient_compression": "fp16"},
+}
+
+
+def check(name: str, ring: Ring) -> None:
+    """Rank 0 has the rows 0 to `cut`, rank 1 the others; once rank 0 has none, once rank 1."""
+    model = LookUp()
+    whole = copy.deepcopy(model)
+    device = torch.device("cpu")
+    exchange = gradients.build(Train.model_validate(SETTINGS[name]), model, ring, device)
+    digest, worst = hashlib.sha256(), 0.0
+    for step, cut in enumerate((3, 8, 0, 5)[:STEPS]):
+        first, last = (0, cut) if ring.world.rank == 0 else (cut, 8)
+        exchange.begin()
+        exchange.backward(a_loss(model, step, first, last) if last > first else None)
+        whole.zero_grad()
+        a_loss(whole, step, 0, 8).backward()
+        for ours, right in zip(model.parameters(), whole.parameters(), strict=True):
+            assert ours.grad is not None
+            assert right.grad is not None
+            digest.update(ours.grad.numpy().tobytes())
+            scale = float(right.grad.abs().max())
+            worst = max(worst, float((ours.grad - right.grad).abs().max()) / scale)
+    print(f"rank {ring.world.rank} {name} {worst:.2e} {digest.hexdigest()}", flush=True)
+
+
+if __name__ == "__main__":
+    make_deterministic(1)
+    joined = Ring.start()
+    for exchange_name in SETTINGS:
+        check(exchange_name, joined)
+        check(exchange_name, joined)
+    joined.stop()
