@@ -14,7 +14,7 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test etl train evaluate verify report run-report package bench lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test etl train evaluate verify report run-report package bench bench-input lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -73,6 +73,9 @@ package: setup ## dist/: what spark-submit needs on a cluster
 
 bench: setup data ## seconds of each stage, and samples/s of the training, on the demo's data
 	$(PY) benchmarks/stages.py --config $(CONF) --ranks $(NP)
+
+bench-input: setup data ## training input beside pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
+	$(PY) -m benchmarks.input $(ARGS)
 
 lint: setup-dev ## ruff, mypy (strict), import directions
 	.venv/bin/ruff check .

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from benchmarks.input.loaders import Job
 from benchmarks.input.loaders.ringlake import feed_of
+from training.feed import LocalBatch
 
 PR_SET_TIMERSLACK = 29
 
@@ -29,7 +30,7 @@ def consume(job: Job, rate: float) -> dict[str, float]:
     rows = batches = 0
     with feed_of(job) as feed:
         opened = time.perf_counter()
-        batch = next(feed)
+        batch: LocalBatch | None = next(feed)
         began = due = time.perf_counter()
         first = began - opened
         while batch is not None:

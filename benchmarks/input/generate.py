@@ -24,6 +24,7 @@ from etl.publication.shards import ShardWriter, shard_schema
 from schemas import config, merkle
 from schemas import manifest as contract
 from schemas.keys import record_key
+from schemas.settings import Train
 from training.feed import Feed
 from training.order import World
 
@@ -105,7 +106,7 @@ def generate(
 def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
     """Takes the rows of a published data set, through the product's own reader, in the order of their keys."""
     manifest = contract.load(manifest_location)
-    settings = config.settings.Train(streams=1, window=1, batch=4096)
+    settings = Train(streams=1, window=1, batch=4096)
     found, keys = [], []
     with Feed(manifest, split, settings, World(0, 1)) as feed:
         for batch in feed:
@@ -180,7 +181,9 @@ def _sealed(
         key_sums=(sums[0], sums[1]),
         label_counts={str(label): int((labels == label).sum()) for label in range(CLASSES)},
         shards=[
-            contract.Shard(**{name: shard[name] for name in ("path", "bytes", "rows", "row_groups", "sha256")})
+            contract.Shard(
+                **{name: shard[name] for name in ("path", "bytes", "rows", "row_groups", "sha256")}
+            )
             for shard in written
         ],
     )

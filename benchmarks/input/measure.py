@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--prepare", type=int, metavar="ROWS")
     parser.add_argument("--check", type=Path, metavar="FILE")
     arguments = parser.parse_args(argv)
-    loader: Loader = importlib.import_module(f"benchmarks.input.loaders.{arguments.loader}")  # type: ignore[assignment]
+    loader: Loader = importlib.import_module(f"benchmarks.input.loaders.{arguments.loader}")
     job = Job(arguments.folder, arguments.epochs, arguments.rank, arguments.ranks, arguments.options)
     if arguments.prepare is not None:
         began = time.perf_counter()

@@ -44,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--options", type=json.loads, default={}, metavar="JSON")
     parser.add_argument("--after", type=int, nargs="+", default=list(AFTER), metavar="EPOCHS")
     arguments = parser.parse_args(argv)
-    print(json.dumps(over_epochs(Job(arguments.folder, options=arguments.options), arguments.after)), flush=True)
+    print(
+        json.dumps(over_epochs(Job(arguments.folder, options=arguments.options), arguments.after)), flush=True
+    )
     return 0
 
 

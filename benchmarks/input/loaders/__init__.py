@@ -6,7 +6,7 @@ type the loader delivers by itself; `numbers(identities, folder)` turns those of
 These modules import nothing of the product but `ringlake`, because the product is not in the others' environments.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ BATCH = 256
 SHUFFLED_ROWS = 10_000
 """Of a shuffle buffer or queue, where a loader has one."""
 Numbers = npt.NDArray[np.int64]
-Batches = Iterator[tuple[Any, Any]]
+Batches = Generator[tuple[Any, Any], None, None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ class Loader(Protocol):
 
 def concatenated(identities: list[Any], folder: Path) -> Numbers:
     """Row numbers that came as one array or tensor a batch."""
-    return np.concatenate([np.zeros(0, dtype=np.int64), *(np.asarray(part).reshape(-1) for part in identities)])
+    return np.concatenate(
+        [np.zeros(0, dtype=np.int64), *(np.asarray(part).reshape(-1) for part in identities)]
+    )
 
 
 def rows_of(folder: Path, rows: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:

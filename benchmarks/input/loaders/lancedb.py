@@ -30,25 +30,22 @@ def collate(rows: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, list[in
 
 
 def batches(job: Job) -> Batches:
+    """No worker processes: forked ones crash in its Rust runtime, and its own two threads do the work."""
     table = lancedb.connect(str(job.folder / "lancedb")).open_table("rows")
-    o = job.options
     for epoch in range(job.epochs):
         data = StreamingDataset(
             table,
-            num_splits=o.get("splits", 2 * job.ranks if job.ranks > 1 else 2),
-            shuffle=o.get("shuffle", True),
-            shuffle_clump_size=o.get("clump"),
+            num_splits=2,
+            shuffle_clump_size=job.options.get("clump"),
             epoch=epoch,
             rank=job.rank,
             world_size=job.ranks,
-            read_batch_size=o.get("read", 1024),
-            io_queue_depth=o.get("depth", 1),
+            read_batch_size=job.options.get("read", 1024),
+            io_queue_depth=1,
             transform=as_rows,
-            transform_parallelism=o.get("tx", 2),
+            transform_parallelism=2,
         )
-        yield from torch.utils.data.DataLoader(
-            data, batch_size=BATCH, collate_fn=collate, num_workers=o.get("workers", 0)
-        )
+        yield from torch.utils.data.DataLoader(data, batch_size=BATCH, collate_fn=collate)
 
 
 def numbers(identities: list[Any], folder: Path) -> Numbers:

@@ -1,6 +1,5 @@
 """LitData's StreamingDataset with its loader for tokens, shuffled."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,6 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    os.environ.update(WORLD_SIZE=str(job.ranks), GLOBAL_RANK=str(job.rank))
     data = litdata.StreamingDataset(
         str(job.folder / "litdata"),
         item_loader=litdata.TokensLoader(block_size=LENGTH + 1),

@@ -21,7 +21,8 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    streaming.base.util.clean_stale_shared_memory()
+    if job.ranks == 1:  # what a run that was stopped half-way has left behind
+        streaming.base.util.clean_stale_shared_memory()
     data = streaming.StreamingDataset(
         local=str(job.folder / "mosaicml_streaming"),
         shuffle=job.options.get("shuffle", True),
