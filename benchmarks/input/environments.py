@@ -1,4 +1,4 @@
-"""The peers' environments, one each, below `benchmarks/input/environments/` (which git ignores).
+"""The peers' environments, one each, below `benchmarks/input/.environments/` (which git ignores).
 
 They hold what `requirements/<peer>.txt` locks, and links to the torch of this product, so that they cost no second,
 third and sixth copy of it and all loaders fill tensors of the same library.
@@ -17,7 +17,7 @@ from pathlib import Path
 from schemas.progress import say
 
 HERE = Path(__file__).parent
-FOLDER = HERE / "environments"
+FOLDER = HERE / ".environments"
 LINKED = re.compile(r"^(torch|triton|nvidia-.*|cuda-.*)$")
 
 

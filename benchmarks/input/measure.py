@@ -1,8 +1,8 @@
 """One loader in this process: `python -m benchmarks.input.measure LOADER --folder F` prints one line of JSON.
 
 `--prepare N` writes the loader's own copy of N rows. Otherwise it reads: first a pass to warm up, then the one that is
-timed, from opening the data to the last batch; or with `--check FILE` one pass whose rows are compared with
-`rows.npy` and whose numbers are written to FILE.
+timed, from opening the data to the last batch; or with `--check FILE` passes whose rows are compared
+with `rows.npy` and whose numbers are written to FILE.
 """
 
 import argparse
@@ -54,16 +54,18 @@ def read(loader: Loader, job: Job, limit: float) -> dict[str, Any]:
     }
 
 
-def check(loader: Loader, job: Job, file: Path) -> dict[str, Any]:
-    """One pass whose numbers go to `file`; says how many rows had other tokens than they should."""
+def check(loader: Loader, job: Job, passes: int, file: Path) -> dict[str, Any]:
+    """Passes whose numbers go to `file`, an array each; says how many rows had other tokens than they should."""
     expected = np.load(job.folder / "rows.npy", mmap_mode="r")
     wrong, found = 0, []
-    for tokens, identity in loader.batches(job):
-        found.append(loader.numbers([identity], job.folder))
-        wrong += int((np.asarray(tokens) != expected[found[-1]]).any(axis=1).sum())
-    numbers = np.concatenate([np.zeros(0, dtype=np.int64), *found])
-    np.save(file, numbers)
-    return {"rows": len(numbers), "wrong": wrong}
+    for _ in range(passes):
+        numbers = [np.zeros(0, dtype=np.int64)]
+        for tokens, identity in loader.batches(job):
+            numbers.append(loader.numbers([identity], job.folder))
+            wrong += int((np.asarray(tokens) != expected[numbers[-1]]).any(axis=1).sum())
+        found.append(np.concatenate(numbers))
+    np.savez(file, *found)
+    return {"rows": sum(map(len, found)), "wrong": wrong}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ranks", type=int, default=1)
     parser.add_argument("--prepare", type=int, metavar="ROWS")
     parser.add_argument("--check", type=Path, metavar="FILE")
+    parser.add_argument("--passes", type=int, default=1, help="of --check, each with a reader of its own")
     arguments = parser.parse_args(argv)
     loader: Loader = importlib.import_module(f"benchmarks.input.loaders.{arguments.loader}")
     job = Job(arguments.folder, arguments.epochs, arguments.rank, arguments.ranks, arguments.options)
@@ -85,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         loader.prepare(arguments.folder, arguments.prepare)
         result: dict[str, Any] = {"rows": arguments.prepare, "seconds": time.perf_counter() - began}
     elif arguments.check is not None:
-        result = check(loader, job, arguments.check)
+        result = check(loader, job, arguments.passes, arguments.check)
     else:
         read(loader, job, min(arguments.limit, WARM_UP_SECONDS))
         result = read(loader, job, arguments.limit)

@@ -6,6 +6,8 @@ from typing import Any
 import datasets  # type: ignore[import-not-found]
 import numpy as np
 import pyarrow as pa
+import torch
+from datasets.distributed import split_dataset_by_node  # type: ignore[import-not-found]
 
 from benchmarks.input.loaders import (
     BATCH,
@@ -38,12 +40,10 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    import torch
-
     files = sorted(str(path) for path in (job.folder / "huggingface").glob("*.arrow"))
     data = datasets.load_dataset("arrow", data_files=files, streaming=True, split="train")
     if job.ranks > 1:
-        data = datasets.distributed.split_dataset_by_node(data, rank=job.rank, world_size=job.ranks)
+        data = split_dataset_by_node(data, rank=job.rank, world_size=job.ranks)
     if job.options.get("shuffle", True):
         data = data.shuffle(seed=0, buffer_size=SHUFFLED_ROWS)
     style = job.options.get("format", "arrow")

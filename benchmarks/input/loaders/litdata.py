@@ -6,6 +6,7 @@ from typing import Any
 
 import litdata  # type: ignore[import-not-found]
 import numpy as np
+import torch
 
 from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, concatenated, rows_of
 
@@ -19,8 +20,6 @@ class _Blocks:
         self.folder = str(folder)
 
     def __call__(self, part: tuple[int, int]) -> Any:
-        import torch
-
         tokens, row_numbers = rows_of(Path(self.folder), part[1])
         whole = np.concatenate([row_numbers[:, None], tokens], axis=1)[part[0] :]
         for row in whole:
