@@ -87,8 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     root.mkdir(parents=True, exist_ok=True)
     pythons, missing = compare.interpreters(cases)
 
-    say("generating rows …")
-    generate.generate(root / "generated", arguments.rows, STORAGE)
+    if "generated" in arguments.data_sets:
+        say("generating rows …")
+        generate.generate(root / "generated", arguments.rows, STORAGE)
     if "demo" in arguments.data_sets:
         generate.take(root / "demo", demo_manifest(arguments.config))
     for name in arguments.data_sets:
