@@ -36,7 +36,7 @@ LENGTH = 128
 CLASSES = 9
 SHARDS = 8
 LIST_ROWS_PER_GROUP = 4096
-"""Row groups of `list_int32.parquet`: of 512, 4,096, 8,192, 32,768 and 131,072 the size that pyarrow scanned fastest."""
+"""Row groups of `list_int32.parquet`: the size, of five from 512 to 131,072, that pyarrow scanned fastest."""
 
 CONFIGURATION = """
 [dataset]
