@@ -14,7 +14,7 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test etl train evaluate verify report run-report package bench bench-scaling lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test etl train evaluate verify report run-report package bench bench-input bench-scaling lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -76,6 +76,9 @@ bench: setup data ## seconds of each stage, and samples/s of the training, on th
 
 bench-scaling: setup ## samples/s of two ranks beside two processes that do not talk, and DDP (about 12 minutes)
 	$(PY) -m benchmarks.scaling $(ARGS)
+
+bench-input: setup data ## training input beside pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
+	$(PY) -m benchmarks.input $(ARGS)
 
 lint: setup-dev ## ruff, mypy (strict), import directions
 	.venv/bin/ruff check .

@@ -94,7 +94,17 @@ def decisive(config: Configuration) -> dict[str, Any]:
     """The settings that have to be the same for a training to go on where it stopped."""
     train = config.train.model_dump(
         mode="json",
-        include={"epochs", "batch", "method", "seed", "streams", "window", "clip_norm", "class_weights", "gradient_compression"},
+        include={
+            "epochs",
+            "batch",
+            "method",
+            "seed",
+            "streams",
+            "window",
+            "clip_norm",
+            "class_weights",
+            "gradient_compression",
+        },
     )
     return {
         "model": config.model.model_dump(mode="json"),

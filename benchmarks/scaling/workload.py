@@ -62,6 +62,7 @@ class Workload:
                     {"tokens": torch.from_numpy(tokens)},
                     torch.from_numpy(mine.integers(0, CLASSES, ROWS)),
                     np.zeros((ROWS, 2), dtype=np.uint64),
+                    None,
                     ROWS,
                     ROWS * ranks,
                     0,

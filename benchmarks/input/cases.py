@@ -1,0 +1,139 @@
+"""What is compared: every loader with its settings, found by trying what its documentation recommends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+STORAGE = {"shards_4096": 4096, "shards_512": 512}
+"""Rows of a row group of the generated shards, by variant; 512 is the product's default."""
+
+# The row groups of a stream must be at least the 8 of the window: of 400,000 rows, 98 row groups in 8 streams or 782
+# in 64 are 12 each; of the demo's 22,000 rows, 172 row groups of 128 in 16 streams are 10.
+OURS = {
+    "generated": {"variant": "shards_4096", "streams": 8, "window": 8},
+    "demo": {"variant": "published", "streams": 16, "window": 8},
+    "check": {"variant": "shards_128", "streams": 8, "window": 8},
+}
+OURS_SMALL_GROUPS = {
+    "generated": {"variant": "shards_512", "streams": 64, "window": 8},
+    "demo": {"variant": "published", "streams": 64, "window": 4},
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A line of the table. `rows`: the peer's copy holds at most so many, because reading all would take too long."""
+
+    name: str
+    loader: str
+    shuffle: str
+    settings: str
+    peer: bool = False
+    """Runs in an environment of its own."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    by_data_set: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    rows: int | None = None
+    check_passes: int = 1
+    """More than one where rows are lost by a race, and then for the product too."""
+
+    def options_for(self, data_set: str) -> dict[str, Any]:
+        return {**self.options, **self.by_data_set.get(data_set, {})}
+
+
+CASES = (
+    Case(
+        "ours",
+        "ringlake",
+        "rows, in windows of 8 row groups of each stream",
+        "2 reader threads; generated: 4,096-row groups, 8 streams; demo: 128-row groups, 16 streams",
+        by_data_set=OURS,
+        check_passes=20,
+    ),
+    Case(
+        "ours_many_streams",
+        "ringlake",
+        "rows, in windows of row groups of each stream",
+        "2 reader threads, 64 streams; generated: 512-row groups, window 8; demo: 128-row groups, window 4",
+        by_data_set=OURS_SMALL_GROUPS,
+    ),
+    Case("limit", "memory_map", "global", "a memory-mapped uint16 array, everything in memory"),
+    Case("limit_in_order", "memory_map", "none", "the same, in order", options={"shuffle": False}),
+    Case(
+        "petastorm",
+        "petastorm",
+        "queue of 10,000 rows, row groups permuted",
+        "make_batch_reader, 2 threads, BatchedDataLoader; list<int32> zstd, 4,096-row groups",
+        check_passes=20,
+    ),
+    Case("petastorm_in_order", "petastorm", "none", "the same without the queue", options={"shuffle": False}),
+    Case(
+        "mosaicml_streaming",
+        "mosaicml_streaming",
+        "py1e",
+        "StreamingDataLoader, 2 worker processes; MDS of int32 arrays, not compressed",
+        peer=True,
+        rows=100_000,
+    ),
+    Case(
+        "huggingface",
+        "huggingface",
+        "buffer of 10,000 rows, files permuted",
+        "streaming of uncompressed Arrow files, Arrow batches turned into tensors by hand",
+        peer=True,
+    ),
+    Case(
+        "huggingface_in_order",
+        "huggingface",
+        "none",
+        "the same without the buffer",
+        peer=True,
+        options={"shuffle": False},
+    ),
+    Case(
+        "huggingface_tensors",
+        "huggingface",
+        "buffer of 10,000 rows, files permuted",
+        'the same with its own with_format("torch")',
+        peer=True,
+        options={"format": "torch"},
+    ),
+    Case(
+        "lancedb",
+        "lancedb",
+        "global, in clumps of 256 rows",
+        "StreamingDataset, 2 splits, 4,096 rows a read, 2 transform threads",
+        peer=True,
+        options={"clump": 256, "read": 4096},
+    ),
+    Case(
+        "lancedb_single_rows",
+        "lancedb",
+        "global, single rows",
+        "the same with its default shuffle, 1,024 rows a read",
+        peer=True,
+    ),
+    Case(
+        "litdata",
+        "litdata",
+        "chunks permuted, rows within a chunk",
+        "StreamingDataLoader, 2 worker processes; TokensLoader, 8,192-row chunks",
+        peer=True,
+    ),
+    Case(
+        "webdataset",
+        "webdataset",
+        "buffer of 10,000 rows, files permuted",
+        "WebLoader, 2 worker processes; tar files, one member of raw int32 a row",
+        peer=True,
+        rows=100_000,
+    ),
+)
+PEERS = ("petastorm", "mosaicml_streaming", "huggingface", "lancedb", "litdata", "webdataset")
+PACKAGES = {
+    "mosaicml_streaming": "mosaicml-streaming",
+    "huggingface": "datasets",
+    "lancedb": "lancedb",
+    "litdata": "litdata",
+    "webdataset": "webdataset",
+}
+"""By peer: the distribution whose version is reported; stock Petastorm is the product's own."""

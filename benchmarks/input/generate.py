@@ -1,0 +1,232 @@
+"""The rows that all loaders read: generated ones, or those of a published data set, in a folder of their own.
+
+Such a folder holds `rows.npy` ((N, 128) uint16), `keys.npy` ((N, 2) uint64, the record keys), `list_int32.parquet`
+(the rows as users of pyarrow would store them), `set.json`, and one folder for each peer with its own format. What is
+called a row's number is its place in `rows.npy`; in the copies for other libraries it stands where a label would
+stand, so that who delivered which rows can be checked at no cost of its own.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.publication.balance import shard_rows
+from etl.publication.shards import ShardWriter, shard_schema
+from schemas import config, merkle
+from schemas import manifest as contract
+from schemas.keys import record_key
+from schemas.settings import Train
+from training.feed import Feed
+from training.order import World
+
+Tokens = npt.NDArray[np.uint16]
+Keys = npt.NDArray[np.uint64]
+
+VOCABULARY = 8192
+LENGTH = 128
+CLASSES = 9
+SHARDS = 8
+LIST_ROWS_PER_GROUP = 4096
+"""Row groups of `list_int32.parquet`: the size, of five from 512 to 131,072, that pyarrow scanned fastest."""
+
+CONFIGURATION = """
+[dataset]
+name = "generated"
+root = {root}
+[[source]]
+format = "jsonl"
+path = "none.jsonl"
+[columns]
+label = "label"
+[[feature]]
+name = "tokens"
+column = "text"
+vocabulary = {vocabulary}
+length = {length}
+[publish]
+rows_per_group = {rows_per_group}
+[model]
+kind = "transformer_classifier"
+[optimizer]
+kind = "adamw"
+"""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What `set.json` says. `manifests` is by variant of storage: the location of the manifest, and the split."""
+
+    name: str
+    rows: int
+    manifests: Mapping[str, str]
+    split: str
+
+    @classmethod
+    def load(cls, folder: Path) -> "DataSet":
+        return cls(**json.loads((folder / "set.json").read_text(encoding="utf-8")))
+
+    def save(self, folder: Path) -> None:
+        (folder / "set.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def tokens(rows: int, seed: int = 0) -> Tokens:
+    """Token ids drawn by Zipf's law (exponent 1) over the vocabulary without the padding; shape (rows, 128), uint16."""
+    weights = 1 / np.arange(1, VOCABULARY)
+    bounds = np.cumsum(weights / weights.sum())
+    drawn = np.random.default_rng(seed).random((rows, LENGTH), dtype=np.float32)
+    return np.minimum(1 + np.searchsorted(bounds, drawn), VOCABULARY - 1).astype(np.uint16)
+
+
+def generate(
+    folder: Path, rows: int, variants: Mapping[str, int], shards: int = SHARDS, seed: int = 0
+) -> DataSet:
+    """Writes generated rows: `variants` is the rows of a row group by the name of the variant."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = tokens(rows, seed)
+    ids = [f"row-{number}" for number in range(rows)]
+    manifests = {
+        name: str(publish(folder / name, ids, drawn, rows_per_group, shards, seed))
+        for name, rows_per_group in variants.items()
+    }
+    keys = np.frombuffer(b"".join(map(record_key, ids)), dtype="<u8").reshape(-1, 2)
+    found = DataSet(folder.name, rows, manifests, "train")
+    _write(folder, drawn, keys, found)
+    return found
+
+
+def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
+    """Takes the rows of a published data set, through the product's own reader, in the order of their keys."""
+    manifest = contract.load(manifest_location)
+    settings = Train(streams=1, window=1, batch=4096)
+    found, keys = [], []
+    with Feed(manifest, split, settings, World(0, 1)) as feed:
+        for batch in feed:
+            (feature,) = batch.features.values()
+            found.append(feature.numpy().astype(np.uint16))
+            keys.append(np.array(batch.keys))
+    all_keys = np.concatenate(keys)
+    order = np.lexsort((all_keys[:, 1], all_keys[:, 0]))
+    folder.mkdir(parents=True, exist_ok=True)
+    data = DataSet(folder.name, len(order), {"published": str(Path(manifest_location).resolve())}, split)
+    _write(folder, np.concatenate(found)[order], all_keys[order], data)
+    return data
+
+
+def publish(
+    folder: Path, ids: Sequence[str], drawn: Tokens, rows_per_group: int, shards: int, seed: int
+) -> Path:
+    """Writes shards with the product's writer, and seals a manifest over them; returns where that lies."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    toml = folder / "configuration.toml"
+    toml.write_text(
+        CONFIGURATION.format(
+            root=json.dumps(str(folder)), vocabulary=VOCABULARY, length=LENGTH, rows_per_group=rows_per_group
+        ),
+        encoding="utf-8",
+    )
+    configuration = config.load(toml)
+    schema = shard_schema(configuration)
+    labels = np.random.default_rng(seed + 1).integers(0, CLASSES, len(ids)).astype(np.int32)
+    written, first = [], 0
+    for number, rows in enumerate(shard_rows(len(ids), shards, rows_per_group)):
+        writer = ShardWriter("train", number, schema, rows_per_group, str(folder), configuration.storage)
+        part = slice(first, first + rows)
+        writer.add(
+            pa.RecordBatch.from_pydict(
+                {
+                    "record_id": pa.array(ids[part], pa.string()),
+                    "order_key": pa.array(np.arange(first, first + rows)),
+                    "label_index": pa.array(labels[part]),
+                    # As the encoder hands it to the writer, whatever the writer makes of it.
+                    "tokens": pa.array([row.tobytes() for row in drawn[part].astype("<u2")], pa.binary()),
+                }
+            )
+        )
+        written.append(writer.close())
+        first += rows
+    sealed = _sealed(configuration, schema, written, labels, folder)
+    location = folder / "manifest.json"
+    location.write_bytes(sealed.to_json())
+    return location.resolve()
+
+
+def _sealed(
+    configuration: config.Configuration,
+    schema: pa.Schema,
+    written: Sequence[Mapping[str, Any]],
+    labels: npt.NDArray[np.int32],
+    folder: Path,
+) -> contract.Manifest:
+    def column(name: str, role: Any, dtype: str, shape: list[int], vocabulary: int | None = None) -> Any:
+        stored = str(schema.field(name).type).split("[")[0]
+        return contract.Column(
+            name=name, role=role, dtype=dtype, shape=shape, storage=stored, vocabulary=vocabulary
+        )
+
+    rows = len(labels)
+    sums = [sum(int(shard["key_sums"][half]) for shard in written) % 2**64 for half in (0, 1)]
+    split = contract.SplitContent(
+        rows=rows,
+        key_sums=(sums[0], sums[1]),
+        label_counts={str(label): int((labels == label).sum()) for label in range(CLASSES)},
+        shards=[
+            contract.Shard(**{name: shard[name] for name in contract.Shard.model_fields}) for shard in written
+        ],
+    )
+    counts = dict.fromkeys(("quarantined", "filtered", "exact_duplicates", "near_duplicates"), 0)
+    content = contract.Content(
+        dataset=configuration.dataset.name,
+        configuration=configuration.data_sections(),
+        columns=[
+            column("record_id", "id", "string", []),
+            column("record_key", "key", "uint64", [2]),
+            column("label_index", "label", "int32", []),
+            column("tokens", "feature", "uint16", [LENGTH], VOCABULARY),
+        ],
+        schema_fingerprint=hashlib.sha256(str(schema).encode()).hexdigest(),
+        counts={"records_in": rows, "published": rows, **counts},
+        sources=contract.Sources(files=0, bytes=0, root=merkle.root([]).hex(), inline=[], list_sha256=None),
+        artifacts=[],
+        splits={"train": split},
+    )
+    provenance = contract.Provenance(
+        created="1970-01-01T00:00:00Z",
+        host="localhost",
+        user="benchmark",
+        command="benchmarks.input.generate",
+        code_version="0",
+        configuration_sha256="0" * 64,
+        spark_version="none",
+        seconds=0.0,
+        bronze_versions={},
+        silver_versions={},
+    )
+    uri = str(folder.resolve())
+    return contract.Manifest.seal(content, provenance, uri, 0, uri)
+
+
+def _write(folder: Path, drawn: Tokens, keys: Keys, data: DataSet) -> None:
+    np.save(folder / "rows.npy", drawn)
+    np.save(folder / "keys.npy", keys)
+    values = pa.array(drawn.reshape(-1).astype(np.int32))
+    offsets = pa.array(np.arange(0, values.__len__() + 1, LENGTH, dtype=np.int32))
+    numbers = pa.array(np.arange(len(drawn), dtype=np.int32))
+    table = pa.table({"tokens": pa.ListArray.from_arrays(offsets, values), "number": numbers})
+    pq.write_table(
+        table,
+        folder / "list_int32.parquet",
+        compression="zstd",
+        row_group_size=LIST_ROWS_PER_GROUP,
+    )
+    data.save(folder)

@@ -1,0 +1,29 @@
+"""A memory-mapped array, the limit: no format, no decompression, every row in memory; a global shuffle."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, concatenated
+
+
+def prepare(folder: Path, rows: int) -> None:
+    """`rows.npy` is there already."""
+
+
+def batches(job: Job) -> Batches:
+    rows = np.load(job.folder / "rows.npy", mmap_mode="r")
+    for epoch in range(job.epochs):
+        if job.options.get("shuffle", True):
+            order = np.random.default_rng(epoch).permutation(len(rows))[job.rank :: job.ranks]
+        else:
+            order = np.arange(job.rank, len(rows), job.ranks)
+        for first in range(0, len(order), BATCH):
+            chosen = order[first : first + BATCH]
+            yield torch.from_numpy(rows[chosen].astype(np.int32)), chosen
+
+
+def numbers(identities: list[Any], folder: Path) -> Numbers:
+    return concatenated(identities, folder)

@@ -1,0 +1,45 @@
+"""The product's own reader, as training uses it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.input.generate import DataSet
+from benchmarks.input.loaders import BATCH, Batches, Job, Numbers
+from schemas import manifest as contract
+from schemas.settings import Train
+from training.feed import Feed
+from training.order import World
+
+
+def prepare(folder: Path, rows: int) -> None:
+    """The shards are there already."""
+
+
+def feed_of(job: Job, position: int = 0) -> Feed:
+    """The feed of one rank; `options` holds the variant of the shards, and keys of `[train]`."""
+    options = dict(job.options)
+    data = DataSet.load(job.folder)
+    variant = options.pop("variant", next(iter(data.manifests)))
+    settings = Train(**{"workers": 2, "window": 8, **options})
+    manifest = contract.load(data.manifests[variant])
+    world = World(job.rank, job.ranks)
+    # As on any number of ranks, `batch` counts the rows of all of them.
+    return Feed(
+        manifest, data.split, settings, world, epochs=job.epochs, position=position, batch=BATCH * job.ranks
+    )
+
+
+def batches(job: Job) -> Batches:
+    with feed_of(job) as feed:
+        for batch in feed:
+            yield next(iter(batch.features.values())), batch.keys
+
+
+def numbers(identities: list[Any], folder: Path) -> Numbers:
+    """Row numbers by record keys; -1 for a key that no row has."""
+    keys, found = np.load(folder / "keys.npy"), np.concatenate([np.zeros((0, 2), np.uint64), *identities])
+    order = np.lexsort((keys[:, 1], keys[:, 0]))
+    at = np.minimum(np.searchsorted(keys[order, 0], found[:, 0]), len(keys) - 1)
+    return np.where((keys[order][at] == found).all(axis=1), order[at], -1)
