@@ -17,7 +17,7 @@ from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
 from schemas.report_page import Page, render
-from training import evaluate, metrics, report_sections, summary
+from training import evaluate, metrics, non_finite, report_sections, summary
 from training.checkpoint import write_atomically
 from training.start import RUN_FILE
 from training.train import run_folder
@@ -44,7 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{began['manifest_root'][:16]}…; put the manifest back, or train again"
         )
     page = report_page(
-        run.name, began, manifest, summary.read(run), metrics.read(run), read_json(run / evaluate.NAME)
+        run.name,
+        began,
+        manifest,
+        summary.read(run),
+        metrics.read(run),
+        read_json(run / evaluate.NAME),
+        list(non_finite.read(run)),
     )
     path = run / NAME
     write_atomically(path, render(page).encode())
@@ -74,8 +80,9 @@ def report_page(
     results: dict[str, Any],
     entries: Sequence[dict[str, Any]],
     evaluation: dict[str, Any] | None,
+    not_finite: Sequence[non_finite.Batch] = (),
 ) -> Page:
-    """The page from run.json, the manifest, summary.json, metrics.jsonl and evaluation.json.
+    """The page from run.json, the manifest, summary.json, metrics.jsonl, evaluation.json and non_finite.jsonl.
 
     The same files give the same page.
     """
@@ -86,6 +93,7 @@ def report_page(
         report_sections.against_baseline(evaluation),
         *report_sections.confusion(evaluation),
         report_sections.curves(entries),
+        *report_sections.non_finite(not_finite),
         report_sections.lineage(manifest, began, training, evaluation),
         report_sections.settings(began),
         report_sections.environment(began),

@@ -19,9 +19,11 @@ from schemas.report_page import (
     number,
     size,
 )
+from training.non_finite import Batch
 
 Evaluation = dict[str, Any]
 NOT_EVALUATED = "This run has not been evaluated: python -m training.evaluate does that."
+IDS_SHOWN, BATCHES_SHOWN = 8, 20
 CURVES = {
     "learning_rate": ("Learning rate", "learning rate"),
     "gradient_norm": ("Gradient norm", "norm before clipping"),
@@ -59,6 +61,10 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
             ),
             Tile("Waiting for input", f"{share:.2f}%", "of the training time"),
         ]
+        if training["batches_skipped"]:
+            found.append(
+                Tile("Batches skipped", f"{training['batches_skipped']:,}", "their loss was not finite")
+            )
     return found
 
 
@@ -209,6 +215,13 @@ def lineage(
         rows.append(
             ["Checkpoint", Cell(training["checkpoint"], "code"), Cell(training["checkpoint_sha256"], "code")]
         )
+        rows.append(
+            [
+                "Chain",
+                "of all checkpoints of the run, each to the one before",
+                Cell(training["checkpoint_chain"], "code"),
+            ]
+        )
         rows.append(["Weights", "the model's tensors alone", Cell(training["weights_sha256"], "code")])
     if evaluation is not None:
         rows.append(
@@ -220,10 +233,30 @@ def lineage(
         )
     note = Text(
         "The root covers every shard, artifact and setting that decides what training sees; `python -m etl.verify` "
-        "hashes all of it again.",
+        "hashes all of it again, `python -m training.verify` the checkpoints and their chain.",
         "quiet",
     )
     return Section("Lineage", [Table(["", "What", "Pinned by (SHA-256)"], rows), note])
+
+
+def non_finite(batches: Sequence[Batch]) -> list[Section]:
+    """The batches whose loss or gradient was not finite, with the records that they held; nothing where none was."""
+    if not batches:
+        return []
+    rows: list[list[Value]] = []
+    for batch in batches[:BATCHES_SHOWN]:
+        ids = batch.record_ids
+        shown = ", ".join(ids[:IDS_SHOWN]) + (" …" if len(ids) > IDS_SHOWN else "")
+        facts = (batch.step, batch.epoch, batch.position, len(ids))
+        rows.append([*map(number, facts), Cell(shown, "code")])
+    more = (
+        "" if len(batches) <= BATCHES_SHOWN else f" The first {BATCHES_SHOWN} of {len(batches):,} are shown."
+    )
+    note = Text(
+        f"These batches changed no weight. All ids of their records are in non_finite.jsonl.{more}", "quiet"
+    )
+    table = Table(["Step", "Epoch", "Position", "Rows", "Records"], rows)
+    return [Section("Batches without a finite loss", [table, note])]
 
 
 def settings(began: dict[str, Any]) -> Section:

@@ -12,7 +12,7 @@ from schemas.report_page import Table, Text
 from tests.training.published import Published, publish
 from tests.training.test_baseline import with_texts
 from tests.training.test_evaluate import untrained_run
-from training import evaluate, report, report_sections
+from training import evaluate, non_finite, report, report_sections
 
 
 def flags(published: Published) -> list[str]:
@@ -42,6 +42,8 @@ def finished_run(tmp_path: Path) -> tuple[Published, Path]:
     training: dict[str, Any] = {"world_size": 2, "epochs": 2, "steps": 5, "samples_seen": 346, "seconds": 3.2}
     training |= {"samples_per_second": 108.1, "input_wait_share": 0.0212, "checkpoint": "step-00000003.pt"}
     training |= {"checkpoint_sha256": "c" * 64, "weights_sha256": "d" * 64}
+    training |= {"checkpoint_chain": "e" * 64, "batches_skipped": 1}
+    non_finite.write(run, non_finite.Batch(3, 1, 128, [f"id-{number}" for number in range(10)]))
     (run / "summary.json").write_text(json.dumps({"training": training}), encoding="utf-8")
     return published, run
 
@@ -56,8 +58,10 @@ def test_the_whole_report(tmp_path: Path) -> None:
     assert not re.search(r"@import|<link|<script|<img|url\((?!#)", html)
     assert "&lt;script&gt;x&lt;/script&gt;" in html
     assert html.count("<svg") == 6  # loss, accuracy, learning rate, gradient norm, throughput, waiting
-    for pinned in (published.load().manifest_root, "c" * 64, "d" * 64, "horovodrun -np 2"):
+    for pinned in (published.load().manifest_root, "c" * 64, "d" * 64, "e" * 64, "horovodrun -np 2"):
         assert pinned in html
+    assert "Batches without a finite loss" in html
+    assert "id-7 …" in html
     summary = json.loads((run / "summary.json").read_text())
     assert f"{summary['evaluation']['accuracy']:.3f}" in html
     assert summary["reports"] == {
