@@ -1,14 +1,15 @@
 """From row groups to batches: every rank's share of each global batch, as tensors, from any position on.
 
 The order comes from `training.order`, the row groups from `training.data`; `training.windows` puts rows in their
-places, in a thread, some blocks ahead of the batches that are cut from them here.
+places, in a thread, a block ahead of the batches that are cut from them here.
 """
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,11 @@ from training.order import EpochOrder, SplitOrder, Window, World, reading_order,
 from training.prefetch import Prefetcher
 from training.windows import Block, WindowPool, joined
 
-BLOCKS_AHEAD = 2
+BATCHES_TOGETHER = 16
+"""Batches are cut in a thread as well, so many at a time: whoever trains only takes them."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class LocalBatch:
     """One rank's rows of a global batch, in the order of their global positions."""
 
@@ -92,16 +94,21 @@ class Feed:
         self.columns = columns_of(manifest, with_ids)
         self.seconds_waited = 0.0
         self.reader: PlannedReader | None = None
+        self._several: Iterator[list[LocalBatch]]
         self._blocks: Iterator[Block] = iter(())
-        self._prefetcher: Prefetcher[Block] | None = None
+        self._threads: list[Prefetcher[Any]] = []
         if self.order.rows and self.order.streams_of(world):
             files = SplitFiles.of(manifest, split, self.columns, options)
             need = memory_need(self.order, world, self.columns, settings)
             plan = (segment.row_group for _, window in self._windows() for segment in window.segments)
             self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
             pool = WindowPool(self.columns, need, self._windows(), self.reader, pinned)
-            self._blocks = self._prefetcher = Prefetcher(self._all_blocks(pool), BLOCKS_AHEAD, "place rows")
-        self._batches = self._all_batches()
+            self._blocks = placing = Prefetcher(self._all_blocks(pool), 1, "place rows")
+            self._several = cutting = Prefetcher(self._lists(), 1, "cut batches")
+            self._threads = [placing, cutting]
+        else:
+            self._several = self._lists()
+        self._ready: Iterator[LocalBatch] = iter(())
 
     def __enter__(self) -> Self:
         return self
@@ -116,18 +123,22 @@ class Feed:
         if self.reader is not None:
             self.reader.stop()
             self.reader.join()
-        if self._prefetcher is not None:
-            self._prefetcher.close()
+        for thread in self._threads:
+            thread.close()
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> LocalBatch:
-        began = time.perf_counter()
-        try:
-            return next(self._batches)
-        finally:
-            self.seconds_waited += time.perf_counter() - began
+        batch = next(self._ready, None)
+        if batch is None:
+            began = time.perf_counter()
+            try:
+                self._ready = iter(next(self._several))
+            finally:
+                self.seconds_waited += time.perf_counter() - began
+            batch = next(self._ready)
+        return batch
 
     def _epochs(self) -> Iterator[tuple[int, int]]:
         """Epochs that are still to come, each with the position in it from which on it is read."""
@@ -147,21 +158,26 @@ class Feed:
         for epoch, start in self._epochs():
             yield from pool.blocks(self.order.epoch(epoch), self.world, start)
 
+    def _lists(self) -> Iterator[list[LocalBatch]]:
+        batches = self._all_batches()
+        while several := list(itertools.islice(batches, BATCHES_TOGETHER)):
+            yield several
+
     def _all_batches(self) -> Iterator[LocalBatch]:
         for epoch, start in self._epochs():
             block: Block | None = None
+            last = self.order.local_rows(self.world, start)
             for batch in self.order.batches(self.batch, start):
-                first = self.order.local_rows(self.world, batch.first)
-                last = self.order.local_rows(self.world, batch.last)
+                first, last = last, self.order.local_rows(self.world, batch.last)
                 parts = []
                 while first < last:
-                    if block is None or first >= block.first + block.rows:
+                    if block is None or first >= block.end:
                         block = next(self._blocks)
                         continue
-                    upto = min(last, block.first + block.rows)
+                    upto = min(last, block.end)
                     parts.append(block.part(first - block.first, upto - block.first))
                     first = upto
-                rows = joined(parts, self.columns)
+                rows = parts[0] if len(parts) == 1 else joined(parts, self.columns)
                 yield LocalBatch(
                     rows.features,
                     rows.labels,

@@ -14,8 +14,8 @@ from training.order import SplitOrder, World
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 4 << 20
 """So many rows or bytes, whichever is less, are put in their places at a time."""
-BLOCKS = 4
-"""One being put together, two waiting, one being consumed."""
+BLOCKS = 6
+"""One being put together, one waiting, one being cut into batches, and those of the batches that wait or are used."""
 TASK_BYTES = 1 << 20
 """A worker reads about so much at a time: a hand-over between threads costs as much as a small row group."""
 

@@ -23,7 +23,7 @@ UNUSED = 3
 """References to an object that stands in a list, is a loop's variable, and is asked for its references."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Block:
     """Consecutive rows of a rank."""
 
@@ -40,6 +40,11 @@ class Block:
     record_ids: npt.NDArray[np.object_] | None
     """(rows,) of str, where the ids are read."""
 
+    @property
+    def end(self) -> int:
+        """The local row after the last."""
+        return self.first + self.rows
+
     def part(self, first: int, last: int) -> "Block":
         """The rows `first` to `last` (exclusive) of the block, without copying."""
         return Block(
@@ -55,8 +60,6 @@ class Block:
 
 def joined(blocks: Sequence[Block], columns: Sequence[Column]) -> Block:
     """Blocks that follow one another as one; without any, a block of no rows."""
-    if len(blocks) == 1:
-        return blocks[0]
     if not blocks:
         features = [column for column in columns if column.role == "feature"]
         return Block(
@@ -218,7 +221,7 @@ class WindowPool:
     def _gather(self, places: npt.NDArray[np.intp], epoch: int, first: int) -> Block:
         features: dict[str, torch.Tensor] = {}
         labels = record_ids = None
-        keys = np.zeros((len(places), 2), dtype=np.uint64)
+        keys = np.empty((len(places), 2), dtype=np.uint64)
         for column in self.columns:
             values = self.pool[column.name]
             if column.role == "key":
