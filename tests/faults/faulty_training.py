@@ -1,0 +1,111 @@
+"""A training for tests, started by horovodrun: it writes down what it trains on, and fails when it is told to.
+
+    python faulty_training.py KEYS_FOLDER FAULT --config … --run …
+
+KEYS_FOLDER: every rank appends a JSON line a batch, position and record keys, to a file of its own there; "" for none.
+FAULT: `kind@rank@position`, suffered by that rank when it takes the batch that ends there or later; "" for none. Kinds:
+kill, segfault, exit, raise, stop (SIGSTOP), hang; job (SIGKILL of the whole job, launcher included); delete, truncate
+and alter, which happen to the shard that RINGLAKE_TEST_SHARD names. It happens once: RINGLAKE_TEST_ONCE names a folder
+for a file that says so, and where it was.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas import command
+from tests.faults.job import TOKEN, end, with_token
+from training import loop
+from training.feed import Feed, LocalBatch
+from training.train import main
+
+
+class OwnError(RuntimeError):
+    """Of a rank alone."""
+
+
+def damage(kind: str, shard: Path) -> None:
+    if kind == "delete":
+        shard.unlink()
+    elif kind == "truncate":
+        os.truncate(shard, shard.stat().st_size // 3)
+    else:
+        # Another label in every row: a file that is in order, but not the one that was published.
+        file = pq.ParquetFile(shard)
+        other = shard.with_suffix(".other")
+        with pq.ParquetWriter(other, file.schema_arrow, compression="zstd") as writer:
+            for number in range(file.num_row_groups):
+                table = file.read_row_group(number)
+                place = table.schema.get_field_index("label_index")
+                labels = pc.subtract(2, table.column(place)).cast(pa.int32())
+                writer.write_table(table.set_column(place, table.schema.field(place), labels))
+        other.replace(shard)
+
+
+def suffer(kind: str) -> None:
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "segfault":
+        ctypes.string_at(0)
+    elif kind == "exit":
+        os._exit(1)
+    elif kind == "raise":
+        raise OwnError("an error of this rank's own")
+    elif kind == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif kind == "hang":
+        time.sleep(3600)
+    elif kind == "job":
+        others = [process for process in with_token(os.environ[TOKEN]) if process != os.getpid()]
+        for process in others:
+            end(process)
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind in ("delete", "truncate", "alter"):
+        damage(kind, Path(os.environ["RINGLAKE_TEST_SHARD"]))
+    else:
+        raise ValueError(kind)
+
+
+class WatchedFeed(Feed):
+    """The feed of the training, which tells what it delivers."""
+
+    keys: Path | None = None
+    fault = ""
+
+    def __next__(self) -> LocalBatch:
+        batch = super().__next__()
+        if self.fault:
+            kind, rank, position = self.fault.split("@")
+            mark = Path(os.environ["RINGLAKE_TEST_ONCE"]) / self.fault
+            if self.world.rank == int(rank) and batch.position >= int(position) and not mark.exists():
+                mark.write_text(str(batch.position))
+                print(f"rank {rank} suffers {kind} at {batch.position}", flush=True)
+                suffer(kind)
+        if self.keys is not None:
+            with (self.keys / f"{os.getpid()}.jsonl").open("a") as file:
+                entry = {
+                    "position": batch.position,
+                    "began": self.position,
+                    "world": self.world.size,
+                    "time": time.monotonic(),
+                    "keys": [f"{first:016x}{second:016x}" for first, second in batch.keys.tolist()],
+                }
+                file.write(json.dumps(entry) + "\n")
+        return batch
+
+
+if __name__ == "__main__":
+    if sys.argv[1]:
+        WatchedFeed.keys = Path(sys.argv[1])
+        WatchedFeed.keys.mkdir(parents=True, exist_ok=True)
+    WatchedFeed.fault = sys.argv[2]
+    vars(loop)["Feed"] = WatchedFeed
+    sys.exit(command.run(main, sys.argv[3:]))
