@@ -37,17 +37,19 @@ class Job:
         options: Sequence[str] = (),
         ranks: int = 2,
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         """`folder` takes what it prints and is its working folder; `options` are horovodrun's, by default those of
-        `ranks` processes on this machine.
+        `ranks` processes on this machine; `prefix` is a command that starts horovodrun elsewhere.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.token = uuid.uuid4().hex
         self.log = folder / "output.txt"
-        path = f"{HOROVODRUN.parent}{os.pathsep}{os.environ['PATH']}"
+        given = {**os.environ, **(environment or {})}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [
+                    *prefix,
                     str(HOROVODRUN),
                     *(options or ["-np", str(ranks), "-H", f"localhost:{ranks}"]),
                     "--gloo",
@@ -55,13 +57,12 @@ class Job:
                 ],
                 cwd=folder,
                 env={
-                    **os.environ,
-                    "PATH": path,
+                    **given,
+                    "PATH": f"{HOROVODRUN.parent}{os.pathsep}{given['PATH']}",
                     "PYTHONPATH": str(REPOSITORY),
                     "HOROVOD_CYCLE_TIME": "1",
                     TOKEN: self.token,
                     "RINGLAKE_TEST_ONCE": str(folder),
-                    **(environment or {}),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,

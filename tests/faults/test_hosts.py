@@ -1,0 +1,73 @@
+"""Training over two hosts, one of which is cut off in mid-epoch."""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.hosts import INTERFACE, TwoHosts, lacking
+from tests.faults.job import Job, training_command
+from tests.training.published import Published, publish
+from training import summary
+
+pytestmark = [pytest.mark.thorough]
+GLOO_TIMEOUT = 10
+"""Seconds after which Horovod takes a host for lost that no longer answers."""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Iterator[TwoHosts]:
+    if reason := lacking():
+        pytest.skip(reason)
+    with TwoHosts(tmp_path / "hosts") as made:
+        yield made
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Published:
+    return publish(tmp_path / "published")
+
+
+def launch(hosts: TwoHosts, folder: Path, command: list[str], *options: str) -> Job:
+    environment = {"PATH": os.pathsep.join([str(hosts.path), os.environ["PATH"]])}
+    return Job(
+        folder,
+        command,
+        ["--network-interfaces", INTERFACE, "--disable-cache", *options],
+        environment=environment,
+        prefix=hosts.on(0, []),
+    )
+
+
+def on_both(hosts: TwoHosts) -> list[str]:
+    return ["-np", "2", "-H", ",".join(f"{address}:1" for address in hosts.addresses)]
+
+
+def test_two_hosts_train_together(hosts: TwoHosts, published: Published, tmp_path: Path) -> None:
+    command = training_command(published, "together", keys=tmp_path / "keys")
+    with launch(hosts, tmp_path / "job", command, *on_both(hosts)) as job:
+        assert job.wait() == 0, job.shown()
+        assert job.orphans() == []
+    found = summary.read(published.root / "runs" / "together")["training"]
+    assert (found["world_size"], found["samples_seen"]) == (2, 346)
+
+
+def test_a_host_that_is_cut_off_ends_the_job(hosts: TwoHosts, published: Published, tmp_path: Path) -> None:
+    command = training_command(published, "cut-off", "--set", "train.epochs=1000")
+    options = [*on_both(hosts), "--gloo-timeout-seconds", str(GLOO_TIMEOUT)]
+    with launch(hosts, tmp_path / "job", command, *options) as job:
+        job.wait_for("epoch 3: every one of 173 rows read exactly once")
+        hosts.unplug(1)
+        began = time.monotonic()
+        assert job.wait() != 0
+        lasted = time.monotonic() - began
+        # Whichever notices first: Horovod on the host that is left, or ssh on that of the launcher.
+        told = "rank 0 stopped because another rank did|Process 1 exit with status code 255"
+        assert re.search(told, job.shown()), job.shown()
+        assert job.orphans(60) == []
+        print(
+            f"the job ended {lasted:.1f} s after the cut, its last process after {time.monotonic() - began:.1f} s"
+        )
