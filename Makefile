@@ -14,11 +14,11 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test etl train evaluate verify report run-report package bench bench-input bench-scaling lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test test-faults etl train evaluate verify report run-report package bench bench-input bench-scaling lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
-	    | awk -F '|' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	    | awk -F '|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 	@echo
 	@echo '  CONF=conf/x.toml  the data set (now $(CONF))      RUN=name  the run (now $(RUN))'
 	@echo '  NP=2  training processes      SET="train.epochs=1 split.seed=3"  keys of the configuration to override'
@@ -44,8 +44,11 @@ demo: setup data ## the main job on real data, from the raw package to two HTML 
 	    print("The run report:         ", reports["run"]); \
 	    print("All figures:             runs/demo/summary.json")'
 
-test: setup-dev data ## all tests
-	$(PY) -m pytest $(ARGS)
+test: setup-dev data ## all tests but the long ones of failures
+	$(PY) -m pytest -m "not thorough" $(ARGS)
+
+test-faults: setup-dev ## ranks, jobs, files, disks and hosts that fail: all of these tests, long ones too
+	$(PY) -m pytest tests/faults $(ARGS)
 
 etl: setup ## the pipeline: raw records to published, checksummed shards
 	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES)

@@ -13,7 +13,7 @@ from schemas.config import Configuration
 from schemas.errors import CheckError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
-from training import methods, non_finite, snapshot
+from training import checkpoint, methods, non_finite, snapshot, watchdog
 from training.feed import Feed, LocalBatch
 from training.metrics import Metrics, Proof
 from training.ring import Ring
@@ -73,12 +73,23 @@ class Job:
         return self.rows * self.config.train.epochs
 
 
+Commit = Callable[[checkpoint.State, dict[str, Any]], None]
+"""Takes the state of the training, which refers to live weights, and what a checkpoint's record says beside it."""
+
+
 class Loop:
     """Trains from a place to the end, or until it is told to stop."""
 
-    def __init__(self, job: Job, place: Place, metrics: Metrics | None, saver: Saver | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        place: Place,
+        metrics: Metrics | None,
+        saver: Saver | None,
+        commit: Commit | None = None,
+    ) -> None:
         """`metrics` and `saver` are None on all ranks but the one that writes."""
-        self.job, self.place, self.metrics, self.saver = job, place, metrics, saver
+        self.job, self.place, self.metrics, self.saver, self.commit = job, place, metrics, saver, commit
         self.began = self.last_logged = time.monotonic()
         self.waited_before = self.logged_waited = 0.0
         self.logged_position = place.position
@@ -107,8 +118,9 @@ class Loop:
                 finished = place.position == job.total_rows
                 stop = finished or place.step == last_step
                 validated = bool(place.validation) and place.validation[-1]["step"] == place.step
-                if place.step % settings.checkpoint_every == 0 or validated or stop:
-                    self._checkpoint(feed, finished)
+                due = place.step % settings.checkpoint_every == 0 or validated or stop
+                if due or (self.commit is not None and place.step % settings.commit_every == 0):
+                    self._save(feed, finished, due)
                 if bar is not None:
                     bar.update(batch.global_rows, f"epoch {batch.epoch + 1}/{settings.epochs}{self._shown}")
                 if stop:
@@ -123,6 +135,7 @@ class Loop:
     def _step(self, batch: LocalBatch, feed: Feed) -> None:
         job, place, settings = self.job, self.place, self.job.config.train
         result = job.method.step(batch, place.step, place.step - place.origin["step"])
+        watchdog.step()
         place.proof.add(batch.keys)
         place.step, place.position = place.step + 1, batch.position
         if math.isfinite(float(result.gradient_norm)):
@@ -215,12 +228,12 @@ class Loop:
         if job.ring.writes:
             job.say(f"warning: the batch of {where} is skipped, its loss or gradient is not finite")
 
-    def _checkpoint(self, feed: Feed, finished: bool) -> None:
-        """Called by all ranks: the sums over all of them go into the file that rank 0 writes."""
+    def _save(self, feed: Feed, finished: bool, checkpoint_due: bool) -> None:
+        """Called by all ranks: the sums over all of them go into what is committed, and the file of rank 0."""
         job, place, world = self.job, self.place, self.job.ring.world
         whole = snapshot.over_all_ranks(place, job.ring)
         waited = job.ring.sum_floats([feed.seconds_waited])[0] / world.size
-        if self.saver is None:
+        if self.saver is None and self.commit is None:
             return
         validated = bool(place.validation) and place.validation[-1]["step"] == place.step
         facts = {
@@ -232,7 +245,11 @@ class Loop:
             "seconds": place.seconds + time.monotonic() - self.began,
             "seconds_waited": place.seconds_waited + waited,
         }
-        self.saver.save(snapshot.state_of(job, place, whole), facts)
+        state = snapshot.state_of(job, place, whole)
+        if self.saver is not None and checkpoint_due:
+            self.saver.save(state, facts)
+        if self.commit is not None:
+            self.commit(state, facts)
 
     def _carry_over(self, feed: Feed) -> None:
         self.place.seconds += time.monotonic() - self.began

@@ -1,7 +1,11 @@
 """The course of a training: `metrics.jsonl`, TensorBoard events, and the proof that every row was read once."""
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -12,6 +16,7 @@ import numpy.typing as npt
 from schemas.errors import CheckError
 from schemas.keys import add_sums, key_sums
 from schemas.manifest import SplitContent
+from schemas.progress import say
 from training.ring import Ring
 
 NAME = "metrics.jsonl"
@@ -29,7 +34,9 @@ class Metrics:
         kept = [e for e in read(run) if e["step"] <= step] if step else []
         if not step:
             shutil.rmtree(run / EVENTS, ignore_errors=True)
-        self.file: IO[str] = path.open("w", encoding="utf-8")
+        self.failed = False
+        # Unbuffered, so that a line is there as a whole or its error is known.
+        self.file: IO[bytes] = path.open("wb", buffering=0)
         for entry in kept:
             self._line(entry)
         self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
@@ -41,18 +48,42 @@ class Metrics:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.file.close()
-        self.events.close()
+        with self._survived():
+            self.events.close()
 
     def write(self, step: int, kind: str, **values: float | None) -> None:
-        """An entry of `kind` train or validation: numbers by name, after `step` steps; None where there is none."""
-        self._line({"step": step, "kind": kind, **values})
-        for name, value in values.items():
-            if name not in ("epoch", "position") and value is not None:
-                self.events.add_scalar(f"{kind}/{name}", value, step)
+        """An entry of `kind` train or validation: numbers by name, after `step` steps; None where there is none.
+
+        What cannot be written (disk full) is left out, with a warning the first time.
+        """
+        with self._survived():
+            self._line({"step": step, "kind": kind, **values})
+        with self._survived():
+            for name, value in values.items():
+                if name not in ("epoch", "position") and value is not None:
+                    self.events.add_scalar(f"{kind}/{name}", value, step)
+
+    @contextmanager
+    def _survived(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.failed:
+                say(
+                    f"warning: metrics cannot be written ({error}); the training goes on, they will have gaps"
+                )
+            self.failed = True
 
     def _line(self, entry: dict[str, Any]) -> None:
-        self.file.write(json.dumps(entry) + "\n")
-        self.file.flush()
+        line, before = json.dumps(entry).encode() + b"\n", self.file.tell()
+        try:
+            if self.file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            # Half a line would hide all that follow.
+            self.file.seek(before)
+            self.file.truncate()
+            raise
 
 
 def read(run: Path) -> list[dict[str, Any]]:

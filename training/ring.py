@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from schemas.errors import DataError, RinglakeError
+from training import watchdog
 from training.background import start_horovod
 from training.order import World
 
@@ -32,6 +33,11 @@ class Ring:
             start_horovod()
         else:
             hvd.init()
+        return cls.joined()
+
+    @classmethod
+    def joined(cls) -> "Ring":
+        """The ring that this process is in, which in elastic training is not always the one that it started in."""
         return cls(World(hvd.rank(), hvd.size()), hvd.local_rank())
 
     @staticmethod
@@ -68,11 +74,21 @@ class Ring:
     def broadcast(self, value: Any) -> Any:
         """What rank 0 passes in, on every rank."""
         # Without a name Horovod takes that of the value's type; where the ranks' differ they would wait for ever.
-        return hvd.broadcast_object(value, root_rank=0, name="value") if self.world.size > 1 else value
+        return self.broadcast_from(0, value)
+
+    def broadcast_from(self, rank: int, value: Any) -> Any:
+        """What that rank passes in, on every rank."""
+        if self.world.size == 1:
+            return value
+        with watchdog.waiting():
+            return hvd.broadcast_object(value, root_rank=rank, name="value")
 
     def gather(self, value: Any) -> list[Any]:
         """What each rank passes in, in the order of the ranks, on every rank."""
-        return list(hvd.allgather_object(value, name="values")) if self.world.size > 1 else [value]
+        if self.world.size == 1:
+            return [value]
+        with watchdog.waiting():
+            return list(hvd.allgather_object(value, name="values"))
 
     def agree(self, error: RinglakeError | OSError | None) -> None:
         """Raises on every rank when any of them brings an error, so that none waits for one that has given up.
@@ -97,9 +113,10 @@ def wait_for(handle: int) -> None:
     Where ranks share processors, spinning takes them from the ranks that are waited for.
     """
     pause = 0.00005
-    while not hvd.poll(handle):
-        time.sleep(pause)
-        pause = min(2 * pause, 0.0002)
+    with watchdog.waiting():
+        while not hvd.poll(handle):
+            time.sleep(pause)
+            pause = min(2 * pause, 0.0002)
 
 
 def device_of(ring: Ring) -> torch.device:

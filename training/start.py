@@ -19,9 +19,9 @@ from schemas.config import Configuration, canonical_json
 from schemas.errors import CheckError, RinglakeError, UsageError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
-from training import checkpoint, methods, models, non_finite, snapshot, summary
+from training import checkpoint, methods, models, non_finite, snapshot, summary, watchdog
 from training.feed import columns_of, split_order
-from training.loop import Job, Loop, Place
+from training.loop import Commit, Job, Loop, Place
 from training.memory import check_memory, memory_need
 from training.metrics import EVENTS, NAME, Metrics, Proof
 from training.ring import Ring, device_of
@@ -107,9 +107,15 @@ def verify(manifest: Manifest, mode: Mode, config: Configuration, ring: Ring) ->
     mine = files[ring.world.rank :: ring.world.size]
     error: RinglakeError | None = None
     bar = Progress("verifying shards", sum(size for _, _, size in mine), "bytes") if ring.writes else None
+
+    def progress(read: int) -> None:
+        watchdog.step()
+        if bar is not None:
+            bar.update(read)
+
     try:
         for location, sha256, size in mine:
-            check_file(location, sha256, size, mode, config.storage, bar.update if bar is not None else None)
+            check_file(location, sha256, size, mode, config.storage, progress)
     except RinglakeError as found:
         error = found
     if bar is not None:
@@ -252,9 +258,16 @@ def environment(job: Job) -> dict[str, Any]:
     }
 
 
-def run_loop(job: Job, place: Place, last: checkpoint.Record | None, stop_after: int | None) -> bool:
+def run_loop(
+    job: Job,
+    place: Place,
+    last: checkpoint.Record | None,
+    stop_after: int | None,
+    commit: Commit | None = None,
+) -> bool:
     """Trains; True when finished. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
 
+    `commit` is called by all ranks every `train.commit_every` steps, and whenever a checkpoint is saved.
     Raises CheckError on all ranks where the last checkpoint could not be written.
     """
     if job.ring.writes:
@@ -269,13 +282,13 @@ def run_loop(job: Job, place: Place, last: checkpoint.Record | None, stop_after:
             Saver(job.run, settings.keep_checkpoints, last, say) as saver,
             Metrics(job.run, place.step) as metrics,
         ):
-            loop = Loop(job, place, metrics, saver)
+            loop = Loop(job, place, metrics, saver, commit)
             finished = loop.train(stop_after)
             written = saver.wait()
             place.seconds_held += saver.seconds_held
             place.failed_saves += saver.failures
     else:
-        finished, written = Loop(job, place, None, None).train(stop_after), True
+        finished, written = Loop(job, place, None, None, commit).train(stop_after), True
     job.ring.agree(
         None
         if written

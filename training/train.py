@@ -21,7 +21,10 @@ from schemas.manifest import load as load_manifest
 from schemas.progress import say
 from schemas.tables import Layout
 from training import start
+from training.feed import split_order
+from training.order import World
 from training.ring import Ring, make_deterministic
+from training.watchdog import Watchdog
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -50,6 +53,13 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="only validate configuration, manifest and run, then end"
     )
     flags.add_argument(
+        "--ranks",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --check: how many processes are to share the data at most",
+    )
+    flags.add_argument(
         "--stop-after",
         type=int,
         metavar="STEPS",
@@ -72,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = load_manifest(location, config.storage)
     start.check_configuration(config, manifest)
     if arguments.check:
+        split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
         say(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
         return 0
     if os.environ.get("HOROVOD_RANK", "0") == "0":
@@ -79,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     make_deterministic(config.train.threads)
     ring = Ring.start()
     try:
-        return _train(config, manifest, location, run, ring, arguments, given)
+        with Watchdog(config.train.watchdog, ring.world.rank):
+            return _train(config, manifest, location, run, ring, arguments, given)
     except HorovodInternalError as error:
         raise CheckError(
             f"rank {ring.world.rank} stopped because another rank did, whose message stands above"

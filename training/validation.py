@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from schemas.config import Configuration
 from schemas.manifest import Manifest
+from training import watchdog
 from training.feed import Feed
 from training.metrics import Proof
 from training.ring import Ring
@@ -34,6 +35,7 @@ def validate(
         manifest, split, config.train, ring.world, batch=config.evaluate.batch, options=config.storage
     ) as feed:
         for batch in feed:
+            watchdog.step()
             proof.add(batch.keys)
             if batch.rows and batch.labels is not None:
                 labels = batch.labels.to(device)

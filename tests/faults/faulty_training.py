@@ -5,14 +5,17 @@
 KEYS_FOLDER: every rank appends a JSON line a batch, position and record keys, to a file of its own there; "" for none.
 FAULT: `kind@rank@position`, suffered by that rank when it takes the batch that ends there or later; "" for none. Kinds:
 kill, segfault, exit, raise, stop (SIGSTOP), hang; job (SIGKILL of the whole job, launcher included); delete, truncate
-and alter, which happen to the shard that RINGLAKE_TEST_SHARD names. It happens once: RINGLAKE_TEST_ONCE names a folder
+and alter, which happen to the shard that RINGLAKE_TEST_PATH names; fill, which fills the file system of that folder,
+and lock, which makes that folder read-only. It happens once: RINGLAKE_TEST_ONCE names a folder
 for a file that says so, and where it was.
 """
 
+import contextlib
 import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -69,7 +72,19 @@ def suffer(kind: str) -> None:
             end(process)
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind in ("delete", "truncate", "alter"):
-        damage(kind, Path(os.environ["RINGLAKE_TEST_SHARD"]))
+        damage(kind, Path(os.environ["RINGLAKE_TEST_PATH"]))
+    elif kind == "fill":
+        with (Path(os.environ["RINGLAKE_TEST_PATH"]) / "filler").open("wb", buffering=0) as filler:
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.write(bytes(4096))
+            with contextlib.suppress(OSError):
+                while True:
+                    filler.write(bytes(1))
+    elif kind == "lock":
+        folder = os.environ["RINGLAKE_TEST_PATH"]
+        subprocess.run(["mount", "--bind", folder, folder], check=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
     else:
         raise ValueError(kind)
 

@@ -36,7 +36,7 @@ def test_the_file_and_row_group_are_named_and_all_ranks_end(
     shard = published.shard("train", SHARDS // 2)
     settings = ("--set", "train.epochs=10", "--set", "train.batch=1024")
     command = training_command(published, "damaged", *settings, fault=f"{kind}@0@2048")
-    with Job(tmp_path / "job", command, environment={"RINGLAKE_TEST_SHARD": str(shard)}) as job:
+    with Job(tmp_path / "job", command, environment={"RINGLAKE_TEST_PATH": str(shard)}) as job:
         job.wait_for(rf"error: row group [01] of {re.escape(str(shard))} {message}")
         seen = time.monotonic()
         assert job.orphans(PATIENCE) == []
