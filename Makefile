@@ -6,10 +6,24 @@ NP ?= 2
 SET ?=
 ARGS ?=
 MANIFEST ?=
+# Elastic training: how many processes at least and at most, on which hosts (see deploy/hosts.sh), how many seconds it
+# waits for the least, how many a host that failed is left out (at first and at last), how often it may begin anew.
+ELASTIC ?=
+MIN_NP ?= 1
+MAX_NP ?= $(NP)
+HOSTS ?=
+HOSTS_FILE ?=
+ELASTIC_TIMEOUT ?= 600
+COOLDOWN ?= 10 300
+RESETS ?= 100
 
 PY := .venv/bin/python
 # On 37 MB the Java machine would spend more time on optimising code than it could save by it.
 DEMO_JAVA_OPTIONS := $(or $(JDK_JAVA_OPTIONS),-XX:TieredStopAtLevel=1 -XX:+UseSerialGC)
+LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
+    --host-discovery-script deploy/hosts.sh $(if $(HOSTS)$(HOSTS_FILE),,--network-interfaces lo) \
+    --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
+    -H localhost:$(NP))
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
@@ -53,9 +67,9 @@ test-faults: setup-dev ## ranks, jobs, files, disks and hosts that fail: all of 
 etl: setup ## the pipeline: raw records to published, checksummed shards
 	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES)
 
-train: setup ## train on the newest published version, with NP processes
-	$(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS) --check
-	.venv/bin/horovodrun -np $(NP) --gloo -H localhost:$(NP) \
+train: setup ## train on the newest published version, with NP processes; ELASTIC=1: with MIN_NP to MAX_NP
+	$(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS) --check --ranks $(if $(ELASTIC),$(MAX_NP),$(NP))
+	$(if $(ELASTIC),HOSTS='$(HOSTS)' HOSTS_FILE='$(HOSTS_FILE)') .venv/bin/horovodrun $(LAUNCH) --gloo \
 	    $(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS)
 
 evaluate: setup ## evaluate the run on the test split, beside a linear baseline

@@ -1,5 +1,6 @@
 """What comes before the first step of a training and after its last."""
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -83,6 +84,25 @@ def find_checkpoint(
     if record is None:
         return None
     return record, {} if found is None else found[1]
+
+
+def begin(
+    config: Configuration, manifest: Manifest, run: Path, ring: Ring, arguments: argparse.Namespace
+) -> tuple[bool, Found | None]:
+    """Whether the run is finished already, and where not, the checkpoint to go on from; then the data are verified.
+
+    `arguments` are those of `training.train`. Raises as `find_checkpoint` and `verify` do.
+    """
+    found = None
+    if arguments.resume:
+        found = find_checkpoint(config, manifest, run, ring, arguments.new_data)
+    same_data = found is not None and found[0].manifest_root == manifest.manifest_root
+    if found is not None and same_data and is_complete(run, found[0], ring):
+        if ring.writes:
+            say(f"the run {run.name!r} is finished already; its summary is {run / summary.NAME}")
+        return True, found
+    verify(manifest, arguments.verify, config, ring)
+    return False, found
 
 
 def is_complete(run: Path, record: checkpoint.Record, ring: Ring) -> bool:

@@ -13,14 +13,13 @@ from pathlib import Path
 from horovod.common.exceptions import HorovodInternalError
 
 from schemas import command
-from schemas.checksums import Mode
 from schemas.config import Configuration, load
 from schemas.errors import CheckError, UsageError
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
 from schemas.tables import Layout
-from training import start
+from training import elastic, start
 from training.feed import split_order
 from training.order import World
 from training.ring import Ring, make_deterministic
@@ -91,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ring = Ring.start()
     try:
         with Watchdog(config.train.watchdog, ring.world.rank):
+            if elastic.is_launched():
+                return elastic.train(elastic.Run(config, manifest, location, run, arguments, given))
             return _train(config, manifest, location, run, ring, arguments, given)
     except HorovodInternalError as error:
         raise CheckError(
@@ -116,16 +117,9 @@ def _train(
     arguments: argparse.Namespace,
     given: list[str],
 ) -> int:
-    found = None
-    if arguments.resume:
-        found = start.find_checkpoint(config, manifest, run, ring, arguments.new_data)
-    same_data = found is not None and found[0].manifest_root == manifest.manifest_root
-    if found is not None and same_data and start.is_complete(run, found[0], ring):
-        if ring.writes:
-            say(f"the run {run.name!r} is finished already; its summary is {run / 'summary.json'}")
+    complete, found = start.begin(config, manifest, run, ring, arguments)
+    if complete:
         return 0
-    mode: Mode = arguments.verify
-    start.verify(manifest, mode, config, ring)
     job, place = start.prepare(config, manifest, run, ring, found)
     error: OSError | None = None
     if ring.writes:
