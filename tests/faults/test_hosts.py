@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.hosts import INTERFACE, TwoHosts, lacking
-from tests.faults.job import Job, training_command
+from tests.faults.job import REPOSITORY, Job, training_command
 from tests.training.published import Published, publish
 from training import summary
 
@@ -31,8 +31,8 @@ def published(tmp_path: Path) -> Published:
     return publish(tmp_path / "published")
 
 
-def launch(hosts: TwoHosts, folder: Path, command: list[str], *options: str) -> Job:
-    environment = {"PATH": os.pathsep.join([str(hosts.path), os.environ["PATH"]])}
+def launch(hosts: TwoHosts, folder: Path, command: list[str], *options: str, **environment: str) -> Job:
+    environment["PATH"] = os.pathsep.join([str(hosts.path), os.environ["PATH"]])
     return Job(
         folder,
         command,
@@ -71,3 +71,25 @@ def test_a_host_that_is_cut_off_ends_the_job(hosts: TwoHosts, published: Publish
         print(
             f"the job ended {lasted:.1f} s after the cut, its last process after {time.monotonic() - began:.1f} s"
         )
+
+
+def test_the_host_that_is_left_goes_on(hosts: TwoHosts, published: Published, tmp_path: Path) -> None:
+    listed = tmp_path / "hosts.txt"
+    listed.write_text("".join(f"{address}:1\n" for address in hosts.addresses))
+    settings = ("--set", "train.epochs=200", "--set", "train.commit_every=5", "--set", "train.watchdog=20")
+    command = training_command(published, "goes-on", *settings)
+    options = [
+        *("-np", "2", "--min-np", "1", "--max-np", "2", "--gloo-timeout-seconds", str(GLOO_TIMEOUT)),
+        *("--host-discovery-script", str(REPOSITORY / "deploy" / "hosts.sh")),
+    ]
+    with launch(hosts, tmp_path / "job", command, *options, HOSTS_FILE=str(listed)) as job:
+        job.wait_for("epoch 3: every one of 173 rows read exactly once")
+        hosts.unplug(1)
+        began = time.monotonic()
+        job.wait_for(r"goes on with 1 rank\(s\) from step \d+", 60)
+        print(f"went on {time.monotonic() - began:.1f} s after the cut")
+        assert job.wait() == 0, job.shown()
+        assert job.orphans(90) == []
+        print(f"the last process of the other host had ended {time.monotonic() - began:.1f} s after the cut")
+    found = summary.read(published.root / "runs" / "goes-on")["training"]
+    assert (found["world_size"], found["samples_seen"]) == (1, 200 * 173)
