@@ -90,6 +90,11 @@ def folder_of(run: Path) -> Path:
     return run / "checkpoints"
 
 
+def has_any(run: Path) -> bool:
+    """Whether there are files of checkpoints, good or not."""
+    return any(_step(path) is not None for path in folder_of(run).glob("*"))
+
+
 def decisive(config: Configuration) -> dict[str, Any]:
     """The settings that have to be the same for a training to go on where it stopped."""
     train = config.train.model_dump(
@@ -166,11 +171,17 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
     except OSError:
         attempt.unlink(missing_ok=True)
         raise
-    with (folder / CHAIN).open("a", encoding="utf-8") as chain:
-        chain.write(record.model_dump_json() + "\n")
-        chain.flush()
-        os.fsync(chain.fileno())
+    try:
+        _write_chain(run, [*_readable_chain(run), record])
+    except OSError:
+        for path in (folder / f"{name}.json", folder / record.file):
+            path.unlink(missing_ok=True)
+        raise
     return record
+
+
+def _write_chain(run: Path, records: list[Record]) -> None:
+    write_atomically(folder_of(run) / CHAIN, "".join(r.model_dump_json() + "\n" for r in records).encode())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -207,17 +218,24 @@ def read_chain(run: Path) -> list[Record]:
 
     A last line that an interruption cut off is left out.
     """
+    records, damage = _parsed_chain(run)
+    if damage is not None:
+        raise DataError(damage)
+    return records
+
+
+def _parsed_chain(run: Path) -> tuple[list[Record], str | None]:
+    """The records up to the first line that is none, and what is wrong with that."""
     path = folder_of(run) / CHAIN
     if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    records = []
-    for number, line in enumerate(lines[:-1], 1):
+        return [], None
+    records: list[Record] = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:
             records.append(Record.model_validate_json(line))
         except ValidationError as error:
-            raise DataError(f"{path}, line {number}: {str(error).splitlines()[0]}") from error
-    return records
+            return records, f"{path}, line {number}: {str(error).splitlines()[0]}"
+    return records, None
 
 
 def go_on_from(run: Path, record: Record) -> list[str]:
@@ -230,32 +248,34 @@ def go_on_from(run: Path, record: Record) -> list[str]:
     # Records first: a checkpoint without one is no good one, should this end in between.
     for path in sorted(later, key=lambda path: path.suffix != ".json"):
         path.replace(path.with_name(f"{path.name}.rejected"))
-    chain = [*(r for r in _readable_chain(run) if r.step < record.step), record]
-    write_atomically(folder / CHAIN, "".join(r.model_dump_json() + "\n" for r in chain).encode())
+    _write_chain(run, [*(r for r in _readable_chain(run) if r.step < record.step), record])
     return sorted(path.name for path in later)
 
 
 def _readable_chain(run: Path) -> list[Record]:
-    with contextlib.suppress(DataError):  # `verify` names the damage; resuming begins the chain anew
-        return read_chain(run)
-    return []
+    return _parsed_chain(run)[0]  # `verify` names the damage
 
 
 def prune(run: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints and the one with the lowest validation loss; the chain stays."""
     folder = folder_of(run)
     steps = sorted({step for path in folder.iterdir() if (step := _step(path)) is not None})
-    best = best_of(read_chain(run))
+    best = best_of(_readable_chain(run))
     kept = {*steps[-keep:], *(() if best is None else (best.step,))}
-    for path in folder.iterdir():
+    # Records first: what has none is on its way out, should this end in between.
+    for path in sorted(folder.iterdir(), key=lambda path: path.suffix != ".json"):
         step = _step(path)
         if (step is not None and step not in kept) or path.name.endswith(".part"):
             path.unlink()
 
 
 def best_of(records: list[Record]) -> Record | None:
-    """The one with the lowest validation loss, the first of equals; None where none was validated."""
-    validated = [record for record in records if record.validation_loss is not None]
+    """The one with the lowest validation loss, the first of equals; None where none was validated.
+
+    Only those on the newest data count: losses on others cannot be compared.
+    """
+    root = records[-1].manifest_root if records else None
+    validated = [r for r in records if r.validation_loss is not None and r.manifest_root == root]
     return min(validated, key=lambda record: record.validation_loss or 0.0, default=None)
 
 
@@ -303,6 +323,8 @@ def read(record_file: Path) -> tuple[Record, State]:
         raise DataError(
             f"{record_file} is no checkpoint's record ({str(error).splitlines()[0]}); delete it"
         ) from error
+    if record.file != f"{name_of(record.step)}.pt":
+        raise DataError(f"{record_file} was altered: it names the file {record.file!r}")
     file = record_file.with_name(record.file)
     if link(record.sha256, record.previous, record.manifest_root, record.step) != record.chain:
         raise DataError(f"{record_file} was altered: its values do not have the hash {record.chain}")

@@ -8,7 +8,7 @@ decided elsewhere (`training.order`, `training.feed`).
 import itertools
 import threading
 import warnings
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any
@@ -25,6 +25,8 @@ from schemas.checksums import row_group_crc32
 from schemas.errors import DataError
 from training.columns import Arrays, SplitFiles, to_array
 
+JOIN_SECONDS = 2.0
+"""A read that hangs (a remote file system) does not keep a process that is to end: the threads are daemons."""
 OPEN_FILES = 16
 """A worker keeps so many files open, for the next row group of the same file."""
 
@@ -217,7 +219,7 @@ class OrderedPool:
 
     def join(self) -> None:
         for thread in self._threads:
-            thread.join()
+            thread.join(JOIN_SECONDS)
 
     def results_qsize(self) -> int:
         return self._results.qsize() + len(self._early)
@@ -290,9 +292,10 @@ class PlannedReader(Reader):  # type: ignore[misc]
         """Petastorm's list of row groups, brought into the manifest's order and compared with it."""
         found = {(piece.path, piece.row_group): piece for piece in row_groups}
         paths = [storage.filesystem(location, self.files.options)[1] for location in self.files.locations]
+        counts = Counter(piece.path for piece in row_groups)
         ordered = []
         for path, location, sizes in zip(paths, self.files.locations, self.files.row_groups, strict=True):
-            count = sum(piece.path == path for piece in row_groups)
+            count = counts[path]
             if count != len(sizes):
                 raise DataError(
                     f"{location} has {count} row groups instead of {len(sizes)}; publish the data set again"

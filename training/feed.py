@@ -24,9 +24,6 @@ from training.order import EpochOrder, SplitOrder, Window, World, reading_order,
 from training.prefetch import Prefetcher
 from training.windows import Block, WindowPool, joined
 
-BATCHES_TOGETHER = 16
-"""Batches are cut in a thread as well, so many at a time: whoever trains only takes them."""
-
 
 @dataclass(slots=True)
 class LocalBatch:
@@ -93,13 +90,15 @@ class Feed:
         self.batch, self.position = batch or settings.batch, position
         self.columns = columns_of(manifest, with_ids)
         self.seconds_waited = 0.0
+        self._together = 1
         self.reader: PlannedReader | None = None
         self._several: Iterator[list[LocalBatch]]
         self._blocks: Iterator[Block] = iter(())
         self._threads: list[Prefetcher[Any]] = []
         if self.order.rows and self.order.streams_of(world):
             files = SplitFiles.of(manifest, split, self.columns, options)
-            need = memory_need(self.order, world, self.columns, settings)
+            need = memory_need(self.order, world, self.columns, settings, self.batch)
+            self._together = need.batches
             plan = (segment.row_group for _, window in self._windows() for segment in window.segments)
             self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
             pool = WindowPool(self.columns, need, self._windows(), self.reader, pinned)
@@ -160,7 +159,7 @@ class Feed:
 
     def _lists(self) -> Iterator[list[LocalBatch]]:
         batches = self._all_batches()
-        while several := list(itertools.islice(batches, BATCHES_TOGETHER)):
+        while several := list(itertools.islice(batches, self._together)):
             yield several
 
     def _all_batches(self) -> Iterator[LocalBatch]:
@@ -173,6 +172,8 @@ class Feed:
                 while first < last:
                     if block is None or first >= block.end:
                         block = next(self._blocks)
+                        assert block.epoch == epoch
+                        assert block.first <= first
                         continue
                     upto = min(last, block.end)
                     parts.append(block.part(first - block.first, upto - block.first))

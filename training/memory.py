@@ -16,6 +16,7 @@ BLOCK_BYTES = 4 << 20
 """So many rows or bytes, whichever is less, are put in their places at a time."""
 BLOCKS = 6
 """One being put together, one waiting, one being cut into batches, and those of the batches that wait or are used."""
+BATCHES_TOGETHER = 16
 TASK_BYTES = 1 << 20
 """A worker reads about so much at a time: a hand-over between threads costs as much as a small row group."""
 
@@ -35,6 +36,8 @@ class MemoryNeed:
     """How many times so many are read before they are needed."""
     block: int
     """Elements of each stream that are put in their places at a time."""
+    batches: int
+    """Batches that are cut at a time, in a thread: whoever trains only takes them."""
     windows_bytes: int
     ahead_bytes: int
     blocks_bytes: int
@@ -45,8 +48,10 @@ class MemoryNeed:
         return self.windows_bytes + self.ahead_bytes + self.blocks_bytes
 
 
-def memory_need(order: SplitOrder, world: World, columns: Sequence[Column], settings: Train) -> MemoryNeed:
-    """What reading a split will hold on a rank.
+def memory_need(
+    order: SplitOrder, world: World, columns: Sequence[Column], settings: Train, batch: int | None = None
+) -> MemoryNeed:
+    """What reading a split will hold on a rank, in global batches of `batch` rows (default: those of training).
 
     It grows with window × row group × streams of the rank, not with the number of row groups.
     """
@@ -60,15 +65,21 @@ def memory_need(order: SplitOrder, world: World, columns: Sequence[Column], sett
     together = max(1, TASK_BYTES // group)
     ahead = 2 * settings.workers  # one in each worker's hands, and one waiting
     block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // width_out) // max(1, owned))
+    block_rows = block * owned
+    local = -(-(batch or settings.batch) // world.size)
+    batches = max(1, min(BATCHES_TOGETHER, block_rows // local))
+    # A batch that lies in several blocks is a copy; a list of batches is being cut, one waits, one is used.
+    copies = 3 * local
     return MemoryNeed(
         slots,
         slot_rows,
         together,
         ahead,
         block,
+        batches,
         windows_bytes=slots * slot_rows * width,
         ahead_bytes=ahead * together * group,
-        blocks_bytes=BLOCKS * block * owned * width_out,
+        blocks_bytes=(BLOCKS * block_rows + copies) * width_out,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from schemas.config import Configuration
 from schemas.manifest import Manifest
+from training.checkpoint import write_atomically
 from training.feed import Feed, LocalBatch
 from training.ring import Ring
 
@@ -59,9 +60,16 @@ def write(run: Path, batch: Batch) -> None:
 
 
 def read(run: Path) -> Iterator[Batch]:
-    """What `write` wrote."""
+    """What `write` wrote; a last line that an interruption cut off is left out."""
     path = run / NAME
     if path.exists():
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield Batch(**json.loads(line))
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+            yield Batch(**json.loads(line))
+
+
+def cut_back(run: Path, step: int) -> None:
+    """Drops what came after a step, from which the training goes on."""
+    if (run / NAME).exists():
+        kept = [batch for batch in read(run) if batch.step <= step]
+        content = "".join(json.dumps(asdict(batch), ensure_ascii=False) + "\n" for batch in kept)
+        write_atomically(run / NAME, content.encode())

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+JOIN_SECONDS = 2.0
+"""What the iterator waits for may hang; its thread is a daemon, and does not keep a process that is to end."""
 
 
 class Prefetcher(Generic[Item]):
@@ -42,7 +44,7 @@ class Prefetcher(Generic[Item]):
             self._closed = True
             self._ready.clear()
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(JOIN_SECONDS)
 
     def _fill(self) -> None:
         try:

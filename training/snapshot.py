@@ -1,5 +1,6 @@
 """The state of a training as a checkpoint holds it: everything that the next steps depend on, and nothing else."""
 
+import hashlib
 import json
 from typing import TYPE_CHECKING
 
@@ -29,11 +30,15 @@ def state_of(job: "Job", place: "Place", sums: tuple[Proof, torch.Tensor]) -> ch
     """
     proof, loss = sums
     settings = job.config.train
+    decisive = json.dumps(checkpoint.decisive(job.config), sort_keys=True)
+    data = canonical_json(job.config.data_sections()).decode()
     return {
         "format_version": checkpoint.FORMAT_VERSION,
         "manifest_root": job.manifest.manifest_root,
-        "decisive": json.dumps(checkpoint.decisive(job.config), sort_keys=True),
-        "data": canonical_json(job.config.data_sections()).decode(),
+        "decisive": decisive,
+        "data": data,
+        # Of both, without the paths that the hash of the whole configuration covers.
+        "configuration_sha256": hashlib.sha256(f"{decisive}\n{data}".encode()).hexdigest(),
         "columns": canonical_json([c.model_dump(mode="json") for c in job.manifest.content.columns]).decode(),
         "code_version": code_version(),
         "step": place.step,

@@ -73,7 +73,13 @@ def find_checkpoint(
     if ring.writes:
         found = checkpoint.last_good(run, say)
         if found is None:
-            say(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
+            if checkpoint.has_any(run):
+                error = UsageError(
+                    f"no checkpoint of the run {run.name!r} is good, see above: put one back from a copy, or train "
+                    "without --resume, which starts afresh and removes them"
+                )
+            else:
+                say(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
         else:
             try:
                 checkpoint.check_fits(*found, config, manifest.manifest_root, run, new_data)
@@ -241,6 +247,10 @@ def begin_run(job: Job, location: str, given: list[str], last: checkpoint.Record
         aside = checkpoint.go_on_from(job.run, last)
         if aside:
             say(f"set aside as .rejected: {', '.join(aside)}")
+        # They tell of the end that the run had before it went on.
+        for name in (summary.NAME, "report.html", "evaluation.json"):
+            checkpoint.remove_quietly(job.run / name)
+        non_finite.cut_back(job.run, last.step)
     else:
         removed = checkpoint.clear(job.run)
         if removed or (job.run / summary.NAME).exists():
@@ -255,6 +265,7 @@ def begin_run(job: Job, location: str, given: list[str], last: checkpoint.Record
         "folder": str(Path.cwd()),
         "manifest": storage.absolute(location),
         "manifest_root": job.manifest.manifest_root,
+        "goes_on_from": None if last is None else last.chain,
         "configuration_sha256": job.config.sha256(),
         # Credentials stay out.
         "configuration": job.config.model_dump(mode="json", exclude={"storage"}),

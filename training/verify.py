@@ -44,7 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_summary(arguments.run, last)
     location = arguments.manifest or began["manifest"]
     manifest = load_manifest(location, Storage())
-    if manifest.manifest_root != last.manifest_root:
+    moved_on = began["manifest_root"] == manifest.manifest_root and began["goes_on_from"] == last.chain
+    if manifest.manifest_root != last.manifest_root and moved_on:
+        say(
+            f"note: the run has moved on to the manifest root {manifest.manifest_root}, without a checkpoint yet"
+        )
+    elif manifest.manifest_root != last.manifest_root:
         raise DataError(
             f"{location} has the root {manifest.manifest_root}, the checkpoint of step {last.step:,} was trained on "
             f"{last.manifest_root}: give its manifest with --manifest"
@@ -81,12 +86,16 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     files = sorted(path for path in folder.glob("step-*") if checkpoint.NAME.fullmatch(path.name))
     chained = {record.step: record for record in records}
     names = {f"{checkpoint.name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
+    newest = checkpoint.name_of(records[-1].step) if records else ""
     for path in files:
-        if path.name not in names:
+        if path.stem > newest:
+            say(f"note: {path} was not finished; --resume takes it if it is whole, or the one before")
+        elif path.name not in names:
             raise DataError(f"{path} is not in the chain: it does not come from this run")
-    there = {path.stem for path in files}
+    # A record is deleted before its checkpoint.
+    there = {path.stem for path in files if path.suffix == ".json" and path.stem <= newest}
     if records:
-        there.add(checkpoint.name_of(records[-1].step))
+        there.add(newest)
     for name in sorted(there):
         found, _ = checkpoint.read(folder / f"{name}.json")
         if found != chained[found.step]:

@@ -154,8 +154,10 @@ class WindowPool:
         owned = split.streams_of(world)
         if not owned:
             return
-        total = split.local_rows(world, split.rows)
-        element = split.local_rows(world, start) // len(owned)
+        total, begun = split.local_rows(world, split.rows), split.local_rows(world, start)
+        if begun >= total:
+            return
+        element = begun // len(owned)
         end = -(-total // len(owned))
         while element < end:
             upto = min(end, element + self.need.block)
@@ -182,7 +184,7 @@ class WindowPool:
             while self.arriving.ready and self._advance():
                 pass
         for stream in owned:
-            del self._held[epoch.epoch, stream]
+            self._held.pop((epoch.epoch, stream), None)
 
     def _next_first(self, epoch: EpochOrder) -> int | None:
         """The first element of the next window that is not whole yet; None where it is of another epoch."""

@@ -1,6 +1,7 @@
 """Plain training: the update is that of the whole batch, however its rows are spread."""
 
 import copy
+import dataclasses
 import math
 from typing import Any
 
@@ -150,3 +151,33 @@ def test_a_restored_optimizer_goes_on_as_if_never_stopped(ring: Ring) -> None:
         restored.step(a_batch(0, 8, 8), step)
     for ours, theirs in zip(model.parameters(), copied.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+class Words(nn.Module):
+    """With a table that is large enough to travel by the rows that occur."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(2048, 4)
+        self.layer = nn.Linear(4, CLASSES)
+
+    def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(self.table(features["x"].long() + 7))
+        return logits
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_nothing_of_a_batch_that_is_not_finite_stays(ring: Ring, clip_norm: float | None) -> None:
+    model = Words()
+    method = method_of(model, ring, gradients="flat", clip_norm=clip_norm)
+    whole = a_batch(0, 8, 8)
+    first = dataclasses.replace(whole, features={"x": torch.arange(8)})
+    second = dataclasses.replace(whole, features={"x": 100 + torch.arange(8)})
+    before = copy.deepcopy(model.state_dict())
+    poison = model.layer.weight.register_hook(lambda gradient: gradient * torch.nan)
+    assert not math.isfinite(float(method.step(first, 0).gradient_norm))
+    poison.remove()
+    for name, values in model.state_dict().items():
+        assert torch.equal(values, before[name])
+    assert math.isfinite(float(method.step(second, 1).gradient_norm))
+    assert all(torch.isfinite(values).all() for values in model.state_dict().values())

@@ -180,6 +180,27 @@ def test_memory_of_a_block_is_used_again_only_when_nobody_holds_it(manifest: Man
     assert len(set(addresses)) < len(addresses) / 2
 
 
+@pytest.mark.parametrize("streams", [3, 4, 5])
+def test_reading_goes_on_from_every_batch_on_every_rank(manifest: Manifest, streams: int) -> None:
+    """Also where a rank has no row left in the epoch that it begins in."""
+    batch = 9
+    train = settings(streams=streams, batch=batch, workers=1)
+    expected = expected_ids(manifest, train, 0) + expected_ids(manifest, train, 1)
+    rows = manifest.splits["train"].rows
+    starts = [*range(0, rows, batch), rows, rows + batch]
+    for ranks in (2, 3):
+        for start in starts:
+            found: dict[int, list[str]] = {}
+            for rank in range(ranks):
+                with Feed(manifest, "train", train, World(rank, ranks), epochs=2, position=start) as feed:
+                    for position, ids in read_ids(feed):
+                        found.setdefault(position, []).extend(ids)
+            ends = sorted(found)
+            for first, last in zip([start, *ends[:-1]], ends, strict=True):
+                assert sorted(found[last]) == sorted(expected[first:last])
+            assert ends[-1] == 2 * rows
+
+
 def test_ids_come_on_request(manifest: Manifest) -> None:
     train = settings()
     names = ids_by_key()
@@ -350,7 +371,12 @@ def test_memory_is_computed_from_the_manifest_and_refused_above_the_limit(manife
     assert (need.slots, need.slot_rows) == (3, min(14, order.stream_rows(0)))
     assert need.windows_bytes == 3 * need.slot_rows * 52
     assert need.ahead_bytes == 6 * need.together * 7 * 52
-    assert need.blocks_bytes == BLOCKS * 2 * need.block * (16 + 8 + 64)
+    # Six blocks, and three batches that are copies because they lie in two blocks.
+    assert need.blocks_bytes == (BLOCKS * 2 * need.block + 3 * 8) * (16 + 8 + 64)
+    # Batches larger than a block are cut one at a time.
+    large = memory_need(order, World(0, 2), columns, train, batch=100_000)
+    assert (need.batches, large.batches) == (16, 1)
+    assert large.blocks_bytes - need.blocks_bytes == 3 * (50_000 - 8) * (16 + 8 + 64)
     # It does not grow with the number of row groups.
     longer = split_order(manifest, "train", train).__class__(order.row_groups * 50, 4, 2, "root", 0)
     assert memory_need(longer, World(0, 2), columns, train).slot_rows == 14

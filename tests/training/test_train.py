@@ -140,6 +140,15 @@ def test_resume_takes_the_last_good_checkpoint(
     assert logged == [4, 8, 11, 12, 16, 20, 22]
 
 
+def test_resume_never_deletes_what_it_cannot_read(published: Published) -> None:
+    assert train(published, "unreadable", "--stop-after", "5") == 0
+    checkpoints = folder(published, "unreadable") / "checkpoints"
+    (checkpoints / "step-00000005.pt").write_bytes(b"")
+    with pytest.raises(UsageError, match="no checkpoint of the run 'unreadable' is good"):
+        train(published, "unreadable", "--resume")
+    assert (checkpoints / "step-00000005.pt").exists()
+
+
 def test_resume_without_a_checkpoint_starts_afresh(
     published: Published, whole: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -58,10 +58,12 @@ class Method:
             wait_for(total)
             factor = batch.global_rows / hvd.synchronize(total).float()
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
-        limit = setting.train.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, torch.inf if limit is None else limit)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         # The norm is that of the global gradient: all ranks see the same, and no weight takes up what is not finite.
+        # Nor is it clipped, which would spread it over buffers that the exchange keeps from step to step.
         if torch.isfinite(norm):
+            if (limit := setting.train.clip_norm) is not None:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
             self.optimizer.step()
         return StepResult(loss_sum.detach(), weight_sum, norm, rate)
 
@@ -69,7 +71,10 @@ class Method:
         return {"optimizer": self.optimizer.state_dict()}
 
     def load_state(self, state: dict[str, Any]) -> None:
+        configured = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, configured, strict=True):
+            group.update(values)  # they may differ where a training goes on with other data
 
     def broadcast(self) -> None:
         hvd.broadcast_parameters(self.model.state_dict(), root_rank=0)
