@@ -375,7 +375,7 @@ class Train(Section):
     read_memory: Positive = 1 << 30
     """Bytes that the reader of a rank may hold."""
     log_every: Positive = 10
-    commit_every: Positive = 20
+    commit_every: Positive = 50
     """Steps after which elastic training commits its state to memory: what a failure throws it back by."""
     watchdog: Annotated[float, Field(ge=0)] = 300.0
     """A rank that makes no step for so many seconds is ended; 0: never."""
