@@ -1,11 +1,13 @@
 """Which code made something: the package's version, and the commit where it runs from a git checkout."""
 
+import functools
 import subprocess
 from pathlib import Path
 
 VERSION = "0.1.0"
 
 
+@functools.cache  # a process goes on running the code that it began with, and asking git takes a process of its own
 def code_version() -> str:
     """E.g. `0.1.0+g1a2b3c4d5e6f` (`.dirty` behind it with uncommitted changes), or `0.1.0` outside a checkout."""
     checkout = Path(__file__).resolve().parent.parent
