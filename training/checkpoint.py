@@ -13,7 +13,7 @@ import os
 import pickle
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -92,7 +92,18 @@ def folder_of(run: Path) -> Path:
 
 def has_any(run: Path) -> bool:
     """Whether there are files of checkpoints, good or not."""
-    return any(_step(path) is not None for path in folder_of(run).glob("*"))
+    return bool(steps_of(run))
+
+
+def steps_of(run: Path, ending: str = "") -> list[int]:
+    """The steps of which there are files (with that ending), ascending."""
+    files = folder_of(run).glob(f"*{ending}")
+    return sorted({step for path in files if (step := _step(path)) is not None})
+
+
+def _records_first(files: Iterable[Path]) -> list[Path]:
+    """The order in which files go: a checkpoint without a record is no good one, should this end in between."""
+    return sorted(files, key=lambda path: path.suffix != ".json")
 
 
 def decisive(config: Configuration) -> dict[str, Any]:
@@ -245,8 +256,7 @@ def go_on_from(run: Path, record: Record) -> list[str]:
     """
     folder = folder_of(run)
     later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
-    # Records first: a checkpoint without one is no good one, should this end in between.
-    for path in sorted(later, key=lambda path: path.suffix != ".json"):
+    for path in _records_first(later):
         path.replace(path.with_name(f"{path.name}.rejected"))
     _write_chain(run, [*(r for r in _readable_chain(run) if r.step < record.step), record])
     return sorted(path.name for path in later)
@@ -259,11 +269,10 @@ def _readable_chain(run: Path) -> list[Record]:
 def prune(run: Path, keep: int) -> None:
     """Deletes all but the newest `keep` checkpoints and the one with the lowest validation loss; the chain stays."""
     folder = folder_of(run)
-    steps = sorted({step for path in folder.iterdir() if (step := _step(path)) is not None})
+    steps = steps_of(run)
     best = best_of(_readable_chain(run))
     kept = {*steps[-keep:], *(() if best is None else (best.step,))}
-    # Records first: what has none is on its way out, should this end in between.
-    for path in sorted(folder.iterdir(), key=lambda path: path.suffix != ".json"):
+    for path in _records_first(folder.iterdir()):
         step = _step(path)
         if (step is not None and step not in kept) or path.name.endswith(".part"):
             path.unlink()
@@ -287,8 +296,7 @@ def clear(run: Path) -> int:
         for path in folder.glob("*")
         if _step(path) is not None or path.name == CHAIN or path.suffix in (".part", ".rejected")
     ]
-    # Records first: a checkpoint without one is no good one, so none is taken up again if this ends in between.
-    for path in sorted(found, key=lambda path: path.suffix != ".json"):
+    for path in _records_first(found):
         path.unlink()
     return len(found)
 
@@ -298,16 +306,18 @@ def _step(path: Path) -> int | None:
     return int(match[1]) if match else None
 
 
-def last_good(run: Path, say: Callable[[str], None]) -> tuple[Record, State] | None:
+def last_good(
+    run: Path, say: Callable[[str], None], at_most: int | None = None
+) -> tuple[Record, State] | None:
     """The newest checkpoint that is whole, and its content (on the CPU); None when there is none.
 
-    A damaged or unfinished one is skipped, which `say` is told.
+    Those after the step `at_most` do not count. A damaged or unfinished one is skipped, which `say` is told.
     """
-    folder = folder_of(run)
-    steps = {step for path in folder.glob("*") if (step := _step(path)) is not None}
-    for step in sorted(steps, reverse=True):
+    for step in reversed(steps_of(run)):
+        if at_most is not None and step > at_most:
+            continue
         try:
-            return read(folder / f"{name_of(step)}.json")
+            return read(folder_of(run) / f"{name_of(step)}.json")
         except DataError as error:
             say(f"the checkpoint of step {step:,} is skipped: {error}")
     return None

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from schemas.errors import DataError
 from schemas.manifest import FIXED, Column, Manifest
@@ -71,6 +72,13 @@ def _of_name(dtype: str) -> np.dtype[Any]:
 def element_type(column: Column) -> np.dtype[Any]:
     """The dtype of a column's elements as they lie in the file (little-endian); strings are Python objects."""
     return _of_name(column.dtype)
+
+
+def dtype_for_model(dtype: np.dtype[Any]) -> torch.dtype:
+    """Token ids as int32, the smallest type that embeddings take; everything else as it is, in native byte order."""
+    if dtype.kind in "ui" and dtype.itemsize <= 4:
+        return torch.int32
+    return torch.from_numpy(np.zeros(0, dtype=dtype.newbyteorder("="))).dtype
 
 
 def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:

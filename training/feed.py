@@ -99,9 +99,11 @@ class Feed:
             files = SplitFiles.of(manifest, split, self.columns, options)
             need = memory_need(self.order, world, self.columns, settings, self.batch)
             self._together = need.batches
-            plan = (segment.row_group for _, window in self._windows() for segment in window.segments)
+            # One plan for both: its permutations are computed once. The reader is ahead by what it reads ahead.
+            to_read, to_place = itertools.tee(self._windows())
+            plan = (segment.row_group for _, window in to_read for segment in window.segments)
             self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
-            pool = WindowPool(self.columns, need, self._windows(), self.reader, pinned)
+            pool = WindowPool(self.columns, need, to_place, self.reader, pinned)
             self._blocks = placing = Prefetcher(self._all_blocks(pool), 1, "place rows")
             self._several = cutting = Prefetcher(self._lists(), 1, "cut batches")
             self._threads = [placing, cutting]

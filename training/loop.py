@@ -45,6 +45,11 @@ class Place:
     """That this process stood still for checkpoints."""
     failed_saves: int = 0
 
+    @property
+    def validated(self) -> bool:
+        """Whether a validation came with the last step."""
+        return bool(self.validation) and self.validation[-1]["step"] == self.step
+
 
 @dataclass(frozen=True)
 class Job:
@@ -91,7 +96,7 @@ class Loop:
         """`metrics` and `saver` are None on all ranks but the one that writes."""
         self.job, self.place, self.metrics, self.saver, self.commit = job, place, metrics, saver, commit
         self.began = self.last_logged = time.monotonic()
-        self.waited_before = self.logged_waited = 0.0
+        self.logged_waited = 0.0
         self.logged_position = place.position
 
     def train(self, stop_after: int | None = None) -> bool:
@@ -117,8 +122,7 @@ class Loop:
                 self._step(batch, feed)
                 finished = place.position == job.total_rows
                 stop = finished or place.step == last_step
-                validated = bool(place.validation) and place.validation[-1]["step"] == place.step
-                due = place.step % settings.checkpoint_every == 0 or validated or stop
+                due = place.step % settings.checkpoint_every == 0 or place.validated or stop
                 if due or (self.commit is not None and place.step % settings.commit_every == 0):
                     self._save(feed, finished, due)
                 if bar is not None:
@@ -235,13 +239,12 @@ class Loop:
         waited = job.ring.sum_floats([feed.seconds_waited])[0] / world.size
         if self.saver is None and self.commit is None:
             return
-        validated = bool(place.validation) and place.validation[-1]["step"] == place.step
         facts = {
             "configuration_sha256": job.config.sha256(),
             "epoch": place.position // job.rows,
             "finished": finished,
             "world_size": world.size,
-            "validation_loss": place.validation[-1]["loss"] if validated else None,
+            "validation_loss": place.validation[-1]["loss"] if place.validated else None,
             "seconds": place.seconds + time.monotonic() - self.began,
             "seconds_waited": place.seconds_waited + waited,
         }

@@ -1,14 +1,13 @@
 """What reading will hold in memory, computed from the manifest before the first step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from schemas.errors import UsageError
 from schemas.manifest import Column
 from schemas.settings import Train
-from training.columns import row_bytes
+from training.columns import dtype_for_model, element_type, row_bytes
 from training.order import SplitOrder, World
 
 BLOCK_ROWS = 4096
@@ -84,13 +83,12 @@ def memory_need(
 
 
 def block_row_bytes(columns: Sequence[Column]) -> int:
-    """Bytes of a row as it is handed to the model: unsigned and small integers become int32, labels int64."""
+    """Bytes of a row as it is handed to the model: features as `dtype_for_model` says, keys and labels in 64 bits."""
     total = 0
     for column in columns:
-        items = int(np.prod(column.shape, dtype=np.int64))
-        total += items * (
-            8 if column.role in ("label", "id", "key") else max(4, np.dtype(column.dtype).itemsize)
-        )
+        is_feature = column.role == "feature"
+        size = dtype_for_model(element_type(column)).itemsize if is_feature else 8
+        total += math.prod(column.shape) * size
     return total
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from schemas.errors import DataError
 from schemas.progress import say
 from training import checkpoint
 
@@ -29,7 +28,7 @@ def keep_on_disk(run: Path, state: checkpoint.State, facts: Mapping[str, Any]) -
         say(f"warning: the state of step {state['step']:,} could not be saved: {error}")
         return
     try:
-        if _steps(folder, state["step"], 1 << 62):
+        if any(step >= state["step"] for step in checkpoint.steps_of(run, ".json")):
             return
         last = last_on_disk(run, state["step"])
         checkpoint.save(run, state, None if last is None else last.chain, facts)
@@ -42,13 +41,8 @@ def keep_on_disk(run: Path, state: checkpoint.State, facts: Mapping[str, Any]) -
 
 def last_on_disk(run: Path, step: int) -> checkpoint.Record | None:
     """The newest good checkpoint that is not later than a step."""
-    folder = checkpoint.folder_of(run)
-    for found in reversed(_steps(folder, 0, step)):
-        try:
-            return checkpoint.read(folder / f"{checkpoint.name_of(found)}.json")[0]
-        except DataError as error:
-            say(f"the checkpoint of step {found:,} is skipped: {error}")
-    return None
+    found = checkpoint.last_good(run, say, at_most=step)
+    return None if found is None else found[0]
 
 
 def go_on_from(run: Path, step: int) -> checkpoint.Record | None:
@@ -59,12 +53,6 @@ def go_on_from(run: Path, step: int) -> checkpoint.Record | None:
     elif aside := checkpoint.go_on_from(run, last):
         say(f"set aside as .rejected: {', '.join(aside)}")
     return last
-
-
-def _steps(folder: Path, first: int, last: int) -> list[int]:
-    """The steps from `first` to `last` that have records, ascending."""
-    found = (int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.json"))
-    return sorted(step for step in found if first <= step <= last)
 
 
 def leave_message(run: Path, reason: str) -> None:

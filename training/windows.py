@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from schemas.manifest import Column
-from training.columns import Arrays, element_type
+from training.columns import Arrays, dtype_for_model, element_type
 from training.memory import BLOCKS, MemoryNeed
 from training.order import EpochOrder, Segment, Window, World
 
@@ -270,10 +270,3 @@ class WindowPool:
             if len(buffers) < BLOCKS + 1:
                 buffers.append(buffer)
         return torch.from_numpy(buffer[:rows])
-
-
-def dtype_for_model(dtype: np.dtype[Any]) -> torch.dtype:
-    """Token ids as int32, the smallest type that embeddings take; everything else as it is, in native byte order."""
-    if dtype.kind in "ui" and dtype.itemsize <= 4:
-        return torch.int32
-    return torch.from_numpy(np.zeros(0, dtype=dtype.newbyteorder("="))).dtype
