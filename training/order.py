@@ -286,8 +286,13 @@ def reading_order(order: EpochOrder, world: World, position: int = 0) -> Reading
     """The windows that a rank needs from `position` on, in the order in which it needs them."""
     owned = order.split.streams_of(world)
     places = np.concatenate([np.zeros((0, 6), dtype=np.int64), *map(order.places, owned)])
-    if owned:
-        element = order.split.local_rows(world, position) // len(owned)
+    begun = order.split.local_rows(world, position)
+    if begun == order.split.local_rows(world, order.split.rows):
+        places = places[
+            :0
+        ]  # of the last element the rank has had its part, though its windows do not end before it
+    elif owned:
+        element = begun // len(owned)
         places = places[places[:, 3] > element]
         places = places[np.lexsort((places[:, 0], places[:, 2]))]
     return ReadingOrder(order, places)

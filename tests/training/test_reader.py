@@ -187,7 +187,7 @@ def test_reading_goes_on_from_every_batch_on_every_rank(manifest: Manifest, stre
     train = settings(streams=streams, batch=batch, workers=1)
     expected = expected_ids(manifest, train, 0) + expected_ids(manifest, train, 1)
     rows = manifest.splits["train"].rows
-    starts = [*range(0, rows, batch), rows, rows + batch]
+    starts = [*range(0, rows, batch), rows - 3, rows - 2, rows - 1, rows, rows + batch]
     for ranks in (2, 3):
         for start in starts:
             found: dict[int, list[str]] = {}
