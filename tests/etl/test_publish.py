@@ -139,7 +139,7 @@ def rebalanced(config: Configuration, **balance: Any) -> Configuration:
     return config.model_copy(update={"balance": Balance(**balance)})
 
 
-def test_how_often_rows_are_taken_is_stated_and_no_row_is_copied(
+def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     spark: SparkSession, published: Configuration, tmp_path: Path
 ) -> None:
     """The stage publish alone is run again with another policy: the encoded rows stay what they are."""
@@ -170,17 +170,14 @@ def test_how_often_rows_are_taken_is_stated_and_no_row_is_copied(
     for split in ("validation", "test"):
         assert manifest.splits[split] == plain.splits[split]
     assert verify.main([manifests.newest(Layout.of(config).manifests)]) == 0
-
-
-def test_weights_are_stated_in_the_manifest(spark: SparkSession, tmp_path: Path) -> None:
-    config = prepared(spark, tmp_path)
     publish(spark, rebalanced(config, policy="weights", strength="square_root"))
-    train = newest(config).splits["train"]
-    assert train.balance.policy == "weights"
-    assert train.balance.weights["notice"] == 0
-    assert train.balance.weights["text"] / train.balance.weights["tag"] == pytest.approx((161 / 23) ** 0.5)
-    assert sum(train.balance.weights[name] * rows for name, rows in IN_TRAIN.items()) == pytest.approx(TRAIN)
-    assert (train.rows_taken, train.key_sums_taken) == (TRAIN, train.key_sums)
+    weighted = newest(config).splits["train"]
+    assert [s.path for s in weighted.shards] == [s.path for s in train.shards]
+    weights = weighted.balance.weights
+    assert weights["notice"] == 0
+    assert weights["text"] / weights["tag"] == pytest.approx((161 / 23) ** 0.5)
+    assert sum(weights[name] * rows for name, rows in IN_TRAIN.items()) == pytest.approx(TRAIN)
+    assert (weighted.rows_taken, weighted.key_sums_taken) == (TRAIN, train.key_sums)
 
 
 def test_spark_reads_the_version_as_any_delta_table(spark: SparkSession, published: Configuration) -> None:
