@@ -123,6 +123,6 @@ class Proof:
         if self.count != expected.rows_taken or self.sums != tuple(expected.key_sums_taken):
             raise CheckError(
                 f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has "
-                f"{expected.rows_taken:,} with {tuple(expected.key_sums_taken)}: rows were lost, or repeated more "
-                "often than the class balance says; please report it with the configuration"
+                f"{expected.rows_taken:,} with {tuple(expected.key_sums_taken)}: "
+                "rows were lost or repeated; please report it with the configuration"
             )

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +12,18 @@ import pytest
 import torch
 
 from schemas import manifest as contract
+from schemas.config import load
 from schemas.errors import CheckError, DataError
 from schemas.keys import key_sums
 from schemas.manifest import Manifest, SplitContent
 from schemas.settings import Train
 from tests.training.published import CLASSES, Published, publish
-from training import batches, class_balance, methods, metrics, summary
+from training import batches, class_balance, methods, metrics, non_finite, summary
 from training.columns import SplitFiles
 from training.data import PlannedReader
 from training.feed import Feed, columns_of, split_order
 from training.memory import memory_need
+from training.methods import plain
 from training.metrics import Proof
 from training.order import World
 from training.train import main
@@ -247,7 +250,7 @@ def test_a_proof_tells_rows_that_were_taken_in_place_of_others(manifest: Manifes
     right.add(whole)
     right.check(train, "epoch 1")
     wrong.add(np.concatenate([whole[:-1], whole[:1]]))
-    with pytest.raises(CheckError, match=r"epoch 1 read .* more often than the class balance says"):
+    with pytest.raises(CheckError, match=r"epoch 1 read .*: rows were lost or repeated"):
         wrong.check(train, "epoch 1")
     once = Proof(train.rows, train.key_sums)
     with pytest.raises(CheckError, match="rows were lost"):
@@ -277,6 +280,25 @@ def test_a_training_takes_the_rows_as_often_and_resumes_bit_for_bit(
     train(published, "halves", "--stop-after", "3")
     halves = train(published, "halves", "--resume")
     assert halves["weights_sha256"] == whole["weights_sha256"]
+
+
+def test_a_batch_of_a_later_epoch_that_is_not_finite_names_its_records(
+    published: Published, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, steps = plain.Method.step, -(-manifest.splits["train"].rows_taken // 16)
+
+    def poisoned(method: Any, batch: Any, step: int, *rest: Any) -> Any:
+        if step == steps + 1:  # the second batch of the second epoch
+            method.parameters[-1].register_hook(lambda gradient: gradient * torch.nan)
+        return real(method, batch, step, *rest)
+
+    monkeypatch.setattr(plain.Method, "step", poisoned)
+    with pytest.raises(CheckError, match="not finite at step"):
+        train(published, "poisoned")
+    (found,) = non_finite.read(published.root / "runs" / "poisoned")
+    assert (found.epoch, found.position) == (2, 16)
+    configured = load(published.config).train
+    assert found.record_ids == expected_ids(manifest, configured, 1)[16:32]
 
 
 def as_before(manifest: Manifest, power: float) -> torch.Tensor:
