@@ -92,31 +92,32 @@ def watch(python: Path, module: str, arguments: Sequence[str], environment: dict
     peaks, ended = Peaks(), threading.Event()
     moments: dict[str, Moment] = {}
     started = time.time()
-    with log.open("wb") as messages:
-        process = subprocess.Popen(
+    more: dict[str, Any] = {}
+    with (
+        log.open("wb") as messages,
+        subprocess.Popen(
             [str(python), "-m", module, *arguments],
             cwd=CHECKOUT,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=messages,
-        )
-    watcher = threading.Thread(target=_sample, args=(process.pid, peaks, moments, ended), daemon=True)
-    watcher.start()
-    more: dict[str, Any] = {}
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if line.startswith(b'{"event"'):
-                told = json.loads(line)
-                moments[told.pop("event")] = Moment.now()
-                more |= told
-        status = process.wait()
-    finally:
-        ended.set()
-        watcher.join()
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+        ) as process,
+    ):
+        watcher = threading.Thread(target=_sample, args=(process.pid, peaks, moments, ended), daemon=True)
+        watcher.start()
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if line.startswith(b'{"event"'):
+                    told = json.loads(line)
+                    moments[told.pop("event")] = Moment.now()
+                    more |= told
+            status = process.wait()
+        finally:
+            ended.set()
+            watcher.join()
+            if process.poll() is None:
+                process.kill()
     if status != 0 or not {"begin", "end"} <= moments.keys():
         last = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise CheckError(f"{module} ended with status {status} (all of its messages: {log}):\n{last}")
