@@ -112,6 +112,7 @@ def watch(python: Path, module: str, arguments: Sequence[str], environment: dict
                     told = json.loads(line)
                     moments[told.pop("event")] = Moment.now()
                     more |= told
+                    peaks.add(process.pid)
             status = process.wait()
         finally:
             ended.set()
@@ -137,7 +138,7 @@ def watch(python: Path, module: str, arguments: Sequence[str], environment: dict
 
 
 def _sample(process: int, peaks: Peaks, moments: dict[str, Moment], ended: threading.Event) -> None:
-    """Only what is held between `begin` and `end` counts: neither a warm-up nor what the judging needs."""
+    """Only what is held from `begin` to `end` counts: neither a warm-up nor what the judging needs."""
     while not ended.wait(SAMPLE_SECONDS):
         if "begin" in moments and "end" not in moments:
             peaks.add(process)

@@ -118,6 +118,14 @@ def test_malformed_records_are_as_many_and_as_spoilt_as_the_truth_says(folder: P
     assert all(family < 0 for family, reason in zip(families, reasons, strict=True) if reason)
 
 
+def test_only_records_on_their_own_are_spoilt() -> None:
+    everything = generate.plan_of(SIZE, 0, malformed_share=1.0)
+    records = np.arange(everything.records)
+    slots = everything.plan(everything.slots_of(records))
+    spoilt = everything.malformed(records, slots.kind) >= 0
+    np.testing.assert_array_equal(spoilt, slots.kind == plan.SINGLE)
+
+
 def test_the_truth_names_labels_personal_data_files_and_lines(folder: Path) -> None:
     table = pq.read_table(folder / "truth" / "records.parquet").to_pylist()
     texts = texts_of(folder)
