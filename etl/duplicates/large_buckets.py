@@ -105,8 +105,8 @@ class _Differences:
 def _renumbered(codes: npt.NDArray[np.int32], width: int) -> tuple[Ints, Ints]:
     """The codes as numbers from 0 without gaps, in the same order, and the frequency of each."""
     if len(codes) * 16 < width:
-        _, codes, frequency = np.unique(codes, return_inverse=True, return_counts=True)
-        return codes, frequency
+        _, numbers, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        return numbers.astype(np.int64), counts.astype(np.int64)
     frequency = np.bincount(codes, minlength=width)
     present = frequency > 0
     return (np.cumsum(present) - 1)[codes], frequency[present]

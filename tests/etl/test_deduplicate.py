@@ -216,7 +216,7 @@ def test_order_partitions_and_blocks_change_nothing(
     config = documents.configuration(tmp_path)
     rows = [record(f"r{i:05d}", text) for i, text in enumerate(skewed())]
     random.Random(partitions).shuffle(rows)
-    before = spark.conf.get("spark.sql.shuffle.partitions")
+    before = spark.conf.get("spark.sql.shuffle.partitions") or "4"
     spark.conf.set("spark.sql.shuffle.partitions", str(shuffle_partitions))
     try:
         assert ledger_of(spark, config, rows, partitions, block_shingles) == skewed_ledger
