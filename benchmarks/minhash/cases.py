@@ -70,14 +70,14 @@ CASES = (
     Case(
         "spark MinHashLSH",
         "spark",
-        texts=4_000,
+        texts=2_000,
         done="RegexTokenizer, NGram, HashingTF (2^20), MinHashLSH with 140 tables; lower case, no normalisation",
     ),
     Case(
         "spark functions",
         "spark",
         "run_functions",
-        texts=4_000,
+        texts=1_000,
         done="regexp_extract_all, transform, xxhash64(shingle hash, seed); lower case, no normalisation",
     ),
     Case(

@@ -1,4 +1,4 @@
-"""One kernel in this process, on one core: `python -m benchmarks.minhash.measure KERNEL --texts F` prints a line of JSON.
+"""One kernel in this process, on one core: `python -m benchmarks.minhash.measure KERNEL --texts F` prints JSON.
 
 A first pass warms up (code is loaded, Java compiles); the second is timed: wall clock, and the processor time of this
 process and all below it, which on a busy machine says more.
@@ -14,7 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.minhash import texts
-from benchmarks.process_tree import cpu_seconds
+from benchmarks.process_tree import descendants, statuses
+
+
+def cpu_seconds_below() -> float:
+    """Processor time of the processes below this one, in the system's ticks."""
+    running = statuses()
+    below = (process for process in descendants(os.getpid(), running) if process != os.getpid())
+    return sum(running[process].cpu_seconds for process in below if process in running)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,10 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = getattr(kernel, arguments.run)
     prepared = getattr(kernel, arguments.prepare)(given)
     run(prepared)
-    cpu, began = cpu_seconds(os.getpid()), time.perf_counter()
+    below = cpu_seconds_below()
+    cpu, began = time.process_time(), time.perf_counter()
     done = run(prepared)
-    seconds = time.perf_counter() - began
-    used = cpu_seconds(os.getpid()) - cpu
+    seconds, used = time.perf_counter() - began, time.process_time() - cpu
+    used += cpu_seconds_below() - below
     size = sum(len(text.encode()) for text in given)
     print(
         json.dumps(

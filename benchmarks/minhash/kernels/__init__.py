@@ -1,4 +1,4 @@
-"""One kernel a file, each with `prepare(texts)`, whose result `run` takes: the timed step, from texts to MinHash values.
+"""One kernel a file, each with `prepare(texts)`, whose result `run` takes: the timed step, texts to MinHash values.
 
 `run` returns how many texts it made values for. The definition is that of etl/duplicates/minhash.py: tokens are runs of
 word characters in the NFKC-normalised, case-folded text, shingles are windows of SHINGLE tokens, and there are HASHES

@@ -13,9 +13,10 @@ with tokens as (
     select regexp_extract_all(lower(nfc_normalize(text)), '[\\p{{L}}\\p{{N}}_]+') as words from texts
 ), hashed as (
     select list_transform(range(1, greatest(len(words) - {SHINGLE - 2}, 2)),
-        i -> hash(array_to_string(words[i:i + {SHINGLE - 1}], ' '))) as shingles from tokens
+        lambda i: hash(array_to_string(words[i:i + {SHINGLE - 1}], ' '))) as shingles from tokens
 )
-select list_transform(range({HASHES}), seed -> list_min(list_transform(shingles, one -> hash(one, seed)))) as hashes
+select list_transform(range({HASHES}),
+    lambda seed: list_min(list_transform(shingles, lambda one: hash(one, seed)))) as hashes
 from hashed
 """
 

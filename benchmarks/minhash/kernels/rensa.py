@@ -19,7 +19,7 @@ def run(prepared: Sequence[Sequence[str]]) -> int:
     done = 0
     for batch in prepared:
         sets = [shingles(text) for text in batch]
-        done += RMinHash.digest_matrix_from_token_sets(sets, HASHES, 1).rows
+        done += RMinHash.digest_matrix_from_token_sets(sets, HASHES, 1).len()
     return done
 
 
@@ -39,5 +39,5 @@ def run_hashes(prepared: Sequence[Any]) -> int:
     done = 0
     for values, offsets in prepared:
         hashes, rows = values.view(np.uint64), offsets.astype(np.uint64)
-        done += RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, HASHES, 1).rows
+        done += RMinHash.digest_matrix_from_flat_token_hashes(hashes, rows, HASHES, 1).len()
     return done

@@ -1,4 +1,4 @@
-"""The product's kernel, all of it: exact hashes, shingle sets and band keys. `run_minhash`: shingle hashes to values only."""
+"""The product's kernel, all of it: exact hashes, shingle sets and band keys. `run_hashes`: shingle hashes to values."""
 
 from collections.abc import Sequence
 from typing import Any
