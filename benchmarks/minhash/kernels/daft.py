@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import daft  # type: ignore[import-not-found]
-from daft import functions as F  # type: ignore[import-not-found]
+from daft import functions as F
 
 from benchmarks.minhash.kernels import HASHES, SHINGLE
 
