@@ -100,7 +100,7 @@ class TokensFeature(Section):
     truncate: Literal["head", "head_tail"] = "head_tail"
     tokenizer: NonEmpty | None = None
     """A `tokenizer.json` to load instead of training one on the training split."""
-    fit_bytes: Positive = 200_000_000
+    fit_bytes: Positive = 50_000_000
     """At most about so many bytes of text train the tokenizer, chosen by the hash of the record id."""
 
 
@@ -275,6 +275,23 @@ class Publish(Section):
         return self
 
 
+class Balance(Section):
+    """`[balance]`: what makes up for classes of different sizes, computed from the rows of the training split."""
+
+    policy: Literal["none", "weights", "oversample"] = "none"
+    """`weights`: the loss of a row weighs by the rarity of its class. `oversample`: the rows of rarer classes are
+    taken several times an epoch, by index; no row is copied."""
+    strength: Literal["balanced", "square_root"] = "balanced"
+    """Of `weights`: in inverse proportion to the rows of the class, or to their square root."""
+    most: Annotated[int, Field(ge=2)] = 10
+    """With `oversample`: no row is taken more often than this in an epoch."""
+
+    def effective(self) -> dict[str, str | int]:
+        """The keys that the policy makes use of: the others change nothing."""
+        used = {"none": set[str](), "weights": {"strength"}, "oversample": {"most"}}[self.policy]
+        return self.model_dump(mode="json", include={"policy"} | used)
+
+
 class Quality(Section):
     """`[quality]`: the gates before a publication."""
 
@@ -362,8 +379,6 @@ class Train(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     on_non_finite: Literal["stop", "skip"] = "stop"
     """When the loss or the gradient of a batch is not finite: end the training, or leave the weights as they are."""
-    class_weights: Literal["none", "square_root", "balanced"] = "none"
-    """The loss of a row weighs by the rarity of its class: `balanced` in proportion, `square_root` less."""
     gradients: Literal["auto", "flat", "overlapped"] = "auto"
     """How the ranks sum their gradients: in one piece after backward, or in groups while it runs."""
     gradient_compression: Literal["none", "fp16"] = "none"
