@@ -104,7 +104,8 @@ def document_with(
     for name, runs in samples.items():
         system = BY_NAME[name]
         summary = quality.summary(data.of(system))
-        counting = [run for run in runs if run["counts"]]
+        # Of the runs of a turn the last counts: those before it were disturbed.
+        counting = list({(run["warm"], run["turn"]): run for run in runs}.values())
         entries[name] = results.figures(counting, summary["bytes"], summary["records"]) | {
             "version": version(system, code_version()),
             "settings": system.settings,
@@ -144,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file.unlink(missing_ok=True)
     failed: set[str] = set()
     order = turns(systems, not arguments.no_cold)
-    first = time.monotonic()
+    first, stamp = time.monotonic(), int(time.time())
     for number in range(count):
         say(f"round {number + 1} of {count} …")
         for place, (system, warm) in enumerate(order):
@@ -152,13 +153,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             now = time.monotonic()
             left = (now - first) / done * (count * len(order) - done) if done else 0.0
             repeats = REPEATS if now - began + left < 60 * minutes else 0
-            runs = measure_undisturbed(system, pythons[system.name], data, root / "work", warm, repeats)
-            if not runs:
+            attempts = 0
+            for run in measure_undisturbed(system, pythons[system.name], data, root / "work", warm, repeats):
+                attempts += 1
+                sample = {"system": system.name, "warm": warm, "turn": f"{stamp} {number}"} | run.as_dict()
+                with file.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(sample) + "\n")
+            if not attempts:
                 failed.add(system.name)
-            with file.open("a", encoding="utf-8") as lines:
-                for attempt, run in enumerate(runs):
-                    sample = {"system": system.name, "warm": warm, "counts": attempt == len(runs) - 1}
-                    lines.write(json.dumps(sample | run.as_dict()) + "\n")
     arguments.results.mkdir(parents=True, exist_ok=True)
     target = arguments.results / "etl.json"
     document = document_with(target, size, samples_in(file), data)

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,19 +145,22 @@ def _quality(folder: Path, files: Path) -> dict[str, float | int]:
 
 def measure_undisturbed(
     system: System, python: Path, data: Data, work: Path, warm: bool, repeats: int
-) -> list[Run]:
-    """`measure`, again up to `repeats` times while others disturb it; the run that counts is the last of them."""
-    runs: list[Run] = []
-    while not runs or (runs[-1].disturbed and len(runs) <= repeats):
+) -> Iterator[Run]:
+    """`measure`, again up to `repeats` times while others disturb it; the run that counts is the last of them.
+
+    Gives fewer runs, or none, where one fails, and says why.
+    """
+    for _ in range(1 + repeats):
         try:
             run = measure(system, python, data, work, warm)
         except CheckError as error:
             say(f"{system.name}: {error}")
-            break
-        runs.append(run)
+            return
         say(
             f"{system.name}{'' if warm else ', cold'}: {run.seconds if warm else run.cold_seconds:.1f} s, "
             f"{run.peaks.all:,.0f} MB, recall {run.more['recall']:.4f}, precision {run.more['precision']:.4f}"
             + (f"; others took {run.others:.0%} of the processor time" if run.disturbed else "")
         )
-    return sorted(runs, key=lambda run: not run.disturbed)
+        yield run
+        if not run.disturbed:
+            return

@@ -191,7 +191,7 @@ def sample(seconds: float, *, warm: bool = True, disturbed: bool = False, **more
     quality = {"recall": 1.0, "recall_exact": 1.0, "recall_near": 1.0, "precision": 0.5, "true_pairs": 9}
     return {
         "warm": warm,
-        "counts": True,
+        "turn": f"{seconds}",
         "seconds": seconds,
         "cold_seconds": seconds + 10,
         "cpu_seconds": 2 * seconds,
@@ -266,7 +266,15 @@ def test_results_of_other_sizes_and_systems_stay(files: Path, tmp_path: Path) ->
     file.write_text(json.dumps({**document(), "slope": {}}), encoding="utf-8")
     data = Data(files, files, files)
     kept = command_line.document_with(
-        file, "1GB", {"text_dedup": [sample(2.0), {**sample(90.0), "counts": False}]}, data
+        file,
+        "1GB",
+        {
+            "text_dedup": [
+                {**sample(90.0, disturbed=True), "turn": "1"},
+                {**sample(2.0, disturbed=True), "turn": "1"},
+            ]
+        },
+        data,
     )
     assert list(kept) == ["1GB", "10GB", "slope"]
     assert kept["1GB"]["datatrove"] == document()["1GB"]["datatrove"]
