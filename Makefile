@@ -30,7 +30,7 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test test-faults etl train evaluate verify report run-report package bench bench-etl bench-input bench-scaling lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test test-faults etl train evaluate verify report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -101,6 +101,9 @@ bench-scaling: setup ## samples/s of two ranks beside two processes that do not 
 
 bench-input: setup data ## training input beside pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
 	$(PY) -m benchmarks.input $(ARGS)
+
+bench-minhash: setup ## documents/s per core of MinHash kernels: ours, rensa, datasketch, Daft, DuckDB, Spark (about 5 minutes)
+	$(PY) -m benchmarks.minhash $(ARGS)
 
 lint: setup-dev ## ruff, mypy (strict), import directions
 	.venv/bin/ruff check .

@@ -19,7 +19,7 @@ from schemas.manifest import Column, Manifest
 from schemas.settings import Storage, Train
 from training.columns import SplitFiles
 from training.data import PlannedReader
-from training.memory import memory_need
+from training.memory import MemoryNeed, memory_need
 from training.order import EpochOrder, SplitOrder, Window, World, reading_order, row_groups_of
 from training.prefetch import Prefetcher
 from training.windows import Block, WindowPool, joined
@@ -62,6 +62,20 @@ def split_order(manifest: Manifest, split: str, settings: Train) -> SplitOrder:
         manifest.manifest_root,
         settings.seed,
     )
+
+
+def read_need(
+    manifest: Manifest,
+    split: str,
+    settings: Train,
+    world: World,
+    batch: int | None = None,
+    options: Storage | None = None,
+) -> MemoryNeed:
+    """What a `Feed` of these arguments will hold on this rank."""
+    columns = columns_of(manifest)
+    largest = SplitFiles.of(manifest, split, columns, options).largest
+    return memory_need(split_order(manifest, split, settings), world, columns, settings, batch, largest)
 
 
 class Feed:

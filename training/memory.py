@@ -106,11 +106,11 @@ def block_row_bytes(columns: Sequence[Column]) -> int:
     return total
 
 
-def check_memory(need: MemoryNeed, settings: Train) -> None:
-    """Raises UsageError with the remedy where the reader would hold more than `train.read_memory`."""
-    if need.total > settings.read_memory:
+def check_memory(total: int, settings: Train) -> None:
+    """Raises UsageError with the remedy where the readers would hold more bytes than `train.read_memory`."""
+    if total > settings.read_memory:
         raise UsageError(
-            f"reading would hold {need.total:,} bytes on this rank, above train.read_memory = "
+            f"reading would hold {total:,} bytes on this rank, above train.read_memory = "
             f"{settings.read_memory:,}: lower train.streams or train.window, start more ranks, "
             "publish smaller row groups (publish.rows_per_group), or raise train.read_memory"
         )

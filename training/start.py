@@ -21,10 +21,9 @@ from schemas.errors import CheckError, RinglakeError, UsageError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
 from training import checkpoint, class_balance, methods, models, non_finite, snapshot, summary, watchdog
-from training.columns import SplitFiles
-from training.feed import columns_of, split_order
+from training.feed import columns_of, read_need, split_order
 from training.loop import Commit, Job, Loop, Place
-from training.memory import check_memory, memory_need
+from training.memory import check_memory
 from training.metrics import EVENTS, NAME, Metrics, Proof
 from training.ring import Ring, device_of
 from training.saver import Saver
@@ -158,18 +157,22 @@ def prepare(
     order = split_order(manifest, "train", settings)
     order.check_world(ring.world)
     columns = columns_of(manifest)
-    largest = SplitFiles.of(manifest, "train", columns, config.storage).largest
-    need = memory_need(order, ring.world, columns, settings, largest=largest)
+    need = read_need(manifest, "train", settings, ring.world, options=config.storage)
+    # While the validation split is read, the reader of the training keeps what it has read ahead.
+    validating = read_need(
+        manifest, "validation", settings, ring.world, config.evaluate.batch, config.storage
+    ).total
     if ring.writes:
         say(
             f"reading holds at most {need.total / 2**20:,.1f} MiB on this rank: "
             f"{need.slots} windows of up to {need.slot_rows:,} rows {need.windows_bytes / 2**20:,.1f}, "
             f"their order {need.index_bytes / 2**20:,.1f}, "
-            f"read ahead {need.ahead_bytes / 2**20:,.1f}, being placed {need.blocks_bytes / 2**20:,.1f}"
+            f"read ahead {need.ahead_bytes / 2**20:,.1f}, being placed {need.blocks_bytes / 2**20:,.1f}; "
+            f"validating {validating / 2**20:,.1f} more"
         )
     error: RinglakeError | None = None
     try:
-        check_memory(need, settings)
+        check_memory(need.total + validating, settings)
     except UsageError as refused:
         error = refused
     ring.agree(error)

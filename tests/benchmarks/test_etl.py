@@ -246,13 +246,10 @@ def test_the_slope_compares_10_gb_with_1_gb() -> None:
 
 def test_goals_hold_or_not() -> None:
     whole = document()
-    goals = {name: (value, bound, upper) for name, value, bound, upper in results.goals(whole)}
-    expected: dict[str, tuple[float | None, float, bool]] = {
-        "1GB: times datatrove": (9.0, 10.0, False),
-        "1GB: documents/s, near-duplicates": (20_000, 10_000, False),
-        "10GB: peak MB, ours_pipeline": (None, 8192, True),
-    }
-    assert {name: goals[name] for name in expected} == expected
+    goals: dict[str, Any] = {name: rest for name, *rest in results.goals(whole)}
+    assert goals["1GB: times datatrove"] == [9.0, 10.0, False]
+    assert goals["1GB: documents/s, near-duplicates"] == [20_000, 10_000, False]
+    assert goals["10GB: peak MB, ours_pipeline"][0] is None
     table = results.markdown(whole | {"slope": results.slope(whole)})
     assert "- 1GB: times datatrove: 9 (at least 10: missed)" in table
     assert "- time from 1 to 10 GB, ours_near_duplicates: 12 (at most 10.5: missed)" in table

@@ -383,9 +383,9 @@ def test_memory_is_computed_from_the_manifest_and_refused_above_the_limit(manife
     # It does not grow with the number of row groups.
     longer = split_order(manifest, "train", train).__class__(order.row_groups * 50, 4, 2, "root", 0)
     assert memory_need(longer, World(0, 2), columns, train).slot_rows == 14
-    check_memory(need, train)
+    check_memory(need.total, train)
     with pytest.raises(UsageError, match=r"above train.read_memory = 1,000: lower train.streams"):
-        check_memory(need, settings(read_memory=1000))
+        check_memory(need.total, settings(read_memory=1000))
 
 
 def test_files_of_another_scheme_are_read(published: Published, manifest: Manifest) -> None:
