@@ -27,7 +27,7 @@ SMALL = "2MB"
 LARGE = 5 * 10**9
 """From here on only this product is run, and on the same files for both of its figures."""
 REPEATS = 2
-MINUTES = 25.0
+MINUTES = 28.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--keep", action="store_true", help="add to the runs of an earlier call for this size")
     found.add_argument(
         "--minutes", type=float, metavar="N",
-        help=f"after so many no disturbed run is repeated (below 1 GB by default {MINUTES:g})",
+        help=f"no disturbed run is repeated where all would then take longer (below 1 GB by default {MINUTES:g})",
     )  # fmt: skip
     found.add_argument("--data", type=Path, default=Path("data/bench-etl"), metavar="FOLDER")
     found.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
@@ -104,7 +104,8 @@ def document_with(
     for name, runs in samples.items():
         system = BY_NAME[name]
         summary = quality.summary(data.of(system))
-        counting = [run for run in runs if run["counts"]]
+        # Of the runs of a turn the last counts: those before it were disturbed.
+        counting = list({(run["warm"], run["turn"]): run for run in runs}.values())
         entries[name] = results.figures(counting, summary["bytes"], summary["records"]) | {
             "version": version(system, code_version()),
             "settings": system.settings,
@@ -122,9 +123,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     systems = [
         system
         for system in SYSTEMS
-        if (system.name in arguments.only if arguments.only else wanted < LARGE or system.what is not None)
+        if (
+            system.name in arguments.only
+            if arguments.only
+            else system.usual and (wanted < LARGE or system.what is not None)
+        )
     ]
-    if wanted >= LARGE and any(system.package for system in systems):
+    if wanted >= LARGE and any(system.peer for system in systems):
         raise UsageError(f"the peers are not run at {size}: leave them out of --only")
     count = arguments.rounds or (5 if wanted < 10**9 else 3)
     minutes = arguments.minutes or (MINUTES if wanted < 10**9 else float("inf"))
@@ -139,17 +144,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.keep:
         file.unlink(missing_ok=True)
     failed: set[str] = set()
+    order = turns(systems, not arguments.no_cold)
+    first, stamp = time.monotonic(), int(time.time())
     for number in range(count):
         say(f"round {number + 1} of {count} …")
-        for system, warm in turns(systems, not arguments.no_cold):
-            repeats = REPEATS if time.monotonic() - began < 60 * minutes else 0
-            runs = measure_undisturbed(system, pythons[system.name], data, root / "work", warm, repeats)
-            if not runs:
+        for place, (system, warm) in enumerate(order):
+            done = number * len(order) + place
+            now = time.monotonic()
+            left = (now - first) / done * (count * len(order) - done) if done else 0.0
+            repeats = REPEATS if now - began + left < 60 * minutes else 0
+            attempts = 0
+            for run in measure_undisturbed(system, pythons[system.name], data, root / "work", warm, repeats):
+                attempts += 1
+                sample = {"system": system.name, "warm": warm, "turn": f"{stamp} {number}"} | run.as_dict()
+                with file.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(sample) + "\n")
+            if not attempts:
                 failed.add(system.name)
-            with file.open("a", encoding="utf-8") as lines:
-                for place, run in enumerate(runs):
-                    sample = {"system": system.name, "warm": warm, "counts": place == len(runs) - 1}
-                    lines.write(json.dumps(sample | run.as_dict()) + "\n")
     arguments.results.mkdir(parents=True, exist_ok=True)
     target = arguments.results / "etl.json"
     document = document_with(target, size, samples_in(file), data)

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +26,13 @@ class System:
     settings: str
     what: str | None = None
     """For this product: what it runs."""
+    peer: str | None = None
+    """For a peer: its module, and its environment."""
     package: str | None = None
-    """For a peer: its package."""
+    flags: tuple[str, ...] = ()
+    """Of the peer's module."""
+    usual: bool = True
+    """Others are run only where they are asked for."""
     whole: bool = False
     """Reads the files with malformed records, which no peer can read."""
 
@@ -42,12 +47,22 @@ SYSTEMS = (
     System(
         "datatrove",
         "JSON lines to clusters: signature, buckets, cluster; 14 bands of 8 (its default), our tokens, 2 workers",
+        peer="datatrove",
         package="datatrove",
+    ),
+    System(
+        "datatrove_as_it_comes",
+        "the same with its own tokeniser for English (spaCy) and its own normalisation",
+        peer="datatrove",
+        package="datatrove",
+        flags=("--as-it-comes",),
+        usual=False,
     ),
     System(
         "text_dedup",
         "JSON lines to deduplicated Arrow files: its MinHash command at threshold 0.8, 250 permutations, xxh3, "
         "2 processes",
+        peer="text_dedup",
         package="text-dedup",
     ),
     System(
@@ -66,14 +81,16 @@ def interpreters(systems: Sequence[System]) -> dict[str, Path]:
     Raises subprocess.CalledProcessError where one cannot be built.
     """
     return {
-        system.name: ENVIRONMENTS.python_of(system.name) if system.package else Path(sys.executable)
+        system.name: ENVIRONMENTS.python_of(system.peer) if system.peer else Path(sys.executable)
         for system in systems
     }
 
 
 def version(system: System, ours: str) -> str:
     """Of what was measured."""
-    return ENVIRONMENTS.version_of(system.name, system.package) if system.package else ours
+    if system.peer is None or system.package is None:
+        return ours
+    return ENVIRONMENTS.version_of(system.peer, system.package)
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,8 @@ def measure(system: System, python: Path, data: Data, work: Path, warm: bool) ->
     log = work / f"{system.name}.log"
     try:
         if system.what is None:
-            module, given = f"benchmarks.etl.peers.{system.name}", [*given, "--workers", str(CORES)]
+            module = f"benchmarks.etl.peers.{system.peer}"
+            given += ["--workers", str(CORES), *system.flags]
             environment = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         else:
             module = "benchmarks.etl.ours"
@@ -127,19 +145,22 @@ def _quality(folder: Path, files: Path) -> dict[str, float | int]:
 
 def measure_undisturbed(
     system: System, python: Path, data: Data, work: Path, warm: bool, repeats: int
-) -> list[Run]:
-    """`measure`, again up to `repeats` times while others disturb it; the run that counts is the last of them."""
-    runs: list[Run] = []
-    while not runs or (runs[-1].disturbed and len(runs) <= repeats):
+) -> Iterator[Run]:
+    """`measure`, again up to `repeats` times while others disturb it; the run that counts is the last of them.
+
+    Gives fewer runs, or none, where one fails, and says why.
+    """
+    for _ in range(1 + repeats):
         try:
             run = measure(system, python, data, work, warm)
         except CheckError as error:
             say(f"{system.name}: {error}")
-            break
-        runs.append(run)
+            return
         say(
             f"{system.name}{'' if warm else ', cold'}: {run.seconds if warm else run.cold_seconds:.1f} s, "
             f"{run.peaks.all:,.0f} MB, recall {run.more['recall']:.4f}, precision {run.more['precision']:.4f}"
             + (f"; others took {run.others:.0%} of the processor time" if run.disturbed else "")
         )
-    return sorted(runs, key=lambda run: not run.disturbed)
+        yield run
+        if not run.disturbed:
+            return

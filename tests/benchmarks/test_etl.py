@@ -191,7 +191,7 @@ def sample(seconds: float, *, warm: bool = True, disturbed: bool = False, **more
     quality = {"recall": 1.0, "recall_exact": 1.0, "recall_near": 1.0, "precision": 0.5, "true_pairs": 9}
     return {
         "warm": warm,
-        "counts": True,
+        "turn": f"{seconds}",
         "seconds": seconds,
         "cold_seconds": seconds + 10,
         "cpu_seconds": 2 * seconds,
@@ -263,7 +263,15 @@ def test_results_of_other_sizes_and_systems_stay(files: Path, tmp_path: Path) ->
     file.write_text(json.dumps({**document(), "slope": {}}), encoding="utf-8")
     data = Data(files, files, files)
     kept = command_line.document_with(
-        file, "1GB", {"text_dedup": [sample(2.0), {**sample(90.0), "counts": False}]}, data
+        file,
+        "1GB",
+        {
+            "text_dedup": [
+                {**sample(90.0, disturbed=True), "turn": "1"},
+                {**sample(2.0, disturbed=True), "turn": "1"},
+            ]
+        },
+        data,
     )
     assert list(kept) == ["1GB", "10GB", "slope"]
     assert kept["1GB"]["datatrove"] == document()["1GB"]["datatrove"]
@@ -295,11 +303,11 @@ def test_peers_are_not_run_on_10_gb(tmp_path: Path) -> None:
         command_line.main(["--size", "10GB", "--only", "datatrove", "--data", str(tmp_path)])
 
 
-@pytest.mark.parametrize("system", [system for system in SYSTEMS if system.package])
+@pytest.mark.parametrize("system", [system for system in SYSTEMS if system.peer])
 def test_every_peer_has_a_lock_with_hashes(system: Any) -> None:
-    lock = ENVIRONMENTS.requirements(system.name).read_text(encoding="utf-8")
+    lock = ENVIRONMENTS.requirements(system.peer).read_text(encoding="utf-8")
     assert lock.count("--hash=sha256:") > lock.count("==") > 20
-    assert ENVIRONMENTS.version_of(system.name, system.package)
+    assert ENVIRONMENTS.version_of(system.peer, system.package)
 
 
 def test_an_environment_that_is_up_to_date_is_not_built_again(

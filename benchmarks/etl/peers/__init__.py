@@ -20,6 +20,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--files", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--workers", type=int, required=True)
+    parser.add_argument("--as-it-comes", action="store_true", help="with the peer's own tokens")
     return parser.parse_args()
 
 
