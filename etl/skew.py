@@ -20,8 +20,8 @@ from pyspark.sql import functions as F
 
 PORTIONS = 32
 """With pieces of a 32nd of a task's part the largest of some hundreds of tasks gets less than twice the average."""
-FEW_RECORDS = 10_000
-"""A shuffle of fewer records costs less than looking for its hot keys."""
+FEW_RECORDS = 1_000
+"""Fewer records are left alone: whichever task reads them, it is soon done."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def hot_keys(counts: DataFrame, without_key: int = 0) -> HotKeys:
     of records that have none. At most PORTIONS keys for each shuffle partition can be hot and come to the driver.
     """
     spark, (key, records) = counts.sparkSession, counts.columns
-    total = int(counts.agg(F.sum(records)).collect()[0][0] or 0) + without_key
-    if total < FEW_RECORDS:
-        return NO_HOT_KEYS
+    with_key, largest = (int(value or 0) for value in counts.agg(F.sum(records), F.max(records)).collect()[0])
     partitions = int(spark.conf.get("spark.sql.shuffle.partitions") or 1)
-    most = max(1, total // (partitions * PORTIONS))
+    most = max(1, (with_key + without_key) // (partitions * PORTIONS))
+    if with_key + without_key < FEW_RECORDS or max(largest, without_key) <= most:
+        return NO_HOT_KEYS
     found = counts.where(F.col(records) > most).toArrow()
     pieces = pc.ceil(pc.divide(found[records].cast(pa.float64()), float(most))).cast(pa.int32())
     table = pa.table({"key": found[key], "pieces": pieces}) if len(found) else None
@@ -66,9 +66,9 @@ def salted_join(
 
     The records of a hot key are spread by the hash of their column `salt_by`.
     """
-    if not len(hot):
-        return left.join(right, key, how=how)
     names = [*left.columns, *(name for name in right.columns if name != key)]
+    if not len(hot):
+        return left.join(right, key, how=how).select(*names)
     one, spread = F.lit(1), F.lit(hot.pieces_without_key)
     if hot.pieces is not None:
         named = hot.pieces.rename_columns([key, "pieces"])
