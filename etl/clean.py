@@ -105,19 +105,28 @@ class RuleSet:
 
     def __init__(self, config: Configuration) -> None:
         self.rules = build_rules(config.clean)
+        # Asked once, not for every text: an abstract base class takes its time to answer.
+        self.steps = [
+            (
+                name,
+                rule.apply if isinstance(rule, Edit) else None,
+                rule.drops if isinstance(rule, Filter) else None,
+            )
+            for name, rule in self.rules
+        ]
 
     def apply(self, texts: Sequence[str]) -> tuple[list[str], str | None, list[dict[str, object]]]:
         """The cleaned texts, the first filter that any of them met, and the effects in the order of the rules."""
         now = list(texts)
         filtered_by: str | None = None
         effects: list[dict[str, object]] = []
-        for name, rule in self.rules:
+        for name, edit, drops in self.steps:
             count = 0
-            if isinstance(rule, Edit):
+            if edit is not None:
                 for place, text in enumerate(now):
-                    now[place], replaced = rule.apply(text)
+                    now[place], replaced = edit(text)
                     count += replaced
-            elif isinstance(rule, Filter) and any(map(rule.drops, now)):
+            elif drops is not None and any(map(drops, now)):
                 count = 1
                 filtered_by = filtered_by or name
             if count:

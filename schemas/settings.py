@@ -100,7 +100,7 @@ class TokensFeature(Section):
     truncate: Literal["head", "head_tail"] = "head_tail"
     tokenizer: NonEmpty | None = None
     """A `tokenizer.json` to load instead of training one on the training split."""
-    fit_bytes: Positive = 200_000_000
+    fit_bytes: Positive = 50_000_000
     """At most about so many bytes of text train the tokenizer, chosen by the hash of the record id."""
 
 

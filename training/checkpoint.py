@@ -27,6 +27,8 @@ from schemas.errors import DataError, UsageError
 FORMAT_VERSION = 2
 NAME = re.compile(r"step-(\d{8,})\.(?:pt|json)")
 CHAIN = "chain.jsonl"
+LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
+"""Whatever two equal trainings have in common; neither paths nor times."""
 State = dict[str, Any]
 
 
@@ -41,7 +43,7 @@ class Record(BaseModel):
     previous: str | None
     """`chain` of the checkpoint before."""
     chain: str
-    """See `link`."""
+    """What `link` gives."""
     manifest_root: str
     configuration_sha256: str
     step: int
@@ -60,26 +62,24 @@ class Record(BaseModel):
     @classmethod
     def of(cls, state: State, sha256: str, previous: str | None, facts: Mapping[str, Any]) -> Self:
         """The record of a state whose file has that hash; `facts` are the fields that do not follow from it."""
-        root, step = state["manifest_root"], state["step"]
-        return cls(
-            file=f"{name_of(step)}.pt",
+        unlinked = cls(
+            file=f"{name_of(state['step'])}.pt",
             sha256=sha256,
             previous=previous,
-            chain=link(sha256, previous, root, step),
-            manifest_root=root,
-            step=step,
+            chain="",
+            manifest_root=state["manifest_root"],
+            step=state["step"],
             position=state["position"],
             **facts,
         )
+        return unlinked.model_copy(update={"chain": unlinked.link()})
 
+    def link(self) -> str:
+        """The hash that this checkpoint adds to the chain: SHA-256 over the canonical JSON of the fields in LINKED.
 
-def link(sha256: str, previous: str | None, manifest_root: str, step: int) -> str:
-    """The hash that a checkpoint adds to the chain: SHA-256 over the canonical JSON of the arguments by name.
-
-    It can still be checked when the checkpoint itself is deleted.
-    """
-    values = {"sha256": sha256, "previous": previous, "manifest_root": manifest_root, "step": step}
-    return hashlib.sha256(canonical_json(values)).hexdigest()
+        It can still be checked when the checkpoint itself is deleted.
+        """
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
 
 
 def name_of(step: int) -> str:
@@ -336,7 +336,7 @@ def read(record_file: Path) -> tuple[Record, State]:
     if record.file != f"{name_of(record.step)}.pt":
         raise DataError(f"{record_file} was altered: it names the file {record.file!r}")
     file = record_file.with_name(record.file)
-    if link(record.sha256, record.previous, record.manifest_root, record.step) != record.chain:
+    if record.link() != record.chain:
         raise DataError(f"{record_file} was altered: its values do not have the hash {record.chain}")
     try:
         if sha256_of(file) != record.sha256:

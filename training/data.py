@@ -72,6 +72,10 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
             raise DataError(
                 f"{where} cannot be read ({first}); restore the file or publish the data set again"
             ) from error
+        except Exception as error:
+            # File systems of others raise errors of their own; whichever it is, it has to say what was being read.
+            error.add_note(f"while {where} was being read")
+            raise
         self.publish_func(arrays)
 
     def _parquet(self, path: str) -> pq.ParquetFile:

@@ -89,7 +89,7 @@ class Feed:
         self.order, self.world, self.epochs = split_order(manifest, split, settings), world, epochs
         self.batch, self.position = batch or settings.batch, position
         self.columns = columns_of(manifest, with_ids)
-        self.seconds_waited = 0.0
+        self.seconds_waited, self.pinned = 0.0, pinned
         self._together = 1
         self.reader: PlannedReader | None = None
         self._several: Iterator[list[LocalBatch]]
@@ -180,7 +180,7 @@ class Feed:
                     upto = min(last, block.end)
                     parts.append(block.part(first - block.first, upto - block.first))
                     first = upto
-                rows = parts[0] if len(parts) == 1 else joined(parts, self.columns)
+                rows = parts[0] if len(parts) == 1 else joined(parts, self.columns, self.pinned)
                 yield LocalBatch(
                     rows.features,
                     rows.labels,

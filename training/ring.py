@@ -28,6 +28,8 @@ class Ring:
     @classmethod
     def start(cls) -> "Ring":
         """Joins the ring that `horovodrun` set up; without it, a ring of one."""
+        # Groups of gradients that happen to be ready at once must not become one: another order of summation.
+        os.environ.setdefault("HOROVOD_DISABLE_GROUP_FUSION", "1")
         if not torch.cuda.is_available():
             os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_MILLISECONDS)
             start_horovod()

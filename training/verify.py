@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schemas import command
+from schemas.config import load
 from schemas.errors import DataError, UsageError
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
@@ -31,6 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--manifest", metavar="PATH", help="where the manifest lies now, if not where run.json says"
     )
+    parser.add_argument(
+        "--config", metavar="FILE", help="a configuration, for the credentials in its [storage]"
+    )
     arguments = parser.parse_args(argv)
     began = read_json(arguments.run / RUN_FILE)
     if began is None:
@@ -43,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     last = records[-1]
     check_summary(arguments.run, last)
     location = arguments.manifest or began["manifest"]
-    manifest = load_manifest(location, Storage())
+    manifest = load_manifest(
+        location, Storage() if arguments.config is None else load(arguments.config).storage
+    )
     moved_on = began["manifest_root"] == manifest.manifest_root and began["goes_on_from"] == last.chain
     if manifest.manifest_root != last.manifest_root and moved_on:
         say(
@@ -67,7 +73,7 @@ def check_chain(run: Path) -> list[Record]:
     before: Record | None = None
     for number, record in enumerate(records, 1):
         where = f"{checkpoint.folder_of(run) / CHAIN}, line {number} (step {record.step:,})"
-        if checkpoint.link(record.sha256, record.previous, record.manifest_root, record.step) != record.chain:
+        if record.link() != record.chain:
             raise DataError(f"{where} was altered: its values do not have the hash {record.chain}")
         if record.previous != (None if before is None else before.chain):
             raise DataError(f"{where} does not follow the line before: a checkpoint was removed or put in")

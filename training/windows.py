@@ -58,8 +58,8 @@ class Block:
         )
 
 
-def joined(blocks: Sequence[Block], columns: Sequence[Column]) -> Block:
-    """Blocks that follow one another as one; without any, a block of no rows."""
+def joined(blocks: Sequence[Block], columns: Sequence[Column], pinned: bool = False) -> Block:
+    """Blocks that follow one another as one, in page-locked memory if `pinned`; without any, a block of no rows."""
     if not blocks:
         features = [column for column in columns if column.role == "feature"]
         return Block(
@@ -77,11 +77,17 @@ def joined(blocks: Sequence[Block], columns: Sequence[Column]) -> Block:
         blocks[0].epoch,
         blocks[0].first,
         sum(block.rows for block in blocks),
-        {name: torch.cat([block.features[name] for block in blocks]) for name in blocks[0].features},
-        torch.cat(labels) if labels else None,
+        {name: _cat([block.features[name] for block in blocks], pinned) for name in blocks[0].features},
+        _cat(labels, pinned) if labels else None,
         np.concatenate([block.keys for block in blocks]),
         np.concatenate(ids) if ids else None,
     )
+
+
+def _cat(parts: list[torch.Tensor], pinned: bool) -> torch.Tensor:
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    out = torch.empty(shape, dtype=parts[0].dtype, pin_memory=pinned)
+    return torch.cat(parts, out=out)
 
 
 @dataclass

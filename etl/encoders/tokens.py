@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from etl.encoders.byte_level import PieceEncoder
 from schemas import storage
 from schemas.errors import DataError
 from schemas.settings import Storage, TokensFeature
@@ -76,26 +77,12 @@ def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa
     `texts`: string array of n rows without nulls. Returns a binary array (n rows of length × itemsize bytes,
     little-endian) and an int32 array.
     """
-    tokenizer = _tokenizer(hashlib.sha256(artifact).digest(), artifact)
-    encoded = tokenizer.encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
-    rows = np.zeros((len(encoded), feature.length), dtype=np.dtype(dtype(feature)).newbyteorder("<"))
-    counts = np.zeros(len(encoded), dtype=np.int32)
-    for row, encoding in enumerate(encoded):
-        ids = encoding.ids
-        counts[row] = len(ids)
-        kept = truncated(ids, feature.length, feature.truncate)
-        rows[row, : len(kept)] = kept
-    return fixed_rows(rows), pa.array(counts)
-
-
-def truncated(ids: list[int], length: int, truncate: str) -> list[int]:
-    """At most `length` ids: the first (`head`), or the first half, rounded up, and the last (`head_tail`)."""
-    if len(ids) <= length:
-        return ids
-    if truncate == "head":
-        return ids[:length]
-    tail = length // 2
-    return ids[: length - tail] + ids[len(ids) - tail :]
+    encoder = _encoder(hashlib.sha256(artifact).digest(), artifact)
+    tail = feature.length // 2 if feature.truncate == "head_tail" else 0
+    rows, counts = encoder.encode(texts.to_pylist(), feature.length, tail)
+    return fixed_rows(rows.astype(np.dtype(dtype(feature)).newbyteorder("<"))), pa.array(
+        counts.astype(np.int32)
+    )
 
 
 def fixed_rows(rows: npt.NDArray[np.unsignedinteger[Any]]) -> pa.Array:
@@ -120,10 +107,10 @@ def shape(feature: TokensFeature) -> list[int]:
 
 def vocabulary(artifact: bytes) -> int | None:
     """The number of token ids, padding included."""
-    return int(_tokenizer(hashlib.sha256(artifact).digest(), artifact).get_vocab_size())
+    return int(_encoder(hashlib.sha256(artifact).digest(), artifact).tokenizer.get_vocab_size())
 
 
 @functools.lru_cache(maxsize=4)
-def _tokenizer(_key: bytes, artifact: bytes) -> Tokenizer:
-    """A worker parses a tokenizer once, not once a batch."""
-    return Tokenizer.from_str(artifact.decode())
+def _encoder(_key: bytes, artifact: bytes) -> PieceEncoder:
+    """A worker parses a tokenizer once, not once a batch, and remembers the pieces that it has met."""
+    return PieceEncoder.of(artifact)

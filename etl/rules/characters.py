@@ -50,24 +50,38 @@ def _line_break_or_nothing(match: "re.Match[str]") -> str:
 class NormaliseWhiteSpace(Edit):
     """One space for a run of white space within a line, none at the ends of lines and of the text, few blank lines."""
 
+    # Of ASCII white space all but spaces and line feeds.
+    OTHERS = bytes(code for code in range(128) if chr(code).isspace() and chr(code) not in " \n")
+
     def __init__(self, settings: WhiteSpaceRule) -> None:
         self.breaks = re.compile(rf"\r\n|[{LINE_BREAKS}]")
         self.runs = re.compile(r"[^\S\n]{2,}|[^\S\n ]")
         self.blank_lines = re.compile(rf"\n{{{settings.blank_lines + 2},}}")
         self.few = "\n" * (settings.blank_lines + 1)
+        self.many = self.few + "\n"
 
     def apply(self, text: str) -> tuple[str, int]:
         count = 0
-        if any(character in text for character in LINE_BREAKS):
-            text, count = self.breaks.subn("\n", text)
-        text, runs = self.runs.subn(" ", text)
-        count += runs + text.count(" \n")
+        if not self._is_plain(text):
+            text, breaks = self.breaks.subn("\n", text)
+            text, runs = self.runs.subn(" ", text)
+            count = breaks + runs
+        count += text.count(" \n")
         text = text.replace(" \n", "\n")
         count += text.count("\n ")
         text = text.replace("\n ", "\n")
-        text, blanks = self.blank_lines.subn(self.few, text)
+        blanks = 0
+        if self.many in text:  # a plain search first, which is much faster
+            text, blanks = self.blank_lines.subn(self.few, text)
         stripped = text.strip(" \n")
         return stripped, count + blanks + (len(stripped) < len(text))
+
+    def _is_plain(self, text: str) -> bool:
+        """True for ASCII whose white space is line feeds and single spaces: most text, and cheap to tell."""
+        if not text.isascii() or "  " in text:
+            return False
+        encoded = text.encode("ascii")
+        return len(encoded.translate(None, self.OTHERS)) == len(encoded)
 
 
 RULES = {

@@ -52,7 +52,8 @@ class Method:
         if batch.rows:
             losses = functional.cross_entropy(self.model(features), labels, reduction="none")
             loss_sum = losses.sum() if weights is None else (losses * weights).sum()
-            loss = loss_sum / batch.global_rows
+            # Times 1, or times NaN where the loss is not finite: then neither is the gradient, on any rank.
+            loss = loss_sum / batch.global_rows * (1 + 0 * loss_sum.detach())
         self.exchange.backward(loss)
         if total is not None:
             wait_for(total)

@@ -73,3 +73,11 @@ def test_white_space_keeps_the_words_and_is_done_after_once(text: str) -> None:
     assert rule.apply(once) == (once, 0)
     assert (count == 0) == (once == text)
     assert not {"  ", " \n", "\n ", "\n\n\n"} & {once[i : i + n] for i in range(len(once)) for n in (2, 3)}
+
+
+@given(st.text(alphabet="ab \n\t\r\x0b\x1f\u00a0", max_size=30))
+def test_white_space_that_is_plain_takes_a_short_cut_to_the_same_text(text: str) -> None:
+    shortened = NormaliseWhiteSpace(WhiteSpaceRule()).apply(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(NormaliseWhiteSpace, "_is_plain", lambda _self, _text: False)
+        assert NormaliseWhiteSpace(WhiteSpaceRule()).apply(text) == shortened

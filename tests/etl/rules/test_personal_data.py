@@ -1,8 +1,19 @@
 """E-mail addresses, phone numbers, IP addresses, and what looks like them."""
 
-import pytest
+import re
 
-from etl.rules.personal_data import MaskEmails, MaskIpAddresses, MaskPhones
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etl.rules.personal_data import (
+    IPV4,
+    MaskEmails,
+    MaskIpAddresses,
+    MaskPhones,
+    has_digits,
+    may_have_ipv4,
+)
 from schemas.errors import ConfigurationError
 from schemas.settings import EmailRule, IpAddressRule, PhoneRule
 
@@ -96,3 +107,17 @@ def test_hostile_texts_take_no_longer_than_their_length_asks_for(piece: str) -> 
     assert EMAILS.apply(text) == (text, 0)
     assert IPS.apply(text) == (text, 0)
     PHONES.apply(text)
+
+
+@given(st.text(alphabet="0129+ .-/(x\u0663", max_size=40))
+def test_the_fast_searches_find_what_the_plain_patterns_say(text: str) -> None:
+    between = r"[ \t().\-/\u2010-\u2015\u00a0]{0,4}"
+    fewest = PHONES.digits
+    plain = re.compile(rf"\+{between}(?:\d{between}){{6,}}\d|(?<!\d)(?:\d{between}){{{fewest - 1},}}\d")
+    expected = [match.span() for match in plain.finditer(text)]
+    assert [match.span() for match in PHONES.candidate.finditer(text)] == expected
+    assert not expected or has_digits(text, PHONES.fewest)
+    quads = re.compile(r"(?<![\w.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)", re.ASCII)
+    expected = [match.span() for match in quads.finditer(text)]
+    assert [match.span() for match in IPV4.finditer(text)] == expected
+    assert not expected or may_have_ipv4(text)

@@ -1,0 +1,1 @@
+"""Generated text with planted truths: the parts of `benchmarks/generate.py`."""

@@ -1,0 +1,174 @@
+"""Byte-level BPE of texts whose words repeat: each distinct piece is encoded once, by the `tokenizers` library.
+
+The library cuts a text into pieces (a word with the space before it, a run of digits, …; the pattern is GPT-2's,
+Radford et al. 2019) and encodes each piece on its own. Nine tenths of its time go into the cutting. Here Python's `re`
+does that, for texts of characters of which both say the same; all other texts go to the library whole.
+"""
+
+import json
+import re
+import unicodedata
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+Ids = npt.NDArray[np.signedinteger[Any]]
+
+MOST_PIECES = 1 << 18
+"""Remembered by a worker, some 40 MB; after that it forgets them and begins anew."""
+LONG_TEXT = 1 << 20
+"""Characters; the pieces of longer texts are not all held at a time."""
+
+# Scripts whose letters have been letters in every edition of Unicode since 5.0: neither their class nor their
+# normalisation depends on the edition that Python or the library was built with. Latin, Greek, Cyrillic.
+_LETTERS = (
+    "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+    "\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03ce\u0400-\u0481\u048a-\u0513"
+)
+# Signs that are neither letters, digits nor white space: those of Latin-1, dashes, quotation marks, bullets, €.
+_SIGNS = (
+    "\u00a1-\u00a7\u00a9\u00ab-\u00ae\u00b0\u00b1\u00b6\u00b7\u00bb\u00bf\u00d7\u00f7"
+    "\u2010-\u2027\u2030-\u203a\u20ac\u2122"
+)
+_SPACE = "\\t-\\r "
+_AGREED = re.compile(rf"[\x00-\x7f{_LETTERS}{_SIGNS}]*")
+_PIECE = re.compile(
+    rf"'(?:[sdmt]|ll|ve|re)| ?[{_LETTERS}]+| ?[0-9]+| ?[^{_SPACE}{_LETTERS}0-9]+"
+    rf"|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+"
+)
+
+
+class PieceEncoder:
+    """The token ids of texts at a fixed length, the same as those of the library's `encode`."""
+
+    def __init__(self, tokenizer: Tokenizer, cuts_as_gpt2: bool) -> None:
+        self.tokenizer, self.cuts_as_gpt2 = tokenizer, cuts_as_gpt2
+        self.known = _Pieces(tokenizer)
+
+    @classmethod
+    def of(cls, artifact: bytes) -> Self:
+        """From the content of a `tokenizer.json`; one that cuts texts in another way is left to the library."""
+        tokenizer = Tokenizer.from_str(artifact.decode())
+        # What a text says is never a special token, such as the padding.
+        tokenizer.encode_special_tokens = True
+        return cls(tokenizer, _cuts_as_gpt2(json.loads(tokenizer.to_str())))
+
+    def encode(self, texts: Sequence[str], length: int, tail: int) -> tuple[Ids, Ids]:
+        """Rows of `length` ids, int32 (texts, length), padded with 0, and the number of ids before, int64 (texts,).
+
+        Of a text with more ids the first length - tail and the last `tail` are kept. Special tokens are not added.
+        """
+        if len(self.known) > MOST_PIECES or len(self.known.ids) > 8 * MOST_PIECES:
+            self.known = _Pieces(self.tokenizer)
+        rows, counts = np.zeros((len(texts), length), dtype=np.int32), np.zeros(len(texts), dtype=np.int64)
+        whole: list[int] = []
+        numbered: list[npt.NDArray[np.int32]] = []
+        places: list[int] = []
+        for place, text in enumerate(texts):
+            pieces = self._cut(text) if self.cuts_as_gpt2 else None
+            if pieces is None:
+                whole.append(place)
+            else:
+                numbered.append(np.fromiter(map(self.known.__getitem__, pieces), dtype=np.int32))
+                places.append(place)
+        if whole:
+            found = self.tokenizer.encode_batch_fast([texts[i] for i in whole], add_special_tokens=False)
+            ids = [np.asarray(encoding.ids, dtype=np.int32) for encoding in found]
+            sizes = np.array([len(of_text) for of_text in ids])
+            ends = np.cumsum(sizes)
+            starts = ends - sizes
+            # Each text is one piece here.
+            one = np.arange(len(ids))
+            known = np.concatenate(ids), starts, ends
+            _place(rows, counts, np.array(whole), one, np.ones_like(one), tail, known)
+        if numbered:
+            sizes = np.array([len(of_text) for of_text in numbered])
+            _place(rows, counts, np.array(places), np.concatenate(numbered), sizes, tail, self.known.arrays())
+        return rows, counts
+
+    @staticmethod
+    def _cut(text: str) -> Iterable[str] | None:
+        """The pieces of a text; None where the library has to find them."""
+        if not text.isascii():
+            if _AGREED.fullmatch(text) is None:
+                return None
+            text = unicodedata.normalize("NFKC", text)
+            if _AGREED.fullmatch(text) is None:
+                return None
+        if len(text) > LONG_TEXT:
+            return (match.group() for match in _PIECE.finditer(text))
+        return _PIECE.findall(text)
+
+
+class _Pieces(dict[str, int]):
+    """Numbers the pieces that are asked for, and holds their ids one after another."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.ids, self.ends = array("i"), array("q")
+
+    def __missing__(self, piece: str) -> int:
+        self.ids.extend(self.tokenizer.encode(piece, add_special_tokens=False).ids)
+        self.ends.append(len(self.ids))
+        number = self[piece] = len(self.ends) - 1
+        return number
+
+    def arrays(self) -> tuple[Ids, Ids, Ids]:
+        """The ids of all pieces, and where those of each begin and end."""
+        ends = np.array(self.ends)
+        return np.array(self.ids), np.concatenate(([0], ends[:-1])), ends
+
+
+def _place(
+    rows: Ids, counts: Ids, places: Ids, pieces: Ids, sizes: Ids, tail: int, known: tuple[Ids, Ids, Ids]
+) -> None:
+    """Fills in the `places` of `rows` and `counts` from the numbers of the texts' pieces, laid end to end.
+
+    `sizes`: how many pieces each of the texts has; `known`: as `_Pieces.arrays`.
+    """
+    ids, starts, ends = known
+    length = rows.shape[1]
+    long = (ends - starts)[pieces]
+    after = np.concatenate(([0], np.cumsum(long)))
+    last = np.cumsum(sizes)
+    total = after[last] - after[last - sizes]
+    counts[places] = total
+    text = np.repeat(np.arange(len(sizes)), sizes)
+    begin = after[:-1] - after[last - sizes][text]  # of a piece, in the ids of its text
+    head = np.where(total > length, length - tail, length)
+    left_out = np.maximum(total - length, 0)  # ids between head and tail
+    wanted = np.flatnonzero((begin < head[text]) | (begin + long > (head + left_out)[text]))
+    long, text, begin = long[wanted], text[wanted], begin[wanted]
+    within = np.arange(long.sum()) - np.repeat(np.cumsum(long) - long, long)
+    column = np.repeat(begin, long) + within
+    source = np.repeat(starts[pieces[wanted]], long) + within
+    text = np.repeat(text, long)
+    kept = (column < head[text]) | (column >= (head + left_out)[text])
+    column, source, text = column[kept], source[kept], text[kept]
+    column -= np.where(column < head[text], 0, left_out[text])
+    rows[places[text], column] = ids[source]
+
+
+def _cuts_as_gpt2(tokenizer: dict[str, object]) -> bool:
+    """Whether a tokenizer's JSON is that of a byte-level BPE after NFKC, with nothing beside it."""
+    model, cutting = tokenizer["model"], tokenizer["pre_tokenizer"]
+    added = tokenizer["added_tokens"]
+    return (
+        isinstance(model, dict)
+        and model.get("type") == "BPE"
+        and not model.get("dropout")
+        and tokenizer["normalizer"] == {"type": "NFKC"}
+        and isinstance(cutting, dict)
+        and {**cutting, "trim_offsets": None}
+        == {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": None, "use_regex": True}
+        and tokenizer["post_processor"] is None
+        and tokenizer["truncation"] is None
+        and tokenizer["padding"] is None
+        and isinstance(added, list)
+        and all(token["special"] for token in added)
+    )

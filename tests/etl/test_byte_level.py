@@ -1,0 +1,130 @@
+"""The encoder that remembers pieces gives what the library gives, for every text."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from etl.encoders import byte_level, tokens
+from etl.encoders.byte_level import PieceEncoder
+from schemas.settings import Storage, TokensFeature
+
+WORDS = [
+    "the",
+    "licence",
+    "grants",
+    "you'll",
+    "don't",
+    "I'd",
+    "über",
+    "Straße",
+    "дом",
+    "λόγος",
+    "1984",
+    "3.14",
+]
+WORDS += ["naïve", "x_y", "\u2014", "\u201cquoted\u201d", "\u20ac5", "日本語", "½", "②", "e\u0301"]
+ALPHABET = [
+    *map(chr, range(128)),
+    *"éßñжΩ\u2019\u2026\u00a0\u2009\u0085\u00b5\u00ba½²①\u0301\u2028語\U0001f600\u0130",
+]
+
+
+@pytest.fixture(scope="module")
+def artifact() -> bytes:
+    chosen = random.Random(0)
+    texts = [" ".join(chosen.choices(WORDS, k=30)) for _ in range(200)]
+    feature = TokensFeature(name="tokens", column="text", vocabulary=600)
+    return tokens.fit(texts, feature, Storage())
+
+
+@pytest.fixture(scope="module")
+def encoder(artifact: bytes) -> PieceEncoder:
+    return PieceEncoder.of(artifact)
+
+
+def encoded(encoder: PieceEncoder, texts: list[str]) -> list[list[int]]:
+    rows, counts = encoder.encode(texts, 4000, 0)
+    return [row[:count].tolist() for row, count in zip(rows, counts, strict=True)]
+
+
+def expected(artifact: bytes, texts: list[str]) -> list[list[int]]:
+    library = Tokenizer.from_str(artifact.decode())
+    library.encode_special_tokens = True
+    return [one.ids for one in library.encode_batch(texts, add_special_tokens=False)]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.one_of(
+            st.text(alphabet=ALPHABET, max_size=40),
+            st.text(max_size=20),
+            st.lists(st.sampled_from([*WORDS, " ", "  ", "\n", "\t", "'s", "'", "<pad>"]), max_size=12).map(
+                "".join
+            ),
+        ),
+        max_size=4,
+    )
+)
+def test_the_ids_are_those_of_the_library(encoder: PieceEncoder, artifact: bytes, texts: list[str]) -> None:
+    assert encoded(encoder, texts) == expected(artifact, texts)
+
+
+def test_the_short_way_is_taken_where_both_agree(encoder: PieceEncoder) -> None:
+    for text in ("plain \x1c text\x0b", "über Straße", "дом \u2014 \u201cλόγος\u201d", "\u20ac5"):
+        assert encoder._cut(text) is not None
+    for text in ("日本語", "½", "\u00a0", "\u2028", "e\u0301", "\U0001f600"):
+        assert encoder._cut(text) is None
+
+
+def test_no_character_of_the_short_way_is_cut_in_another_way(encoder: PieceEncoder, artifact: bytes) -> None:
+    """Each alone, in a word, among digits, between spaces, and doubled."""
+    taken = [chr(code) for code in range(0x3000) if encoder._cut(chr(code)) is not None]
+    assert len(taken) > 900
+    texts = [f"{c} a{c}b 1{c}2 {c}{c} {c}'s\n{c}" for c in taken]
+    assert encoded(encoder, texts) == expected(artifact, texts)
+
+
+def test_pieces_are_remembered_within_bounds(artifact: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = PieceEncoder.of(artifact)
+    before = encoded(encoder, ["some words", "other words"])
+    assert set(encoder.known) == {"some", " words", "other"}
+    monkeypatch.setattr(byte_level, "MOST_PIECES", 2)
+    assert encoded(encoder, ["other words"]) == before[1:]
+    assert set(encoder.known) == {"other", " words"}
+    monkeypatch.setattr(byte_level, "LONG_TEXT", 5)
+    assert encoded(encoder, ["some words"]) == before[:1]
+
+
+def test_what_a_text_says_is_never_padding(artifact: bytes) -> None:
+    for text in ("a <pad> b", "日 <pad>"):
+        [ids] = encoded(PieceEncoder.of(artifact), [text])
+        assert ids
+        assert 0 not in ids
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "NFC"}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {
+            "pre_tokenizer": {
+                "type": "ByteLevel",
+                "add_prefix_space": True,
+                "trim_offsets": True,
+                "use_regex": True,
+            }
+        },
+    ],
+)
+def test_other_tokenizers_are_left_to_the_library(artifact: bytes, change: dict[str, object]) -> None:
+    other = json.dumps({**json.loads(artifact), **change}).encode()
+    texts = ["some  words", "ﬁve \u2460", "日本語"]
+    encoder = PieceEncoder.of(other)
+    assert not encoder.cuts_as_gpt2
+    assert encoded(encoder, texts) == expected(other, texts)
