@@ -9,14 +9,15 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from etl import deduplicate as stage
 from etl import skew
-from etl.deduplicate import deduplicate
+from etl.delta_tables import read_table
+from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
-from etl.split import split
-from etl.task_metrics import StageShuffles, newest_spark_stage, shuffles_since
-from schemas.config import Configuration
+from etl.split import with_unit
+from etl.task_metrics import newest_spark_stage, shuffles_since
+from schemas.tables import Layout
 from tests.etl import documents
-from tests.etl.test_split import read_ledger
 
 PARTITIONS = 8
 AS_FOR_LARGE_DATA = {
@@ -114,38 +115,68 @@ def test_the_largest_task_of_a_salted_join_reads_at_most_twice_the_median(
     assert ratios[1] <= 2
 
 
-def measured(spark: SparkSession, stage: Any, config: Configuration) -> StageShuffles:
+def least_even(spark: SparkSession, frame: DataFrame) -> tuple[float, list[tuple[Any, ...]]]:
+    """The ratio of the least even shuffle that a frame takes, and its rows."""
     before = newest_spark_stage(spark)
-    counts = stage(spark, config)
-    return shuffles_since(spark, before, stage.__name__, counts.get("salted_keys", 0))
+    rows = sorted(map(tuple, frame.collect()), key=repr)
+    worst = shuffles_since(spark, before, "frame").least_even
+    assert worst is not None
+    return worst.ratio, rows
 
 
-def test_copies_clusters_and_groups_of_any_size_are_spread_and_change_nothing(
-    shuffling: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_copies_of_a_text_and_a_large_cluster_are_spread_and_the_ledger_is_the_same(
+    shuffling: SparkSession, tmp_path: Path
 ) -> None:
-    """A text with 8,000 copies, 1,200 variants of another, a group with a third of the records."""
     rng = random.Random(7)
     base = documents.prose(rng, 60)
     texts = ["copied text, many thousand times over"] * 8_000
     texts += [" ".join([*base, f"variant{i}"]) for i in range(1_200)]
-    texts += [" ".join(documents.prose(rng, 8)) for _ in range(4_500)]
-    rows = [
-        {"record_id": f"r{i:05d}", "text": text, "kind": "ab"[i % 10 == 0]}
-        | {"origin": "everywhere" if i % 3 == 0 else f"o{i % 2_000}"}
-        for i, text in enumerate(texts)
-    ]
-    results: dict[str, Any] = {}
-    for name, few in (("plain", 10**9), ("salted", skew.FEW_RECORDS)):
-        monkeypatch.setattr(skew, "FEW_RECORDS", few)
-        config = documents.configuration(tmp_path / name, columns={"label": "kind", "group": "origin"})
-        documents.write_fields(config, rows, files=4)
-        stages = [measured(shuffling, stage, config) for stage in (deduplicate, split)]
-        results[name] = (stages, read_ledger(config))
-    assert results["salted"][1] == results["plain"][1]
-    assert {row["split"] for row in results["plain"][1]} == {"train", "validation", "test", None}
-    for plain, salted in zip(results["plain"][0], results["salted"][0], strict=True):
-        assert plain.salted_keys == 0
-        assert salted.salted_keys > 0
-        assert plain.least_even is not None
-        assert salted.least_even is not None
-        assert plain.least_even.ratio > 2 >= salted.least_even.ratio, (plain, salted)
+    texts += [" ".join(documents.prose(rng, 8)) for _ in range(3_000)]
+    config = documents.configuration(tmp_path)
+    documents.write_fields(config, [{"record_id": f"r{i:05d}", "text": t} for i, t in enumerate(texts)], 4)
+    fields = read_table(shuffling, Layout.of(config).fields)
+    sketches = stage.with_sketches(fields, config).cache()
+    texts_of = stage.group_by_text(sketches, config).cache()
+    clusters = near_duplicate_clusters(stage.select_signatures(sketches, texts_of), 0.8).cache()
+    hot_texts = hot_keys(texts_of.select("text_hash", "records"))
+    hot_clusters = hot_keys(clusters.groupBy("component").agg(F.count("*").alias("texts")))
+    assert (len(hot_texts), len(hot_clusters)) == (1, 1)
+
+    def ledger(of_texts: HotKeys, of_clusters: HotKeys) -> tuple[float, list[tuple[Any, ...]]]:
+        survivors = stage.with_survivor(texts_of, clusters, of_clusters)
+        return least_even(shuffling, stage.build_ledger(fields, sketches, survivors, config, of_texts))
+
+    plain, salted = ledger(NO_HOT_KEYS, NO_HOT_KEYS), ledger(hot_texts, hot_clusters)
+    for frame in (sketches, texts_of, clusters):
+        frame.unpersist()
+    assert salted[1] == plain[1]
+    assert len(plain[1]) == len(texts)
+    assert plain[0] > 2 >= salted[0]
+
+
+def test_what_was_dropped_and_a_large_group_are_spread_and_units_are_the_same(
+    shuffling: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half of the records were dropped, and a third of the others are of one group."""
+    config = documents.configuration(tmp_path, columns={"label": "kind", "group": "origin"})
+    rows = [(f"r{i:05d}", "kept" if i % 2 else "exact_duplicate", f"r{i - i % 3:05d}") for i in range(12_000)]
+    ledger = shuffling.createDataFrame(rows, "record_id string, status string, cluster_id string").withColumn(
+        "split", F.lit(None)
+    )
+    number = F.substring("record_id", 2, 5).cast("int")
+    fields = ledger.select(
+        "record_id",
+        F.when(number % 10 == 0, "a").otherwise("b").alias("kind"),
+        F.when(number % 6 == 1, "everywhere").otherwise(F.concat(F.lit("o"), number % 1_777)).alias("origin"),
+    )
+
+    def units() -> tuple[float, list[tuple[Any, ...]], int]:
+        members, salted = with_unit(ledger, fields, config)
+        return *least_even(shuffling, members.select("record_id", "label", "unit")), salted
+
+    salted = units()
+    monkeypatch.setattr(skew, "FEW_RECORDS", 10**9)
+    plain = units()
+    assert plain[1] == salted[1]
+    assert (plain[2], salted[2]) == (0, 2)  # the group, and those without a cluster
+    assert plain[0] > 2 >= salted[0]
