@@ -36,6 +36,7 @@ from schemas.config import Configuration
 from schemas.tables import STATUSES, Layout, ledger_schema, signatures_schema, spark_schema
 
 BATCH_BYTES = 1 << 20  # of text sketched at a time: the kernel's arrays stay in the processor's caches
+BROADCAST_TEXTS = 1_000_000  # with copies; some 100 MB in every executor
 REMEMBERED = 1 << 17  # hashes of texts that a task has sketched; some 15 MB
 
 _SKETCHES = pa.schema(
@@ -151,7 +152,8 @@ def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
     copied = texts.where("records > 1").select(
         "text_hash", "carrier_id", F.col("rank.record_id").alias("representative")
     )
-    # Only texts with copies need the join: where those are few, shingles stay where they are.
+    if copied.count() <= BROADCAST_TEXTS:
+        copied = F.broadcast(copied)  # the shingles, as large as the texts, stay where they are
     return (
         sketches.where("carrier")
         .join(copied, "text_hash", how="left")
