@@ -88,7 +88,7 @@ def shuffles_since(spark: SparkSession, before: int, stage: str, salted_keys: in
 
 def _spark_stages(spark: SparkSession) -> Iterator[Any]:
     """Spark's stages, the newest first, once all that has ended is in the store."""
-    context: Any = spark.sparkContext._jsc.sc()  # type: ignore[attr-defined]
+    context: Any = spark.sparkContext._jsc.sc()
     context.listenerBus().waitUntilEmpty(_EVENTS_MS)
     jvm: Any = spark.sparkContext._jvm
     stages = context.statusStore().stageList(None, False, False, _doubles(spark), jvm.java.util.ArrayList())
@@ -98,7 +98,7 @@ def _spark_stages(spark: SparkSession) -> Iterator[Any]:
 def _shuffle(spark: SparkSession, data: Any) -> Shuffle | None:
     # Spark takes the element at floor(q × tasks): just below a half and a half give the two in the middle.
     quantiles = _doubles(spark, 0.5 - 1e-9, 0.5, 1.0)
-    store = spark.sparkContext._jsc.sc().statusStore()  # type: ignore[attr-defined]
+    store = spark.sparkContext._jsc.sc().statusStore()
     summary = store.taskSummary(data.stageId(), data.attemptId(), quantiles)
     if summary.isEmpty():  # the store keeps a limited number of tasks (spark.ui.retainedTasks)
         return None

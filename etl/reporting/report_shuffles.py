@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from etl.reporting.report_records import row
 from etl.task_metrics import FEW_RECORDS, StageShuffles
-from schemas.report_page import Block, Cell, Section, Table, Text, Value, figure, number, size
+from schemas.report_page import Block, Cell, Section, Table, Text, Tone, Value, figure, number, size
 
 TITLE = "Balance of the shuffles"
 UNEVEN = 2.0
@@ -29,7 +29,7 @@ def _row(stage: StageShuffles) -> list[Value]:
     few = Cell("few records", "quiet") if stage.shuffles else Cell("–", "quiet")
     tasks: list[Value] = [few, "", "", ""]
     if worst is not None:
-        tone = "bad" if worst.ratio > UNEVEN else ""
+        tone: Tone = "bad" if worst.ratio > UNEVEN else ""
         tasks = [number(worst.tasks), figure(worst.median_records, 0), number(worst.largest_records)]
         tasks.append(Cell(f"{worst.ratio:.2f}", tone, number=True))
     sizes = (stage.written_bytes, stage.read_bytes, stage.spilled_bytes)

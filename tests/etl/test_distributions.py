@@ -130,10 +130,12 @@ def write_bronze(config: Configuration, rows: Sequence[Row]) -> None:
 def shard_sizes(config: Configuration, rows_per_group: int) -> dict[str, list[int]]:
     """Rows of each shard of each split, after checking that they are exact and that every kept row is in one."""
     manifest = manifests.load(manifests.newest(Layout.of(config).manifests))
-    ledger = DeltaTable(Layout.of(config).ledger).to_pyarrow_table(["record_id", "split"]).to_pylist()
+    ledger = DeltaTable(Layout.of(config).ledger).to_pyarrow_table(columns=["record_id", "split"]).to_pylist()
     labels = {
         row["record_id"]: row["label"]
-        for row in DeltaTable(Layout.of(config).fields).to_pyarrow_table(["record_id", "label"]).to_pylist()
+        for row in DeltaTable(Layout.of(config).fields)
+        .to_pyarrow_table(columns=["record_id", "label"])
+        .to_pylist()
     }
     sizes = {}
     for name, content in manifest.splits.items():
