@@ -20,7 +20,7 @@ from pyspark.sql import functions as F
 
 PORTIONS = 32
 """With pieces of a 32nd of a task's part the largest of some hundreds of tasks gets less than twice the average."""
-FEW_RECORDS = 1_000
+FEW_RECORDS = 5_000
 """Fewer records are left alone: whichever task reads them, it is soon done."""
 
 

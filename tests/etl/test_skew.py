@@ -59,7 +59,7 @@ def test_a_key_is_hot_above_a_share_of_what_a_task_reads(shuffling: SparkSession
 
 
 def test_few_records_are_left_alone(shuffling: SparkSession) -> None:
-    counts = shuffling.createDataFrame([("only", 999)], "key string, records long")
+    counts = shuffling.createDataFrame([("only", 4_999)], "key string, records long")
     assert hot_keys(counts) == NO_HOT_KEYS
     assert len(hot_keys(counts, without_key=1)) == 1
 
@@ -125,8 +125,9 @@ def least_even(spark: SparkSession, frame: DataFrame) -> tuple[float, list[tuple
 
 
 def test_copies_of_a_text_and_a_large_cluster_are_spread_and_the_ledger_is_the_same(
-    shuffling: SparkSession, tmp_path: Path
+    shuffling: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(skew, "FEW_RECORDS", 1_000)
     rng = random.Random(7)
     base = documents.prose(rng, 60)
     texts = ["copied text, many thousand times over"] * 8_000
