@@ -6,6 +6,8 @@ NP ?= 2
 SET ?=
 ARGS ?=
 MANIFEST ?=
+# Of the generated files of bench-etl.
+SIZE ?= 100MB
 # Elastic training: how many processes at least and at most, on which hosts (see deploy/hosts.sh), how many seconds it
 # waits for the least, how many a host that failed is left out (at first and at last), how often it may begin anew.
 ELASTIC ?=
@@ -28,7 +30,7 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test test-faults etl train evaluate verify report run-report package bench bench-input bench-scaling lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test test-faults etl train evaluate verify report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -91,11 +93,17 @@ package: setup ## dist/: what spark-submit needs on a cluster
 bench: setup data ## seconds of each stage, and samples/s of the training, on the demo's data
 	$(PY) benchmarks/stages.py --config $(CONF) --ranks $(NP)
 
+bench-etl: setup ## the pipeline and its near-duplicate stage beside datatrove and text-dedup: SIZE=100MB (1GB, 10GB)
+	$(PY) -m benchmarks.etl --size $(SIZE) $(ARGS)
+
 bench-scaling: setup ## samples/s of two ranks beside two processes that do not talk, and DDP (about 12 minutes)
 	$(PY) -m benchmarks.scaling $(ARGS)
 
 bench-input: setup data ## training input beside pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
 	$(PY) -m benchmarks.input $(ARGS)
+
+bench-minhash: setup ## documents/s per core of MinHash kernels: ours, rensa, datasketch, Daft, DuckDB, Spark (about 5 minutes)
+	$(PY) -m benchmarks.minhash $(ARGS)
 
 lint: setup-dev ## ruff, mypy (strict), import directions
 	.venv/bin/ruff check .

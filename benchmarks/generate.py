@@ -40,11 +40,10 @@ from schemas.errors import UsageError
 from schemas.progress import say
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
-RECORD_BYTES = 815
+RECORD_BYTES = 823
 """Of a line, on average."""
 RECORDS_AT_ONCE = 2048
-RECORDS_OF_A_FILE = 80 * 1024
-"""Some 68 MB."""
+LEAST_FILES, FILE_BYTES = 4, 64_000_000
 MALFORMED_SHARE = 0.005
 SIMILARITY = 0.8
 
@@ -120,8 +119,15 @@ def plan_of(size: int, seed: int, malformed_share: float = MALFORMED_SHARE) -> P
     return Plan(records, seed, malformed_share)
 
 
+def records_of_a_file(plan: Plan) -> int:
+    """How many records a file holds: at least LEAST_FILES files of the same size, of FILE_BYTES at most or so."""
+    files = max(LEAST_FILES, -(-plan.records * RECORD_BYTES // FILE_BYTES))
+    return -(-plan.records // (files * RECORDS_AT_ONCE)) * RECORDS_AT_ONCE
+
+
 def blocks(plan: Plan) -> Iterator[tuple[memoryview, pa.RecordBatch]]:
     """The lines of RECORDS_AT_ONCE records at a time, in order, and the rows of RECORDS that tell what they are."""
+    of_a_file = records_of_a_file(plan)
     for first in range(0, plan.records, RECORDS_AT_ONCE):
         records = np.arange(first, min(first + RECORDS_AT_ONCE, plan.records))
         slots = plan.plan(plan.slots_of(records))
@@ -134,8 +140,8 @@ def blocks(plan: Plan) -> Iterator[tuple[memoryview, pa.RecordBatch]]:
 
         columns = [
             pa.array(records),
-            pa.array((records // RECORDS_OF_A_FILE).astype(np.int32)),
-            pa.array((records % RECORDS_OF_A_FILE).astype(np.int32)),
+            pa.array((records // of_a_file).astype(np.int32)),
+            pa.array((records % of_a_file).astype(np.int32)),
             named(slots.kind, KINDS),
             pa.array(slots.family.astype(np.int32)),
             named(documents.operation, OPERATIONS),

@@ -18,7 +18,7 @@ from pyspark.sql import functions as sf
 
 from etl.delta_tables import commit_facts, read_table, table_version
 from etl.encoders import ARTIFACT_PURPOSE, encoder_of
-from etl.publication import artifacts, balance, commit, shards
+from etl.publication import artifacts, balance, class_balance, commit, shards
 from etl.publication.shards import WrittenShard
 from etl.quality import GateResults, judge
 from etl.report import write_report
@@ -26,6 +26,7 @@ from etl.reporting.summary import ShardFacts, Summary, summarise
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas import merkle, storage
+from schemas.class_balance import ClassBalance
 from schemas.command import run
 from schemas.config import Configuration, canonical_json
 from schemas.errors import CheckError, DataError, UsageError
@@ -72,6 +73,7 @@ def publish_version(
     layout = Layout.of(config)
     encoded = read_table(spark, layout.encoded, table_version(spark, layout.encoded))
     stored = encoded_artifacts(spark, config, layout)
+    classes = _class_names(config, layout, stored)
     ordered = encoded.transform(balance.with_order_key)
     with spark_progress(spark, "plan shards"):
         sent = _sent(ordered)
@@ -79,8 +81,10 @@ def publish_version(
         counts = balance.shard_counts(rows, config.publish, width)
         rows_per_group = balance.row_group_size(config.publish, rows, width)
         plans = balance.plan(ordered, {split: (rows[split], counts[split]) for split in rows}, rows_per_group)
+        of_train = class_balance.of_train(encoded, config.balance, classes)
     with spark_progress(spark, "write shards"):
-        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards)
+        taken = class_balance.by_index(of_train, classes)
+        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, taken)
     _nothing_lost(sent, written)
     with spark_progress(spark, "check quality"):
         facts = {
@@ -93,7 +97,7 @@ def publish_version(
         say(f"  report: {write_report(spark, config, summary, None, gates)}")
         gates.raise_for_failures()
     summary.check_accounting()
-    content = manifest_content(spark, config, layout, written, stored, summary.counts())
+    content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
     manifest = _commit(spark, config, layout, content, written, began)
     return manifest, summary, gates
 
@@ -150,12 +154,12 @@ def manifest_content(
     written: Sequence[WrittenShard],
     stored: Mapping[str, str],
     counts: dict[str, int],
+    of_train: ClassBalance,
 ) -> Content:
     """What the root is taken over."""
     kept = {name: _artifact(layout, config, name, sha256) for name, sha256 in stored.items()}
-    classes: list[str] = json.loads(
-        storage.read_bytes(storage.join(layout.artifacts, stored["classes"]), config.storage)
-    )
+    classes = _class_names(config, layout, stored)
+    balances = {split: of_train if split == "train" else ClassBalance() for split in SPLITS}
     sources, listing = source_list(spark, layout)
     artifact_list = list(kept.values())
     if listing is not None:
@@ -170,8 +174,14 @@ def manifest_content(
         counts=counts,
         sources=sources,
         artifacts=sorted(artifact_list, key=lambda a: (a.purpose, a.sha256)),
-        splits={split: _split_content(split, written, classes) for split in SPLITS},
+        splits={split: _split_content(split, written, classes, balances[split]) for split in SPLITS},
     )
+
+
+def _class_names(config: Configuration, layout: Layout, stored: Mapping[str, str]) -> list[str]:
+    """By label index."""
+    content = storage.read_bytes(storage.join(layout.artifacts, stored["classes"]), config.storage)
+    return list(json.loads(content))
 
 
 def _artifact(layout: Layout, config: Configuration, name: str, sha256: str) -> Artifact:
@@ -226,7 +236,9 @@ def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -
     return columns
 
 
-def _split_content(split: str, written: Sequence[WrittenShard], classes: Sequence[str]) -> SplitContent:
+def _split_content(
+    split: str, written: Sequence[WrittenShard], classes: Sequence[str], of_split: ClassBalance
+) -> SplitContent:
     mine = [shard for shard in written if shard.split == split]
     labels = {
         name: sum(shard.label_counts.get(index, 0) for shard in mine) for index, name in enumerate(classes)
@@ -235,6 +247,9 @@ def _split_content(split: str, written: Sequence[WrittenShard], classes: Sequenc
         rows=sum(shard.rows for shard in mine),
         key_sums=add_sums(shard.key_sums for shard in mine),
         label_counts=labels,
+        balance=of_split,
+        rows_taken=sum(shard.rows_taken for shard in mine),
+        key_sums_taken=add_sums(shard.key_sums_taken for shard in mine),
         shards=[
             Shard(
                 path=s.path,
@@ -243,6 +258,7 @@ def _split_content(split: str, written: Sequence[WrittenShard], classes: Sequenc
                 row_groups=s.row_groups,
                 row_group_crc32=s.row_group_crc32,
                 sha256=s.sha256,
+                row_groups_taken=s.row_groups_taken,
             )
             for s in mine
         ],

@@ -17,13 +17,13 @@ from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.summary import summarise
 from etl.session import build_session, spark_progress
 from etl.task_metrics import StageShuffles, kept
-from schemas import storage
+from schemas import class_mix, storage
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, newest
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
-from schemas.report_page import Page, render
+from schemas.report_page import Page, Section, render
 from schemas.tables import Layout
 
 SAMPLED_TEST_ROWS = 200
@@ -83,6 +83,7 @@ def report_page(
         report_records.rules(summary, config, examples),
         report_records.duplicates(summary, snippets),
         *([report_splits.classes(summary)] if config.columns.label is not None else []),
+        *_class_balance(manifest),
         report_splits.lengths(summary),
         report_splits.balance(summary, config),
         report_shuffles.balance(shuffles),
@@ -92,6 +93,13 @@ def report_page(
     ]
     title = f"Data quality of {config.dataset.name}"
     return Page(title, subtitle, report_records.tiles(summary, gates), shown, "Made by ringlake.")
+
+
+def _class_balance(manifest: Manifest | None) -> list[Section]:
+    """What the published training split makes of its classes; nothing where there are none, or nothing published."""
+    if manifest is None or not manifest.splits["train"].label_counts:
+        return []
+    return [class_mix.section(manifest.splits["train"])]
 
 
 def table_versions(manifest: Manifest | None) -> dict[str, int]:

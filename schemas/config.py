@@ -47,6 +47,7 @@ class Configuration(settings.Section):
     deduplicate: settings.Deduplicate = settings.Deduplicate()
     split: settings.Split = settings.Split()
     publish: settings.Publish = settings.Publish()
+    balance: settings.Balance = settings.Balance()
     quality: settings.Quality = settings.Quality()
     storage: settings.Storage = settings.Storage()
     model: settings.AnyModel = settings.TransformerClassifier()
@@ -90,6 +91,11 @@ class Configuration(settings.Section):
             raise ValueError("the time column cannot be a feature or the column that is deduplicated")
         if self.deduplicate.survivor == "newest" and self.columns.time is None:
             raise ValueError('deduplicate.survivor = "newest" needs columns.time')
+        if self.balance.policy != "none" and self.columns.label is None:
+            raise ValueError(
+                f'balance.policy = "{self.balance.policy}" needs columns.label: without classes there is nothing to '
+                'balance, and the policy can only be "none"'
+            )
         return self
 
     def deduplicated_column(self) -> str:
@@ -116,11 +122,16 @@ class Configuration(settings.Section):
             "source": without_paths,
             "feature": features,
             **{section: whole[section] for section in sections},
+            "balance": self.balance.effective(),
         }
 
     def data_sha256(self) -> str:
-        """SHA-256 of what determines the encoded rows: the data sections but `publish`, which only cuts them up."""
-        sections = {name: section for name, section in self.data_sections().items() if name != "publish"}
+        """SHA-256 of what determines the encoded rows: the data sections without `publish` and `balance`.
+
+        The one only cuts the rows up, the other only says how they are to be used.
+        """
+        later = ("publish", "balance")
+        sections = {name: section for name, section in self.data_sections().items() if name not in later}
         return hashlib.sha256(canonical_json(sections)).hexdigest()
 
     def sha256(self) -> str:
@@ -202,6 +213,8 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
     location = _without_tags(details["loc"], details["type"])
     key = ".".join(str(part) for part in location) or "the file"
     kind, message = details["type"], details["msg"].removeprefix("Value error, ")
+    if kind == "extra_forbidden" and key in MOVED:
+        return f"the key {key!r} in {file} is no longer known: {MOVED[key]}"
     if kind == "extra_forbidden":
         allowed = _allowed_keys(location[:-1])
         near = difflib.get_close_matches(str(location[-1]), allowed, 1)
@@ -221,6 +234,14 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
     allowed_text = message.replace("Input should be", "allowed is").replace("String should", "it should")
     return f"wrong value of {key!r} in {file}: {shown}; {allowed_text}"
 
+
+MOVED = {
+    "train.class_weights": (
+        'give balance.policy = "weights" with balance.strength = "balanced" or "square_root" instead, and publish the '
+        "data set again (the stage publish is enough): the manifest states the weights"
+    )
+}
+"""What became of keys that earlier versions had."""
 
 _TAGS = ("jsonl", "csv", "parquet", "front_matter")
 _UNION_BRANCHES = ("list[str]", "literal['default']")

@@ -9,14 +9,15 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from schemas import merkle, storage
+from schemas import class_balance, merkle, storage
+from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
 from schemas.errors import DataError, UsageError
 from schemas.settings import Storage
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FIXED = "fixed_size_binary"
 """The storage of columns whose rows all have the same number of bytes."""
 
@@ -40,16 +41,28 @@ class Shard(Part):
     """Of each row group: CRC-32 over the decoded values of the columns of role key, label and feature, in the order of
     `columns`, little-endian (`schemas.checksums.row_group_crc32`). Readers compare it each time they read one."""
     sha256: str
+    row_groups_taken: list[int] | None = None
+    """Rows that an epoch takes from each row group, where a policy takes some several times; None: each once."""
 
 
 class SplitContent(Part):
-    """The shards of a split, in order, and what proves that all of its rows were read."""
+    """The shards of a split, in order, and what proves that all of its rows were read, each as often as it should."""
 
     rows: int
     key_sums: tuple[int, int]
     """Sums modulo 2^64 over all rows of the two little-endian uint64 halves of `record_key`."""
     label_counts: dict[str, int]
+    balance: ClassBalance = ClassBalance()
+    rows_taken: int
+    """In an epoch: each row as often as `balance` says, otherwise once."""
+    key_sums_taken: tuple[int, int]
+    """As `key_sums`, over the rows as they are taken."""
     shards: list[Shard]
+
+    @model_validator(mode="after")
+    def _belongs_together(self) -> Self:
+        class_balance.check(self)
+        return self
 
 
 class Column(Part):
@@ -114,6 +127,13 @@ class Content(Part):
     sources: Sources
     artifacts: list[Artifact]
     splits: dict[str, SplitContent]
+
+    @model_validator(mode="after")
+    def _only_training_is_balanced(self) -> Self:
+        for name, split in self.splits.items():
+            if name != "train" and split.balance.policy != "none":
+                raise ValueError(f"the split {name} judges the model and cannot be balanced")
+        return self
 
 
 class Provenance(Part):
@@ -223,7 +243,8 @@ def parse(content: bytes, name: str) -> Manifest:
         document["content"]["splits"] = document.pop("splits")
         manifest = Manifest.model_validate(document)
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as error:
-        first = str(error).splitlines()[0]
+        wrong = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        first = (wrong.splitlines() or [""])[0]
         raise DataError(
             f"{name} is not a manifest of this product ({first}); publish the data set again"
         ) from error

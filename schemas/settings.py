@@ -276,6 +276,23 @@ class Publish(Section):
         return self
 
 
+class Balance(Section):
+    """`[balance]`: what makes up for classes of different sizes, computed from the rows of the training split."""
+
+    policy: Literal["none", "weights", "oversample"] = "none"
+    """`weights`: the loss of a row weighs by the rarity of its class. `oversample`: the rows of rarer classes are
+    taken several times an epoch, by index; no row is copied."""
+    strength: Literal["balanced", "square_root"] = "balanced"
+    """Of `weights`: in inverse proportion to the rows of the class, or to their square root."""
+    most: Annotated[int, Field(ge=2)] = 10
+    """With `oversample`: no row is taken more often than this in an epoch."""
+
+    def effective(self) -> dict[str, str | int]:
+        """The keys that the policy makes use of: the others change nothing."""
+        used = {"none": set[str](), "weights": {"strength"}, "oversample": {"most"}}[self.policy]
+        return self.model_dump(mode="json", include={"policy"} | used)
+
+
 class Quality(Section):
     """`[quality]`: the gates before a publication."""
 
@@ -363,8 +380,6 @@ class Train(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     on_non_finite: Literal["stop", "skip"] = "stop"
     """When the loss or the gradient of a batch is not finite: end the training, or leave the weights as they are."""
-    class_weights: Literal["none", "square_root", "balanced"] = "none"
-    """The loss of a row weighs by the rarity of its class: `balanced` in proportion, `square_root` less."""
     gradients: Literal["auto", "flat", "overlapped"] = "auto"
     """How the ranks sum their gradients: in one piece after backward, or in groups while it runs."""
     gradient_compression: Literal["none", "fp16"] = "none"
@@ -373,7 +388,7 @@ class Train(Section):
     """Torch threads of a rank."""
     workers: Positive = 2
     """Reader threads of a rank."""
-    read_memory: Positive = 5 << 28
+    read_memory: Positive = 3 << 30
     """Bytes that the reader of a rank may hold."""
     log_every: Positive = 10
     commit_every: Positive = 50

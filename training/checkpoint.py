@@ -118,7 +118,6 @@ def decisive(config: Configuration) -> dict[str, Any]:
             "streams",
             "window",
             "clip_norm",
-            "class_weights",
             "gradient_compression",
         },
     )

@@ -16,6 +16,7 @@ import torch
 from schemas.errors import DataError
 from schemas.manifest import FIXED, Column, Manifest
 from schemas.settings import Storage
+from training.class_balance import times_taken
 
 Arrays = dict[str, npt.NDArray[Any]]
 """By column name: (rows, *shape) arrays, read-only views of Arrow's memory where the file's storage allows it."""
@@ -32,6 +33,10 @@ class SplitFiles:
     """Of each row group: see `schemas.manifest.Shard`."""
     columns: tuple[Column, ...]
     options: Storage | None = None
+    row_groups_taken: tuple[tuple[int, ...], ...] = ()
+    """Rows that an epoch takes from each row group, by file; () where each row is taken once."""
+    taken: npt.NDArray[np.int64] | None = None
+    """How often rows are taken: see `training.class_balance.times_taken`."""
 
     @classmethod
     def of(
@@ -45,7 +50,14 @@ class SplitFiles:
             tuple(tuple(shard.row_group_crc32) for shard in shards),
             tuple(columns),
             options,
+            tuple(tuple(s.row_groups_taken) for s in shards if s.row_groups_taken is not None),
+            times_taken(manifest, split, options),
         )
+
+    @property
+    def largest(self) -> int:
+        """Rows of the largest row group."""
+        return max(itertools.chain.from_iterable(self.row_groups), default=0)
 
     @functools.cached_property
     def _ends(self) -> list[int]:

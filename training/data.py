@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from petastorm.reader import Reader
@@ -40,6 +41,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
         self.is_local = all(map(storage.is_local, self.files.locations))
         self.names = [column.name for column in self.files.columns]
         self.hashed = [column.name for column in self.files.columns if column.role != "id"]
+        self.label = next((column.name for column in self.files.columns if column.role == "label"), "")
         self.open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
 
     @staticmethod
@@ -67,6 +69,8 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
                     f"{where} has changed since it was published: its CRC-32 is not that of the manifest; "
                     "restore the file or publish the data set again"
                 )
+            if self.files.taken is not None:
+                self._check_taken(arrays, self.files.row_groups_taken[file][number], where)
         except (OSError, KeyError, pa.ArrowException) as error:
             first = (str(error).splitlines() or [""])[0]
             raise DataError(
@@ -77,6 +81,18 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
             error.add_note(f"while {where} was being read")
             raise
         self.publish_func(arrays)
+
+    def _check_taken(self, arrays: Arrays, expected: int, where: str) -> None:
+        """Raises DataError where the labels of a row group do not give the rows that the order counts on."""
+        by_label = np.bincount(arrays[self.label])
+        taken = self.files.taken
+        assert taken is not None
+        found = int(by_label @ taken[: len(by_label)]) if len(by_label) <= len(taken) else None
+        if found != expected:
+            raise DataError(
+                f"{where} gives {'labels without a class' if found is None else f'{found:,} rows'} in an epoch "
+                f"instead of the {expected:,} that the manifest says; publish the data set again"
+            )
 
     def _parquet(self, path: str) -> pq.ParquetFile:
         if path in self.open:

@@ -19,7 +19,7 @@ from schemas.manifest import Column, Manifest
 from schemas.settings import Storage, Train
 from training.columns import SplitFiles
 from training.data import PlannedReader
-from training.memory import memory_need
+from training.memory import MemoryNeed, memory_need
 from training.order import EpochOrder, SplitOrder, Window, World, reading_order, row_groups_of
 from training.prefetch import Prefetcher
 from training.windows import Block, WindowPool, joined
@@ -53,14 +53,29 @@ def columns_of(manifest: Manifest, with_ids: bool = False) -> list[Column]:
 
 
 def split_order(manifest: Manifest, split: str, settings: Train) -> SplitOrder:
-    """The order of a split as `[train]` configures it."""
+    """The order of a split as `[train]` configures it, over its rows as they are taken in an epoch."""
+    shards = [shard for shard in manifest.splits[split].shards if shard.rows]
     return SplitOrder(
-        row_groups_of([shard.row_groups for shard in manifest.splits[split].shards if shard.rows]),
+        row_groups_of([shard.row_groups_taken or shard.row_groups for shard in shards]),
         settings.streams,
         settings.window,
         manifest.manifest_root,
         settings.seed,
     )
+
+
+def read_need(
+    manifest: Manifest,
+    split: str,
+    settings: Train,
+    world: World,
+    batch: int | None = None,
+    options: Storage | None = None,
+) -> MemoryNeed:
+    """What a `Feed` of these arguments will hold on this rank."""
+    columns = columns_of(manifest)
+    largest = SplitFiles.of(manifest, split, columns, options).largest
+    return memory_need(split_order(manifest, split, settings), world, columns, settings, batch, largest)
 
 
 class Feed:
@@ -97,13 +112,13 @@ class Feed:
         self._threads: list[Prefetcher[Any]] = []
         if self.order.rows and self.order.streams_of(world):
             files = SplitFiles.of(manifest, split, self.columns, options)
-            need = memory_need(self.order, world, self.columns, settings, self.batch)
+            need = memory_need(self.order, world, self.columns, settings, self.batch, files.largest)
             self._together = need.batches
             # One plan for both: its permutations are computed once. The reader is ahead by what it reads ahead.
             to_read, to_place = itertools.tee(self._windows())
             plan = (segment.row_group for _, window in to_read for segment in window.segments)
             self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
-            pool = WindowPool(self.columns, need, to_place, self.reader, pinned)
+            pool = WindowPool(self.columns, need, to_place, self.reader, pinned, files.taken)
             self._blocks = placing = Prefetcher(self._all_blocks(pool), 1, "place rows")
             self._several = cutting = Prefetcher(self._lists(), 1, "cut batches")
             self._threads = [placing, cutting]

@@ -13,7 +13,7 @@ from schemas.config import Configuration
 from schemas.errors import CheckError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
-from training import checkpoint, methods, non_finite, snapshot, watchdog
+from training import checkpoint, class_balance, methods, non_finite, snapshot, watchdog
 from training.feed import Feed, LocalBatch
 from training.metrics import Metrics, Proof
 from training.ring import Ring
@@ -66,8 +66,8 @@ class Job:
 
     @property
     def rows(self) -> int:
-        """Rows of an epoch."""
-        return self.manifest.splits["train"].rows
+        """Rows of an epoch, each as often as the class balance takes it."""
+        return self.manifest.splits["train"].rows_taken
 
     @property
     def steps_of_an_epoch(self) -> int:
@@ -102,7 +102,7 @@ class Loop:
     def train(self, stop_after: int | None = None) -> bool:
         """Runs the steps that are left, at most `stop_after`; True when the training is finished.
 
-        Raises CheckError when an epoch did not read every row exactly once.
+        Raises CheckError when an epoch did not read every row exactly as often as the manifest says.
         """
         job, place, settings = self.job, self.place, self.job.config.train
         last_step = None if stop_after is None else place.step + stop_after
@@ -204,7 +204,7 @@ class Loop:
                 accuracy=found.accuracy,
             )
             job.say(
-                f"  epoch {epoch + 1}: every one of {job.rows:,} rows read exactly once; "
+                f"  epoch {epoch + 1}: {class_balance.described(job.manifest.splits['train'])}; "
                 f"validation loss {found.loss:.3f}, accuracy {found.accuracy:.3f}"
             )
         self.last_logged = time.monotonic()

@@ -16,6 +16,8 @@ BLOCK_BYTES = 4 << 20
 BLOCKS = 6
 """One being put together, one waiting, one being cut into batches, and those of the batches that wait or are used."""
 BATCHES_TOGETHER = 16
+BEING_SHUFFLED = 4
+"""So many arrays of the size of an index exist while that of one window is made."""
 TASK_BYTES = 1 << 20
 """A worker reads about so much at a time: a hand-over between threads costs as much as a small row group."""
 
@@ -38,28 +40,39 @@ class MemoryNeed:
     batches: int
     """Batches that are cut at a time, in a thread: whoever trains only takes them."""
     windows_bytes: int
+    index_bytes: int
+    """Of the rows that the windows are shuffled to: 8 for each that is taken, be it for the first time or again."""
     ahead_bytes: int
     blocks_bytes: int
 
     @property
     def total(self) -> int:
         """Bytes."""
-        return self.windows_bytes + self.ahead_bytes + self.blocks_bytes
+        return self.windows_bytes + self.index_bytes + self.ahead_bytes + self.blocks_bytes
 
 
 def memory_need(
-    order: SplitOrder, world: World, columns: Sequence[Column], settings: Train, batch: int | None = None
+    order: SplitOrder,
+    world: World,
+    columns: Sequence[Column],
+    settings: Train,
+    batch: int | None = None,
+    largest: int | None = None,
 ) -> MemoryNeed:
     """What reading a split will hold on a rank, in global batches of `batch` rows (default: those of training).
 
-    It grows with window × row group × streams of the rank, not with the number of row groups.
+    `largest` is the number of rows in the largest row group of the files, by default that of the order: where rows
+    are taken several times, the order has more. The need grows with window × row group × streams of the rank, not
+    with the number of row groups.
     """
     owned = len(order.streams_of(world))
-    largest = max(order.row_groups, default=0)
+    largest_taken = max(order.row_groups, default=0)
+    largest = largest_taken if largest is None else largest
     width, width_out = row_bytes(columns), block_row_bytes(columns)
     slots = owned + max(1, owned // 8)
     # A window holds whole row groups of a stream, but for the two that its cuts divide.
     slot_rows = min(settings.window * largest, order.stream_rows(0))
+    taken_rows = min(settings.window * largest_taken, order.stream_rows(0))
     group = max(1, largest * width)
     together = max(1, TASK_BYTES // group)
     ahead = 2 * settings.workers  # one in each worker's hands, and one waiting
@@ -77,6 +90,7 @@ def memory_need(
         block,
         batches,
         windows_bytes=slots * slot_rows * width,
+        index_bytes=(slots + BEING_SHUFFLED) * taken_rows * 8,
         ahead_bytes=ahead * together * group,
         blocks_bytes=(BLOCKS * block_rows + copies) * width_out,
     )
@@ -92,11 +106,11 @@ def block_row_bytes(columns: Sequence[Column]) -> int:
     return total
 
 
-def check_memory(need: MemoryNeed, settings: Train) -> None:
-    """Raises UsageError with the remedy where the reader would hold more than `train.read_memory`."""
-    if need.total > settings.read_memory:
+def check_memory(total: int, settings: Train) -> None:
+    """Raises UsageError with the remedy where the readers would hold more bytes than `train.read_memory`."""
+    if total > settings.read_memory:
         raise UsageError(
-            f"reading would hold {need.total:,} bytes on this rank, above train.read_memory = "
+            f"reading would hold {total:,} bytes on this rank, above train.read_memory = "
             f"{settings.read_memory:,}: lower train.streams or train.window, start more ranks, "
             "publish smaller row groups (publish.rows_per_group), or raise train.read_memory"
         )

@@ -1,4 +1,4 @@
-"""The course of a training: `metrics.jsonl`, TensorBoard events, and the proof that every row was read once."""
+"""The course of a training: `metrics.jsonl`, TensorBoard events, and the proof of which rows were read, how often."""
 
 import errno
 import json
@@ -101,7 +101,9 @@ def read(run: Path) -> list[dict[str, Any]]:
 
 
 class Proof:
-    """Counts rows and sums their keys, to show that a split was read in full and nothing twice."""
+    """Counts rows and sums their keys, to show that a split was read in full, each row exactly as often as the
+    manifest says: once, unless its class is oversampled.
+    """
 
     def __init__(self, count: int = 0, sums: tuple[int, int] = (0, 0)) -> None:
         self.count, self.sums = count, sums
@@ -117,10 +119,10 @@ class Proof:
         return Proof(count, (first, second))
 
     def check(self, expected: SplitContent, what: str) -> None:
-        """Raises CheckError when these are not exactly the rows that the manifest tells of."""
-        if self.count != expected.rows or self.sums != tuple(expected.key_sums):
+        """Raises CheckError when these are not exactly the rows that the manifest tells of, as often as it tells."""
+        if self.count != expected.rows_taken or self.sums != tuple(expected.key_sums_taken):
             raise CheckError(
                 f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has "
-                f"{expected.rows:,} with {tuple(expected.key_sums)}: "
+                f"{expected.rows_taken:,} with {tuple(expected.key_sums_taken)}: "
                 "rows were lost or repeated; please report it with the configuration"
             )

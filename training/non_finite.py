@@ -35,7 +35,7 @@ def record_ids(
 
     They are read again, because training does not read them otherwise.
     """
-    rows = manifest.splits["train"].rows
+    rows = manifest.splits["train"].rows_taken
     mine: list[str] = []
     with Feed(
         manifest,

@@ -6,6 +6,9 @@ Global row p is then element p // S of stream p % S, global batch k holds the ro
 owns the streams r, r + R, r + 2R, … So what a global batch holds does not depend on R, every row is read exactly
 once an epoch, and a place in an epoch is one integer.
 
+Where the class balance takes rows several times an epoch, each time counts as a row of its own: the sizes of the row
+groups are then those of what is taken from them, a row's repetitions side by side (`training.class_balance.rows_of`).
+
 Letters: N rows, G row groups, S streams, B rows of a global batch, R ranks, r a rank, p a global row,
 e an element (a row's place in its stream), q a local row (a row's place among those of one rank, in order of p).
 """
@@ -90,8 +93,8 @@ def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
 class SplitOrder:
     """The order of a split in all epochs.
 
-    `row_groups` holds the rows of each, in the order of the manifest; `streams` and `window` as configured; `root`
-    is the manifest's and `seed` any integer (0 is one like any other).
+    `row_groups` holds the rows taken of each, in the order of the manifest; `streams` and `window` as configured;
+    `root` is the manifest's and `seed` any integer (0 is one like any other).
     """
 
     row_groups: tuple[int, ...]
@@ -286,8 +289,13 @@ def reading_order(order: EpochOrder, world: World, position: int = 0) -> Reading
     """The windows that a rank needs from `position` on, in the order in which it needs them."""
     owned = order.split.streams_of(world)
     places = np.concatenate([np.zeros((0, 6), dtype=np.int64), *map(order.places, owned)])
-    if owned:
-        element = order.split.local_rows(world, position) // len(owned)
+    begun = order.split.local_rows(world, position)
+    if begun == order.split.local_rows(world, order.split.rows):
+        places = places[
+            :0
+        ]  # of the last element the rank has had its part, though its windows do not end before it
+    elif owned:
+        element = begun // len(owned)
         places = places[places[:, 3] > element]
         places = places[np.lexsort((places[:, 0], places[:, 2]))]
     return ReadingOrder(order, places)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas import command, storage
+from schemas import class_mix, command, storage
 from schemas.config import load
 from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest
@@ -94,6 +94,7 @@ def report_page(
         *report_sections.confusion(evaluation),
         report_sections.curves(entries),
         *report_sections.non_finite(not_finite),
+        class_mix.section(manifest.splits["train"]),
         report_sections.lineage(manifest, began, training, evaluation),
         report_sections.settings(began),
         report_sections.environment(began),

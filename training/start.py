@@ -20,10 +20,10 @@ from schemas.config import Configuration, canonical_json
 from schemas.errors import CheckError, RinglakeError, UsageError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
-from training import checkpoint, methods, models, non_finite, snapshot, summary, watchdog
-from training.feed import columns_of, split_order
+from training import checkpoint, class_balance, methods, models, non_finite, snapshot, summary, watchdog
+from training.feed import columns_of, read_need, split_order
 from training.loop import Commit, Job, Loop, Place
-from training.memory import check_memory, memory_need
+from training.memory import check_memory
 from training.metrics import EVENTS, NAME, Metrics, Proof
 from training.ring import Ring, device_of
 from training.saver import Saver
@@ -157,16 +157,22 @@ def prepare(
     order = split_order(manifest, "train", settings)
     order.check_world(ring.world)
     columns = columns_of(manifest)
-    need = memory_need(order, ring.world, columns, settings)
+    need = read_need(manifest, "train", settings, ring.world, options=config.storage)
+    # While the validation split is read, the reader of the training keeps what it has read ahead.
+    validating = read_need(
+        manifest, "validation", settings, ring.world, config.evaluate.batch, config.storage
+    ).total
     if ring.writes:
         say(
             f"reading holds at most {need.total / 2**20:,.1f} MiB on this rank: "
             f"{need.slots} windows of up to {need.slot_rows:,} rows {need.windows_bytes / 2**20:,.1f}, "
-            f"read ahead {need.ahead_bytes / 2**20:,.1f}, being placed {need.blocks_bytes / 2**20:,.1f}"
+            f"their order {need.index_bytes / 2**20:,.1f}, "
+            f"read ahead {need.ahead_bytes / 2**20:,.1f}, being placed {need.blocks_bytes / 2**20:,.1f}; "
+            f"validating {validating / 2**20:,.1f} more"
         )
     error: RinglakeError | None = None
     try:
-        check_memory(need, settings)
+        check_memory(need.total + validating, settings)
     except UsageError as refused:
         error = refused
     ring.agree(error)
@@ -195,7 +201,7 @@ def prepare(
             ring,
             device,
             steps,
-            class_weights(config, manifest, classes, device),
+            class_balance.loss_weights(manifest, device, config.storage),
         )
     )
     if found is not None and ring.writes:
@@ -218,22 +224,6 @@ def take_up(place: Place, record: checkpoint.Record, state: checkpoint.State, ma
     say(
         f"goes on from step {place.step:,} with the weights that were trained on {record.manifest_root[:16]}…"
     )
-
-
-def class_weights(
-    config: Configuration, manifest: Manifest, classes: list[str], device: torch.device
-) -> torch.Tensor | None:
-    """By class, so that the mean over the rows is 1: `balanced` in inverse proportion to the rows of the class,
-    `square_root` to their square root.
-    """
-    if config.train.class_weights == "none":
-        return None
-    power = 1.0 if config.train.class_weights == "balanced" else 0.5
-    counts = manifest.splits["train"].label_counts
-    rarity = [counts[name] ** -power if counts.get(name) else 0.0 for name in classes]
-    mean = sum(weight * counts.get(name, 0) for name, weight in zip(classes, rarity, strict=True))
-    weights = [weight * manifest.splits["train"].rows / mean for weight in rarity]
-    return torch.tensor(weights, dtype=torch.float32, device=device)
 
 
 def begin_run(job: Job, location: str, given: list[str], last: checkpoint.Record | None) -> None:
@@ -305,7 +295,8 @@ def run_loop(
         parameters = sum(p.numel() for p in job.model.parameters())
         settings = job.config.train
         say(
-            f"training {parameters:,} parameters on {job.rows:,} rows × {settings.epochs} epochs in global batches of "
+            f"training {parameters:,} parameters on {job.rows:,} rows × {settings.epochs} epochs "
+            f"(class balance: {job.manifest.splits['train'].balance.policy}) in global batches of "
             f"{settings.batch}, {job.ring.world.size} rank(s)"
             + (f", from step {place.step:,} on" if place.step else "")
         )

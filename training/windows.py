@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from schemas.manifest import Column
+from training.class_balance import rows_of
 from training.columns import Arrays, dtype_for_model, element_type
 from training.memory import BLOCKS, MemoryNeed
 from training.order import EpochOrder, Segment, Window, World
@@ -112,6 +113,8 @@ class _Loading:
     """Segments that are still to come."""
     at: int
     """The row of the pool where the next one goes."""
+    rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """Where rows are taken several times, segment by segment: by taken row, which row of the pool it is."""
 
 
 class Arriving(Protocol):
@@ -134,11 +137,14 @@ class WindowPool:
         plan: Iterator[tuple[EpochOrder, Window]],
         arriving: Arriving,
         pinned: bool = False,
+        taken: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """`plan` yields the windows of all epochs in the order in which they are needed, `arriving` the row groups of
         their segments. `pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous.
+        `taken`: how often rows are taken, by label index; None: each once.
         """
-        self.columns, self.need, self.pinned = columns, need, pinned
+        self.columns, self.need, self.pinned, self.taken = columns, need, pinned, taken
+        self.label = next((column.name for column in columns if column.role == "label"), "")
         self.plan, self.arriving = plan, arriving
         rows = need.slots * need.slot_rows
         self.pool: Arrays = {
@@ -215,12 +221,22 @@ class WindowPool:
             )
             self._loading, self._upcoming = loading, next(self.plan, None)
         segment, arrays = next(loading.segments), next(self.arriving)
-        rows = segment.last - segment.first
+        first, last = segment.first, segment.last
+        if self.taken is not None:
+            # A segment counts rows as they are taken; each lies once in the pool, however often it is taken.
+            rows_taken = rows_of(arrays[self.label], self.taken)[first:last]
+            first, last = int(rows_taken[0]), int(rows_taken[-1]) + 1
+            loading.rows.append(rows_taken + (loading.at - first))
+        rows = last - first
         for name, values in arrays.items():
-            self.pool[name][loading.at : loading.at + rows] = values[segment.first : segment.last]
+            self.pool[name][loading.at : loading.at + rows] = values[first:last]
         loading.at, loading.left = loading.at + rows, loading.left - 1
         if not loading.left:
-            chosen = loading.epoch.shuffled(loading.window) + loading.slot * self.need.slot_rows
+            chosen = loading.epoch.shuffled(loading.window)
+            if self.taken is None:
+                chosen += loading.slot * self.need.slot_rows
+            else:
+                chosen = np.concatenate(loading.rows)[chosen]
             whole = _Loaded(loading.window, loading.slot, chosen)
             self._held[loading.epoch.epoch, loading.window.stream].append(whole)
             self._loading = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.process_tree import descendants, proportional_mb
 from schemas.errors import CheckError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,7 @@ def run_watched(
 
     def watch() -> None:
         while not ended.wait(SAMPLE_SECONDS):
-            peak.mb = max(peak.mb, sum(map(_proportional_mb, descendants(process.pid))))
+            peak.mb = max(peak.mb, sum(map(proportional_mb, descendants(process.pid))))
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -107,30 +108,6 @@ def run_watched(
     finally:
         ended.set()
         watcher.join()
-
-
-def descendants(root: int) -> list[int]:
-    """A process and all below it."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                status = (entry / "stat").read_text(encoding="utf-8", errors="replace")
-            except OSError:
-                continue  # it has ended
-            parents[int(entry.name)] = int(status.rsplit(")", 1)[1].split()[1])
-    found = [root]
-    for parent in found:
-        found += [child for child, of in parents.items() if of == parent]
-    return found
-
-
-def _proportional_mb(process: int) -> float:
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 def flags(values: Mapping[str, object]) -> list[str]:

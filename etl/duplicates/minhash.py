@@ -148,9 +148,9 @@ def _offsets(counts: npt.NDArray[Any]) -> Ints:
 def tokenise(texts: pa.Array) -> _Tokens:
     """Finds the tokens of an Arrow array of strings (null counts as empty), at most 2 GB of them."""
     texts = pc.fill_null(texts.cast(pa.large_string()), "")
-    ascii_only = pc.string_is_ascii(texts)
-    if not pc.all(ascii_only, min_count=0).as_py():
-        others = pc.invert(ascii_only)
+    beyond_ascii = _beyond_ascii(texts)
+    if beyond_ascii.any():
+        others = pa.array(beyond_ascii)
         # Once other non-word characters are gone, every byte above 127 belongs to a word.
         folded = [_NOT_ASCII_NOR_WORD.sub(" ", normalise(text)) for text in texts.filter(others).to_pylist()]
         texts = pc.replace_with_mask(texts, others, pa.array(folded, pa.large_string()))
@@ -165,6 +165,14 @@ def tokenise(texts: pa.Array) -> _Tokens:
     starts, ends = edges[0::2], edges[1::2]
     text_starts = 1 + _offsets(lengths + 1)
     return _Tokens(buffer, starts, ends - starts, np.searchsorted(starts, text_starts).astype(np.int64))
+
+
+def _beyond_ascii(texts: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
+    """Which texts have other than ASCII characters; on one core several times as fast as Arrow's string_is_ascii."""
+    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    high = np.flatnonzero(np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8) >= 128)
+    beyond: npt.NDArray[np.bool_] = np.diff(np.searchsorted(high, offsets)) > 0
+    return beyond
 
 
 def sequence_hashes(tokens: _Tokens) -> list[bytes]:

@@ -8,6 +8,8 @@ Where all signatures fit into one block, one process compares them. Otherwise:
    each moved once, and connects what exact Jaccard similarity confirms (etl/duplicates/similarity.py).
 3. A component larger than that (boilerplate can glue a large part of a corpus together) is spread over blocks by
    bucket; there a set moves to each block that has one of its buckets, and the blocks' results are connected again.
+   Buckets with the same smallest member lie in the same block: what has much in common has it in most bands, so that
+   its sets move a few times and not once a band.
 
 The result is that of comparing every two texts that share a bucket; it depends on neither order nor partitioning.
 """
@@ -22,6 +24,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from etl.duplicates.components import components
+from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.similarity import Buckets, SimilarSets
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
@@ -68,7 +71,7 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
         spread = (
             shared.join(candidates, F.col("text_hash") == F.col("member"), how="inner")
             .join(small, "component", how="left_anti")
-            .groupBy("text_hash", (F.pmod("bucket", F.lit(parts)) + F.lit(blocks)).alias("block"))
+            .groupBy("text_hash", (F.pmod(F.xxhash64("first"), F.lit(parts)) + F.lit(blocks)).alias("block"))
             .agg(F.collect_list("bucket").alias("bands"))
         )
         rows = rows.unionByName(
@@ -123,14 +126,13 @@ def connect_block(block: pa.Table, similarity: float) -> pa.Table:
     rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
     offsets = np.concatenate(([0], np.cumsum(pc.list_value_length(shingles).to_numpy(), dtype=np.int64)))
     sets = SimilarSets(shingles.flatten().to_numpy(), offsets, similarity)
-    sets.connect_buckets(Buckets.of(keys, rows))
-    _, first, piece, sizes = np.unique(
-        sets.labels, return_index=True, return_inverse=True, return_counts=True
-    )
-    connected = np.flatnonzero(sizes[piece] > 1)
+    del block, bands, shingles  # the sets hold what is compared
+    connect_buckets(sets, Buckets.of(keys, rows))
+    labels = sets.labels
+    connected = np.flatnonzero(np.bincount(labels, minlength=len(labels))[labels] > 1)
     return pa.table(
         {
             "text_hash": hashes.take(pa.array(connected)),
-            "component": hashes.take(pa.array(first[piece[connected]])),
+            "component": hashes.take(pa.array(labels[connected])),
         }
     )

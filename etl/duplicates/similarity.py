@@ -1,16 +1,14 @@
 """Exact Jaccard similarity of shingle sets, and the components that near-duplicates form within LSH buckets.
 
 Two members of a bucket are connected when their sets' Jaccard similarity reaches the threshold; every edge is
-verified so. The components are complete: any two members of a bucket that are that similar end up in the same one,
-whichever was compared first. What makes this cheap is that pairs already connected need no comparison:
+verified so. The components are those of all pairs that share a bucket and are that similar, whichever was compared
+first and however the buckets are spread over tasks. What makes this cheap is that pairs already connected need no
+comparison, and that pairs which cannot be similar are not even listed:
 
-1. Each bucket's first member is compared with all the others; large buckets that are still in pieces try further
-   centres. This joins most of what belongs together in time proportional to the members.
-2. What is left in pieces is compared across the pieces, never only among the left-overs: a member that its centre
-   does not resemble may resemble one that it does. In small buckets all such pairs are compared; in large ones
-   those that share one of their rarest shingles, which every similar pair must (prefix filter: Chaudhuri, Ganti and
-   Kaushik 2006, "A primitive operator for similarity joins in data cleaning"; Xiao et al. 2008, "Efficient
-   similarity joins for near duplicate detection").
+1. Large buckets: members are described by their differences from what most of them contain
+   (etl/duplicates/large_buckets.py), in time proportional to their shingles.
+2. In small buckets the first member is compared with all the others; where that leaves pieces, all pairs across the
+   pieces are, for a member that the first does not resemble may resemble one that it does.
 """
 
 from collections.abc import Iterator
@@ -24,9 +22,11 @@ from scipy.sparse.csgraph import connected_components
 Ints = npt.NDArray[np.int64]
 
 SMALL_BUCKET = 64  # members; up to here all pairs are compared
-CENTRES = 4  # that a larger bucket tries
 COMPARED_AT_ONCE = 1 << 22  # shingles gathered for a chunk of pairs
+OPENED_AT_ONCE = 1 << 15  # pairs whose components are looked up at a time
 PAIRS_AT_ONCE = 1 << 21  # candidate pairs held in memory
+HASHED_AT_ONCE = 1 << 17  # values whose parities are summed up at a time
+PARITY_WORDS = 8  # of 64 bits, a set
 SLACK = 1e-9  # against rounding where a bound may only ever be too generous
 
 
@@ -56,24 +56,59 @@ class Buckets:
         sizes = self.sizes
         return Buckets(self.members[np.repeat(keep, sizes)], np.concatenate(([0], np.cumsum(sizes[keep]))))
 
+    def each(self) -> Iterator[Ints]:
+        """The members of one bucket after the other, largest bucket first."""
+        for i in np.argsort(-self.sizes, kind="stable").tolist():
+            yield self.members[self.offsets[i] : self.offsets[i + 1]]
+
+    def all_pairs(self) -> Iterator[tuple[Ints, Ints]]:
+        """All pairs of members of each bucket, in pieces of about PAIRS_AT_ONCE."""
+        sizes, starts = self.sizes, self.offsets[:-1]
+        for size in np.unique(sizes).tolist():
+            one, two = np.triu_indices(size, 1)
+            of_size = starts[sizes == size]
+            step = max(1, PAIRS_AT_ONCE // len(one))
+            for begin in range(0, len(of_size), step):
+                places = of_size[begin : begin + step, None]
+                yield self.members[places + one].ravel(), self.members[places + two].ravel()
+
 
 class SimilarSets:
     """Sets of 64-bit hashes, and which of them are connected so far.
 
     `values`, `offsets` int64: set i is values[offsets[i]:offsets[i + 1]], sorted and without repetitions, not empty.
-    `labels` int64 (sets,): equal for connected ones.
+    `sizes` int64 (sets,). `matrix`: sets x those values that two sets or more contain (no other can be common).
+    `listed` and `compared` count the candidate pairs that were listed and those whose sets were compared.
     """
 
     def __init__(self, values: Ints, offsets: Ints, similarity: float) -> None:
-        _, codes = np.unique(values, return_inverse=True)
         self.sizes: Ints = np.diff(offsets)
-        count = len(self.sizes)
-        width = int(codes.max(initial=-1)) + 1
-        ones = np.ones(len(codes), dtype=np.int8)
-        self.matrix = csr_array((ones, codes.astype(np.int32), offsets), shape=(count, width))
+        self._parities = _parities(values, offsets)
+        codes, width = _codes_of_shared(values)
+        kept = codes >= 0
+        within = np.concatenate(([0], np.cumsum(kept)))[offsets]
+        codes = codes[kept]
+        shape = (len(self.sizes), width)
+        self.matrix = csr_array((np.ones(len(codes), dtype=np.int8), codes, within), shape=shape)
         self.similarity = similarity
-        self.labels: Ints = np.arange(count)
+        self.listed = 0
         self.compared = 0
+        self._parents: Ints = np.arange(len(self.sizes))
+
+    @property
+    def labels(self) -> Ints:
+        """For each set the first (smallest index) of its component; int64 (sets,)."""
+        return self.labels_of(np.arange(len(self.sizes)))
+
+    def labels_of(self, rows: Ints) -> Ints:
+        """For each of `rows` the first set of its component."""
+        found = self._parents[rows]
+        while True:
+            above = self._parents[found]
+            if np.array_equal(above, found):
+                self._parents[rows] = found
+                return found
+            found = above
 
     def similarities(self, first: Ints, second: Ints) -> npt.NDArray[np.float64]:
         """The Jaccard similarity of each pair of sets, shape (pairs,)."""
@@ -87,103 +122,100 @@ class SimilarSets:
 
     def connect(self, first: Ints, second: Ints) -> None:
         """Compares the pairs that are not connected and could be similar by their sizes; connects the similar ones."""
+        self.listed += len(first)
         pairs = np.unique(self._open(np.minimum(first, second), np.maximum(first, second)))
-        while len(pairs):
-            first, second = np.divmod(pairs, len(self.sizes))
-            work = np.cumsum(self.sizes[first] + self.sizes[second])
-            now = max(1, int(np.searchsorted(work, COMPARED_AT_ONCE)))
-            one, two = first[:now], second[:now]
-            similar = self.similarities(one, two) >= self.similarity
-            self._join(one[similar], two[similar])
-            pairs = self._open(first[now:], second[now:])
+        for begin in range(0, len(pairs), OPENED_AT_ONCE):
+            some = self._open(*np.divmod(pairs[begin : begin + OPENED_AT_ONCE], len(self.sizes)))
+            some = some[self._parities_allow(*np.divmod(some, len(self.sizes)))]
+            while len(some := self._open(*np.divmod(some, len(self.sizes)))):
+                first, second = np.divmod(some, len(self.sizes))
+                work = np.cumsum(self.sizes[first] + self.sizes[second])
+                now = max(1, int(np.searchsorted(work, COMPARED_AT_ONCE)))
+                one, two = first[:now], second[:now]
+                similar = self.similarities(one, two) >= self.similarity
+                self._join(one[similar], two[similar])
+                some = some[now:]
 
     def _open(self, first: Ints, second: Ints) -> Ints:
         """The pairs that have to be compared, each as one number."""
         small = np.minimum(self.sizes[first], self.sizes[second])
         large = np.maximum(self.sizes[first], self.sizes[second])
-        keep = (self.labels[first] != self.labels[second]) & (small >= self.similarity * large - SLACK)
+        keep = small >= self.similarity * large - SLACK
+        first, second = first[keep], second[keep]
+        keep = self.labels_of(first) != self.labels_of(second)
         pairs: Ints = first[keep] * len(self.sizes) + second[keep]
         return pairs
 
+    def _parities_allow(self, first: Ints, second: Ints) -> npt.NDArray[np.bool_]:
+        """False where a pair's parities differ in more bits than similar sets can in elements."""
+        different = _ones_in(self._parities[first] ^ self._parities[second]).sum(axis=1)
+        share = (1 - self.similarity) / (1 + self.similarity)
+        allowed: npt.NDArray[np.bool_] = different <= share * (self.sizes[first] + self.sizes[second]) + SLACK
+        return allowed
+
     def _join(self, first: Ints, second: Ints) -> None:
+        """Connects pairs, in time proportional to their number and not to that of all sets."""
         if not len(first):
             return
-        count = len(self.labels)
-        edges = (np.ones(len(first), dtype=np.int8), (self.labels[first], self.labels[second]))
-        _, component = connected_components(coo_array(edges, shape=(count, count)), directed=False)
-        self.labels = component[self.labels].astype(np.int64)
+        ends = self.labels_of(np.concatenate((first, second)))
+        nodes, places = np.unique(ends, return_inverse=True)
+        edges = (np.ones(len(first), dtype=np.int8), (places[: len(first)], places[len(first) :]))
+        _, component = connected_components(coo_array(edges, shape=(len(nodes), len(nodes))), directed=False)
+        _, smallest = np.unique(component, return_index=True)
+        self._parents[nodes] = nodes[smallest[component]]
 
-    def connect_buckets(self, buckets: Buckets) -> None:
-        """Connects all pairs of members of a bucket that are similar, directly or by way of others."""
-        for centre in range(CENTRES):
-            if not len(buckets.members):
-                return
-            sizes = buckets.sizes
-            centres = buckets.members[buckets.offsets[:-1] + centre * sizes // CENTRES]
-            self.connect(np.repeat(centres, sizes), buckets.members)
-            buckets = self._in_pieces(buckets)
-            if centre == 0:
-                small = buckets.sizes <= SMALL_BUCKET
-                for first, second in _all_pairs(buckets.where(small)):
-                    self.connect(first, second)
-                buckets = self._in_pieces(buckets.where(~small))
-        if len(buckets.members):
-            for first, second in self._sharing_rare_shingles(np.unique(buckets.members)):
-                self.connect(first, second)
-
-    def _in_pieces(self, buckets: Buckets) -> Buckets:
+    def in_pieces(self, buckets: Buckets) -> Buckets:
         """The buckets whose members are not all connected."""
         if not len(buckets.members):
             return buckets
-        labels, starts = self.labels[buckets.members], buckets.offsets[:-1]
+        labels, starts = self.labels_of(buckets.members), buckets.offsets[:-1]
         return buckets.where(np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts))
 
-    def _sharing_rare_shingles(self, rows: Ints) -> Iterator[tuple[Ints, Ints]]:
-        """Pairs of `rows`, in pieces, that share a shingle of their prefixes: all similar ones are among them.
-
-        With shingles in one order, rarest first, and similarity t, a set x and one y at least as large have at least
-        2t/(1+t)·|x| and at least t·|y| shingles in common; so the first |x| - ceil(2t/(1+t)·|x|) + 1 of x and
-        the first |y| - ceil(t·|y|) + 1 of y have one in common.
-        """
-        part = self.matrix[rows]
-        sizes, shingles = np.diff(part.indptr), part.indices
-        frequency = np.bincount(shingles, minlength=part.shape[1])
-        owner = np.repeat(np.arange(len(rows)), sizes)
-        order = np.lexsort((shingles, frequency[shingles], owner))
-        shingles = shingles[order]
-        place = np.arange(len(shingles)) - np.repeat(part.indptr[:-1], sizes)
-        shared = frequency[shingles] > 1
-        t = self.similarity
-        as_larger = shared & (place <= (sizes - np.ceil(t * sizes - SLACK))[owner])
-        as_smaller = shared & (place <= (sizes - np.ceil(2 * t / (1 + t) * sizes - SLACK))[owner])
-        # Postings of each shingle, ordered by the size of their sets, so that one slice holds all not larger ones.
-        rank = np.empty(len(rows), dtype=np.int64)
-        rank[np.argsort(sizes, kind="stable")] = np.arange(len(rows))
-        posting_keys = shingles[as_smaller].astype(np.int64) * len(rows) + rank[owner[as_smaller]]
-        by_key = np.argsort(posting_keys)
-        posting_keys, posting_rows = posting_keys[by_key], owner[as_smaller][by_key]
-        probes, probe_shingles = owner[as_larger], shingles[as_larger].astype(np.int64)
-        begin = np.searchsorted(posting_keys, probe_shingles * len(rows))
-        counts = np.searchsorted(posting_keys, probe_shingles * len(rows) + rank[probes]) - begin
-        done = 0
-        totals = np.cumsum(counts)
-        while done < len(probes):
-            before = totals[done - 1] if done else 0
-            end = max(done + 1, int(np.searchsorted(totals, before + PAIRS_AT_ONCE, side="right")))
-            some = counts[done:end]
-            within = np.arange(some.sum()) - np.repeat(np.cumsum(some) - some, some)
-            found = posting_rows[np.repeat(begin[done:end], some) + within]
-            yield rows[np.repeat(probes[done:end], some)], rows[found]
-            done = end
+    def connect_small(self, buckets: Buckets) -> None:
+        """Connects all pairs of members of a bucket that are similar, comparing all that are not connected yet."""
+        buckets = self.in_pieces(buckets)
+        self.connect(np.repeat(buckets.members[buckets.offsets[:-1]], buckets.sizes), buckets.members)
+        for first, second in self.in_pieces(buckets).all_pairs():
+            self.connect(first, second)
 
 
-def _all_pairs(buckets: Buckets) -> Iterator[tuple[Ints, Ints]]:
-    """All pairs of members of each bucket, in pieces."""
-    sizes, starts = buckets.sizes, buckets.offsets[:-1]
-    for size in np.unique(sizes).tolist():
-        one, two = np.triu_indices(size, 1)
-        of_size = starts[sizes == size]
-        step = max(1, PAIRS_AT_ONCE // len(one))
-        for begin in range(0, len(of_size), step):
-            places = of_size[begin : begin + step, None]
-            yield buckets.members[places + one].ravel(), buckets.members[places + two].ravel()
+def _codes_of_shared(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
+    """For each value its rank among those that occur more than once, -1 for the others; and the number of ranks."""
+    order = np.argsort(values)
+    ordered = values[order]
+    repeats = np.zeros(len(values) + 1, dtype=bool)
+    np.equal(ordered[1:], ordered[:-1], out=repeats[1:-1])
+    del ordered
+    shared = repeats[1:] | repeats[:-1]
+    codes = np.full(len(values), -1, dtype=np.int32)
+    begins = shared & ~repeats[:-1]
+    codes[order[shared]] = np.cumsum(begins[shared], dtype=np.int32) - 1
+    return codes, int(begins.sum())
+
+
+def _parities(values: Ints, offsets: Ints) -> npt.NDArray[np.uint64]:
+    """The parity bits of each set; shape (sets, PARITY_WORDS)."""
+    filled = np.flatnonzero(np.diff(offsets))
+    found = np.zeros((len(offsets) - 1, PARITY_WORDS), dtype=np.uint64)
+    starts = np.append(offsets[filled], offsets[-1])
+    first = 0
+    while first < len(filled):
+        end = max(first + 1, int(np.searchsorted(starts, starts[first] + HASHED_AT_ONCE, side="right")) - 1)
+        chunk = values[starts[first] : starts[end]].view(np.uint64)
+        bits = np.uint64(1) << (chunk & np.uint64(63))
+        words = (chunk >> np.uint64(6)) % np.uint64(PARITY_WORDS)
+        for word in range(PARITY_WORDS):
+            here = bits * (words == word)
+            found[filled[first:end], word] = np.bitwise_xor.reduceat(here, starts[first:end] - starts[first])
+        first = end
+    return found
+
+
+def _ones_in(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """How many bits of each word are one (numpy 2 has bitwise_count): Warren 2002, "Hacker's delight", 5-1."""
+    words = words - ((words >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    words = (words & np.uint64(0x3333333333333333)) + (
+        (words >> np.uint64(2)) & np.uint64(0x3333333333333333)
+    )
+    words = (words + (words >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return (words * np.uint64(0x0101010101010101)) >> np.uint64(56)

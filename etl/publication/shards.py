@@ -27,7 +27,7 @@ from schemas import storage
 from schemas.checksums import row_group_crc32
 from schemas.config import Configuration
 from schemas.errors import CheckError
-from schemas.keys import KEY_BYTES, key_sums, record_key
+from schemas.keys import KEY_BYTES, add_sums, key_sums, record_key
 from schemas.settings import Storage
 from schemas.tables import spark_schema
 
@@ -47,10 +47,17 @@ class WrittenShard:
     rows: int
     row_groups: list[int]
     row_group_crc32: list[int]
+    row_groups_taken: list[int] | None
     sha256: str
     key_sums: tuple[int, int]
+    key_sums_taken: tuple[int, int]
     order_sum: int
     label_counts: dict[int, int]
+
+    @property
+    def rows_taken(self) -> int:
+        """In an epoch."""
+        return self.rows if self.row_groups_taken is None else sum(self.row_groups_taken)
 
 
 RESULT = pa.schema(
@@ -62,8 +69,10 @@ RESULT = pa.schema(
         ("rows", pa.int64()),
         ("row_groups", pa.list_(pa.int64())),
         ("row_group_crc32", pa.list_(pa.int64())),
+        ("row_groups_taken", pa.list_(pa.int64())),
         ("sha256", pa.string()),
         ("key_sums", pa.list_(pa.string())),  # Spark has no unsigned integers
+        ("key_sums_taken", pa.list_(pa.string())),
         ("order_sum", pa.string()),
         ("labels", pa.list_(pa.int64())),
         ("label_counts", pa.list_(pa.int64())),
@@ -103,9 +112,11 @@ def write_shards(
     rows_per_group: int,
     config: Configuration,
     table_uri: str,
+    taken: Sequence[int] | None = None,
 ) -> list[WrittenShard]:
     """Writes all shards and returns what was written, in the order of `planned(plans)`.
 
+    `taken` is how often training takes the rows of each label index in an epoch (None: once); rows are written once.
     `frame` is a pinned table with the columns of `encoded_schema` and `order_key`. A task that runs again writes the
     same bytes to the same name; a file that a failed attempt left is in no commit. Raises CheckError when a shard does
     not have the planned rows.
@@ -123,7 +134,7 @@ def write_shards(
     sorted_rows = with_shard.repartition(len(shards), "salt").sortWithinPartitions(
         "shard", "order_key", "record_id"
     )
-    writer = _write_partition(shards, shard_schema(config), rows_per_group, table_uri, config.storage)
+    writer = _write_partition(shards, shard_schema(config), rows_per_group, table_uri, config.storage, taken)
     # One action only: every action would run the writers again.
     rows = sorted_rows.mapInArrow(writer, spark_schema(RESULT)).collect()  # type: ignore[arg-type]
     written = sorted((_result(row.asDict()) for row in rows), key=lambda s: place[(s.split, s.number)])
@@ -167,7 +178,12 @@ def _assign_shards(
 
 
 def _write_partition(
-    shards: list[tuple[str, int]], schema: pa.Schema, rows_per_group: int, table_uri: str, options: Storage
+    shards: list[tuple[str, int]],
+    schema: pa.Schema,
+    rows_per_group: int,
+    table_uri: str,
+    options: Storage,
+    taken: Sequence[int] | None,
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         shard: ShardWriter | None = None
@@ -183,7 +199,8 @@ def _write_partition(
                     results.append(shard.close())
                     shard = None
                 if shard is None:
-                    shard = ShardWriter(split, number, schema, rows_per_group, table_uri, options)
+                    times = taken if split == "train" else None
+                    shard = ShardWriter(split, number, schema, rows_per_group, table_uri, options, times)
                 shard.add(batch.slice(start, end - start))
         if shard is not None:
             results.append(shard.close())
@@ -235,11 +252,15 @@ class ShardWriter:
     rows_per_group: int
     table_uri: str
     options: Storage
+    taken: Sequence[int] | None = None
+    """How often an epoch takes the rows of each label index; None: once."""
     pending: list[pa.Table] = field(default_factory=list)
     pending_rows: int = 0
     groups: list[int] = field(default_factory=list)
     checksums: list[int] = field(default_factory=list)
+    groups_taken: list[int] = field(default_factory=list)
     sums: tuple[int, int] = (0, 0)
+    sums_taken: tuple[int, int] = (0, 0)
     order_sum: int = 0
     labels: Counter[int] = field(default_factory=Counter)
 
@@ -287,8 +308,12 @@ class ShardWriter:
             "rows": sum(self.groups),
             "row_groups": self.groups,
             "row_group_crc32": self.checksums,
+            "row_groups_taken": None if self.taken is None else self.groups_taken,
             "sha256": sha256,
             "key_sums": [str(value) for value in self.sums],
+            "key_sums_taken": [
+                str(value) for value in (self.sums if self.taken is None else self.sums_taken)
+            ],
             "order_sum": str(self.order_sum),
             "labels": labels,
             "label_counts": [self.labels[label] for label in labels],
@@ -303,11 +328,15 @@ class ShardWriter:
         ids = group.column("record_id").to_pylist()
         keys = [record_key(record_id) for record_id in ids]
         halves = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
-        added = key_sums(halves)
-        self.sums = ((self.sums[0] + added[0]) % 2**64, (self.sums[1] + added[1]) % 2**64)
+        self.sums = add_sums([self.sums, key_sums(halves)])
         self.order_sum += int(sum(group.column("order_key").to_pylist()))
         if "label_index" in self.schema.names:
             self.labels.update(group.column("label_index").to_pylist())
+        if self.taken is not None:
+            times = np.asarray(self.taken, dtype=np.uint64)[group.column("label_index").to_numpy()]
+            self.groups_taken.append(int(times.sum()))
+            # Products and sums of uint64 are those modulo 2^64.
+            self.sums_taken = add_sums([self.sums_taken, key_sums(halves * times[:, None])])
         columns = [
             pa.array(keys, part.type)
             if part.name == "record_key"
@@ -346,7 +375,8 @@ def _values(array: pa.Array) -> npt.NDArray[np.uint8]:
 
 
 def _result(row: dict[str, Any]) -> WrittenShard:
-    first, second = (int(value) for value in row["key_sums"])
+    sums, sums_taken = ((int(row[name][0]), int(row[name][1])) for name in ("key_sums", "key_sums_taken"))
+    taken = row["row_groups_taken"]
     return WrittenShard(
         split=row["split"],
         number=row["number"],
@@ -355,8 +385,10 @@ def _result(row: dict[str, Any]) -> WrittenShard:
         rows=row["rows"],
         row_groups=list(row["row_groups"]),
         row_group_crc32=list(row["row_group_crc32"]),
+        row_groups_taken=None if taken is None else list(taken),
         sha256=row["sha256"],
-        key_sums=(first, second),
+        key_sums=sums,
+        key_sums_taken=sums_taken,
         order_sum=int(row["order_sum"]),
         label_counts=dict(zip(row["labels"], row["label_counts"], strict=True)),
     )

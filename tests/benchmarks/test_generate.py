@@ -118,6 +118,14 @@ def test_malformed_records_are_as_many_and_as_spoilt_as_the_truth_says(folder: P
     assert all(family < 0 for family, reason in zip(families, reasons, strict=True) if reason)
 
 
+def test_only_records_on_their_own_are_spoilt() -> None:
+    everything = generate.plan_of(SIZE, 0, malformed_share=1.0)
+    records = np.arange(everything.records)
+    slots = everything.plan(everything.slots_of(records))
+    spoilt = everything.malformed(records, slots.kind) >= 0
+    np.testing.assert_array_equal(spoilt, slots.kind == plan.SINGLE)
+
+
 def test_the_truth_names_labels_personal_data_files_and_lines(folder: Path) -> None:
     table = pq.read_table(folder / "truth" / "records.parquet").to_pylist()
     texts = texts_of(folder)
@@ -132,10 +140,11 @@ def test_the_truth_names_labels_personal_data_files_and_lines(folder: Path) -> N
             assert {kind for kind, pattern in patterns.items() if pattern.search(text)} == (
                 {row["personal"]} - {None}
             )
-    lines = lines_of(folder)
-    first = json.loads(lines[table[7]["line"]])
-    assert int(first["id"]) == table[7]["record"]
-    assert first["label"] == table[7]["label"]
+    last = table[-1]
+    assert last["file"] == 1
+    line = (folder / "part-00001.jsonl").read_bytes().splitlines()[last["line"]]
+    record = json.loads(line)
+    assert (int(record["id"]), record["label"]) == (last["record"], last["label"])
 
 
 def test_classes_and_words_follow_zipf_and_lengths_are_those_of_documents(folder: Path) -> None:
@@ -152,9 +161,7 @@ def test_classes_and_words_follow_zipf_and_lengths_are_those_of_documents(folder
     assert 600 < sizes.mean() < 800
     assert sizes.min() < 40
     assert sizes.max() > 5 * sizes.mean()
-    assert sum((folder / name).stat().st_size for name in ("part-00000.jsonl",)) == pytest.approx(
-        SIZE, rel=0.1
-    )
+    assert sum(file.stat().st_size for file in folder.glob("part-*")) == pytest.approx(SIZE, rel=0.15)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder: Path, tmp_path: Path) -> None:
@@ -166,7 +173,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder: Path
     generate.generate(tmp_path / "other", SIZE, seed=1)
     again, other = digests(tmp_path / "again"), digests(tmp_path / "other")
     assert again == digests(folder)
-    assert len(again) == 4
+    assert len(again) == 5
     assert all(other[name] != again[name] for name in again)
 
 
@@ -220,6 +227,13 @@ def test_the_configuration_names_the_files_and_is_valid(folder: Path) -> None:
 @pytest.mark.parametrize(("text", "expected"), [("100MB", 10**8), ("1gb", 10**9), ("0.5 GB", 5 * 10**8)])
 def test_sizes_are_read(text: str, expected: int) -> None:
     assert generate.bytes_of(text) == expected
+
+
+def test_files_are_of_one_size_and_enough_to_be_read_in_parallel() -> None:
+    for size, least, most in ((100 * 10**6, 4, 4), (10**9, 15, 17), (10**10, 150, 160)):
+        plan_of = generate.plan_of(size, 0)
+        files = -(-plan_of.records // generate.records_of_a_file(plan_of))
+        assert least <= files <= most
 
 
 @pytest.mark.parametrize("text", ["100", "MB", "1TB", "-1GB"])

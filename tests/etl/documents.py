@@ -7,8 +7,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
+from scipy.sparse import csr_array
 
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema
@@ -53,6 +55,28 @@ def clusters_of(texts: Sequence[str], similarity: float = 0.8) -> set[frozenset[
     return partition(range(len(texts)), edges)
 
 
+def similar_pairs(texts: Sequence[str], similarity: float = 0.8) -> list[tuple[int, int]]:
+    """All pairs of indices of texts, i < j, of at least that Jaccard similarity: the sets by `shingles`, their common
+    elements counted exactly for every two of them.
+    """
+    numbers: dict[Any, int] = {}
+    sets = [sorted({numbers.setdefault(one, len(numbers)) for one in shingles(text)}) for text in texts]
+    sizes = np.array([len(one) for one in sets])
+    elements = np.array([number for one in sets for number in one], dtype=np.int64)
+    offsets = np.concatenate(([0], np.cumsum(sizes)))
+    ones = np.ones(len(elements), dtype=np.int32)
+    matrix = csr_array((ones, elements, offsets), shape=(len(sets), len(numbers)))
+    by_element, found = matrix.T.tocsr(), []
+    for begin in range(0, len(sets), 500):  # so that the table of common elements stays small
+        common = (matrix[begin : begin + 500] @ by_element).tocoo()
+        row, column = common.coords
+        row = row + begin
+        similar = common.data / (sizes[row] + sizes[column] - common.data) >= similarity
+        similar &= row < column
+        found += list(zip(row[similar].tolist(), column[similar].tolist(), strict=True))
+    return found
+
+
 def prose(rng: random.Random, words: int) -> list[str]:
     return [f"w{rng.randrange(50_000)}" for _ in range(words)]
 
@@ -82,6 +106,48 @@ def planted(seed: int = 3) -> list[str]:
         chain = [*chain[7:], *prose(rng, 7)]
     texts += ["", "!", "…", "MIT", "mit.", "MIT License", "ＭＩＴ license", "Straße", "STRASSE"]
     return texts
+
+
+def headed(rng: random.Random, count: int, header: int, least: int, most: int) -> list[str]:
+    """Different texts that begin with the same `header` words; each has `least` to `most` words of its own."""
+    words = prose(rng, header)
+    return [" ".join(words + prose(rng, rng.randint(least, most))) for _ in range(count)]
+
+
+def near_copies(rng: random.Random, count: int, least: float, most: float) -> list[str]:
+    """A text of 150 words, and `count` copies with a share of `least` to `most` of its words edited."""
+    words = prose(rng, 150)
+    return [" ".join(words), *(" ".join(edited(rng, words, rng.uniform(least, most))) for _ in range(count))]
+
+
+def alternatives(rng: random.Random, count: int) -> list[str]:
+    """Forms of one text in each of which 4 of 150 words are one of three others: many share what they differ in."""
+    words = prose(rng, 150)
+    texts = []
+    for _ in range(count):
+        form = list(words)
+        for place in rng.sample(range(len(words)), 4):
+            form[place] = f"alternative{rng.randrange(3)}"
+        texts.append(" ".join(form))
+    return texts
+
+
+def clauses(rng: random.Random, count: int) -> list[str]:
+    """Texts of 12 of the same 16 paragraphs, in their order."""
+    paragraphs = [" ".join(prose(rng, 15)) for _ in range(16)]
+    return [" ".join(paragraphs[i] for i in sorted(rng.sample(range(16), 12))) for _ in range(count)]
+
+
+SKEWED = {
+    "one header": lambda rng, count: headed(rng, count, 130, 50, 50),
+    "one header before texts of any length": lambda rng, count: headed(rng, count, 130, 5, 60),
+    "one header before longer texts": lambda rng, count: headed(rng, count, 130, 17, 60),
+    "copies with 0.5-2% edited": lambda rng, count: near_copies(rng, count, 0.005, 0.02),
+    "copies with 1-15% edited": lambda rng, count: near_copies(rng, count, 0.01, 0.15),
+    "alternatives": alternatives,
+    "clauses": clauses,
+}
+"""Texts that share large buckets, most of which are no near-duplicates: `SKEWED[name](rng, about how many)`."""
 
 
 def configuration(folder: Path, **sections: Any) -> Configuration:

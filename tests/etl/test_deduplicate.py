@@ -10,14 +10,13 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from scipy.sparse import csr_array, triu
 
 from etl import deduplicate as stage
 from etl.deduplicate import deduplicate
 from etl.delta_tables import read_table
 from etl.duplicates import minhash
 from etl.duplicates.minhash import Banding
-from etl.duplicates.near_duplicates import connect_block, near_duplicate_clusters
+from etl.duplicates.near_duplicates import BLOCK_SHINGLES, connect_block, near_duplicate_clusters
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, spark_schema
 from tests.etl import documents
@@ -61,14 +60,18 @@ def frame(spark: SparkSession, config: Configuration, rows: Sequence[dict[str, A
 
 
 def ledger_of(
-    spark: SparkSession, config: Configuration, rows: Sequence[dict[str, Any]]
+    spark: SparkSession,
+    config: Configuration,
+    rows: Sequence[dict[str, Any]],
+    partitions: int = 2,
+    block_shingles: int = BLOCK_SHINGLES,
 ) -> list[tuple[Any, ...]]:
     """The ledger of a small table, without writing anything."""
-    fields = frame(spark, config, rows)
+    fields = frame(spark, config, rows).repartition(partitions)
     sketches = stage.with_sketches(fields, config).cache()
     texts = stage.group_by_text(sketches, config)
     clusters = near_duplicate_clusters(
-        stage.select_signatures(sketches, texts), config.deduplicate.similarity
+        stage.select_signatures(sketches, texts), config.deduplicate.similarity, block_shingles
     )
     ledger = stage.build_ledger(fields, sketches, stage.with_survivor(texts, clusters), config)
     found = ledger.select("record_id", "source", "status", "reason", "cluster_id", "split").collect()
@@ -156,6 +159,90 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
     assert table(again, Layout.of(again).signatures) == signatures
 
 
+def skewed() -> list[str]:
+    """Each kind of skewed texts, planted duplicates, and exact copies of some; 3,000 texts."""
+    rng = random.Random(11)
+    texts = [text for kind in documents.SKEWED.values() for text in kind(rng, 300)] + documents.planted(12)
+    return texts + rng.choices(texts, k=300) + texts[:1] * 300
+
+
+def clusters(ledger: Sequence[tuple[Any, ...]]) -> dict[str, str]:
+    return {row[0]: row[4] for row in ledger}
+
+
+@pytest.fixture(scope="module")
+def skewed_ledger(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    config = documents.configuration(tmp_path_factory.mktemp("skewed"))
+    return ledger_of(spark, config, [record(f"r{i:05d}", text) for i, text in enumerate(skewed())])
+
+
+def test_exact_duplicates_all_near_duplicates_but_a_thousandth_and_nothing_else(
+    skewed_ledger: list[tuple[Any, ...]],
+) -> None:
+    cluster, texts = clusters(skewed_ledger), skewed()
+    names = [f"r{i:05d}" for i in range(len(texts))]
+    together = [cluster[name] for name in names]
+    by_sequence = defaultdict(set)
+    for text, label in zip(texts, together, strict=True):
+        by_sequence[documents.tokens(text)].add(label)
+    assert all(len(labels) == 1 for labels in by_sequence.values())  # exact duplicates: all of them
+    distinct = sorted({documents.tokens(text): i for i, text in enumerate(texts)}.values())
+    pairs = documents.similar_pairs([texts[i] for i in distinct])
+    found = sum(together[distinct[i]] == together[distinct[j]] for i, j in pairs)
+    assert len(pairs) > 10_000
+    assert found / len(pairs) >= 0.999
+    # Two texts in one cluster are always connected by pairs that are similar.
+    parts = documents.partition(range(len(distinct)), pairs)
+    true_part = {member: number for number, part in enumerate(parts) for member in part}
+    spanned = defaultdict(set)
+    for place, i in enumerate(distinct):
+        spanned[together[i]].add(true_part[place])
+    assert all(len(numbers) == 1 for numbers in spanned.values())
+    statuses = [row[2] for row in skewed_ledger]
+    assert statuses.count("exact_duplicate") == len(texts) - len(distinct)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "shuffle_partitions", "block_shingles"), [(1, 1, 10**7), (7, 3, 30_000), (3, 5, 2_000)]
+)
+def test_order_partitions_and_blocks_change_nothing(
+    spark: SparkSession,
+    tmp_path: Path,
+    skewed_ledger: list[tuple[Any, ...]],
+    partitions: int,
+    shuffle_partitions: int,
+    block_shingles: int,
+) -> None:
+    """One partition is one core's work. 30,000: some components lie in one block; 2,000: nearly all are spread."""
+    config = documents.configuration(tmp_path)
+    rows = [record(f"r{i:05d}", text) for i, text in enumerate(skewed())]
+    random.Random(partitions).shuffle(rows)
+    before = spark.conf.get("spark.sql.shuffle.partitions") or "4"
+    spark.conf.set("spark.sql.shuffle.partitions", str(shuffle_partitions))
+    try:
+        assert ledger_of(spark, config, rows, partitions, block_shingles) == skewed_ledger
+    finally:
+        spark.conf.set("spark.sql.shuffle.partitions", before)
+
+
+def test_a_header_shared_by_four_times_the_texts_is_four_times_the_shuffle(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Their one component does not fit into a block and is spread over many."""
+    config = documents.configuration(tmp_path)
+
+    def written(count: int) -> int:
+        rows = [
+            record(f"r{i}", text)
+            for i, text in enumerate(documents.headed(random.Random(1), count, 80, 20, 20))
+        ]
+        before = max(shuffled_by_stage(spark), default=-1)
+        ledger_of(spark, config, rows, 2, 5_000)
+        return sum(size for stage_id, size in shuffled_by_stage(spark).items() if stage_id > before)
+
+    assert written(1_200) <= 4.5 * written(300)
+
+
 @pytest.mark.parametrize("block_shingles", [20_000, 300])
 def test_blocks_of_any_size_give_the_same_clusters(
     spark: SparkSession, tmp_path: Path, block_shingles: int
@@ -196,36 +283,35 @@ def shuffled_by_stage(spark: SparkSession) -> dict[int, int]:
     return {stage.stageId(): stage.shuffleWriteBytes() for stage in listed}
 
 
-@pytest.fixture(scope="module")
-def licences(licences_folder: Path) -> list[str]:
-    """Some thousands of real texts: the demo's rules and licences whose names begin with a, l or m."""
-    files = sorted(
-        path for path in licences_folder.glob("*/[alm]*.*") if path.suffix in (".RULE", ".LICENSE")
-    )
+def licences(folder: Path, names: str) -> list[str]:
+    """The demo's rules and licences of which the files' names fit."""
+    files = sorted(path for path in folder.glob(f"*/{names}.*") if path.suffix in (".RULE", ".LICENSE"))
     parts = [path.read_text(encoding="utf-8").split("---\n", 2) for path in files]
     return [part[2] for part in parts if len(part) == 3]
 
 
-def test_real_texts_against_brute_force(licences: list[str]) -> None:
+@pytest.mark.parametrize("names", ["[alm]*", pytest.param("*", marks=pytest.mark.thorough)])
+def test_real_texts_against_brute_force(licences_folder: Path, names: str) -> None:
     """All pairs of the real texts at a Jaccard similarity of 0.8 or more are found, and no other is connected."""
-    distinct = list({documents.tokens(text): text for text in licences}.values())
-    sketches = minhash.sketch(pa.array(licences), 5, Banding.for_similarity(0.8), set())
-    assert len(set(sketches.text_hash)) == len(distinct) < len(licences)
+    texts = licences(licences_folder, names)
+    distinct = list({documents.tokens(text): text for text in texts}.values())
+    sketches = minhash.sketch(pa.array(texts), 5, Banding.for_similarity(0.8), set())
+    assert len(set(sketches.text_hash)) == len(distinct) < len(texts)
 
-    codes: dict[Any, int] = {}
-    sets = [[codes.setdefault(one, len(codes)) for one in documents.shingles(text)] for text in distinct]
-    sizes = np.array([len(one) for one in sets])
-    offsets = np.concatenate(([0], np.cumsum(sizes)))
-    members = np.concatenate([np.array(one, dtype=np.int64) for one in sets])
-    matrix = csr_array(
-        (np.ones(len(members), dtype=np.int32), members, offsets), shape=(len(sets), len(codes))
-    )
-    common = triu(matrix @ matrix.T, k=1).tocoo()
-    row, column = common.coords
-    similar = common.data / (sizes[row] + sizes[column] - common.data) >= 0.8
-    pairs = list(zip(row[similar].tolist(), column[similar].tolist(), strict=True))
+    pairs = documents.similar_pairs(distinct)
     assert len(pairs) > 1_000
 
+    labels = connected_labels(distinct)
+    recall = sum(labels[i] == labels[j] for i, j in pairs) / len(pairs)
+    assert recall >= 0.999
+    groups = defaultdict(set)
+    for i, label in enumerate(labels):
+        groups[label].add(i)
+    assert {frozenset(group) for group in groups.values()} == documents.partition(range(len(distinct)), pairs)
+
+
+def connected_labels(distinct: Sequence[str]) -> list[bytes]:
+    """The component of each of some distinct texts, all in one block."""
     found = minhash.sketch(pa.array(distinct), 5, Banding.for_similarity(0.8), set())
     filled = np.diff(found.offsets) > 0
     starts = np.cumsum(np.concatenate(([0], np.where(filled, 28, 0))))
@@ -238,13 +324,7 @@ def test_real_texts_against_brute_force(licences: list[str]) -> None:
     )
     clusters = connect_block(block, 0.8).to_pydict()
     component = dict(zip(clusters["text_hash"], clusters["component"], strict=True))
-    labels = [component.get(digest, digest) for digest in found.text_hash]
-    recall = sum(labels[i] == labels[j] for i, j in pairs) / len(pairs)
-    assert recall >= 0.999
-    groups = defaultdict(set)
-    for i, label in enumerate(labels):
-        groups[label].add(i)
-    assert {frozenset(group) for group in groups.values()} == documents.partition(range(len(distinct)), pairs)
+    return [component.get(digest, digest) for digest in found.text_hash]
 
 
 def test_signatures_are_written_under_the_representative(spark: SparkSession, tmp_path: Path) -> None:

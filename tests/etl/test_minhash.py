@@ -37,6 +37,14 @@ def test_tokens_of_any_text(texts: list[str]) -> None:
     assert found_tokens([*texts]) == [documents.tokens(text) for text in texts]
 
 
+@given(TEXTS, st.integers(0, 3))
+def test_tokens_of_a_slice_are_those_of_its_texts(texts: list[str], begin: int) -> None:
+    part = pa.array([*texts, "a b"], pa.string()).slice(begin)
+    found, copied = minhash.tokenise(part), minhash.tokenise(pa.array(part.to_pylist(), pa.string()))
+    assert np.array_equal(found.buffer, copied.buffer)
+    assert np.array_equal(found.offsets, copied.offsets)
+
+
 def test_no_text_is_an_empty_text() -> None:
     assert found_tokens([None, "a b", ""]) == [(), ("a", "b"), ()]
 

@@ -17,10 +17,12 @@ from etl.publication import commit
 from etl.publish import publish, publish_version
 from schemas import manifest as manifests
 from schemas.checksums import sha256_of
+from schemas.class_balance import ClassBalance
 from schemas.config import Configuration
 from schemas.errors import DataError, QualityGateError, UsageError
 from schemas.keys import key_sums, record_key
 from schemas.manifest import Manifest
+from schemas.settings import Balance
 from schemas.tables import Layout, quarantine_schema, records_schema, signatures_schema, sources_schema
 from tests.etl.example_tables import configuration
 from tests.etl.test_encode import write_silver
@@ -28,13 +30,15 @@ from tests.etl.test_encode import write_silver
 ROWS = [
     (
         f"id-{n}",
-        ("notice", "text", "tag")[n % 3],
+        {0: "notice", 1: "text"}.get(n % 10, "tag"),
         f"record number {n} of the table",
         "train" if n % 5 else "test",
     )
     for n in range(230)
 ]
 TRAIN, TEST = 184, 46
+IN_TRAIN = {"notice": 0, "tag": 161, "text": 23}
+"""Rows of each class in the training split; `notice` occurs in the test split alone."""
 
 
 def prepared(spark: SparkSession, folder: Path, **publish_section: Any) -> Configuration:
@@ -129,6 +133,51 @@ def test_shards_are_exact_and_the_manifest_says_so(published: Configuration) -> 
         keys = np.frombuffer(b"".join(record_key(i) for i in ids), "<u8").reshape(-1, 2)
         assert content.key_sums == key_sums(keys)
         assert sum(content.label_counts.values()) == content.rows
+
+
+def rebalanced(config: Configuration, **balance: Any) -> Configuration:
+    return config.model_copy(update={"balance": Balance(**balance)})
+
+
+def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
+    spark: SparkSession, published: Configuration, tmp_path: Path
+) -> None:
+    """The stage publish alone is run again with another policy: the encoded rows stay what they are."""
+    config = prepared(spark, tmp_path)
+    plain = newest(published)
+    assert plain.splits["train"].label_counts == IN_TRAIN
+    assert plain.splits["train"].balance.policy == "none"
+    publish(spark, rebalanced(config, policy="oversample", most=5))
+    manifest, taken = newest(config), {"notice": 1, "tag": 1, "text": 5}
+    train, labels = manifest.splits["train"], {i: label for i, label, _, _ in ROWS}
+    assert train.balance == ClassBalance(policy="oversample", taken=taken)
+    assert (train.rows, train.rows_taken) == (TRAIN, 161 + 5 * 23)
+    # The same files, so the same bytes; what is taken from them is all that differs.
+    assert [s.sha256 for s in train.shards] == [s.sha256 for s in plain.splits["train"].shards]
+    assert manifest.manifest_root != plain.manifest_root
+    ids: list[str] = []
+    for shard in train.shards:
+        parquet = pq.ParquetFile(manifest.shard_uri(shard))
+        groups = []
+        for number in range(parquet.num_row_groups):
+            found = parquet.read_row_group(number, columns=["record_id"])["record_id"].to_pylist()
+            repeated = [one for one in found for _ in range(taken[labels[one]])]
+            groups.append(len(repeated))
+            ids += repeated
+        assert shard.row_groups_taken == groups
+    keys = np.frombuffer(b"".join(map(record_key, ids)), "<u8").reshape(-1, 2)
+    assert train.key_sums_taken == key_sums(keys) != train.key_sums
+    for split in ("validation", "test"):
+        assert manifest.splits[split] == plain.splits[split]
+    assert verify.main([manifests.newest(Layout.of(config).manifests)]) == 0
+    publish(spark, rebalanced(config, policy="weights", strength="square_root"))
+    weighted = newest(config).splits["train"]
+    assert [s.path for s in weighted.shards] == [s.path for s in train.shards]
+    weights = weighted.balance.weights
+    assert weights["notice"] == 0
+    assert weights["text"] / weights["tag"] == pytest.approx((161 / 23) ** 0.5)
+    assert sum(weights[name] * rows for name, rows in IN_TRAIN.items()) == pytest.approx(TRAIN)
+    assert (weighted.rows_taken, weighted.key_sums_taken) == (TRAIN, train.key_sums)
 
 
 def test_spark_reads_the_version_as_any_delta_table(spark: SparkSession, published: Configuration) -> None:

@@ -14,9 +14,12 @@ from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.summary import summarise
 from etl.rules.registry import build_rules
 from etl.task_metrics import Shuffle, StageShuffles, keep
+from schemas.manifest import Manifest
 from schemas.report_page import Section, Table, Text, render
 from tests.etl.example_summary import example_summary
 from tests.etl.example_tables import configuration, write_signatures, write_small_data_set
+from tests.schemas.test_class_balance import oversampled
+from tests.schemas.test_manifest import content, provenance
 
 PASSED = GateResults(
     [GateResult("rows published", "5", "at least 1", True, [], "see the funnel")], "index.html"
@@ -74,6 +77,19 @@ def test_the_leakage_of_the_test_rows_is_told(html: str) -> None:
     # d1 shares 1 of 3 shingles with a1.
     assert "None of 1 sampled test rows has a near-copy" in text_of(html)
     assert "the highest similarity is 0.333" in text_of(html)
+
+
+def test_what_the_training_split_makes_of_its_classes_is_told() -> None:
+    split = oversampled()
+    manifest = Manifest.seal(content(splits={"train": split}), provenance(), "t", 4, "d")
+    config = configuration(Path("unused"))
+
+    def titles(published: Manifest | None) -> list[str]:
+        page = report_page(example_summary(), config, published, PASSED, [], [], {}, [])
+        return [section.title for section in page.sections]
+
+    assert "Class balance of the training split" in titles(manifest)
+    assert "Class balance of the training split" not in titles(None)
 
 
 def tables(section: Section) -> list[list[list[str]]]:

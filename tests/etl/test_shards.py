@@ -52,7 +52,9 @@ def test_a_shard_of_any_size_is_written_in_the_same_memory(
         peaks.append(pa.total_allocated_bytes() - before)
 
     monkeypatch.setattr(ShardWriter, "_write_group", noted)
-    write = shards._write_partition([("train", 0)], shard_schema(config), GROUP, str(tmp_path), Storage())
+    write = shards._write_partition(
+        [("train", 0)], shard_schema(config), GROUP, str(tmp_path), Storage(), None
+    )
     [result] = write(batches(count))
     [row] = result.to_pylist()
     assert row["row_groups"] == [GROUP] * (count * BATCH_ROWS // GROUP)

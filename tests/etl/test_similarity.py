@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.duplicates import minhash, similarity
+from etl.duplicates import large_buckets, minhash, similarity
+from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.minhash import Banding
 from etl.duplicates.similarity import Buckets, SimilarSets
 from tests.etl import documents
@@ -36,13 +37,13 @@ def test_all_similar_pairs_of_a_bucket_are_connected_and_no_others(
     @given(SETS)
     def check(sets: list[set[int]]) -> None:
         connected = SimilarSets(*arrays(sets), threshold)
-        connected.connect_buckets(one_bucket(len(sets)))
+        connect_buckets(connected, one_bucket(len(sets)))
         pairs = ((i, j) for i in range(len(sets)) for j in range(i))
         edges = [pair for pair in pairs if documents.jaccard(sets[pair[0]], sets[pair[1]]) >= threshold]
         assert found(connected.labels) == documents.partition(range(len(sets)), edges)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(similarity, "SMALL_BUCKET", small_bucket)
+        patch.setattr(large_buckets, "SMALL_BUCKET", small_bucket)
         patch.setattr(similarity, "PAIRS_AT_ONCE", 7)
         patch.setattr(similarity, "COMPARED_AT_ONCE", 50)
         check()
@@ -52,7 +53,7 @@ def test_all_similar_pairs_of_a_bucket_are_connected_and_no_others(
 def test_only_members_of_a_bucket_are_compared(sets: list[set[int]], data: st.DataObject) -> None:
     keys = data.draw(st.lists(st.integers(0, 3), min_size=len(sets), max_size=len(sets)))
     connected = SimilarSets(*arrays(sets), 0.6)
-    connected.connect_buckets(Buckets.of(np.array(keys), np.arange(len(sets))))
+    connect_buckets(connected, Buckets.of(np.array(keys), np.arange(len(sets))))
     edges = [
         (i, j)
         for i in range(len(sets))
@@ -69,7 +70,7 @@ def connect(texts: list[str]) -> tuple[SimilarSets, int]:
     rows = np.repeat(np.arange(len(texts)), 28)
     buckets = Buckets.of(sketches.bands.ravel(), rows)
     sets = SimilarSets(sketches.values, sketches.offsets, 0.8)
-    sets.connect_buckets(buckets)
+    connect_buckets(sets, buckets)
     return sets, len(buckets.members)
 
 
@@ -78,19 +79,40 @@ def test_a_member_unlike_its_centre_is_compared_with_those_that_are_like_it() ->
     chain = [set(range(0, 20)), set(range(2, 22)), set(range(4, 24))]
     for order in ([0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]):
         sets = SimilarSets(*arrays([chain[i] for i in order]), 0.8)
-        sets.connect_buckets(one_bucket(3))
+        connect_buckets(sets, one_bucket(3))
         assert found(sets.labels) == {frozenset({0, 1, 2})}
 
 
-def test_thousands_of_edited_copies_take_time_in_proportion() -> None:
-    rng = random.Random(2)
-    words = documents.prose(rng, 150)
-    texts = [" ".join(documents.edited(rng, words, rng.choice([0.005, 0.01, 0.02]))) for _ in range(5_000)]
-    texts = list(dict.fromkeys(texts))
+@pytest.mark.parametrize("name", documents.SKEWED)
+def test_clusters_in_large_buckets_are_those_of_comparing_all_pairs(name: str) -> None:
+    texts = list(dict.fromkeys(documents.SKEWED[name](random.Random(2), 700)))
+    sets, _ = connect(texts)
+    edges = documents.similar_pairs(texts)
+    assert found(sets.labels) == documents.partition(range(len(texts)), edges)
+
+
+def work(name: str, count: int) -> dict[str, int]:
+    texts = list(dict.fromkeys(documents.SKEWED[name](random.Random(3), count)))
     sets, memberships = connect(texts)
+    return {"listed": sets.listed, "compared": sets.compared, "memberships": memberships}
+
+
+@pytest.mark.parametrize("name", [name for name in documents.SKEWED if name != "alternatives"])
+def test_four_times_the_texts_in_large_buckets_are_four_times_the_work(name: str) -> None:
+    """All pairs, 8 million, would be sixteen times as many."""
+    once, four_times = work(name, 1_000), work(name, 4_000)
+    assert four_times["memberships"] <= 4.5 * once["memberships"]
+    assert four_times["compared"] <= max(4.5 * once["compared"], 8_000)
+    assert four_times["listed"] <= max(4.5 * once["listed"], 8 * four_times["memberships"])
+
+
+def test_thousands_of_edited_copies_take_one_comparison_each() -> None:
+    rng = random.Random(2)
+    texts = list(dict.fromkeys(documents.near_copies(rng, 5_000, 0.005, 0.02)))
+    sets, _ = connect(texts)
     assert len(texts) > 4_000
     assert found(sets.labels) == {frozenset(range(len(texts)))}
-    assert sets.compared <= 2 * memberships  # all pairs would be some 90 times as many
+    assert sets.compared <= 2 * len(texts)
 
 
 def test_a_long_header_shared_by_thousands_does_not_make_all_pairs() -> None:
@@ -102,4 +124,37 @@ def test_a_long_header_shared_by_thousands_does_not_make_all_pairs() -> None:
     # Each edited body belongs to its original and nothing to anything else.
     pairs = {frozenset({i, 3_000 + i}) for i in range(300)}
     assert found(sets.labels) == pairs | {frozenset({i}) for i in range(300, 3_000)}
-    assert sets.compared <= 5 * memberships
+    assert sets.compared <= memberships
+
+
+def test_what_has_one_element_in_common_is_not_gathered_for_all() -> None:
+    """Sets keep only what two of them contain; the others count by their sizes alone."""
+    sets = SimilarSets(*arrays([{1, 2, 3, 4, 5}, {1, 2, 3, 4, 6}, {7, 8}]), 0.6)
+    assert sets.matrix.nnz == 8
+    assert sets.similarities(np.array([0, 0]), np.array([1, 2])).tolist() == [4 / 6, 0.0]
+
+
+@given(SETS)
+def test_parities_differ_in_no_more_bits_than_sets_in_elements(sets: list[set[int]]) -> None:
+    spread = [{hash((value, "spread")) for value in one} for one in sets]
+    parities = similarity._parities(*arrays(spread))
+    for i, one in enumerate(spread):
+        for j, other in enumerate(spread):
+            bits = sum(int(word).bit_count() for word in parities[i] ^ parities[j])
+            assert bits <= len(one ^ other)
+            assert (bits - len(one ^ other)) % 2 == 0
+
+
+def test_ones_are_counted() -> None:
+    words = np.array([0, 1, 2**63, 2**64 - 1, 0xF0F1], dtype=np.uint64)
+    assert similarity._ones_in(words).tolist() == [0, 1, 1, 64, 9]
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60))
+def test_labels_are_the_first_members_of_components(edges: list[tuple[int, int]]) -> None:
+    sets = SimilarSets(*arrays([{0} for _ in range(31)]), 1.0)
+    for one, other in edges:
+        sets.connect(np.array([one]), np.array([other]))
+    labels = sets.labels
+    assert found(labels) == documents.partition(range(31), edges)
+    assert all(label == min(np.flatnonzero(labels == label)) for label in labels)

@@ -62,6 +62,13 @@ def weights(published: Published, run: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
+def oversampled(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """The same with classes of different sizes, whose rows are taken up to four times an epoch."""
+    balance = 'policy = "oversample"\nmost = 4'
+    return publish(tmp_path_factory.mktemp("oversampled"), chances=(0.7, 0.2, 0.1), balance=balance)
+
+
+@pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """A data set with damage in the second shard, in a row group that one of two streams reads alone."""
     made = publish(tmp_path_factory.mktemp("damaged"))
@@ -78,7 +85,12 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 @pytest.fixture(scope="module")
-def launched(published: Published, damaged: Published, tmp_path_factory: pytest.TempPathFactory) -> str:
+def launched(
+    published: Published,
+    oversampled: Published,
+    damaged: Published,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
     """One launch of two ranks that trains several times; what it printed."""
     runs = [
         flags(published, "whole"),
@@ -86,6 +98,8 @@ def launched(published: Published, damaged: Published, tmp_path_factory: pytest.
         flags(published, "exact", *EXACT),
         flags(published, "halves", "--stop-after", "7"),
         flags(published, "greedy", "--set", "train.read_memory=10"),
+        flags(oversampled, "balanced", *EXACT),
+        flags(oversampled, "begun", *EXACT, "--stop-after", "5"),
         flags(damaged, "refused"),
     ]
     script = str(Path(__file__).with_name("several_trainings.py"))
@@ -131,6 +145,23 @@ def test_a_run_resumed_in_mid_epoch_equals_the_whole(
     assert done.returncode == 0, done.stdout + done.stderr
     assert "from step 7 on" in done.stderr + done.stdout
     assert result(published, "halves")["weights_sha256"] == result(published, "whole")["weights_sha256"]
+
+
+def test_rows_that_are_taken_several_times_are_so_on_any_number_of_ranks(
+    oversampled: Published, launched: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = oversampled.load().splits["train"]
+    assert sorted(train.balance.taken.values())[0] == 1 < sorted(train.balance.taken.values())[1]
+    said = f"every one of 173 rows read exactly as often as the manifest says, {train.rows_taken} in all"
+    assert f"epoch 2: {said}" in launched
+    assert result(oversampled, "balanced")["samples_seen"] == 2 * train.rows_taken
+    assert main(flags(oversampled, "begun", *EXACT, "--resume")) == 0
+    shown = capsys.readouterr().err
+    assert "from step 5 on" in shown
+    assert f"epoch 1: {said}" in shown
+    together, alone = weights(oversampled, "balanced"), weights(oversampled, "begun")
+    for name, tensor in together.items():
+        torch.testing.assert_close(alone[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_a_damaged_shard_is_refused_by_all_ranks(damaged: Published, launched: str) -> None:

@@ -73,6 +73,14 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
         (["feature.0.name=a.b"], ["'a.b'", "cannot stand in a Delta table"]),
         (["split.seed=99999999999999999999"], ["'split.seed'", "less than"]),
         (["model.kind=cnn"], ["'model.kind'", "transformer_classifier"]),
+        (["balance.policy=both"], ["'balance.policy'", "'none', 'weights' or 'oversample'"]),
+        (["balance.strength=strong"], ["'balance.strength'", "'balanced' or 'square_root'"]),
+        (["balance.policy=oversample", "balance.most=1"], ["'balance.most'", "greater than or equal to 2"]),
+        (["balance.cap=3"], ["'balance.cap'", "policy, strength, most"]),
+        (
+            ["train.class_weights=none"],
+            ["'train.class_weights'", "letters.toml", "balance.strength", "publish"],
+        ),
     ],
 )
 def test_a_mistake_names_key_file_and_what_is_allowed(
@@ -174,3 +182,23 @@ def test_the_data_sections_know_no_paths_and_nothing_of_training(tmp_path: Path)
 def test_the_hash_does_not_cover_credentials(tmp_path: Path) -> None:
     secret = loaded(tmp_path, MINIMAL + '\n[storage.fsspec]\nsecret = "s"\n')
     assert secret.sha256() == loaded(tmp_path, MINIMAL).sha256()
+
+
+@pytest.mark.parametrize("policy", ["weights", "oversample"])
+def test_without_a_label_there_is_nothing_to_balance(tmp_path: Path, policy: str) -> None:
+    unlabelled = MINIMAL.replace('label = "kind"\n', "")
+    assert loaded(tmp_path, unlabelled).balance.policy == "none"
+    sentence = refusal(tmp_path, unlabelled, f"balance.policy={policy}")
+    assert f'balance.policy = "{policy}" needs columns.label' in sentence
+
+
+def test_the_class_balance_belongs_to_the_data_but_not_to_the_encoded_rows(tmp_path: Path) -> None:
+    plain = loaded(tmp_path, MINIMAL)
+    balanced = loaded(tmp_path, MINIMAL, "balance.policy=oversample", "balance.most=4")
+    assert plain.data_sections()["balance"] == {"policy": "none"}
+    assert balanced.data_sections()["balance"] == {"policy": "oversample", "most": 4}
+    assert plain.data_sha256() == balanced.data_sha256()
+    # A key that the policy makes no use of is no other data set.
+    assert loaded(tmp_path, MINIMAL, "balance.most=4").data_sections() == plain.data_sections()
+    weighted = loaded(tmp_path, MINIMAL, "balance.policy=weights", "balance.strength=square_root")
+    assert weighted.data_sections()["balance"] == {"policy": "weights", "strength": "square_root"}

@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl.publication import class_balance
 from schemas import config, merkle
 from schemas import manifest as contract
 from schemas.checksums import row_group_crc32
 from schemas.keys import key_sums, record_key
+from schemas.settings import Balance
 
 LENGTH = 16
 VOCABULARY = 300
@@ -37,6 +39,8 @@ vocabulary = {vocabulary}
 length = {length}
 [publish]
 rows_per_group = {rows_per_group}
+[balance]
+{balance}
 [model]
 kind = "transformer_classifier"
 layers = 1
@@ -84,11 +88,14 @@ def publish(
     dtype: str = "uint16",
     seed: int = 1,
     full: bool = False,
+    balance: str = "",
+    chances: Sequence[float] | None = None,
 ) -> Published:
     """Writes a data set below `root`; each split is given as the rows of the row groups of its shards.
 
     A text's class shows in its tokens, so that a model can learn it. Texts are of any length up to `length`,
-    with `full` all of that length.
+    with `full` all of that length. `balance` holds the keys of that section; `chances` are those of the classes,
+    by default all the same.
     """
     random = np.random.default_rng(seed)
     table = root / "synthetic" / "gold" / "shards"
@@ -99,7 +106,7 @@ def publish(
     (artifacts / sha256).write_bytes(classes)
     splits = {}
     for name, shards in (("train", train), ("validation", validation), ("test", test)):
-        splits[name] = _split(table, name, shards, random, length, vocabulary, dtype, full)
+        splits[name] = _split(table, name, shards, random, length, vocabulary, dtype, full, chances)
     columns = [
         contract.Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
         contract.Column(name="record_key", role="key", dtype="uint64", shape=[2], storage=contract.FIXED),
@@ -124,14 +131,21 @@ def publish(
     toml = root / "synthetic.toml"
     toml.write_text(
         CONFIGURATION.format(
-            root=root, length=length, vocabulary=vocabulary, width=width, rows_per_group=rows_per_group
+            root=root,
+            length=length,
+            vocabulary=vocabulary,
+            width=width,
+            rows_per_group=rows_per_group,
+            balance=balance,
         ),
         encoding="utf-8",
     )
+    configuration = config.load(toml)
+    splits["train"] = _balanced(splits["train"], table, configuration.balance)
     rows = sum(split.rows for split in splits.values())
     content = contract.Content(
         dataset="synthetic",
-        configuration=config.load(toml).data_sections(),
+        configuration=configuration.data_sections(),
         columns=columns,
         schema_fingerprint="0" * 64,
         counts={
@@ -180,12 +194,16 @@ def _split(
     vocabulary: int,
     dtype: str,
     full: bool,
+    chances: Sequence[float] | None,
 ) -> contract.SplitContent:
     files, keys, labels = [], [np.zeros((0, 2), dtype=np.uint64)], [np.zeros(0, dtype=np.int32)]
     for number, groups in enumerate(shards):
         rows = sum(groups)
         ids = record_ids(name, number, rows)
-        label = random.integers(0, len(CLASSES), rows).astype(np.int32)
+        if chances is None:
+            label = random.integers(0, len(CLASSES), rows).astype(np.int32)
+        else:
+            label = random.choice(len(CLASSES), rows, p=chances).astype(np.int32)
         # Class c prefers its own third of the vocabulary; 0 is the padding.
         third = (vocabulary - 1) // len(CLASSES)
         own = 1 + label[:, None] * third + random.integers(0, third, (rows, length))
@@ -232,9 +250,33 @@ def _split(
         keys.append(keys_of_shard)
         labels.append(label)
     all_labels = np.concatenate(labels)
+    sums = key_sums(np.concatenate(keys))
     return contract.SplitContent(
         rows=len(all_labels),
-        key_sums=key_sums(np.concatenate(keys)),
+        key_sums=sums,
+        rows_taken=len(all_labels),
+        key_sums_taken=sums,
         label_counts={c: int((all_labels == i).sum()) for i, c in enumerate(CLASSES)},
         shards=files,
     )
+
+
+def _balanced(split: contract.SplitContent, table: Path, settings: Balance) -> contract.SplitContent:
+    """The split as the policy wants it: what the files hold is looked up in them again."""
+    balance = class_balance.balanced(split.label_counts, settings)
+    if balance.policy != "oversample":
+        return split.model_copy(update={"balance": balance})
+    shards, ids = [], []
+    for shard in split.shards:
+        file, groups = pq.ParquetFile(table / shard.path), []
+        for number in range(file.num_row_groups):
+            rows = file.read_row_group(number, columns=["record_id", "label_index"]).to_pylist()
+            taken = [
+                row["record_id"] for row in rows for _ in range(balance.taken[CLASSES[row["label_index"]]])
+            ]
+            groups.append(len(taken))
+            ids += taken
+        shards.append(shard.model_copy(update={"row_groups_taken": groups}))
+    keys = np.frombuffer(b"".join(map(record_key, ids)), dtype="<u8").reshape(-1, 2)
+    update = {"balance": balance, "rows_taken": len(ids), "key_sums_taken": key_sums(keys), "shards": shards}
+    return split.model_copy(update=update)

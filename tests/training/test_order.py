@@ -260,6 +260,32 @@ def test_over_a_grid_each_job_has_the_same_batches_from_every_position(kind: str
     assert combinations > 3000
 
 
+@pytest.mark.parametrize("kind", ["even", "short last", "uneven"])
+def test_over_a_grid_rows_are_taken_exactly_as_often_as_they_should(kind: str) -> None:
+    """The order of row groups from which some rows are taken several times, before and after each resumption."""
+    combinations = 0
+    for (groups, rows), streams, window in itertools.product(
+        [(1, 9), (3, 5), (12, 9)], (1, 3, 64), (1, 2, 1000)
+    ):
+        stored = sizes_of(kind, groups, rows)
+        times = np.random.default_rng(groups).choice([1, 1, 1, 2, 7], sum(stored))
+        ends = np.cumsum(stored)
+        taken = [int(times[end - size : end].sum()) for size, end in zip(stored, ends, strict=True)]
+        # By number of the row as it is taken, which row of the files it is.
+        source = np.repeat(np.arange(len(times)), times)
+        epoch = order_of(tuple(taken), streams, window).epoch(2)
+        assert epoch.split.rows == times.sum()
+        whole = source[Job(epoch, 1).local[0]]
+        for size, position in itertools.product(
+            ranks_for(epoch.split.stream_count), (0, 1, epoch.split.rows // 2, epoch.split.rows)
+        ):
+            later = source[np.concatenate(Job(epoch, size, position).local)]
+            read = np.bincount(np.concatenate([whole[:position], later]), minlength=len(times))
+            assert (read == times).all()
+            combinations += 1
+    assert combinations > 200
+
+
 def test_another_order_each_epoch_and_every_seed_is_a_seed() -> None:
     row_groups, seeds = (3,) * 40, (0, 1, -1, 2**31, 2**63 - 1, -(2**80))
     orders = {}

@@ -61,6 +61,8 @@ def test_the_whole_report(tmp_path: Path) -> None:
     for pinned in (published.load().manifest_root, "c" * 64, "d" * 64, "e" * 64, "horovodrun -np 2"):
         assert pinned in html
     assert "Batches without a finite loss" in html
+    assert "Class balance of the training split" in html
+    assert "training takes each row once an epoch, and all rows count alike" in html
     assert "id-7 …" in html
     summary = json.loads((run / "summary.json").read_text())
     assert f"{summary['evaluation']['accuracy']:.3f}" in html

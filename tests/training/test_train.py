@@ -359,24 +359,8 @@ def test_a_folder_that_cannot_be_written_is_named(published: Published) -> None:
         train(published, "file")
 
 
-def test_class_weights_and_clipping_run(published: Published) -> None:
-    flags = ["--set", "train.class_weights=balanced", "--set", "train.clip_norm=0.1"]
-    assert train(published, "weighted", *flags, "--stop-after", "3") == 0
-
-
-@pytest.mark.parametrize(("kind", "power"), [("balanced", 1.0), ("square_root", 0.5)])
-def test_class_weights_follow_rarity_and_have_mean_one(published: Published, kind: str, power: float) -> None:
-    config = load(published.config, [f"train.class_weights={kind}"])
-    loaded = published.load()
-    counts = loaded.splits["train"].label_counts
-    names = loaded.classes()
-    weights = start.class_weights(config, loaded, names, torch.device("cpu"))
-    assert weights is not None
-    rows = torch.tensor([counts[name] for name in names], dtype=torch.float32)
-    assert float((weights * rows).sum() / rows.sum()) == pytest.approx(1.0)
-    ratios = weights * rows**power
-    torch.testing.assert_close(ratios, ratios[0].expand_as(ratios))
-    assert start.class_weights(load(published.config), loaded, names, torch.device("cpu")) is None
+def test_clipping_runs(published: Published) -> None:
+    assert train(published, "clipped", "--set", "train.clip_norm=0.1", "--stop-after", "3") == 0
 
 
 def test_run_json_holds_what_repeats_the_run(published: Published, whole: str) -> None:

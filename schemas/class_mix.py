@@ -1,0 +1,92 @@
+"""The classes of the training split before and after balancing: a section of both reports."""
+
+from dataclasses import dataclass
+
+from schemas.manifest import SplitContent
+from schemas.report_page import Block, Section, Table, Text, Value, figure, number, share
+
+MOST_CLASSES = 40
+SAID = {
+    "none": "The policy is none: training takes each row once an epoch, and all rows count alike.",
+    "weights": (
+        "The policy is weights: training takes each row once an epoch, and its loss counts as much as its class weighs."
+    ),
+    "oversample": (
+        "The policy is oversample: training takes each row as often an epoch as stands beside its class, by index; "
+        "no row is copied."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """A class in the training split."""
+
+    name: str
+    rows: int
+    taken: int
+    """How often an epoch takes each of its rows."""
+    weight: float
+    """Of the loss of each of its rows."""
+
+    @property
+    def effect(self) -> float:
+        """What the class comes to in an epoch, in rows."""
+        return self.rows * self.taken * self.weight
+
+
+def class_shares(split: SplitContent) -> list[ClassShare]:
+    """All classes, the largest first."""
+    balance = split.balance
+    shares = [
+        ClassShare(name, rows, balance.taken.get(name, 1), balance.weights.get(name, 1.0))
+        for name, rows in split.label_counts.items()
+    ]
+    return sorted(shares, key=lambda one: (-one.rows, one.name))
+
+
+def section(split: SplitContent) -> Section:
+    """How the classes of a split are mixed as published, and as training meets them."""
+    shares = class_shares(split)
+    before, after = sum(one.rows for one in shares), sum(one.effect for one in shares)
+    most_before = max([1, *(one.rows for one in shares)])
+    most_after = max([1.0, *(one.effect for one in shares)])
+    rows: list[list[Value]] = [
+        [
+            one.name,
+            number(one.rows, bar=one.rows / most_before),
+            share(one.rows, before),
+            number(one.taken),
+            figure(one.weight),
+            number(round(one.effect), bar=one.effect / most_after),
+            share(one.effect, after),
+        ]
+        for one in shares[:MOST_CLASSES]
+    ]
+    header = [
+        "Class",
+        "Rows",
+        "Share before",
+        "Taken an epoch",
+        "Weight of a row",
+        "Counts as rows",
+        "Share after",
+    ]
+    blocks: list[Block] = [Text(SAID[split.balance.policy])]
+    if split.balance.policy != "none":
+        blocks.append(
+            Table(header, rows, "Rows of the training split as published, and as training meets them.")
+        )
+        if len(shares) > MOST_CLASSES:
+            blocks.append(Text(f"{len(shares) - MOST_CLASSES:,} smaller classes are not shown.", "quiet"))
+        counted = [one.rows for one in shares if one.rows]
+        felt = [one.effect for one in shares if one.rows]
+        if counted:
+            blocks.append(
+                Text(
+                    f"An epoch takes {split.rows_taken:,} rows of {split.rows:,}. The largest class counts "
+                    f"{max(counted) / min(counted):,.1f} times as much as the smallest before, "
+                    f"{max(felt) / min(felt):,.1f} times after."
+                )
+            )
+    return Section("Class balance of the training split", blocks)
