@@ -71,8 +71,7 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
             clusters = near_duplicate_clusters(
                 read_table(spark, layout.signatures), config.deduplicate.similarity
             ).persist(StorageLevel.MEMORY_AND_DISK)
-            hot_texts = hot_keys(texts.select("text_hash", "records"))
-            hot_clusters = hot_keys(clusters.groupBy("component").agg(F.count("*").alias("texts")))
+            hot_texts, hot_clusters = hot_texts_and_clusters(texts, clusters)
             survivors = with_survivor(texts, clusters, hot_clusters)
             ledger = build_ledger(fields, sketches, survivors, config, hot_texts)
             write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
@@ -162,6 +161,12 @@ def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
             F.coalesce("representative", "record_id").alias("record_id"), "text_hash", "bands", "shingles"
         )
     )
+
+
+def hot_texts_and_clusters(texts: DataFrame, clusters: DataFrame) -> tuple[HotKeys, HotKeys]:
+    """The texts with very many copies, and the clusters with very many texts; both frames should be persisted."""
+    sizes = clusters.groupBy("component").agg(F.count("*").alias("texts"))
+    return hot_keys(texts.select("text_hash", "records")), hot_keys(sizes)
 
 
 def with_survivor(texts: DataFrame, clusters: DataFrame, hot: HotKeys = NO_HOT_KEYS) -> DataFrame:

@@ -139,8 +139,7 @@ def test_copies_of_a_text_and_a_large_cluster_are_spread_and_the_ledger_is_the_s
     sketches = stage.with_sketches(fields, config).cache()
     texts_of = stage.group_by_text(sketches, config).cache()
     clusters = near_duplicate_clusters(stage.select_signatures(sketches, texts_of), 0.8).cache()
-    hot_texts = hot_keys(texts_of.select("text_hash", "records"))
-    hot_clusters = hot_keys(clusters.groupBy("component").agg(F.count("*").alias("texts")))
+    hot_texts, hot_clusters = stage.hot_texts_and_clusters(texts_of, clusters)
     assert (len(hot_texts), len(hot_clusters)) == (1, 1)
 
     def ledger(of_texts: HotKeys, of_clusters: HotKeys) -> tuple[float, list[tuple[Any, ...]]]:
