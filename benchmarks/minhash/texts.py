@@ -28,7 +28,7 @@ SYLLABLES = (
 ACCENTED = 5
 """One in so many texts has letters outside ASCII."""
 EDITED = 10
-"""One in so many texts is a copy of an earlier one with 2% of its words replaced."""
+"""One in so many texts is a copy of an earlier one with 2% of its words (one at least) replaced."""
 
 
 def vocabulary(rng: random.Random) -> list[str]:
@@ -47,7 +47,8 @@ def texts(count: int, seed: int = 1) -> Iterator[str]:
     before: list[str] = []
     for number in range(count):
         if number % EDITED == EDITED - 1:
-            chosen = [rng.choice(words) if rng.random() < 0.02 else word for word in before]
+            changed = {rng.randrange(len(before)), *(i for i in range(len(before)) if rng.random() < 0.02)}
+            chosen = [f"{word}x" if i in changed else word for i, word in enumerate(before)]
         else:
             chosen = rng.choices(words, cum_weights=weights, k=min(400, int(20 * rng.paretovariate(0.9))))
             before = chosen

@@ -252,11 +252,11 @@ def distinct_sorted(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
 def minhash(values: Ints, offsets: Ints, count: int) -> npt.NDArray[np.uint32]:
     """`count` MinHash values of each set; shape (count, sets), dtype uint32. No set may be empty.
 
-    Permutation i takes x to a_i·x + b_i modulo 2^32 with a_i odd, x being the upper half of a shingle's hash.
+    Permutation i takes x to a_i·x modulo 2^32 with a_i odd, x being the upper half of a shingle's hash. As the x are
+    hashes already, adding a constant would make no permutation more random.
     """
     halves = (values.view(np.uint64) >> np.uint64(32)).astype(np.uint32)
     factors = (_constants(1, count) >> np.uint64(32)).astype(np.uint32) | np.uint32(1)
-    shifts = (_constants(2, count) >> np.uint64(32)).astype(np.uint32)
     result = np.empty((count, len(offsets) - 1), dtype=np.uint32)
     first = 0
     while first < len(offsets) - 1:
@@ -267,7 +267,6 @@ def minhash(values: Ints, offsets: Ints, count: int) -> npt.NDArray[np.uint32]:
         permuted = np.empty_like(chunk)
         for i in range(count):
             np.multiply(chunk, factors[i], out=permuted)
-            permuted += shifts[i]
             np.minimum.reduceat(permuted, starts, out=result[i, first:end])
         first = end
     return result

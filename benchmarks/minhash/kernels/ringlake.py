@@ -1,4 +1,4 @@
-"""The product's kernel, all of it: exact hashes, shingle sets and band keys. `run_hashes`: shingle hashes to values."""
+"""The product's kernel, all of it: exact hashes, shingle sets and band keys. `run_values`: the values alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,11 @@ def prepare(texts: Sequence[str]) -> list[pa.Array]:
 
 def run(prepared: Sequence[pa.Array]) -> int:
     seen: set[bytes] = set()
-    return sum(len(sketch(batch, SHINGLE, Banding(BANDS, ROWS), seen).bands) for batch in prepared)
+    return sum(len(sketch(batch, SHINGLE, Banding(BANDS, ROWS), seen).text_hash) for batch in prepared)
+
+
+def run_values(prepared: Sequence[pa.Array]) -> int:
+    return run_hashes([shingle_sets(tokenise(batch), SHINGLE) for batch in prepared])
 
 
 def prepare_hashes(texts: Sequence[str]) -> list[Any]:
