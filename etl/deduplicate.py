@@ -22,13 +22,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.delta_tables import read_table, write_table
 from etl.duplicates.minhash import Banding, sketch
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.session import spark_progress
+from etl.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
 from etl.stage import stage_main
 from schemas.command import run
 from schemas.config import Configuration
@@ -58,7 +59,7 @@ _SKETCHES = pa.schema(
 
 
 def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
-    """Writes silver/signatures and silver/ledger and returns the number of records by status."""
+    """Writes silver/signatures and silver/ledger; returns the number of records by status, and `salted_keys` if any."""
     layout = Layout.of(config)
     fields = read_table(spark, layout.fields)
     with spark_progress(spark, "deduplicate"):
@@ -69,13 +70,17 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
             write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
             clusters = near_duplicate_clusters(
                 read_table(spark, layout.signatures), config.deduplicate.similarity
-            )
-            ledger = build_ledger(fields, sketches, with_survivor(texts, clusters), config)
+            ).persist(StorageLevel.MEMORY_AND_DISK)
+            hot_texts, hot_clusters = hot_texts_and_clusters(texts, clusters)
+            survivors = with_survivor(texts, clusters, hot_clusters)
+            ledger = build_ledger(fields, sketches, survivors, config, hot_texts)
             write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
+            clusters.unpersist()
         finally:
             texts.unpersist()
             sketches.unpersist()
-        return count_statuses(read_table(spark, layout.ledger))
+        salted = len(hot_texts) + len(hot_clusters)
+        return count_statuses(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
 
 
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
@@ -158,24 +163,40 @@ def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
     )
 
 
-def with_survivor(texts: DataFrame, clusters: DataFrame) -> DataFrame:
+def hot_texts_and_clusters(texts: DataFrame, clusters: DataFrame) -> tuple[HotKeys, HotKeys]:
+    """The texts with very many copies, and the clusters with very many texts; both frames should be persisted."""
+    sizes = clusters.groupBy("component").agg(F.count("*").alias("texts"))
+    return hot_keys(texts.select("text_hash", "records")), hot_keys(sizes)
+
+
+def with_survivor(texts: DataFrame, clusters: DataFrame, hot: HotKeys = NO_HOT_KEYS) -> DataFrame:
     """For each distinct text: `text_hash`, the record_ids of its `representative` and of its cluster's `survivor`.
 
     `clusters` has the columns `member` (a text_hash) and `component`; texts without near-duplicates are not in it.
+    `hot`: components with so many members that their records are salted.
     """
-    clustered = texts.join(clusters, texts["text_hash"] == clusters["member"], how="left")
-    survivor = F.min("rank").over(Window.partitionBy(F.coalesce("component", "text_hash")))
-    return clustered.withColumn("first", survivor).select(
+    ranked = texts.select(F.col("text_hash").alias("member"), "rank")
+    first = F.min("rank").alias("first")
+    firsts = clusters.join(ranked, "member", how="inner").groupBy("component").agg(first)
+    survivors = salted_join(
+        clusters, firsts.select("component", "first.record_id"), "component", "inner", hot, "member"
+    ).select(F.col("member").alias("text_hash"), F.col("record_id").alias("survivor"))
+    representative = F.col("rank.record_id")
+    return texts.join(survivors, "text_hash", how="left").select(
         "text_hash",
-        F.col("rank.record_id").alias("representative"),
-        F.col("first.record_id").alias("survivor"),
+        representative.alias("representative"),
+        F.coalesce("survivor", representative).alias("survivor"),
     )
 
 
 def build_ledger(
-    fields: DataFrame, sketches: DataFrame, survivors: DataFrame, config: Configuration
+    fields: DataFrame,
+    sketches: DataFrame,
+    survivors: DataFrame,
+    config: Configuration,
+    hot: HotKeys = NO_HOT_KEYS,
 ) -> DataFrame:
-    """The rows of silver/ledger, `split` still null."""
+    """The rows of silver/ledger, `split` still null; `hot`: texts with so many copies that they are salted."""
     is_survivor = F.col("record_id") == F.col("survivor")
     if config.deduplicate.duplicates == "keep":
         status, reason = F.lit("kept"), F.lit(None)
@@ -185,16 +206,13 @@ def build_ledger(
             F.when(is_survivor, "kept").when(is_representative, "near_duplicate").otherwise("exact_duplicate")
         )
         reason = F.when(~is_survivor, F.col("survivor"))
-    compared = (
-        sketches.select("record_id", "source_path", "text_hash")
-        .join(survivors, "text_hash", how="inner")
-        .select(
-            "record_id",
-            F.col("source_path").alias("source"),
-            status.alias("status"),
-            reason.alias("reason"),
-            F.col("survivor").alias("cluster_id"),
-        )
+    copies = sketches.select("record_id", "source_path", "text_hash")
+    compared = salted_join(copies, survivors, "text_hash", "inner", hot, "record_id").select(
+        "record_id",
+        F.col("source_path").alias("source"),
+        status.alias("status"),
+        reason.alias("reason"),
+        F.col("survivor").alias("cluster_id"),
     )
     filtered = fields.where("filtered_by IS NOT NULL").select(
         "record_id",

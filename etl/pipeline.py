@@ -17,6 +17,7 @@ from etl.report import write_report
 from etl.session import build_session
 from etl.split import split
 from etl.stage import timed
+from etl.task_metrics import keep, newest_spark_stage, shuffles_since
 from schemas.command import configuration_parser, run
 from schemas.config import load
 from schemas.errors import CheckError
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ):
             timed(name, stage, spark, config)
         say("publish …")
+        before = newest_spark_stage(spark)
         manifest, summary, gates = publish_version(spark, config, began)
+        keep(shuffles_since(spark, before, "publish"), config)
         published = manifest.content.counts["published"]
         if published != sum(content.rows for content in manifest.splits.values()):
             raise CheckError("the splits do not add up to what was published; report this")

@@ -77,15 +77,14 @@ def publish_version(
     ordered = encoded.transform(balance.with_order_key)
     with spark_progress(spark, "plan shards"):
         sent = _sent(ordered)
-        counts = balance.shard_counts(
-            {s: rows for s, (rows, _) in sent.items()}, config.publish, shards.row_bytes(config)
-        )
-        sizes = {split: (rows, counts[split]) for split, (rows, _) in sent.items()}
-        plans = balance.plan(ordered, sizes, config.publish.rows_per_group)
+        rows, width = {split: rows for split, (rows, _) in sent.items()}, shards.row_bytes(config)
+        counts = balance.shard_counts(rows, config.publish, width)
+        rows_per_group = balance.row_group_size(config.publish, rows, width)
+        plans = balance.plan(ordered, {split: (rows[split], counts[split]) for split in rows}, rows_per_group)
         of_train = class_balance.of_train(encoded, config.balance, classes)
     with spark_progress(spark, "write shards"):
         taken = class_balance.by_index(of_train, classes)
-        written = shards.write_shards(ordered, plans, config, layout.shards, taken)
+        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, taken)
     _nothing_lost(sent, written)
     with spark_progress(spark, "check quality"):
         facts = {

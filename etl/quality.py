@@ -90,7 +90,7 @@ def judge(summary: Summary, config: Configuration, layout: Layout) -> GateResult
 
 def validate(context: Any, summary: Summary, config: Configuration) -> list[GateResult]:
     """All gates on the tables that `etl.reporting.gates` derives from the summary, in the order of `gates`."""
-    every, results = gates(config), []
+    every, results = gates(config, summary.rows_per_group), []
     for table, rows in measures(summary, config).items():
         of_table = [gate for gate in every if gate.table == table]
         results += _validate(context, table, rows, of_table, config.dataset.name)

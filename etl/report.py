@@ -11,11 +11,12 @@ from pyspark.sql import SparkSession
 
 from etl.duplicates.leakage import leakage_sample
 from etl.quality import GateResults, judge
-from etl.reporting import report_records, report_splits
+from etl.reporting import report_records, report_shuffles, report_splits
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
 from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.summary import summarise
 from etl.session import build_session, spark_progress
+from etl.task_metrics import StageShuffles, kept
 from schemas import class_mix, storage
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
@@ -48,6 +49,7 @@ def write_report(
             rule_examples(spark, config, versions, mask),
             cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
             _similarities(spark, config),
+            kept(config),
         )
     layout = Layout.of(config)
     location = storage.join(layout.quality, "report.html")
@@ -64,6 +66,7 @@ def report_page(
     examples: Sequence[Example],
     snippets: Mapping[str, str],
     similarities: Sequence[tuple[str, float]],
+    shuffles: Sequence[StageShuffles] = (),
 ) -> Page:
     """The page from what was gathered; the same figures give the same page."""
     if manifest is None:
@@ -83,6 +86,7 @@ def report_page(
         *_class_balance(manifest),
         report_splits.lengths(summary),
         report_splits.balance(summary, config),
+        report_shuffles.balance(shuffles),
         report_splits.leakage(similarities, config),
         report_splits.sources(summary),
         report_splits.provenance(manifest, config),

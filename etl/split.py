@@ -26,6 +26,7 @@ from pyspark.sql import functions as F
 from etl.delta_tables import read_table, write_table
 from etl.duplicates.components import components
 from etl.session import spark_progress
+from etl.skew import hot_keys, salted_join
 from etl.stage import stage_main
 from schemas.command import run
 from schemas.config import Configuration
@@ -69,33 +70,40 @@ class Cut:
 
 
 def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
-    """Writes silver/ledger with `split` and returns the number of records of each split."""
+    """Writes silver/ledger with `split`; returns the number of records of each split, and `salted_keys` if any."""
     layout = Layout.of(config)
     ledger = read_table(spark, layout.ledger)
     fields = read_table(spark, layout.fields)
     with spark_progress(spark, "split"):
-        members = with_unit(ledger, fields, config).persist(StorageLevel.MEMORY_AND_DISK)
+        members, salted = with_unit(ledger, fields, config)
+        members = members.persist(StorageLevel.MEMORY_AND_DISK)
         units = count_units(members, config.split.seed).persist(StorageLevel.MEMORY_AND_DISK)
         try:
-            result = members.join(assign(units, config.split), "unit", how="left")
+            # What was dropped has no unit: without salt all of it would go to one task.
+            hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
+            result = salted_join(members, assign(units, config.split), "unit", "left", hot, "record_id")
             write_table(result, layout.ledger, ledger_schema(), config, "split")
         finally:
             units.unpersist()
             members.unpersist()
         counted = read_table(spark, layout.ledger).where("split IS NOT NULL").groupBy("split").count()
         found = {row["split"]: int(row["count"]) for row in counted.collect()}
-    return {name: found.get(name, 0) for name in SPLITS}
+    salted += len(hot)
+    return {name: found.get(name, 0) for name in SPLITS} | ({"salted_keys": salted} if salted else {})
 
 
-def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> DataFrame:
-    """The ledger without `split`, with `label` (null where none is configured) and the `unit` of each kept record."""
+def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tuple[DataFrame, int]:
+    """The ledger without `split`, with `label` (null where none is configured) and the `unit` of each kept record.
+
+    The second value is the number of hot keys that were salted on the way.
+    """
     label, group = config.columns.label, config.columns.group
     members = ledger.drop("split").withColumn(
         "cluster", F.when(F.col("status") == "kept", F.col("cluster_id"))
     )
     none = F.lit(None).cast("string")
     if label is None and group is None:
-        return members.withColumn("label", none).withColumn("unit", F.col("cluster"))
+        return members.withColumn("label", none).withColumn("unit", F.col("cluster")), 0
     roles = fields.select(
         "record_id",
         (none if label is None else F.col(label)).alias("label"),
@@ -103,13 +111,20 @@ def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> Da
     )
     members = members.join(roles, "record_id", how="left")
     if group is None:
-        return members.withColumn("unit", F.col("cluster"))
+        return members.withColumn("unit", F.col("cluster")), 0
     # Each group's smallest cluster stands for it: clusters with a common group are connected with that one.
     grouped = members.where("group IS NOT NULL AND cluster IS NOT NULL").select("group", "cluster").distinct()
-    first = F.min("cluster").over(Window.partitionBy("group"))
-    connected = components(grouped.select("cluster", first.alias("first")))
-    joined = members.join(connected, members["cluster"] == connected["member"], how="left")
-    return joined.withColumn("unit", F.coalesce("component", "cluster"))
+    grouped = grouped.persist(StorageLevel.MEMORY_AND_DISK)
+    counted = grouped.groupBy("group").agg(F.count("*").alias("clusters"), F.min("cluster").alias("first"))
+    hot_groups = hot_keys(counted.select("group", "clusters"))
+    connected = components(
+        salted_join(grouped, counted, "group", "inner", hot_groups, "cluster").select("cluster", "first")
+    ).withColumnRenamed("member", "cluster")
+    grouped.unpersist()
+    kept = ledger.where("status = 'kept'").groupBy(F.col("cluster_id").alias("cluster")).count()
+    hot = hot_keys(kept, ledger.where("status <> 'kept'").count())
+    joined = salted_join(members, connected, "cluster", "left", hot, "record_id")
+    return joined.withColumn("unit", F.coalesce("component", "cluster")), len(hot_groups) + len(hot)
 
 
 def count_units(members: DataFrame, seed: int) -> DataFrame:
@@ -167,8 +182,9 @@ def _assign_on_cluster(units: DataFrame, settings: Split, units_of_a_slice: int)
     spark = units.sparkSession
     classes = units.groupBy("label").agg(F.sum("rows").alias("whole"), F.count("*").alias("units"))
     totals = {row["label"]: (int(row["whole"]), int(row["units"])) for row in classes.collect()}
+    # There are as many classes as the driver has just collected, and one may hold nearly all units.
     sized = units.join(
-        classes.select(F.col("label").alias("of"), "whole"),
+        F.broadcast(classes.select(F.col("label").alias("of"), "whole")),
         F.col("label").eqNullSafe(F.col("of")),
         how="inner",
     ).withColumn("large", F.col("rows") * LARGE > F.col("whole"))
@@ -192,7 +208,8 @@ def _assign_on_cluster(units: DataFrame, settings: Split, units_of_a_slice: int)
         [(cut.label, *cut.shares) for cut in cuts],
         "cut_label string, train double, validation double, test double",
     )
-    cut_up = placed.join(shares, F.col("label").eqNullSafe(F.col("cut_label")), how="inner").select(
+    same_class = F.col("label").eqNullSafe(F.col("cut_label"))
+    cut_up = placed.join(F.broadcast(shares), same_class, how="inner").select(
         "unit",
         F.when(F.col("middle") < F.col("train"), "train")
         .when(F.col("middle") < F.col("train") + F.col("validation"), "validation")

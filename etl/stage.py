@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pyspark.sql import SparkSession
 
 from etl.session import build_session
+from etl.task_metrics import keep, newest_spark_stage, shuffles_since
 from schemas.command import configuration_parser
 from schemas.config import Configuration, load
 from schemas.progress import say
@@ -27,10 +28,11 @@ def stage_main(name: str, description: str | None, stage: Stage, argv: Sequence[
 
 
 def timed(name: str, stage: Stage, spark: SparkSession, config: Configuration) -> Mapping[str, int]:
-    """Runs a stage, says what it does and what came of it, and returns its counts."""
+    """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were."""
     say(f"{name} …")
-    began = time.monotonic()
+    began, before = time.monotonic(), newest_spark_stage(spark)
     counts = stage(spark, config)
+    keep(shuffles_since(spark, before, name, counts.get("salted_keys", 0)), config)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
     say(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
     return counts

@@ -265,8 +265,9 @@ class Publish(Section):
     shards: Positive | None = None
     """Shards of the training split; the other splits get as many as their share of the rows asks for."""
     target_shard_bytes: Positive | None = None
-    """Instead of `shards`: about so many decoded bytes a shard."""
-    rows_per_group: Positive = 512
+    """Instead of `shards`: about so many decoded bytes a shard. With neither: 1 GiB, but up to 8 shards for less."""
+    rows_per_group: Positive | None = None
+    """Rows of a Parquet row group. By default about 4 MB decoded, less where training would have fewer than 256."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -387,7 +388,7 @@ class Train(Section):
     """Torch threads of a rank."""
     workers: Positive = 2
     """Reader threads of a rank."""
-    read_memory: Positive = 1 << 30
+    read_memory: Positive = 3 << 30
     """Bytes that the reader of a rank may hold."""
     log_every: Positive = 10
     commit_every: Positive = 50

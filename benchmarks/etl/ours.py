@@ -46,10 +46,12 @@ def near_duplicates(spark: SparkSession, config: Configuration) -> None:
         write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
         clusters = near_duplicate_clusters(
             read_table(spark, layout.signatures), config.deduplicate.similarity
-        )
-        survivors = deduplicate.with_survivor(texts, clusters)
-        ledger = deduplicate.build_ledger(fields.limit(0), sketches, survivors, config)
+        ).persist(StorageLevel.MEMORY_AND_DISK)
+        hot_texts, hot_clusters = deduplicate.hot_texts_and_clusters(texts, clusters)
+        survivors = deduplicate.with_survivor(texts, clusters, hot_clusters)
+        ledger = deduplicate.build_ledger(fields.limit(0), sketches, survivors, config, hot_texts)
         write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
+        clusters.unpersist()
     finally:
         texts.unpersist()
         sketches.unpersist()

@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -20,8 +20,8 @@ Ids = npt.NDArray[np.signedinteger[Any]]
 
 MOST_PIECES = 1 << 18
 """Remembered by a worker, some 40 MB; after that it forgets them and begins anew."""
-LONG_TEXT = 1 << 20
-"""Characters; the pieces of longer texts are not all held at a time."""
+AT_A_TIME = 1 << 20
+"""Characters that are encoded at a time: the library holds some 150 bytes for each of them until they are done."""
 
 # Scripts whose letters have been letters in every edition of Unicode since 5.0: neither their class nor their
 # normalisation depends on the edition that Python or the library was built with. Latin, Greek, Cyrillic.
@@ -40,6 +40,9 @@ _PIECE = re.compile(
     rf"'(?:[sdmt]|ll|ve|re)| ?[{_LETTERS}]+| ?[0-9]+| ?[^{_SPACE}{_LETTERS}0-9]+"
     rf"|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+"
 )
+# Where a text can be cut without changing its tokens: no piece goes on from what is no white space into white space,
+# no piece looks back, and normalisation joins nothing to a space (nor turns the end of any other sign into one).
+_SEAM = re.compile(r"(?<=\S)[ \t\n\r]")
 
 
 class PieceEncoder:
@@ -62,6 +65,38 @@ class PieceEncoder:
 
         Of a text with more ids the first length - tail and the last `tail` are kept. Special tokens are not added.
         """
+        rows, counts = np.zeros((len(texts), length), dtype=np.int32), np.zeros(len(texts), dtype=np.int64)
+        begin = 0
+        while begin < len(texts):
+            end, held = begin + 1, len(texts[begin])
+            while end < len(texts) and held + len(texts[end]) <= AT_A_TIME:
+                held += len(texts[end])
+                end += 1
+            if held > AT_A_TIME and self.cuts_as_gpt2:
+                rows[begin], counts[begin] = self._encode_long(texts[begin], length, tail)
+            else:
+                rows[begin:end], counts[begin:end] = self._encode(texts[begin:end], length, tail)
+            begin = end
+        return rows, counts
+
+    def _encode_long(self, text: str, length: int, tail: int) -> tuple[Ids, int]:
+        """A row, and the number of ids before, of a text that is encoded in parts."""
+        first, last, count, begin = np.zeros(0, np.int32), np.zeros(0, np.int32), 0, 0
+        while begin < len(text):
+            seam = _SEAM.search(text, begin + AT_A_TIME)
+            end = len(text) if seam is None else seam.start()
+            # All ids of a part, or its first and last: more than these no row takes of it.
+            rows, counts = self._encode([text[begin:end]], 2 * length, length)
+            ids = rows[0, : counts[0]]
+            first = np.concatenate((first, ids[: length - len(first)]))
+            last = np.concatenate((last, ids))[-length:]
+            count += int(counts[0])
+            begin = end
+        if count > length:
+            first = np.concatenate((first[: length - tail], last[length - tail :]))
+        return np.pad(first, (0, length - len(first))), count
+
+    def _encode(self, texts: Sequence[str], length: int, tail: int) -> tuple[Ids, Ids]:
         if len(self.known) > MOST_PIECES or len(self.known.ids) > 8 * MOST_PIECES:
             self.known = _Pieces(self.tokenizer)
         rows, counts = np.zeros((len(texts), length), dtype=np.int32), np.zeros(len(texts), dtype=np.int64)
@@ -91,7 +126,7 @@ class PieceEncoder:
         return rows, counts
 
     @staticmethod
-    def _cut(text: str) -> Iterable[str] | None:
+    def _cut(text: str) -> list[str] | None:
         """The pieces of a text; None where the library has to find them."""
         if not text.isascii():
             if _AGREED.fullmatch(text) is None:
@@ -99,8 +134,6 @@ class PieceEncoder:
             text = unicodedata.normalize("NFKC", text)
             if _AGREED.fullmatch(text) is None:
                 return None
-        if len(text) > LONG_TEXT:
-            return (match.group() for match in _PIECE.finditer(text))
         return _PIECE.findall(text)
 
 

@@ -16,6 +16,18 @@ from schemas.settings import Publish
 
 ROWS_PER_BUCKET = 4096
 """The driver looks at single ids only in the buckets that a boundary falls into; this is about how many those hold."""
+GROUP_BYTES = 4_000_000
+"""Decoded bytes of a row group by default: large enough that Parquet's overhead for each does not count, small enough
+that training holds many of them and shuffles their rows."""
+TRAIN_GROUPS = 256
+"""Row groups that the training split has at least by default: 64 streams that shuffle 4 row groups at a time."""
+SMALLEST_GROUP = 64
+SHARD_BYTES = 1 << 30
+"""Decoded bytes of a shard by default."""
+DEFAULT_SHARDS = 8
+GROUPS_A_SHARD = 4
+ID_BYTES = 32
+"""What the id takes of a row, about; training does not decode it, but it stands in the shard."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +59,32 @@ def shard_rows(rows: int, shards: int, rows_per_group: int) -> list[int]:
     return sizes
 
 
+def row_group_size(publish: Publish, rows: Mapping[str, int], row_bytes: int) -> int:
+    """Rows of a full row group: as configured, else about GROUP_BYTES decoded.
+
+    A small data set gets smaller ones, so that the training split still has about TRAIN_GROUPS: training shuffles row
+    groups, and its streams are made of them. `rows` are those of each split, `row_bytes` what training decodes of one.
+    """
+    if publish.rows_per_group is not None:
+        return publish.rows_per_group
+    most = max(1, GROUP_BYTES // row_bytes)
+    return min(most, max(SMALLEST_GROUP, rows.get("train", 0) // TRAIN_GROUPS))
+
+
 def shard_counts(rows: Mapping[str, int], publish: Publish, row_bytes: int) -> dict[str, int]:
-    """The number of shards of each split: `shards` for train and in proportion for the others, or by target size."""
-    if publish.target_shard_bytes is not None:
-        rows_per_shard = max(1, publish.target_shard_bytes // row_bytes)
-        return {split: max(1, round(count / rows_per_shard)) for split, count in rows.items()}
-    shards = publish.shards or 8
+    """The number of shards of each split: `shards` for train and in proportion for the others, or by target size.
+
+    With neither configured: of about SHARD_BYTES each, but up to DEFAULT_SHARDS of at least GROUPS_A_SHARD row groups
+    where that gives more, so that a small data set is written, read and verified in parallel too.
+    """
     train = max(rows.get("train", 0), 1)
+    shards = publish.shards
+    if shards is None:
+        rows_per_shard = max(1, (publish.target_shard_bytes or SHARD_BYTES) // (row_bytes + ID_BYTES))
+        if publish.target_shard_bytes is not None:
+            return {split: max(1, round(count / rows_per_shard)) for split, count in rows.items()}
+        groups = math.ceil(train / row_group_size(publish, rows, row_bytes))
+        shards = max(round(train / rows_per_shard), min(DEFAULT_SHARDS, groups // GROUPS_A_SHARD), 1)
     return {
         split: shards if split == "train" else max(1, round(shards * count / train))
         for split, count in rows.items()

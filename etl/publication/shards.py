@@ -101,17 +101,15 @@ def _described(dtype: str, shape: Sequence[int]) -> dict[str, str]:
 
 
 def row_bytes(config: Configuration) -> int:
-    """About how many decoded bytes a row takes."""
-    total = KEY_BYTES + 32 + 4
-    for feature in config.feature:
-        encoder = encoder_of(feature)
-        total += int(np.prod(encoder.shape(feature))) * np.dtype(encoder.dtype(feature)).itemsize
-    return total
+    """The bytes that training decodes of a row: key, label and features, all of fixed width."""
+    widths = (part.type.bit_width // 8 for part in shard_schema(config) if part.name != "record_id")
+    return sum(widths)
 
 
 def write_shards(
     frame: DataFrame,
     plans: Mapping[str, SplitPlan],
+    rows_per_group: int,
     config: Configuration,
     table_uri: str,
     taken: Sequence[int] | None = None,
@@ -136,9 +134,7 @@ def write_shards(
     sorted_rows = with_shard.repartition(len(shards), "salt").sortWithinPartitions(
         "shard", "order_key", "record_id"
     )
-    writer = _write_partition(
-        shards, shard_schema(config), config.publish.rows_per_group, table_uri, config.storage, taken
-    )
+    writer = _write_partition(shards, shard_schema(config), rows_per_group, table_uri, config.storage, taken)
     # One action only: every action would run the writers again.
     rows = sorted_rows.mapInArrow(writer, spark_schema(RESULT)).collect()  # type: ignore[arg-type]
     written = sorted((_result(row.asDict()) for row in rows), key=lambda s: place[(s.split, s.number)])

@@ -97,6 +97,8 @@ class Summary:
     """Records of a cluster: number of clusters of that size."""
     largest_clusters: list[Cluster]
     shards: dict[str, list[ShardFacts]]
+    rows_per_group: int
+    """Of a full row group: as configured, or what the default came to."""
     sources: list[SourceFacts]
 
     @property

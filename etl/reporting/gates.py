@@ -61,11 +61,11 @@ def measures(summary: Summary, config: Configuration) -> dict[str, list[dict[str
     }
 
 
-def gates(config: Configuration) -> list[Gate]:
-    """All gates, in the order in which they are reported."""
-    quality, groups = config.quality, config.publish.rows_per_group
+def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
+    """All gates, in the order in which they are reported; `rows_per_group` is that of a full row group."""
+    quality = config.quality
     return [
-        _share_gate("quarantine", quality.max_quarantine_share, "look at the reasons in bronze/quarantine"),
+        quarantine_gate(config),
         _share_gate("filtered", quality.max_filtered_share, "look at the rules in [clean]"),
         _share_gate("duplicate", quality.max_duplicate_share, "look at [deduplicate] and at the sources"),
         Gate(
@@ -131,9 +131,9 @@ def gates(config: Configuration) -> list[Gate]:
             "splits",
             "shard_spread",
             0,
-            groups,
+            rows_per_group,
             lambda row: f"the row counts of the {row['split']} shards differ by {row['shard_spread']:,}",
-            f"at most one row group of {groups:,} rows",
+            f"at most one row group of {rows_per_group:,} rows",
             "run the stage publish again, and report this",
         ),
         Gate(
@@ -144,7 +144,7 @@ def gates(config: Configuration) -> list[Gate]:
             0,
             lambda row: (
                 f"{row['inexact_row_groups']:,} row groups of the split {row['split']}, its last left aside, "
-                f"do not have {groups:,} rows"
+                f"do not have {rows_per_group:,} rows"
             ),
             "none",
             "run the stage publish again, and report this",
@@ -181,7 +181,8 @@ def gates(config: Configuration) -> list[Gate]:
 
 def quarantine_gate(config: Configuration) -> Gate:
     """The gate that is checked a first time right after `ingest`."""
-    return gates(config)[0]
+    maximum = config.quality.max_quarantine_share
+    return _share_gate("quarantine", maximum, "look at the reasons in bronze/quarantine")
 
 
 def _share_gate(what: str, maximum: float, remedy: str) -> Gate:
@@ -235,7 +236,7 @@ def _split(summary: Summary, config: Configuration, split: str) -> dict[str, Any
     share, expected = _share(rows, summary.published_rows), float(getattr(config.split, split))
     sizes = [shard.rows for shard in shards]
     row_groups = [group for shard in shards for group in shard.row_groups]
-    full = config.publish.rows_per_group
+    full = summary.rows_per_group
     inexact = sum(group != full for group in row_groups[:-1]) + sum(
         not 0 < g <= full for g in row_groups[-1:]
     )

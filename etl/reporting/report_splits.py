@@ -150,7 +150,7 @@ def balance(summary: Summary, config: Configuration) -> Section:
         )
         for place, shard in enumerate(train[:MOST_SHARDS])
     ]
-    caption = f"Shards of the training split, {config.publish.rows_per_group:,} rows a row group."
+    caption = f"Shards of the training split, {summary.rows_per_group:,} rows a row group."
     blocks.append(Table(["Shard", "Rows", "Row groups", "Rows of the last", "Size"], of_train, caption))
     if len(train) > MOST_SHARDS:
         blocks.append(Text(f"{len(train) - MOST_SHARDS:,} more shards are not shown.", "quiet"))

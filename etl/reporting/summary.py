@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import DataFrame, SparkSession
 
 from etl.delta_tables import read_table
+from etl.publication import balance
+from etl.publication.shards import row_bytes
 from etl.reporting import aggregates
 from etl.reporting.aggregates import UNLABELLED
 from etl.reporting.facts import ShardFacts, Summary
@@ -88,5 +90,10 @@ def summarise(
         cluster_sizes=cluster_sizes,
         largest_clusters=largest,
         shards={split: list(facts) for split, facts in shards.items()},
+        rows_per_group=balance.row_group_size(
+            config.publish,
+            {split: sum(shard.rows for shard in facts) for split, facts in shards.items()},
+            row_bytes(config),
+        ),
         sources=sources,
     )

@@ -49,6 +49,7 @@ def example_summary(**changes: Any) -> Summary:
             "validation": [ShardFacts(800, [512, 288], 230_000)],
             "test": [ShardFacts(800, [512, 288], 230_000)],
         },
+        rows_per_group=512,
         sources=[SourceFacts(0, "in/*.jsonl", "jsonl", 12, 0, 40_000_000, 10_000, 100)],
     )
     return replace(healthy, **changes)

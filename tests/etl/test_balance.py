@@ -37,9 +37,35 @@ def test_expected_sizes() -> None:
 def test_the_number_of_shards_follows_the_configuration() -> None:
     rows = {"train": 800, "validation": 100, "test": 100}
     assert balance.shard_counts(rows, Publish(shards=16), 100) == {"train": 16, "validation": 2, "test": 2}
-    assert balance.shard_counts(rows, Publish(), 100) == {"train": 8, "validation": 1, "test": 1}
-    by_bytes = balance.shard_counts(rows, Publish(target_shard_bytes=10_000), 100)
+    by_bytes = balance.shard_counts(rows, Publish(target_shard_bytes=10_000), 100 - balance.ID_BYTES)
     assert by_bytes == {"train": 8, "validation": 1, "test": 1}
+
+
+@pytest.mark.parametrize(
+    ("train", "group", "shards"),
+    [
+        (10, 64, 1),
+        (800, 64, 3),  # 13 row groups, at least four a shard
+        (20_000, 78, 8),
+        (256 * 14_492, 14_492, 8),  # the first row groups of 4 MB
+        (10**8, 14_492, 29),  # 276 bytes and the id's 32: 1 GiB are 3,486,178 rows
+        (10**9, 14_492, 287),
+    ],
+)
+def test_by_default_sizes_follow_the_data(train: int, group: int, shards: int) -> None:
+    rows = {"train": train, "test": train // 8}
+    assert balance.row_group_size(Publish(), rows, 276) == group
+    counts = balance.shard_counts(rows, Publish(), 276)
+    assert counts == {"train": shards, "test": max(1, round(shards / 8))}
+    if shards > balance.DEFAULT_SHARDS:
+        assert train * (276 + 32) / shards == pytest.approx(1 << 30, rel=0.02)
+
+
+def test_a_configured_size_of_row_groups_is_taken() -> None:
+    publish = Publish(rows_per_group=10)
+    assert balance.row_group_size(publish, {"train": 10**9}, 276) == 10
+    # A row larger than a row group should be is one alone.
+    assert balance.row_group_size(Publish(), {"train": 10**9}, 10_000_000) == 1
 
 
 @pytest.mark.parametrize("per_bucket", [balance.ROWS_PER_BUCKET, 7, 1])

@@ -2,6 +2,8 @@
 
 import json
 import random
+import sys
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -44,6 +46,15 @@ def artifact() -> bytes:
 @pytest.fixture(scope="module")
 def encoder(artifact: bytes) -> PieceEncoder:
     return PieceEncoder.of(artifact)
+
+
+@pytest.fixture(scope="module")
+def spaced() -> PieceEncoder:
+    """Has tokens for runs of white space, so that a cut within one would show."""
+    chosen = random.Random(1)
+    texts = ["".join(word + " " * chosen.randrange(5) + "\n" * 2 for word in WORDS) for _ in range(200)]
+    feature = TokensFeature(name="tokens", column="text", vocabulary=600)
+    return PieceEncoder.of(tokens.fit(texts, feature, Storage()))
 
 
 def encoded(encoder: PieceEncoder, texts: list[str]) -> list[list[int]]:
@@ -96,8 +107,55 @@ def test_pieces_are_remembered_within_bounds(artifact: bytes, monkeypatch: pytes
     monkeypatch.setattr(byte_level, "MOST_PIECES", 2)
     assert encoded(encoder, ["other words"]) == before[1:]
     assert set(encoder.known) == {"other", " words"}
-    monkeypatch.setattr(byte_level, "LONG_TEXT", 5)
-    assert encoded(encoder, ["some words"]) == before[:1]
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from([*WORDS, " ", "    ", "\n\n", "\t ", "'s", " \u0301", "\u00a0"]), max_size=30
+        ).map("".join),
+        max_size=5,
+    ),
+    st.integers(1, 12),
+    st.integers(2, 9),
+    st.booleans(),
+)
+def test_a_text_that_is_encoded_in_parts_gives_the_same_row(
+    spaced: PieceEncoder, texts: list[str], at_a_time: int, length: int, both_ends: bool
+) -> None:
+    tail = length // 2 if both_ends else 0
+    rows, counts = spaced.encode(texts, length, tail)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(byte_level, "AT_A_TIME", at_a_time)
+        in_parts, counts_in_parts = spaced.encode(texts, length, tail)
+    assert in_parts.tolist() == rows.tolist()
+    assert counts_in_parts.tolist() == counts.tolist()
+
+
+def test_no_more_than_some_characters_are_encoded_at_a_time(
+    artifact: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    encode = PieceEncoder._encode
+
+    def noted(self: PieceEncoder, texts: list[str], length: int, tail: int) -> object:
+        asked.append(sum(map(len, texts)))
+        return encode(self, texts, length, tail)
+
+    monkeypatch.setattr(PieceEncoder, "_encode", noted)
+    monkeypatch.setattr(byte_level, "AT_A_TIME", 100)
+    PieceEncoder.of(artifact).encode(["some words " * n for n in (3, 5, 1, 200, 2)], 8, 4)
+    assert sum(asked) == 211 * 11
+    assert len(asked) >= 23
+    assert max(asked) <= 100 + len("words")
+
+
+def test_nothing_but_white_space_becomes_white_space_at_its_end() -> None:
+    """What a seam relies on."""
+    for code in range(sys.maxunicode + 1):
+        if not 0xD800 <= code < 0xE000 and not chr(code).isspace():
+            assert not unicodedata.normalize("NFKC", chr(code))[-1].isspace()
 
 
 def test_what_a_text_says_is_never_padding(artifact: bytes) -> None:

@@ -144,6 +144,7 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
         "filtered": 0,
         "exact_duplicate": len(texts) - len(sequences),
         "near_duplicate": len(sequences) - len(expected),
+        "salted_keys": 1,
     }
     assert len(signatures) == len(sequences)
 

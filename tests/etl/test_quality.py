@@ -104,7 +104,7 @@ def test_healthy_data_pass_every_gate(tmp_path: Path) -> None:
 
 
 def test_there_is_a_failing_case_for_every_gate(tmp_path: Path) -> None:
-    assert [gate.name for gate in gates(configuration(tmp_path))] == list(FAILING)
+    assert [gate.name for gate in gates(configuration(tmp_path), 512)] == list(FAILING)
 
 
 @pytest.mark.parametrize("name", FAILING)

@@ -13,6 +13,7 @@ from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible
 from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.summary import summarise
 from etl.rules.registry import build_rules
+from etl.task_metrics import Shuffle, StageShuffles, keep
 from schemas.manifest import Manifest
 from schemas.report_page import Section, Table, Text, render
 from tests.etl.example_summary import example_summary
@@ -33,6 +34,9 @@ def html(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
     config = configuration(tmp_path_factory.mktemp("report"))
     write_small_data_set(config)
     write_signatures(config)
+    even = Shuffle(tasks=8, records=80_000, median_records=9_900, largest_records=12_870)
+    sizes = {"read_bytes": 2_000, "written_bytes": 3_000_000, "spilled_bytes": 0, "salted_keys": 2}
+    keep(StageShuffles(stage="split", shuffles=[even], **sizes), config)
     location = write_report(spark, config, summarise(spark, config, SHARDS), None, PASSED)
     assert location.endswith("small/quality/report.html")
     return Path(location).read_text(encoding="utf-8")
@@ -60,6 +64,8 @@ def test_it_holds_the_figures(html: str) -> None:
     assert "white_space 2 3 0" in text
     assert "notice 5 50.0% 2 40.0% 33.3% 0.0% 100.0%" in text
     assert "rows published 5 at least 1 passed" in text
+    assert "No task read more than twice the records of the median one." in text
+    assert "split 1 3.0 MB 2.0 kB 0 bytes 8 9,900 12,870 1.30 2" in text
 
 
 def test_personal_data_and_markup_do_not_come_through(html: str) -> None:

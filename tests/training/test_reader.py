@@ -13,16 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from etl.publication.balance import row_group_size
 from schemas.errors import DataError, UsageError
 from schemas.keys import record_key
 from schemas.manifest import FIXED, Column, Manifest, Shard
-from schemas.settings import Train
+from schemas.settings import Publish, Train
 from tests.training.published import Published, publish, record_ids
 from training.columns import SplitFiles, row_bytes, to_array
 from training.data import PlannedReader
 from training.feed import Feed, columns_of, split_order
 from training.memory import BLOCKS, check_memory, memory_need
-from training.order import World, reading_order
+from training.order import SplitOrder, World, reading_order
 
 SHARDS = ((7, 7, 7, 3), (7, 7, 7, 2), (7, 5))
 
@@ -386,6 +387,15 @@ def test_memory_is_computed_from_the_manifest_and_refused_above_the_limit(manife
     check_memory(need.total, train)
     with pytest.raises(UsageError, match=r"above train.read_memory = 1,000: lower train.streams"):
         check_memory(need.total, settings(read_memory=1000))
+
+
+def test_row_groups_of_the_default_size_fit_into_the_default_memory_of_one_rank(manifest: Manifest) -> None:
+    columns, train = columns_of(manifest), Train()
+    rows = row_group_size(Publish(), {"train": 10**9}, row_bytes(columns))
+    assert 3_900_000 < rows * row_bytes(columns) <= 4_000_000
+    order = SplitOrder((rows,) * 1000, train.streams, train.window, "root", 0)
+    # While a validation split as large is read, training keeps what it holds.
+    check_memory(2 * memory_need(order, World(0, 1), columns, train).total, train)
 
 
 def test_files_of_another_scheme_are_read(published: Published, manifest: Manifest) -> None:

@@ -1,0 +1,146 @@
+"""How evenly the tasks of a stage's shuffles were loaded, from Spark's own metrics of its tasks.
+
+The driver keeps them in its status store, whatever the master, with or without the web interface. They are taken at
+the end of each stage of the pipeline and kept as `quality/shuffles/<stage>.json`, from where the report shows them.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pyspark.sql import SparkSession
+
+from schemas import storage
+from schemas.config import Configuration
+from schemas.errors import DataError
+from schemas.tables import Layout
+
+STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
+FEW_RECORDS = 10_000
+"""In a shuffle of fewer records the tasks' shares say nothing: which task took how long is decided by other things."""
+_EVENTS_MS = 30_000
+
+
+class Shuffle(BaseModel):
+    """What the tasks of one of Spark's stages read of what was shuffled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: int
+    records: int
+    median_records: float
+    largest_records: int
+
+    @property
+    def ratio(self) -> float:
+        """The largest task's records over those of the median one."""
+        return self.largest_records / max(1.0, self.median_records)
+
+
+class StageShuffles(BaseModel):
+    """All shuffles of one stage of the pipeline."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: str
+    shuffles: list[Shuffle]
+    """In the order in which they ran; stages of Spark that read no shuffle are not among them."""
+    read_bytes: int
+    written_bytes: int
+    """As they lie on disk and travel: serialised and compressed."""
+    spilled_bytes: int
+    """Written to disk because a sort or a join did not fit into memory."""
+    salted_keys: int = 0
+
+    @property
+    def least_even(self) -> Shuffle | None:
+        """The shuffle with the largest ratio among those of FEW_RECORDS or more; None where there is none."""
+        judged = [shuffle for shuffle in self.shuffles if shuffle.records >= FEW_RECORDS]
+        return max(judged, key=lambda shuffle: shuffle.ratio, default=None)
+
+
+def newest_spark_stage(spark: SparkSession) -> int:
+    """The number of the newest of Spark's stages, -1 before the first: what `shuffles_since` begins after."""
+    newest = next(_spark_stages(spark), None)
+    return -1 if newest is None else int(newest.stageId())
+
+
+def shuffles_since(spark: SparkSession, before: int, stage: str, salted_keys: int = 0) -> StageShuffles:
+    """What all of Spark's stages after the number `before` shuffled, under the name `stage`."""
+    found, read, written, spilled = [], 0, 0, 0
+    for data in _spark_stages(spark):
+        if data.stageId() <= before:
+            break
+        written += data.shuffleWriteBytes()
+        spilled += data.diskBytesSpilled()
+        read += data.shuffleReadBytes()
+        if data.shuffleReadRecords() and (shuffle := _shuffle(spark, data)) is not None:
+            found.append(shuffle)
+    return StageShuffles(
+        stage=stage,
+        shuffles=found[::-1],
+        read_bytes=read,
+        written_bytes=written,
+        spilled_bytes=spilled,
+        salted_keys=salted_keys,
+    )
+
+
+def _spark_stages(spark: SparkSession) -> Iterator[Any]:
+    """Spark's stages, the newest first, once all that has ended is in the store."""
+    context: Any = spark.sparkContext._jsc.sc()
+    context.listenerBus().waitUntilEmpty(_EVENTS_MS)
+    jvm: Any = spark.sparkContext._jvm
+    stages = context.statusStore().stageList(None, False, False, _doubles(spark), jvm.java.util.ArrayList())
+    yield from (stages.apply(place) for place in range(stages.size()))
+
+
+def _shuffle(spark: SparkSession, data: Any) -> Shuffle | None:
+    # Spark takes the element at floor(q × tasks): just below a half and a half give the two in the middle.
+    quantiles = _doubles(spark, 0.5 - 1e-9, 0.5, 1.0)
+    store = spark.sparkContext._jsc.sc().statusStore()
+    summary = store.taskSummary(data.stageId(), data.attemptId(), quantiles)
+    if summary.isEmpty():  # the store keeps a limited number of tasks (spark.ui.retainedTasks)
+        return None
+    records = summary.get().shuffleReadMetrics().readRecords()
+    low, high, largest = (float(records.apply(place)) for place in range(3))
+    return Shuffle(
+        tasks=data.numCompleteTasks(),
+        records=data.shuffleReadRecords(),
+        median_records=(low + high) / 2,
+        largest_records=int(largest),
+    )
+
+
+def _doubles(spark: SparkSession, *values: float) -> Any:
+    gateway: Any = spark.sparkContext._gateway
+    array = gateway.new_array(gateway.jvm.double, len(values))
+    for place, value in enumerate(values):
+        array[place] = value
+    return array
+
+
+def keep(found: StageShuffles, config: Configuration) -> None:
+    """Replaces what is kept of the stage's last run."""
+    content = found.model_dump_json(indent=1).encode() + b"\n"
+    storage.write_bytes(_location(config, found.stage), content, config.storage)
+
+
+def kept(config: Configuration) -> list[StageShuffles]:
+    """What is kept of the last run of each stage, in the order of the stages; those that never ran are left out.
+
+    Raises DataError for a file that holds something else.
+    """
+    found = []
+    for location in (_location(config, stage) for stage in STAGES):
+        if storage.exists(location, config.storage):
+            content = storage.read_bytes(location, config.storage)
+            try:
+                found.append(StageShuffles.model_validate_json(content))
+            except ValidationError as error:
+                raise DataError(f"{location} is damaged: remove it, or run that stage again") from error
+    return found
+
+
+def _location(config: Configuration, stage: str) -> str:
+    return storage.join(Layout.of(config).quality, "shuffles", f"{stage}.json")

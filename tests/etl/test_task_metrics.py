@@ -1,0 +1,89 @@
+"""What Spark says of its tasks, kept beside the report and shown in it."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from etl import task_metrics
+from etl.publication.balance import salts
+from etl.reporting import report_shuffles
+from etl.task_metrics import Shuffle, StageShuffles, keep, kept, newest_spark_stage, shuffles_since
+from schemas.errors import DataError
+from schemas.report_page import Table, Text
+from schemas.tables import Layout
+from tests.etl.example_tables import configuration
+
+
+@pytest.mark.parametrize(("rows", "median"), [([7, 400, 20, 30], 25.0), ([5, 40], 22.5), ([1, 2, 9], 2.0)])
+def test_the_median_and_the_largest_task_of_a_shuffle(
+    spark: SparkSession, rows: list[int], median: float
+) -> None:
+    salt = salts(spark.range(1), len(rows))
+    frame = spark.createDataFrame(
+        [(salt[i],) for i, count in enumerate(rows) for _ in range(count)], "salt int"
+    )
+    before = newest_spark_stage(spark)
+    frame.repartition(len(rows), "salt").write.format("noop").mode("overwrite").save()
+    found = shuffles_since(spark, before, "example", salted_keys=3)
+    expected = Shuffle(tasks=len(rows), records=sum(rows), median_records=median, largest_records=max(rows))
+    assert found.shuffles == [expected]
+    assert found.read_bytes == found.written_bytes > 0
+    assert (found.spilled_bytes, found.salted_keys) == (0, 3)
+    assert newest_spark_stage(spark) > before
+    assert shuffles_since(spark, newest_spark_stage(spark), "nothing").shuffles == []
+
+
+EVEN = Shuffle(tasks=8, records=80_000, median_records=9_900.0, largest_records=12_870)
+UNEVEN = Shuffle(tasks=4, records=40_000, median_records=5_000.0, largest_records=25_000)
+FEW = Shuffle(tasks=4, records=9_999, median_records=1.0, largest_records=9_996)
+
+
+def stage(name: str, *shuffles: Shuffle) -> StageShuffles:
+    return StageShuffles(
+        stage=name, shuffles=[*shuffles], read_bytes=2_000, written_bytes=3_000_000, spilled_bytes=0
+    )
+
+
+def test_the_least_even_shuffle_is_one_with_many_records() -> None:
+    assert stage("x", EVEN, FEW).least_even == EVEN
+    assert stage("x", EVEN, UNEVEN, FEW).least_even == UNEVEN
+    assert stage("x", FEW).least_even is None
+    assert UNEVEN.ratio == 5
+
+
+def test_what_is_kept_comes_back_in_the_order_of_the_stages(tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    assert kept(config) == []
+    later, earlier = stage("publish", EVEN), stage("ingest", FEW)
+    for found in (later, stage("ingest", EVEN, FEW), earlier):
+        keep(found, config)
+    assert kept(config) == [earlier, later]
+    (Path(Layout.of(config).quality) / "shuffles" / "split.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"shuffles/split.json is damaged"):
+        kept(config)
+
+
+def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
+    def shown(*stages: StageShuffles) -> tuple[list[list[str]], Text]:
+        table, verdict = report_shuffles.balance(stages).blocks
+        assert isinstance(table, Table)
+        assert isinstance(verdict, Text)
+        return [[cell.text for cell in row] for row in table.cells], verdict
+
+    rows, verdict = shown(stage("clean"), stage("deduplicate", EVEN, FEW))
+    assert rows == [
+        ["clean", "0", "3.0 MB", "2.0 kB", "0 bytes", "–", "", "", "", "0"],
+        ["deduplicate", "2", "3.0 MB", "2.0 kB", "0 bytes", "8", "9,900", "12,870", "1.30", "0"],
+    ]
+    assert verdict.tone == "good"
+    rows, verdict = shown(stage("split", UNEVEN), stage("encode", EVEN))
+    assert rows[0][5:9] == ["4", "5,000", "25,000", "5.00"]
+    assert (verdict.tone, verdict.text.endswith("in: split.")) == ("bad", True)
+    rows, verdict = shown(stage("split", FEW))
+    assert rows[0][5] == "few records"
+    assert verdict.tone == "quiet"
+    assert report_shuffles.balance([]).blocks[0] == Text(
+        "Nothing was measured: run the stages again, or the whole pipeline."
+    )
+    assert task_metrics.FEW_RECORDS == 10_000
