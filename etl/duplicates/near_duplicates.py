@@ -28,6 +28,11 @@ from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.similarity import Buckets, SimilarSets
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
+SMALL_BLOCK = 1 << 20
+FEWEST_SHINGLES = 32
+"""Texts of fewer are rare; it only serves to tell large data sets without reading them."""
+BROADCAST_TEXTS = 1_000_000
+"""Up to so many candidates (some 50 MB) go to every executor."""
 _BLOCK = ("block", "text_hash", "bands", "shingles")
 _FOUND = "text_hash binary, component binary"
 
@@ -40,8 +45,8 @@ def near_duplicate_clusters(
     `signatures` has the columns of silver/signatures; `component` is the smallest member. What fits into one block
     as a whole is compared on the driver: a cluster has nothing to gain there.
     """
-    total = signatures.agg(F.sum(F.size("shingles"))).first()
-    if total is None or (total[0] or 0) <= block_shingles:
+    # The first question costs nothing; the second reads all shingles, which with many texts only shows that they are.
+    if signatures.count() <= block_shingles // FEWEST_SHINGLES and _shingles(signatures) <= block_shingles:
         found = connect_block(signatures.select(*_BLOCK[1:]).toArrow(), similarity)
         return signatures.sparkSession.createDataFrame(found.rename_columns(["member", "component"]))
     return _clusters_by_blocks(signatures, similarity, block_shingles)
@@ -49,24 +54,33 @@ def near_duplicate_clusters(
 
 def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles: int) -> DataFrame:
     shared = shared_buckets(signatures).persist(StorageLevel.MEMORY_AND_DISK)
+    kept = [shared]
     try:
         candidates = components(shared.select("first", "text_hash"))
-        sized = (
-            signatures.select("text_hash", F.size("shingles").alias("size"))
-            .join(candidates, F.col("text_hash") == F.col("member"), how="inner")
-            .groupBy("component")
-            .agg(F.sum("size").alias("shingles"))
-        )
+        if candidates.count() <= BROADCAST_TEXTS:
+            candidates = F.broadcast(
+                candidates
+            )  # so the shingles of texts that resemble no other stay where they are
+        # Read once, and of all texts only those that have to be compared.
+        compared = signatures.join(
+            candidates.withColumnRenamed("member", "text_hash"), "text_hash", how="inner"
+        ).persist(StorageLevel.MEMORY_AND_DISK)
+        kept.append(compared)
+        sized = compared.groupBy("component").agg(F.sum(F.size("shingles")).alias("shingles"))
         small = sized.where(F.col("shingles") <= block_shingles)
         packed, large, bands = _totals(sized, signatures, block_shingles)
-        blocks = max(1, math.ceil(packed / block_shingles))
-        in_blocks = candidates.join(small.select("component"), "component", how="inner").select(
-            F.col("member").alias("text_hash"),
-            F.pmod(F.xxhash64("component"), F.lit(blocks)).alias("block"),
+        # Enough blocks for all cores, unless they would be tiny.
+        cores = signatures.sparkSession.sparkContext.defaultParallelism
+        of_a_block = min(block_shingles, max(SMALL_BLOCK, math.ceil(packed / (2 * cores))))
+        blocks = max(1, math.ceil(packed / of_a_block))
+        rows = (
+            compared.join(small.select("component"), "component", how="inner")
+            .withColumn("block", F.pmod(F.xxhash64("component"), F.lit(blocks)))
+            .select(*_BLOCK)
         )
-        rows = signatures.join(in_blocks, "text_hash", how="inner").select(*_BLOCK)
         if not large:
-            return _connected(rows, similarity)
+            # Now, while what it is computed from is held.
+            return _connected(rows, similarity).localCheckpoint()
         parts = math.ceil(large * bands / block_shingles)
         spread = (
             shared.join(candidates, F.col("text_hash") == F.col("member"), how="inner")
@@ -75,11 +89,17 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
             .agg(F.collect_list("bucket").alias("bands"))
         )
         rows = rows.unionByName(
-            spread.join(signatures.select("text_hash", "shingles"), "text_hash", how="inner").select(*_BLOCK)
+            spread.join(compared.select("text_hash", "shingles"), "text_hash", how="inner").select(*_BLOCK)
         )
         return components(_connected(rows, similarity))
     finally:
-        shared.unpersist()
+        for frame in kept:
+            frame.unpersist()
+
+
+def _shingles(signatures: DataFrame) -> int:
+    total = signatures.agg(F.sum(F.size("shingles"))).first()
+    return 0 if total is None else int(total[0] or 0)
 
 
 def shared_buckets(signatures: DataFrame) -> DataFrame:
