@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -44,12 +45,12 @@ def test_every_peer_has_a_lock_with_hashes() -> None:
         assert "--hash=sha256:" in lock
 
 
-def sample(done: int, cpu: float, seconds: float = 2.0) -> dict[str, float]:
+def sample(done: int, cpu: float, seconds: float = 2.0) -> dict[str, Any]:
     return {"texts": done, "done": done, "bytes": done * 1_000_000, "seconds": seconds, "cpu_seconds": cpu}
 
 
 def test_figures_are_medians_of_what_did_not_fail() -> None:
-    samples = {
+    samples: dict[str, list[dict[str, Any]]] = {
         "ours": [sample(100, 1.0), sample(100, 4.0), sample(100, 2.0)],
         "rensa": [sample(100, 0.5), {"error": "no"}],
         "daft": [{"error": "no"}],
