@@ -7,12 +7,14 @@ the end of each stage of the pipeline and kept as `quality/shuffles/<stage>.json
 from collections.abc import Iterator
 from typing import Any
 
+from py4j.protocol import Py4JJavaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pyspark.sql import SparkSession
 
 from schemas import storage
 from schemas.config import Configuration
 from schemas.errors import DataError
+from schemas.progress import say
 from schemas.tables import Layout
 
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
@@ -89,7 +91,11 @@ def shuffles_since(spark: SparkSession, before: int, stage: str, salted_keys: in
 def _spark_stages(spark: SparkSession) -> Iterator[Any]:
     """Spark's stages, the newest first, once all that has ended is in the store."""
     context: Any = spark.sparkContext._jsc.sc()
-    context.listenerBus().waitUntilEmpty(_EVENTS_MS)
+    try:
+        context.listenerBus().waitUntilEmpty(_EVENTS_MS)
+    except Py4JJavaError:
+        # A stage that has done its work does not fail because its figures are late.
+        say("warning: Spark's events lag behind, so the balance of the shuffles may miss some of them")
     jvm: Any = spark.sparkContext._jvm
     stages = context.statusStore().stageList(None, False, False, _doubles(spark), jvm.java.util.ArrayList())
     yield from (stages.apply(place) for place in range(stages.size()))

@@ -9,6 +9,7 @@ hashes and what a reader wants to know first. A checkpoint is good when both are
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -61,7 +62,11 @@ class Record(BaseModel):
 
     @classmethod
     def of(cls, state: State, sha256: str, previous: str | None, facts: Mapping[str, Any]) -> Self:
-        """The record of a state whose file has that hash; `facts` are the fields that do not follow from it."""
+        """The record of a state whose file has that hash; `facts` are the fields that do not follow from it.
+
+        A validation loss that is not finite counts as none: no such checkpoint is the best.
+        """
+        loss = facts["validation_loss"]
         unlinked = cls(
             file=f"{name_of(state['step'])}.pt",
             sha256=sha256,
@@ -70,7 +75,7 @@ class Record(BaseModel):
             manifest_root=state["manifest_root"],
             step=state["step"],
             position=state["position"],
-            **facts,
+            **{**facts, "validation_loss": loss if loss is not None and math.isfinite(loss) else None},
         )
         return unlinked.model_copy(update={"chain": unlinked.link()})
 

@@ -200,7 +200,7 @@ class Loop:
                 "validation",
                 epoch=epoch + 1,
                 position=self.place.position,
-                loss=found.loss,
+                loss=found.loss if math.isfinite(found.loss) else None,
                 accuracy=found.accuracy,
             )
             job.say(

@@ -169,6 +169,17 @@ def test_the_best_is_kept_as_well(config: Configuration, tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_validation_loss_that_is_not_finite_is_never_the_best(
+    config: Configuration, tmp_path: Path, loss: float
+) -> None:
+    save(tmp_path, config, 10, validation_loss=0.5)
+    assert save(tmp_path, config, 20, validation_loss=loss).validation_loss is None
+    best = checkpoint.best_of(checkpoint.read_chain(tmp_path))
+    assert best is not None
+    assert best.step == 10
+
+
 def test_each_checkpoint_names_the_one_before(config: Configuration, tmp_path: Path) -> None:
     first, second = save(tmp_path, config, 5), save(tmp_path, config, 10)
     assert (first.previous, second.previous) == (None, first.chain)
