@@ -136,25 +136,6 @@ def plan(
     }
 
 
-def salts(frame: DataFrame, partitions: int) -> list[int]:
-    """For each partition p an integer whose Spark hash, modulo `partitions`, is p.
-
-    `repartition(n, column)` sends a row to the partition of its column's hash; with these salts as the column each
-    shard has a task of its own, where plain shard numbers would collide.
-    """
-    found: dict[int, int] = {}
-    start, step = 0, max(64, partitions * 16)
-    while len(found) < partitions:
-        candidates = frame.sparkSession.range(start, start + step).select(
-            sf.col("id").cast("int").alias("salt"),
-            sf.pmod(sf.hash(sf.col("id").cast("int")), sf.lit(partitions)).alias("partition"),
-        )
-        for row in candidates.collect():
-            found.setdefault(row["partition"], row["salt"])
-        start += step
-    return [found[partition] for partition in range(partitions)]
-
-
 def row_groups(rows: int, rows_per_group: int) -> list[int]:
     """Rows of each row group of a shard: all full but perhaps the last."""
     full, rest = divmod(rows, rows_per_group)

@@ -22,7 +22,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from etl.encoders import encoder_of
-from etl.publication.balance import SplitPlan, expected_rows, planned, salts
+from etl.partitions import salts
+from etl.publication.balance import SplitPlan, expected_rows, planned
 from schemas import storage
 from schemas.checksums import row_group_crc32
 from schemas.config import Configuration
@@ -125,7 +126,7 @@ def write_shards(
     if not shards:
         return []
     place = {shard: number for number, shard in enumerate(shards)}
-    salt = salts(frame, len(shards))
+    salt = salts(frame.sparkSession, len(shards))
     columns = ["record_id", "split", "order_key", *_payload(config)]
     with_shard = frame.select(*columns).mapInArrow(
         _assign_shards(dict(plans), place, salt),  # type: ignore[arg-type]

@@ -87,15 +87,3 @@ def test_boundaries_are_the_ranks_of_the_total_order(
                 assert plan.shard_of(key, record_id) == number
             rank += size
         assert rank == len(ordered)
-
-
-@pytest.mark.parametrize("partitions", [1, 2, 3, 8, 13])
-def test_salts_give_each_shard_a_task_of_its_own(spark: SparkSession, partitions: int) -> None:
-    frame = spark.range(1)
-    salts = balance.salts(frame, partitions)
-    assert len(set(salts)) == partitions
-    rows = spark.createDataFrame([(salt,) for salt in salts for _ in range(3)], "salt int")
-    held = (
-        rows.repartition(partitions, "salt").rdd.glom().map(lambda part: [r["salt"] for r in part]).collect()
-    )
-    assert held == [[salt] * 3 for salt in salts]

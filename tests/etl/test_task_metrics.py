@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from etl import task_metrics
-from etl.publication.balance import salts
+from etl.partitions import salts
 from etl.reporting import report_shuffles
 from etl.task_metrics import Shuffle, StageShuffles, keep, kept, newest_spark_stage, shuffles_since
 from schemas.errors import DataError
@@ -19,7 +19,7 @@ from tests.etl.example_tables import configuration
 def test_the_median_and_the_largest_task_of_a_shuffle(
     spark: SparkSession, rows: list[int], median: float
 ) -> None:
-    salt = salts(spark.range(1), len(rows))
+    salt = salts(spark, len(rows))
     frame = spark.createDataFrame(
         [(salt[i],) for i, count in enumerate(rows) for _ in range(count)], "salt int"
     )
