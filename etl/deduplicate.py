@@ -26,6 +26,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.delta_tables import read_table, write_table
+from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding, sketch
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.session import spark_progress
@@ -53,7 +54,7 @@ _SKETCHES = pa.schema(
             pa.bool_(),
         ),  # of bands and shingles; false where the same task has sketched that text before
         ("bands", pa.list_(pa.int64())),
-        ("shingles", pa.list_(pa.int64())),
+        ("shingles", pa.binary()),  # as in silver/signatures
     ]
 )
 
@@ -122,7 +123,7 @@ def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: s
         "text_hash": pa.array(sketches.text_hash, pa.binary()),
         "carrier": pa.array(sketches.carrier),
         "bands": pa.ListArray.from_arrays(band_offsets, sketches.bands.ravel()),
-        "shingles": pa.ListArray.from_arrays(pa.array(sketches.offsets, pa.int32()), sketches.values),
+        "shingles": packed(sketches.values, sketches.offsets),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in _SKETCHES.names], schema=_SKETCHES)
 

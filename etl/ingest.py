@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from etl.delta_tables import read_table, write_table
 from etl.session import spark_progress
 from etl.sources.pieces import Piece, group, list_pieces
-from etl.sources.reading import FILE, QUARANTINE, RECORD, ReadTasks, column_name, outcome_schema
+from etl.sources.reading import FILE, QUARANTINE, RECORD, TASK_BITS, ReadTasks, column_name, outcome_schema
 from etl.stage import stage_main
 from schemas import tables
 from schemas.command import run
@@ -44,8 +44,9 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         repeated: DataFrame | None = None
         if config.columns.id is not None:  # an id that is derived from the position never repeats
             with spark_progress(spark, "looking for repeated ids"):
-                repeated = repeated_records(outcomes).persist(StorageLevel.DISK_ONLY)
-                check_repeated(repeated, config)
+                found = repeated_records(outcomes).persist(StorageLevel.DISK_ONLY)
+                if check_repeated(found, config):
+                    repeated = with_raw(found, spark, config, tasks)
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
             # add up: so records come last, and a run that broke off is seen at once.
@@ -63,13 +64,22 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     return counts
 
 
-def read_outcomes(spark: SparkSession, config: Configuration, tasks: Sequence[Sequence[Piece]]) -> DataFrame:
-    """What the reading of all pieces gives (columns of `outcome_schema`), a partition for each task."""
-    rows = [(number, bytearray(pickle.dumps(pieces))) for number, pieces in enumerate(tasks)]
+def read_outcomes(
+    spark: SparkSession,
+    config: Configuration,
+    tasks: Sequence[Sequence[Piece]],
+    raw_of: frozenset[int] | None = None,
+) -> DataFrame:
+    """What the reading of all pieces gives (columns of `outcome_schema`), a partition for each task.
+
+    With `raw_of` only the records with these row numbers and their raw bytes, from the tasks that hold them.
+    """
+    wanted = range(len(tasks)) if raw_of is None else sorted({row >> TASK_BITS for row in raw_of})
+    rows = [(number, bytearray(pickle.dumps(tasks[number]))) for number in wanted]
     numbered = spark.createDataFrame(
         spark.sparkContext.parallelize(rows, len(rows)), "task bigint, pieces binary"
     )
-    return numbered.mapInArrow(ReadTasks(config), tables.spark_schema(outcome_schema(config)))
+    return numbered.mapInArrow(ReadTasks(config, raw_of), tables.spark_schema(outcome_schema(config)))
 
 
 def file_rows(outcomes: DataFrame) -> DataFrame:
@@ -143,22 +153,39 @@ def repeated_records(outcomes: DataFrame) -> DataFrame:
         .where(F.col("row") != F.col("first.row"))
         .select(
             "row",
-            "source_index",
-            "source_path",
+            "record_id",
+            *place,
             F.col("first.source_path").alias("first_path"),
             F.col("first.source_position").alias("first_position"),
         )
     )
 
 
-def check_repeated(repeated: DataFrame, config: Configuration) -> None:
-    """Raises DataError when so many ids repeat that the column cannot be meant as one."""
+def with_raw(
+    repeated: DataFrame, spark: SparkSession, config: Configuration, tasks: Sequence[Sequence[Piece]]
+) -> DataFrame:
+    """Adds the raw bytes of the records, which are read once more: they are few, and the bytes of all would be as much
+    again as their columns.
+
+    Raises DataError where the files no longer hold them.
+    """
+    rows = frozenset(repeated.select("row").toArrow()["row"].to_pylist())
+    raws = read_outcomes(spark, config, tasks, rows).select("row", "record_id", "raw")
+    found = repeated.join(raws, ["row", "record_id"], how="inner").persist(StorageLevel.DISK_ONLY)
+    if found.count() != len(rows):
+        raise DataError("a source changed while it was read: run again once nobody writes to its files")
+    return found
+
+
+def check_repeated(repeated: DataFrame, config: Configuration) -> int:
+    """The number of records. Raises DataError when so many ids repeat that the column cannot be meant as one."""
     count = repeated.count()
     if count > MAX_REPEATED:
         raise DataError(
             f"{count:,} records repeat the id of another one: the column {config.columns.id!r} is no id; "
             "configure another one as columns.id, or none"
         )
+    return count
 
 
 def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configuration) -> DataFrame:
@@ -177,17 +204,11 @@ def quarantined(outcomes: DataFrame, repeated: DataFrame | None) -> DataFrame:
     rejected = outcomes.where(F.col("kind") == QUARANTINE).select(*columns)
     if repeated is None:
         return rejected
-    firsts = repeated.select("row", "first_path", "first_position")
-    repeats = (
-        outcomes.where(F.col("kind") == RECORD)
-        .join(F.broadcast(firsts), "row", how="inner")
-        .withColumn("reason", F.lit("repeated_id"))
-        .withColumn(
-            "detail",
-            F.format_string(
-                "the record at position %d of %s has the same id and stays", "first_position", "first_path"
-            ),
-        )
+    repeats = repeated.withColumn("reason", F.lit("repeated_id")).withColumn(
+        "detail",
+        F.format_string(
+            "the record at position %d of %s has the same id and stays", "first_position", "first_path"
+        ),
     )
     return rejected.unionByName(repeats.select(*columns))
 

@@ -166,7 +166,7 @@ def signatures_schema() -> pa.Schema:
             ("record_id", _TEXT),
             ("text_hash", pa.binary()),  # 128 bits of the normalised token sequence
             ("bands", pa.list_(pa.int64())),  # one LSH bucket key a band
-            ("shingles", pa.list_(pa.int64())),  # sorted 64-bit hashes of the distinct shingles
+            ("shingles", pa.binary()),  # sorted 64-bit hashes of the distinct shingles, little-endian
         ]
     )
 

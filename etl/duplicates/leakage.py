@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from scipy.sparse import csr_array
 
 from etl.delta_tables import read_table
+from etl.duplicates.hash_lists import unpacked
 from schemas.config import Configuration
 from schemas.tables import Layout
 
@@ -35,7 +36,7 @@ def leakage_sample(spark: SparkSession, config: Configuration, rows: int = 200) 
 
 def highest_similarities(sample: pa.Array, train: DataFrame) -> npt.NDArray[np.float64]:
     """For each list of hashes in `sample` the highest Jaccard similarity to any in the one column of `train`."""
-    offsets, values = _lists(sample)
+    values, offsets = unpacked(sample)
     count = len(offsets) - 1
     vocabulary = np.unique(values)
     codes = np.searchsorted(vocabulary, values)
@@ -59,19 +60,11 @@ def highest_similarities(sample: pa.Array, train: DataFrame) -> npt.NDArray[np.f
     return result
 
 
-def _lists(lists: pa.Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Offsets and values of an Arrow array of lists of int64, as if it began with its buffers."""
-    if isinstance(lists, pa.ChunkedArray):
-        lists = pa.concat_arrays(lists.chunks) if lists.num_chunks else pa.array([], lists.type)
-    offsets = lists.offsets.to_numpy().astype(np.int64)
-    return offsets - offsets[0], lists.flatten().to_numpy()
-
-
 def _highest(
     lists: pa.Array, vocabulary: npt.NDArray[np.int64], by_shingle: csr_array, sizes: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """The highest similarity of each set of the sample to the sets of a batch; shape (sample,)."""
-    offsets, values = _lists(lists)
+    values, offsets = unpacked(lists)
     places = np.minimum(np.searchsorted(vocabulary, values), len(vocabulary) - 1)
     known = vocabulary[places] == values
     kept = np.concatenate(([0], np.cumsum(known)))[offsets]

@@ -20,19 +20,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.components import components
+from etl.duplicates.hash_lists import unpacked
 from etl.duplicates.large_buckets import connect_buckets
+from etl.duplicates.shared_buckets import shared_buckets
 from etl.duplicates.similarity import Buckets, SimilarSets
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
 SMALL_BLOCK = 1 << 20
 FEWEST_SHINGLES = 32
 """Texts of fewer are rare; it only serves to tell large data sets without reading them."""
-BROADCAST_TEXTS = 1_000_000
-"""Up to so many candidates (some 50 MB) go to every executor."""
+BROADCAST_TEXTS = 4_000_000
+"""Up to so many candidates (some 400 MB) go to every executor."""
 _BLOCK = ("block", "text_hash", "bands", "shingles")
 _FOUND = "text_hash binary, component binary"
 
@@ -66,7 +68,7 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
             candidates.withColumnRenamed("member", "text_hash"), "text_hash", how="inner"
         ).persist(StorageLevel.MEMORY_AND_DISK)
         kept.append(compared)
-        sized = compared.groupBy("component").agg(F.sum(F.size("shingles")).alias("shingles"))
+        sized = compared.groupBy("component").agg(F.sum(_count("shingles")).alias("shingles"))
         small = sized.where(F.col("shingles") <= block_shingles)
         packed, large, bands = _totals(sized, signatures, block_shingles)
         # Enough blocks for all cores, unless they would be tiny.
@@ -97,21 +99,14 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
             frame.unpersist()
 
 
+def _count(lists: str) -> Column:
+    """How many hashes a packed list holds."""
+    return F.octet_length(lists) / 8
+
+
 def _shingles(signatures: DataFrame) -> int:
-    total = signatures.agg(F.sum(F.size("shingles"))).first()
+    total = signatures.agg(F.sum(_count("shingles"))).first()
     return 0 if total is None else int(total[0] or 0)
-
-
-def shared_buckets(signatures: DataFrame) -> DataFrame:
-    """Columns `text_hash`, `bucket`, `first` (the bucket's smallest member) of all buckets with two texts or more."""
-    bucket = Window.partitionBy("bucket")
-    return (
-        signatures.select("text_hash", F.explode("bands").alias("bucket"))
-        .withColumn("members", F.count("*").over(bucket))
-        .withColumn("first", F.min("text_hash").over(bucket))
-        .where("members > 1")
-        .select("text_hash", "bucket", "first")
-    )
 
 
 def _totals(sized: DataFrame, signatures: DataFrame, block_shingles: int) -> tuple[int, int, int]:
@@ -123,7 +118,7 @@ def _totals(sized: DataFrame, signatures: DataFrame, block_shingles: int) -> tup
     ).first()
     assert sums is not None
     large = int(sums["large"] or 0)
-    bands = signatures.agg(F.max(F.size("bands"))).first() if large else None
+    bands = signatures.select(F.size("bands")).first() if large else None
     return int(sums["packed"] or 0), large, int(bands[0]) if bands is not None else 0
 
 
@@ -139,13 +134,14 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
     """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
-    block = block.select(["text_hash", "bands", "shingles"]).combine_chunks()
+    # A block may hold more than the 2 GiB that offsets of 32 bits reach.
+    schema = pa.schema([block.schema.field("text_hash"), block.schema.field("bands"), ("shingles", pa.large_binary())])
+    block = block.select(schema.names).cast(schema).combine_chunks()
     block = block.take(pc.sort_indices(block, [("text_hash", "ascending")])).combine_chunks()
-    hashes, bands, shingles = (block[name].chunk(0) for name in ("text_hash", "bands", "shingles"))
+    hashes, bands, shingles = (block[name].chunk(0) for name in schema.names)
     keys = bands.flatten().to_numpy()
     rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
-    offsets = np.concatenate(([0], np.cumsum(pc.list_value_length(shingles).to_numpy(), dtype=np.int64)))
-    sets = SimilarSets(shingles.flatten().to_numpy(), offsets, similarity)
+    sets = SimilarSets(*unpacked(shingles), similarity)
     del block, bands, shingles  # the sets hold what is compared
     connect_buckets(sets, Buckets.of(keys, rows))
     labels = sets.labels

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from schemas.config import Configuration
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Date and time as ISO 8601 writes them; `datetime.fromisoformat`, which reads them, lets any character stand for the T.
 ISO_8601 = re.compile(
     r"\d{4}-?(?:\d{2}-?\d{2}|W\d{2}(?:-?\d)?)(?:[T ]\d{2}[\d:.,]*(?:Z|[+-]\d{2}[\d:]*)?)?", re.ASCII
@@ -43,8 +43,7 @@ class NotScalar:
     """Stands for a list, a mapping, a boolean or another value that no column may hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A record that meets the contract; `values` in the order of `config.table_columns()`."""
 
     record_id: str
@@ -69,24 +68,25 @@ class Contract:
         self.time = config.columns.time
         self.texts = frozenset(config.text_columns())
         self.needed = tuple(dict.fromkeys([*([self.id] if self.id is not None else []), *self.columns]))
+        self._roles = tuple((name, name == self.time, name in self.texts) for name in self.needed)
 
     def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
         """Holds a record to the contract; the other arguments derive its id where none is configured."""
         seconds: float | None = None
-        for column in self.needed:
+        for column, is_time, is_text in self._roles:
             if column not in record:
                 return Problem("missing_column", f"the column {column!r} is missing")
             value = record[column]
-            if column == self.time:
+            if is_time:
                 result = time_in_seconds(value)
                 if isinstance(result, Problem):
                     return Problem(result.reason, f"the column {column!r} {result.detail}")
                 seconds = result
-            else:
-                problem = self._text_problem(column, value)
-                if problem is not None:
-                    return problem
-        values = tuple(str.__str__(record[column]) for column in self.columns)
+            elif type(value) is str and value.isascii() and value and not (is_text and value.isspace()):
+                pass  # what most values are, told without a further call
+            elif (problem := self._text_problem(column, value)) is not None:
+                return problem
+        values = tuple([str.__str__(record[column]) for column in self.columns])
         if self.id is not None:
             return Accepted(str.__str__(record[self.id]), seconds, values)
         return Accepted(derived_id(path, twin, position, values), seconds, values)
@@ -129,7 +129,7 @@ def time_in_seconds(value: object) -> float | Problem:
                 return Problem("invalid_time", "is not a date or time that exists")
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)
-            return (moment - EPOCH).total_seconds()
+            return moment.timestamp()
         if isinstance(value, Plain) and DECIMAL.fullmatch(value):
             return _finite(value)
         return Problem("invalid_time", "is not a date or time in ISO 8601")

@@ -7,7 +7,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import etl.sources
 from etl.sources.contract import Contract
@@ -17,8 +17,7 @@ from schemas.settings import Source, Storage
 PIECE_BYTES = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A record as it stands in a file: its byte position and length there, its raw bytes, its columns."""
 
     position: int

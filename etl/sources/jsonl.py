@@ -66,7 +66,7 @@ def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
     Strings are `str`, numbers `Number` as they are written, null None, all else `NotScalar`.
     """
     try:
-        value = _DECODER.decode(text)
+        value = _decoded(text)
     except json.JSONDecodeError as error:
         return "invalid_json", f"not JSON at character {error.pos:,}: {_grammar(error)}"
     except _Constant:
@@ -75,9 +75,11 @@ def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
         return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
     if not isinstance(value, tuple):
         return "not_an_object", "the line is JSON but not an object"
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
-    parsed = {key: _scalar(item) for key, item in value}
+    parsed: dict[str, object] = dict(value)
+    if not _SCALARS.issuperset(map(type, parsed.values())):
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
+        parsed = {key: _scalar(item) for key, item in value}
     if len(parsed) < len(value):
         return "duplicate_key", "a key stands in the object more than once"
     return parsed
@@ -96,6 +98,18 @@ def _refuse_constant(_: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=tuple, parse_int=Number, parse_float=Number, parse_constant=_refuse_constant
 )
+
+
+_SCALARS = frozenset({str, Number, type(None)})
+
+
+def _decoded(text: str) -> object:
+    """What `_DECODER.decode` gives, without its search for white space around the value where there is none."""
+    try:
+        value, end = _DECODER.scan_once(text, 0)
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 def _grammar(error: json.JSONDecodeError) -> str:

@@ -19,6 +19,8 @@ from schemas.config import Configuration
 RECORD, QUARANTINE, FILE = 0, 1, 2
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 4096
+TASK_BITS = 40
+"""A record's row number is that of its task, and in so many bits its own within the task."""
 
 
 def column_name(place: int) -> str:
@@ -40,10 +42,7 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("time_seconds", pa.float64()),
             ("reason", pa.string()),
             ("detail", pa.string()),
-            (
-                "raw",
-                pa.binary(),
-            ),  # of the quarantine; of a record where its id could turn out to be a repeated one
+            ("raw", pa.binary()),  # of the quarantine; of a record only where it is asked for
             ("sha256", pa.string()),
             ("bytes", pa.int64()),  # of the file when it was listed
             ("bytes_read", pa.int64()),  # when it was hashed
@@ -56,28 +55,44 @@ def outcome_schema(config: Configuration) -> pa.Schema:
     )
 
 
-class Reader:
-    """Reads pieces into batches of outcomes, each of bounded size."""
+_OF_RECORDS = (
+    "row",
+    "source_index",
+    "source_path",
+    "source_position",
+    "source_bytes",
+    "record_id",
+    "time_seconds",
+)
 
-    def __init__(self, config: Configuration) -> None:
+
+class Reader:
+    """Reads pieces into batches of outcomes, each of bounded size.
+
+    With `raw_of` it gives only the records with these row numbers, and their raw bytes with them.
+    """
+
+    def __init__(self, config: Configuration, raw_of: frozenset[int] | None = None) -> None:
         self.config = config
+        self.raw_of = raw_of
         self.contract = Contract(config)
-        self.keeps_raw = config.columns.id is not None
         self.schema = outcome_schema(config)
+        self.of_records = [*_OF_RECORDS, *(column_name(place) for place in range(len(config.table_columns())))]
         self.next_row = 0
         self._clear()
 
     def _clear(self) -> None:
-        self.columns: list[list[object]] = [[] for _ in self.schema.names]
+        self.records: list[tuple[object, ...]] = []
+        """The columns `of_records` of each record, in that order."""
+        self.others: list[dict[str, object]] = []
         self.held = 0
 
     def batches(self, task: int, pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
-        """The outcomes of a task's pieces."""
-        self.next_row = task << 40
+        """The outcomes of a task's pieces; the same task and files give the same row numbers."""
+        self.next_row = task << TASK_BITS
         for piece in pieces:
             yield from self._piece(piece)
-        if self.columns[0]:
-            yield self._batch()
+        yield from self._flush()
 
     def _piece(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         settings = self.config.source[piece.file.source_index]
@@ -93,8 +108,8 @@ class Reader:
                     quarantined += 1
                     damaged += problem.damaged
                     self._reject(piece, problem)
-                if self.held >= BATCH_BYTES or len(self.columns[0]) >= BATCH_ROWS:
-                    yield self._batch()
+                if self.held >= BATCH_BYTES or len(self.records) + len(self.others) >= BATCH_ROWS:
+                    yield from self._flush()
         sha256, size = None, None
         if part.stream is not None:
             # Of a range the stream has seen only a part; the hash then comes from the piece that only hashes.
@@ -119,25 +134,30 @@ class Reader:
         """Adds a record, or returns why it does not meet the contract."""
         file = piece.file
         checked = self.contract.check(found.values, file.path, file.twin, found.position)
-        raw = found.raw
-        if not raw and (self.keeps_raw or isinstance(checked, Problem)):
-            raw = raw_row(found.values)
         if isinstance(checked, Problem):
+            raw = found.raw or raw_row(found.values)
             return rejected(found.position, raw, checked.reason, checked.detail)
-        self._add(
-            kind=RECORD,
-            row=self.next_row,
-            source_index=file.source_index,
-            source_path=file.path,
-            source_position=found.position,
-            source_bytes=found.length,
-            record_id=checked.record_id,
-            time_seconds=checked.time_seconds,
-            raw=raw[:MAX_RAW_BYTES] if self.keeps_raw else None,
-            **{column_name(place): value for place, value in enumerate(checked.values)},
-        )
+        row = self.next_row
         self.next_row += 1
-        self.held += sum(map(len, checked.values)) + (len(raw) if self.keeps_raw else 0)
+        if self.raw_of is not None:
+            if row in self.raw_of:
+                raw = (found.raw or raw_row(found.values))[:MAX_RAW_BYTES]
+                self._add(kind=RECORD, row=row, record_id=checked.record_id, raw=raw)
+                self.held += len(raw)
+            return None
+        self.records.append(
+            (
+                row,
+                file.source_index,
+                file.path,
+                found.position,
+                found.length,
+                checked.record_id,
+                checked.time_seconds,
+                *checked.values,
+            )
+        )
+        self.held += sum(map(len, checked.values))
         return None
 
     def _reject(self, piece: Piece, problem: Rejected) -> None:
@@ -153,25 +173,37 @@ class Reader:
         self.held += len(problem.raw)
 
     def _add(self, **values: object) -> None:
-        for name, column in zip(self.schema.names, self.columns, strict=True):
-            column.append(values.get(name))
+        """An outcome that is no record, or one with its raw bytes; with `raw_of` only the latter."""
+        if self.raw_of is None or values["kind"] == RECORD:
+            self.others.append(values)
 
-    def _batch(self) -> pa.RecordBatch:
-        arrays = [
-            pa.array(column, field.type) for column, field in zip(self.columns, self.schema, strict=True)
-        ]
+    def _flush(self) -> Iterator[pa.RecordBatch]:
+        """What is held, records and others each as a batch."""
+        records, others = self.records, self.others
         self._clear()
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if records:
+            # There are many of them, and most of the columns are null.
+            columns = dict(zip(self.of_records, zip(*records, strict=True), strict=True))
+            arrays = [
+                pa.array(columns[field.name], field.type)
+                if field.name in columns
+                else pa.nulls(len(records), field.type)
+                for field in self.schema
+            ]
+            arrays[0] = pa.repeat(pa.scalar(RECORD, self.schema[0].type), len(records))
+            yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if others:
+            yield pa.RecordBatch.from_pylist(others, schema=self.schema)
 
 
 class ReadTasks:
     """The function for `mapInArrow`: each row of the column `task` is a number and a pickled list of pieces."""
 
-    def __init__(self, config: Configuration) -> None:
-        self.config = config
+    def __init__(self, config: Configuration, raw_of: frozenset[int] | None = None) -> None:
+        self.config, self.raw_of = config, raw_of
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        reader = Reader(self.config)
+        reader = Reader(self.config, self.raw_of)
         for batch in batches:
             for number, pieces in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                 yield from reader.batches(number, pickle.loads(pieces))

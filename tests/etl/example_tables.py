@@ -121,7 +121,8 @@ def write_signatures(config: Configuration) -> None:
     """Writes silver/signatures: a1 and d1 share one of the three shingles that they have together."""
     shingles = {"a1": [1, 2], "d1": [2, 3], "b1": [10], "b2": [11], "c1": [12]}
     rows = [
-        {"record_id": r, "text_hash": r.encode(), "bands": [0], "shingles": s} for r, s in shingles.items()
+        {"record_id": r, "text_hash": r.encode(), "bands": [0], "shingles": np.array(s, "<i8").tobytes()}
+        for r, s in shingles.items()
     ]
     write_deltalake(
         Layout.of(config).signatures, pa.Table.from_pylist(rows, schema=signatures_schema()), mode="overwrite"
