@@ -40,7 +40,7 @@ BATCH_BYTES = 1 << 20  # of text sketched at a time: the kernel's arrays stay in
 BROADCAST_TEXTS = 1_000_000  # with copies; some 100 MB in every executor
 REMEMBERED = 1 << 17  # hashes of texts that a task has sketched; some 15 MB
 
-_SKETCHES = pa.schema(
+_SKETCHED_RECORDS = pa.schema(
     [
         ("record_id", pa.string()),
         ("source_index", pa.int32()),
@@ -49,10 +49,12 @@ _SKETCHES = pa.schema(
         ("time_seconds", pa.float64()),
         ("length", pa.int32()),  # characters of the cleaned text
         ("text_hash", pa.binary()),
-        (
-            "carrier",
-            pa.bool_(),
-        ),  # of bands and shingles; false where the same task has sketched that text before
+        ("carrier", pa.bool_()),  # of bands and shingles; false where the task has sketched that text before
+    ]
+)
+_SKETCHES = pa.schema(
+    [
+        *_SKETCHED_RECORDS,
         ("bands", pa.list_(pa.int64())),
         ("shingles", pa.binary()),  # as in silver/signatures
     ]
@@ -62,26 +64,35 @@ _SKETCHES = pa.schema(
 def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes silver/signatures and silver/ledger; returns the number of records by status, and `salted_keys` if any."""
     layout = Layout.of(config)
-    fields = read_table(spark, layout.fields)
     with spark_progress(spark, "deduplicate"):
-        sketches = with_sketches(fields, config).persist(StorageLevel.MEMORY_AND_DISK)
-        texts = group_by_text(sketches, config).persist(StorageLevel.MEMORY_AND_DISK)
-        try:
-            signatures = select_signatures(sketches, texts)
-            write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
-            clusters = near_duplicate_clusters(
-                read_table(spark, layout.signatures), config.deduplicate.similarity
-            ).persist(StorageLevel.MEMORY_AND_DISK)
-            hot_texts, hot_clusters = hot_texts_and_clusters(texts, clusters)
-            survivors = with_survivor(texts, clusters, hot_clusters)
-            ledger = build_ledger(fields, sketches, survivors, config, hot_texts)
-            write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
-            clusters.unpersist()
-        finally:
-            texts.unpersist()
-            sketches.unpersist()
-        salted = len(hot_texts) + len(hot_clusters)
+        salted = deduplicate_fields(read_table(spark, layout.fields), config)
         return count_statuses(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
+
+
+def deduplicate_fields(fields: DataFrame, config: Configuration) -> int:
+    """The same for any frame with the columns of silver/fields that it needs, read once; returns the salted keys."""
+    layout = Layout.of(config)
+    # On disk: it is as large as the texts, is read twice, and would drive everything else out of memory.
+    sketches = with_sketches(fields, config).persist(StorageLevel.DISK_ONLY)
+    records = sketches.select(_SKETCHED_RECORDS.names).persist(StorageLevel.MEMORY_AND_DISK)
+    texts = group_by_text(records, config).persist(StorageLevel.MEMORY_AND_DISK)
+    clusters = None
+    try:
+        signatures = select_signatures(sketches, texts)
+        write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
+        sketches.unpersist()
+        clusters = near_duplicate_clusters(
+            read_table(fields.sparkSession, layout.signatures), config.deduplicate.similarity
+        ).persist(StorageLevel.MEMORY_AND_DISK)
+        hot_texts, hot_clusters = hot_texts_and_clusters(texts, clusters)
+        survivors = with_survivor(texts, clusters, hot_clusters)
+        ledger = build_ledger(fields, records, survivors, config, hot_texts)
+        write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
+    finally:
+        for frame in (clusters, texts, records, sketches):
+            if frame is not None:
+                frame.unpersist()
+    return len(hot_texts) + len(hot_clusters)
 
 
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
@@ -138,9 +149,9 @@ def survivor_rank(config: Configuration) -> Column:
     return F.struct(*policies[config.deduplicate.survivor], F.col("record_id"))
 
 
-def group_by_text(sketches: DataFrame, config: Configuration) -> DataFrame:
+def group_by_text(records: DataFrame, config: Configuration) -> DataFrame:
     """For each distinct text: `text_hash`, `records`, the `rank` of its representative, the smallest `carrier_id`."""
-    return sketches.groupBy("text_hash").agg(
+    return records.groupBy("text_hash").agg(
         F.count("*").alias("records"),
         F.min(survivor_rank(config)).alias("rank"),
         F.min(F.when(F.col("carrier"), F.col("record_id"))).alias("carrier_id"),
@@ -192,7 +203,7 @@ def with_survivor(texts: DataFrame, clusters: DataFrame, hot: HotKeys = NO_HOT_K
 
 def build_ledger(
     fields: DataFrame,
-    sketches: DataFrame,
+    records: DataFrame,
     survivors: DataFrame,
     config: Configuration,
     hot: HotKeys = NO_HOT_KEYS,
@@ -207,7 +218,7 @@ def build_ledger(
             F.when(is_survivor, "kept").when(is_representative, "near_duplicate").otherwise("exact_duplicate")
         )
         reason = F.when(~is_survivor, F.col("survivor"))
-    copies = sketches.select("record_id", "source_path", "text_hash")
+    copies = records.select("record_id", "source_path", "text_hash")
     compared = salted_join(copies, survivors, "text_hash", "inner", hot, "record_id").select(
         "record_id",
         F.col("source_path").alias("source"),

@@ -17,44 +17,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from pyspark import StorageLevel
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from etl import deduplicate, ingest, pipeline
-from etl.delta_tables import read_table, write_table
-from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.session import build_session
 from etl.sources.pieces import group, list_pieces
 from schemas import command
 from schemas.config import Configuration, load
 from schemas.errors import CheckError
 from schemas.storage import hadoop_options
-from schemas.tables import Layout, ledger_schema, signatures_schema
+from schemas.tables import Layout
 
 
 def near_duplicates(spark: SparkSession, config: Configuration) -> None:
     """Writes silver/signatures and silver/ledger for the records of the sources, as the stage `deduplicate` does."""
-    layout = Layout.of(config)
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
     records = ingest.accepted(ingest.read_outcomes(spark, config, tasks), None, config)
-    fields = records.withColumn("filtered_by", F.lit(None).cast("string"))
-    sketches = deduplicate.with_sketches(fields, config).persist(StorageLevel.MEMORY_AND_DISK)
-    texts = deduplicate.group_by_text(sketches, config).persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        signatures = deduplicate.select_signatures(sketches, texts)
-        write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
-        clusters = near_duplicate_clusters(
-            read_table(spark, layout.signatures), config.deduplicate.similarity
-        ).persist(StorageLevel.MEMORY_AND_DISK)
-        hot_texts, hot_clusters = deduplicate.hot_texts_and_clusters(texts, clusters)
-        survivors = deduplicate.with_survivor(texts, clusters, hot_clusters)
-        ledger = deduplicate.build_ledger(fields.limit(0), sketches, survivors, config, hot_texts)
-        write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
-        clusters.unpersist()
-    finally:
-        texts.unpersist()
-        sketches.unpersist()
+    deduplicate.deduplicate_fields(records.withColumn("filtered_by", F.lit(None).cast("string")), config)
 
 
 def overrides(files: Path, root: Path) -> list[str]:

@@ -135,7 +135,9 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
     """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
     # A block may hold more than the 2 GiB that offsets of 32 bits reach.
-    schema = pa.schema([block.schema.field("text_hash"), block.schema.field("bands"), ("shingles", pa.large_binary())])
+    schema = pa.schema(
+        [block.schema.field("text_hash"), block.schema.field("bands"), ("shingles", pa.large_binary())]
+    )
     block = block.select(schema.names).cast(schema).combine_chunks()
     block = block.take(pc.sort_indices(block, [("text_hash", "ascending")])).combine_chunks()
     hashes, bands, shingles = (block[name].chunk(0) for name in schema.names)

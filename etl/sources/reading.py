@@ -77,7 +77,10 @@ class Reader:
         self.raw_of = raw_of
         self.contract = Contract(config)
         self.schema = outcome_schema(config)
-        self.of_records = [*_OF_RECORDS, *(column_name(place) for place in range(len(config.table_columns())))]
+        self.of_records = [
+            *_OF_RECORDS,
+            *(column_name(place) for place in range(len(config.table_columns()))),
+        ]
         self.next_row = 0
         self._clear()
 
