@@ -169,6 +169,35 @@ def test_batches_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert max(sizes) == 10
 
 
+def test_raw_bytes_are_read_again_for_the_records_that_are_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(record("a"), "no json", record("b"), record("c")))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
+    listed = pieces.list_pieces(config)
+    first = [row for batch in Reader(config).batches(3, listed) for row in batch.to_pylist()]
+    numbers = {row["record_id"]: row["row"] for row in first if row["kind"] == RECORD}
+    assert {row["raw"] for row in first if row["kind"] == RECORD} == {None}
+    wanted = frozenset([numbers["b"], numbers["c"] + 1])  # and one that there is not
+    again = [row for batch in Reader(config, wanted).batches(3, listed) for row in batch.to_pylist()]
+    assert [(row["record_id"], row["row"], row["raw"]) for row in again] == [
+        ("b", numbers["b"], lines(record("b"))[:-1])
+    ]
+
+
+def test_a_source_that_changes_before_repeated_records_are_read_again_is_an_error(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(lines(record("a"), record("b"), record("a")))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
+    tasks = pieces.group(pieces.list_pieces(config), 2)
+    repeated = stage.repeated_records(stage.read_outcomes(spark, config, tasks)).localCheckpoint()
+    found = stage.with_raw(repeated, spark, config, tasks)
+    assert [bytes(row["raw"]) for row in found.collect()] == [lines(record("a"))[:-1]]
+    file.write_bytes(lines(record("a"), record("b"), record("c")))
+    with pytest.raises(DataError, match="changed while it was read"):
+        stage.with_raw(repeated, spark, config, tasks)
+
+
 def test_ids_are_derived_alike_in_every_run(tmp_path: Path) -> None:
     found = []
     for name in ("here", "there"):

@@ -1,0 +1,89 @@
+"""The buckets that two texts or more share are found, whatever the parts and the batches."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from etl.duplicates.shared_buckets import scatter, shared_buckets, shared_in_parts
+
+Signature = dict[str, Any]
+SCHEMA = pa.schema([("text_hash", pa.binary()), ("bands", pa.list_(pa.int64()))])
+
+
+def signatures(seed: int, texts: int, keys: int, bands: int = 6) -> list[Signature]:
+    """Distinct texts with buckets out of `keys` possible ones, spread over all of int64."""
+    rng = random.Random(seed)
+    possible = [rng.randrange(-(2**63), 2**63) for _ in range(keys)]
+    return [
+        {"text_hash": rng.randbytes(16), "bands": [rng.choice(possible) for _ in range(bands)]}
+        for _ in range(texts)
+    ]
+
+
+def by_hand(rows: Sequence[Signature]) -> list[tuple[bytes, int, bytes]]:
+    """The rows of `shared_buckets`, by dictionaries."""
+    members: dict[int, list[bytes]] = defaultdict(list)
+    for row in rows:
+        for bucket in row["bands"]:
+            members[bucket].append(row["text_hash"])
+    return sorted(
+        (text, bucket, min(held)) for bucket, held in members.items() if len(held) > 1 for text in held
+    )
+
+
+def batches(rows: Sequence[Signature], size: int) -> Iterator[pa.RecordBatch]:
+    for begin in range(0, len(rows), size):
+        yield pa.RecordBatch.from_pylist(rows[begin : begin + size], schema=SCHEMA)
+
+
+@pytest.mark.parametrize("parts", [1, 3, 64])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_parcels_of_any_batches_and_parts_give_the_shared_buckets(parts: int, size: int) -> None:
+    rows = signatures(parts, 200, 700)
+    salts = [1000 + number for number in range(parts)]
+    parcels: dict[int, list[pa.RecordBatch]] = defaultdict(list)
+    for batch in scatter(salts)(batches(rows, size)):
+        for place in range(batch.num_rows):
+            parcels[batch["salt"][place].as_py()].append(batch.slice(place, 1))
+    assert set(parcels) <= set(salts)
+    found = [row for held in parcels.values() for batch in shared_in_parts(held) for row in batch.to_pylist()]
+    expected = by_hand(rows)
+    assert 100 < len(expected) < 1200
+    assert sorted((row["text_hash"], row["bucket"], row["first"]) for row in found) == expected
+
+
+def test_every_key_goes_to_one_part() -> None:
+    rows = signatures(5, 300, 200)
+    places = defaultdict(set)
+    for batch in scatter([10, 20, 30, 40])(batches(rows, 50)):
+        for row in batch.to_pylist():
+            for begin in range(0, len(row["buckets"]), 8):
+                places[row["buckets"][begin : begin + 8]].add(row["salt"])
+    assert {len(salts) for salts in places.values()} == {1}
+    assert set().union(*places.values()) == {10, 20, 30, 40}
+
+
+def test_no_texts_share_no_buckets() -> None:
+    assert list(shared_in_parts([])) == []
+
+
+@pytest.mark.parametrize("keys_at_a_time", [100, 1 << 21])
+def test_spark_finds_the_same(spark: SparkSession, keys_at_a_time: int) -> None:
+    rows = signatures(8, 400, 1500)
+    frame = spark.createDataFrame(
+        [(row["text_hash"], row["bands"]) for row in rows], "text_hash binary, bands array<long>"
+    ).repartition(3)
+    found = sorted(
+        (bytes(row["text_hash"]), row["bucket"], bytes(row["first"]))
+        for row in shared_buckets(frame, keys_at_a_time).collect()
+    )
+    assert found == by_hand(rows)
+
+
+def test_an_empty_table_has_none(spark: SparkSession) -> None:
+    assert shared_buckets(spark.createDataFrame([], "text_hash binary, bands array<long>")).count() == 0
