@@ -7,18 +7,25 @@ meets a filter has the status `filtered` there, with the rule's name.
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from etl.batches import parts_of
 from etl.delta_tables import read_table, table_version, write_table
 from etl.rules.registry import Edit, Filter, build_rules
+from etl.rules.signs import Signs
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas import tables
 from schemas.command import run
 from schemas.config import Configuration
 from schemas.errors import CheckError
+
+PART_BYTES = 1 << 20  # of text looked at at a time: it stays in the processor's caches
 
 
 def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
@@ -84,20 +91,37 @@ class CleanTexts:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rules = RuleSet(self.config)
-        text_columns = self.config.text_columns()
         for batch in batches:
-            columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
-            rows = zip(*(columns[name].to_pylist() for name in text_columns), strict=True)
-            cleaned = [rules.apply(texts) for texts in rows]
-            for place, name in enumerate(text_columns):
-                columns[name] = pa.array([texts[place] for texts, _, _ in cleaned], pa.string())
-            columns["filtered_by"] = pa.array([name for _, name, _ in cleaned], pa.string())
-            columns["effects"] = pa.array(
-                [effects for _, _, effects in cleaned], self.schema.field("effects").type
-            )
-            yield pa.RecordBatch.from_arrays(
-                [columns[name] for name in self.schema.names], schema=self.schema
-            )
+            for part in parts_of(batch, self.config.text_columns(), PART_BYTES):
+                yield self._cleaned(part, rules)
+
+    def _cleaned(self, batch: pa.RecordBatch, rules: "RuleSet") -> pa.RecordBatch:
+        columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
+        texts = {name: columns[name] for name in self.config.text_columns()}
+        may = rules.may_concern(list(texts.values()))
+        rows = np.flatnonzero(may.any(axis=0))
+        filtered_by: list[str | None] = [None] * len(batch)
+        effects: list[dict[str, object]] = []
+        done = np.zeros(len(batch), dtype=np.int32)
+        of_rows = zip(*(column.take(pa.array(rows)).to_pylist() for column in texts.values()), strict=True)
+        cleaned = []
+        for row, before, here in zip(rows.tolist(), of_rows, may.T[rows].tolist(), strict=True):
+            after, filtered_by[row], of_row = rules.apply(before, here)
+            cleaned.append(after)
+            effects += of_row
+            done[row] = len(of_row)
+        concerned = np.zeros(len(batch), dtype=bool)
+        concerned[rows] = True
+        for place, (name, column) in enumerate(texts.items()):
+            values = pa.array([after[place] for after in cleaned], pa.string())
+            columns[name] = pc.replace_with_mask(column, pa.array(concerned), values)
+        columns["filtered_by"] = pa.array(filtered_by, pa.string())
+        effect = self.schema.field("effects").type.value_type
+        offsets = np.concatenate(([0], np.cumsum(done, dtype=np.int32))).astype(np.int32)
+        columns["effects"] = pa.ListArray.from_arrays(pa.array(offsets), pa.array(effects, effect)).cast(
+            self.schema.field("effects").type
+        )
+        return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 
 class RuleSet:
@@ -115,17 +139,36 @@ class RuleSet:
             for name, rule in self.rules
         ]
 
-    def apply(self, texts: Sequence[str]) -> tuple[list[str], str | None, list[dict[str, object]]]:
-        """The cleaned texts, the first filter that any of them met, and the effects in the order of the rules."""
+    def may_concern(self, texts: Sequence[pa.StringArray]) -> npt.NDArray[np.bool_]:
+        """Which rules may do something to which of n records, bool (rules, n), from each of their text columns."""
+        may = np.zeros((len(self.rules), len(texts[0])), dtype=bool)
+        for column in texts:
+            signs = Signs(column)
+            for place, (_, rule) in enumerate(self.rules):
+                flags = rule.may_concern(signs)
+                may[place] |= True if flags is None else flags
+        return may
+
+    def apply(
+        self, texts: Sequence[str], may: Sequence[bool] | None = None
+    ) -> tuple[list[str], str | None, list[dict[str, object]]]:
+        """The cleaned texts, the first filter that any of them met, and the effects in the order of the rules.
+
+        Rules for which `may` is False are skipped until one changes a text: it was asked of the texts as given.
+        """
         now = list(texts)
         filtered_by: str | None = None
         effects: list[dict[str, object]] = []
-        for name, edit, drops in self.steps:
+        as_given = may is not None
+        for place, (name, edit, drops) in enumerate(self.steps):
+            if as_given and may is not None and not may[place]:
+                continue
             count = 0
             if edit is not None:
-                for place, text in enumerate(now):
-                    now[place], replaced = edit(text)
+                for column, text in enumerate(now):
+                    now[column], replaced = edit(text)
                     count += replaced
+                as_given = as_given and not count
             elif drops is not None and any(map(drops, now)):
                 count = 1
                 filtered_by = filtered_by or name

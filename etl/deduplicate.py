@@ -18,17 +18,19 @@ Texts go through one narrow pass from silver/fields into hashes and never cross 
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from etl.batches import parts_of
 from etl.delta_tables import read_table, write_table
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding, sketch
 from etl.duplicates.near_duplicates import near_duplicate_clusters
+from etl.kept import kept
 from etl.session import spark_progress
 from etl.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
 from etl.stage import stage_main
@@ -70,29 +72,28 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
 
 
 def deduplicate_fields(fields: DataFrame, config: Configuration) -> int:
-    """The same for any frame with the columns of silver/fields that it needs, read once; returns the salted keys."""
+    """The same for any frame with the columns of silver/fields that it needs; returns the number of salted keys.
+
+    The frame's rows have to come in the same order whenever they are computed: which of equal texts carries the
+    shingles depends on it.
+    """
     layout = Layout.of(config)
-    # On disk: it is as large as the texts, is read twice, and would drive everything else out of memory.
-    sketches = with_sketches(fields, config).persist(StorageLevel.DISK_ONLY)
-    records = sketches.select(_SKETCHED_RECORDS.names).persist(StorageLevel.MEMORY_AND_DISK)
-    texts = group_by_text(records, config).persist(StorageLevel.MEMORY_AND_DISK)
-    clusters = None
-    try:
+    with ExitStack() as stack:
+        sketches = stack.enter_context(kept(with_sketches(fields, config)))
+        records = stack.enter_context(kept(sketches.select(_SKETCHED_RECORDS.names)))
+        texts = stack.enter_context(kept(group_by_text(records, config)))
         signatures = select_signatures(sketches, texts)
         write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
-        sketches.unpersist()
-        clusters = near_duplicate_clusters(
+        sketches.unpersist()  # it is as large as the texts
+        found = near_duplicate_clusters(
             read_table(fields.sparkSession, layout.signatures), config.deduplicate.similarity
-        ).persist(StorageLevel.MEMORY_AND_DISK)
+        )
+        clusters = stack.enter_context(kept(found))
         hot_texts, hot_clusters = hot_texts_and_clusters(texts, clusters)
         survivors = with_survivor(texts, clusters, hot_clusters)
         ledger = build_ledger(fields, records, survivors, config, hot_texts)
         write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
-    finally:
-        for frame in (clusters, texts, records, sketches):
-            if frame is not None:
-                frame.unpersist()
-    return len(hot_texts) + len(hot_clusters)
+        return len(hot_texts) + len(hot_clusters)
 
 
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
@@ -103,7 +104,7 @@ def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
     def sketched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         seen: set[bytes] = set()
         for batch in batches:
-            for part in _parts(batch):
+            for part in parts_of(batch, ["text"], BATCH_BYTES):
                 if len(seen) > REMEMBERED:
                     seen.clear()
                 yield _sketch_batch(part, settings.shingle, banding, seen)
@@ -112,17 +113,6 @@ def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
     text = F.col(config.deduplicated_column()).alias("text")
     unfiltered = fields.where("filtered_by IS NULL").select(*columns, text)
     return unfiltered.mapInArrow(sketched, spark_schema(_SKETCHES))
-
-
-def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Slices of about BATCH_BYTES of text; at least a row each."""
-    ends = pc.cumulative_sum(pc.fill_null(pc.binary_length(batch["text"]), 0).cast(pa.int64())).to_numpy()
-    begin = 0
-    while begin < len(ends):
-        before = ends[begin - 1] if begin else 0
-        end = max(begin + 1, int(ends.searchsorted(before + BATCH_BYTES, side="right")))
-        yield batch.slice(begin, end - begin)
-        begin = end
 
 
 def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: set[bytes]) -> pa.RecordBatch:

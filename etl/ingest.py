@@ -1,19 +1,21 @@
-"""Reads the sources into bronze: each file once, each record either into `records` or into `quarantine`.
+"""Reads the sources into bronze: each record either into `records` or into `quarantine`.
 
-One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written.
+One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written. Only the parts
+that hold records with repeated ids are read once more, for the raw bytes of these.
 `bronze/records`, which the next stage reads, is committed last; a run that broke off before is simply repeated.
 """
 
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.delta_tables import read_table, write_table
+from etl.kept import kept
 from etl.session import spark_progress
 from etl.sources.pieces import Piece, group, list_pieces
 from etl.sources.reading import FILE, QUARANTINE, RECORD, TASK_BITS, ReadTasks, column_name, outcome_schema
@@ -23,6 +25,8 @@ from schemas.command import run
 from schemas.config import Configuration
 from schemas.errors import CheckError, DataError
 
+SAME_RECORD = ("row", "record_id", "source_index", "source_path", "source_position", "source_bytes")
+"""What a record has to have in common with one of another reading of its task to be the same."""
 MAX_REPEATED = 1_000_000
 """More records that repeat an id say that the column is no id; their numbers go to every executor."""
 
@@ -36,17 +40,18 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     layout = tables.Layout.of(config)
     began = datetime.now(UTC)
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
-    outcomes = read_outcomes(spark, config, tasks).persist(StorageLevel.DISK_ONLY)
-    try:
+    with ExitStack() as stack:
+        outcomes = stack.enter_context(kept(read_outcomes(spark, config, tasks)))
         with spark_progress(spark, "reading the sources"):
-            files = file_rows(outcomes).persist(StorageLevel.DISK_ONLY)
+            files = stack.enter_context(kept(file_rows(outcomes)))
             counts = check_files(files, config)
         repeated: DataFrame | None = None
         if config.columns.id is not None:  # an id that is derived from the position never repeats
             with spark_progress(spark, "looking for repeated ids"):
-                found = repeated_records(outcomes).persist(StorageLevel.DISK_ONLY)
+                found = stack.enter_context(kept(repeated_records(outcomes)))
                 if check_repeated(found, config):
-                    repeated = with_raw(found, spark, config, tasks)
+                    repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks)))
+                    check_raw(found, repeated, config, tasks)
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
             # add up: so records come last, and a run that broke off is seen at once.
@@ -58,8 +63,6 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 write_table(frame, uri, schema, config, "ingest", counts)
         counts["quarantined"] = read_table(spark, layout.quarantine).count()
         counts["records"] = read_table(spark, layout.records).count()
-    finally:
-        outcomes.unpersist()
     check_counts(counts)
     return counts
 
@@ -142,7 +145,7 @@ def repeated_records(outcomes: DataFrame) -> DataFrame:
     Only ids and positions are shuffled.
     """
     place = ("source_index", "source_path", "source_position")
-    ids = outcomes.where(F.col("kind") == RECORD).select("record_id", "row", *place)
+    ids = outcomes.where(F.col("kind") == RECORD).select(*SAME_RECORD)
     firsts = (
         ids.groupBy("record_id")
         .agg(F.min(F.struct(*place, "row")).alias("first"), F.count("*").alias("times"))
@@ -152,9 +155,7 @@ def repeated_records(outcomes: DataFrame) -> DataFrame:
         ids.join(firsts, "record_id", how="inner")
         .where(F.col("row") != F.col("first.row"))
         .select(
-            "row",
-            "record_id",
-            *place,
+            *SAME_RECORD,
             F.col("first.source_path").alias("first_path"),
             F.col("first.source_position").alias("first_position"),
         )
@@ -164,17 +165,37 @@ def repeated_records(outcomes: DataFrame) -> DataFrame:
 def with_raw(
     repeated: DataFrame, spark: SparkSession, config: Configuration, tasks: Sequence[Sequence[Piece]]
 ) -> DataFrame:
-    """Adds the raw bytes of the records, which are read once more: they are few, and the bytes of all would be as much
-    again as their columns.
+    """Adds the raw bytes of the records, from a second reading of the tasks that hold them.
 
-    Raises DataError where the files no longer hold them.
+    They are few as a rule, and to keep the bytes of all records for them would be as much again as their columns.
     """
     rows = frozenset(repeated.select("row").toArrow()["row"].to_pylist())
-    raws = read_outcomes(spark, config, tasks, rows).select("row", "record_id", "raw")
-    found = repeated.join(raws, ["row", "record_id"], how="inner").persist(StorageLevel.DISK_ONLY)
-    if found.count() != len(rows):
-        raise DataError("a source changed while it was read: run again once nobody writes to its files")
-    return found
+    raws = read_outcomes(spark, config, tasks, rows).select(*SAME_RECORD, "raw")
+    return raws.join(F.broadcast(repeated), list(SAME_RECORD), how="inner")
+
+
+def check_raw(
+    repeated: DataFrame, raws: DataFrame, config: Configuration, tasks: Sequence[Sequence[Piece]]
+) -> None:
+    """Raises DataError where the second reading did not find the records, or their files have changed since the first.
+
+    A file has changed when its size or its time of modification has.
+    """
+    lost = (
+        repeated.join(raws.select("row"), "row", how="left_anti")
+        .select("source_path", "source_position")
+        .first()
+    )
+    if lost is not None:
+        raise DataError(
+            f"{lost['source_path']} no longer holds the record that was read at its position "
+            f"{lost['source_position']:,}, or can no longer be read: run again once nobody writes to it"
+        )
+    listed = {(piece.file.source_index, piece.file.path): piece.file for piece in list_pieces(config)}
+    for file in (piece.file for pieces in tasks for piece in pieces):
+        now = listed.get((file.source_index, file.path))
+        if now is None or (now.bytes, now.modified) != (file.bytes, file.modified):
+            raise DataError(f"{file.path} changed while it was read: run again once nobody writes to it")
 
 
 def check_repeated(repeated: DataFrame, config: Configuration) -> int:

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import pyarrow as pa
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from etl.delta_tables import read_table, write_table
 from etl.duplicates.components import components
+from etl.kept import kept
 from etl.session import spark_progress
 from etl.skew import hot_keys, salted_join
 from etl.stage import stage_main
@@ -75,21 +75,16 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     ledger = read_table(spark, layout.ledger)
     fields = read_table(spark, layout.fields)
     with spark_progress(spark, "split"):
-        members, salted = with_unit(ledger, fields, config)
-        members = members.persist(StorageLevel.MEMORY_AND_DISK)
-        units = count_units(members, config.split.seed).persist(StorageLevel.MEMORY_AND_DISK)
-        try:
+        found, salted = with_unit(ledger, fields, config)
+        with kept(found) as members, kept(count_units(members, config.split.seed)) as units:
             # What was dropped has no unit: without salt all of it would go to one task.
             hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
             result = salted_join(members, assign(units, config.split), "unit", "left", hot, "record_id")
             write_table(result, layout.ledger, ledger_schema(), config, "split")
-        finally:
-            units.unpersist()
-            members.unpersist()
         counted = read_table(spark, layout.ledger).where("split IS NOT NULL").groupBy("split").count()
-        found = {row["split"]: int(row["count"]) for row in counted.collect()}
+        rows = {row["split"]: int(row["count"]) for row in counted.collect()}
     salted += len(hot)
-    return {name: found.get(name, 0) for name in SPLITS} | ({"salted_keys": salted} if salted else {})
+    return {name: rows.get(name, 0) for name in SPLITS} | ({"salted_keys": salted} if salted else {})
 
 
 def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tuple[DataFrame, int]:
@@ -114,15 +109,16 @@ def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tu
         return members.withColumn("unit", F.col("cluster")), 0
     # Each group's smallest cluster stands for it: clusters with a common group are connected with that one.
     grouped = members.where("group IS NOT NULL AND cluster IS NOT NULL").select("group", "cluster").distinct()
-    grouped = grouped.persist(StorageLevel.MEMORY_AND_DISK)
-    counted = grouped.groupBy("group").agg(F.count("*").alias("clusters"), F.min("cluster").alias("first"))
-    hot_groups = hot_keys(counted.select("group", "clusters"))
-    connected = components(
-        salted_join(grouped, counted, "group", "inner", hot_groups, "cluster").select("cluster", "first")
-    ).withColumnRenamed("member", "cluster")
-    grouped.unpersist()
-    kept = ledger.where("status = 'kept'").groupBy(F.col("cluster_id").alias("cluster")).count()
-    hot = hot_keys(kept, ledger.where("status <> 'kept'").count())
+    with kept(grouped):
+        counted = grouped.groupBy("group").agg(
+            F.count("*").alias("clusters"), F.min("cluster").alias("first")
+        )
+        hot_groups = hot_keys(counted.select("group", "clusters"))
+        connected = components(
+            salted_join(grouped, counted, "group", "inner", hot_groups, "cluster").select("cluster", "first")
+        ).withColumnRenamed("member", "cluster")
+    sizes = ledger.where("status = 'kept'").groupBy(F.col("cluster_id").alias("cluster")).count()
+    hot = hot_keys(sizes, ledger.where("status <> 'kept'").count())
     joined = salted_join(members, connected, "cluster", "left", hot, "record_id")
     return joined.withColumn("unit", F.coalesce("component", "cluster")), len(hot_groups) + len(hot)
 

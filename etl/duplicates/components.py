@@ -3,11 +3,12 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+
+from etl.kept import LEVEL, kept
 
 EDGES_ON_DRIVER = 5_000_000
 """Up to so many edges (some 200 MB of ids of 16 bytes) the driver's memory and one core are faster than the cluster."""
@@ -21,13 +22,8 @@ def components(edges: DataFrame, edges_on_driver: int = EDGES_ON_DRIVER) -> Data
     """
     left, right = edges.columns
     pairs = edges.select(F.col(left).alias("a"), F.col(right).alias("b")).where("a <> b").distinct()
-    pairs = pairs.persist(StorageLevel.MEMORY_AND_DISK)
-    try:
-        if pairs.count() <= edges_on_driver:
-            return _on_driver(pairs)
-        return _on_cluster(pairs)
-    finally:
-        pairs.unpersist()
+    with kept(pairs):
+        return _on_driver(pairs) if pairs.count() <= edges_on_driver else _on_cluster(pairs)
 
 
 def _on_driver(pairs: DataFrame) -> DataFrame:
@@ -48,9 +44,9 @@ def _on_cluster(pairs: DataFrame) -> DataFrame:
     """Alternates large-star and small-star until nothing changes: Kiveris et al. 2014, "Connected components in
     MapReduce and beyond". Every round is checkpointed, so that no round computes an earlier one again.
     """
-    edges, before = pairs.localCheckpoint(), None
+    edges, before = pairs.localCheckpoint(storageLevel=LEVEL), None
     for _ in range(MOST_ROUNDS):
-        edges = edges.transform(_large_star).transform(_small_star).localCheckpoint()
+        edges = edges.transform(_large_star).transform(_small_star).localCheckpoint(storageLevel=LEVEL)
         after = edges.agg(F.count("*"), F.bit_xor(F.xxhash64("a", "b"))).first()
         if after == before:
             break
@@ -59,7 +55,7 @@ def _on_cluster(pairs: DataFrame) -> DataFrame:
         raise RuntimeError(f"the components did not settle in {MOST_ROUNDS} rounds")
     stars = edges.select(F.col("a").alias("member"), F.col("b").alias("component"))
     centres = stars.select(F.col("component").alias("member"), "component").distinct()
-    return stars.unionByName(centres).localCheckpoint()
+    return stars.unionByName(centres).localCheckpoint(storageLevel=LEVEL)
 
 
 def _large_star(edges: DataFrame) -> DataFrame:

@@ -1,4 +1,4 @@
-"""Lists of hashes as values of a binary column: one after the other, little-endian.
+"""Lists of hashes as values of a binary column: one after the other, in the byte order of the given type.
 
 Spark and Parquet copy such a value as a whole, where they would handle each element of a list on its own.
 """
@@ -15,7 +15,7 @@ Ints = npt.NDArray[np.int64]
 def packed(values: npt.NDArray[Any], offsets: Ints) -> pa.Array:
     """A binary array of n values from the lists values[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1,).
 
-    `values` (1-D) may have any type of fixed size. Raises OverflowError where the lists have more than 2 GiB together.
+    `values` (1-D) may have any type of fixed size. Raises OverflowError where the lists have 2 GiB or more together.
     """
     width = values.itemsize
     if width * int(offsets[-1] - offsets[0]) >= 2**31:
@@ -27,7 +27,14 @@ def packed(values: npt.NDArray[Any], offsets: Ints) -> pa.Array:
 
 
 def unpacked(array: pa.Array | pa.ChunkedArray, dtype: str = "<i8") -> tuple[npt.NDArray[Any], Ints]:
-    """The inverse of `packed`: (values, offsets), from a binary or large_binary array without nulls."""
+    """The inverse of `packed`: (values, offsets), from a binary or large_binary array without nulls.
+
+    Raises TypeError for an array of another type, such as the lists that earlier versions of the tables held.
+    """
+    if not (pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type)):
+        raise TypeError(
+            f"hashes are held as binary values, not as {array.type}: run the stage deduplicate again"
+        )
     width = np.dtype(dtype).itemsize
     values, sizes = [np.empty(0, dtype)], [np.empty(0, np.int64)]
     for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:

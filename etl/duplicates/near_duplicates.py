@@ -15,26 +15,27 @@ The result is that of comparing every two texts that share a bucket; it depends 
 """
 
 import math
+from contextlib import ExitStack
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.components import components
 from etl.duplicates.hash_lists import unpacked
 from etl.duplicates.large_buckets import connect_buckets
-from etl.duplicates.shared_buckets import shared_buckets
+from etl.duplicates.shared_buckets import bands_of_a_text, shared_buckets
 from etl.duplicates.similarity import Buckets, SimilarSets
+from etl.kept import LEVEL, kept
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
 SMALL_BLOCK = 1 << 20
 FEWEST_SHINGLES = 32
 """Texts of fewer are rare; it only serves to tell large data sets without reading them."""
-BROADCAST_TEXTS = 4_000_000
-"""Up to so many candidates (some 400 MB) go to every executor."""
+BROADCAST_TEXTS = 2_000_000
+"""Up to so many candidates (some 200 MB) go to every executor."""
 _BLOCK = ("block", "text_hash", "bands", "shingles")
 _FOUND = "text_hash binary, component binary"
 
@@ -55,22 +56,21 @@ def near_duplicate_clusters(
 
 
 def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles: int) -> DataFrame:
-    shared = shared_buckets(signatures).persist(StorageLevel.MEMORY_AND_DISK)
-    kept = [shared]
-    try:
+    with ExitStack() as stack:
+        shared = stack.enter_context(kept(shared_buckets(signatures)))
         candidates = components(shared.select("first", "text_hash"))
         if candidates.count() <= BROADCAST_TEXTS:
-            candidates = F.broadcast(
-                candidates
-            )  # so the shingles of texts that resemble no other stay where they are
+            # So the shingles of texts that resemble no other stay where they are.
+            candidates = F.broadcast(candidates)
         # Read once, and of all texts only those that have to be compared.
-        compared = signatures.join(
-            candidates.withColumnRenamed("member", "text_hash"), "text_hash", how="inner"
-        ).persist(StorageLevel.MEMORY_AND_DISK)
-        kept.append(compared)
+        compared = stack.enter_context(
+            kept(
+                signatures.join(candidates.withColumnRenamed("member", "text_hash"), "text_hash", how="inner")
+            )
+        )
         sized = compared.groupBy("component").agg(F.sum(_count("shingles")).alias("shingles"))
         small = sized.where(F.col("shingles") <= block_shingles)
-        packed, large, bands = _totals(sized, signatures, block_shingles)
+        packed, large = _totals(sized, block_shingles)
         # Enough blocks for all cores, unless they would be tiny.
         cores = signatures.sparkSession.sparkContext.defaultParallelism
         of_a_block = min(block_shingles, max(SMALL_BLOCK, math.ceil(packed / (2 * cores))))
@@ -82,8 +82,8 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
         )
         if not large:
             # Now, while what it is computed from is held.
-            return _connected(rows, similarity).localCheckpoint()
-        parts = math.ceil(large * bands / block_shingles)
+            return _connected(rows, similarity).localCheckpoint(storageLevel=LEVEL)
+        parts = max(1, math.ceil(large * bands_of_a_text(signatures) / block_shingles))
         spread = (
             shared.join(candidates, F.col("text_hash") == F.col("member"), how="inner")
             .join(small, "component", how="left_anti")
@@ -94,9 +94,6 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
             spread.join(compared.select("text_hash", "shingles"), "text_hash", how="inner").select(*_BLOCK)
         )
         return components(_connected(rows, similarity))
-    finally:
-        for frame in kept:
-            frame.unpersist()
 
 
 def _count(lists: str) -> Column:
@@ -109,17 +106,15 @@ def _shingles(signatures: DataFrame) -> int:
     return 0 if total is None else int(total[0] or 0)
 
 
-def _totals(sized: DataFrame, signatures: DataFrame, block_shingles: int) -> tuple[int, int, int]:
-    """Shingles in components that fit into a block, shingles in larger ones, and the number of bands."""
+def _totals(sized: DataFrame, block_shingles: int) -> tuple[int, int]:
+    """Shingles in components that fit into a block, and in larger ones."""
     fits = F.col("shingles") <= block_shingles
     sums = sized.agg(
         F.sum(F.when(fits, F.col("shingles"))).alias("packed"),
         F.sum(F.when(~fits, F.col("shingles"))).alias("large"),
     ).first()
     assert sums is not None
-    large = int(sums["large"] or 0)
-    bands = signatures.select(F.size("bands")).first() if large else None
-    return int(sums["packed"] or 0), large, int(bands[0]) if bands is not None else 0
+    return int(sums["packed"] or 0), int(sums["large"] or 0)
 
 
 def _connected(rows: DataFrame, similarity: float) -> DataFrame:
@@ -134,7 +129,7 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
     """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
-    # A block may hold more than the 2 GiB that offsets of 32 bits reach.
+    # Spark hands over at most the 2 GiB that offsets of 32 bits reach; taking rows must not fail just below that.
     schema = pa.schema(
         [block.schema.field("text_hash"), block.schema.field("bands"), ("shingles", pa.large_binary())]
     )

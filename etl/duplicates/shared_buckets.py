@@ -2,22 +2,26 @@
 
 Of a large corpus' buckets nearly all hold one text. So none becomes a row of Spark's before it is known to be shared:
 keys travel packed, those of a batch of texts that go to the same part in one value (etl/duplicates/hash_lists.py), and
-a task sorts those of a part, which hold about AT_A_TIME keys whatever the size of the corpus.
+a task sorts those of a part. A part holds about AT_A_TIME keys whatever the size of the corpus, unless a single bucket
+is larger than that.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from etl.duplicates.hash_lists import packed, unpacked
 from etl.partitions import salts
 
 AT_A_TIME = 1 << 21
-"""Keys that a task sorts at a time: about 100 MB of its memory."""
+"""Keys that a task sorts at a time: 160 MB of its memory, twice that where all of them are shared."""
+ROWS_OF_A_BATCH = 1 << 16
 HASH = "V16"
 """The type of a text's hash: 16 bytes."""
 
@@ -31,15 +35,20 @@ _SHARED = "text_hash binary, bucket long, first binary"
 def shared_buckets(signatures: DataFrame, keys_at_a_time: int = AT_A_TIME) -> DataFrame:
     """Columns `text_hash`, `bucket`, `first` (the bucket's smallest member) of all buckets with two texts or more.
 
-    `signatures` has `text_hash` (16 bytes, each once) and `bands` (bucket keys, as many for every text).
+    `signatures` has `text_hash` (16 bytes, each once) and `bands` (bucket keys; a text without tokens has none).
     """
     spark = signatures.sparkSession
-    bands = len(first["bands"]) if (first := signatures.select("bands").first()) is not None else 0
-    texts = signatures.count()
-    parts = max(2 * spark.sparkContext.defaultParallelism, math.ceil(texts * bands / keys_at_a_time))
+    keys = signatures.count() * bands_of_a_text(signatures)
+    parts = max(2 * spark.sparkContext.defaultParallelism, math.ceil(keys / keys_at_a_time))
     # As many tasks as parts, and a part each: hashing would give some tasks several.
     scattered = signatures.select("text_hash", "bands").mapInArrow(scatter(salts(spark, parts)), _PARCELS)
     return scattered.repartition(parts, "salt").mapInArrow(shared_in_parts, _SHARED)
+
+
+def bands_of_a_text(signatures: DataFrame) -> int:
+    """How many bucket keys a text has: all the same number, but those without tokens; 0 where there are no others."""
+    first = signatures.select(F.size("bands").alias("bands")).where("bands > 0").first()
+    return 0 if first is None else int(first["bands"])
 
 
 def scatter(salt: list[int]) -> Batches:
@@ -80,7 +89,9 @@ def scatter(salt: list[int]) -> Batches:
 
 def shared_in_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The shared buckets of the parcels of one part, for `mapInArrow`."""
-    hashes, owners, keys = [], [], []
+    hashes: list[npt.NDArray[np.void]] = []
+    owners: list[npt.NDArray[Any]] = []
+    keys: list[Ints] = []
     texts = 0
     for batch in batches:
         held, sent = unpacked(batch["text_hashes"], HASH)
@@ -90,27 +101,41 @@ def shared_in_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
         hashes.append(held.copy())
         keys.append(unpacked(batch["buckets"])[0].copy())
         texts += len(held)
-    if keys:
-        yield _shared(np.concatenate(hashes), np.concatenate(owners), np.concatenate(keys))
+    if not keys:
+        return
+    members, buckets, firsts = _shared(_joined(hashes), _joined(owners), _joined(keys))
+    for begin in range(0, len(buckets), ROWS_OF_A_BATCH):
+        some = slice(begin, begin + ROWS_OF_A_BATCH)
+        yield pa.RecordBatch.from_arrays(
+            [_binary(members[some]), pa.array(buckets[some]), _binary(members[firsts[some]])],
+            names=["text_hash", "bucket", "first"],
+        )
 
 
-def _shared(hashes: npt.NDArray[np.void], owners: npt.NDArray[np.int32], keys: Ints) -> pa.RecordBatch:
-    """The rows of `shared_buckets` from bucket keys and the places in `hashes` of the texts that have them."""
+def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """One array out of several, which are let go."""
+    whole: npt.NDArray[Any] = np.concatenate(arrays)
+    arrays.clear()
+    return whole
+
+
+def _shared(
+    hashes: npt.NDArray[np.void], owners: npt.NDArray[np.int32], keys: Ints
+) -> tuple[npt.NDArray[np.void], Ints, Ints]:
+    """From bucket keys and the places in `hashes` of the texts that have them: of each shared key and text, ordered by
+    both, the text's hash, the key, and the place of the key's first text.
+    """
     order = np.argsort(keys)
     keys, owners = keys[order], owners[order]
     repeats = np.zeros(len(keys) + 1, dtype=bool)
     np.equal(keys[1:], keys[:-1], out=repeats[1:-1])
     shared = repeats[1:] | repeats[:-1]
-    begins = ~repeats[:-1][shared]
+    begins = np.flatnonzero(~repeats[:-1][shared])
     keys, members = keys[shared], hashes[owners[shared]]
     # Binary values are ordered by their bytes, the first decides.
     halves = members.view(">u8").reshape(-1, 2)
     order = np.lexsort((halves[:, 1], halves[:, 0], keys))
-    keys, members = keys[order], members[order]
-    firsts = np.repeat(np.flatnonzero(begins), np.diff(np.append(np.flatnonzero(begins), len(keys))))
-    return pa.RecordBatch.from_arrays(
-        [_binary(members), pa.array(keys), _binary(members[firsts])], names=["text_hash", "bucket", "first"]
-    )
+    return members[order], keys[order], np.repeat(begins, np.diff(np.append(begins, len(keys))))
 
 
 def _binary(hashes: npt.NDArray[np.void]) -> pa.Array:

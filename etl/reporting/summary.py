@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import DataFrame, SparkSession
 
 from etl.delta_tables import read_table
+from etl.kept import kept
 from etl.publication import balance
 from etl.publication.shards import row_bytes
 from etl.reporting import aggregates
@@ -39,19 +40,12 @@ def summarise(
     first = config.text_columns()[0]
     sources = aggregates.source_facts(config, table("sources"))
     read = table("records").transform(lambda records: aggregates.count_by_length(config, records)).collect()
-    fates = (
-        table("fields")
-        .transform(lambda fields: aggregates.with_fates(config, fields, table("ledger")))
-        .persist()
-    )
-    try:
+    with kept(aggregates.with_fates(config, table("fields"), table("ledger"))) as fates:
         ended = fates.transform(
             lambda frame: aggregates.count_by_length(config, frame, "fate", "reason")
         ).collect()
         groups = aggregates.class_groups(config, fates)
         cluster_sizes, largest = aggregates.clusters_of(fates)
-    finally:
-        fates.unpersist()
     ends = [
         row for row in ended if row["column"] == first
     ]  # each record once, whatever the number of columns

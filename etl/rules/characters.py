@@ -4,6 +4,7 @@ import re
 import unicodedata
 
 from etl.rules.registry import Edit
+from etl.rules.signs import BEYOND_ASCII, PERHAPS_INVISIBLE, Flags, Signs
 from schemas.settings import ControlCharactersRule, UnicodeRule, WhiteSpaceRule
 
 LINE_BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
@@ -16,8 +17,14 @@ INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe
 class NormaliseUnicode(Edit):
     """Brings the text into a normalisation form (Unicode Standard Annex 15); counts 1 for a text that it changes."""
 
+    # The characters before U+0300 are their own NFC; in UTF-8 all others begin with a byte from here on.
+    NFC_CHANGES_FROM = 0xCC
+
     def __init__(self, settings: UnicodeRule) -> None:
         self.form = settings.form
+
+    def may_concern(self, signs: Signs) -> Flags:
+        return signs.any_of(range(self.NFC_CHANGES_FROM, 256) if self.form == "NFC" else BEYOND_ASCII)
 
     def apply(self, text: str) -> tuple[str, int]:
         if text.isascii() or unicodedata.is_normalized(self.form, text):
@@ -34,6 +41,9 @@ class RemoveControlCharacters(Edit):
         breaks = rf"{keeps}(?:\r\n|[{LINE_BREAKS}])"
         self.ascii = bytes(code for code in (*range(32), 127) if chr(code) not in settings.keep)
         self.any = re.compile(rf"({breaks})|{keeps}[\x00-\x1f\x7f-\x9f{INVISIBLE}]")
+
+    def may_concern(self, signs: Signs) -> Flags:
+        return signs.any_of(self.ascii + PERHAPS_INVISIBLE)
 
     def apply(self, text: str) -> tuple[str, int]:
         if text.isascii():  # far the most texts have nothing to remove, which this shows ten times faster
@@ -59,6 +69,10 @@ class NormaliseWhiteSpace(Edit):
         self.blank_lines = re.compile(rf"\n{{{settings.blank_lines + 2},}}")
         self.few = "\n" * (settings.blank_lines + 1)
         self.many = self.few + "\n"
+        self.line_feeds = settings.blank_lines + 1
+
+    def may_concern(self, signs: Signs) -> Flags:
+        return signs.any_of(self.OTHERS + PERHAPS_INVISIBLE) | signs.runs_of_white_space(self.line_feeds)
 
     def apply(self, text: str) -> tuple[str, int]:
         count = 0

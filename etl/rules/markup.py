@@ -8,6 +8,7 @@ import html
 import re
 
 from etl.rules.registry import Edit
+from etl.rules.signs import Flags, Signs
 from schemas.settings import MarkupRule
 
 
@@ -50,6 +51,9 @@ class RemoveMarkup(Edit):
 
     def __init__(self, settings: MarkupRule) -> None:
         self.entities = settings.entities
+
+    def may_concern(self, signs: Signs) -> Flags:
+        return signs.any_of(b"<&" if self.entities else b"<")
 
     def apply(self, text: str) -> tuple[str, int]:
         count = 0

@@ -1,9 +1,11 @@
 """Filters for texts that are too short, too long, or hardly text."""
 
 from etl.rules.registry import Filter
+from etl.rules.signs import BEYOND_ASCII, Flags, Signs
 from schemas.settings import CharacterRatioRule, LengthRule
 
 NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
+OTHER_BYTES = NOT_ALPHANUMERIC + BEYOND_ASCII
 WHITE_SPACE = bytes(code for code in range(128) if chr(code).isspace())
 
 
@@ -12,6 +14,9 @@ class FilterLength(Filter):
 
     def __init__(self, settings: LengthRule) -> None:
         self.minimum, self.maximum = settings.minimum, settings.maximum
+
+    def may_concern(self, signs: Signs) -> Flags:
+        return (signs.lengths < self.minimum) | (signs.lengths > self.maximum)
 
     def drops(self, text: str) -> bool:
         return not self.minimum <= len(text) <= self.maximum
@@ -22,6 +27,12 @@ class FilterCharacterRatio(Filter):
 
     def __init__(self, settings: CharacterRatioRule) -> None:
         self.minimum = settings.minimum_letters
+
+    def may_concern(self, signs: Signs) -> Flags:
+        # There are at least so many letters, and at most so many characters.
+        letters = signs.sizes - signs.sums(OTHER_BYTES)
+        concerned: Flags = letters < self.minimum * signs.lengths
+        return concerned
 
     def drops(self, text: str) -> bool:
         letters, visible = count_letters(text)

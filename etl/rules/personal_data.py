@@ -6,6 +6,7 @@ import re
 import phonenumbers
 
 from etl.rules.registry import Edit
+from etl.rules.signs import DIGITS, Flags, Signs
 from schemas.errors import ConfigurationError
 from schemas.settings import EmailRule, IpAddressRule, PhoneRule
 
@@ -22,12 +23,17 @@ class MaskEmails(Edit):
     def __init__(self, settings: EmailRule) -> None:
         self.mask = settings.mask
 
+    def may_concern(self, signs: Signs) -> Flags:
+        return signs.any_of(b"@")
+
     def apply(self, text: str) -> tuple[str, int]:
         if "@" not in text:
             return text, 0
         return EMAIL.subn(lambda _: self.mask, text)
 
 
+# Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
+PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))
 NOT_DIGITS = bytes(code for code in range(128) if not chr(code).isdigit())
 
 
@@ -63,6 +69,10 @@ class MaskPhones(Edit):
             rf"[+\d](?:(?<=\+){between}(?:\d{between}){{6,}}\d"
             rf"|(?<=\d)(?<!\d\d){between}(?:\d{between}){{{digits - 2},}}\d)"
         )
+
+    def may_concern(self, signs: Signs) -> Flags:
+        concerned: Flags = (signs.sums(DIGITS) >= self.fewest) | signs.any_of(PERHAPS_OTHER_DIGITS)
+        return concerned
 
     def apply(self, text: str) -> tuple[str, int]:
         if not has_digits(text, self.fewest):
@@ -141,6 +151,10 @@ class MaskIpAddresses(Edit):
 
     def __init__(self, settings: IpAddressRule) -> None:
         self.mask = settings.mask
+
+    def may_concern(self, signs: Signs) -> Flags:
+        concerned: Flags = ((signs.sums(DIGITS) >= 4) & (signs.sums(b".") >= 3)) | (signs.sums(b":") >= 2)
+        return concerned
 
     def apply(self, text: str) -> tuple[str, int]:
         spans = (

@@ -12,10 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 import etl.rules
+from etl.rules.signs import Flags, Signs
 from schemas.settings import Clean
 
 
-class Edit(ABC):
+class Rule:
+    """What edits and filters have in common."""
+
+    def may_concern(self, signs: Signs) -> Flags | None:
+        """For each of many texts, bool (n,), False where `apply` or `drops` surely does nothing; None: not known.
+
+        It only spares calls: a rule without it is asked about every text.
+        """
+        return None
+
+
+class Edit(Rule, ABC):
     """A rule that changes texts."""
 
     @abstractmethod
@@ -23,15 +35,12 @@ class Edit(ABC):
         """The text after the rule, and the number of replacements (0: it is the same text)."""
 
 
-class Filter(ABC):
+class Filter(Rule, ABC):
     """A rule that leaves records out."""
 
     @abstractmethod
     def drops(self, text: str) -> bool:
         """True for a text whose record is to be left out."""
-
-
-Rule = Edit | Filter
 
 
 @functools.cache

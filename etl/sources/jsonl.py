@@ -76,7 +76,7 @@ def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
     if not isinstance(value, tuple):
         return "not_an_object", "the line is JSON but not an object"
     parsed: dict[str, object] = dict(value)
-    if not _SCALARS.issuperset(map(type, parsed.values())):
+    if len(parsed) < len(value) or not _SCALARS.issuperset(map(type, parsed.values())):
         if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
         parsed = {key: _scalar(item) for key, item in value}

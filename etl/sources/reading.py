@@ -1,7 +1,7 @@
 """What a Spark task of `ingest` does: reads its pieces and gives their outcomes as Arrow batches.
 
 An outcome is a record, a row of the quarantine, or what a piece says about its file. All three share one narrow
-schema, so that the sources are read once for the three tables.
+schema, so that one reading of the sources serves the three tables.
 """
 
 import pickle
@@ -102,6 +102,8 @@ class Reader:
         part = Part(piece.file.location, self.config.storage, piece.start, piece.end)
         records = quarantined = damaged = 0
         if piece.hash_only:
+            if self.raw_of is not None:
+                return
             part.open()
         else:
             for row in formats()[settings.format].read(part, settings, self.contract):
@@ -116,7 +118,7 @@ class Reader:
         sha256, size = None, None
         if part.stream is not None:
             # Of a range the stream has seen only a part; the hash then comes from the piece that only hashes.
-            if piece.end is None:
+            if piece.end is None and self.raw_of is None:
                 part.stream.finish()
                 sha256, size = part.stream.sha256, part.stream.size
             part.close()
@@ -145,7 +147,18 @@ class Reader:
         if self.raw_of is not None:
             if row in self.raw_of:
                 raw = (found.raw or raw_row(found.values))[:MAX_RAW_BYTES]
-                self._add(kind=RECORD, row=row, record_id=checked.record_id, raw=raw)
+                self.others.append(
+                    {
+                        "kind": RECORD,
+                        "row": row,
+                        "source_index": file.source_index,
+                        "source_path": file.path,
+                        "source_position": found.position,
+                        "source_bytes": found.length,
+                        "record_id": checked.record_id,
+                        "raw": raw,
+                    }
+                )
                 self.held += len(raw)
             return None
         self.records.append(
@@ -173,11 +186,11 @@ class Reader:
             detail=problem.detail,
             raw=problem.raw,
         )
-        self.held += len(problem.raw)
+        self.held += len(problem.raw) if self.raw_of is None else 0
 
     def _add(self, **values: object) -> None:
-        """An outcome that is no record, or one with its raw bytes; with `raw_of` only the latter."""
-        if self.raw_of is None or values["kind"] == RECORD:
+        """An outcome that is no record."""
+        if self.raw_of is None:
             self.others.append(values)
 
     def _flush(self) -> Iterator[pa.RecordBatch]:

@@ -193,9 +193,44 @@ def test_a_source_that_changes_before_repeated_records_are_read_again_is_an_erro
     repeated = stage.repeated_records(stage.read_outcomes(spark, config, tasks)).localCheckpoint()
     found = stage.with_raw(repeated, spark, config, tasks)
     assert [bytes(row["raw"]) for row in found.collect()] == [lines(record("a"))[:-1]]
+    stage.check_raw(repeated, found, config, tasks)
     file.write_bytes(lines(record("a"), record("b"), record("c")))
-    with pytest.raises(DataError, match="changed while it was read"):
-        stage.with_raw(repeated, spark, config, tasks)
+    with pytest.raises(
+        DataError, match=r"a\.jsonl no longer holds the record that was read at its position 94"
+    ):
+        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+    # The same id and length, but another text.
+    file.write_bytes(lines(record("a"), record("b"), record("a", "othertext")))
+    with pytest.raises(DataError, match=r"a\.jsonl changed while it was read"):
+        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+    file.unlink()
+    with pytest.raises(DataError, match=r"a\.jsonl no longer holds .* or can no longer be read"):
+        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+
+
+def test_only_the_tasks_with_repeated_ids_are_read_again(spark: SparkSession, tmp_path: Path) -> None:
+    many = [record(f"r{i}", "word " * 40) for i in range(6000)]
+    (tmp_path / "a.jsonl").write_bytes(lines(*many[:3000], record("r7", "again")))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines(*many[3000:], record("r4000", "again"))))
+    (tmp_path / "c.csv").write_bytes(
+        b"id,label,text\n" + b"".join(b"c%d,x,%s\n" % (i, b"w" * 400) for i in range(3000))
+    )
+    config = configuration(
+        tmp_path,
+        [
+            {"format": "jsonl", "path": f"{tmp_path}/*.jsonl*"},
+            {"format": "csv", "path": f"{tmp_path}/*.csv"},
+        ],
+    )
+    tasks = [[piece] for piece in pieces.list_pieces(config)]
+    assert len(tasks) == 3
+    first = stage.read_outcomes(spark, config, tasks)
+    repeated = stage.repeated_records(first).localCheckpoint()
+    found = stage.with_raw(repeated, spark, config, tasks)
+    stage.check_raw(repeated, found, config, tasks)
+    assert sorted(bytes(row["raw"]) for row in found.select("raw").collect()) == sorted(
+        lines(record(key, "again"))[:-1] for key in ("r7", "r4000")
+    )
 
 
 def test_ids_are_derived_alike_in_every_run(tmp_path: Path) -> None:

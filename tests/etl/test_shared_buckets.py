@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
-from etl.duplicates.shared_buckets import scatter, shared_buckets, shared_in_parts
+from etl.duplicates.shared_buckets import bands_of_a_text, scatter, shared_buckets, shared_in_parts
 
 Signature = dict[str, Any]
 SCHEMA = pa.schema([("text_hash", pa.binary()), ("bands", pa.list_(pa.int64()))])
@@ -83,6 +84,21 @@ def test_spark_finds_the_same(spark: SparkSession, keys_at_a_time: int) -> None:
         for row in shared_buckets(frame, keys_at_a_time).collect()
     )
     assert found == by_hand(rows)
+
+
+def test_a_text_without_buckets_neither_matters_nor_says_how_many_there_are(spark: SparkSession) -> None:
+    rows = signatures(9, 300, 900)
+    without = {"text_hash": b"\x00" * 16, "bands": []}
+    frame = spark.createDataFrame(
+        [(row["text_hash"], row["bands"]) for row in [without, *rows]], "text_hash binary, bands array<long>"
+    ).coalesce(1)
+    assert bands_of_a_text(frame) == 6
+    found = shared_buckets(frame, 100)
+    assert found.rdd.getNumPartitions() == 19
+    assert sorted(
+        (bytes(r["text_hash"]), r["bucket"], bytes(r["first"])) for r in found.collect()
+    ) == by_hand(rows)
+    assert bands_of_a_text(frame.where(F.size("bands") == 0)) == 0
 
 
 def test_an_empty_table_has_none(spark: SparkSession) -> None:

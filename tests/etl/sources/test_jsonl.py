@@ -56,6 +56,8 @@ BAD = {
     b'{"a": "\xc0\x80"}': "invalid_utf8",  # overlong
     b'{"extra": ' + b"[" * MAX_DEPTH + b"]" * MAX_DEPTH + b"}": "too_deep",
     b'{"extra": ' + b"[" * 200_000: "too_deep",
+    b'{"a":' + b"[" * 401 + b"]" * 401 + b',"a":"x"}': "too_deep",
+    b'{"a":[1],"a":"x"}': "duplicate_key",
     b"\x00": "invalid_json",
 }
 
