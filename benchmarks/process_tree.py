@@ -1,6 +1,8 @@
 """A process and all below it, from /proc: their memory, their processor time, and what else the machine did."""
 
 import os
+import threading
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ class Status:
     parent: int
     cpu_seconds: float
     """Its own and that of its children that have ended."""
+    waited_for: float
+    """Of that, the part of the children; those that it did not wait for are missing."""
 
 
 def statuses() -> dict[int, Status]:
@@ -30,7 +34,8 @@ def statuses() -> dict[int, Status]:
                 continue  # it has ended
             name, rest = line.split("(", 1)[1].rsplit(")", 1)
             fields = rest.split()
-            found[int(entry.name)] = Status(name, int(fields[1]), sum(map(int, fields[11:15])) / TICKS)
+            own, waited_for = (sum(map(int, part)) / TICKS for part in (fields[11:13], fields[13:15]))
+            found[int(entry.name)] = Status(name, int(fields[1]), own + waited_for, waited_for)
     return found
 
 
@@ -46,10 +51,37 @@ def descendants(root: int, of: dict[int, Status] | None = None) -> list[int]:
     return found
 
 
-def cpu_seconds(root: int) -> float:
-    """Processor time of a process and all below it, those included that have ended."""
-    running = statuses()
-    return sum(running[process].cpu_seconds for process in descendants(root, running) if process in running)
+class ProcessorTime:
+    """Processor time of a process and all below it, those included that have ended.
+
+    The system forgets the time of a process that nobody waits for, as Spark does not for its Python workers. So this
+    wants to be asked often: it remembers what each process had used when it was last seen.
+    """
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+        self._seen: dict[int, Status] = {}
+        self._forgotten = 0.0
+        self._lock = threading.Lock()
+
+    def seconds(self) -> float:
+        """Until now."""
+        with self._lock:
+            running = statuses()
+            now = {
+                process: running[process] for process in descendants(self.root, running) if process in running
+            }
+            ended: defaultdict[int, float] = defaultdict(float)
+            for process in self._seen.keys() - now.keys():
+                above = process
+                while above in self._seen and above not in now:
+                    above = self._seen[above].parent
+                ended[above] += self._seen[process].cpu_seconds
+            for above, used in ended.items():
+                known = now[above].waited_for - self._seen[above].waited_for if above in self._seen else 0.0
+                self._forgotten += max(0.0, used - known)
+            self._seen = now
+            return self._forgotten + sum(status.cpu_seconds for status in now.values())
 
 
 def busy_seconds() -> float:

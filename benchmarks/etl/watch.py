@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.process_tree import busy_seconds, cpu_seconds, descendants, proportional_mb, statuses
+from benchmarks.process_tree import ProcessorTime, busy_seconds, descendants, proportional_mb, statuses
 from schemas.errors import CheckError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -52,8 +52,8 @@ class Moment:
     busy: float
 
     @classmethod
-    def now(cls) -> "Moment":
-        return cls(time.time(), cpu_seconds(os.getpid()), busy_seconds())
+    def now(cls, own: ProcessorTime) -> "Moment":
+        return cls(time.time(), own.seconds(), busy_seconds())
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def watch(python: Path, module: str, arguments: Sequence[str], environment: dict
     """
     machine = os.cpu_count() or 1
     peaks, ended = Peaks(), threading.Event()
+    own = ProcessorTime(os.getpid())
     moments: dict[str, Moment] = {}
     started = time.time()
     more: dict[str, Any] = {}
@@ -103,14 +104,16 @@ def watch(python: Path, module: str, arguments: Sequence[str], environment: dict
             stderr=messages,
         ) as process,
     ):
-        watcher = threading.Thread(target=_sample, args=(process.pid, peaks, moments, ended), daemon=True)
+        watcher = threading.Thread(
+            target=_sample, args=(process.pid, peaks, own, moments, ended), daemon=True
+        )
         watcher.start()
         assert process.stdout is not None
         try:
             for line in process.stdout:
                 if line.startswith(b'{"event"'):
                     told = json.loads(line)
-                    moments[told.pop("event")] = Moment.now()
+                    moments[told.pop("event")] = Moment.now(own)
                     more |= told
                     peaks.add(process.pid)
             status = process.wait()
@@ -137,8 +140,11 @@ def watch(python: Path, module: str, arguments: Sequence[str], environment: dict
     )
 
 
-def _sample(process: int, peaks: Peaks, moments: dict[str, Moment], ended: threading.Event) -> None:
+def _sample(
+    process: int, peaks: Peaks, own: ProcessorTime, moments: dict[str, Moment], ended: threading.Event
+) -> None:
     """Only what is held from `begin` to `end` counts: neither a warm-up nor what the judging needs."""
     while not ended.wait(SAMPLE_SECONDS):
         if "begin" in moments and "end" not in moments:
             peaks.add(process)
+            own.seconds()

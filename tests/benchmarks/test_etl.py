@@ -20,7 +20,7 @@ from benchmarks.environments import Environments
 from benchmarks.etl import __main__ as command_line
 from benchmarks.etl import ours, quality, results, shuffles, watch
 from benchmarks.etl.systems import BY_NAME, ENVIRONMENTS, SYSTEMS, Data
-from benchmarks.process_tree import busy_seconds, cpu_seconds, descendants, proportional_mb
+from benchmarks.process_tree import ProcessorTime, busy_seconds, descendants, proportional_mb
 from schemas import config
 from schemas.errors import CheckError, UsageError
 
@@ -142,21 +142,41 @@ def test_processor_time_of_others_is_what_neither_we_nor_nobody_used() -> None:
     assert watch.others_share(begin, watch.Moment(20.0, 25.0, 119.0), 2) == 0
 
 
+WORKING = "import time\nwhile time.process_time() < 0.4: pass"
+
+
 def test_processes_below_this_one_count_even_after_their_end() -> None:
-    before, machine = cpu_seconds(os.getpid()), busy_seconds()
-    child = os.fork()
-    if child == 0:
-        began = time.process_time()
-        while time.process_time() - began < 0.3:
-            pass
-        os._exit(0)
-    assert child in descendants(os.getpid())
-    assert proportional_mb(os.getpid()) > 1
-    os.waitpid(child, 0)
-    assert cpu_seconds(os.getpid()) - before > 0.25
-    assert busy_seconds() - machine > 0.25
-    assert proportional_mb(child) == 0
-    assert child not in descendants(os.getpid())
+    own = ProcessorTime(os.getpid())
+    before, machine = own.seconds(), busy_seconds()
+    with subprocess.Popen([sys.executable, "-c", WORKING]) as child:
+        assert child.pid in descendants(os.getpid())
+        assert proportional_mb(os.getpid()) > 1
+    assert own.seconds() - before > 0.35
+    assert busy_seconds() - machine > 0.35
+    assert proportional_mb(child.pid) == 0
+    assert child.pid not in descendants(os.getpid())
+
+
+def test_processes_that_nobody_waits_for_count_too() -> None:
+    """Spark's daemon of Python workers ignores their end."""
+    below = (
+        "import os, signal, subprocess, sys, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        f"for _ in range(2): subprocess.Popen([sys.executable, '-c', {WORKING + chr(10) + 'time.sleep(1)'!r}])\n"
+        "print(flush=True)\nsys.stdin.read()"
+    )
+    own = ProcessorTime(os.getpid())
+    before = own.seconds()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", below], **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout is not None
+        process.stdout.readline()
+        while len(descendants(process.pid)) > 1:
+            own.seconds()
+            time.sleep(0.05)
+        process.communicate()
+    used = own.seconds() - before
+    assert 0.7 < used < 5
+    assert own.seconds() - before == pytest.approx(used, abs=0.3)
 
 
 def task(stage: int, launched: float, written: int) -> str:
