@@ -5,6 +5,7 @@ meets a filter has the status `filtered` there, with the rule's name.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,6 +17,7 @@ from pyspark.sql import functions as F
 
 from etl.batches import parts_of
 from etl.delta_tables import read_table, table_version, write_table
+from etl.rules.personal_data import PersonalData, effect_of, pseudonym_key
 from etl.rules.registry import Edit, Filter, build_rules
 from etl.rules.signs import Signs
 from etl.session import spark_progress
@@ -31,12 +33,13 @@ PART_BYTES = 1 << 20  # of text looked at at a time: it stays in the processor's
 def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes `silver/fields` and the first `silver/ledger`; returns the records, kept, filtered and edited ones."""
     layout = tables.Layout.of(config)
+    key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
     records = read_table(spark, layout.records)
     facts = {"records_version": table_version(spark, layout.records), "rules": config.clean.active()}
     with spark_progress(spark, "cleaning"):
         version = write_table(
-            with_cleaned_texts(records, config),
+            with_cleaned_texts(records, config, key),
             layout.fields,
             tables.fields_schema(config),
             config,
@@ -61,13 +64,13 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     return counts.asDict()
 
 
-def with_cleaned_texts(records: DataFrame, config: Configuration) -> DataFrame:
-    """The columns of `silver/fields` from those of `bronze/records`."""
+def with_cleaned_texts(records: DataFrame, config: Configuration, key: bytes | None = None) -> DataFrame:
+    """The columns of `silver/fields` from those of `bronze/records`; `key`: of pseudonyms, if there are any."""
     schema = tables.fields_schema(config)
     added = ("filtered_by", "effects")
     names = [field.name for field in schema if field.name not in added]
     columns = [records[name] for name in names]
-    return records.select(*columns).mapInArrow(CleanTexts(config), tables.spark_schema(schema))
+    return records.select(*columns).mapInArrow(CleanTexts(config, key), tables.spark_schema(schema))
 
 
 def first_ledger(fields: DataFrame) -> DataFrame:
@@ -85,12 +88,15 @@ def first_ledger(fields: DataFrame) -> DataFrame:
 class CleanTexts:
     """The function for `mapInArrow`: cleans the text columns of each batch and appends what was done."""
 
-    def __init__(self, config: Configuration) -> None:
+    def __init__(self, config: Configuration, key: bytes | None = None) -> None:
         self.config = config
+        self.key = (
+            key  # goes to the executors with this function, and stands in no configuration, table or log
+        )
         self.schema = tables.fields_schema(config)
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        rules = RuleSet(self.config)
+        rules = RuleSet(self.config, self.key)
         for batch in batches:
             for part in parts_of(batch, self.config.text_columns(), PART_BYTES):
                 yield self._cleaned(part, rules)
@@ -127,14 +133,15 @@ class CleanTexts:
 class RuleSet:
     """The rules that are on, applied to the texts of one record at a time."""
 
-    def __init__(self, config: Configuration) -> None:
-        self.rules = build_rules(config.clean)
+    def __init__(self, config: Configuration, key: bytes | None = None) -> None:
+        self.rules = build_rules(config.clean, key)
         # Asked once, not for every text: an abstract base class takes its time to answer.
         self.steps = [
             (
                 name,
                 rule.apply if isinstance(rule, Edit) else None,
                 rule.drops if isinstance(rule, Filter) else None,
+                rule.apply_by_kind if isinstance(rule, PersonalData) and rule.kinds else None,
             )
             for name, rule in self.rules
         ]
@@ -160,11 +167,18 @@ class RuleSet:
         filtered_by: str | None = None
         effects: list[dict[str, object]] = []
         as_given = may is not None
-        for place, (name, edit, drops) in enumerate(self.steps):
+        for place, (name, edit, drops, by_kind) in enumerate(self.steps):
             if as_given and may is not None and not may[place]:
                 continue
             count = 0
-            if edit is not None:
+            if by_kind is not None:
+                kinds: Counter[str] = Counter()
+                for column, text in enumerate(now):
+                    now[column], found = by_kind(text)
+                    kinds += found
+                effects += [{"rule": effect_of(name, kind), "count": kinds[kind]} for kind in sorted(kinds)]
+                as_given = as_given and not kinds
+            elif edit is not None:
                 for column, text in enumerate(now):
                     now[column], replaced = edit(text)
                     count += replaced

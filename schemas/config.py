@@ -117,6 +117,7 @@ class Configuration(settings.Section):
         sections = ("columns", "clean", "deduplicate", "split", "publish")
         without_paths = [{k: v for k, v in s.items() if k not in ("path", "root")} for s in whole["source"]]
         features = [{k: v for k, v in f.items() if k != "tokenizer"} for f in whole["feature"]]
+        del whole["clean"]["pseudonyms"]  # where the key is; a pseudonym is decided by what it is
         return {
             "dataset": {"name": self.dataset.name},
             "source": without_paths,

@@ -5,7 +5,7 @@ any section stops any command before it starts, whichever half of the product th
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -128,18 +128,53 @@ class WhiteSpaceRule(Section):
     """So many blank lines in a row stay."""
 
 
-class EmailRule(Section):
+class PersonalDataRule(Section):
+    """What every rule about personal data has."""
+
+    action: Literal["mask", "pseudonym", "drop"] = "mask"
+    """`pseudonym`: a keyed hash of the value, the same wherever the value stands; `drop` leaves the record out."""
+    mask: str
+
+
+class EmailRule(PersonalDataRule):
     mask: str = "<email>"
 
 
-class PhoneRule(Section):
+class PhoneRule(PersonalDataRule):
     mask: str = "<phone>"
     regions: list[Annotated[str, Field(pattern=r"^[A-Z]{2}$")]] = ["US"]
     """Numbers without a country code are tried as numbers of these regions."""
 
 
-class IpAddressRule(Section):
+class IpAddressRule(PersonalDataRule):
     mask: str = "<ip>"
+
+
+class IbanRule(PersonalDataRule):
+    mask: str = "<iban>"
+
+
+class CardRule(PersonalDataRule):
+    mask: str = "<card>"
+
+
+Country = Literal["AR", "BR", "CL", "CO", "EC", "ES", "MX", "PE", "PY", "US"]
+COUNTRIES: tuple[Country, ...] = get_args(Country)
+
+
+class NationalIdRule(PersonalDataRule):
+    mask: str = "<id>"
+    countries: list[Country] = []
+    """Whose numbers are looked for. None by default: a number of one country can be anything in another."""
+
+
+class Pseudonyms(Section):
+    """`[clean.pseudonyms]`: where the secret key is, of which `action = "pseudonym"` makes pseudonyms."""
+
+    key_variable: NonEmpty = "RINGLAKE_PSEUDONYM_KEY"
+    """The name of an environment variable of the process that starts Spark."""
+    key_file: NonEmpty | None = None
+    """Instead of it: a file that this process can read."""
 
 
 class LengthRule(Section):
@@ -187,6 +222,9 @@ BUILT_IN_RULES = (
     "markup",
     "white_space",
     "emails",
+    "ibans",
+    "cards",
+    "national_ids",
     "phones",
     "ip_addresses",
     "length",
@@ -204,11 +242,15 @@ class Clean(Section):
     markup: MarkupRule = MarkupRule()
     white_space: WhiteSpaceRule = WhiteSpaceRule()
     emails: EmailRule = EmailRule()
+    ibans: IbanRule = IbanRule()
+    cards: CardRule = CardRule()
+    national_ids: NationalIdRule = NationalIdRule()
     phones: PhoneRule = PhoneRule()
     ip_addresses: IpAddressRule = IpAddressRule()
     length: LengthRule = LengthRule()
     character_ratio: CharacterRatioRule = CharacterRatioRule()
     regex: list[RegexRule] = []
+    pseudonyms: Pseudonyms = Pseudonyms()
 
     @model_validator(mode="after")
     def _known_rules(self) -> Self:

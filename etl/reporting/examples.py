@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from etl.delta_tables import read_table
 from etl.reporting.facts import Cluster
-from etl.rules.personal_data import MaskEmails, MaskIpAddresses, MaskPhones
+from etl.rules.personal_data import masking_rules, rule_of
 from etl.rules.registry import Edit, Filter, Rule, build_rules
 from schemas.config import Configuration
 from schemas.settings import Clean
@@ -27,12 +27,9 @@ class Mask:
     """Masks personal data, whether or not the rules that do so are on."""
 
     def __init__(self, clean: Clean) -> None:
-        self.edits = [MaskEmails(clean.emails), MaskPhones(clean.phones), MaskIpAddresses(clean.ip_addresses)]
-        self.signs = {
-            "emails": clean.emails.mask,
-            "phones": clean.phones.mask,
-            "ip_addresses": clean.ip_addresses.mask,
-        }
+        found = masking_rules(clean)
+        self.edits = list(found.values())
+        self.signs = {name: edit.mask for name, edit in found.items()}
 
     def __call__(self, text: str) -> str:
         cut_off = len(text) >= LONGEST
@@ -126,7 +123,8 @@ def example_of(
     for _, rule in rules:
         now = steps[-1]
         steps.append([rule.apply(text)[0] for text in now] if isinstance(rule, Edit) else now)
-    place = [rule for rule, _ in rules].index(name)
+    names = [rule for rule, _ in rules]
+    place = names.index(name if name in names else rule_of(name))
     applied = rules[place][1]
     before, after, cleaned = ([mask(text) for text in steps[i]] for i in (place, place + 1, -1))
     if isinstance(applied, Filter):
@@ -138,7 +136,7 @@ def example_of(
             first = next((i for i, (x, y) in pairs if x != y), min(len(old), len(new)))
             shown = snippet(old, first) if mask.hides_as_much(old, final) else ""
             return Example(name, record_id, shown, snippet(new, first))
-    sign = mask.signs.get(name)
+    sign = mask.signs.get(rule_of(name))
     found = [(text, text.find(sign)) for text in after if sign and sign in text]
     return Example(name, record_id, "", snippet(*found[0]) if found else snippet(after[0]))
 

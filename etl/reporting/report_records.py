@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from etl.quality import GateResults
 from etl.reporting.examples import Example, Reason
 from etl.reporting.facts import Summary
+from etl.rules.personal_data import rule_of
 from schemas.config import Configuration
 from schemas.report_page import Block, Cell, Link, Section, Table, Text, Tile, Value, number, share
 from schemas.tables import SPLITS
@@ -110,12 +111,14 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
     """What each cleaning rule did, with masked examples."""
     rows: list[list[Value]] = []
     for rule in config.clean.active():
-        effect = summary.effects.get(rule)
-        filtered = summary.filtered_by_rule.get(rule, 0)
-        touched, changes = (effect.records, effect.changes) if effect is not None else (0, 0)
-        # Of a filter, `changes` counts records once more.
-        edits = Cell("–", number=True) if filtered and changes == touched else number(changes)
-        rows.append([Cell(rule, "name"), number(touched), edits, number(filtered)])
+        by_kind = [name for name in sorted(summary.effects) if name != rule and rule_of(name) == rule]
+        for name in by_kind or [rule]:
+            effect = summary.effects.get(name)
+            filtered = summary.filtered_by_rule.get(name, 0)
+            touched, changes = (effect.records, effect.changes) if effect is not None else (0, 0)
+            # Of a filter, `changes` counts records once more.
+            edits = Cell("–", number=True) if filtered and changes == touched else number(changes)
+            rows.append([Cell(name, "name"), number(touched), edits, number(filtered)])
     if not rows:
         return Section("Cleaning rules", [Text("No rule is on.")])
     blocks: list[Block] = [
@@ -124,9 +127,8 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
     if examples:
         shown = [row(Cell(e.rule, "name"), *_before_and_after(e)) for e in examples]
         caption = (
-            "What a rule did, at the first place where it did something. E-mail addresses, phone numbers and IP "
-            "addresses are masked in both. ↵ line break, ⇥ tab, · spaces in a row, ␣ a space that does not break, "
-            "[U+…] a character that has no shape."
+            "What a rule did, at the first place where it did something. Personal data is masked in both. ↵ line "
+            "break, ⇥ tab, · spaces in a row, ␣ a space that does not break, [U+…] a character that has no shape."
         )
         blocks.append(Table(["Rule", "Before", "After"], shown, caption))
     return Section("Cleaning rules", blocks)

@@ -1,40 +1,164 @@
-"""Personal data: e-mail addresses, phone numbers, IP addresses are replaced by a mask."""
+"""What all rules about personal data share: what is found is masked, replaced by a pseudonym, or drops the record."""
 
-import ipaddress
-import re
+import hashlib
+import hmac
+import os
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
-import phonenumbers
-
-from etl.rules.registry import Edit
-from etl.rules.signs import DIGITS, Flags, Signs
+from etl.rules.registry import Edit, Filter, Rule, makers
 from schemas.errors import ConfigurationError
-from schemas.settings import EmailRule, IpAddressRule, PhoneRule
-
-# A local part begins where no character of one stands before it, so that it is looked at once; a domain has at least
-# two labels, the last of them letters.
-EMAIL = re.compile(
-    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,10}[^\W\d_]{2,24}(?![\w-])"
-)
-
-
-class MaskEmails(Edit):
-    """E-mail addresses."""
-
-    def __init__(self, settings: EmailRule) -> None:
-        self.mask = settings.mask
-
-    def may_concern(self, signs: Signs) -> Flags:
-        return signs.any_of(b"@")
-
-    def apply(self, text: str) -> tuple[str, int]:
-        if "@" not in text:
-            return text, 0
-        return EMAIL.subn(lambda _: self.mask, text)
-
+from schemas.settings import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
 
 # Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
 PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))
 NOT_DIGITS = bytes(code for code in range(128) if not chr(code).isdigit())
+LETTERS_OF_A_PSEUDONYM = 20
+"""Of 4 bits each. Letters, so that no later rule takes a pseudonym for a number."""
+SHORTEST_KEY = 16
+
+
+class Found(NamedTuple):
+    """A piece of personal data: text[start:end], its kind, and its value as it stands there or in a standard form."""
+
+    start: int
+    end: int
+    kind: str
+    value: str
+
+
+class PersonalData(Edit):
+    """Finds personal data, and masks it or puts a pseudonym in its place."""
+
+    kind: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ()
+    """Of a rule that finds several, each of which is counted on its own."""
+
+    def __init__(self, settings: PersonalDataRule) -> None:
+        self.mask = settings.mask
+        self.pseudonyms = settings.action == "pseudonym"
+
+    @abstractmethod
+    def find(self, text: str) -> list[Found]:
+        """All pieces, in any order; they may overlap."""
+
+    def normal(self, value: str) -> str:
+        """The same string for all ways of writing the same value."""
+        return value
+
+    def apply(self, text: str) -> tuple[str, int]:
+        replaced, counts = self.apply_by_kind(text)
+        return replaced, counts.total()
+
+    def apply_by_kind(self, text: str) -> tuple[str, Counter[str]]:
+        """The text after the rule, and the number of replacements of each kind."""
+        found = apart(self.find(text))
+        if not found:
+            return text, Counter()
+        kept: list[str] = []
+        place = 0
+        for one in found:
+            kept += [text[place : one.start], self.replacement(one)]
+            place = one.end
+        return "".join([*kept, text[place:]]), Counter(one.kind for one in found)
+
+    def replacement(self, found: Found) -> str:
+        """What stands in the place of a piece: a mask too where a report shows what a rule does, without the key."""
+        if not self.pseudonyms or self.key is None:
+            return self.mask
+        return f"<{found.kind}:{pseudonym(self.key, found.kind, self.normal(found.value))}>"
+
+
+class DropPersonalData(Filter):
+    """Drops the record of a text in which the other rule finds something."""
+
+    def __init__(self, finder: PersonalData) -> None:
+        self.finder = finder
+        self.may_concern = finder.may_concern  # type: ignore[method-assign]
+
+    def drops(self, text: str) -> bool:
+        return bool(self.finder.find(text))
+
+
+def rule_maker(finder: Callable[[Any], PersonalData]) -> Callable[[Any], Rule]:
+    """The maker of a rule from its settings, whatever their action."""
+
+    def make(settings: PersonalDataRule) -> Rule:
+        found = finder(settings)
+        return DropPersonalData(found) if settings.action == "drop" else found
+
+    return make
+
+
+def pseudonym(key: bytes, kind: str, value: str) -> str:
+    """LETTERS_OF_A_PSEUDONYM letters from a to p: the beginning of HMAC-SHA256 (RFC 2104) of kind and value.
+
+    The same value gives the same letters in every data set with that key; without the key nobody can tell from a list
+    of candidates which one it is.
+    """
+    digest = hmac.new(key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()[:LETTERS_OF_A_PSEUDONYM]
+    return digest.translate(_LETTERS)
+
+
+_LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
+
+
+def pseudonym_key(clean: Clean) -> bytes | None:
+    """The key of the pseudonyms from the environment or a file; None where no rule that is on makes any.
+
+    Raises ConfigurationError, which never shows it, for one that is missing or shorter than SHORTEST_KEY bytes.
+    """
+    wanting = [
+        name
+        for name in clean.active()
+        if isinstance(rule := getattr(clean, name, None), PersonalDataRule) and rule.action == "pseudonym"
+    ]
+    if not wanting:
+        return None
+    settings = clean.pseudonyms
+    if settings.key_file is not None:
+        try:
+            key = Path(settings.key_file).read_bytes().strip()
+        except OSError as error:
+            raise ConfigurationError(
+                f"clean.pseudonyms.key_file: {settings.key_file} cannot be read ({error.strerror})"
+            ) from error
+        place = f"the file {settings.key_file}"
+    else:
+        key = os.environ.get(settings.key_variable, "").strip().encode()
+        place = f"the environment variable {settings.key_variable}"
+    if len(key) < SHORTEST_KEY:
+        raise ConfigurationError(
+            f'clean.{wanting[0]}.action = "pseudonym" needs a secret key of at least {SHORTEST_KEY} bytes in {place} '
+            f"(there are {len(key)}): make one with `openssl rand -hex 32`, and keep it out of the repository"
+        )
+    return key
+
+
+def masking_rules(clean: Clean) -> dict[str, PersonalData]:
+    """All rules about personal data by name, of all countries, as masks, whether or not they are on."""
+    found = {}
+    for name in type(clean).model_fields:
+        settings = getattr(clean, name)
+        if isinstance(settings, PersonalDataRule):
+            wider = {"countries": list(COUNTRIES)} if isinstance(settings, NationalIdRule) else {}
+            rule = makers()[name](settings.model_copy(update={"action": "mask", **wider}))
+            assert isinstance(rule, PersonalData)
+            found[name] = rule
+    return found
+
+
+def effect_of(rule: str, kind: str) -> str:
+    """The name under which an effect is counted of a rule that finds several kinds."""
+    return f"{rule}.{kind}"
+
+
+def rule_of(effect: str) -> str:
+    """The rule of an effect."""
+    return effect.partition(".")[0]
 
 
 def has_digits(text: str, fewest: int) -> bool:
@@ -42,157 +166,24 @@ def has_digits(text: str, fewest: int) -> bool:
     return not text.isascii() or len(text.encode("ascii").translate(None, NOT_DIGITS)) >= fewest
 
 
-FOUR_NUMBERS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
-# Words after which a number is that of a clause: 252.227-7013 of the US defence regulations (DFARS) would be a phone
-# number of North Carolina.
-CLAUSE = re.compile(r"\b(?:D?FARS?|CFR|USC|clauses?|sections?|paragraphs?)[\s.:,(§-]{0,4}\Z", re.IGNORECASE)
-CLAUSE_NUMBER = re.compile(r"\d{2,3}\.\d{3}-\d{1,4}")
-
-
-class MaskPhones(Edit):
-    """Phone numbers that exist by the numbering plans of the `phonenumbers` library, in any common notation.
-
-    Its search is slow, so it sees only the surroundings of runs with enough digits for a number.
-    """
-
-    AROUND = 30
-
-    def __init__(self, settings: PhoneRule) -> None:
-        self.mask = settings.mask
-        self.regions = settings.regions
-        digits = min(map(_fewest_digits, settings.regions), default=99)
-        self.digits, self.fewest = digits, min(digits, 7)
-        between = r"[ \t().\-/\u2010-\u2015\u00a0]{0,4}"
-        # It begins with a set of characters, for which `re` searches much faster than for an alternative; then it
-        # looks back: 7 digits behind a plus sign, or fewer of which the first has no digit before it.
-        self.candidate = re.compile(
-            rf"[+\d](?:(?<=\+){between}(?:\d{between}){{6,}}\d"
-            rf"|(?<=\d)(?<!\d\d){between}(?:\d{between}){{{digits - 2},}}\d)"
-        )
-
-    def may_concern(self, signs: Signs) -> Flags:
-        concerned: Flags = (signs.sums(DIGITS) >= self.fewest) | signs.any_of(PERHAPS_OTHER_DIGITS)
-        return concerned
-
-    def apply(self, text: str) -> tuple[str, int]:
-        if not has_digits(text, self.fewest):
-            return text, 0
-        candidates = [match.span() for match in self.candidate.finditer(text)]
-        if not candidates:
-            return text, 0
-        spans: list[tuple[int, int]] = []
-        for start, end in _merge([(max(a - self.AROUND, 0), b + self.AROUND) for a, b in candidates]):
-            window = text[start:end]
-            for region in self.regions:
-                for match in phonenumbers.PhoneNumberMatcher(window, region):
-                    if not _is_no_phone(match.raw_string, window[: match.start]):
-                        spans.append((start + match.start, start + match.end))
-        return _mask(text, _merge(spans), self.mask)
-
-
-def _is_no_phone(number: str, before: str) -> bool:
-    """True for an IPv4 address, and for the number of a clause or section."""
-    if FOUR_NUMBERS.fullmatch(number) or CLAUSE_NUMBER.fullmatch(number):
-        return FOUR_NUMBERS.fullmatch(number) is not None or CLAUSE.search(before) is not None
-    return False
-
-
-def _fewest_digits(region: str) -> int:
-    """The digits of the shortest number that can be written without its country code in a region."""
-    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
-    if metadata is None or metadata.general_desc is None:
-        raise ConfigurationError(
-            f"clean.phones.regions names {region!r}, which is no region with phone numbers"
-        )
-    return max(min(metadata.general_desc.possible_length), 5)
-
-
-def _merge(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans in order, those that overlap as one."""
-    merged: list[tuple[int, int]] = []
+def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in order, those that overlap or touch as one."""
+    found: list[tuple[int, int]] = []
     for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
         else:
-            merged.append((start, end))
-    return merged
+            found.append((start, end))
+    return found
 
 
-def _mask(text: str, spans: list[tuple[int, int]], mask: str) -> tuple[str, int]:
-    """Replaces spans that are in order and do not overlap."""
-    kept: list[str] = []
-    place = 0
-    for start, end in spans:
-        kept += [text[place:start], mask]
-        place = end
-    return ("".join([*kept, text[place:]]), len(spans)) if spans else (text, 0)
-
-
-# The first digit stands before what may not precede it, for the speed of the search.
-IPV4 = re.compile(r"\d(?<![\w.]\d)\d{0,2}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)", re.ASCII)
-IPV6 = re.compile(
-    r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)",
-    re.ASCII,
-)
-# Words after which four numbers are a version, a section or an identifier.
-NUMBERED = re.compile(
-    r"(?:\b(?:versions?|ver|v|releases?|rel|revisions?|rev|builds?|sections?|sec|clauses?|paragraphs?|articles?|chapters?|"
-    r"appendix|oid)\b|§)[\s.:,#(-]{0,4}\Z",
-    re.IGNORECASE,
-)
-ADDRESSED = re.compile(
-    r"\b(?:ip|ipv4|address|addresses|host|hosts|server|gateway|dns|ping|netmask)\W[^.\n]{0,20}\Z",
-    re.IGNORECASE,
-)
-
-
-class MaskIpAddresses(Edit):
-    """IPv4 and IPv6 addresses. Numbers of versions and sections (`version 1.2.3.4`, `2.0.0.1`) stay."""
-
-    def __init__(self, settings: IpAddressRule) -> None:
-        self.mask = settings.mask
-
-    def may_concern(self, signs: Signs) -> Flags:
-        concerned: Flags = ((signs.sums(DIGITS) >= 4) & (signs.sums(b".") >= 3)) | (signs.sums(b":") >= 2)
-        return concerned
-
-    def apply(self, text: str) -> tuple[str, int]:
-        spans = (
-            [match.span() for match in IPV4.finditer(text) if _is_ipv4(match)] if may_have_ipv4(text) else []
-        )
-        if "::" in text or text.count(":") >= 6:
-            spans += [match.span() for match in IPV6.finditer(text) if _is_ipv6(match.group())]
-        return _mask(text, _merge(spans), self.mask)
-
-
-def may_have_ipv4(text: str) -> bool:
-    return text.count(".") >= 3 and has_digits(text, 4)
-
-
-def _is_ipv4(match: "re.Match[str]") -> bool:
-    number = match.group()
-    try:
-        ipaddress.IPv4Address(number)
-    except ValueError:
-        return False
-    before = match.string[max(match.start() - 40, 0) : match.start()]
-    if ADDRESSED.search(before):
-        return True
-    begins_line = not before.rpartition("\n")[2].strip()
-    if begins_line and all(0 < int(part) < 50 for part in number.split(".")):
-        return False  # the number of a section: 3.1.12.1.
-    # Addresses out of four single digits are rare, versions out of them are not.
-    return len(number) > len("1.2.3.4") and NUMBERED.search(before) is None
-
-
-def _is_ipv6(candidate: str) -> bool:
-    try:
-        ipaddress.IPv6Address(candidate)
-    except ValueError:
-        return False
-    # `::` alone, `a::b` or `::add` are names of C++. A shortened address has a digit and two groups, or is ::1.
-    groups = [group for group in candidate.split(":") if group]
-    return candidate == "::1" or (len(groups) >= 2 and any(character.isdigit() for character in candidate))
-
-
-RULES = {"emails": MaskEmails, "phones": MaskPhones, "ip_addresses": MaskIpAddresses}
+def apart(found: list[Found]) -> list[Found]:
+    """The pieces in order, those that overlap or touch as one with the value of the first of them."""
+    result: list[Found] = []
+    for one in sorted(found):
+        if result and one.start <= result[-1].end:
+            before = result[-1]
+            result[-1] = before._replace(end=max(one.end, before.end))
+        else:
+            result.append(one)
+    return result

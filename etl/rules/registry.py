@@ -19,6 +19,9 @@ from schemas.settings import Clean
 class Rule:
     """What edits and filters have in common."""
 
+    key: bytes | None = None
+    """Of pseudonyms, for the rules that make any."""
+
     def may_concern(self, signs: Signs) -> Flags | None:
         """For each of many texts, bool (n,), False where `apply` or `drops` surely does nothing; None: not known.
 
@@ -52,10 +55,13 @@ def makers() -> dict[str, Callable[[Any], Rule]]:
     return found
 
 
-def build_rules(clean: Clean) -> list[tuple[str, Rule]]:
-    """The rules that are on, with their names, in the order of their application."""
+def build_rules(clean: Clean, key: bytes | None = None) -> list[tuple[str, Rule]]:
+    """The rules that are on, with their names, in the order of their application; `key`: of their pseudonyms."""
     own = {settings.name: settings for settings in clean.regex}
-    return [
+    rules = [
         (name, makers()["regex"](own[name]) if name in own else makers()[name](getattr(clean, name)))
         for name in clean.active()
     ]
+    for _, rule in rules:
+        rule.key = key
+    return rules

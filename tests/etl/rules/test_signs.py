@@ -22,6 +22,7 @@ CLEANS = [
             "markup": {"entities": False},
             "white_space": {"blank_lines": 0},
             "phones": {"regions": ["US", "DE", "EG"]},
+            "national_ids": {"countries": ["BR", "ES", "US", "AR", "PY"]},
             "length": {"minimum": 3, "maximum": 12},
             "character_ratio": {"minimum_letters": 0.6},
         }
@@ -110,6 +111,9 @@ def test_rules_do_nothing_where_they_surely_do_nothing(clean: Clean, texts: list
             ["a  b", "a \nb", "a\n b", "a\n\n\nb", " a", "a\n", "a\tb"],
         ),
         ("emails", ["none"], ["a@b"]),
+        ("ibans", ["DE893"], ["DE893704"]),
+        ("cards", ["411111111111"], ["4111111111111"]),
+        ("national_ids", ["390.533.447-05"], []),
         ("phones", ["in 1999 and 20", "é 123456"], ["1234567", "١٢٣"]),
         ("ip_addresses", ["1.2.3", "a:b"], ["1.2.3.4", "::"]),
         ("length", ["a"], [""]),

@@ -1,0 +1,93 @@
+"""Numbers by which people pay: IBANs and payment cards."""
+
+import functools
+import re
+
+from stdnum import iban, luhn
+
+from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
+from etl.rules.signs import DIGITS, Flags, Signs
+
+IBAN_BEGINNING = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?=[ \-]?[A-Z0-9])", re.ASCII)
+FEWEST_DIGITS_OF_AN_IBAN = (
+    6  # Malta's: two check digits, five of the bank; Norway's have 15 characters in all
+)
+CARD = re.compile(
+    # Groups as they stand on cards, or none.
+    r"(?<![\w.,/+\-])(?:\d{4}([ \-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ \-])\d{6}\2\d{4,5}|\d{13,19})(?!\w|[.,/\-]\d|-\w)",
+    re.ASCII,
+)
+# Beginnings and lengths of the numbers that each network issues: ISO/IEC 7812 and the networks' own tables.
+CARDS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})"  # Visa
+    r"|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}"  # Mastercard
+    r"|3[47]\d{13}"  # American Express
+    r"|3(?:0[0-5]|[689]\d)\d{11}"  # Diners Club
+    r"|6(?:011|5\d\d|4[4-9]\d)\d{12}"  # Discover
+    r"|35(?:2[89]|[3-8]\d)\d{12}"  # JCB
+    r"|62\d{14,17}"  # UnionPay
+    r"|5[06-8]\d{14}|6(?:304|759|76[1-3])\d{12}",  # Maestro, Elo
+    re.ASCII,
+)
+
+
+class Ibans(PersonalData):
+    """International bank account numbers (ISO 13616) with right check digits, as one word or in groups."""
+
+    kind = "iban"
+
+    def may_concern(self, signs: Signs) -> Flags:
+        concerned: Flags = signs.sums(DIGITS) >= FEWEST_DIGITS_OF_AN_IBAN
+        return concerned
+
+    def find(self, text: str) -> list[Found]:
+        found = []
+        for beginning in IBAN_BEGINNING.finditer(text):
+            whole = _of_country(beginning.group()[:2])
+            match = None if whole is None else whole.match(text, beginning.start())
+            if match is not None and iban.is_valid(match.group(), check_country=False):
+                found.append(Found(*match.span(), self.kind, match.group()))
+        return found
+
+    def normal(self, value: str) -> str:
+        return str(iban.compact(value))
+
+
+@functools.cache
+def _of_country(country: str) -> "re.Pattern[str] | None":
+    """What an IBAN of a country looks like; None where there are none."""
+    structure = dict(iban._ibandb.info(f"{country}00")[0][1]).get("bban")
+    if structure is None:
+        return None
+    length = sum(int(part) for part in re.findall(r"(\d+)!", structure))
+    return re.compile(rf"{country}\d{{2}}(?:[ \-]?[A-Z0-9]){{{length}}}(?![A-Za-z0-9])", re.ASCII)
+
+
+class Cards(PersonalData):
+    """Numbers of payment cards: of a network's beginning and length, with the right check digit (Luhn)."""
+
+    kind = "card"
+
+    def may_concern(self, signs: Signs) -> Flags:
+        concerned: Flags = signs.sums(DIGITS) >= 13
+        return concerned
+
+    def find(self, text: str) -> list[Found]:
+        if not has_digits(text, 13):
+            return []
+        return [
+            Found(*match.span(), self.kind, match.group())
+            for match in CARD.finditer(text)
+            if is_card(self.normal(match.group()))
+        ]
+
+    def normal(self, value: str) -> str:
+        return value.replace(" ", "").replace("-", "")
+
+
+def is_card(digits: str) -> bool:
+    """Whether digits are the number of a card; those of one digit alone (4444 4444 …) are examples."""
+    return CARDS.fullmatch(digits) is not None and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
+
+
+RULES = {"ibans": rule_maker(Ibans), "cards": rule_maker(Cards)}
