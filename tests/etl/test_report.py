@@ -10,7 +10,7 @@ from etl.quality import GateResult, GateResults
 from etl.report import report_page, write_report
 from etl.reporting import report_records, report_splits
 from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible
-from etl.reporting.facts import ShardFacts, Summary
+from etl.reporting.facts import RuleEffect, ShardFacts, Summary
 from etl.reporting.summary import summarise
 from etl.rules.registry import build_rules
 from etl.task_metrics import Shuffle, StageShuffles, keep
@@ -169,6 +169,34 @@ def test_personal_data_that_only_cleaning_reveals_is_not_shown_before_it() -> No
     # Also where the rules that mask are off.
     alone = build_rules(CLEAN.model_copy(update={"rules": ["markup"]}))
     assert example_of("markup", "r", ["jo&#64;example.org wrote"], alone, MASK) == example
+
+
+def test_every_kind_of_personal_data_is_masked_whatever_is_configured() -> None:
+    text = "ann@example.org 650-253-0000 10.20.30.40 DE89370400440532013000 4111111111111111 390.533.447-05 536-90-4399"
+    assert MASK(text) == "<email> <phone> <ip> <iban> <card> <id> <id>"
+    dropped = CLEAN.model_copy(update={"cards": CLEAN.cards.model_copy(update={"action": "drop"})})
+    assert Mask(dropped)(text) == MASK(text)
+    example = example_of("cards", "r", [text], build_rules(dropped), Mask(dropped))
+    assert (example.before, example.after) == (MASK(text), "")
+
+
+def test_each_kind_of_national_numbers_is_counted_and_shown_on_its_own() -> None:
+    config = configuration(Path("unused"))
+    effects = {
+        "national_ids.cpf": RuleEffect(2, 3),
+        "national_ids.ssn": RuleEffect(4, 5),
+        "emails": RuleEffect(6, 7),
+    }
+    rows = tables(report_records.rules(example_summary(effects=effects), config, []))[0]
+    assert ["national_ids.cpf", "2", "3", "0"] in rows
+    assert ["national_ids.ssn", "4", "5", "0"] in rows
+    assert ["emails", "6", "7", "0"] in rows
+    assert "national_ids" not in [row[0] for row in rows]
+    wide = CLEAN.model_copy(
+        update={"national_ids": CLEAN.national_ids.model_copy(update={"countries": ["BR"]})}
+    )
+    example = example_of("national_ids.cpf", "r", ["CPF 39053344705 e"], build_rules(wide), MASK)
+    assert (example.before, example.after) == ("", "CPF <id> e")
 
 
 def test_half_an_address_at_the_end_of_what_is_looked_at_is_not_shown() -> None:
