@@ -2,8 +2,8 @@
 
 Where all signatures fit into one block, one process compares them. Otherwise:
 
-1. Texts that share a bucket are candidates; the connected components of "shares a bucket" (over hashes of 16 bytes,
-   nothing else moves) say which texts ever have to be compared with each other.
+1. Texts that share a bucket are candidates; the connected components of "shares a bucket" (over 64 bits of
+   their hashes, nothing else moves) say which texts ever have to be compared with each other.
 2. Components are packed into blocks of about BLOCK_SHINGLES shingle hashes. A task brings a block's sets together,
    each moved once, and connects what exact Jaccard similarity confirms (etl/duplicates/similarity.py).
 3. A component larger than that (boilerplate can glue a large part of a corpus together) is spread over blocks by
@@ -26,7 +26,7 @@ from pyspark.sql import functions as F
 from etl.duplicates.components import components
 from etl.duplicates.hash_lists import unpacked
 from etl.duplicates.large_buckets import connect_buckets
-from etl.duplicates.shared_buckets import bands_of_a_text, shared_buckets
+from etl.duplicates.shared_buckets import bands_of_a_text, shared_buckets, short_hash
 from etl.duplicates.similarity import Buckets, SimilarSets
 from etl.kept import LEVEL, kept
 
@@ -58,16 +58,13 @@ def near_duplicate_clusters(
 def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles: int) -> DataFrame:
     with ExitStack() as stack:
         shared = stack.enter_context(kept(shared_buckets(signatures)))
-        candidates = components(shared.select("first", "text_hash"))
+        candidates = components(shared.select("first", "text")).withColumnRenamed("member", "text")
         if candidates.count() <= BROADCAST_TEXTS:
             # So the shingles of texts that resemble no other stay where they are.
             candidates = F.broadcast(candidates)
         # Read once, and of all texts only those that have to be compared.
-        compared = stack.enter_context(
-            kept(
-                signatures.join(candidates.withColumnRenamed("member", "text_hash"), "text_hash", how="inner")
-            )
-        )
+        named = signatures.withColumn("text", short_hash())
+        compared = stack.enter_context(kept(named.join(candidates, "text", how="inner")))
         sized = compared.groupBy("component").agg(F.sum(_count("shingles")).alias("shingles"))
         small = sized.where(F.col("shingles") <= block_shingles)
         packed, large = _totals(sized, block_shingles)
@@ -85,13 +82,13 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
             return _connected(rows, similarity).localCheckpoint(storageLevel=LEVEL)
         parts = max(1, math.ceil(large * bands_of_a_text(signatures) / block_shingles))
         spread = (
-            shared.join(candidates, F.col("text_hash") == F.col("member"), how="inner")
+            shared.join(candidates, "text", how="inner")
             .join(small, "component", how="left_anti")
-            .groupBy("text_hash", (F.pmod(F.xxhash64("first"), F.lit(parts)) + F.lit(blocks)).alias("block"))
+            .groupBy("text", (F.pmod(F.xxhash64("first"), F.lit(parts)) + F.lit(blocks)).alias("block"))
             .agg(F.collect_list("bucket").alias("bands"))
         )
         rows = rows.unionByName(
-            spread.join(compared.select("text_hash", "shingles"), "text_hash", how="inner").select(*_BLOCK)
+            spread.join(compared.select("text", "text_hash", "shingles"), "text", how="inner").select(*_BLOCK)
         )
         return components(_connected(rows, similarity))
 

@@ -4,6 +4,10 @@ Of a large corpus' buckets nearly all hold one text. So none becomes a row of Sp
 keys travel packed, those of a batch of texts that go to the same part in one value (etl/duplicates/hash_lists.py), and
 a task sorts those of a part. A part holds about AT_A_TIME keys whatever the size of the corpus, unless a single bucket
 is larger than that.
+
+A text goes by 64 bits of its hash here. Should two texts have the same, they are taken for one in deciding who could
+resemble whom: that only means more comparisons. (Two that resemble each other, have the same 64 bits and resemble no
+third would be missed: of a million similar pairs one, in 10¹³ data sets.)
 """
 
 import math
@@ -13,35 +17,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.hash_lists import packed, unpacked
 from etl.partitions import salts
 
 AT_A_TIME = 1 << 21
-"""Keys that a task sorts at a time: 160 MB of its memory, twice that where all of them are shared."""
+"""Keys that a task sorts at a time: some 150 MB of its memory, twice that where all of them are shared."""
 ROWS_OF_A_BATCH = 1 << 16
-HASH = "V16"
-"""The type of a text's hash: 16 bytes."""
 
 Ints = npt.NDArray[np.int64]
 Batches = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
-_PARCELS = "salt int, text_hashes binary, owners binary, buckets binary"
-_SHARED = "text_hash binary, bucket long, first binary"
+_PARCELS = "salt int, texts binary, buckets binary"
+_SHARED = "text long, bucket long, first long"
+
+
+def short_hash() -> Column:
+    """The 64 bits of `text_hash` that a text goes by."""
+    return F.xxhash64("text_hash")
 
 
 def shared_buckets(signatures: DataFrame, keys_at_a_time: int = AT_A_TIME) -> DataFrame:
-    """Columns `text_hash`, `bucket`, `first` (the bucket's smallest member) of all buckets with two texts or more.
+    """Columns `text` (short_hash), `bucket`, `first` (the bucket's smallest `text`) of all buckets with two texts or
+    more.
 
-    `signatures` has `text_hash` (16 bytes, each once) and `bands` (bucket keys; a text without tokens has none).
+    `signatures` has `text_hash` (each once) and `bands` (bucket keys; a text without tokens has none).
     """
     spark = signatures.sparkSession
     keys = signatures.count() * bands_of_a_text(signatures)
     parts = max(2 * spark.sparkContext.defaultParallelism, math.ceil(keys / keys_at_a_time))
     # As many tasks as parts, and a part each: hashing would give some tasks several.
-    scattered = signatures.select("text_hash", "bands").mapInArrow(scatter(salts(spark, parts)), _PARCELS)
+    named = signatures.select(short_hash().alias("text"), "bands")
+    scattered = named.mapInArrow(scatter(salts(spark, parts)), _PARCELS)
     return scattered.repartition(parts, "salt").mapInArrow(shared_in_parts, _SHARED)
 
 
@@ -59,57 +68,38 @@ def scatter(salt: list[int]) -> Batches:
         for batch in batches:
             bands = batch["bands"]
             keys = bands.flatten().to_numpy()
-            owners = np.repeat(np.arange(len(bands), dtype=np.int32), bands.value_lengths().to_numpy())
+            if not len(keys):
+                continue
+            texts = np.repeat(batch["text"].to_numpy(), bands.value_lengths().to_numpy())
             # The upper bits of a key say where it goes.
             part = ((keys.view(np.uint64) >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)).astype(
                 np.uint16 if parts < 1 << 16 else np.uint32
             )
-            order = np.argsort(part, kind="stable")  # the keys of a text stay together
-            keys, owners, part = keys[order], owners[order], part[order]
-            new = np.ones(len(part) + 1, dtype=bool)
-            np.not_equal(part[1:], part[:-1], out=new[1:-1])
-            begins = np.flatnonzero(new)  # of the parts that get anything, and the end
-            new[1:-1] |= owners[1:] != owners[:-1]
-            number = np.cumsum(new) - 1  # of the text among all that are sent
-            hashes = unpacked(batch["text_hash"], HASH)[0][owners[new[:-1]]]
-            within = number[:-1] - np.repeat(number[begins[:-1]], np.diff(begins))
+            order = np.argsort(part, kind="stable")
+            part = part[order]
+            # Of the parts that get anything, and the end.
+            begins = np.flatnonzero(np.diff(part.astype(np.int64), prepend=-1, append=-1))
             used = part[begins[:-1]].astype(np.int32)
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array(salt_of[used]),
-                    packed(hashes, number[begins]),
-                    packed(within.astype("<i4"), begins),
-                    packed(keys, begins),
-                ],
-                names=["salt", "text_hashes", "owners", "buckets"],
-            )
+            columns = [pa.array(salt_of[used]), packed(texts[order], begins), packed(keys[order], begins)]
+            yield pa.RecordBatch.from_arrays(columns, names=["salt", "texts", "buckets"])
 
     return scattered
 
 
 def shared_in_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """The shared buckets of the parcels of one part, for `mapInArrow`."""
-    hashes: list[npt.NDArray[np.void]] = []
-    owners: list[npt.NDArray[Any]] = []
+    texts: list[Ints] = []
     keys: list[Ints] = []
-    texts = 0
     for batch in batches:
-        held, sent = unpacked(batch["text_hashes"], HASH)
-        owned, ends = unpacked(batch["owners"], "<i4")
-        # Those of a parcel count from its first text.
-        owners.append(owned + np.repeat((texts + sent[:-1]).astype(np.int32), np.diff(ends)))
-        hashes.append(held.copy())
+        texts.append(unpacked(batch["texts"])[0].copy())
         keys.append(unpacked(batch["buckets"])[0].copy())
-        texts += len(held)
     if not keys:
         return
-    members, buckets, firsts = _shared(_joined(hashes), _joined(owners), _joined(keys))
+    members, buckets, firsts = _shared(_joined(texts), _joined(keys))
     for begin in range(0, len(buckets), ROWS_OF_A_BATCH):
         some = slice(begin, begin + ROWS_OF_A_BATCH)
-        yield pa.RecordBatch.from_arrays(
-            [_binary(members[some]), pa.array(buckets[some]), _binary(members[firsts[some]])],
-            names=["text_hash", "bucket", "first"],
-        )
+        columns = [pa.array(members[some]), pa.array(buckets[some]), pa.array(members[firsts[some]])]
+        yield pa.RecordBatch.from_arrays(columns, names=["text", "bucket", "first"])
 
 
 def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -119,24 +109,16 @@ def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return whole
 
 
-def _shared(
-    hashes: npt.NDArray[np.void], owners: npt.NDArray[np.int32], keys: Ints
-) -> tuple[npt.NDArray[np.void], Ints, Ints]:
-    """From bucket keys and the places in `hashes` of the texts that have them: of each shared key and text, ordered by
-    both, the text's hash, the key, and the place of the key's first text.
+def _shared(texts: Ints, keys: Ints) -> tuple[Ints, Ints, Ints]:
+    """From bucket keys and the texts that have them: of each shared key and text, ordered by both, the text, the key,
+    and the place of the key's first text.
     """
     order = np.argsort(keys)
-    keys, owners = keys[order], owners[order]
+    keys, texts = keys[order], texts[order]
     repeats = np.zeros(len(keys) + 1, dtype=bool)
     np.equal(keys[1:], keys[:-1], out=repeats[1:-1])
     shared = repeats[1:] | repeats[:-1]
     begins = np.flatnonzero(~repeats[:-1][shared])
-    keys, members = keys[shared], hashes[owners[shared]]
-    # Binary values are ordered by their bytes, the first decides.
-    halves = members.view(">u8").reshape(-1, 2)
-    order = np.lexsort((halves[:, 1], halves[:, 0], keys))
-    return members[order], keys[order], np.repeat(begins, np.diff(np.append(begins, len(keys))))
-
-
-def _binary(hashes: npt.NDArray[np.void]) -> pa.Array:
-    return packed(hashes, np.arange(len(hashes) + 1, dtype=np.int64))
+    keys, texts = keys[shared], texts[shared]
+    order = np.lexsort((texts, keys))
+    return texts[order], keys[order], np.repeat(begins, np.diff(np.append(begins, len(keys))))

@@ -7,13 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.duplicates.shared_buckets import bands_of_a_text, scatter, shared_buckets, shared_in_parts
+from etl.duplicates.shared_buckets import (
+    bands_of_a_text,
+    scatter,
+    shared_buckets,
+    shared_in_parts,
+    short_hash,
+)
 
 Signature = dict[str, Any]
-SCHEMA = pa.schema([("text_hash", pa.binary()), ("bands", pa.list_(pa.int64()))])
+SCHEMA = pa.schema([("text", pa.int64()), ("bands", pa.list_(pa.int64()))])
 
 
 def signatures(seed: int, texts: int, keys: int, bands: int = 6) -> list[Signature]:
@@ -21,17 +27,17 @@ def signatures(seed: int, texts: int, keys: int, bands: int = 6) -> list[Signatu
     rng = random.Random(seed)
     possible = [rng.randrange(-(2**63), 2**63) for _ in range(keys)]
     return [
-        {"text_hash": rng.randbytes(16), "bands": [rng.choice(possible) for _ in range(bands)]}
+        {"text": rng.randrange(-(2**63), 2**63), "bands": [rng.choice(possible) for _ in range(bands)]}
         for _ in range(texts)
     ]
 
 
-def by_hand(rows: Sequence[Signature]) -> list[tuple[bytes, int, bytes]]:
+def by_hand(rows: Sequence[Signature]) -> list[tuple[int, int, int]]:
     """The rows of `shared_buckets`, by dictionaries."""
-    members: dict[int, list[bytes]] = defaultdict(list)
+    members: dict[int, list[int]] = defaultdict(list)
     for row in rows:
         for bucket in row["bands"]:
-            members[bucket].append(row["text_hash"])
+            members[bucket].append(row["text"])
     return sorted(
         (text, bucket, min(held)) for bucket, held in members.items() if len(held) > 1 for text in held
     )
@@ -55,7 +61,7 @@ def test_parcels_of_any_batches_and_parts_give_the_shared_buckets(parts: int, si
     found = [row for held in parcels.values() for batch in shared_in_parts(held) for row in batch.to_pylist()]
     expected = by_hand(rows)
     assert 100 < len(expected) < 1200
-    assert sorted((row["text_hash"], row["bucket"], row["first"]) for row in found) == expected
+    assert sorted((row["text"], row["bucket"], row["first"]) for row in found) == expected
 
 
 def test_every_key_goes_to_one_part() -> None:
@@ -73,32 +79,42 @@ def test_no_texts_share_no_buckets() -> None:
     assert list(shared_in_parts([])) == []
 
 
+def test_batches_without_buckets_give_no_parcels() -> None:
+    without = [{"text": 1, "bands": []}]
+    assert list(scatter([7, 8])(batches(without, 1))) == []
+    assert list(scatter([7, 8])(iter([pa.RecordBatch.from_pylist([], schema=SCHEMA)]))) == []
+    some = [*without, {"text": 2, "bands": [5, -5]}, *without]
+    parcels = [row for batch in scatter([7, 8])(batches(some, 3)) for row in batch.to_pylist()]
+    assert sorted((row["salt"], row["buckets"], row["texts"]) for row in parcels) == [
+        (salt, key.to_bytes(8, "little", signed=True), (2).to_bytes(8, "little"))
+        for salt, key in ((7, 5), (8, -5))
+    ]
+
+
+def frame_of(spark: SparkSession, rows: Sequence[Signature]) -> tuple[DataFrame, list[tuple[int, int, int]]]:
+    """A frame as shared_buckets wants it, and what it has to find there."""
+    hashed = [(row["text"].to_bytes(8, "big", signed=True) * 2, row["bands"]) for row in rows]
+    frame = spark.createDataFrame(hashed, "text_hash binary, bands array<long>")
+    named = frame.select("text_hash", short_hash().alias("text")).collect()
+    short = {bytes(row["text_hash"]): row["text"] for row in named}
+    return frame, by_hand([{"text": short[text_hash], "bands": bands} for text_hash, bands in hashed])
+
+
 @pytest.mark.parametrize("keys_at_a_time", [100, 1 << 21])
 def test_spark_finds_the_same(spark: SparkSession, keys_at_a_time: int) -> None:
-    rows = signatures(8, 400, 1500)
-    frame = spark.createDataFrame(
-        [(row["text_hash"], row["bands"]) for row in rows], "text_hash binary, bands array<long>"
-    ).repartition(3)
-    found = sorted(
-        (bytes(row["text_hash"]), row["bucket"], bytes(row["first"]))
-        for row in shared_buckets(frame, keys_at_a_time).collect()
-    )
-    assert found == by_hand(rows)
+    frame, expected = frame_of(spark, signatures(8, 400, 1500))
+    found = shared_buckets(frame.repartition(3), keys_at_a_time).select("text", "bucket", "first").collect()
+    assert sorted(map(tuple, found)) == expected
 
 
 def test_a_text_without_buckets_neither_matters_nor_says_how_many_there_are(spark: SparkSession) -> None:
-    rows = signatures(9, 300, 900)
-    without = {"text_hash": b"\x00" * 16, "bands": []}
-    frame = spark.createDataFrame(
-        [(row["text_hash"], row["bands"]) for row in [without, *rows]], "text_hash binary, bands array<long>"
-    ).coalesce(1)
-    assert bands_of_a_text(frame) == 6
-    found = shared_buckets(frame, 100)
+    frame, expected = frame_of(spark, [{"text": 0, "bands": []}, *signatures(9, 300, 900)])
+    first = frame.coalesce(1)
+    assert bands_of_a_text(first) == 6
+    found = shared_buckets(first, 100)
     assert found.rdd.getNumPartitions() == 19
-    assert sorted(
-        (bytes(r["text_hash"]), r["bucket"], bytes(r["first"])) for r in found.collect()
-    ) == by_hand(rows)
-    assert bands_of_a_text(frame.where(F.size("bands") == 0)) == 0
+    assert sorted(map(tuple, found.select("text", "bucket", "first").collect())) == expected
+    assert bands_of_a_text(first.where(F.size("bands") == 0)) == 0
 
 
 def test_an_empty_table_has_none(spark: SparkSession) -> None:
