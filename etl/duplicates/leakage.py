@@ -15,6 +15,11 @@ from etl.duplicates.hash_lists import unpacked
 from schemas.config import Configuration
 from schemas.tables import Layout
 
+IDS_AT_ONCE = 20_000_000
+"""Up to so many ids of the training split (64 bits of the hash of each, 160 MB) go to every executor."""
+
+Ints = npt.NDArray[np.int64]
+
 
 def leakage_sample(spark: SparkSession, config: Configuration, rows: int = 200) -> pd.DataFrame:
     """The highest Jaccard similarity to any training row, computed exactly from the shingle sets, of `rows` distinct
@@ -24,18 +29,36 @@ def leakage_sample(spark: SparkSession, config: Configuration, rows: int = 200) 
     by record_id. Exact copies of a test row lie in the same split, so that one of them stands for all.
     """
     layout = Layout.of(config)
-    splits = read_table(spark, layout.ledger).select("record_id", "split")
+    splits = read_table(spark, layout.ledger).select("record_id", "split").where("split IS NOT NULL")
     signatures = read_table(spark, layout.signatures).select("record_id", "shingles")
-    in_test = signatures.join(splits.where("split = 'test'"), "record_id", how="inner")
-    chosen = in_test.orderBy(F.xxhash64("record_id"), "record_id").limit(rows)
-    sample = chosen.select("record_id", "shingles").toArrow().combine_chunks().sort_by("record_id")
-    in_train = signatures.join(splits.where("split = 'train'"), "record_id", how="inner")
-    highest = highest_similarities(sample["shingles"].combine_chunks(), in_train.select("shingles"))
+    # The shingles are as large as the texts and stay where they are: only ids are joined.
+    in_test = signatures.select("record_id").join(splits.where("split = 'test'"), "record_id", how="inner")
+    chosen = in_test.orderBy(F.xxhash64("record_id"), "record_id").limit(rows).select("record_id")
+    ids = [row["record_id"] for row in chosen.collect()]
+    sample = signatures.where(F.col("record_id").isin(ids)).toArrow().combine_chunks().sort_by("record_id")
+    in_train = splits.where("split = 'train'").select("record_id")
+    if in_train.count() <= IDS_AT_ONCE:
+        train, ids_of_train = signatures.select("shingles", F.xxhash64("record_id")), hashes_of(in_train)
+    else:
+        train, ids_of_train = signatures.join(in_train, "record_id", how="left_semi").select("shingles"), None
+    highest = highest_similarities(sample["shingles"].combine_chunks(), train, ids_of_train)
     return pd.DataFrame({"record_id": sample["record_id"].to_pylist(), "highest_similarity": highest})
 
 
-def highest_similarities(sample: pa.Array, train: DataFrame) -> npt.NDArray[np.float64]:
-    """For each list of hashes in `sample` the highest Jaccard similarity to any in the one column of `train`."""
+def hashes_of(records: DataFrame) -> Ints:
+    """The sorted 64-bit hashes of the ids in the column `record_id`, int64."""
+    found: Ints = np.sort(records.select(F.xxhash64("record_id").alias("hash")).toArrow()["hash"].to_numpy())
+    return found
+
+
+def highest_similarities(
+    sample: pa.Array, train: DataFrame, among: Ints | None = None
+) -> npt.NDArray[np.float64]:
+    """For each list of hashes in `sample` the highest Jaccard similarity to any in the first column of `train`.
+
+    With `among` (sorted) only rows count whose second column, a hash, is in it.
+    """
+    wanted = None if among is None else train.sparkSession.sparkContext.broadcast(among)
     values, offsets = unpacked(sample)
     count = len(offsets) - 1
     vocabulary = np.unique(values)
@@ -47,7 +70,9 @@ def highest_similarities(sample: pa.Array, train: DataFrame) -> npt.NDArray[np.f
     def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         highest = np.zeros(count)
         for batch in batches:
-            if len(vocabulary):
+            if wanted is not None:
+                batch = batch.filter(pa.array(_are_in(batch.column(1).to_numpy(), wanted.value)))
+            if len(vocabulary) and len(batch):
                 np.maximum(highest, _highest(batch.column(0), vocabulary, by_shingle, sizes), out=highest)
         yield pa.RecordBatch.from_arrays(
             [pa.array(np.arange(count)), pa.array(highest)], ["row", "similarity"]
@@ -58,6 +83,15 @@ def highest_similarities(sample: pa.Array, train: DataFrame) -> npt.NDArray[np.f
     for row, similarity in found.collect():
         result[row] = similarity
     return result
+
+
+def _are_in(values: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
+    """Which of the values are among others that are sorted."""
+    if not len(ordered):
+        return np.zeros(len(values), dtype=bool)
+    places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
+    found: npt.NDArray[np.bool_] = ordered[places] == values
+    return found
 
 
 def _highest(

@@ -5,6 +5,7 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
 from etl.deduplicate import deduplicate
+from etl.duplicates import leakage
 from etl.duplicates.leakage import leakage_sample
 from etl.split import split
 from schemas.config import Configuration
@@ -61,7 +62,12 @@ def nearest(kept: Kept, name: str) -> float:
     return max(documents.jaccard(own, other) for other in train)
 
 
-def test_similarity_of_test_rows_to_their_nearest_training_row(spark: SparkSession, kept: Kept) -> None:
+@pytest.mark.parametrize("ids_at_once", [0, 1_000])
+def test_similarity_of_test_rows_to_their_nearest_training_row(
+    spark: SparkSession, kept: Kept, monkeypatch: pytest.MonkeyPatch, ids_at_once: int
+) -> None:
+    """Whether the ids of the training split go to every executor, or are too many for that and joined."""
+    monkeypatch.setattr(leakage, "IDS_AT_ONCE", ids_at_once)
     found = leakage_sample(spark, kept.config, rows=1_000)
     assert list(found.columns) == ["record_id", "highest_similarity"]
     names = found["record_id"].tolist()
