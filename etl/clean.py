@@ -90,9 +90,8 @@ class CleanTexts:
 
     def __init__(self, config: Configuration, key: bytes | None = None) -> None:
         self.config = config
-        self.key = (
-            key  # goes to the executors with this function, and stands in no configuration, table or log
-        )
+        # It goes to the executors with this function, and stands in no configuration, table or log.
+        self.key = key
         self.schema = tables.fields_schema(config)
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -166,9 +165,8 @@ class RuleSet:
         now = list(texts)
         filtered_by: str | None = None
         effects: list[dict[str, object]] = []
-        as_given = may is not None
         for place, (name, edit, drops, by_kind) in enumerate(self.steps):
-            if as_given and may is not None and not may[place]:
+            if may is not None and not may[place]:
                 continue
             count = 0
             if by_kind is not None:
@@ -177,12 +175,12 @@ class RuleSet:
                     now[column], found = by_kind(text)
                     kinds += found
                 effects += [{"rule": effect_of(name, kind), "count": kinds[kind]} for kind in sorted(kinds)]
-                as_given = as_given and not kinds
+                may = None if kinds else may
             elif edit is not None:
                 for column, text in enumerate(now):
                     now[column], replaced = edit(text)
                     count += replaced
-                as_given = as_given and not count
+                may = None if count else may
             elif drops is not None and any(map(drops, now)):
                 count = 1
                 filtered_by = filtered_by or name

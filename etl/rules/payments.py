@@ -9,9 +9,8 @@ from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
 from etl.rules.signs import DIGITS, Flags, Signs
 
 IBAN_BEGINNING = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?=[ \-]?[A-Z0-9])", re.ASCII)
-FEWEST_DIGITS_OF_AN_IBAN = (
-    6  # Malta's: two check digits, five of the bank; Norway's have 15 characters in all
-)
+# Those of Malta have two check digits and five of the bank.
+FEWEST_DIGITS_OF_AN_IBAN = 6
 CARD = re.compile(
     # Groups as they stand on cards, or none.
     r"(?<![\w.,/+\-])(?:\d{4}([ \-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ \-])\d{6}\2\d{4,5}|\d{13,19})(?!\w|[.,/\-]\d|-\w)",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from etl.rules.registry import Edit, Filter, Rule, makers
+from etl.rules.signs import Flags, Signs
 from schemas.errors import ConfigurationError
 from schemas.settings import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
 
@@ -77,7 +78,9 @@ class DropPersonalData(Filter):
 
     def __init__(self, finder: PersonalData) -> None:
         self.finder = finder
-        self.may_concern = finder.may_concern  # type: ignore[method-assign]
+
+    def may_concern(self, signs: Signs) -> Flags | None:
+        return self.finder.may_concern(signs)
 
     def drops(self, text: str) -> bool:
         return bool(self.finder.find(text))
