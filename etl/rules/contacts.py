@@ -14,7 +14,7 @@ from etl.rules.personal_data import (
     merged,
     rule_maker,
 )
-from etl.rules.signs import DIGITS, Flags, Signs
+from etl.rules.signs import Flags, Signs
 from schemas.errors import ConfigurationError
 from schemas.settings import PhoneRule
 
@@ -72,7 +72,7 @@ class Phones(PersonalData):
         )
 
     def may_concern(self, signs: Signs) -> Flags:
-        concerned: Flags = (signs.sums(DIGITS) >= self.fewest) | signs.any_of(PERHAPS_OTHER_DIGITS)
+        concerned: Flags = (signs.digits >= self.fewest) | signs.any_of(PERHAPS_OTHER_DIGITS)
         return concerned
 
     def find(self, text: str) -> list[Found]:
@@ -131,7 +131,7 @@ class IpAddresses(PersonalData):
     kind = "ip"
 
     def may_concern(self, signs: Signs) -> Flags:
-        concerned: Flags = ((signs.sums(DIGITS) >= 4) & (signs.sums(b".") >= 3)) | (signs.sums(b":") >= 2)
+        concerned: Flags = ((signs.digits >= 4) & (signs.sums(b".") >= 3)) | (signs.sums(b":") >= 2)
         return concerned
 
     def find(self, text: str) -> list[Found]:

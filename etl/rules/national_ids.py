@@ -22,7 +22,7 @@ from stdnum.py import ruc as py_ruc
 from stdnum.us import ssn
 
 from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
-from etl.rules.signs import DIGITS, Flags, Signs
+from etl.rules.signs import Flags, Signs
 from schemas.settings import NationalIdRule
 
 BEFORE, AFTER = r"(?<![\w.,/+\-])", r"(?!\w|[.,/\-]\w)"
@@ -112,7 +112,7 @@ class NationalIds(PersonalData):
         self.wanted = tuple(kind for kind in KINDS if kind.country in settings.countries)
 
     def may_concern(self, signs: Signs) -> Flags:
-        concerned: Flags = signs.sums(DIGITS) >= (FEWEST_DIGITS if self.wanted else signs.sizes + 1)
+        concerned: Flags = signs.digits >= (FEWEST_DIGITS if self.wanted else signs.sizes + 1)
         return concerned
 
     def find(self, text: str) -> list[Found]:

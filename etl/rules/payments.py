@@ -6,7 +6,7 @@ import re
 from stdnum import iban, luhn
 
 from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
-from etl.rules.signs import DIGITS, Flags, Signs
+from etl.rules.signs import Flags, Signs
 
 IBAN_BEGINNING = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?=[ \-]?[A-Z0-9])", re.ASCII)
 # Those of Malta have two check digits and five of the bank.
@@ -36,7 +36,7 @@ class Ibans(PersonalData):
     kind = "iban"
 
     def may_concern(self, signs: Signs) -> Flags:
-        concerned: Flags = signs.sums(DIGITS) >= FEWEST_DIGITS_OF_AN_IBAN
+        concerned: Flags = signs.digits >= FEWEST_DIGITS_OF_AN_IBAN
         return concerned
 
     def find(self, text: str) -> list[Found]:
@@ -68,7 +68,7 @@ class Cards(PersonalData):
     kind = "card"
 
     def may_concern(self, signs: Signs) -> Flags:
-        concerned: Flags = signs.sums(DIGITS) >= 13
+        concerned: Flags = signs.digits >= 13
         return concerned
 
     def find(self, text: str) -> list[Found]:

@@ -60,6 +60,11 @@ class Signs:
         lengths: npt.NDArray[np.int64] = pc.utf8_length(self.texts).to_numpy().astype(np.int64)
         return lengths
 
+    @cached_property
+    def digits(self) -> npt.NDArray[np.int64]:
+        """ASCII digits of each text, int64 (n,); several rules ask for them."""
+        return self.sums(DIGITS)
+
     def runs_of_white_space(self, line_feeds: int) -> Flags:
         """Spaces and line feeds next to one another, but for up to `line_feeds` line feeds in a row, and such at a
         text's beginning or end; what stands across the border of two texts is a false alarm.
