@@ -17,7 +17,9 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from schemas import settings
+from schemas.cleaning import Clean
 from schemas.errors import ConfigurationError
+from schemas.sections import Section
 
 RESERVED_COLUMNS = frozenset(
     {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
@@ -36,14 +38,14 @@ RESERVED_COLUMNS = frozenset(
 """Names of the product's own columns in the tables; a configured column other than the id cannot have one of them."""
 
 
-class Configuration(settings.Section):
+class Configuration(Section):
     """A whole configuration file."""
 
     dataset: settings.Dataset
     source: list[settings.AnySource] = Field(min_length=1)
     columns: settings.Columns
     feature: list[settings.AnyFeature] = Field(min_length=1)
-    clean: settings.Clean = settings.Clean()
+    clean: Clean = Clean()
     deduplicate: settings.Deduplicate = settings.Deduplicate()
     split: settings.Split = settings.Split()
     publish: settings.Publish = settings.Publish()

@@ -10,8 +10,8 @@ from etl.delta_tables import read_table
 from etl.reporting.facts import Cluster
 from etl.rules.personal_data import masking_rules, rule_of
 from etl.rules.registry import Edit, Filter, Rule, build_rules
+from schemas.cleaning import Clean
 from schemas.config import Configuration
-from schemas.settings import Clean
 from schemas.tables import Layout
 
 LONGEST = 100_000

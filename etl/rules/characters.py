@@ -5,7 +5,7 @@ import unicodedata
 
 from etl.rules.registry import Edit
 from etl.rules.signs import BEYOND_ASCII, PERHAPS_INVISIBLE, Flags, Signs
-from schemas.settings import ControlCharactersRule, UnicodeRule, WhiteSpaceRule
+from schemas.cleaning import ControlCharactersRule, UnicodeRule, WhiteSpaceRule
 
 LINE_BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 """What ends a line beside LF: they become one, since words on both sides of them belong apart."""

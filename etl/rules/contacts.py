@@ -15,8 +15,8 @@ from etl.rules.personal_data import (
     rule_maker,
 )
 from etl.rules.signs import Flags, Signs
+from schemas.cleaning import PhoneRule
 from schemas.errors import ConfigurationError
-from schemas.settings import PhoneRule
 
 # A local part begins where no character of one stands before it, so that it is looked at once; a domain has at least
 # two labels, the last of them letters.

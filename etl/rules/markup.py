@@ -9,7 +9,7 @@ import re
 
 from etl.rules.registry import Edit
 from etl.rules.signs import Flags, Signs
-from schemas.settings import MarkupRule
+from schemas.cleaning import MarkupRule
 
 
 def _words(text: str) -> frozenset[str]:

@@ -23,7 +23,7 @@ from stdnum.us import ssn
 
 from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
 from etl.rules.signs import Flags, Signs
-from schemas.settings import NationalIdRule
+from schemas.cleaning import NationalIdRule
 
 BEFORE, AFTER = r"(?<![\w.,/+\-])", r"(?!\w|[.,/\-]\w)"
 NEAR = 40

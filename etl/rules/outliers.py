@@ -2,7 +2,7 @@
 
 from etl.rules.registry import Filter
 from etl.rules.signs import BEYOND_ASCII, Flags, Signs
-from schemas.settings import CharacterRatioRule, LengthRule
+from schemas.cleaning import CharacterRatioRule, LengthRule
 
 NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
 OTHER_BYTES = NOT_ALPHANUMERIC + BEYOND_ASCII

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, NamedTuple
 
 from etl.rules.registry import Edit, Filter, Rule, makers
 from etl.rules.signs import Flags, Signs
+from schemas.cleaning import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
 from schemas.errors import ConfigurationError
-from schemas.settings import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
 
 # Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
 PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))

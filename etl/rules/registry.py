@@ -13,7 +13,7 @@ from typing import Any
 
 import etl.rules
 from etl.rules.signs import Flags, Signs
-from schemas.settings import Clean
+from schemas.cleaning import Clean
 
 
 class Rule:

@@ -3,7 +3,7 @@
 import re
 
 from etl.rules.registry import Edit, Filter, Rule
-from schemas.settings import RegexRule
+from schemas.cleaning import RegexRule
 
 
 class ReplacePattern(Edit):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.rules.characters import NormaliseUnicode, NormaliseWhiteSpace, RemoveControlCharacters
-from schemas.settings import ControlCharactersRule, UnicodeRule, WhiteSpaceRule
+from schemas.cleaning import ControlCharactersRule, UnicodeRule, WhiteSpaceRule
 
 
 @pytest.mark.parametrize(

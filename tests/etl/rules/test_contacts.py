@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from etl.rules.contacts import IPV4, Emails, IpAddresses, Phones, may_have_ipv4
 from etl.rules.personal_data import has_digits
+from schemas.cleaning import EmailRule, IpAddressRule, PhoneRule
 from schemas.errors import ConfigurationError
-from schemas.settings import EmailRule, IpAddressRule, PhoneRule
 
 EMAILS = Emails(EmailRule())
 PHONES = Phones(PhoneRule())

@@ -3,7 +3,7 @@
 import pytest
 
 from etl.rules.markup import RemoveMarkup
-from schemas.settings import MarkupRule
+from schemas.cleaning import MarkupRule
 
 LOOK_ALIKES = [
     "Copyright (c) <year> <copyright holders>",

@@ -3,7 +3,7 @@
 import pytest
 
 from etl.rules.national_ids import KINDS, NationalIds
-from schemas.settings import COUNTRIES, Country, NationalIdRule
+from schemas.cleaning import COUNTRIES, Country, NationalIdRule
 
 # kind: texts with a number that counts, texts with one that does not (a wrong digit, or no name before it)
 EXAMPLES: dict[str, tuple[list[str], list[str]]] = {

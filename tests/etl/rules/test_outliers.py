@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from etl.rules.outliers import FilterCharacterRatio, FilterLength, count_letters
 from etl.rules.registry import Edit, Filter, build_rules, makers
 from etl.rules.regular_expressions import make
-from schemas.settings import BUILT_IN_RULES, CharacterRatioRule, Clean, LengthRule, RegexRule
+from schemas.cleaning import BUILT_IN_RULES, CharacterRatioRule, Clean, LengthRule, RegexRule
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from etl.rules.payments import Cards, Ibans
-from schemas.settings import CardRule, IbanRule
+from schemas.cleaning import CardRule, IbanRule
 
 IBANS, CARDS = Ibans(IbanRule()), Cards(CardRule())
 

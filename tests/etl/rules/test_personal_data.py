@@ -12,8 +12,8 @@ from etl.rules.contacts import Emails, Phones
 from etl.rules.national_ids import NationalIds
 from etl.rules.personal_data import PersonalData, masking_rules, pseudonym, pseudonym_key
 from etl.rules.registry import Filter, build_rules
+from schemas.cleaning import Clean, EmailRule, NationalIdRule, PhoneRule
 from schemas.errors import ConfigurationError
-from schemas.settings import Clean, EmailRule, NationalIdRule, PhoneRule
 from tests.etl.rules.personal_corpus import PLANTED, corpus
 from tests.etl.sources.source_files import configuration
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from etl.clean import RuleSet
 from etl.rules.registry import Edit, Filter, build_rules
 from etl.rules.signs import Signs
-from schemas.settings import Clean
+from schemas.cleaning import Clean
 from tests.etl.sources.source_files import configuration
 
 CLEANS = [
