@@ -1,8 +1,8 @@
 """Filters for texts that are too short, too long, or hardly text."""
 
 from etl.rules.registry import Filter
-from etl.rules.signs import BEYOND_ASCII, Flags, Signs
-from schemas.cleaning import CharacterRatioRule, LengthRule
+from etl.rules.signs import BEYOND_ASCII, NOT_DIGITS, Flags, Signs
+from schemas.cleaning import CharacterRatioRule, DigitRatioRule, LengthRule
 
 NOT_ALPHANUMERIC = bytes(code for code in range(128) if not chr(code).isalnum())
 OTHER_BYTES = NOT_ALPHANUMERIC + BEYOND_ASCII
@@ -39,6 +39,17 @@ class FilterCharacterRatio(Filter):
         return letters < self.minimum * visible
 
 
+class FilterDigitRatio(Filter):
+    """Drops texts with too many digits among the characters that are not white space: tables, identifiers."""
+
+    def __init__(self, settings: DigitRatioRule) -> None:
+        self.maximum = settings.maximum
+
+    def drops(self, text: str) -> bool:
+        digits, visible = count_digits(text)
+        return digits > self.maximum * visible
+
+
 def count_letters(text: str) -> tuple[int, int]:
     """The letters and digits, and the characters that are not white space, of a text."""
     if text.isascii():  # bytes.translate is some 30 times faster than asking each character
@@ -47,4 +58,12 @@ def count_letters(text: str) -> tuple[int, int]:
     return sum(map(str.isalnum, text)), sum(map(len, text.split()))
 
 
-RULES = {"length": FilterLength, "character_ratio": FilterCharacterRatio}
+def count_digits(text: str) -> tuple[int, int]:
+    """The decimal digits of any script, and the characters that are not white space, of a text."""
+    if text.isascii():
+        encoded = text.encode("ascii")
+        return len(encoded.translate(None, NOT_DIGITS)), len(encoded.translate(None, WHITE_SPACE))
+    return sum(map(str.isdecimal, text)), sum(map(len, text.split()))
+
+
+RULES = {"length": FilterLength, "character_ratio": FilterCharacterRatio, "digit_ratio": FilterDigitRatio}

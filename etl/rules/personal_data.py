@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from etl.rules.registry import Edit, Filter, Rule, makers
-from etl.rules.signs import Flags, Signs
+from etl.rules.signs import NOT_DIGITS, Flags, Signs
 from schemas.cleaning import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
 from schemas.errors import ConfigurationError
 
 # Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
 PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))
-NOT_DIGITS = bytes(code for code in range(128) if not chr(code).isdigit())
 LETTERS_OF_A_PSEUDONYM = 20
 """Of 4 bits each. Letters, so that no later rule takes a pseudonym for a number."""
 SHORTEST_KEY = 16

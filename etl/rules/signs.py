@@ -16,6 +16,8 @@ Flags = npt.NDArray[np.bool_]
 
 BEYOND_ASCII = bytes(range(128, 256))
 DIGITS = b"0123456789"
+NOT_DIGITS = bytes(set(range(128)) - set(DIGITS))
+"""Of ASCII."""
 SPACE, LINE_FEED = 32, 10
 _WHITE_SPACE = bytes({SPACE: 1, LINE_FEED: 2}.get(code, 0) for code in range(256))
 # In UTF-8 the first bytes of all characters from U+0080 on that are white space, control or invisible characters (and

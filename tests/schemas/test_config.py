@@ -150,6 +150,18 @@ def test_rules_stand_in_the_order_of_application_with_the_users_own_before_the_f
     assert loaded(tmp_path, MINIMAL + own, "clean.rules=[]").clean.active() == []
 
 
+def test_rules_on_request_come_on_beside_the_default_ones(tmp_path: Path) -> None:
+    default = loaded(tmp_path, MINIMAL).clean.active()
+    assert "language" not in default
+    both = loaded(tmp_path, MINIMAL, 'clean.rules=["language", "default", "word_count"]').clean.active()
+    assert both == [*default, "word_count", "language"]
+    assert "there is no rule 'defaults'; allowed: default, unicode" in refusal(
+        tmp_path, MINIMAL, 'clean.rules=["defaults"]'
+    )
+    own = '\n[[clean.regex]]\nname = "default"\npattern = "a"\ndrop = true\n'
+    assert "two rules have the same name" in refusal(tmp_path, MINIMAL + own)
+
+
 @pytest.mark.parametrize(
     ("rule", "part"),
     [

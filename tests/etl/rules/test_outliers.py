@@ -4,10 +4,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.rules.outliers import FilterCharacterRatio, FilterLength, count_letters
+from etl.rules.outliers import (
+    FilterCharacterRatio,
+    FilterDigitRatio,
+    FilterLength,
+    count_digits,
+    count_letters,
+)
 from etl.rules.registry import Edit, Filter, build_rules, makers
 from etl.rules.regular_expressions import make
-from schemas.cleaning import BUILT_IN_RULES, CharacterRatioRule, Clean, LengthRule, RegexRule
+from schemas.cleaning import (
+    BUILT_IN_RULES,
+    EDITS,
+    FILTERS,
+    CharacterRatioRule,
+    Clean,
+    DigitRatioRule,
+    LengthRule,
+    RegexRule,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +54,19 @@ def test_the_fast_count_of_letters_is_the_slow_one(text: str) -> None:
     assert count_letters(text) == (sum(c.isalnum() for c in text), sum(not c.isspace() for c in text))
 
 
+@pytest.mark.parametrize(
+    ("text", "dropped"),
+    [("", False), ("12 a", True), ("1 a", False), ("1 2 é", True), ("٣٤ ab", False), ("½² a", False)],
+)
+def test_digit_ratio(text: str, dropped: bool) -> None:
+    assert FilterDigitRatio(DigitRatioRule(maximum=0.5)).drops(text) == dropped
+
+
+@given(st.text(max_size=30))
+def test_the_fast_count_of_digits_is_the_slow_one(text: str) -> None:
+    assert count_digits(text) == (sum(c.isdecimal() for c in text), sum(not c.isspace() for c in text))
+
+
 def test_own_patterns_replace_or_drop() -> None:
     edit = make(RegexRule(name="years", pattern=r"(\d{4})-(\d{4})", replace=r"\2 to \g<1>"))
     assert isinstance(edit, Edit)
@@ -54,8 +82,15 @@ def test_every_rule_of_the_configuration_has_a_maker() -> None:
 
 def test_rules_come_in_the_order_of_application() -> None:
     own = [RegexRule(name="own", pattern="a", replace="b")]
+    names = [name for name, _ in build_rules(Clean(regex=own, rules=[*BUILT_IN_RULES, "own"]))]
+    assert names == [*EDITS, "own", *FILTERS]
     names = [name for name, _ in build_rules(Clean(regex=own))]
-    assert names == [*BUILT_IN_RULES[:-2], "own", *BUILT_IN_RULES[-2:]]
+    assert names == [
+        *(name for name in EDITS if name != "boilerplate_lines"),
+        "own",
+        "length",
+        "character_ratio",
+    ]
     assert [name for name, _ in build_rules(Clean(regex=own, rules=["length", "own", "unicode"]))] == [
         "unicode",
         "own",

@@ -1,0 +1,114 @@
+"""Filters for texts that repeat themselves: lines, paragraphs, n-grams of words.
+
+The rules and their limits are those of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1). What
+repeats something earlier counts, its first occurrence does not.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from etl.rules.lines import filled_lines
+from etl.rules.registry import Filter
+from schemas.cleaning import RepeatedLinesRule, RepeatedNgramsRule, RepeatedParagraphsRule
+
+Ints = npt.NDArray[np.int64]
+
+BLANK_LINE = re.compile(r"\n\s*\n")
+MOST_FREQUENT = (2, 3, 4)
+REPEATED = (5, 6, 7, 8, 9, 10)
+
+
+class FilterRepeatedLines(Filter):
+    """Drops texts of which too large a share, by lines or by characters, is lines that occurred before."""
+
+    def __init__(self, settings: RepeatedLinesRule) -> None:
+        self.pieces, self.characters = settings.maximum_lines, settings.maximum_characters
+
+    def drops(self, text: str) -> bool:
+        pieces, characters = repeated_shares(filled_lines(text))
+        return pieces > self.pieces or characters > self.characters
+
+
+class FilterRepeatedParagraphs(Filter):
+    """Drops texts of which too large a share, by paragraphs or by characters, is paragraphs that occurred before."""
+
+    def __init__(self, settings: RepeatedParagraphsRule) -> None:
+        self.pieces, self.characters = settings.maximum_paragraphs, settings.maximum_characters
+
+    def drops(self, text: str) -> bool:
+        paragraphs = [piece.strip() for piece in BLANK_LINE.split(text)]
+        pieces, characters = repeated_shares([piece for piece in paragraphs if piece])
+        return pieces > self.pieces or characters > self.characters
+
+
+class FilterRepeatedNgrams(Filter):
+    """Drops texts of which a few n-grams of words, or such as occurred before, make up too large a share."""
+
+    def __init__(self, settings: RepeatedNgramsRule) -> None:
+        limits = {n: getattr(settings, f"most_frequent_{n}") for n in MOST_FREQUENT}
+        limits |= {n: getattr(settings, f"repeated_{n}") for n in REPEATED}
+        self.limits: dict[int, float] = limits
+
+    def drops(self, text: str) -> bool:
+        shares = ngram_shares(text.split())
+        return any(shares[n] > limit for n, limit in self.limits.items())
+
+
+def repeated_shares(pieces: Sequence[str]) -> tuple[float, float]:
+    """The share of the pieces that occurred before, and the share of all their characters in those."""
+    if not pieces:
+        return 0.0, 0.0
+    first = set(pieces)
+    characters = sum(map(len, pieces))
+    return 1 - len(first) / len(pieces), 1 - sum(map(len, first)) / characters
+
+
+def ngram_shares(words: Sequence[str]) -> dict[int, float]:
+    """By n, shares of the words' characters: for 2 to 4 those in the most frequent n-gram, of several the one with the
+    most characters, if it occurs more than once; for 5 to 10 those in n-grams that occurred before.
+
+    Exact (words and n-grams are numbered, not hashed), in time proportional to n log n of the words.
+    """
+    shares = dict.fromkeys((*MOST_FREQUENT, *REPEATED), 0.0)
+    numbers: dict[str, int] = {}
+    codes = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int64, len(words))
+    sizes = np.fromiter(map(len, words), np.int64, len(words))
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+    # Only where n-1 words repeat can n words do so, and in most texts few do.
+    places, grams = np.arange(len(words)), codes
+    for n in range(2, REPEATED[-1] + 1):
+        inside = places + n <= len(words)
+        places, grams = places[inside], grams[inside]
+        if not len(places):
+            break
+        pairs = grams * len(numbers) + codes[places + n - 1]
+        _, firsts, grams, counts = np.unique(
+            pairs, return_index=True, return_inverse=True, return_counts=True
+        )
+        if n in MOST_FREQUENT and counts.max() > 1:
+            most = places[firsts[counts == counts.max()]]
+            shares[n] = min(1.0, float(counts.max() * (ends[most + n] - ends[most]).max() / ends[-1]))
+        if n in REPEATED:
+            shares[n] = float(sizes[_covered(np.delete(places, firsts), n, len(words))].sum() / ends[-1])
+        again = counts[grams] > 1
+        places, grams = places[again], grams[again]
+    return shares
+
+
+def _covered(places: Ints, n: int, words: int) -> npt.NDArray[np.bool_]:
+    """Which of the words lie in an n-gram that begins at one of the places."""
+    steps = np.zeros(words + 1, dtype=np.int64)
+    steps[places] += 1
+    steps[places + n] -= 1
+    covered: npt.NDArray[np.bool_] = np.cumsum(steps[:-1]) > 0
+    return covered
+
+
+RULES = {
+    "repeated_lines": FilterRepeatedLines,
+    "repeated_paragraphs": FilterRepeatedParagraphs,
+    "repeated_ngrams": FilterRepeatedNgrams,
+}

@@ -1,0 +1,89 @@
+"""Filters by the words of a text: how many, how long, and whether they are words at all.
+
+The rules and their limits are those of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1). A word is
+a run of characters that are not white space; scripts without spaces between words have few, long ones. A text without
+any word is left to the rules about length.
+"""
+
+import re
+
+from etl.rules.registry import Filter
+from schemas.cleaning import (
+    AlphabeticWordsRule,
+    StopWordsRule,
+    SymbolRatioRule,
+    WordCountRule,
+    WordLengthRule,
+)
+
+BESIDE_LETTERS = re.compile(r"^[\W_]+|[\W_]+$")
+
+
+class FilterWordCount(Filter):
+    """Drops texts outside of [minimum, maximum] words."""
+
+    def __init__(self, settings: WordCountRule) -> None:
+        self.minimum, self.maximum = settings.minimum, settings.maximum
+
+    def drops(self, text: str) -> bool:
+        return not self.minimum <= len(text.split()) <= self.maximum
+
+
+class FilterWordLength(Filter):
+    """Drops texts whose words are shorter or longer on average than [minimum, maximum] characters."""
+
+    def __init__(self, settings: WordLengthRule) -> None:
+        self.minimum, self.maximum = settings.minimum, settings.maximum
+
+    def drops(self, text: str) -> bool:
+        words = text.split()
+        return bool(words) and not self.minimum <= sum(map(len, words)) / len(words) <= self.maximum
+
+
+class FilterAlphabeticWords(Filter):
+    """Drops texts in which too small a share of the words has a letter."""
+
+    def __init__(self, settings: AlphabeticWordsRule) -> None:
+        self.minimum = settings.minimum
+
+    def drops(self, text: str) -> bool:
+        words = text.split()
+        return sum(any(map(str.isalpha, word)) for word in words) < self.minimum * len(words)
+
+
+class FilterStopWords(Filter):
+    """Drops texts with too few different ones of the words that all running text of a language has."""
+
+    def __init__(self, settings: StopWordsRule) -> None:
+        self.words = {word.casefold() for word in settings.words}
+        self.minimum = settings.minimum
+
+    def drops(self, text: str) -> bool:
+        found: set[str] = set()
+        for word in text.casefold().split():
+            bare = word if word.isalpha() else BESIDE_LETTERS.sub("", word)
+            if bare in self.words:
+                found.add(bare)
+                if len(found) >= self.minimum:
+                    return False
+        return bool(text.strip())
+
+
+class FilterSymbolRatio(Filter):
+    """Drops texts with too many of any one symbol, such as `#` or an ellipsis, for their number of words."""
+
+    def __init__(self, settings: SymbolRatioRule) -> None:
+        self.symbols, self.maximum = settings.symbols, settings.maximum
+
+    def drops(self, text: str) -> bool:
+        counts = [text.count(symbol) for symbol in self.symbols]
+        return any(counts) and max(counts) > self.maximum * len(text.split())
+
+
+RULES = {
+    "word_count": FilterWordCount,
+    "word_length": FilterWordLength,
+    "alphabetic_words": FilterAlphabeticWords,
+    "stop_words": FilterStopWords,
+    "symbol_ratio": FilterSymbolRatio,
+}
