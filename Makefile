@@ -30,7 +30,7 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test test-faults etl train evaluate verify report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test test-faults etl train evaluate verify quarantine report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -79,6 +79,9 @@ evaluate: setup ## evaluate the run on the test split, beside a linear baseline
 
 verify: setup ## hash every shard again: MANIFEST=path, default the newest of CONF
 	$(PY) -m etl.verify $(if $(MANIFEST),'$(MANIFEST)',--config $(CONF) $(OVERRIDES))
+
+quarantine: setup ## what could not be read and why, masked; ARGS="--export FOLDER": the raw records, to be mended
+	$(PY) -m etl.quarantine --config $(CONF) $(OVERRIDES) $(ARGS)
 
 report: setup ## write the data-quality report again, and that of the run
 	$(PY) -m etl.report --config $(CONF) $(OVERRIDES)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from etl.completion import ingest_basis
 from etl.delta_tables import read_table, write_table
 from etl.kept import kept
 from etl.session import spark_progress
@@ -38,6 +39,9 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     meanwhile, and an id column that repeats too often to be one.
     """
     layout = tables.Layout.of(config)
+    basis = ingest_basis(
+        config
+    )  # before the files are read: what is written meanwhile is new to the next run
     began = datetime.now(UTC)
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
     with ExitStack() as stack:
@@ -55,13 +59,18 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
             # add up: so records come last, and a run that broke off is seen at once.
-            for frame, uri, schema in (
-                (quarantined(outcomes, repeated), layout.quarantine, tables.quarantine_schema()),
-                (sources(files, repeated, began), layout.sources, tables.sources_schema()),
-                (accepted(outcomes, repeated, config), layout.records, tables.records_schema(config)),
-            ):
-                write_table(frame, uri, schema, config, "ingest", counts)
-        counts["quarantined"] = read_table(spark, layout.quarantine).count()
+            versions = {
+                name: write_table(frame, layout.at("bronze", name), schema, config, "ingest", counts)
+                for name, frame, schema in (
+                    ("quarantine", quarantined(outcomes, repeated), tables.quarantine_schema()),
+                    ("sources", sources(files, repeated, began), tables.sources_schema()),
+                )
+            }
+            counts["quarantined"] = read_table(spark, layout.quarantine).count()
+            counts["records"] = counts["records_in"] - counts["quarantined"]
+            facts = {**counts, "made_from": basis, "versions": versions, "counts": counts}
+            rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
+            write_table(rows, layout.records, schema, config, "ingest", facts)
         counts["records"] = read_table(spark, layout.records).count()
     check_counts(counts)
     return counts
@@ -98,6 +107,7 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
             F.sum("records").alias("records"),
             F.sum("quarantined").alias("quarantined"),
             F.sum("damaged").alias("damaged"),
+            F.min("detail").alias("detail"),
         )
         # Nothing could be read where the only rows are those that say so.
         .withColumn(
@@ -119,6 +129,7 @@ def check_files(files: DataFrame, config: Configuration) -> dict[str, int]:
             F.sum("records").alias("records"),
             F.count_if(F.col("status") == "read").alias("readable"),
             F.min(changed).alias("changed"),
+            F.min(F.when(F.col("status") != "read", F.struct("source_path", "detail"))).alias("unreadable"),
         )
         .orderBy("source_index")
         .collect()
@@ -133,7 +144,8 @@ def check_files(files: DataFrame, config: Configuration) -> dict[str, int]:
             )
         if not row["readable"]:
             raise DataError(
-                f"none of the {row['files']:,} files of the source {pattern!r} could be read: "
+                f"none of the {row['files']:,} files of the source {pattern!r} could be read, as "
+                f"{row['unreadable']['source_path']}: {row['unreadable']['detail']}; "
                 "check that they are what `format` says, and their permissions"
             )
     return {"files": sum(row["files"] for row in totals), "records_in": sum(row["records"] for row in totals)}

@@ -41,15 +41,21 @@ class Part:
     """A file, or the bytes [start, end) of one, that a format reads."""
 
     def __init__(
-        self, location: str, options: Storage | None, start: int = 0, end: int | None = None
+        self,
+        location: str,
+        options: Storage | None,
+        start: int = 0,
+        end: int | None = None,
+        max_expansion: int | None = None,
     ) -> None:
         self.location, self.options, self.start, self.end = location, options, start, end
+        self.max_expansion = max_expansion
         self.stream: SourceStream | None = None
         self._reader: io.BufferedReader | None = None
 
     def open(self) -> tuple[SourceStream, io.BufferedReader]:
         """The content from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
-        self.stream = SourceStream(self.location, self.options, max(self.start - 1, 0))
+        self.stream = SourceStream(self.location, self.options, max(self.start - 1, 0), self.max_expansion)
         self._reader = io.BufferedReader(
             self.stream, CHUNK
         )  # held here, since it closes the stream when it goes
@@ -98,7 +104,7 @@ def rejected(position: int, raw: bytes, reason: str, detail: str, size: int | No
 def damaged(stream: SourceStream, position: int, raw: bytes = b"") -> Rejected:
     """The one row for what a damaged file holds from `position` on; `raw` is the beginning of an unfinished record."""
     detail = f"{stream.damage}: nothing can be read from byte {position:,} of its content on"
-    return Rejected(position, raw[:MAX_RAW_BYTES], "unreadable_file", detail, damaged=True)
+    return Rejected(position, raw[:MAX_RAW_BYTES], stream.reason, detail, damaged=True)
 
 
 def decode(raw: bytes, position: int) -> str | Rejected:

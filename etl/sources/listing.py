@@ -1,18 +1,20 @@
 """The files that a source's pattern names.
 
 `*`, `?` and `[…]` match within one segment of a path, `**` any number of folders, `{a,b}` either. As in a shell, a
-wildcard matches no leading dot, and `**` does not follow links to folders.
+wildcard matches no leading dot, and `**` does not follow links to folders. What a pattern matches but is not to be
+opened (a link out of the source, a link to nowhere, a named pipe) is listed with the reason why.
 """
 
 import os
 import posixpath
 import re
+import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import translate
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from fsspec import AbstractFileSystem
 
@@ -21,6 +23,20 @@ from schemas.errors import DataError, UsageError
 from schemas.settings import Source, Storage
 
 WILDCARD = re.compile(r"[*?\[{]")
+
+
+class Obstacle(NamedTuple):
+    """Why a file is not read: a reason and a detail for the quarantine."""
+
+    reason: str
+    detail: str
+
+
+OUTSIDE = Obstacle(
+    "outside_of_source",
+    "a link leads out of the source's root; `follow_links = true` in its [[source]] reads such files",
+)
+NO_FILE = Obstacle("unreadable_file", "it is a named pipe, a socket or a device, and no file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,7 @@ class SourceFile:
     modified: datetime | None
     twin: int = 0
     """How many earlier sources have a file with the same relative path; it keeps derived ids apart."""
+    obstacle: Obstacle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +61,10 @@ class Entry:
     path: str
     is_folder: bool
     is_link: bool
+    """Of what a wildcard found: the entry or a folder on the way to it is a link."""
     bytes: int
     modified: datetime | None
+    obstacle: Obstacle | None = None
 
 
 def list_source(source: Source, source_index: int, options: Storage | None = None) -> list[SourceFile]:
@@ -65,7 +84,12 @@ def list_source(source: Source, source_index: int, options: Storage | None = Non
                 "correct the source's `root`"
             )
         location = path if local else str(file_system.unstrip_protocol(path))
-        found[relative] = SourceFile(source_index, relative, location, entry.bytes, entry.modified)
+        obstacle = entry.obstacle
+        if obstacle is None and entry.is_link and not source.follow_links and not _is_below(path, root):
+            obstacle = OUTSIDE
+        found[relative] = SourceFile(
+            source_index, relative, location, entry.bytes, entry.modified, obstacle=obstacle
+        )
     if not found:
         raise DataError(f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern})")
     return [found[path] for path in sorted(found)]
@@ -81,6 +105,11 @@ def _fixed_part(path: str) -> str:
 def _relative(path: str, root: str) -> str | None:
     prefix = root if root.endswith("/") else root + "/"
     return _shown(path[len(prefix) :]) if path.startswith(prefix) else None
+
+
+def _is_below(path: str, root: str) -> bool:
+    """Whether a local file lies below a folder once all links are resolved."""
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), ""))
 
 
 def _shown(path: str) -> str:
@@ -143,7 +172,8 @@ def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], loc
         if (entry.name.startswith(".") and not hidden) or not matches(entry.name):
             continue
         if entry.is_folder and rest:
-            yield from _walk(file_system, entry.path, rest, local)
+            below = _walk(file_system, entry.path, rest, local)
+            yield from (replace(e, is_link=True) for e in below) if entry.is_link else below
         elif not entry.is_folder and not rest:
             yield entry
 
@@ -153,7 +183,7 @@ def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Itera
     try:
         if local:
             with os.scandir(folder) as entries:
-                yield from [_local_entry(entry) for entry in entries if entry.is_dir() or entry.is_file()]
+                yield from [_local_entry(entry) for entry in entries]
             return
         for info in file_system.ls(folder, detail=True):
             if info["name"].rstrip("/") != folder.rstrip("/"):
@@ -168,9 +198,7 @@ def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | N
     if local:
         if not os.path.exists(path):
             return None
-        status = os.stat(path)
-        modified = datetime.fromtimestamp(status.st_mtime, UTC)
-        return Entry(posixpath.basename(path), path, os.path.isdir(path), False, status.st_size, modified)
+        return _entry_of(posixpath.basename(path), path, False, os.stat(path))
     try:
         return _remote_entry(file_system.info(path))
     except OSError:
@@ -178,9 +206,19 @@ def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | N
 
 
 def _local_entry(entry: "os.DirEntry[str]") -> Entry:
-    status = entry.stat()
+    try:
+        status = entry.stat()
+    except OSError as error:  # a link to nowhere or to itself, or a file that has just gone
+        obstacle = Obstacle("unreadable_file", f"the file cannot be opened ({error.strerror})")
+        return Entry(entry.name, entry.path, False, entry.is_symlink(), 0, None, obstacle)
+    return _entry_of(entry.name, entry.path, entry.is_symlink(), status)
+
+
+def _entry_of(name: str, path: str, is_link: bool, status: os.stat_result) -> Entry:
+    is_folder = stat.S_ISDIR(status.st_mode)
+    obstacle = None if is_folder or stat.S_ISREG(status.st_mode) else NO_FILE
     modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    return Entry(entry.name, entry.path, entry.is_dir(), entry.is_symlink(), status.st_size, modified)
+    return Entry(name, path, is_folder, is_link, status.st_size, modified, obstacle)
 
 
 def _remote_entry(info: dict[str, Any]) -> Entry:

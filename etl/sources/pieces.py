@@ -48,6 +48,9 @@ def list_pieces(config: Configuration) -> list[Piece]:
 
 def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
     """The pieces of a file: byte ranges of equal size and one for the hash, or the file as a whole."""
+    if file.obstacle is not None:
+        yield Piece(file)
+        return
     size = source_format.piece_bytes
     plain = source_format.random_access or compression_of(file.path) is None
     if size is not None and plain and file.bytes > size:

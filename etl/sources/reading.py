@@ -99,19 +99,27 @@ class Reader:
 
     def _piece(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         settings = self.config.source[piece.file.source_index]
-        part = Part(piece.file.location, self.config.storage, piece.start, piece.end)
+        part = Part(piece.file.location, self.config.storage, piece.start, piece.end, settings.max_expansion)
         records = quarantined = damaged = 0
+        detail: str | None = None
         if piece.hash_only:
             if self.raw_of is not None:
                 return
             part.open()
         else:
-            for row in formats()[settings.format].read(part, settings, self.contract):
+            obstacle = piece.file.obstacle
+            rows = (
+                [Rejected(0, b"", obstacle.reason, obstacle.detail, damaged=True)]
+                if obstacle is not None
+                else formats()[settings.format].read(part, settings, self.contract)
+            )
+            for row in rows:
                 records += 1
                 problem = self._record(piece, row) if isinstance(row, Found) else row
                 if problem is not None:
                     quarantined += 1
                     damaged += problem.damaged
+                    detail = problem.detail if problem.damaged else detail
                     self._reject(piece, problem)
                 if self.held >= BATCH_BYTES or len(self.records) + len(self.others) >= BATCH_ROWS:
                     yield from self._flush()
@@ -126,6 +134,7 @@ class Reader:
             kind=FILE,
             source_index=piece.file.source_index,
             source_path=piece.file.path,
+            detail=detail,
             sha256=sha256,
             bytes=piece.file.bytes,
             bytes_read=size if sha256 is not None else None,

@@ -17,6 +17,8 @@ MAX_RECORD_BYTES = 200 << 20
 """The longest record that is read. A field of 64 MB passes even where most of its characters are escaped."""
 MAX_RAW_BYTES = 64 << 20
 """The longest raw record that bronze/quarantine holds as a whole; of longer ones it holds the beginning."""
+FREE_BYTES = 64 << 20
+"""So many bytes of content a compressed file may hold however small it is."""
 
 
 class Decompressor(Protocol):
@@ -59,12 +61,17 @@ class SourceStream(io.RawIOBase):
     """A file as a stream of decompressed bytes. `damage` says in half a sentence why it ended early, None otherwise.
 
     `size` and `sha256` are those of the file as it lies there, and are complete once `finish` was called. With
-    `start` reading begins at that byte, of a plain file only.
+    `start` reading begins at that byte, of a plain file only. `max_expansion`: a compressed file counts as damaged
+    from where its content gets larger than so many times what was read of it, and than FREE_BYTES.
     """
 
-    def __init__(self, location: str, options: Storage | None, start: int = 0) -> None:
+    def __init__(
+        self, location: str, options: Storage | None, start: int = 0, max_expansion: int | None = None
+    ) -> None:
         super().__init__()
         self.damage: str | None = None
+        self.reason = "unreadable_file"
+        self.max_expansion = max_expansion
         self.size = 0
         self._sha256 = hashlib.sha256()
         self._pending = memoryview(b"")
@@ -127,7 +134,7 @@ class SourceStream(io.RawIOBase):
         """The members of a compressed file one after the other; zeros behind the last one are padding."""
         new, step = DECOMPRESSORS[suffix]
         member: Decompressor | None = None
-        members = 0
+        members = given = 0
         for chunk in self._plain(CHUNK):
             rest = chunk
             while rest:
@@ -144,10 +151,23 @@ class SourceStream(io.RawIOBase):
                 if member.eof:
                     rest = member.unused_data + rest
                     member, members = None, members + 1
+                given += len(data)
+                if self._too_much(given):
+                    return
                 if data:
                     yield data
         if self.damage is None and (member is not None or not members):
             self.damage = f"the {suffix} data end too early"
+
+    def _too_much(self, given: int) -> bool:
+        if self.max_expansion is None or given <= max(FREE_BYTES, self.max_expansion * self.size):
+            return False
+        self.reason = "too_large_content"
+        self.damage = (
+            f"the content is more than {self.max_expansion:,} times as large as the compressed file "
+            "(`max_expansion` of its [[source]])"
+        )
+        return True
 
 
 # A frozen dataclass takes three times as long to make, and there is one of these for each line.

@@ -33,7 +33,7 @@ def read_rows(
 ) -> list[Found | Rejected]:
     """What the format of the first source reads from a file, before the contract."""
     settings = config.source[0]
-    part = Part(str(file), None, start, end)
+    part = Part(str(file), None, start, end, settings.max_expansion)
     rows = list(formats()[settings.format].read(part, settings, Contract(config)))
     part.close()
     return rows

@@ -1,12 +1,13 @@
 """Patterns, roots, pieces."""
 
+import os
 from pathlib import Path
 
 import fsspec
 import pytest
 
 from etl.sources.formats import formats
-from etl.sources.listing import SourceFile, expand_braces, list_source
+from etl.sources.listing import NO_FILE, OUTSIDE, SourceFile, expand_braces, list_source
 from etl.sources.pieces import Piece, cut, group, list_pieces
 from schemas.errors import DataError, UsageError
 from schemas.settings import JsonLines
@@ -59,6 +60,49 @@ def paths(folder: Path, pattern: str, root: str | None = None) -> list[str]:
 )
 def test_patterns_match_as_in_a_shell(folder: Path, pattern: str, expected: list[str]) -> None:
     assert paths(folder, pattern) == expected
+
+
+def test_links_out_of_the_source_are_listed_with_an_obstacle_unless_they_are_to_be_followed(
+    tmp_path: Path,
+) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    for folder in (inside, outside, inside / "sub"):
+        folder.mkdir()
+        (folder / "a.jsonl").write_text("text")
+    (inside / "out.jsonl").symlink_to(outside / "a.jsonl")
+    (inside / "in.jsonl").symlink_to(inside / "a.jsonl")
+    (inside / "linked").symlink_to(outside)
+    (inside / "inner").symlink_to(inside / "sub")
+    source = JsonLines(format="jsonl", path=f"{inside}/{{,*/}}*.jsonl")
+    assert {file.path: file.obstacle for file in list_source(source, 0)} == {
+        "a.jsonl": None,
+        "in.jsonl": None,
+        "inner/a.jsonl": None,
+        "linked/a.jsonl": OUTSIDE,
+        "out.jsonl": OUTSIDE,
+        "sub/a.jsonl": None,
+    }
+    followed = source.model_copy(update={"follow_links": True})
+    assert {file.obstacle for file in list_source(followed, 0)} == {None}
+    (tmp_path / "root").symlink_to(inside)  # the root itself may be a link, and so may a file that is named
+    for pattern in ("root/*.jsonl", "in/out.jsonl"):
+        files = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/{pattern}"), 0)
+        assert files[0].obstacle is None
+
+
+def test_what_cannot_be_opened_is_listed_with_an_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "nowhere.jsonl").symlink_to(tmp_path / "gone")
+    (tmp_path / "itself.jsonl").symlink_to(tmp_path / "itself.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    files = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/*.jsonl"), 0)
+    details = {file.path: file.obstacle.detail for file in files if file.obstacle is not None}
+    assert details == {
+        "itself.jsonl": "the file cannot be opened (Too many levels of symbolic links)",
+        "nowhere.jsonl": "the file cannot be opened (No such file or directory)",
+        "pipe.jsonl": "it is a named pipe, a socket or a device, and no file",
+    }
+    (named,) = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/pipe.jsonl"), 0)
+    assert named.obstacle == NO_FILE
 
 
 def test_a_configured_root_shortens_the_paths(folder: Path) -> None:

@@ -65,6 +65,30 @@ def test_what_is_not_compressed_is_damaged(tmp_path: Path, suffix: str, content:
     assert reasons(rows) == ["unreadable_file"]
 
 
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_a_bomb_is_given_up_where_its_content_gets_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setattr("etl.sources.streams.FREE_BYTES", 1 << 20)
+    file = tmp_path / f"a.jsonl{suffix}"
+    file.write_bytes(COMPRESSORS[suffix](LINES + b" " * (8 << 20) + b"\n" + LINES))
+    expansion = (2 * len(LINES) + (8 << 20)) / file.stat().st_size
+    for limit, given_up in ((int(expansion) + 1, False), (int(expansion * 0.9), True)):
+        part = Part(str(file), None, max_expansion=limit)
+        stream, reader = part.open()
+        size = len(reader.read())
+        stream.finish()
+        part.close()
+        assert (stream.damage is not None) == given_up
+        assert size <= limit * file.stat().st_size
+        assert stream.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert stream.reason == "too_large_content"
+    source = {"format": "jsonl", "path": str(file), "max_expansion": 2}
+    rows = read_rows(configuration(tmp_path, [source]), file)
+    assert set(reasons(rows[:-1])) <= {None}
+    assert reasons(rows[-1:]) == ["too_large_content"]
+
+
 def test_a_missing_file_is_one_row(tmp_path: Path) -> None:
     config = configuration(tmp_path, [{"format": "jsonl", "path": "*"}])
     assert reasons(read_rows(config, tmp_path / "gone.jsonl")) == ["unreadable_file"]

@@ -1,0 +1,152 @@
+"""Looking at the quarantine, exporting it, mending it, and feeding it in again."""
+
+import json
+import stat
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from etl.delta_tables import read_table
+from etl.ingest import ingest
+from etl.quarantine import export, main, masked, quarantined
+from etl.reporting.examples import Mask
+from schemas.cleaning import Clean
+from schemas.config import Configuration
+from schemas.errors import DataError, UsageError
+from schemas.tables import Layout
+from tests.etl.sources.source_files import configuration
+
+FILES = {
+    "a.jsonl": b'{"id": "a", "label": "x", "text": "good"}\n'
+    b'{"id": "b", "label": "x", "text": "of joe@example.org"\n'
+    b"[1]\n",
+    "sub/b.jsonl": b'{"id": "c", "label": "x", "text": "\xff of joe\\u0040example.org"}\n',
+    "c.csv": b'"id",label,text\nd,x\ne,x,good\nf,x,"never closed',
+}
+
+
+@pytest.fixture
+def config(spark: SparkSession, tmp_path: Path) -> Configuration:
+    """Ingested files with three good records and six in quarantine."""
+    folder = tmp_path / "files"
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    pq.write_table(
+        pa.table({"id": ["g", "h"], "label": ["x", None], "text": ["good", "u"]}), folder / "d.parquet"
+    )
+    (folder / "e.jsonl.gz").write_bytes(b"no gzip")
+    sources = [
+        {"format": "jsonl", "path": f"{folder}/**/*.jsonl{{,.gz}}"},
+        {"format": "csv", "path": f"{folder}/*.csv"},
+        {"format": "parquet", "path": f"{folder}/*.parquet"},
+    ]
+    config = configuration(tmp_path, sources)
+    assert ingest(spark, config) == {"files": 5, "records_in": 10, "records": 3, "quarantined": 7}
+    return config
+
+
+def toml(config: Configuration, folder: Path) -> str:
+    """A file that says the same as a configuration."""
+    lines = [f'[dataset]\nname = "{config.dataset.name}"\nroot = "{config.dataset.root}"']
+    lines += [f'[[source]]\nformat = "{s.format}"\npath = "{s.path}"' for s in config.source]
+    lines += ['[columns]\nid = "id"\nlabel = "label"', '[[feature]]\nname = "tokens"\ncolumn = "text"']
+    file = folder / "conf.toml"
+    file.write_text("\n".join(lines))
+    return str(file)
+
+
+def test_reasons_and_masked_records_are_shown(
+    config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = toml(config, tmp_path)
+    assert main(["--config", file]) == 0
+    shown = capsys.readouterr().out
+    assert "7 records in quarantine" in shown
+    for reason in (
+        "invalid_json",
+        "not_an_object",
+        "invalid_utf8",
+        "wrong_field_count",
+        "unclosed_quote",
+        "null_value",
+    ):
+        assert f"\n{reason}: 1\n" in shown
+    assert "  a.jsonl, at 42: not JSON at character" in shown
+    assert shown.count("<email>") == 2
+    assert "joe" not in shown
+    assert main(["--config", file, "--reason", "null_value", "--examples", "0"]) == 0
+    assert capsys.readouterr().out == "1 records in quarantine\n\nnull_value: 1\n"
+    with pytest.raises(
+        UsageError, match="nothing is in quarantine for the reason 'typo'; there is invalid_json, "
+    ):
+        main(["--config", file, "--reason", "typo"])
+
+
+def test_what_was_exported_and_mended_is_read_like_any_record(
+    spark: SparkSession, config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mended"
+    assert main(["--config", toml(config, tmp_path), "--export", str(folder)]) == 0
+    said = "".join(capsys.readouterr())
+    assert "6 records exported" in said
+    assert "1 records are not among them, since their file could not be read" in said
+    files = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    lines = FILES["a.jsonl"].splitlines(keepends=True)
+    assert sorted(files["0/a.jsonl"].read_bytes().splitlines(keepends=True)) == sorted(lines[1:])
+    assert {name: path.read_bytes() for name, path in files.items() if name != "0/a.jsonl"} == {
+        "0/sub/b.jsonl": FILES["sub/b.jsonl"],
+        "1/c.csv": b'"id",label,text\nd,x\nf,x,"never closed\n',
+        "2/d.parquet.jsonl": b'{"id": "h", "label": null, "text": "u"}\n',
+    }
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files.values()} == {0o600}
+
+    (folder / "0/a.jsonl").write_bytes(lines[1][:-1] + b"}\n")
+    (folder / "0/sub/b.jsonl").write_bytes(FILES["sub/b.jsonl"].replace(b"\xff", b"y"))
+    (folder / "1/c.csv").write_bytes(b'"id",label,text\nd,x,t\nf,x,"closed"\n')
+    row = json.loads((folder / "2/d.parquet.jsonl").read_bytes())
+    (folder / "2/d.parquet.jsonl").write_text(json.dumps({**row, "label": "x"}))
+    more = [
+        {"format": "jsonl", "path": f"{folder}/**/*.jsonl"},
+        {"format": "csv", "path": f"{folder}/**/*.csv"},
+    ]
+    both = configuration(tmp_path, [source.model_dump() for source in config.source] + more)
+    assert ingest(spark, both) == {"files": 9, "records_in": 15, "records": 8, "quarantined": 7}
+    ids = {row[0] for row in read_table(spark, Layout.of(both).records).select("record_id").collect()}
+    assert ids == set("abcdefgh")
+
+
+def test_nothing_is_exported_over_other_files_or_without_a_header(
+    config: Configuration, tmp_path: Path
+) -> None:
+    table, rows = quarantined(config)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mended.jsonl").write_text("")
+    with pytest.raises(UsageError, match="full is not empty"):
+        export(config, table, rows, tmp_path / "full")
+    (tmp_path / "files/c.csv").rename(tmp_path / "files/x.csv")
+    with pytest.raises(DataError, match=r"c\.csv is no longer there, so that the header"):
+        export(config, table, rows, tmp_path / "new")
+
+
+def test_before_anything_was_ingested_there_is_nothing_to_show(tmp_path: Path) -> None:
+    config = configuration(tmp_path, [{"format": "jsonl", "path": "*.jsonl"}])
+    with pytest.raises(UsageError, match="run the stage ingest first"):
+        quarantined(config)
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"of joe@example.org", "of <email>"),
+        (rb"of joe\u0040example.org", "of <email>"),
+        (b"of joe&#64;example.org", "of <email>"),
+        (rb"half \ud800 of a pair, and \ud83d\ude00", "half \ufffd of a pair, and \U0001f600"),
+        (b"\xff\n\x00", "\\xff↵[U+0000]"),
+    ],
+)
+def test_masks_look_behind_escapes(raw: bytes, shown: str) -> None:
+    assert masked(raw, Mask(Clean())) == shown

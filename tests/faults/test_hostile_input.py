@@ -1,0 +1,42 @@
+"""Every kind of bad input among good records: no crash, no hang, and each record in exactly one of two tables."""
+
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from etl.delta_tables import read_table
+from etl.ingest import ingest
+from schemas.tables import Layout
+from tests.etl.sources.source_files import configuration
+from tests.faults import hostile_files
+
+
+@pytest.mark.parametrize(("records", "seed"), [(300, 0), pytest.param(10_000, 1, marks=pytest.mark.thorough)])
+def test_what_is_good_is_ingested_and_all_else_quarantined_for_its_reason(
+    spark: SparkSession, tmp_path: Path, records: int, seed: int
+) -> None:
+    expected = hostile_files.write(tmp_path / "files", records, seed)
+    patterns = {"jsonl": "*.jsonl{,.gz,.bz2}", "csv": "*.csv", "parquet": "*.parquet"}
+    sources = [{"format": name, "path": f"{tmp_path}/files/{pattern}"} for name, pattern in patterns.items()]
+    config = configuration(tmp_path, sources)
+    counts = ingest(spark, config)
+
+    layout = Layout.of(config)
+    ids = {row[0] for row in read_table(spark, layout.records).select("record_id").collect()}
+    assert ids == expected.ids
+    columns = ("source_path", "source_position", "reason")
+    found = {
+        (path, at): reason
+        for path, at, reason in read_table(spark, layout.quarantine).select(*columns).collect()
+    }
+    assert found == expected.reasons
+    assert counts["records"] == len(expected.ids)
+    assert counts["quarantined"] == len(expected.reasons)
+    assert counts["records_in"] == len(expected.ids) + len(expected.reasons)
+    statuses = dict(
+        read_table(spark, layout.sources).select("source_path", "status").where("status != 'read'").collect()
+    )
+    assert "link out.jsonl" in statuses
+    assert "plain.jsonl" not in statuses
+    assert len(set(expected.reasons.values())) + len(hostile_files.KINDS) > 30
