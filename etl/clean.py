@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.batches import parts_of
+from etl.completion import clean_basis, fields_basis
 from etl.delta_tables import read_table, table_version, write_table
 from etl.rules.personal_data import PersonalData, effect_of, pseudonym_key
 from etl.rules.registry import Edit, Filter, build_rules
@@ -36,7 +37,8 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
     records = read_table(spark, layout.records)
-    facts = {"records_version": table_version(spark, layout.records), "rules": config.clean.active()}
+    records_version = table_version(spark, layout.records)
+    facts = {"records_version": records_version, "rules": config.clean.active()}
     with spark_progress(spark, "cleaning"):
         version = write_table(
             with_cleaned_texts(records, config, key),
@@ -44,10 +46,11 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             tables.fields_schema(config),
             config,
             "clean",
-            facts,
+            {**facts, "made_from": clean_basis(config, records_version)},
         )
     with spark_progress(spark, "writing the ledger"):
         fields = read_table(spark, layout.fields, version)
+        facts["made_from"] = fields_basis("clean", config, version)
         write_table(first_ledger(fields), layout.ledger, tables.ledger_schema(), config, "clean", facts)
         counts = fields.agg(
             F.count("*").alias("records"),

@@ -16,6 +16,10 @@ COMMANDS: Commands = {
     "publish": ("etl.publish", "write the shards, check the quality gates, commit, write the manifest"),
     "quality": ("etl.quality", "judge the newest published version by the gates; status 3 when one fails"),
     "report": ("etl.report", "write the data-quality report of a published version"),
+    "quarantine": ("etl.quarantine", "show what could not be read and why, masked; export it to be mended"),
+    "history": ("etl.history", "list the published versions with their counts, and what changed"),
+    "rollback": ("etl.rollback", "make an earlier published version the current one"),
+    "vacuum": ("etl.vacuum", "delete the files of versions that [versions] no longer keeps"),
     "verify": ("etl.verify", "hash every shard and artifact of a manifest again"),
 }
 

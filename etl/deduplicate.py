@@ -19,6 +19,7 @@ Texts go through one narrow pass from silver/fields into hashes and never cross 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,7 +27,8 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.batches import parts_of
-from etl.delta_tables import read_table, write_table
+from etl.completion import fields_basis
+from etl.delta_tables import read_table, table_version, write_table
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding, sketch
 from etl.duplicates.near_duplicates import near_duplicate_clusters
@@ -67,15 +69,19 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
     """Writes silver/signatures and silver/ledger; returns the number of records by status, and `salted_keys` if any."""
     layout = Layout.of(config)
     with spark_progress(spark, "deduplicate"):
-        salted = deduplicate_fields(read_table(spark, layout.fields), config)
+        version = table_version(spark, layout.fields)
+        facts = {"made_from": fields_basis("deduplicate", config, version)}
+        salted = deduplicate_fields(read_table(spark, layout.fields, version), config, facts)
         return count_statuses(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
 
 
-def deduplicate_fields(fields: DataFrame, config: Configuration) -> int:
+def deduplicate_fields(
+    fields: DataFrame, config: Configuration, facts: Mapping[str, object] = MappingProxyType({})
+) -> int:
     """The same for any frame with the columns of silver/fields that it needs; returns the number of salted keys.
 
     The frame's rows have to come in the same order whenever they are computed: which of equal texts carries the
-    shingles depends on it.
+    shingles depends on it. `facts` are noted in the commits of both tables.
     """
     layout = Layout.of(config)
     with ExitStack() as stack:
@@ -83,7 +89,7 @@ def deduplicate_fields(fields: DataFrame, config: Configuration) -> int:
         records = stack.enter_context(kept(sketches.select(_SKETCHED_RECORDS.names)))
         texts = stack.enter_context(kept(group_by_text(records, config)))
         signatures = select_signatures(sketches, texts)
-        write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate")
+        write_table(signatures, layout.signatures, signatures_schema(), config, "deduplicate", facts)
         sketches.unpersist()  # it is as large as the texts
         found = near_duplicate_clusters(
             read_table(fields.sparkSession, layout.signatures), config.deduplicate.similarity
@@ -92,7 +98,7 @@ def deduplicate_fields(fields: DataFrame, config: Configuration) -> int:
         hot_texts, hot_clusters = hot_texts_and_clusters(texts, clusters)
         survivors = with_survivor(texts, clusters, hot_clusters)
         ledger = build_ledger(fields, records, survivors, config, hot_texts)
-        write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate")
+        write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate", facts)
         return len(hot_texts) + len(hot_clusters)
 
 

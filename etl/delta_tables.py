@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
 
 from schemas.config import Configuration
-from schemas.errors import UsageError
+from schemas.errors import DataError, UsageError
 from schemas.tables import spark_schema
 
 PROPERTIES = {
@@ -33,20 +33,37 @@ def read_table(spark: SparkSession, uri: str, version: int | None = None) -> Dat
     return reader.load(uri)
 
 
+def table_exists(spark: SparkSession, uri: str) -> bool:
+    return bool(DeltaTable.isDeltaTable(spark, uri))
+
+
 def _check_exists(spark: SparkSession, uri: str) -> None:
-    if not DeltaTable.isDeltaTable(spark, uri):
+    if not table_exists(spark, uri):
         raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
 
 
 def table_version(spark: SparkSession, uri: str) -> int:
-    """The number of the newest version of a table. Raises UsageError naming the table when it does not exist."""
+    """The version of a table's newest content. Raises UsageError naming the table when it does not exist."""
     _check_exists(spark, uri)
-    return int(DeltaTable.forPath(spark, uri).history(1).select("version").first()[0])  # type: ignore[index]
+    return int(_newest_commit(spark, uri)["version"])
+
+
+def _newest_commit(spark: SparkSession, uri: str) -> Row:
+    """The newest row of a table's history, but for the commits of VACUUM, which change nothing about its content."""
+    table = DeltaTable.forPath(spark, uri)
+    for limit in (4, None):
+        history = table.history() if limit is None else table.history(limit)
+        for commit in sorted(history.collect(), key=lambda row: -int(row["version"])):
+            if not commit["operation"].startswith("VACUUM"):
+                return commit
+    raise DataError(
+        f"the history of the table {uri} has no commit but those of VACUUM: restore its _delta_log"
+    )
 
 
 def commit_facts(spark: SparkSession, uri: str) -> dict[str, Any]:
     """What `write_table` noted in the newest commit of a table; empty for a table that something else wrote."""
-    metadata = DeltaTable.forPath(spark, uri).history(1).collect()[0]["userMetadata"]
+    metadata = _newest_commit(spark, uri)["userMetadata"]
     try:
         facts = json.loads(metadata or "{}")
     except ValueError:
@@ -73,7 +90,7 @@ def write_table(
     metadata = {
         "stage": stage,
         "configuration_sha256": config.sha256(),
-        "data_sha256": config.data_sha256(),
+        "data_sha256": config.data_sha256(stage),
         **facts,
     }
     writer = (

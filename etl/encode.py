@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
+from etl.completion import encode_basis
 from etl.delta_tables import read_table, table_version, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
 from etl.publication import artifacts
@@ -62,7 +63,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             encoded_schema(config),
             config,
             "encode",
-            {"artifacts": stored, "versions": versions},
+            {"artifacts": stored, "versions": versions, "made_from": encode_basis(config, versions)},
         )
     return count(read_table(spark, layout.encoded), config)
 

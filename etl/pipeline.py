@@ -1,5 +1,7 @@
 """The whole way from the sources to a published version, in one Spark session: all stages, then the report.
 
+Stages that are complete, from the same input, configuration and code, are not run again: a pipeline that was killed
+goes on with the stage it was killed in, and one that has nothing new to do commits nothing. --again runs all of them.
 Exit status 0: published; 1: damaged data or a failed check; 2: wrong use or configuration; 3: a quality gate.
 """
 
@@ -7,53 +9,41 @@ import sys
 import time
 from collections.abc import Sequence
 
+from pyspark.sql import SparkSession
+
 from etl.clean import clean
 from etl.deduplicate import deduplicate
 from etl.encode import encode
 from etl.ingest import ingest
-from etl.publish import publish_version
+from etl.lock import locked
+from etl.publish import publish_version, published
 from etl.quality import check_quarantine
-from etl.report import write_report
+from etl.report import REPORT, is_report_of, judge_version, write_report
 from etl.session import build_session
 from etl.split import split
-from etl.stage import timed
+from etl.stage import stage_parser, timed
 from etl.task_metrics import keep, newest_spark_stage, shuffles_since
-from schemas.command import configuration_parser, run
-from schemas.config import load
+from schemas.command import run
+from schemas.config import Configuration, load
 from schemas.errors import CheckError
-from schemas.manifest import name_of
+from schemas.manifest import Manifest, name_of
 from schemas.progress import say
 from schemas.storage import hadoop_options, join
 from schemas.tables import Layout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = configuration_parser("python -m etl.pipeline", __doc__).parse_args(argv)
+    arguments = stage_parser("python -m etl.pipeline", __doc__).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     layout = Layout.of(config)
     began = time.monotonic()
-    spark = build_session(f"{config.dataset.name}-pipeline", hadoop_options(config.storage))
-    try:
-        counts = timed("ingest", ingest, spark, config)
-        check_quarantine(counts["records_in"], counts["quarantined"], config)
-        for name, stage in (
-            ("clean", clean),
-            ("deduplicate", deduplicate),
-            ("split", split),
-            ("encode", encode),
-        ):
-            timed(name, stage, spark, config)
-        say("publish …")
-        before = newest_spark_stage(spark)
-        manifest, summary, gates = publish_version(spark, config, began)
-        keep(shuffles_since(spark, before, "publish"), config)
-        published = manifest.content.counts["published"]
-        if published != sum(content.rows for content in manifest.splits.values()):
-            raise CheckError("the splits do not add up to what was published; report this")
-        say("report …")
-        report = write_report(spark, config, summary, manifest, gates)
-    finally:
-        spark.stop()
+    with locked(config):
+        spark = build_session(f"{config.dataset.name}-pipeline", hadoop_options(config.storage))
+        try:
+            manifest, report = run_stages(spark, config, began, arguments.again)
+        finally:
+            spark.stop()
+    published = manifest.content.counts["published"]
     say(
         f"published {published:,} of {manifest.content.counts['records_in']:,} records "
         f"in {time.monotonic() - began:.0f} s"
@@ -62,6 +52,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(f"  manifest: {join(layout.manifests, name_of(manifest.delta_version, manifest.manifest_root))}")
     say(f"  root:     {manifest.manifest_root}")
     return 0
+
+
+def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
+    """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
+    counts = timed("ingest", ingest, spark, config, again)
+    check_quarantine(counts["records_in"], counts["quarantined"], config)
+    for name, stage in (
+        ("clean", clean),
+        ("deduplicate", deduplicate),
+        ("split", split),
+        ("encode", encode),
+    ):
+        timed(name, stage, spark, config, again)
+    standing = None if again else published(spark, config)
+    if standing is not None:
+        say(f"publish: complete, version {standing.delta_version} stands with every file as published")
+        if is_report_of(standing, config):
+            return standing, join(Layout.of(config).quality, REPORT)
+        say("report …")
+        return standing, judge_version(spark, config, standing)[1]
+    say("publish …")
+    before = newest_spark_stage(spark)
+    manifest, summary, gates = publish_version(spark, config, began)
+    keep(shuffles_since(spark, before, "publish"), config)
+    rows = manifest.content.counts["published"]
+    if rows != sum(content.rows for content in manifest.splits.values()):
+        raise CheckError("the splits do not add up to what was published; report this")
+    say("report …")
+    return manifest, write_report(spark, config, summary, manifest, gates)
 
 
 if __name__ == "__main__":

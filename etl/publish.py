@@ -4,7 +4,6 @@ Reads silver/encoded at a pinned version; writes gold/shards and manifests/.
 """
 
 import getpass
-import json
 import shlex
 import socket
 import sys
@@ -12,37 +11,29 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.delta_tables import commit_facts, read_table, table_version
-from etl.encoders import ARTIFACT_PURPOSE, encoder_of
-from etl.publication import artifacts, balance, class_balance, commit, shards
+from etl.audit import append, audited
+from etl.completion import is_encoded
+from etl.delta_tables import commit_facts, read_table, table_exists, table_version
+from etl.publication import balance, class_balance, commit, shards
+from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
 from etl.quality import GateResults, judge
 from etl.report import write_report
 from etl.reporting.summary import ShardFacts, Summary, summarise
 from etl.session import spark_progress
 from etl.stage import stage_main
-from schemas import merkle, storage
-from schemas.class_balance import ClassBalance
+from etl.verify import findings
+from schemas import storage
 from schemas.command import run
-from schemas.config import Configuration, canonical_json
+from schemas.config import Configuration
 from schemas.errors import CheckError, DataError, UsageError
-from schemas.keys import add_sums
 from schemas.manifest import (
-    FIXED,
-    INLINE_SOURCES,
-    Artifact,
-    Column,
     Content,
     Manifest,
     Provenance,
-    Shard,
-    SourceFile,
-    Sources,
-    SplitContent,
     load,
     name_of,
     newest,
@@ -54,7 +45,12 @@ from schemas.version import code_version
 
 def publish(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: delta_version, shards, rows of each split."""
-    manifest, _, _ = publish_version(spark, config, time.monotonic())
+    began = time.monotonic()
+    manifest = published(spark, config)
+    if manifest is None:
+        manifest, _, _ = publish_version(spark, config, began)
+    else:
+        say(f"  complete: version {manifest.delta_version} stands with every file as published")
     rows = {split: content.rows for split, content in manifest.splits.items()}
     return {
         "delta_version": manifest.delta_version,
@@ -70,10 +66,19 @@ def publish_version(
 
     Raises QualityGateError when a gate fails, before anything is committed, and CheckError when rows were lost.
     """
+    with audited("publish", config) as outcome:
+        manifest, summary, gates = _publish_version(spark, config, began)
+        outcome["counts"] = manifest.content.counts
+        return manifest, summary, gates
+
+
+def _publish_version(
+    spark: SparkSession, config: Configuration, began: float
+) -> tuple[Manifest, Summary, GateResults]:
     layout = Layout.of(config)
     encoded = read_table(spark, layout.encoded, table_version(spark, layout.encoded))
     stored = encoded_artifacts(spark, config, layout)
-    classes = _class_names(config, layout, stored)
+    classes = class_names(config, layout, stored)
     ordered = encoded.transform(balance.with_order_key)
     with spark_progress(spark, "plan shards"):
         sent = _sent(ordered)
@@ -100,6 +105,30 @@ def publish_version(
     content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
     manifest = _commit(spark, config, layout, content, written, began)
     return manifest, summary, gates
+
+
+def published(spark: SparkSession, config: Configuration) -> Manifest | None:
+    """The newest version where it is just what publishing again would give; None where there may be a difference.
+
+    It was published with the same configuration from the newest versions of all tables, which are complete, stands in
+    gold, and all its files are as they were published (publishing again mends a damaged one).
+    """
+    layout = Layout.of(config)
+    try:
+        manifest = load(newest(layout.manifests, config.storage), config.storage)
+    except (DataError, UsageError):
+        return None  # none was published, or it is damaged: publishing writes it anew
+    provenance = manifest.provenance
+    if provenance.configuration_sha256 != config.sha256() or not is_encoded(spark, config):
+        return None
+    named = {layout.at("bronze", name): version for name, version in provenance.bronze_versions.items()}
+    named |= {layout.at("silver", name): version for name, version in provenance.silver_versions.items()}
+    if not all(table_exists(spark, uri) and table_version(spark, uri) == named[uri] for uri in named):
+        return None
+    gold = commit.open_table(layout.shards, config.storage)
+    if gold is None or commit.committed_root(gold) != manifest.manifest_root:
+        return None
+    return None if findings(manifest, config.storage) else manifest
 
 
 def _sent(ordered: DataFrame) -> dict[str, tuple[int, int]]:
@@ -129,7 +158,7 @@ def encoded_artifacts(spark: SparkSession, config: Configuration, layout: Layout
     facts = commit_facts(spark, layout.encoded)
     for name, uri in (("clean", layout.fields), ("split", layout.ledger), ("encode", layout.encoded)):
         made_by = (facts if name == "encode" else commit_facts(spark, uri)).get("data_sha256")
-        if made_by != config.data_sha256() and (made_by is not None or name == "encode"):
+        if made_by != config.data_sha256(name) and (made_by is not None or name == "encode"):
             raise UsageError(
                 f"{uri} was made by another configuration of the data than the one that is given; "
                 f"run the stage {name} again, and those after it"
@@ -145,145 +174,6 @@ def encoded_artifacts(spark: SparkSession, config: Configuration, layout: Layout
         )
     stored: dict[str, str] = facts["artifacts"]
     return stored
-
-
-def manifest_content(
-    spark: SparkSession,
-    config: Configuration,
-    layout: Layout,
-    written: Sequence[WrittenShard],
-    stored: Mapping[str, str],
-    counts: dict[str, int],
-    of_train: ClassBalance,
-) -> Content:
-    """What the root is taken over."""
-    kept = {name: _artifact(layout, config, name, sha256) for name, sha256 in stored.items()}
-    classes = _class_names(config, layout, stored)
-    balances = {split: of_train if split == "train" else ClassBalance() for split in SPLITS}
-    sources, listing = source_list(spark, layout)
-    artifact_list = list(kept.values())
-    if listing is not None:
-        artifact_list.append(artifacts.store(listing, "sources", layout, config.storage))
-        sources = sources.model_copy(update={"list_sha256": artifact_list[-1].sha256})
-    schema = shards.shard_schema(config)
-    return Content(
-        dataset=config.dataset.name,
-        configuration=config.data_sections(),
-        columns=_columns(config, stored, layout),
-        schema_fingerprint=_fingerprint(schema),
-        counts=counts,
-        sources=sources,
-        artifacts=sorted(artifact_list, key=lambda a: (a.purpose, a.sha256)),
-        splits={split: _split_content(split, written, classes, balances[split]) for split in SPLITS},
-    )
-
-
-def _class_names(config: Configuration, layout: Layout, stored: Mapping[str, str]) -> list[str]:
-    """By label index."""
-    content = storage.read_bytes(storage.join(layout.artifacts, stored["classes"]), config.storage)
-    return list(json.loads(content))
-
-
-def _artifact(layout: Layout, config: Configuration, name: str, sha256: str) -> Artifact:
-    content = storage.read_bytes(storage.join(layout.artifacts, sha256), config.storage)
-    kinds = {feature.name: ARTIFACT_PURPOSE[feature.encode] for feature in config.feature}
-    return Artifact(purpose=kinds.get(name, name), bytes=len(content), sha256=sha256)
-
-
-def _fingerprint(schema: pa.Schema) -> str:
-    fields = [
-        {
-            "name": field.name,
-            "type": str(field.type),
-            "nullable": field.nullable,
-            "metadata": {k.decode(): v.decode() for k, v in (field.metadata or {}).items()},
-        }
-        for field in schema
-    ]
-    return merkle.leaf_hash(canonical_json(fields)).hex()
-
-
-def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -> list[Column]:
-    columns = [
-        Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
-        Column(name="record_key", role="key", dtype="uint64", shape=[2], storage=FIXED),
-    ]
-    if config.columns.label is not None:
-        columns.append(
-            Column(
-                name="label_index",
-                role="label",
-                dtype="int32",
-                shape=[],
-                storage="int32",
-                artifacts={"classes": stored["classes"]},
-            )
-        )
-    for feature in config.feature:
-        encoder = encoder_of(feature)
-        artifact = storage.read_bytes(storage.join(layout.artifacts, stored[feature.name]), config.storage)
-        columns.append(
-            Column(
-                name=feature.name,
-                role="feature",
-                dtype=encoder.dtype(feature),
-                shape=encoder.shape(feature),
-                storage=FIXED,
-                artifacts={ARTIFACT_PURPOSE[feature.encode]: stored[feature.name]},
-                vocabulary=encoder.vocabulary(artifact),
-            )
-        )
-    return columns
-
-
-def _split_content(
-    split: str, written: Sequence[WrittenShard], classes: Sequence[str], of_split: ClassBalance
-) -> SplitContent:
-    mine = [shard for shard in written if shard.split == split]
-    labels = {
-        name: sum(shard.label_counts.get(index, 0) for shard in mine) for index, name in enumerate(classes)
-    }
-    return SplitContent(
-        rows=sum(shard.rows for shard in mine),
-        key_sums=add_sums(shard.key_sums for shard in mine),
-        label_counts=labels,
-        balance=of_split,
-        rows_taken=sum(shard.rows_taken for shard in mine),
-        key_sums_taken=add_sums(shard.key_sums_taken for shard in mine),
-        shards=[
-            Shard(
-                path=s.path,
-                bytes=s.bytes,
-                rows=s.rows,
-                row_groups=s.row_groups,
-                row_group_crc32=s.row_group_crc32,
-                sha256=s.sha256,
-                row_groups_taken=s.row_groups_taken,
-            )
-            for s in mine
-        ],
-    )
-
-
-def source_list(spark: SparkSession, layout: Layout) -> tuple[Sources, bytes | None]:
-    """The raw files for the manifest, and the content of the artifact that lists them where they are many."""
-    rows = (
-        read_table(spark, layout.sources).select("source_index", "source_path", "bytes", "sha256").collect()
-    )
-    files = sorted(
-        (SourceFile(source_index=r[0], path=r[1], bytes=r[2], sha256=r[3]) for r in rows),
-        key=lambda file: (file.source_index, file.path),
-    )
-    lines = [canonical_json(file.model_dump(mode="json")) for file in files]
-    inline = files if len(files) <= INLINE_SOURCES else None
-    sources = Sources(
-        files=len(files),
-        bytes=sum(file.bytes for file in files),
-        root=merkle.root(lines).hex(),
-        inline=inline,
-        list_sha256=None,
-    )
-    return sources, None if inline is not None else b"".join(line + b"\n" for line in lines)
 
 
 def _commit(
@@ -315,6 +205,9 @@ def _commit(
     draft = Manifest.seal(content, provenance, layout.shards, -1, layout.root)
     schema = shards.shard_schema(config)
     version, new = commit.commit(written, schema, draft.manifest_root, layout.shards, config.storage)
+    # Before the manifest, so that there is none of which the audit trail does not know.
+    published_as = {"manifest_root": draft.manifest_root, "delta_version": version, "new": new}
+    append(layout, config, {"action": "publish", "event": "commit", **published_as})
     location = storage.join(layout.manifests, name_of(version, draft.manifest_root))
     if not new and storage.exists(location, config.storage):
         try:

@@ -27,6 +27,7 @@ from schemas.report_page import Page, Section, render
 from schemas.tables import Layout
 
 SAMPLED_TEST_ROWS = 200
+REPORT = "report.html"
 
 
 def write_report(
@@ -52,7 +53,7 @@ def write_report(
             kept(config),
         )
     layout = Layout.of(config)
-    location = storage.join(layout.quality, "report.html")
+    location = storage.join(layout.quality, REPORT)
     storage.write_bytes(location, render(page).encode(), config.storage)
     return location
 
@@ -102,6 +103,14 @@ def _class_balance(manifest: Manifest | None) -> list[Section]:
     return [class_mix.section(manifest.splits["train"])]
 
 
+def is_report_of(manifest: Manifest, config: Configuration) -> bool:
+    """Whether the report that lies there is of a version: it names the manifest's root."""
+    location = storage.join(Layout.of(config).quality, REPORT)
+    if not storage.exists(location, config.storage):
+        return False
+    return manifest.manifest_root.encode() in storage.read_bytes(location, config.storage)
+
+
 def table_versions(manifest: Manifest | None) -> dict[str, int]:
     """The versions of the bronze and silver tables that a manifest names; none without one: the newest are read."""
     if manifest is None:
@@ -124,17 +133,22 @@ def _similarities(spark: SparkSession, config: Configuration) -> list[tuple[str,
 
 def judge_again(config: Configuration) -> GateResults:
     """Judges the newest published version again and writes its Data Docs and report, in a session of its own."""
-    layout = Layout.of(config)
-    manifest = load_manifest(newest(layout.manifests, config.storage), config.storage)
+    manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
     spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
     try:
-        with spark_progress(spark, "summarise"):
-            summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
-        gates = judge(summary, config, layout)
-        say(f"report: {write_report(spark, config, summary, manifest, gates)}")
+        gates, location = judge_version(spark, config, manifest)
+        say(f"report: {location}")
     finally:
         spark.stop()
     return gates
+
+
+def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest) -> tuple[GateResults, str]:
+    """Judges a published version and writes its Data Docs and report; returns what came of it, and where that lies."""
+    with spark_progress(spark, "summarise"):
+        summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
+    gates = judge(summary, config, Layout.of(config))
+    return gates, write_report(spark, config, summary, manifest, gates)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from etl.delta_tables import read_table, write_table
+from etl.completion import deduplicated_from, fields_basis
+from etl.delta_tables import commit_facts, read_table, table_version, write_table
 from etl.duplicates.components import components
 from etl.kept import kept
 from etl.session import spark_progress
@@ -72,15 +73,20 @@ class Cut:
 def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes silver/ledger with `split`; returns the number of records of each split, and `salted_keys` if any."""
     layout = Layout.of(config)
-    ledger = read_table(spark, layout.ledger)
-    fields = read_table(spark, layout.fields)
+    ledger, made_before = read_table(spark, layout.ledger), commit_facts(spark, layout.ledger)
+    version = table_version(spark, layout.fields)
+    fields = read_table(spark, layout.fields, version)
     with spark_progress(spark, "split"):
         found, salted = with_unit(ledger, fields, config)
         with kept(found) as members, kept(count_units(members, config.split.seed)) as units:
             # What was dropped has no unit: without salt all of it would go to one task.
             hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
             result = salted_join(members, assign(units, config.split), "unit", "left", hot, "record_id")
-            write_table(result, layout.ledger, ledger_schema(), config, "split")
+            facts = {
+                "made_from": fields_basis("split", config, version),
+                "deduplicated": deduplicated_from(made_before),
+            }
+            write_table(result, layout.ledger, ledger_schema(), config, "split", facts)
         counted = read_table(spark, layout.ledger).where("split IS NOT NULL").groupBy("split").count()
         rows = {row["split"]: int(row["count"]) for row in counted.collect()}
     salted += len(hot)

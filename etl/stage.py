@@ -1,10 +1,14 @@
 """What the `main` of every stage does: flags, configuration, Spark session, the stage itself, its counts."""
 
+import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pyspark.sql import SparkSession
 
+from etl.audit import audited
+from etl.completion import COMPLETION
+from etl.lock import locked
 from etl.session import build_session
 from etl.task_metrics import keep, newest_spark_stage, shuffles_since
 from schemas.command import configuration_parser
@@ -17,21 +21,47 @@ Stage = Callable[[SparkSession, Configuration], Mapping[str, int]]
 
 def stage_main(name: str, description: str | None, stage: Stage, argv: Sequence[str] | None) -> int:
     """Runs one stage as a command of its own and returns its exit status."""
-    arguments = configuration_parser(f"python -m etl.{name}", description).parse_args(argv)
+    arguments = stage_parser(f"python -m etl.{name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
-    spark = build_session(f"{config.dataset.name}-{name}", hadoop_options(config.storage))
-    try:
-        timed(name, stage, spark, config)
-    finally:
-        spark.stop()
+    with locked(config):
+        spark = build_session(f"{config.dataset.name}-{name}", hadoop_options(config.storage))
+        try:
+            timed(name, stage, spark, config, arguments.again)
+        finally:
+            spark.stop()
     return 0
 
 
-def timed(name: str, stage: Stage, spark: SparkSession, config: Configuration) -> Mapping[str, int]:
-    """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were."""
+def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """The flags of a stage, and of the whole pipeline."""
+    parser = configuration_parser(prog, description)
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="run also what is complete, from the same input and configuration",
+    )
+    return parser
+
+
+def timed(
+    name: str, stage: Stage, spark: SparkSession, config: Configuration, again: bool = False
+) -> Mapping[str, int]:
+    """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were.
+
+    A stage that is complete is not run, unless `again`; then the counts are those that are known of it.
+    """
+    known = COMPLETION[name](spark, config) if name in COMPLETION and not again else None
+    if known is not None:
+        say(f"{name}: complete, from the same input and configuration")
+        return known
     say(f"{name} …")
     began, before = time.monotonic(), newest_spark_stage(spark)
-    counts = stage(spark, config)
+    if name == "publish":  # which enters into the audit trail what it publishes itself
+        counts = stage(spark, config)
+    else:
+        with audited(name, config) as outcome:
+            counts = stage(spark, config)
+            outcome["counts"] = dict(counts)
     keep(shuffles_since(spark, before, name, counts.get("salted_keys", 0)), config)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
     say(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")

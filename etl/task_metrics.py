@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pyspark.sql import SparkSession
 
 from schemas import storage
-from schemas.config import Configuration
+from schemas.config import STAGES, Configuration
 from schemas.errors import DataError
 from schemas.progress import say
 from schemas.tables import Layout
 
-STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 FEW_RECORDS = 10_000
 """In a shuffle of fewer records the tasks' shares say nothing: which task took how long is decided by other things."""
 _EVENTS_MS = 30_000

@@ -1,17 +1,19 @@
 """verify: has a byte of a published version changed since? Re-hashes its manifest, every shard and every artifact.
 
 Every damaged, missing or foreign file is named (foreign: in the Delta version but not in the manifest; left-overs of
-failed attempts are in no version and are legitimate). Exit status 0, or 1 when there is any.
+failed attempts are in no version and are legitimate), and the first altered entry of the data set's audit trail. Exit
+status 0, or 1 when there is any.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+from etl import audit
 from etl.publication.commit import listed_files
 from schemas import storage
 from schemas.checksums import check_file
-from schemas.command import run
+from schemas.command import add_version_flag, run
 from schemas.config import load as load_configuration
 from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, load, resolve
@@ -61,21 +63,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "manifest", nargs="?", metavar="MANIFEST", help="a manifest's path or URI, or `latest`"
     )
+    add_version_flag(parser)
     parser.add_argument(
-        "--config", metavar="FILE", help="the data set's TOML file, for `latest` and for [storage]"
+        "--config",
+        metavar="FILE",
+        help="the data set's TOML file, for `latest`, for --version and for [storage]",
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     arguments = parser.parse_args(argv)
-    given = arguments.manifest or "latest"
+    if arguments.manifest is not None and arguments.version is not None:
+        raise UsageError("say which version either by MANIFEST or by --version, not by both")
+    given = arguments.version or arguments.manifest or "latest"
     options = Storage()
     if arguments.config is not None:
         config = load_configuration(arguments.config, arguments.overrides)
         options = config.storage
         given = resolve(given, Layout.of(config).manifests, options)
-    elif given == "latest":
+    elif given == "latest" or given.isdecimal():
         raise UsageError("say which version: a MANIFEST, or --config FILE for the newest of that data set")
     manifest = load(given, options)
     found = findings(manifest, options)
+    found += audit.findings(Layout(manifest.dataset_uri), {given: manifest.manifest_root}, options)
     for sentence in found:
         say(f"error: {sentence}")
     if found:

@@ -68,3 +68,28 @@ def configuration_parser(prog: str, description: str | None) -> argparse.Argumen
         help="override a key of the configuration, e.g. --set train.epochs=1 (repeatable)",
     )
     return parser
+
+
+def add_manifest_flags(parser: argparse.ArgumentParser, default: str | None, explained: str) -> None:
+    """`--manifest PATH` and, instead of it, `--version N`; either becomes `manifest`, for schemas.manifest.resolve."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--manifest", default=default, metavar="PATH", help=explained)
+    add_version_flag(which, "manifest")
+
+
+def add_version_flag(parser: "argparse._ActionsContainer", destination: str = "version") -> None:
+    """`--version N`: the number as text, as schemas.manifest.resolve takes it."""
+    parser.add_argument(
+        "--version",
+        dest=destination,
+        default=argparse.SUPPRESS if destination == "manifest" else None,
+        type=_version,
+        metavar="N",
+        help="a published version by its number (`ringlake-etl history` lists them)",
+    )
+
+
+def _version(text: str) -> str:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a version")
+    return text

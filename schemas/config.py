@@ -21,6 +21,7 @@ from schemas.cleaning import Clean
 from schemas.errors import ConfigurationError
 from schemas.sections import Section
 
+STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
     {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
     | {
@@ -51,6 +52,7 @@ class Configuration(Section):
     publish: settings.Publish = settings.Publish()
     balance: settings.Balance = settings.Balance()
     quality: settings.Quality = settings.Quality()
+    versions: settings.Versions = settings.Versions()
     storage: settings.Storage = settings.Storage()
     model: settings.AnyModel = settings.TransformerClassifier()
     optimizer: settings.AnyOptimizer = settings.AdamW()
@@ -128,13 +130,23 @@ class Configuration(Section):
             "balance": self.balance.effective(),
         }
 
-    def data_sha256(self) -> str:
-        """SHA-256 of what determines the encoded rows: the data sections without `publish` and `balance`.
+    def data_sha256(self, stage: str = "encode") -> str:
+        """SHA-256 of what in the configuration determines the rows that a stage writes, the stages before it included.
 
-        The one only cuts the rows up, the other only says how they are to be used.
+        What comes after `encode` has no part in it: `publish` only cuts the rows up, `balance` only says how they are
+        to be used.
         """
-        later = ("publish", "balance")
-        sections = {name: section for name, section in self.data_sections().items() if name not in later}
+        whole = self.data_sections()
+        sections = {name: whole[name] for name in ("dataset", "source", "columns")}
+        sections["table_columns"] = self.table_columns()
+        for name, added in (
+            ("clean", {"clean": whole["clean"], "text_columns": self.text_columns()}),
+            ("deduplicate", {"deduplicate": whole["deduplicate"]}),
+            ("split", {"split": whole["split"]}),
+            ("encode", {"feature": whole["feature"]}),
+        ):
+            if STAGES.index(name) <= STAGES.index(stage):
+                sections |= added
         return hashlib.sha256(canonical_json(sections)).hexdigest()
 
     def sha256(self) -> str:

@@ -6,7 +6,6 @@ beside it under a hash of its own.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -272,22 +271,40 @@ def name_of(delta_version: int, manifest_root: str) -> str:
 
 def newest(manifests: str, storage_options: Storage | None = None) -> str:
     """The location of the newest manifest in a `manifests/` folder. Raises UsageError when there is none."""
-    file_system, path = storage.filesystem(manifests, storage_options)
-    names: Sequence[str] = []
-    if file_system.isdir(path):
-        files = file_system.ls(path, detail=False)
-        names = sorted(file.rsplit("/", 1)[-1] for file in files)
-        names = [name for name in names if name.endswith(".json") and name[:8].isdigit()]
-    if not names:
+    found = published(manifests, storage_options)
+    if not found:
         raise UsageError(
             f"there is no manifest in {manifests}; publish the data set first (python -m etl.pipeline)"
         )
-    return storage.join(manifests, names[-1])
+    return found[max(found)]
+
+
+def published(manifests: str, storage_options: Storage | None = None) -> dict[int, str]:
+    """The locations of all manifests in a `manifests/` folder by their Delta version, oldest first."""
+    file_system, path = storage.filesystem(manifests, storage_options)
+    if not file_system.isdir(path):
+        return {}
+    names = sorted(file.rsplit("/", 1)[-1] for file in file_system.ls(path, detail=False))
+    return {
+        int(name[:8]): storage.join(manifests, name)
+        for name in names
+        if name.endswith(".json") and name[:8].isdigit()
+    }
 
 
 def resolve(given: str, manifests: str, storage_options: Storage | None = None) -> str:
-    """What `--manifest` means: `latest` is the newest of the data set, anything else a path or URI."""
-    return newest(manifests, storage_options) if given == "latest" else given
+    """What `--manifest` means: `latest` is the newest of the data set, a number a version, all else a path or URI."""
+    if given == "latest":
+        return newest(manifests, storage_options)
+    if not given.isdecimal():
+        return given
+    found = published(manifests, storage_options)
+    if int(given) not in found:
+        there = ", ".join(map(str, found)) or "none"
+        raise UsageError(
+            f"there is no manifest of version {given} in {manifests}; there are those of {there}"
+        )
+    return found[int(given)]
 
 
 def read_artifact(manifest: Manifest, sha256: str, storage_options: Storage | None = None) -> bytes:

@@ -30,6 +30,10 @@ class Source(Section):
     """A file, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; `.gz`, `.bz2` and `.zst` are decompressed."""
     root: str | None = None
     """Paths in the tables are relative to it; by default the part of `path` before its first wildcard."""
+    follow_links: bool = False
+    """Also read files to which a link leads out of the root; without it they are quarantined."""
+    max_expansion: Positive = 200
+    """A compressed file is given up where its content gets larger than so many times the file (and than 64 MiB)."""
 
 
 class JsonLines(Source):
@@ -179,6 +183,15 @@ class Quality(Section):
     """How far a class's share may differ between a split and the whole, for classes with 500 groups or more."""
     max_cut_share: Share = 1.0
     """Of the tokens of the training split, cut off by truncation."""
+
+
+class Versions(Section):
+    """`[versions]`: which published versions `ringlake-etl vacuum` keeps: those that meet either condition."""
+
+    keep: Positive = 10
+    """The newest ones."""
+    keep_days: Annotated[float, Field(ge=0)] = 30.0
+    """All that were published in the last days."""
 
 
 class Storage(Section):

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    flags.add_argument("--manifest", metavar="PATH", help="a manifest; by default that of --run or --config")
+    command.add_manifest_flags(flags, None, "a manifest; by default that of --run or --config")
     flags.add_argument(
         "--split", default="train", metavar="NAME", help="train (the default), validation or test"
     )

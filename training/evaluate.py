@@ -40,10 +40,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     flags = command.configuration_parser("python -m training.evaluate", __doc__)
     flags.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs")
-    flags.add_argument(
-        "--manifest",
-        metavar="PATH",
-        help="a manifest, or latest; by default the one that the run was trained on",
+    command.add_manifest_flags(
+        flags, None, "a manifest, or latest; by default the one that the run was trained on"
     )
     flags.add_argument(
         "--checkpoint",

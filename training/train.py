@@ -32,9 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     flags = command.configuration_parser("python -m training.train", __doc__)
     flags.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs to write to")
-    flags.add_argument(
-        "--manifest", default="latest", metavar="PATH", help="a manifest, or latest (the default)"
-    )
+    command.add_manifest_flags(flags, "latest", "a manifest, or latest (the default)")
     flags.add_argument("--resume", action="store_true", help="go on from the run's last good checkpoint")
     flags.add_argument(
         "--new-data",

@@ -27,9 +27,19 @@ def open_table(table_uri: str, options: Storage, version: int | None = None) -> 
 
 
 def committed_root(table: DeltaTable) -> str | None:
-    """The manifest root in the metadata of the newest commit."""
-    newest = table.history(1)
-    return newest[0].get(ROOT_KEY) if newest else None
+    """The manifest root of what the table holds: that of its newest commit."""
+    return committed(table)[1]
+
+
+def committed(table: DeltaTable) -> tuple[int, str | None]:
+    """The version and manifest root of the newest commit that decided which files the table holds.
+
+    VACUUM leaves commits of its own, which change nothing about that.
+    """
+    for entry in table.history():
+        if not str(entry.get("operation")).startswith("VACUUM"):
+            return int(entry["version"]), entry.get(ROOT_KEY)
+    return table.version(), None
 
 
 def commit(
@@ -47,7 +57,7 @@ def commit(
             raise CheckError(
                 f"version {table.version()} of {table_uri} carries this root but lists other files"
             )
-        return table.version(), False
+        return committed(table)[0], False
     now = int(time.time() * 1000)
     actions = [
         AddAction(
@@ -90,10 +100,10 @@ def commit(
             f"the commit to {table_uri} was refused ({first}); if another run published at the same time, its version "
             "stands and this one is not published: run again"
         ) from error
-    committed = open_table(table_uri, options)
-    if committed is None or committed_root(committed) != manifest_root:
+    after = open_table(table_uri, options)
+    if after is None or committed_root(after) != manifest_root:
         raise CheckError(f"{table_uri} does not show the version that was just committed; run again")
-    return committed.version(), True
+    return after.version(), True
 
 
 def listed_files(table_uri: str, version: int, options: Storage) -> list[str]:

@@ -1,0 +1,167 @@
+"""The content of a manifest: what its root is taken over, from the written shards and the tables behind them."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from etl.delta_tables import read_table
+from etl.encoders import ARTIFACT_PURPOSE, encoder_of
+from etl.publication import artifacts, shards
+from etl.publication.shards import WrittenShard
+from schemas import merkle, storage
+from schemas.class_balance import ClassBalance
+from schemas.config import Configuration, canonical_json
+from schemas.keys import add_sums
+from schemas.manifest import (
+    FIXED,
+    INLINE_SOURCES,
+    Artifact,
+    Column,
+    Content,
+    Shard,
+    SourceFile,
+    Sources,
+    SplitContent,
+)
+from schemas.tables import SPLITS, Layout
+
+
+def manifest_content(
+    spark: SparkSession,
+    config: Configuration,
+    layout: Layout,
+    written: Sequence[WrittenShard],
+    stored: Mapping[str, str],
+    counts: dict[str, int],
+    of_train: ClassBalance,
+) -> Content:
+    """What the root is taken over."""
+    kept = {name: _artifact(layout, config, name, sha256) for name, sha256 in stored.items()}
+    classes = class_names(config, layout, stored)
+    balances = {split: of_train if split == "train" else ClassBalance() for split in SPLITS}
+    sources, listing = source_list(spark, layout)
+    artifact_list = list(kept.values())
+    if listing is not None:
+        artifact_list.append(artifacts.store(listing, "sources", layout, config.storage))
+        sources = sources.model_copy(update={"list_sha256": artifact_list[-1].sha256})
+    schema = shards.shard_schema(config)
+    return Content(
+        dataset=config.dataset.name,
+        configuration=config.data_sections(),
+        columns=_columns(config, stored, layout),
+        schema_fingerprint=_fingerprint(schema),
+        counts=counts,
+        sources=sources,
+        artifacts=sorted(artifact_list, key=lambda a: (a.purpose, a.sha256)),
+        splits={split: _split_content(split, written, classes, balances[split]) for split in SPLITS},
+    )
+
+
+def class_names(config: Configuration, layout: Layout, stored: Mapping[str, str]) -> list[str]:
+    """By label index."""
+    content = storage.read_bytes(storage.join(layout.artifacts, stored["classes"]), config.storage)
+    return list(json.loads(content))
+
+
+def _artifact(layout: Layout, config: Configuration, name: str, sha256: str) -> Artifact:
+    content = storage.read_bytes(storage.join(layout.artifacts, sha256), config.storage)
+    kinds = {feature.name: ARTIFACT_PURPOSE[feature.encode] for feature in config.feature}
+    return Artifact(purpose=kinds.get(name, name), bytes=len(content), sha256=sha256)
+
+
+def _fingerprint(schema: pa.Schema) -> str:
+    fields = [
+        {
+            "name": field.name,
+            "type": str(field.type),
+            "nullable": field.nullable,
+            "metadata": {k.decode(): v.decode() for k, v in (field.metadata or {}).items()},
+        }
+        for field in schema
+    ]
+    return merkle.leaf_hash(canonical_json(fields)).hex()
+
+
+def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -> list[Column]:
+    columns = [
+        Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
+        Column(name="record_key", role="key", dtype="uint64", shape=[2], storage=FIXED),
+    ]
+    if config.columns.label is not None:
+        columns.append(
+            Column(
+                name="label_index",
+                role="label",
+                dtype="int32",
+                shape=[],
+                storage="int32",
+                artifacts={"classes": stored["classes"]},
+            )
+        )
+    for feature in config.feature:
+        encoder = encoder_of(feature)
+        artifact = storage.read_bytes(storage.join(layout.artifacts, stored[feature.name]), config.storage)
+        columns.append(
+            Column(
+                name=feature.name,
+                role="feature",
+                dtype=encoder.dtype(feature),
+                shape=encoder.shape(feature),
+                storage=FIXED,
+                artifacts={ARTIFACT_PURPOSE[feature.encode]: stored[feature.name]},
+                vocabulary=encoder.vocabulary(artifact),
+            )
+        )
+    return columns
+
+
+def _split_content(
+    split: str, written: Sequence[WrittenShard], classes: Sequence[str], of_split: ClassBalance
+) -> SplitContent:
+    mine = [shard for shard in written if shard.split == split]
+    labels = {
+        name: sum(shard.label_counts.get(index, 0) for shard in mine) for index, name in enumerate(classes)
+    }
+    return SplitContent(
+        rows=sum(shard.rows for shard in mine),
+        key_sums=add_sums(shard.key_sums for shard in mine),
+        label_counts=labels,
+        balance=of_split,
+        rows_taken=sum(shard.rows_taken for shard in mine),
+        key_sums_taken=add_sums(shard.key_sums_taken for shard in mine),
+        shards=[
+            Shard(
+                path=s.path,
+                bytes=s.bytes,
+                rows=s.rows,
+                row_groups=s.row_groups,
+                row_group_crc32=s.row_group_crc32,
+                sha256=s.sha256,
+                row_groups_taken=s.row_groups_taken,
+            )
+            for s in mine
+        ],
+    )
+
+
+def source_list(spark: SparkSession, layout: Layout) -> tuple[Sources, bytes | None]:
+    """The raw files for the manifest, and the content of the artifact that lists them where they are many."""
+    rows = (
+        read_table(spark, layout.sources).select("source_index", "source_path", "bytes", "sha256").collect()
+    )
+    files = sorted(
+        (SourceFile(source_index=r[0], path=r[1], bytes=r[2], sha256=r[3]) for r in rows),
+        key=lambda file: (file.source_index, file.path),
+    )
+    lines = [canonical_json(file.model_dump(mode="json")) for file in files]
+    inline = files if len(files) <= INLINE_SOURCES else None
+    sources = Sources(
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        root=merkle.root(lines).hex(),
+        inline=inline,
+        list_sha256=None,
+    )
+    return sources, None if inline is not None else b"".join(line + b"\n" for line in lines)

@@ -1,0 +1,147 @@
+"""vacuum: deletes what only versions need that are no longer kept. `--dry-run` says which, and deletes nothing.
+
+Kept are the newest `versions.keep` published versions, all of the last `versions.keep_days` days, and the current
+content of every table. No file that a kept manifest names is ever deleted, neither shards nor artifacts nor what the
+versions of bronze and silver consist of that it came from. The manifests of versions that go are moved to
+`manifests/expired/`: what those held can still be read there, but not their rows.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from etl.audit import TABLES, audited
+from etl.history import EXPIRED
+from etl.lock import locked
+from etl.publication.commit import committed, open_table
+from etl.verify import findings
+from schemas import storage
+from schemas.command import configuration_parser, run
+from schemas.config import Configuration, load
+from schemas.errors import CheckError, DataError
+from schemas.manifest import Manifest, published
+from schemas.manifest import load as load_manifest
+from schemas.progress import say
+from schemas.tables import Layout
+
+
+def divide(
+    manifests: Sequence[Manifest], config: Configuration, now: datetime
+) -> tuple[list[Manifest], list[Manifest]]:
+    """The versions that are kept, and those that go; `manifests` from the oldest to the newest."""
+    oldest = now - timedelta(days=config.versions.keep_days)
+    newest = {manifest.delta_version for manifest in manifests[-config.versions.keep :]}
+    kept = [
+        manifest
+        for manifest in manifests
+        if manifest.delta_version in newest or datetime.fromisoformat(manifest.provenance.created) >= oldest
+    ]
+    return kept, [manifest for manifest in manifests if manifest not in kept]
+
+
+def vacuum(config: Configuration, now: datetime, dry_run: bool = False) -> dict[str, int]:
+    """Deletes what is not kept; returns the number of versions that go and of files by table, and of artifacts.
+
+    Raises DataError where a kept version is damaged: what is left of it may be all there is.
+    """
+    layout = Layout.of(config)
+    locations = published(layout.manifests, config.storage)
+    manifests = [load_manifest(locations[version], config.storage) for version in sorted(locations)]
+    kept, gone = divide(manifests, config, now)
+    for number, wrong in _damaged(kept, config):
+        raise DataError(f"version {number}, which is kept, is damaged; nothing was deleted: {wrong}")
+    counts = {"versions": len(gone)}
+    if not dry_run:
+        # First of all, so that no manifest ever names a file that is gone, should this break off.
+        for manifest in gone:
+            _expire(locations[manifest.delta_version], layout, config)
+    for layer, names in TABLES.items():
+        for name in names:
+            counts[f"{layer}/{name}"] = _vacuum_table(layer, name, kept, config, dry_run)
+    counts["artifacts"] = _vacuum_artifacts(kept, layout, config, dry_run)
+    for number, wrong in _damaged(kept, config) if not dry_run else ():
+        raise CheckError(f"version {number} was kept and yet is damaged now; report this: {wrong}")
+    return counts
+
+
+def _damaged(manifests: Sequence[Manifest], config: Configuration) -> Iterator[tuple[int, str]]:
+    """The number of each version that is no longer as it was published, with one thing that is wrong."""
+    for manifest in manifests:
+        wrong = findings(manifest, config.storage)
+        if wrong:
+            yield manifest.delta_version, wrong[0]
+
+
+def _expire(location: str, layout: Layout, config: Configuration) -> None:
+    """Moves a manifest out of the way of those that can be read."""
+    content = storage.read_bytes(location, config.storage)
+    name = location.rsplit("/", 1)[-1]
+    storage.write_bytes(storage.join(layout.manifests, EXPIRED, name), content, config.storage)
+    file_system, path = storage.filesystem(location, config.storage)
+    file_system.rm(path)
+
+
+def _vacuum_table(
+    layer: str, name: str, kept: Sequence[Manifest], config: Configuration, dry_run: bool
+) -> int:
+    table = open_table(Layout.of(config).at(layer, name), config.storage)
+    if table is None:
+        return 0
+    needed = {committed(table)[0]}
+    for manifest in kept:
+        made = manifest.provenance
+        of_layer = {"bronze": made.bronze_versions, "silver": made.silver_versions}
+        needed |= (
+            {manifest.delta_version} if layer == "gold" else {of_layer[layer].get(name, table.version())}
+        )
+    # The lock is held: what no kept version has was left behind, and is not about to be committed by another run.
+    files = table.vacuum(
+        0, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=sorted(needed)
+    )
+    return len(files)
+
+
+def _vacuum_artifacts(kept: Sequence[Manifest], layout: Layout, config: Configuration, dry_run: bool) -> int:
+    named = {artifact.sha256 for manifest in kept for artifact in manifest.content.artifacts}
+    named |= _encoded_artifacts(layout, config)
+    file_system, path = storage.filesystem(layout.artifacts, config.storage)
+    if not kept or not file_system.isdir(path):
+        return 0
+    files = [file for file in file_system.ls(path, detail=False) if file.rsplit("/", 1)[-1] not in named]
+    for file in files if not dry_run else ():
+        file_system.rm(file)
+    return len(files)
+
+
+def _encoded_artifacts(layout: Layout, config: Configuration) -> set[str]:
+    """Those that silver/encoded was made with, which the next version may be published with."""
+    table = open_table(layout.encoded, config.storage)
+    if table is None:
+        return set()
+    at = committed(table)[0]
+    (entry,) = (entry for entry in table.history() if entry["version"] == at)
+    return set(json.loads(entry.get("userMetadata") or "{}").get("artifacts", {}).values())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = configuration_parser("python -m etl.vacuum", __doc__)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be deleted, and delete nothing"
+    )
+    arguments = parser.parse_args(argv)
+    config = load(arguments.config, arguments.overrides)
+    with locked(config):
+        if arguments.dry_run:
+            counts = vacuum(config, datetime.now(UTC), dry_run=True)
+        else:
+            with audited("vacuum", config) as outcome:
+                counts = vacuum(config, datetime.now(UTC))
+                outcome["counts"] = counts
+    shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    say(f"{'would be deleted' if arguments.dry_run else 'deleted'}, in files but for the versions: {shown}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,141 @@
+"""The audit trail: what an entry holds, and that whatever is done to the chain shows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from etl.audit import FILE, FIRST, append, audited, entries, findings, hash_of
+from schemas.config import Configuration
+from schemas.errors import DataError
+from schemas.tables import Layout
+from tests.etl.sources.source_files import configuration
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Configuration:
+    config = configuration(tmp_path, [{"format": "jsonl", "path": "*.jsonl"}])
+    Path(Layout.of(config).root).mkdir(parents=True)
+    return config
+
+
+def lines(config: Configuration) -> list[bytes]:
+    return Path(Layout.of(config).at(FILE)).read_bytes().splitlines(keepends=True)
+
+
+def rewrite(config: Configuration, changed: list[bytes]) -> list[str]:
+    """The findings once the file has these lines."""
+    Path(Layout.of(config).at(FILE)).write_bytes(b"".join(changed))
+    return findings(Layout.of(config), {}, config.storage)
+
+
+def filled(config: Configuration, count: int = 4) -> list[bytes]:
+    for number in range(count):
+        append(Layout.of(config), config, {"action": "test", "event": "end", "counts": {"rows": number}})
+    return lines(config)
+
+
+def test_an_action_leaves_its_beginning_and_its_end(config: Configuration) -> None:
+    with audited("clean", config) as outcome:
+        outcome["counts"] = {"records": 3}
+    begin, end = map(json.loads, lines(config))
+    assert (begin["number"], begin["previous"], begin["action"], begin["event"]) == (
+        0,
+        FIRST,
+        "clean",
+        "begin",
+    )
+    assert (end["number"], end["previous"], end["event"]) == (1, begin["hash"], "end")
+    assert end["counts"] == {"records": 3}
+    assert end["configuration_sha256"] == config.sha256()
+    assert end["versions"] == {}
+    assert {"time", "host", "user", "command"} <= set(end)
+    assert hash_of(end) == end["hash"]
+
+
+def test_a_failure_is_entered_without_its_message(config: Configuration) -> None:
+    with pytest.raises(DataError), audited("clean", config):
+        raise DataError("of joe@example.org")
+    begin, failed = map(json.loads, lines(config))
+    assert (begin["event"], failed["event"], failed["error"]) == ("begin", "failed", "DataError")
+    assert b"joe" not in b"".join(lines(config))
+
+
+def test_an_untouched_chain_has_no_findings(config: Configuration) -> None:
+    written = filled(config)
+    assert rewrite(config, written) == []
+    assert [problem for _, _, problem in entries(b"".join(written))] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "key", ["counts", "time", "user", "command", "number", "previous", "hash", "versions"]
+)
+def test_an_altered_entry_is_named(config: Configuration, key: str) -> None:
+    written = filled(config)
+    entry = json.loads(written[1])
+    entry[key] = 7 if key == "number" else "f" * 64
+    written[1] = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    (found,) = rewrite(config, written)
+    assert "line 2 of the audit trail" in found
+
+
+def test_an_entry_that_was_altered_with_its_hash_breaks_the_chain_behind_it(config: Configuration) -> None:
+    written = filled(config)
+    entry = json.loads(written[1]) | {"user": "nobody"}
+    entry["hash"] = hash_of(entry)
+    written[1] = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+    (found,) = rewrite(config, written)
+    assert "line 3 of the audit trail" in found
+    assert "altered, taken out or put in" in found
+
+
+@pytest.mark.parametrize(
+    ("order", "line"), [((0, 2, 3), 2), ((1, 2, 3), 1), ((0, 2, 1, 3), 2), ((0, 1, 1, 2, 3), 3)]
+)
+def test_entries_that_are_missing_moved_or_repeated_show(
+    config: Configuration, order: tuple[int, ...], line: int
+) -> None:
+    written = filled(config)
+    (found,) = rewrite(config, [written[place] for place in order])
+    assert f"line {line} of the audit trail" in found
+
+
+def test_another_writing_of_the_same_entry_and_foreign_lines_show(config: Configuration) -> None:
+    written = filled(config)
+    spaced = [*written[:2], json.dumps(json.loads(written[2])).encode() + b"\n", written[3]]
+    assert "line 3 of the audit trail" in rewrite(config, spaced)[0]
+    assert "line 5 of the audit trail" in rewrite(config, [*written, b'{"hash": "x"}\n'])[0]
+    with pytest.raises(DataError, match="is no entry of an audit trail"):
+        filled(config)
+
+
+def test_an_end_that_was_cut_off_shows_by_the_publication_that_is_missing(config: Configuration) -> None:
+    layout = Layout.of(config)
+    for root in ("a" * 64, "b" * 64):
+        append(layout, config, {"action": "publish", "event": "commit", "manifest_root": root})
+    roots = {"one.json": "a" * 64, "two.json": "b" * 64}
+    assert findings(layout, roots, config.storage) == []
+    Path(layout.at(FILE)).write_bytes(lines(config)[0])
+    (found,) = findings(layout, roots, config.storage)
+    assert "no entry for the publication of two.json" in found
+    Path(layout.at(FILE)).unlink()
+    assert "is missing" in findings(layout, roots, config.storage)[0]
+
+
+def test_what_a_crash_left_of_a_line_is_no_entry(config: Configuration) -> None:
+    written = filled(config, 2)
+    Path(layout_file := Layout.of(config).at(FILE)).write_bytes(b"".join(written) + b'{"action":"te')
+    assert filled(config, 1)[:2] == written
+    assert findings(Layout.of(config), {}, config.storage) == []
+    assert Path(layout_file).read_bytes().count(b"\n") == 3
+
+
+def test_a_trail_in_an_object_store_is_a_chain_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.audit.open_table", lambda *_: None)  # it knows no `memory:`
+    remote = configuration(Path("/"), [{"format": "jsonl", "path": "*.jsonl"}])
+    remote = remote.model_copy(
+        update={"dataset": remote.dataset.model_copy(update={"root": "memory://audit"})}
+    )
+    for number in range(3):
+        append(Layout.of(remote), remote, {"event": number})
+    assert findings(Layout.of(remote), {}, remote.storage) == []

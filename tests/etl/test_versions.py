@@ -1,0 +1,190 @@
+"""Published versions: what changed between them, going back to one, and deleting those that are no longer kept."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from etl import history, rollback, vacuum, verify
+from etl.audit import versions
+from etl.completion import COMPLETION
+from etl.delta_tables import read_table
+from etl.pipeline import run_stages
+from schemas import manifest as manifests
+from schemas.config import Configuration
+from schemas.errors import DataError, UsageError
+from schemas.manifest import Manifest
+from schemas.tables import Layout
+from tests.etl.sources.source_files import configuration
+
+CONFIGURATION = """
+[dataset]
+name = "example"
+root = "{root}/warehouse"
+[[source]]
+format = "jsonl"
+path = "{root}/*.jsonl"
+[columns]
+id = "id"
+label = "label"
+[[feature]]
+name = "tokens"
+column = "text"
+vocabulary = 300
+length = 8
+[versions]
+keep = 1
+keep_days = 0.0
+"""
+
+
+def write(file: Path, numbers: range) -> None:
+    records = ({"id": f"{n}", "label": "xy"[n % 2], "text": f"text {n} of {n * n} words"} for n in numbers)
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Configuration:
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
+    feature = config.feature[0].model_copy(update={"vocabulary": 300, "length": 8})
+    kept = config.versions.model_copy(update={"keep": 1, "keep_days": 0.0})
+    return config.model_copy(update={"feature": [feature], "versions": kept})
+
+
+def publish(spark: SparkSession, config: Configuration) -> Manifest:
+    return run_stages(spark, config, 0.0, again=False)[0]
+
+
+@pytest.fixture
+def two(spark: SparkSession, config: Configuration, tmp_path: Path) -> list[Manifest]:
+    """Two versions, the second with another file and other rules."""
+    write(tmp_path / "a.jsonl", range(40))
+    first = publish(spark, config)
+    write(tmp_path / "b.jsonl", range(40, 50))
+    split = config.split.model_copy(update={"seed": 3})
+    return [first, publish(spark, config.model_copy(update={"split": split}))]
+
+
+def command_line(tmp_path: Path) -> list[str]:
+    (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=tmp_path))
+    return ["--config", str(tmp_path / "conf.toml")]
+
+
+def test_versions_are_listed_made_current_again_and_deleted(
+    spark: SparkSession,
+    config: Configuration,
+    two: list[Manifest],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags, layout = command_line(tmp_path), Layout.of(config)
+    first, second = two
+    assert history.main(flags) == 0
+    shown = capsys.readouterr().out
+    assert "version 1, current: 50 of 50 records" in shown
+    for change in (
+        "  configuration: split\n",
+        "  sources: 1 new\n",
+        "  counts: records in +10, published +10\n",
+    ):
+        assert change in shown
+    assert shown.endswith("  the first version\n")
+
+    # Back to the first; what broke off between commit and manifest is completed.
+    with monkeypatch.context() as patch:
+        patch.setattr("schemas.storage.write_bytes", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            rollback.main([*flags, "--to", "0"])
+    assert DeltaTable(layout.shards).version() == 2
+    assert newest(config).delta_version == 1
+    assert rollback.main([*flags, "--to", "0"]) == 0
+    assert DeltaTable(layout.shards).version() == 2
+    back = newest(config)
+    assert (back.delta_version, back.manifest_root) == (2, first.manifest_root)
+    rows = read_table(spark, back.table_uri).select("record_id").collect()
+    assert {row[0] for row in rows} == {str(n) for n in range(40)}
+    capsys.readouterr()
+    for which in (["--version", "0"], ["--version", "1"], ["latest"]):
+        assert verify.main([*which, *flags]) == 0
+    roots = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("root ")]
+    assert roots == [first.manifest_root, second.manifest_root, first.manifest_root]
+    assert history.history(config)[-1].changes == ["the content of version 0 again"]
+    assert rollback.main([*flags, "--to", "2"]) == 0  # current already
+    assert len(history.history(config)) == 3
+    for wrong, told in (("9", "there is no manifest of version 9"), ("-1", "versions count from 0")):
+        with pytest.raises(UsageError, match=told):
+            rollback.main([*flags, "--to", wrong])
+
+    # A damaged version cannot be made current, and while one that is kept is damaged nothing is deleted.
+    shard = Path(second.shard_uri(second.splits["train"].shards[0]))
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1] + b"x")
+    with pytest.raises(DataError, match=r"version 1 can not be made current: .* is damaged"):
+        rollback.roll_back(config, 1)
+    shard.write_bytes(content)
+    assert rollback.roll_back(config, 1).delta_version == 3
+    shard.unlink()
+    with pytest.raises(DataError, match=r"version 3, which is kept, is damaged; nothing was deleted"):
+        vacuum.main(flags)
+    shard.write_bytes(content)
+    at = versions(layout, config.storage)
+    assert vacuum.main([*flags, "--dry-run"]) == 0
+    assert versions(layout, config.storage) == at
+    assert verify.findings(first, config.storage) == []
+
+    assert vacuum.main(flags) == 0
+    current = newest(config)
+    assert verify.findings(current, config.storage) == []
+    assert verify.findings(first, config.storage) != []
+    assert list(manifests.published(layout.manifests)) == [3]
+    assert [(v.manifest.delta_version, v.expired) for v in history.history(config)] == [
+        *((number, True) for number in range(3)),
+        (3, False),
+    ]
+    left = {path.name for path in Path(layout.shards).glob("split=*/*.parquet")}
+    assert left == {shard.path.split("/")[-1] for c in second.splits.values() for shard in c.shards}
+    artifacts = {path.name for path in Path(layout.artifacts).iterdir()}
+    assert artifacts == {artifact.sha256 for artifact in second.content.artifacts}
+    # The tables that the kept version came from can still be read at the versions that it names.
+    for name, version in second.provenance.silver_versions.items():
+        assert len(DeltaTable(layout.at("silver", name), version=version).to_pyarrow_table()) > 0
+
+    # What vacuum commits is no new content: nothing has to run again.
+    same = config.model_copy(update={"split": config.split.model_copy(update={"seed": 3})})
+    assert all(complete(spark, same) is not None for complete in COMPLETION.values())
+    assert publish(spark, same).manifest_root == second.manifest_root
+    assert verify.main(["latest", *flags]) == 0
+
+
+def newest(config: Configuration) -> Manifest:
+    return manifests.load(manifests.newest(Layout.of(config).manifests))
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("keep", "days", "kept"), [(1, 0.0, [3]), (2, 0.0, [2, 3]), (1, 2.5, [1, 2, 3]), (9, 0.0, [0, 1, 2, 3])]
+)
+def test_versions_stay_by_number_or_by_age(
+    config: Configuration, keep: int, days: float, kept: list[int]
+) -> None:
+    now = datetime(2026, 1, 10, tzinfo=UTC)
+
+    def version(number: int) -> Manifest:
+        made = {"created": (now - timedelta(days=3 - number)).isoformat()}
+        made |= {"host": "h", "user": "u", "command": "c", "code_version": "v", "spark_version": "s"}
+        provenance = manifests.Provenance.model_construct(**made)
+        return Manifest.model_construct(delta_version=number, provenance=provenance)
+
+    policy = config.versions.model_copy(update={"keep": keep, "keep_days": days})
+    stay, go = vacuum.divide(
+        [version(number) for number in range(4)], config.model_copy(update={"versions": policy}), now
+    )
+    assert [manifest.delta_version for manifest in stay] == kept
+    assert [manifest.delta_version for manifest in go] == [n for n in range(4) if n not in kept]
