@@ -8,7 +8,7 @@ versions of bronze and silver consist of that it came from. The manifests of ver
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from etl.audit import TABLES, audited
@@ -23,21 +23,15 @@ from schemas.errors import CheckError, DataError
 from schemas.manifest import Manifest, published
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
+from schemas.settings import Versions
 from schemas.tables import Layout
 
 
-def divide(
-    manifests: Sequence[Manifest], config: Configuration, now: datetime
-) -> tuple[list[Manifest], list[Manifest]]:
-    """The versions that are kept, and those that go; `manifests` from the oldest to the newest."""
-    oldest = now - timedelta(days=config.versions.keep_days)
-    newest = {manifest.delta_version for manifest in manifests[-config.versions.keep :]}
-    kept = [
-        manifest
-        for manifest in manifests
-        if manifest.delta_version in newest or datetime.fromisoformat(manifest.provenance.created) >= oldest
-    ]
-    return kept, [manifest for manifest in manifests if manifest not in kept]
+def kept_versions(published_at: Mapping[int, datetime], policy: Versions, now: datetime) -> set[int]:
+    """The versions that meet either condition of the policy."""
+    newest = sorted(published_at)[-policy.keep :]
+    oldest = now - timedelta(days=policy.keep_days)
+    return {*newest, *(version for version, moment in published_at.items() if moment >= oldest)}
 
 
 def vacuum(config: Configuration, now: datetime, dry_run: bool = False) -> dict[str, int]:
@@ -47,15 +41,18 @@ def vacuum(config: Configuration, now: datetime, dry_run: bool = False) -> dict[
     """
     layout = Layout.of(config)
     locations = published(layout.manifests, config.storage)
-    manifests = [load_manifest(locations[version], config.storage) for version in sorted(locations)]
-    kept, gone = divide(manifests, config, now)
+    manifests = {version: load_manifest(place, config.storage) for version, place in locations.items()}
+    moments = {n: datetime.fromisoformat(manifest.provenance.created) for n, manifest in manifests.items()}
+    stay = kept_versions(moments, config.versions, now)
+    kept = [manifest for version, manifest in manifests.items() if version in stay]
+    gone = [location for version, location in locations.items() if version not in stay]
     for number, wrong in _damaged(kept, config):
         raise DataError(f"version {number}, which is kept, is damaged; nothing was deleted: {wrong}")
     counts = {"versions": len(gone)}
     if not dry_run:
         # First of all, so that no manifest ever names a file that is gone, should this break off.
-        for manifest in gone:
-            _expire(locations[manifest.delta_version], layout, config)
+        for location in gone:
+            _expire(location, layout, config)
     for layer, names in TABLES.items():
         for name in names:
             counts[f"{layer}/{name}"] = _vacuum_table(layer, name, kept, config, dry_run)

@@ -1,7 +1,7 @@
 """`[clean]`: the cleaning rules by name, their order, and the settings of each."""
 
 import re
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -244,7 +244,7 @@ BUILT_IN_RULES = (*EDITS, *FILTERS)
 """In the order in which they are applied; the user's regular expressions stand between edits and filters."""
 ON_REQUEST = frozenset({"boilerplate_lines", *FILTERS[2:]})
 """Not among the default rules: they suit running text of some length, or one language."""
-DEFAULT = "default"
+DEFAULT: Final = "default"
 """In the list of rules it stands for all those that are not on request."""
 
 

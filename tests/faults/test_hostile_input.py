@@ -34,7 +34,7 @@ def test_what_is_good_is_ingested_and_all_else_quarantined_for_its_reason(
     assert counts["records"] == len(expected.ids)
     assert counts["quarantined"] == len(expected.reasons)
     assert counts["records_in"] == len(expected.ids) + len(expected.reasons)
-    statuses = dict(
+    statuses: dict[str, str] = dict(
         read_table(spark, layout.sources).select("source_path", "status").where("status != 'read'").collect()
     )
     assert "link out.jsonl" in statuses
