@@ -63,8 +63,8 @@ demo: setup data ## the main job on real data, from the raw package to two HTML 
 test: setup-dev data ## all tests but the long ones of failures
 	$(PY) -m pytest -m "not thorough" $(ARGS)
 
-test-faults: setup-dev ## ranks, jobs, files, disks and hosts that fail: all of these tests, long ones too
-	$(PY) -m pytest tests/faults $(ARGS)
+test-faults: setup-dev data ## ranks, jobs, files, disks, hosts and runs that fail, and all long tests
+	$(PY) -m pytest -m "fault or thorough" $(ARGS)
 
 etl: setup ## the pipeline: raw records to published, checksummed shards
 	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES)

@@ -23,6 +23,7 @@ from etl.publication.commit import open_table
 from schemas import storage
 from schemas.config import Configuration, canonical_json
 from schemas.errors import DataError
+from schemas.manifest import Manifest
 from schemas.settings import Storage
 from schemas.tables import Layout
 
@@ -65,7 +66,7 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
     whole = content[: content.rfind(b"\n") + 1]
     number, previous = 0, FIRST
     if whole:
-        last = _parsed(whole.splitlines()[-1])
+        last = _parsed(whole[:-1].rpartition(b"\n")[2])
         if last is None:
             raise DataError(
                 f"the last line of {location} is no entry of an audit trail: see `ringlake-etl verify`"
@@ -92,10 +93,12 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
 
 def _append_locally(location: str, end: int, line: bytes) -> None:
     os.makedirs(os.path.dirname(location), exist_ok=True)
-    with open(os.open(location, os.O_WRONLY | os.O_CREAT, 0o644), "wb", buffering=0) as file:
+    # Buffered: then what a full disk does not take is an error, and not a shorter line.
+    with open(os.open(location, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
         file.truncate(end)
         file.seek(end)
         file.write(line)
+        file.flush()
         os.fsync(file.fileno())
 
 
@@ -116,9 +119,12 @@ def versions(layout: Layout, options: Storage) -> dict[str, int]:
 
 
 def entries(content: bytes) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
-    """Each line's number (from 1), its entry, and what is wrong with it; None where nothing is, or where it is none."""
+    """Each line's number (from 1), its entry, and what is wrong with it; None where nothing is, or where it is none.
+
+    A last line that does not end is no entry: it is being written, or was when its writer was killed.
+    """
     number, previous = 0, FIRST
-    for place, line in enumerate(content.splitlines(), start=1):
+    for place, line in enumerate(content.split(b"\n")[:-1], start=1):
         entry = _parsed(line)
         if entry is None:
             yield place, None, "it is no entry of an audit trail"
@@ -144,23 +150,35 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return entry if isinstance(entry.get("number"), int) and isinstance(entry.get("previous"), str) else None
 
 
-def findings(layout: Layout, roots: Mapping[str, str], options: Storage) -> list[str]:
+def last_commit(layout: Layout, options: Storage) -> dict[str, Any]:
+    """The entry of the newest publication or rollback; empty where there is none."""
+    location = layout.at(FILE)
+    content = storage.read_bytes(location, options) if storage.exists(location, options) else b""
+    found = [
+        entry for _, entry, _ in entries(content) if entry is not None and entry.get("event") == "commit"
+    ]
+    return found[-1] if found else {}
+
+
+def findings(layout: Layout, manifests: Mapping[str, Manifest], options: Storage) -> list[str]:
     """What is wrong with the audit trail of a data set: the first altered entry, and publications it does not have.
 
-    `roots`: the roots of the manifests that lie there, by their locations.
+    `manifests`: some of those that lie there, by their locations; such as are older than the trail need not be in it.
     """
     location = layout.at(FILE)
     if not storage.exists(location, options):
         return [f"the audit trail {location} is missing"]
-    published = set()
+    published: set[object] = set()
+    begins = ""
     for place, entry, problem in entries(storage.read_bytes(location, options)):
         if problem is not None:
             return [f"line {place:,} of the audit trail {location} was altered: {problem}"]
         assert entry is not None
+        begins = begins or str(entry.get("time"))
         published.add(entry.get("manifest_root"))
     return [
-        f"the audit trail {location} has no entry for the publication of {manifest}: its end was cut off, or it is "
+        f"the audit trail {location} has no entry for the publication of {name}: its end was cut off, or it is "
         "another data set's"
-        for manifest, root in sorted(roots.items())
-        if root not in published
+        for name, manifest in sorted(manifests.items())
+        if manifest.manifest_root not in published and manifest.provenance.created >= begins
     ]

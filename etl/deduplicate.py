@@ -27,7 +27,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.batches import parts_of
-from etl.completion import fields_basis
+from etl.completion import fields_basis, identity
 from etl.delta_tables import read_table, table_version, write_table
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding, sketch
@@ -70,7 +70,7 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
     layout = Layout.of(config)
     with spark_progress(spark, "deduplicate"):
         version = table_version(spark, layout.fields)
-        facts = {"made_from": fields_basis("deduplicate", config, version)}
+        facts = {"made_from": fields_basis("deduplicate", config, identity(spark, layout.fields, version))}
         salted = deduplicate_fields(read_table(spark, layout.fields, version), config, facts)
         return count_statuses(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
 

@@ -18,9 +18,10 @@ PROPERTIES = {
     "delta.columnMapping.mode": "none",
     # Statistics over long texts cost time and tell nothing; the columns before them are indexed.
     "delta.dataSkippingNumIndexedCols": "6",
-    # How far time travel reaches back; `provenance` in the manifest names versions of these tables.
+    # `provenance` in the manifest names versions of these tables: their log stays, and `vacuum` (etl/vacuum.py) decides
+    # about their files.
     "delta.deletedFileRetentionDuration": "interval 30 days",
-    "delta.logRetentionDuration": "interval 90 days",
+    "delta.enableExpiredLogCleanup": "false",
 }
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.completion import encode_basis
+from etl.completion import encode_basis, identity
 from etl.delta_tables import read_table, table_version, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
 from etl.publication import artifacts
@@ -33,6 +33,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
     layout = Layout.of(config)
     versions = {name: table_version(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
+    tables = {name: identity(spark, layout.at("silver", name), version) for name, version in versions.items()}
     fields = read_table(spark, layout.fields, versions["fields"])
     ledger = (
         read_table(spark, layout.ledger, versions["ledger"])
@@ -63,7 +64,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             encoded_schema(config),
             config,
             "encode",
-            {"artifacts": stored, "versions": versions, "made_from": encode_basis(config, versions)},
+            {"artifacts": stored, "versions": versions, "made_from": encode_basis(config, tables)},
         )
     return count(read_table(spark, layout.encoded), config)
 

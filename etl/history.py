@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from schemas import storage
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
-from schemas.errors import UsageError
+from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, SourceFile, published
 from schemas.manifest import load as load_manifest
 from schemas.tables import Layout
@@ -22,12 +22,13 @@ EXPIRED = "expired"
 
 @dataclass(frozen=True)
 class Version:
-    """A published version."""
+    """A published version; `manifest` is None where it can no longer be read."""
 
-    manifest: Manifest
+    number: int
+    manifest: Manifest | None
     expired: bool
     changes: list[str]
-    """What is different from the version before it, a sentence each."""
+    """What is different from the version before it, or what is wrong with its manifest; a sentence each."""
 
 
 def history(config: Configuration) -> list[Version]:
@@ -41,8 +42,13 @@ def history(config: Configuration) -> list[Version]:
     found: list[Version] = []
     for version in sorted(places):
         location, expired = places[version]
-        manifest = load_manifest(location, config.storage)
-        found.append(Version(manifest, expired, changes([v.manifest for v in found], manifest)))
+        try:
+            manifest = load_manifest(location, config.storage)
+        except DataError as error:
+            found.append(Version(version, None, expired, [str(error)]))
+            continue
+        earlier = [before.manifest for before in found if before.manifest is not None]
+        found.append(Version(version, manifest, expired, changes(earlier, manifest)))
     return found
 
 
@@ -91,13 +97,16 @@ def lines(versions: Sequence[Version]) -> list[str]:
     """The history as text, newest version first."""
     shown = []
     for version in reversed(versions):
-        manifest = version.manifest
-        counts, made = manifest.content.counts, manifest.provenance
         state = ", current" if version is versions[-1] else ", vacuumed" if version.expired else ""
+        title = f"version {version.number}{state}: "
+        if version.manifest is None:
+            shown += [f"{title}its manifest cannot be read", *(f"  {wrong}" for wrong in version.changes)]
+            continue
+        counts, made = version.manifest.content.counts, version.manifest.provenance
         shown += [
-            f"version {manifest.delta_version}{state}: {counts['published']:,} of {counts['records_in']:,} records, "
+            f"{title}{counts['published']:,} of {counts['records_in']:,} records, "
             f"published {made.created} by {made.user} on {made.host}",
-            f"  root {manifest.manifest_root}",
+            f"  root {version.manifest.manifest_root}",
             f"  configuration {made.configuration_sha256}, code {made.code_version}",
             *(f"  {change}" for change in version.changes),
         ]

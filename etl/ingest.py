@@ -5,21 +5,24 @@ that hold records with repeated ids are read once more, for the raw bytes of the
 `bronze/records`, which the next stage reads, is committed last; a run that broke off before is simply repeated.
 """
 
+import errno
+import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import ingest_basis
+from etl.completion import identity, ingest_basis
 from etl.delta_tables import read_table, write_table
 from etl.kept import kept
 from etl.session import spark_progress
 from etl.sources.pieces import Piece, group, list_pieces
 from etl.sources.reading import FILE, QUARANTINE, RECORD, TASK_BITS, ReadTasks, column_name, outcome_schema
+from etl.sources.streams import CANNOT_OPEN, CANNOT_READ_ON
 from etl.stage import stage_main
 from schemas import tables
 from schemas.command import run
@@ -59,16 +62,18 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
             # add up: so records come last, and a run that broke off is seen at once.
-            versions = {
-                name: write_table(frame, layout.at("bronze", name), schema, config, "ingest", counts)
-                for name, frame, schema in (
-                    ("quarantine", quarantined(outcomes, repeated), tables.quarantine_schema()),
-                    ("sources", sources(files, repeated, began), tables.sources_schema()),
-                )
-            }
+            written = {}
+            for name, frame, schema in (
+                ("quarantine", quarantined(outcomes, repeated), tables.quarantine_schema()),
+                ("sources", sources(files, repeated, began), tables.sources_schema()),
+            ):
+                uri = layout.at("bronze", name)
+                version = write_table(frame, uri, schema, config, "ingest", counts)
+                written[name] = identity(spark, uri, version)
             counts["quarantined"] = read_table(spark, layout.quarantine).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
-            facts = {**counts, "made_from": basis, "versions": versions, "counts": counts}
+            failed = files.where(failed_to_read(F.col("detail"))).count()
+            facts = {**counts, "made_from": basis, "tables": written, "counts": counts, "failed": failed}
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
             write_table(rows, layout.records, schema, config, "ingest", facts)
         counts["records"] = read_table(spark, layout.records).count()
@@ -149,6 +154,14 @@ def check_files(files: DataFrame, config: Configuration) -> dict[str, int]:
                 "check that they are what `format` says, and their permissions"
             )
     return {"files": sum(row["files"] for row in totals), "records_in": sum(row["records"] for row in totals)}
+
+
+def failed_to_read(detail: Column) -> Column:
+    """Whether the system, and not what it holds, kept a file from being read; its permissions are another matter."""
+    failed = F.lit(False)
+    for words in (CANNOT_OPEN, CANNOT_READ_ON):
+        failed = failed | detail.startswith(words)
+    return failed & ~detail.contains(os.strerror(errno.EACCES))
 
 
 def repeated_records(outcomes: DataFrame) -> DataFrame:

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from etl.clean import clean
 from etl.deduplicate import deduplicate
+from etl.disk import full_disk_is_told
 from etl.encode import encode
 from etl.ingest import ingest
 from etl.lock import locked
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
     layout = Layout.of(config)
     began = time.monotonic()
-    with locked(config):
+    with full_disk_is_told(config), locked(config):
         spark = build_session(f"{config.dataset.name}-pipeline", hadoop_options(config.storage))
         try:
             manifest, report = run_stages(spark, config, began, arguments.again)

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.audit import append, audited
-from etl.completion import is_encoded
-from etl.delta_tables import commit_facts, read_table, table_exists, table_version
+from etl.audit import append, audited, last_commit
+from etl.completion import identity, is_encoded
+from etl.delta_tables import commit_facts, read_table, table_version
 from etl.publication import balance, class_balance, commit, shards
 from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
@@ -45,18 +45,7 @@ from schemas.version import code_version
 
 def publish(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: delta_version, shards, rows of each split."""
-    began = time.monotonic()
-    manifest = published(spark, config)
-    if manifest is None:
-        manifest, _, _ = publish_version(spark, config, began)
-    else:
-        say(f"  complete: version {manifest.delta_version} stands with every file as published")
-    rows = {split: content.rows for split, content in manifest.splits.items()}
-    return {
-        "delta_version": manifest.delta_version,
-        "shards": sum(len(content.shards) for content in manifest.splits.values()),
-        **rows,
-    }
+    return counts_of(publish_version(spark, config, time.monotonic())[0])
 
 
 def publish_version(
@@ -110,25 +99,39 @@ def _publish_version(
 def published(spark: SparkSession, config: Configuration) -> Manifest | None:
     """The newest version where it is just what publishing again would give; None where there may be a difference.
 
-    It was published with the same configuration from the newest versions of all tables, which are complete, stands in
-    gold, and all its files are as they were published (publishing again mends a damaged one).
+    By the audit trail it was published last, with the same configuration and from what silver/encoded holds; that is
+    complete; and all its files are as they were published (publishing again mends a damaged one).
     """
     layout = Layout.of(config)
     try:
         manifest = load(newest(layout.manifests, config.storage), config.storage)
     except (DataError, UsageError):
         return None  # none was published, or it is damaged: publishing writes it anew
-    provenance = manifest.provenance
-    if provenance.configuration_sha256 != config.sha256() or not is_encoded(spark, config):
+    last = last_commit(layout, config.storage)
+    same = (last.get("manifest_root"), last.get("configuration_sha256"), last.get("delta_version"))
+    if same != (manifest.manifest_root, config.sha256(), manifest.delta_version):
         return None
-    named = {layout.at("bronze", name): version for name, version in provenance.bronze_versions.items()}
-    named |= {layout.at("silver", name): version for name, version in provenance.silver_versions.items()}
-    if not all(table_exists(spark, uri) and table_version(spark, uri) == named[uri] for uri in named):
+    if not is_encoded(spark, config) or last.get("encoded") != identity(spark, layout.encoded):
         return None
     gold = commit.open_table(layout.shards, config.storage)
     if gold is None or commit.committed_root(gold) != manifest.manifest_root:
         return None
     return None if findings(manifest, config.storage) else manifest
+
+
+def counts_of(manifest: Manifest) -> dict[str, int]:
+    """delta_version, shards, rows of each split."""
+    return {
+        "delta_version": manifest.delta_version,
+        "shards": sum(len(content.shards) for content in manifest.splits.values()),
+        **{split: content.rows for split, content in manifest.splits.items()},
+    }
+
+
+def published_counts(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+    """Of a version that is just what publishing again would give."""
+    manifest = published(spark, config)
+    return None if manifest is None else counts_of(manifest)
 
 
 def _sent(ordered: DataFrame) -> dict[str, tuple[int, int]]:
@@ -206,7 +209,12 @@ def _commit(
     schema = shards.shard_schema(config)
     version, new = commit.commit(written, schema, draft.manifest_root, layout.shards, config.storage)
     # Before the manifest, so that there is none of which the audit trail does not know.
-    published_as = {"manifest_root": draft.manifest_root, "delta_version": version, "new": new}
+    published_as = {
+        "manifest_root": draft.manifest_root,
+        "delta_version": version,
+        "new": new,
+        "encoded": identity(spark, layout.encoded),
+    }
     append(layout, config, {"action": "publish", "event": "commit", **published_as})
     location = storage.join(layout.manifests, name_of(version, draft.manifest_root))
     if not new and storage.exists(location, config.storage):
@@ -231,7 +239,7 @@ def _commit(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return stage_main("publish", __doc__, publish, argv)
+    return stage_main("publish", __doc__, publish, argv, published_counts)
 
 
 if __name__ == "__main__":

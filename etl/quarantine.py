@@ -21,7 +21,7 @@ from deltalake import DeltaTable
 
 from etl.publication.commit import open_table
 from etl.reporting.examples import LONGEST, Mask, snippet
-from etl.sources.csv import split_records
+from etl.sources.csv import split_records, without_mark
 from etl.sources.formats import Part
 from etl.sources.listing import list_source
 from etl.sources.streams import MAX_RAW_BYTES, compression_of
@@ -35,7 +35,8 @@ from schemas.tables import Layout
 PLACE = ["source_index", "source_path", "source_position"]
 BATCH_ROWS = 16
 """Rows whose raw bytes are held at a time: each has up to 64 MiB of them."""
-ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
+ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def quarantined(config: Configuration, reasons: Sequence[str] = ()) -> tuple[DeltaTable, pa.Table]:
@@ -103,10 +104,19 @@ def _first(rows: pa.Table, reason: str, count: int) -> list[int]:
 
 
 def masked(raw: bytes, mask: Mask) -> str:
-    """The beginning of a raw record in a line, personal data masked, also where escapes of JSON or HTML hide it."""
-    text = raw[:LONGEST].decode("utf-8", "backslashreplace")
-    text = html.unescape(ESCAPE.sub(lambda match: chr(int(match.group(1), 16)), text))
+    """The beginning of a raw record in a line, personal data masked, also where escapes of JSON or HTML hide it.
+
+    What holds NUL bytes is not shown: in UTF-16, for one, no rule finds anything, and people can read it all the same.
+    """
+    if b"\0" in raw[:LONGEST]:
+        return "(not shown: it holds NUL bytes)"
+    text = html.unescape(ESCAPE.sub(_unescaped, raw[:LONGEST].decode("utf-8", "backslashreplace")))
     return snippet(mask(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
+
+
+def _unescaped(match: "re.Match[str]") -> str:
+    code, letter = match.groups()
+    return ESCAPED.get(letter, letter) if code is None else chr(int(code, 16))
 
 
 def one_line(path: str) -> str:
@@ -123,20 +133,20 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; name another folder, so that nothing mended is overwritten")
     done: Counter[str] = Counter()
-    started: set[Path] = set()
+    files: dict[tuple[int, str], Path] = {}
     for row in with_raw(table, rows):
         raw = row["raw"] or b""
         kind = "without bytes" if not raw else "cut off" if len(raw) >= MAX_RAW_BYTES else "exported"
         done[kind] += 1
         if kind != "exported":
             continue
-        file = (
-            folder / str(row["source_index"]) / exported_name(config, row["source_index"], row["source_path"])
-        )
-        with _private(file) as out:
-            if file not in started:
-                started.add(file)
-                out.write(_header(config, row["source_index"], row["source_path"]))
+        source = (row["source_index"], row["source_path"])
+        begun = source in files
+        if not begun:
+            files[source] = _free(folder / exported_name(config, *source), set(files.values()))
+        with _private(files[source]) as out:
+            if not begun:
+                out.write(_header(config, *source))
             out.write(raw if config.source[row["source_index"]].format == "front_matter" else raw + b"\n")
     return done
 
@@ -144,8 +154,19 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
 def exported_name(config: Configuration, source_index: int, path: str) -> str:
     """The relative path of the file for the records of a source file: as it is called, but not compressed."""
     suffix = compression_of(path)
-    name = path.removesuffix(suffix) if suffix is not None else path
-    return f"{name}.jsonl" if config.source[source_index].format == "parquet" else name
+    name = path[: -len(suffix)] if suffix is not None else path
+    ending = ".jsonl" if config.source[source_index].format == "parquet" else ""
+    return f"{source_index}/{name}{ending}"
+
+
+def _free(file: Path, taken: set[Path]) -> Path:
+    """The file, or where another source file has it (`a.csv` and `a.csv.gz`) one with a number in its name."""
+    number = 1
+    free = file
+    while free in taken:
+        number += 1
+        free = file.with_name(f"{file.stem}-{number}{file.suffix}")
+    return free
 
 
 def _private(file: Path) -> Any:
@@ -164,8 +185,10 @@ def _header(config: Configuration, source_index: int, path: str) -> bytes:
             part = Part(file.location, config.storage)
             _, reader = part.open()
             for record in split_records(reader, source.delimiter.encode(), source.quote.encode()):
-                part.close()
-                return record.line.content + b"\n"
+                if without_mark(record.line).strip(b"\r"):
+                    part.close()
+                    # One with broken quotes stands in quarantine itself, with all that it took with it.
+                    return b"" if record.problem is not None else record.line.content + b"\n"
     raise DataError(f"{path} is no longer there, so that the header of its records is not known: restore it")
 
 

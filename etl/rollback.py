@@ -17,6 +17,7 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from etl.audit import append, audited
+from etl.disk import full_disk_is_told
 from etl.lock import locked
 from etl.publication.commit import ROOT_KEY, committed, listed_files, open_table
 from etl.verify import findings
@@ -39,12 +40,16 @@ def roll_back(config: Configuration, version: int) -> Manifest:
     layout = Layout.of(config)
     began = time.monotonic()
     wanted = load_manifest(resolve(str(version), layout.manifests, config.storage), config.storage)
-    current = load_manifest(newest(layout.manifests, config.storage), config.storage)
+    try:
+        current = load_manifest(newest(layout.manifests, config.storage), config.storage)
+    except DataError as error:
+        say(f"note: {error}")
+        current = None
     table = open_table(layout.shards, config.storage)
     if table is None:
         raise DataError(f"there is no Delta table at {layout.shards}; restore it")
     at, root = committed(table)
-    if root == wanted.manifest_root == current.manifest_root:
+    if current is not None and root == wanted.manifest_root == current.manifest_root:
         say(f"version {current.delta_version} has this content already")
         return current
     wrong = findings(wanted, config.storage)
@@ -100,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
     if arguments.to < 0:
         raise UsageError(f"--to {arguments.to}: versions count from 0")
-    with locked(config), audited("rollback", config) as outcome:
+    with full_disk_is_told(config), locked(config), audited("rollback", config) as outcome:
         manifest = roll_back(config, arguments.to)
         outcome["delta_version"] = manifest.delta_version
     say(f"version {manifest.delta_version} is current, with the content of version {arguments.to}")

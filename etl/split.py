@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from etl.completion import deduplicated_from, fields_basis
+from etl.completion import deduplicated_from, fields_basis, identity
 from etl.delta_tables import commit_facts, read_table, table_version, write_table
 from etl.duplicates.components import components
 from etl.kept import kept
@@ -83,7 +83,7 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
             result = salted_join(members, assign(units, config.split), "unit", "left", hot, "record_id")
             facts = {
-                "made_from": fields_basis("split", config, version),
+                "made_from": fields_basis("split", config, identity(spark, layout.fields, version)),
                 "deduplicated": deduplicated_from(made_before),
             }
             write_table(result, layout.ledger, ledger_schema(), config, "split", facts)

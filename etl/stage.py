@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pyspark.sql import SparkSession
 
 from etl.audit import audited
-from etl.completion import COMPLETION
+from etl.completion import COMPLETION, Completion
+from etl.disk import full_disk_is_told
 from etl.lock import locked
 from etl.session import build_session
 from etl.task_metrics import keep, newest_spark_stage, shuffles_since
@@ -19,14 +20,20 @@ from schemas.storage import hadoop_options
 Stage = Callable[[SparkSession, Configuration], Mapping[str, int]]
 
 
-def stage_main(name: str, description: str | None, stage: Stage, argv: Sequence[str] | None) -> int:
-    """Runs one stage as a command of its own and returns its exit status."""
+def stage_main(
+    name: str,
+    description: str | None,
+    stage: Stage,
+    argv: Sequence[str] | None,
+    completion: Completion | None = None,
+) -> int:
+    """Runs one stage as a command of its own and returns its exit status; see `timed`."""
     arguments = stage_parser(f"python -m etl.{name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
-    with locked(config):
+    with full_disk_is_told(config), locked(config):
         spark = build_session(f"{config.dataset.name}-{name}", hadoop_options(config.storage))
         try:
-            timed(name, stage, spark, config, arguments.again)
+            timed(name, stage, spark, config, arguments.again, completion)
         finally:
             spark.stop()
     return 0
@@ -44,13 +51,20 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def timed(
-    name: str, stage: Stage, spark: SparkSession, config: Configuration, again: bool = False
+    name: str,
+    stage: Stage,
+    spark: SparkSession,
+    config: Configuration,
+    again: bool = False,
+    completion: Completion | None = None,
 ) -> Mapping[str, int]:
     """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were.
 
-    A stage that is complete is not run, unless `again`; then the counts are those that are known of it.
+    A stage that is complete is not run, unless `again`; then the counts are those that are known of it. `completion`
+    tells that, by default the one of that name in etl/completion.py.
     """
-    known = COMPLETION[name](spark, config) if name in COMPLETION and not again else None
+    question = completion or COMPLETION.get(name)
+    known = None if again or question is None else question(spark, config)
     if known is not None:
         say(f"{name}: complete, from the same input and configuration")
         return known

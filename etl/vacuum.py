@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from etl.audit import TABLES, audited
+from etl.disk import full_disk_is_told
 from etl.history import EXPIRED
 from etl.lock import locked
-from etl.publication.commit import committed, open_table
+from etl.publication.commit import committed, listed_files, open_table
 from etl.verify import findings
 from schemas import storage
 from schemas.command import configuration_parser, run
@@ -49,13 +50,14 @@ def vacuum(config: Configuration, now: datetime, dry_run: bool = False) -> dict[
     for number, wrong in _damaged(kept, config):
         raise DataError(f"version {number}, which is kept, is damaged; nothing was deleted: {wrong}")
     counts = {"versions": len(gone)}
+    tables = [(layer, name) for layer, names in TABLES.items() for name in names]
+    needed = {table: needed_versions(*table, kept, config) for table in tables}
     if not dry_run:
         # First of all, so that no manifest ever names a file that is gone, should this break off.
         for location in gone:
             _expire(location, layout, config)
-    for layer, names in TABLES.items():
-        for name in names:
-            counts[f"{layer}/{name}"] = _vacuum_table(layer, name, kept, config, dry_run)
+    for layer, name in tables:
+        counts[f"{layer}/{name}"] = _vacuum_table(layer, name, needed[layer, name], config, dry_run)
     counts["artifacts"] = _vacuum_artifacts(kept, layout, config, dry_run)
     for number, wrong in _damaged(kept, config) if not dry_run else ():
         raise CheckError(f"version {number} was kept and yet is damaged now; report this: {wrong}")
@@ -79,19 +81,31 @@ def _expire(location: str, layout: Layout, config: Configuration) -> None:
     file_system.rm(path)
 
 
-def _vacuum_table(
-    layer: str, name: str, kept: Sequence[Manifest], config: Configuration, dry_run: bool
-) -> int:
-    table = open_table(Layout.of(config).at(layer, name), config.storage)
+def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Configuration) -> set[int]:
+    """The versions of a table whose files stay: the newest, and those that kept manifests name.
+
+    Raises DataError where one can no longer be opened: then nobody could say which files it needs.
+    """
+    uri = Layout.of(config).at(layer, name)
+    table = open_table(uri, config.storage)
     if table is None:
-        return 0
+        return set()
     needed = {committed(table)[0]}
     for manifest in kept:
         made = manifest.provenance
         of_layer = {"bronze": made.bronze_versions, "silver": made.silver_versions}
-        needed |= (
-            {manifest.delta_version} if layer == "gold" else {of_layer[layer].get(name, table.version())}
-        )
+        needed |= {manifest.delta_version} if layer == "gold" else set()
+        # Signatures are no part of a manifest: only the newest are compared with.
+        needed |= {of_layer[layer][name]} if layer != "gold" and name in of_layer[layer] else set()
+    for version in sorted(needed):
+        listed_files(uri, version, config.storage)
+    return needed
+
+
+def _vacuum_table(layer: str, name: str, needed: set[int], config: Configuration, dry_run: bool) -> int:
+    table = open_table(Layout.of(config).at(layer, name), config.storage)
+    if table is None:
+        return 0
     # The lock is held: what no kept version has was left behind, and is not about to be committed by another run.
     files = table.vacuum(
         0, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=sorted(needed)
@@ -128,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.overrides)
-    with locked(config):
+    with full_disk_is_told(config), locked(config):
         if arguments.dry_run:
             counts = vacuum(config, datetime.now(UTC), dry_run=True)
         else:

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError("say which version: a MANIFEST, or --config FILE for the newest of that data set")
     manifest = load(given, options)
     found = findings(manifest, options)
-    found += audit.findings(Layout(manifest.dataset_uri), {given: manifest.manifest_root}, options)
+    found += audit.findings(Layout(manifest.dataset_uri), {given: manifest}, options)
     for sentence in found:
         say(f"error: {sentence}")
     if found:

@@ -138,9 +138,9 @@ class Configuration(Section):
         """
         whole = self.data_sections()
         sections = {name: whole[name] for name in ("dataset", "source", "columns")}
-        sections["table_columns"] = self.table_columns()
+        sections |= {"table_columns": self.table_columns(), "text_columns": self.text_columns()}
         for name, added in (
-            ("clean", {"clean": whole["clean"], "text_columns": self.text_columns()}),
+            ("clean", {"clean": whole["clean"]}),
             ("deduplicate", {"deduplicate": whole["deduplicate"]}),
             ("split", {"split": whole["split"]}),
             ("encode", {"feature": whole["feature"]}),

@@ -15,7 +15,11 @@ from schemas.settings import Storage
 from schemas.storage import delta_options
 
 ROOT_KEY = "ringlake.manifest_root"
-TABLE_PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.columnMapping.mode": "none"}
+TABLE_PROPERTIES = {
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+    "delta.enableExpiredLogCleanup": "false",
+}
 
 
 def open_table(table_uri: str, options: Storage, version: int | None = None) -> DeltaTable | None:

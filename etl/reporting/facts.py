@@ -143,14 +143,14 @@ class Summary:
             )
             raise CheckError(
                 f"the records do not add up: {self.records_in:,} were read, but {parts} = {self.accounted:,}; "
-                "run the pipeline again from the first stage (python -m etl.pipeline)"
+                "run the pipeline again from the first stage (python -m etl.pipeline --again)"
             )
         for name, others in (("encoded", self.encoded), ("in the shards", self._rows_in_shards())):
             for split in SPLITS:
                 if self.published.get(split, 0) != others.get(split, 0):
                     raise CheckError(
                         f"the split {split} has {self.published.get(split, 0):,} published records, but "
-                        f"{others.get(split, 0):,} {name}; run the stages encode and publish again"
+                        f"{others.get(split, 0):,} {name}; run the stages encode and publish with --again"
                     )
 
     def _rows_in_shards(self) -> dict[str, int]:

@@ -86,7 +86,7 @@ def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
             0,
             lambda row: f"{row['unaccounted']:,} of {row['records_in']:,} records read have no end",
             "none",
-            "run the pipeline again from the first stage",
+            "run the pipeline again from the first stage, with --again",
         ),
         Gate(
             "every row has a label",
@@ -160,7 +160,7 @@ def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
                 f"encoded and {row['shard_rows']:,} in shards"
             ),
             "all three equal",
-            "run the stages encode and publish again",
+            "run the stages encode and publish with --again",
         ),
         Gate(
             "tokens cut off",

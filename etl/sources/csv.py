@@ -2,7 +2,7 @@
 
 LF or CRLF ends a record outside quotes; a quoted field may hold line breaks and doubled quotes. A quote inside an
 unquoted field, text behind a closing quote and a wrong number of fields are refused. Blank lines are no records, nor
-is the header line, unless an unclosed quote in it takes the rest of the file.
+is the header line, unless a quote in it takes other lines with it.
 """
 
 import csv
@@ -17,7 +17,6 @@ from etl.sources.streams import MAX_RECORD_BYTES, Line, read_line
 from schemas.settings import Csv, Source
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-UNCLOSED = "unclosed_quote"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,8 @@ class CsvFormat(SourceFormat):
             if header is None:
                 header = [] if isinstance(row, Rejected) else row
                 header_problem = row.detail if isinstance(row, Rejected) else _header_problem(row, contract)
-                if isinstance(row, Rejected) and row.reason == UNCLOSED:
-                    yield row  # the whole file, of which nothing else would tell
+                if isinstance(row, Rejected) and (b"\n" in line.content or row.reason == "too_long"):
+                    yield row  # with records, perhaps all of the file, that nothing else would tell of
             elif header_problem is not None:
                 detail = f"the header line cannot be used: {header_problem}"
                 yield rejected(line.position, line.content, "invalid_header", detail, line.size)
@@ -123,7 +122,7 @@ def split_records(
         problem = quotes.problem
         if quotes.open:
             problem = (
-                UNCLOSED,
+                "unclosed_quote",
                 "a quote that opens here is never closed: all to the end of the file is this row",
             )
         yield RawRecord(Line(start, b"\n".join(parts), size, ended), problem)

@@ -47,15 +47,19 @@ class Part:
         start: int = 0,
         end: int | None = None,
         max_expansion: int | None = None,
+        listed: int = 0,
     ) -> None:
+        """`listed`: the bytes of the file as it was listed."""
         self.location, self.options, self.start, self.end = location, options, start, end
-        self.max_expansion = max_expansion
+        self.max_expansion, self.listed = max_expansion, listed
         self.stream: SourceStream | None = None
         self._reader: io.BufferedReader | None = None
 
     def open(self) -> tuple[SourceStream, io.BufferedReader]:
         """The content from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
-        self.stream = SourceStream(self.location, self.options, max(self.start - 1, 0), self.max_expansion)
+        self.stream = SourceStream(
+            self.location, self.options, max(self.start - 1, 0), self.max_expansion, self.listed
+        )
         self._reader = io.BufferedReader(
             self.stream, CHUNK
         )  # held here, since it closes the stream when it goes

@@ -84,6 +84,11 @@ def list_source(source: Source, source_index: int, options: Storage | None = Non
                 "correct the source's `root`"
             )
         location = path if local else str(file_system.unstrip_protocol(path))
+        if relative in found and found[relative].location != location:
+            raise DataError(
+                f"two files of the source {source.path!r} are called {relative} once the bytes of one that are not "
+                "UTF-8 are written out: rename one of them"
+            )
         obstacle = entry.obstacle
         if obstacle is None and entry.is_link and not source.follow_links and not _is_below(path, root):
             obstacle = OUTSIDE
@@ -209,7 +214,7 @@ def _local_entry(entry: "os.DirEntry[str]") -> Entry:
     try:
         status = entry.stat()
     except OSError as error:  # a link to nowhere or to itself, or a file that has just gone
-        obstacle = Obstacle("unreadable_file", f"the file cannot be opened ({error.strerror})")
+        obstacle = Obstacle("unreadable_file", f"it leads to no file ({error.strerror})")
         return Entry(entry.name, entry.path, False, entry.is_symlink(), 0, None, obstacle)
     return _entry_of(entry.name, entry.path, entry.is_symlink(), status)
 

@@ -99,7 +99,14 @@ class Reader:
 
     def _piece(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         settings = self.config.source[piece.file.source_index]
-        part = Part(piece.file.location, self.config.storage, piece.start, piece.end, settings.max_expansion)
+        part = Part(
+            piece.file.location,
+            self.config.storage,
+            piece.start,
+            piece.end,
+            settings.max_expansion,
+            piece.file.bytes,
+        )
         records = quarantined = damaged = 0
         detail: str | None = None
         if piece.hash_only:

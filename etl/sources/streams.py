@@ -17,6 +17,7 @@ MAX_RECORD_BYTES = 200 << 20
 """The longest record that is read. A field of 64 MB passes even where most of its characters are escaped."""
 MAX_RAW_BYTES = 64 << 20
 """The longest raw record that bronze/quarantine holds as a whole; of longer ones it holds the beginning."""
+CANNOT_OPEN, CANNOT_READ_ON = "the file cannot be opened", "the file cannot be read on"
 FREE_BYTES = 64 << 20
 """So many bytes of content a compressed file may hold however small it is."""
 
@@ -62,16 +63,22 @@ class SourceStream(io.RawIOBase):
 
     `size` and `sha256` are those of the file as it lies there, and are complete once `finish` was called. With
     `start` reading begins at that byte, of a plain file only. `max_expansion`: a compressed file counts as damaged
-    from where its content gets larger than so many times what was read of it, and than FREE_BYTES.
+    from where its content gets larger than so many times the file (`listed` bytes, or what was read of it where that
+    is more), and than FREE_BYTES.
     """
 
     def __init__(
-        self, location: str, options: Storage | None, start: int = 0, max_expansion: int | None = None
+        self,
+        location: str,
+        options: Storage | None,
+        start: int = 0,
+        max_expansion: int | None = None,
+        listed: int = 0,
     ) -> None:
         super().__init__()
         self.damage: str | None = None
         self.reason = "unreadable_file"
-        self.max_expansion = max_expansion
+        self.max_expansion, self.listed = max_expansion, listed
         self.size = 0
         self._sha256 = hashlib.sha256()
         self._pending = memoryview(b"")
@@ -81,7 +88,7 @@ class SourceStream(io.RawIOBase):
             if start:
                 self._file.seek(start)
         except OSError as error:
-            self.damage = f"the file cannot be opened ({error.strerror or type(error).__name__})"
+            self.damage = f"{CANNOT_OPEN} ({error.strerror or type(error).__name__})"
         suffix = compression_of(location)
         self._chunks = self._plain(CHUNK) if suffix is None else self._decompressed(suffix)
 
@@ -122,7 +129,7 @@ class SourceStream(io.RawIOBase):
                 chunk = self._file.read(size)
             except OSError as error:
                 self._broken = True
-                self.damage = f"the file cannot be read on ({error.strerror or type(error).__name__})"
+                self.damage = f"{CANNOT_READ_ON} ({error.strerror or type(error).__name__})"
                 return
             if not chunk:
                 return
@@ -160,7 +167,9 @@ class SourceStream(io.RawIOBase):
             self.damage = f"the {suffix} data end too early"
 
     def _too_much(self, given: int) -> bool:
-        if self.max_expansion is None or given <= max(FREE_BYTES, self.max_expansion * self.size):
+        if self.max_expansion is None:
+            return False
+        if given <= max(FREE_BYTES, self.max_expansion * max(self.size, self.listed)):
             return False
         self.reason = "too_large_content"
         self.damage = (

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from etl.audit import FILE, FIRST, append, audited, entries, findings, hash_of
+from etl.audit import FILE, FIRST, append, audited, entries, findings, hash_of, last_commit
 from schemas.config import Configuration
 from schemas.errors import DataError
+from schemas.manifest import Manifest, Provenance
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration
 
@@ -110,21 +111,29 @@ def test_another_writing_of_the_same_entry_and_foreign_lines_show(config: Config
 
 
 def test_an_end_that_was_cut_off_shows_by_the_publication_that_is_missing(config: Configuration) -> None:
+    def published(root: str, year: int) -> Manifest:
+        made = Provenance.model_construct(created=f"{year}-01-01T00:00:00+00:00")  # type: ignore[call-arg]
+        return Manifest.model_construct(manifest_root=root, provenance=made)  # type: ignore[call-arg]
+
     layout = Layout.of(config)
     for root in ("a" * 64, "b" * 64):
         append(layout, config, {"action": "publish", "event": "commit", "manifest_root": root})
-    roots = {"one.json": "a" * 64, "two.json": "b" * 64}
-    assert findings(layout, roots, config.storage) == []
+    # What was published before there was a trail need not be in it.
+    manifests = {"one.json": published("a" * 64, 2999), "two.json": published("b" * 64, 2999)}
+    manifests["old.json"] = published("c" * 64, 1999)
+    assert findings(layout, manifests, config.storage) == []
+    assert last_commit(layout, config.storage)["manifest_root"] == "b" * 64
     Path(layout.at(FILE)).write_bytes(lines(config)[0])
-    (found,) = findings(layout, roots, config.storage)
+    (found,) = findings(layout, manifests, config.storage)
     assert "no entry for the publication of two.json" in found
     Path(layout.at(FILE)).unlink()
-    assert "is missing" in findings(layout, roots, config.storage)[0]
+    assert "is missing" in findings(layout, manifests, config.storage)[0]
 
 
 def test_what_a_crash_left_of_a_line_is_no_entry(config: Configuration) -> None:
     written = filled(config, 2)
     Path(layout_file := Layout.of(config).at(FILE)).write_bytes(b"".join(written) + b'{"action":"te')
+    assert findings(Layout.of(config), {}, config.storage) == []
     assert filled(config, 1)[:2] == written
     assert findings(Layout.of(config), {}, config.storage) == []
     assert Path(layout_file).read_bytes().count(b"\n") == 3

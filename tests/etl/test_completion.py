@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,6 +90,21 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     assert first_to_run(spark, reseeded) == "ingest"
 
 
+def test_the_code_is_the_same_in_a_folder_and_in_a_zip_and_another_when_a_module_changes(
+    tmp_path: Path,
+) -> None:
+    files = {"__init__.py": b"", "a.py": b"x = 1", "sub/__init__.py": b"", "sub/b.py": b"", "data.txt": b"t"}
+    for name, content in files.items():
+        (tmp_path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "code" / name).write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "code.zip", "w") as packed:
+        for name in reversed(files):
+            packed.write(tmp_path / "code" / name, f"code/{name}")
+    found = list(completion.modules(tmp_path / "code", "code"))
+    assert found == list(completion.modules(zipfile.Path(tmp_path / "code.zip", "code/"), "code"))
+    assert dict(found) == {f"code/{name}": content for name, content in files.items() if name.endswith(".py")}
+
+
 def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
     spark: SparkSession, config: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,9 +147,10 @@ def test_the_key_of_pseudonyms_belongs_to_what_texts_are_cleaned_from(
     assert first_to_run(spark, config) == "deduplicate"
     monkeypatch.setenv("RINGLAKE_PSEUDONYM_KEY", "l" * 32)
     assert first_to_run(spark, config) == "clean"
-    assert "l" * 32 not in json.dumps(completion.clean_basis(config, 0))
+    assert "l" * 32 not in json.dumps(completion.clean_basis(config, ""))
 
 
+@pytest.mark.thorough
 def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_damaged(
     spark: SparkSession, config: Configuration, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,8 +144,10 @@ def test_before_anything_was_ingested_there_is_nothing_to_show(tmp_path: Path) -
         (b"of joe@example.org", "of <email>"),
         (rb"of joe\u0040example.org", "of <email>"),
         (b"of joe&#64;example.org", "of <email>"),
+        (rb"call\n650-253-0000\tor 4111111111111111", "call↵<phone>⇥or <card>"),
+        ("joe@example.org".encode("utf-16"), "(not shown: it holds NUL bytes)"),
         (rb"half \ud800 of a pair, and \ud83d\ude00", "half \ufffd of a pair, and \U0001f600"),
-        (b"\xff\n\x00", "\\xff↵[U+0000]"),
+        (b"\xff\n\x01", "\\xff↵[U+0001]"),
     ],
 )
 def test_masks_look_behind_escapes(raw: bytes, shown: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.job import Job, training_command
+from tests.faults.mounts import Mount
 from tests.training.published import Published, publish
 from training import checkpoint, summary
 
@@ -19,23 +20,10 @@ SETTINGS = ("--set", "train.checkpoint_every=3", "--set", "train.epochs=4")
 @pytest.fixture
 def mount() -> Iterator[Callable[[Path], None]]:
     """Mounts a small file system of its own at a folder, and takes away all mounts there afterwards."""
-    mounted = []
-
-    def at(folder: Path) -> None:
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-
-    yield at
-    for folder in mounted:
-        subprocess.run(["umount", "--recursive", str(folder)], check=True)
+    mounted: list[Mount] = []
+    yield lambda folder: mounted.append(Mount(folder, SIZE))
+    for one in mounted:
+        one.unmount()
 
 
 @pytest.fixture

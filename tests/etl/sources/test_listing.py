@@ -97,8 +97,8 @@ def test_what_cannot_be_opened_is_listed_with_an_obstacle(tmp_path: Path) -> Non
     files = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/*.jsonl"), 0)
     details = {file.path: file.obstacle.detail for file in files if file.obstacle is not None}
     assert details == {
-        "itself.jsonl": "the file cannot be opened (Too many levels of symbolic links)",
-        "nowhere.jsonl": "the file cannot be opened (No such file or directory)",
+        "itself.jsonl": "it leads to no file (Too many levels of symbolic links)",
+        "nowhere.jsonl": "it leads to no file (No such file or directory)",
         "pipe.jsonl": "it is a named pipe, a socket or a device, and no file",
     }
     (named,) = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/pipe.jsonl"), 0)

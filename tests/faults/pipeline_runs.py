@@ -1,0 +1,125 @@
+"""Runs of the whole pipeline as processes of their own, on small generated files, and what their tables hold."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+import etl
+from etl.audit import FILE, TABLES
+from schemas import manifest as manifests
+from schemas.config import Configuration, load
+from schemas.manifest import Manifest
+from schemas.tables import Layout
+
+REPOSITORY = Path(etl.__file__).parents[1]
+CONFIGURATION = """
+[dataset]
+name = "example"
+root = "{root}"
+[[source]]
+format = "jsonl"
+path = "{files}/*.jsonl"
+[columns]
+id = "id"
+label = "label"
+[[feature]]
+name = "tokens"
+column = "text"
+vocabulary = 300
+length = 8
+[publish]
+shards = 2
+rows_per_group = 16
+[quality]
+max_quarantine_share = 0.5
+max_class_deviation = 1.0
+max_split_deviation = 1.0
+"""
+SECONDS = 300
+"""No run may take longer."""
+ALTER = {"sources": {"ingested"}}
+"""Columns that say when something was done."""
+
+
+def write_files(folder: Path) -> None:
+    """Some hundred records in three files: some to be edited, filtered, quarantined, and copies."""
+    folder.mkdir()
+    for part in range(3):
+        lines = []
+        for number in range(part * 100, part * 100 + 100):
+            text = f"record {number} of {number * number} says <b>{number * 31}</b> things"
+            if number % 7 == 0:
+                text = f"the same text as {number % 3} others of its kind"
+            if number % 11 == 0:
+                text = "!!! ???"
+            record = {"id": f"{number}", "label": "xyz"[number % 3], "text": text}
+            lines.append(json.dumps(record) if number % 13 else "{broken")
+        (folder / f"{part}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+class PipelineFolder:
+    """A data set below a folder of its own, made from files that several may share."""
+
+    def __init__(self, folder: Path, files: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.conf = folder / "conf.toml"
+        self.conf.write_text(CONFIGURATION.format(root=folder / "warehouse", files=files))
+
+    @property
+    def config(self) -> Configuration:
+        return load(self.conf)
+
+    @property
+    def layout(self) -> Layout:
+        return Layout.of(self.config)
+
+    def start(self, *flags: str) -> "subprocess.Popen[str]":
+        """`python -m etl.pipeline`, whose process id is that of Spark's driver."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "etl.pipeline", "--config", str(self.conf), *flags],
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "SPARK_MASTER": "local[2]",
+                "RINGLAKE_DRIVER_MEMORY": "1g",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *flags: str) -> tuple[int, str]:
+        """A whole run: its status, and what it said."""
+        with self.start(*flags) as process:
+            said, _ = process.communicate(timeout=SECONDS)
+        return process.returncode, said
+
+    def manifest(self) -> Manifest:
+        return manifests.load(manifests.newest(self.layout.manifests))
+
+    def rows(self) -> dict[str, list[str]]:
+        """The rows of each table of bronze and silver in a fixed order, without the times of the run."""
+        found = {}
+        for layer in ("bronze", "silver"):
+            for name in TABLES[layer]:
+                table = DeltaTable(self.layout.at(layer, name)).to_pyarrow_table()
+                kept = [column for column in table.column_names if column not in ALTER.get(name, ())]
+                found[name] = sorted(map(repr, table.select(kept).to_pylist()))
+        return found
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Those of the audit trail."""
+        return [json.loads(line) for line in Path(self.layout.at(FILE)).read_bytes().splitlines()]
+
+    def ended(self) -> Counter[str]:
+        """How often each stage came to its end."""
+        return Counter(entry["action"] for entry in self.entries() if entry["event"] == "end")

@@ -1,0 +1,124 @@
+"""The driver of the pipeline is killed at any moment: started again it ends with the tables of a run that was not."""
+
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from etl import audit, verify
+from schemas.config import STAGES
+from tests.faults.mounts import Mount
+from tests.faults.pipeline_runs import PipelineFolder, write_files
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources") / "files"
+    write_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineFolder, float]:
+    """A run that nothing disturbed, and the seconds that it took."""
+    folder = PipelineFolder(tmp_path_factory.mktemp("whole") / "run", files)
+    began = time.monotonic()
+    status, said = folder.run()
+    assert status == 0, said
+    return folder, time.monotonic() - began
+
+
+@pytest.mark.parametrize(("kills", "seed"), [(2, 0), pytest.param(20, 1, marks=pytest.mark.thorough)])
+@pytest.mark.timeout(3600)
+def test_a_killed_pipeline_goes_on_and_ends_with_the_same_tables(
+    whole: tuple[PipelineFolder, float], files: Path, tmp_path: Path, kills: int, seed: int
+) -> None:
+    undisturbed, seconds = whole
+    draw = random.Random(seed)
+    left, runs = kills, 0
+    while left:
+        folder = PipelineFolder(tmp_path / f"run-{runs}", files)
+        runs += 1
+        while left and killed(folder, draw.uniform(0.1, 0.95) * seconds):
+            left -= 1
+        status, said = folder.run()
+        assert status == 0, said
+        check(folder, undisturbed)
+
+
+def killed(folder: PipelineFolder, after: float) -> bool:
+    """Starts the pipeline and kills its driver with SIGKILL after so many seconds; False where it had ended by then."""
+    with folder.start() as process:
+        try:
+            said, _ = process.communicate(timeout=after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            return True
+    assert process.returncode == 0, said
+    return False
+
+
+def check(folder: PipelineFolder, undisturbed: PipelineFolder) -> None:
+    """The tables and the published version are those of the undisturbed run; no stage came to its end twice."""
+    assert folder.rows() == undisturbed.rows()
+    manifest = folder.manifest()
+    assert manifest.manifest_root == undisturbed.manifest().manifest_root
+    assert verify.findings(manifest, folder.config.storage) == []
+    assert audit.findings(folder.layout, {"newest": manifest}, folder.config.storage) == []
+    ended = folder.ended()
+    assert {name: ended[name] for name in STAGES if ended[name] > 1} == {}
+    # And once more: there is nothing to do, and nothing is done.
+    status, said = folder.run()
+    assert status == 0, said
+    assert folder.ended() == ended
+    assert said.count("complete") == len(STAGES)
+
+
+@pytest.mark.thorough
+def test_a_full_disk_is_told_the_version_before_stays_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    write_files(files)
+    mount = Mount(tmp_path / "disk", "500m")
+    try:
+        folder = PipelineFolder(mount.folder / "run", files)
+        status, said = folder.run()
+        assert status == 0, said
+        before = folder.manifest()
+        (files / "more.jsonl").write_text((files / "0.jsonl").read_text().replace('"id": "', '"id": "more'))
+        free = shutil.disk_usage(mount.folder)
+        for room in (20_000, 200_000):
+            mount.resize(str(free.used + room))
+            status, said = folder.run()
+            assert status == 1, said
+            assert "error: a disk is full" in said
+            assert "Traceback" not in said
+            assert folder.manifest() == before
+            assert verify.findings(before, folder.config.storage) == []
+        mount.resize("500m")
+        status, said = folder.run()
+        assert status == 0, said
+        assert folder.manifest().manifest_root != before.manifest_root
+        assert verify.findings(folder.manifest(), folder.config.storage) == []
+    finally:
+        mount.unmount()
+
+
+def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(files: Path, tmp_path: Path) -> None:
+    folder = PipelineFolder(tmp_path / "both", files)
+    with folder.start() as first:
+        lock = Path(folder.layout.at("lock"))
+        until = time.monotonic() + 60
+        while not (lock.exists() and lock.read_bytes()) and time.monotonic() < until:
+            time.sleep(0.05)
+        status, said = folder.run()
+        assert status == 2, said
+        assert "another run is writing the data set example (process " in said
+        assert "Traceback" not in said
+        whole, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, whole
+    assert folder.ended() == dict.fromkeys(STAGES, 1)
+    assert verify.findings(folder.manifest(), folder.config.storage) == []
