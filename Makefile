@@ -67,7 +67,7 @@ test-faults: setup-dev data ## ranks, jobs, files, disks, hosts and runs that fa
 	$(PY) -m pytest -m "fault or thorough" $(ARGS)
 
 etl: setup ## the pipeline: raw records to published, checksummed shards
-	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES)
+	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES) $(ARGS)
 
 train: setup ## train on the newest published version, with NP processes; ELASTIC=1: with MIN_NP to MAX_NP
 	$(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS) --check --ranks $(if $(ELASTIC),$(MAX_NP),$(NP))
