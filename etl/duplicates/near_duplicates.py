@@ -30,7 +30,7 @@ from etl.duplicates.shared_buckets import bands_of_a_text, shared_buckets, short
 from etl.duplicates.similarity import Buckets, SimilarSets
 from etl.kept import LEVEL, kept
 
-BLOCK_SHINGLES = 1 << 22  # 32 MB of hashes, some 200 MB of a task's memory
+BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
 SMALL_BLOCK = 1 << 20
 FEWEST_SHINGLES = 32
 """Texts of fewer are rare; it only serves to tell large data sets without reading them."""
