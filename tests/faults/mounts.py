@@ -1,6 +1,8 @@
 """Small file systems of their own, for disks that are full."""
 
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -26,4 +28,12 @@ class Mount:
         subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
 
     def unmount(self) -> None:
-        subprocess.run(["umount", "--recursive", str(self.folder)], check=True)
+        """Waits for processes that are just ending and still have it as their working folder."""
+        command = ["umount", "--recursive", str(self.folder)]
+        until = time.monotonic() + 60
+        while (
+            subprocess.run(command, capture_output=True, check=False).returncode and time.monotonic() < until
+        ):
+            time.sleep(0.5)
+        if os.path.ismount(self.folder):
+            subprocess.run(command, check=True)
