@@ -7,18 +7,14 @@ can be altered, taken out or put in without breaking the chain from there on. On
 unseen; that is why `verify` asks for the publication of every manifest in it.
 """
 
-import getpass
 import hashlib
 import json
 import os
-import shlex
-import socket
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
+from etl.invocation import invocation, now
 from etl.publication.commit import open_table
 from schemas import storage
 from schemas.config import Configuration, canonical_json
@@ -60,9 +56,7 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
     What a crash left of a line that was being written is taken away first; no entry was ever that.
     """
     location = layout.at(FILE)
-    content = (
-        storage.read_bytes(location, config.storage) if storage.exists(location, config.storage) else b""
-    )
+    content = _content(location, config.storage)
     whole = content[: content.rfind(b"\n") + 1]
     number, previous = 0, FIRST
     if whole:
@@ -75,10 +69,8 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
     entry: dict[str, object] = {
         "number": number,
         "previous": previous,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "host": socket.gethostname(),
-        "user": getpass.getuser(),
-        "command": shlex.join(sys.argv),
+        "time": now(),
+        **invocation(),
         "configuration_sha256": config.sha256(),
         "versions": versions(layout, config.storage),
         **facts,
@@ -89,6 +81,11 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
     else:
         # Object stores know no appending; the file is written as a whole, under the lock.
         storage.write_bytes(location, whole + line, config.storage)
+
+
+def _content(location: str, options: Storage) -> bytes:
+    """Of the file; nothing where there is none yet."""
+    return storage.read_bytes(location, options) if storage.exists(location, options) else b""
 
 
 def _append_locally(location: str, end: int, line: bytes) -> None:
@@ -152,10 +149,10 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 def last_commit(layout: Layout, options: Storage) -> dict[str, Any]:
     """The entry of the newest publication or rollback; empty where there is none."""
-    location = layout.at(FILE)
-    content = storage.read_bytes(location, options) if storage.exists(location, options) else b""
     found = [
-        entry for _, entry, _ in entries(content) if entry is not None and entry.get("event") == "commit"
+        entry
+        for _, entry, _ in entries(_content(layout.at(FILE), options))
+        if entry is not None and entry.get("event") == "commit"
     ]
     return found[-1] if found else {}
 

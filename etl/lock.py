@@ -6,16 +6,12 @@ and the message says which file to delete.
 """
 
 import fcntl
-import getpass
 import json
 import os
-import shlex
-import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 
+from etl.invocation import invocation, now
 from schemas import storage
 from schemas.config import Configuration
 from schemas.errors import UsageError
@@ -36,15 +32,7 @@ def locked(config: Configuration) -> Iterator[None]:
 
 def _facts() -> bytes:
     """Who holds the lock."""
-    return json.dumps(
-        {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "user": getpass.getuser(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-            "command": shlex.join(sys.argv),
-        }
-    ).encode()
+    return json.dumps({**invocation(), "pid": os.getpid(), "since": now()}).encode()
 
 
 def _holder(content: bytes) -> dict[str, object]:

@@ -3,13 +3,9 @@
 Reads silver/encoded at a pinned version; writes gold/shards and manifests/.
 """
 
-import getpass
-import shlex
-import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
@@ -17,6 +13,7 @@ from pyspark.sql import functions as sf
 from etl.audit import append, audited, last_commit
 from etl.completion import identity, is_encoded
 from etl.delta_tables import commit_facts, read_table, table_version
+from etl.invocation import invocation, now
 from etl.publication import balance, class_balance, commit, shards
 from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
@@ -194,10 +191,8 @@ def _commit(
         name: table_version(spark, layout.at("bronze", name)) for name in ("sources", "records", "quarantine")
     }
     provenance = Provenance(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        host=socket.gethostname(),
-        user=getpass.getuser(),
-        command=shlex.join(sys.argv),
+        created=now(),
+        **invocation(),
         code_version=code_version(),
         configuration_sha256=config.sha256(),
         spark_version=spark.version,

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def with_raw(table: DeltaTable, rows: pa.Table) -> Iterator[dict[str, Any]]:
     if not len(rows):
         return
     paths = pc.unique(rows["source_path"])
-    wanted = {tuple(row.values()) for row in rows.select(PLACE).to_pylist()}
+    wanted = set(map(_place, rows.select(PLACE).to_pylist()))
     scanned = table.to_pyarrow_dataset().to_batches(
         columns=[*PLACE, "reason", "detail", "raw"],
         filter=pc.field("source_path").isin(paths),
@@ -74,8 +74,13 @@ def with_raw(table: DeltaTable, rows: pa.Table) -> Iterator[dict[str, Any]]:
     )
     for batch in scanned:
         for row in batch.to_pylist():
-            if tuple(row[name] for name in PLACE) in wanted:
+            if _place(row) in wanted:
                 yield row
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which record of which file a row is about."""
+    return tuple(row[name] for name in PLACE)
 
 
 def show(config: Configuration, table: DeltaTable, rows: pa.Table, examples: int) -> None:
@@ -83,15 +88,12 @@ def show(config: Configuration, table: DeltaTable, rows: pa.Table, examples: int
     mask = Mask(config.clean)
     counts = Counter(rows["reason"].to_pylist())
     chosen = [place for reason in counts for place in _first(rows, reason, examples)]
-    raws = {
-        tuple(row[name] for name in PLACE): row["raw"]
-        for row in with_raw(table, rows.take(pa.array(chosen, pa.int64())))
-    }
+    raws = {_place(row): row["raw"] for row in with_raw(table, rows.take(pa.array(chosen, pa.int64())))}
     print(f"{len(rows):,} records in quarantine")
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         print(f"\n{reason}: {count:,}")
         for row in rows.take(pa.array(_first(rows, reason, examples), pa.int64())).to_pylist():
-            raw = raws[tuple(row[name] for name in PLACE)]
+            raw = raws[_place(row)]
             print(f"  {one_line(row['source_path'])}, at {row['source_position'] or 0:,}: {row['detail']}")
             if raw:
                 print(f"    {masked(raw, mask)}")

@@ -5,21 +5,15 @@ first. The tables of bronze and silver stay as they are, so that the next run of
 configuration, what the sources hold.
 """
 
-import getpass
-import shlex
-import socket
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
-
-from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import CommitFailedError, DeltaError
 
 from etl.audit import append, audited
 from etl.disk import full_disk_is_told
+from etl.invocation import invocation, now
 from etl.lock import locked
-from etl.publication.commit import ROOT_KEY, committed, listed_files, open_table
+from etl.publication.commit import committed, listed_files, open_table, restore
 from etl.verify import findings
 from schemas import storage
 from schemas.command import configuration_parser, run
@@ -56,7 +50,7 @@ def roll_back(config: Configuration, version: int) -> Manifest:
     if wrong:
         raise DataError(f"version {version} can not be made current: {'; '.join(wrong)}")
     # Where a rollback broke off between its commit and its manifest, only the latter is missing.
-    restored = at if root == wanted.manifest_root else _restore(table, wanted, config)
+    restored = at if root == wanted.manifest_root else restore(table, wanted, layout.shards, config.storage)
     if sorted(listed_files(layout.shards, restored, config.storage)) != sorted(
         shard.path for content in wanted.splits.values() for shard in content.shards
     ):
@@ -67,10 +61,8 @@ def roll_back(config: Configuration, version: int) -> Manifest:
     append(layout, config, {"action": "rollback", "event": "commit", **facts})
     provenance = wanted.provenance.model_copy(
         update={
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "host": socket.gethostname(),
-            "user": getpass.getuser(),
-            "command": shlex.join(sys.argv),
+            "created": now(),
+            **invocation(),
             "code_version": code_version(),
             "seconds": round(time.monotonic() - began, 1),
         }
@@ -79,21 +71,6 @@ def roll_back(config: Configuration, version: int) -> Manifest:
     location = storage.join(layout.manifests, name_of(restored, wanted.manifest_root))
     storage.write_bytes(location, manifest.to_json(), config.storage)
     return manifest
-
-
-def _restore(table: DeltaTable, wanted: Manifest, config: Configuration) -> int:
-    """Commits the files of a version as the newest one; returns the number of that."""
-    uri = Layout.of(config).shards
-    properties = CommitProperties(custom_metadata={ROOT_KEY: wanted.manifest_root}, max_commit_retries=0)
-    try:
-        table.restore(wanted.delta_version, commit_properties=properties)
-    except (CommitFailedError, DeltaError) as error:
-        first = str(error).splitlines()[0]
-        raise DataError(f"version {wanted.delta_version} of {uri} cannot be restored: {first}") from error
-    restored = open_table(uri, config.storage)
-    if restored is None or committed(restored)[1] != wanted.manifest_root:
-        raise CheckError(f"{uri} does not show the version that was just committed; run again")
-    return committed(restored)[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from deltalake.transaction import AddAction, create_table_with_add_actions
 
 from etl.publication.shards import SPARK_PARTITION_COLUMN, WrittenShard
 from schemas.errors import CheckError, DataError
+from schemas.manifest import Manifest
 from schemas.settings import Storage
 from schemas.storage import delta_options
 
@@ -74,7 +75,7 @@ def commit(
         )
         for shard in shards
     ]
-    properties = CommitProperties(custom_metadata={ROOT_KEY: manifest_root}, max_commit_retries=0)
+    properties = _properties(manifest_root)
     delta_schema = Schema.from_arrow(
         schema.append(pa.field(SPARK_PARTITION_COLUMN, pa.string())).remove_metadata()
     )
@@ -104,10 +105,34 @@ def commit(
             f"the commit to {table_uri} was refused ({first}); if another run published at the same time, its version "
             "stands and this one is not published: run again"
         ) from error
+    return _version_committed(table_uri, manifest_root, options), True
+
+
+def restore(table: DeltaTable, wanted: Manifest, table_uri: str, options: Storage) -> int:
+    """Commits the files of a published version as the newest one of the table there; returns the number of that.
+
+    Raises DataError where that is refused, as by another commit at the same time.
+    """
+    try:
+        table.restore(wanted.delta_version, commit_properties=_properties(wanted.manifest_root))
+    except (CommitFailedError, DeltaError) as error:
+        first = str(error).splitlines()[0]
+        raise DataError(
+            f"version {wanted.delta_version} of {table_uri} cannot be restored: {first}"
+        ) from error
+    return _version_committed(table_uri, wanted.manifest_root, options)
+
+
+def _properties(manifest_root: str) -> CommitProperties:
+    return CommitProperties(custom_metadata={ROOT_KEY: manifest_root}, max_commit_retries=0)
+
+
+def _version_committed(table_uri: str, manifest_root: str, options: Storage) -> int:
+    """The version that was just committed. Raises CheckError where the table does not show it."""
     after = open_table(table_uri, options)
     if after is None or committed_root(after) != manifest_root:
         raise CheckError(f"{table_uri} does not show the version that was just committed; run again")
-    return after.version(), True
+    return after.version()
 
 
 def listed_files(table_uri: str, version: int, options: Storage) -> list[str]:

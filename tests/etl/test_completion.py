@@ -23,21 +23,16 @@ from etl.stage import timed
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout
-from tests.etl.sources.source_files import configuration
+from tests.etl.sources.source_files import configuration, write_numbered
 
 STAGES = {"ingest": ingest, "clean": clean, "deduplicate": deduplicate, "split": split, "encode": encode}
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Configuration:
-    write(tmp_path / "a.jsonl", range(40))
+    write_numbered(tmp_path / "a.jsonl", range(40))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
     return changed(config, feature=[config.feature[0].model_copy(update={"vocabulary": 300, "length": 8})])
-
-
-def write(file: Path, numbers: range) -> None:
-    records = ({"id": f"{n}", "label": "xy"[n % 2], "text": f"text {n} of {n * n} words"} for n in numbers)
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def changed(config: Configuration, **sections: object) -> Configuration:

@@ -1,6 +1,5 @@
 """Published versions: what changed between them, going back to one, and deleting those that are no longer kept."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +13,12 @@ from etl.completion import COMPLETION
 from etl.delta_tables import read_table
 from etl.pipeline import run_stages
 from schemas import manifest as manifests
-from schemas.config import Configuration
+from schemas.config import Configuration, load
 from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest
 from schemas.settings import Versions
 from schemas.tables import Layout
-from tests.etl.sources.source_files import configuration
+from tests.etl.sources.source_files import write_numbered
 
 CONFIGURATION = """
 [dataset]
@@ -42,17 +41,9 @@ keep_days = 0.0
 """
 
 
-def write(file: Path, numbers: range) -> None:
-    records = ({"id": f"{n}", "label": "xy"[n % 2], "text": f"text {n} of {n * n} words"} for n in numbers)
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
 @pytest.fixture
 def config(tmp_path: Path) -> Configuration:
-    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
-    feature = config.feature[0].model_copy(update={"vocabulary": 300, "length": 8})
-    kept = config.versions.model_copy(update={"keep": 1, "keep_days": 0.0})
-    return config.model_copy(update={"feature": [feature], "versions": kept})
+    return load(command_line(tmp_path)[1])
 
 
 def publish(spark: SparkSession, config: Configuration) -> Manifest:
@@ -62,9 +53,9 @@ def publish(spark: SparkSession, config: Configuration) -> Manifest:
 @pytest.fixture
 def two(spark: SparkSession, config: Configuration, tmp_path: Path) -> list[Manifest]:
     """Two versions, the second with another file and other rules."""
-    write(tmp_path / "a.jsonl", range(40))
+    write_numbered(tmp_path / "a.jsonl", range(40))
     first = publish(spark, config)
-    write(tmp_path / "b.jsonl", range(40, 50))
+    write_numbered(tmp_path / "b.jsonl", range(40, 50))
     split = config.split.model_copy(update={"seed": 3})
     return [first, publish(spark, config.model_copy(update={"split": split}))]
 

@@ -1,6 +1,7 @@
 """What the tests of the sources share: configurations, and reading files without Spark."""
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -47,3 +48,9 @@ def reasons(rows: Sequence[Found | Rejected]) -> list[str | None]:
 def reader_of(content: bytes) -> io.BufferedReader:
     """A buffered reader of bytes in memory."""
     return io.BufferedReader(cast(io.RawIOBase, io.BytesIO(content)))
+
+
+def write_numbered(file: Path, numbers: range) -> None:
+    """JSON lines of two classes whose ids are the numbers."""
+    records = ({"id": f"{n}", "label": "xy"[n % 2], "text": f"text {n} of {n * n} words"} for n in numbers)
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
