@@ -26,7 +26,7 @@ from schemas.tables import Layout
 FILE = "audit.jsonl"
 FIRST = "0" * 64
 TABLES = {
-    "bronze": ("sources", "records", "quarantine"),
+    "bronze": ("sources", "records", "quarantine", "tombstones"),
     "silver": ("fields", "ledger", "signatures", "encoded"),
     "gold": ("shards",),
 }

@@ -19,6 +19,7 @@ COMMANDS: Commands = {
     "quarantine": ("etl.quarantine", "show what could not be read and why, masked; export it to be mended"),
     "history": ("etl.history", "list the published versions with their counts, and what changed"),
     "rollback": ("etl.rollback", "make an earlier published version the current one"),
+    "forget": ("etl.forget", "erase a person's records from all tables, for good; says where else they are"),
     "vacuum": ("etl.vacuum", "delete the files of versions that [versions] no longer keeps"),
     "verify": ("etl.verify", "hash every shard and artifact of a manifest again"),
 }

@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 
 from etl.delta_tables import commit_facts, read_table, table_exists, table_version
 from etl.encoders import encoder_of
+from etl.erasure.tombstones import Tombstones
 from etl.rules.personal_data import pseudonym_key
 from etl.sources.pieces import list_pieces
 from schemas import storage
@@ -96,7 +97,9 @@ def identity(spark: SparkSession, uri: str, version: int | None = None) -> str:
 
 def ingest_basis(config: Configuration) -> dict[str, object]:
     """Of `ingest`."""
-    return made_from("ingest", config, sources=sources_fingerprint(config))
+    return made_from(
+        "ingest", config, sources=sources_fingerprint(config), tombstones=Tombstones.of(config).fingerprint()
+    )
 
 
 def sources_fingerprint(config: Configuration) -> str | None:

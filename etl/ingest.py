@@ -18,10 +18,19 @@ from pyspark.sql import functions as F
 
 from etl.completion import identity, ingest_basis
 from etl.delta_tables import read_table, write_table
+from etl.erasure.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
 from etl.kept import kept
 from etl.session import spark_progress
 from etl.sources.pieces import Piece, group, list_pieces
-from etl.sources.reading import FILE, QUARANTINE, RECORD, TASK_BITS, ReadTasks, column_name, outcome_schema
+from etl.sources.reading import (
+    FILE,
+    QUARANTINE,
+    RECORD,
+    TASK_BITS,
+    ReadTasks,
+    column_name,
+    outcome_schema,
+)
 from etl.sources.streams import CANNOT_OPEN, CANNOT_READ_ON
 from etl.stage import stage_main
 from schemas import tables
@@ -38,6 +47,8 @@ MAX_REPEATED = 1_000_000
 def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes the bronze tables and returns the numbers of files, records_in, quarantined and records.
 
+    What `ringlake-etl forget` erased is quarantined without its content; `forgotten` is the number of these, if any.
+
     Raises DataError for a pattern without files, a source none of whose files can be read, a file that changed
     meanwhile, and an id column that repeats too often to be one.
     """
@@ -47,8 +58,9 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     )  # before the files are read: what is written meanwhile is new to the next run
     began = datetime.now(UTC)
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
+    tombstones = Tombstones.of(config)
     with ExitStack() as stack:
-        outcomes = stack.enter_context(kept(read_outcomes(spark, config, tasks)))
+        outcomes = stack.enter_context(kept(read_outcomes(spark, config, tasks, tombstones=tombstones)))
         with spark_progress(spark, "reading the sources"):
             files = stack.enter_context(kept(file_rows(outcomes)))
             counts = check_files(files, config)
@@ -57,7 +69,7 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             with spark_progress(spark, "looking for repeated ids"):
                 found = stack.enter_context(kept(repeated_records(outcomes)))
                 if check_repeated(found, config):
-                    repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks)))
+                    repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks, tombstones)))
                     check_raw(found, repeated, config, tasks)
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
@@ -70,7 +82,10 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 uri = layout.at("bronze", name)
                 version = write_table(frame, uri, schema, config, "ingest", counts)
                 written[name] = identity(spark, uri, version)
-            counts["quarantined"] = read_table(spark, layout.quarantine).count()
+            quarantine = read_table(spark, layout.quarantine)
+            counts["quarantined"] = quarantine.count()
+            if tombstones:
+                counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
             failed = files.where(failed_to_read(F.col("detail"))).count()
             facts = {**counts, "made_from": basis, "tables": written, "counts": counts, "failed": failed}
@@ -86,6 +101,7 @@ def read_outcomes(
     config: Configuration,
     tasks: Sequence[Sequence[Piece]],
     raw_of: frozenset[int] | None = None,
+    tombstones: Tombstones = NO_TOMBSTONES,
 ) -> DataFrame:
     """What the reading of all pieces gives (columns of `outcome_schema`), a partition for each task.
 
@@ -96,7 +112,9 @@ def read_outcomes(
     numbered = spark.createDataFrame(
         spark.sparkContext.parallelize(rows, len(rows)), "task bigint, pieces binary"
     )
-    return numbered.mapInArrow(ReadTasks(config, raw_of), tables.spark_schema(outcome_schema(config)))
+    return numbered.mapInArrow(
+        ReadTasks(config, raw_of, tombstones), tables.spark_schema(outcome_schema(config))
+    )
 
 
 def file_rows(outcomes: DataFrame) -> DataFrame:
@@ -188,14 +206,18 @@ def repeated_records(outcomes: DataFrame) -> DataFrame:
 
 
 def with_raw(
-    repeated: DataFrame, spark: SparkSession, config: Configuration, tasks: Sequence[Sequence[Piece]]
+    repeated: DataFrame,
+    spark: SparkSession,
+    config: Configuration,
+    tasks: Sequence[Sequence[Piece]],
+    tombstones: Tombstones,
 ) -> DataFrame:
     """Adds the raw bytes of the records, from a second reading of the tasks that hold them.
 
     They are few as a rule, and to keep the bytes of all records for them would be as much again as their columns.
     """
     rows = frozenset(repeated.select("row").toArrow()["row"].to_pylist())
-    raws = read_outcomes(spark, config, tasks, rows).select(*SAME_RECORD, "raw")
+    raws = read_outcomes(spark, config, tasks, rows, tombstones).select(*SAME_RECORD, "raw")
     return raws.join(F.broadcast(repeated), list(SAME_RECORD), how="inner")
 
 

@@ -4,12 +4,34 @@ import getpass
 import shlex
 import socket
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
+
+PERSONAL = ("--record", "--pseudonym", "--quarantined")
+"""Flags whose values tell of a person, and stay out of what is written down."""
+HIDDEN = "..."
 
 
 def invocation() -> dict[str, str]:
     """The `host`, the `user` and the `command` line of this process."""
-    return {"host": socket.gethostname(), "user": getpass.getuser(), "command": shlex.join(sys.argv)}
+    return {"host": socket.gethostname(), "user": getpass.getuser(), "command": command_line(sys.argv)}
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """The arguments as for a shell, with HIDDEN in the place of those that tell of a person."""
+    shown: list[str] = []
+    hidden = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            flag, equals, _ = argument.partition("=")
+            # argparse takes the beginning of a flag for the flag.
+            hidden = len(flag) > 2 and any(name.startswith(flag) for name in PERSONAL)
+            shown.append(f"{flag}={HIDDEN}" if hidden and equals else argument)
+        elif not hidden:
+            shown.append(argument)
+        elif shown[-1] != HIDDEN:
+            shown.append(HIDDEN)
+    return shlex.join(shown)
 
 
 def now() -> str:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from etl.erasure.tombstones import FORGOTTEN
 from etl.publication.commit import open_table
 from etl.reporting.examples import LONGEST, Mask, snippet
 from etl.sources.csv import split_records, without_mark
@@ -112,8 +113,13 @@ def masked(raw: bytes, mask: Mask) -> str:
     """
     if b"\0" in raw[:LONGEST]:
         return "(not shown: it holds NUL bytes)"
-    text = html.unescape(ESCAPE.sub(_unescaped, raw[:LONGEST].decode("utf-8", "backslashreplace")))
-    return snippet(mask(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
+    return snippet(mask(unescaped(raw[:LONGEST])))
+
+
+def unescaped(raw: bytes) -> str:
+    """The text of a raw record, with the characters that escapes of JSON or HTML stand for."""
+    text = html.unescape(ESCAPE.sub(_unescaped, raw.decode("utf-8", "backslashreplace")))
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _unescaped(match: "re.Match[str]") -> str:
@@ -138,7 +144,15 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
     files: dict[tuple[int, str], Path] = {}
     for row in with_raw(table, rows):
         raw = row["raw"] or b""
-        kind = "without bytes" if not raw else "cut off" if len(raw) >= MAX_RAW_BYTES else "exported"
+        kind = (
+            "forgotten"
+            if row["reason"] == FORGOTTEN
+            else "without bytes"
+            if not raw
+            else "cut off"
+            if len(raw) >= MAX_RAW_BYTES
+            else "exported"
+        )
         done[kind] += 1
         if kind != "exported":
             continue
@@ -216,6 +230,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind, why in (
         ("cut off", "only their beginning is kept"),
         ("without bytes", "their file could not be read"),
+        ("forgotten", "they were erased"),
     ):
         if done[kind]:
             say(f"{done[kind]:,} records are not among them, since {why}")

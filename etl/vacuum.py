@@ -4,15 +4,20 @@ Kept are the newest `versions.keep` published versions, all of the last `version
 content of every table. No file that a kept manifest names is ever deleted, neither shards nor artifacts nor what the
 versions of bronze and silver consist of that it came from. The manifests of versions that go are moved to
 `manifests/expired/`: what those held can still be read there, but not their rows.
+
+--forgotten deletes every version that came from what `ringlake-etl forget` has erased since, however new, and all earlier
+content of the tables: after it no file of the data set holds what was erased.
 """
 
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from etl.audit import TABLES, audited
 from etl.disk import full_disk_is_told
+from etl.erasure.tombstones import Tombstones
 from etl.history import EXPIRED
 from etl.lock import locked
 from etl.publication.commit import committed, listed_files, open_table
@@ -20,7 +25,7 @@ from etl.verify import findings
 from schemas import storage
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
-from schemas.errors import CheckError, DataError
+from schemas.errors import CheckError, DataError, UsageError
 from schemas.manifest import Manifest, published
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
@@ -35,16 +40,60 @@ def kept_versions(published_at: Mapping[int, datetime], policy: Versions, now: d
     return {*newest, *(version for version, moment in published_at.items() if moment >= oldest)}
 
 
-def vacuum(config: Configuration, now: datetime, dry_run: bool = False) -> dict[str, int]:
+def versions_without_forgotten(config: Configuration, manifests: Mapping[int, Manifest]) -> set[int]:
+    """The versions that were made when everything that is forgotten today was forgotten already.
+
+    Raises UsageError where nothing was ever forgotten, or the newest version is not one of them.
+    """
+    layout = Layout.of(config)
+    tombstones = Tombstones.of(config)
+    if not tombstones:
+        raise UsageError(
+            f"nothing of {config.dataset.name} was forgotten: vacuum without --forgotten keeps to [versions]"
+        )
+    known = {
+        number: _facts(layout.records, manifest.provenance.bronze_versions["records"], config)
+        for number, manifest in manifests.items()
+    }
+    found = {
+        number
+        for number, facts in known.items()
+        if facts.get("made_from", {}).get("tombstones") == tombstones.fingerprint()
+    }
+    if manifests and max(manifests) not in found:
+        raise UsageError(
+            f"the current version {max(manifests)} still comes from what was forgotten: publish one without it first "
+            "(ringlake-etl run); nothing was deleted"
+        )
+    return found
+
+
+def _facts(uri: str, version: int, config: Configuration) -> dict[str, Any]:
+    """What the commit of a table's version noted; empty where nothing is known of it."""
+    table = open_table(uri, config.storage)
+    for entry in table.history() if table is not None else ():
+        if entry["version"] == version:
+            facts = json.loads(entry.get("userMetadata") or "{}")
+            return facts if isinstance(facts, dict) else {}
+    return {}
+
+
+def vacuum(
+    config: Configuration, now: datetime, dry_run: bool = False, forgotten: bool = False
+) -> dict[str, int]:
     """Deletes what is not kept; returns the number of versions that go and of files by table, and of artifacts.
 
-    Raises DataError where a kept version is damaged: what is left of it may be all there is.
+    With `forgotten` only versions are kept that know of no record that is forgotten today. Raises DataError where a
+    kept version is damaged: what is left of it may be all there is.
     """
     layout = Layout.of(config)
     locations = published(layout.manifests, config.storage)
     manifests = {version: load_manifest(place, config.storage) for version, place in locations.items()}
     moments = {n: datetime.fromisoformat(manifest.provenance.created) for n, manifest in manifests.items()}
-    stay = kept_versions(moments, config.versions, now)
+    if forgotten:
+        stay = versions_without_forgotten(config, manifests)
+    else:
+        stay = kept_versions(moments, config.versions, now)
     kept = [manifest for version, manifest in manifests.items() if version in stay]
     gone = [location for version, location in locations.items() if version not in stay]
     for number, wrong in _damaged(kept, config):
@@ -130,9 +179,7 @@ def _encoded_artifacts(layout: Layout, config: Configuration) -> set[str]:
     table = open_table(layout.encoded, config.storage)
     if table is None:
         return set()
-    at = committed(table)[0]
-    (entry,) = (entry for entry in table.history() if entry["version"] == at)
-    return set(json.loads(entry.get("userMetadata") or "{}").get("artifacts", {}).values())
+    return set(_facts(layout.encoded, committed(table)[0], config).get("artifacts", {}).values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,14 +187,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be deleted, and delete nothing"
     )
+    parser.add_argument(
+        "--forgotten",
+        action="store_true",
+        help="delete all versions that hold what `forget` erased, whatever [versions] keeps",
+    )
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     with full_disk_is_told(config), locked(config):
         if arguments.dry_run:
-            counts = vacuum(config, datetime.now(UTC), dry_run=True)
+            counts = vacuum(config, datetime.now(UTC), True, arguments.forgotten)
         else:
             with audited("vacuum", config) as outcome:
-                counts = vacuum(config, datetime.now(UTC))
+                counts = vacuum(config, datetime.now(UTC), forgotten=arguments.forgotten)
                 outcome["counts"] = counts
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     say(f"{'would be deleted' if arguments.dry_run else 'deleted'}, in files but for the versions: {shown}")

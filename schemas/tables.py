@@ -41,6 +41,10 @@ class Layout:
         return self.at("bronze", "quarantine")
 
     @property
+    def tombstones(self) -> str:
+        return self.at("bronze", "tombstones")
+
+    @property
     def fields(self) -> str:
         return self.at("silver", "fields")
 
@@ -122,6 +126,17 @@ def quarantine_schema() -> pa.Schema:
             ("reason", _TEXT),  # a short name: invalid_json, missing_column, wrong_type, repeated_id, …
             ("detail", _TEXT),  # one sentence for a person; never the record's content
             ("raw", pa.binary()),
+        ]
+    )
+
+
+def tombstones_schema() -> pa.Schema:
+    """`bronze/tombstones`: what `forget` erased, by hashes alone (etl/erasure/tombstones.py says of what)."""
+    return pa.schema(
+        [
+            ("kind", _TEXT),  # record | place | raw
+            ("sha256", _TEXT),
+            ("forgotten", pa.timestamp("us", tz="UTC")),
         ]
     )
 

@@ -23,11 +23,11 @@ from schemas.errors import UsageError
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
+from schemas.runs import RUN_FILE
 from schemas.settings import Storage, Train
 from schemas.tables import Layout
 from training.feed import Feed, split_order
 from training.order import Batch, World
-from training.start import RUN_FILE
 
 
 @dataclass(frozen=True)

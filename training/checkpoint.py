@@ -24,10 +24,10 @@ from torch import nn
 
 from schemas.config import Configuration, canonical_json
 from schemas.errors import DataError, UsageError
+from schemas.runs import CHAIN, CHECKPOINTS
 
 FORMAT_VERSION = 2
 NAME = re.compile(r"step-(\d{8,})\.(?:pt|json)")
-CHAIN = "chain.jsonl"
 LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
 """Whatever two equal trainings have in common; neither paths nor times."""
 State = dict[str, Any]
@@ -92,7 +92,7 @@ def name_of(step: int) -> str:
 
 
 def folder_of(run: Path) -> Path:
-    return run / "checkpoints"
+    return run / CHECKPOINTS
 
 
 def has_any(run: Path) -> bool:

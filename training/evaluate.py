@@ -22,6 +22,7 @@ from schemas.errors import UsageError
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
 from schemas.progress import Progress, say
+from schemas.runs import RUN_FILE
 from schemas.settings import AnyModel
 from schemas.tables import Layout
 from training import checkpoint, models, summary
@@ -30,7 +31,6 @@ from training.feed import Feed, columns_of
 from training.metrics import Proof
 from training.order import World
 from training.scores import Scores, scores
-from training.start import RUN_FILE
 from training.train import run_folder
 
 NAME = "evaluation.json"

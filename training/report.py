@@ -17,9 +17,9 @@ from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
 from schemas.report_page import Page, render
+from schemas.runs import RUN_FILE
 from training import evaluate, metrics, non_finite, report_sections, summary
 from training.checkpoint import write_atomically
-from training.start import RUN_FILE
 from training.train import run_folder
 
 NAME = "report.html"

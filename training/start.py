@@ -20,6 +20,7 @@ from schemas.config import Configuration, canonical_json
 from schemas.errors import CheckError, RinglakeError, UsageError
 from schemas.manifest import Manifest
 from schemas.progress import Progress, say
+from schemas.runs import RUN_FILE
 from training import checkpoint, class_balance, methods, models, non_finite, snapshot, summary, watchdog
 from training.feed import columns_of, read_need, split_order
 from training.loop import Commit, Job, Loop, Place
@@ -29,7 +30,6 @@ from training.ring import Ring, device_of
 from training.saver import Saver
 
 Found = tuple[checkpoint.Record, checkpoint.State]
-RUN_FILE = "run.json"
 PACKAGES = ("torch", "horovod", "petastorm", "pyarrow", "numpy")
 
 

@@ -14,11 +14,11 @@ from schemas.config import load
 from schemas.errors import DataError, UsageError
 from schemas.manifest import load as load_manifest
 from schemas.progress import say
+from schemas.runs import CHAIN, RUN_FILE
 from schemas.settings import Storage
 from training import checkpoint, summary
-from training.checkpoint import CHAIN, Record
+from training.checkpoint import Record
 from training.report import read_json
-from training.start import RUN_FILE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from etl.erasure.tombstones import FORGOTTEN
 from schemas.errors import CheckError
 from schemas.tables import SPLITS
 
@@ -104,6 +105,11 @@ class Summary:
     @property
     def quarantined(self) -> int:
         return sum(self.quarantined_by_reason.values())
+
+    @property
+    def forgotten(self) -> int:
+        """Of those in quarantine, what was erased on request and is not judged."""
+        return self.quarantined_by_reason.get(FORGOTTEN, 0)
 
     @property
     def filtered(self) -> int:

@@ -220,7 +220,7 @@ def quarantine_row(records_in: int, quarantined: int) -> dict[str, Any]:
 def _records(summary: Summary, config: Configuration) -> dict[str, Any]:
     duplicates = summary.exact_duplicates + summary.near_duplicates
     return {
-        **quarantine_row(summary.records_in, summary.quarantined),
+        **quarantine_row(summary.records_in, summary.quarantined - summary.forgotten),
         "filtered_records": summary.filtered,
         "filtered_share": _share(summary.filtered, summary.records_in),
         "duplicate_records": duplicates,

@@ -9,6 +9,13 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
+from etl.erasure.tombstones import (
+    FORGOTTEN,
+    FORGOTTEN_DETAIL,
+    NO_TOMBSTONES,
+    Tombstones,
+    place_sha256,
+)
 from etl.sources.contract import Contract, Problem
 from etl.sources.formats import Found, Part, Rejected, formats, rejected
 from etl.sources.parquet import raw_row
@@ -72,9 +79,15 @@ class Reader:
     With `raw_of` it gives only the records with these row numbers, and their raw bytes with them.
     """
 
-    def __init__(self, config: Configuration, raw_of: frozenset[int] | None = None) -> None:
+    def __init__(
+        self,
+        config: Configuration,
+        raw_of: frozenset[int] | None = None,
+        tombstones: Tombstones = NO_TOMBSTONES,
+    ) -> None:
         self.config = config
         self.raw_of = raw_of
+        self.tombstones = tombstones
         self.contract = Contract(config)
         self.schema = outcome_schema(config)
         self.of_records = [
@@ -122,7 +135,7 @@ class Reader:
             )
             for row in rows:
                 records += 1
-                problem = self._record(piece, row) if isinstance(row, Found) else row
+                problem = self._problem(piece, row)
                 if problem is not None:
                     quarantined += 1
                     damaged += problem.damaged
@@ -151,13 +164,27 @@ class Reader:
             damaged=damaged,
         )
 
+    def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
+        """Adds a record, or returns why there is none to add."""
+        if not self.tombstones:
+            return self._record(piece, row) if isinstance(row, Found) else row
+        file = piece.file
+        if self.tombstones.has_place(place_sha256(file.path, file.twin, row.position, file.bytes)):
+            return forgotten(row.position)
+        problem = self._record(piece, row) if isinstance(row, Found) else row
+        if problem is not None and self.tombstones.has_raw(problem.raw):
+            return forgotten(row.position)
+        return problem
+
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
-        """Adds a record, or returns why it does not meet the contract."""
+        """Adds a record, or returns why it does not meet the contract, or was erased."""
         file = piece.file
         checked = self.contract.check(found.values, file.path, file.twin, found.position)
         if isinstance(checked, Problem):
             raw = found.raw or raw_row(found.values)
             return rejected(found.position, raw, checked.reason, checked.detail)
+        if self.tombstones and self.tombstones.has_record(checked.record_id):
+            return forgotten(found.position)
         row = self.next_row
         self.next_row += 1
         if self.raw_of is not None:
@@ -228,14 +255,24 @@ class Reader:
             yield pa.RecordBatch.from_pylist(others, schema=self.schema)
 
 
+def forgotten(position: int) -> Rejected:
+    """Stands for a record that was erased: it is still in its file, and nothing of it is read into a table."""
+    return Rejected(position, b"", FORGOTTEN, FORGOTTEN_DETAIL)
+
+
 class ReadTasks:
     """The function for `mapInArrow`: each row of the column `task` is a number and a pickled list of pieces."""
 
-    def __init__(self, config: Configuration, raw_of: frozenset[int] | None = None) -> None:
-        self.config, self.raw_of = config, raw_of
+    def __init__(
+        self,
+        config: Configuration,
+        raw_of: frozenset[int] | None = None,
+        tombstones: Tombstones = NO_TOMBSTONES,
+    ) -> None:
+        self.config, self.raw_of, self.tombstones = config, raw_of, tombstones
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        reader = Reader(self.config, self.raw_of)
+        reader = Reader(self.config, self.raw_of, self.tombstones)
         for batch in batches:
             for number, pieces in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
                 yield from reader.batches(number, pickle.loads(pieces))

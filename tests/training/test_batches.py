@@ -15,11 +15,11 @@ import pytest
 from schemas.config import load
 from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest
+from schemas.runs import RUN_FILE
 from schemas.settings import Train
 from tests.training.published import Published, publish
 from training import batches, cli
 from training.feed import split_order
-from training.start import RUN_FILE
 
 SHARDS = ((7, 7, 7, 3), (1, 7, 7, 2), (7, 5))
 DEFAULTS = Train()

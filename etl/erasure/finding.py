@@ -1,0 +1,240 @@
+"""Where a person's records are: in the tables, by id or by pseudonym."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from etl.erasure.tombstones import FORGOTTEN, Tombstones, place_sha256, raw_sha256, record_sha256
+from etl.quarantine import unescaped
+from etl.rules.personal_data import LETTERS_OF_A_PSEUDONYM, PersonalData
+from etl.rules.registry import build_rules
+from schemas.config import Configuration
+from schemas.errors import UsageError
+from schemas.settings import Csv
+from schemas.tables import spark_schema
+
+PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)
+_FOUND = pa.schema(
+    [
+        ("source_index", pa.int32()),
+        ("source_path", pa.string()),
+        ("source_position", pa.int64()),
+        ("sha256", pa.binary()),
+        ("ids", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whom to forget: records by their ids, the letters of pseudonyms, and records in quarantine by path and position."""
+
+    ids: tuple[str, ...] = ()
+    pseudonyms: tuple[str, ...] = ()
+    places: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(
+        cls, ids: Iterable[str] = (), pseudonyms: Iterable[str] = (), places: Iterable[str] = ()
+    ) -> "Person":
+        """From what stands on the command line. Raises UsageError for what has not the form that it should have."""
+        positions = []
+        for given in places:
+            path, colon, position = given.rpartition(":")
+            if not colon or not position.isdecimal():
+                raise UsageError(
+                    f"{given!r} is no place in the quarantine: give PATH:POSITION, as `ringlake-etl quarantine` shows them"
+                )
+            positions.append((path, int(position)))
+        letters = []
+        for given in pseudonyms:
+            match = PSEUDONYM.fullmatch(given.strip())
+            if match is None:
+                raise UsageError(
+                    f"{given!r} is no pseudonym: give one as it stands in the cleaned texts, <kind:letters>, or its "
+                    f"{LETTERS_OF_A_PSEUDONYM} letters"
+                )
+            letters.append(match[1])
+        return cls(tuple(dict.fromkeys(ids)), tuple(dict.fromkeys(letters)), tuple(dict.fromkeys(positions)))
+
+    def pattern(self) -> str:
+        """A regular expression, for Java as well as for Python, that finds any of the pseudonyms in a cleaned text."""
+        return f"<[^<>:]*:(?:{'|'.join(self.pseudonyms)})>"
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where a record stands in the sources."""
+
+    source_index: int
+    source_path: str
+    source_position: int
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What is to be erased: records by id, rows of the quarantine by place with the hash of their raw bytes."""
+
+    records: dict[str, Place]
+    quarantined: dict[Place, bytes]
+    lacking: tuple[str, ...] = ()
+    """Ids that were given and that no table has."""
+
+    def tombstones(self, files: DataFrame) -> Tombstones:
+        """Those that are left behind; `files`: the table bronze/sources."""
+        sizes, twins = sizes_and_twins(files, {place.source_path for place in self.records.values()})
+        places = set()
+        for place in self.records.values():
+            key = (place.source_index, place.source_path)
+            places.add(place_sha256(place.source_path, twins[key], place.source_position, sizes[key]))
+        return Tombstones(
+            frozenset(map(record_sha256, self.records)),
+            frozenset(places),
+            frozenset(self.quarantined.values()),
+        )
+
+
+def sizes_and_twins(
+    files: DataFrame, paths: set[str]
+) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
+    """By source and path: the bytes of a file, and how many earlier sources have one with the same path."""
+    rows = files.join(
+        _broadcast(files.sparkSession, "source_path", paths), "source_path", "left_semi"
+    ).collect()
+    sizes, twins = {}, {}
+    for row in sorted(rows, key=lambda row: row["source_index"]):
+        key = (row["source_index"], row["source_path"])
+        twins[key] = sum(path == row["source_path"] for _, path in sizes)
+        sizes[key] = row["bytes"]
+    return sizes, twins
+
+
+def _broadcast(spark: SparkSession, name: str, values: Iterable[str]) -> DataFrame:
+    """A frame of one column, small enough for every executor."""
+    return F.broadcast(spark.createDataFrame(pa.table({name: pa.array(sorted(values), pa.string())})))
+
+
+def find(
+    spark: SparkSession,
+    config: Configuration,
+    person: Person,
+    tables: Callable[[str], DataFrame | None],
+    key: bytes | None,
+) -> Erasure:
+    """What is there of a person in bronze and silver; `tables` gives a table by its name, None where there is none.
+
+    `key`: of the pseudonyms. In the quarantine, records that cannot be read are looked through for an id in the place
+    where the format has it, and for what the pseudonyms stand for. Raises UsageError for a place where nothing is.
+    """
+    ids = set(person.ids)
+    if person.pseudonyms:
+        ids |= with_pseudonym(tables("fields"), config, person)
+    records = places_of(spark, tables("records"), ids)
+    quarantine = tables("quarantine")
+    quarantined: dict[Place, bytes] = {}
+    in_quarantine: set[str] = set()
+    if quarantine is not None:
+        # Only ids that were given: those of records that have the pseudonym are no help, they were readable.
+        with_raw = quarantine.where(F.col("reason") != FORGOTTEN).where("length(raw) > 0")
+        named = with_raw.select("source_index", "source_path", "source_position", "raw")
+        rows = named.mapInArrow(SearchQuarantine(config, person, key), spark_schema(_FOUND)).collect()
+        rows += at_places(with_raw, person)
+        for row in rows:
+            place = Place(row["source_index"], row["source_path"], row["source_position"])
+            quarantined[place] = bytes(row["sha256"])
+            in_quarantine |= {person.ids[number] for number in row["ids"]}
+    lacking = [name for name in person.ids if name not in records and name not in in_quarantine]
+    return Erasure(records, quarantined, tuple(lacking))
+
+
+def at_places(quarantine: DataFrame, person: Person) -> list[Row]:
+    """The rows with raw bytes at the given places. Raises UsageError where there is none."""
+    found = []
+    for path, position in person.places:
+        here = F.col("source_path") == path, F.col("source_position") == position
+        sha256 = F.unhex(F.sha2("raw", 256)).alias("sha256")
+        rows = (
+            quarantine.where(here[0] & here[1])
+            .select("source_index", "source_path", "source_position", sha256, F.array().alias("ids"))
+            .collect()
+        )
+        if not rows:
+            raise UsageError(
+                f"nothing with raw bytes is in quarantine at {path}:{position}; `ringlake-etl quarantine` shows what is"
+            )
+        found += rows
+    return found
+
+
+def with_pseudonym(fields: DataFrame | None, config: Configuration, person: Person) -> set[str]:
+    """The ids of records in whose cleaned texts one of the pseudonyms stands."""
+    if fields is None:
+        return set()
+    found = F.lit(False)
+    for column in config.text_columns():
+        found = found | F.coalesce(F.col(column).rlike(person.pattern()), F.lit(False))
+    return {row[0] for row in fields.where(found).select("record_id").collect()}
+
+
+def places_of(spark: SparkSession, records: DataFrame | None, ids: set[str]) -> dict[str, Place]:
+    """Where those of the ids stand that bronze/records has."""
+    if records is None or not ids:
+        return {}
+    rows = (
+        records.select("record_id", "source_index", "source_path", "source_position")
+        .join(_broadcast(spark, "record_id", ids), "record_id", "left_semi")
+        .collect()
+    )
+    return {row[0]: Place(row[1], row[2], row[3]) for row in rows}
+
+
+class SearchQuarantine:
+    """The function for `mapInArrow`: the rows of the quarantine that are about a person, and what by."""
+
+    def __init__(self, config: Configuration, person: Person, key: bytes | None) -> None:
+        self.config, self.person, self.key = config, person, key
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        rules = [
+            rule
+            for _, rule in build_rules(self.config.clean, self.key)
+            if isinstance(rule, PersonalData) and rule.pseudonyms and self.person.pseudonyms
+        ]
+        pattern = re.compile(self.person.pattern())
+        wanted = {name: number for number, name in enumerate(self.person.ids)}
+        for batch in batches:
+            rows = []
+            for row in range(len(batch)):  # one by one: raw bytes may be long
+                raw: bytes = batch.column(3)[row].as_py()
+                text = unescaped(raw)
+                named = named_ids(self.config, batch.column(0)[row].as_py(), text) if wanted else set()
+                numbers = sorted(wanted[name] for name in named & wanted.keys())
+                if numbers or any(pattern.search(rule.apply(text)[0]) for rule in rules):
+                    place = [batch.column(column)[row].as_py() for column in range(3)]
+                    rows.append(dict(zip(_FOUND.names, [*place, raw_sha256(raw), numbers], strict=True)))
+            if rows:
+                yield pa.RecordBatch.from_pylist(rows, schema=_FOUND)
+
+
+def named_ids(config: Configuration, source_index: int, text: str) -> set[str]:
+    """What a raw record that was not accepted may have as its id: the value of the id's column wherever that is named.
+
+    In CSV every field may be it, since the header is not known, and the number of fields may be wrong. `text`: that of
+    its raw bytes, without escapes.
+    """
+    column = config.columns.id
+    if column is None:
+        return set()
+    source: Any = config.source[source_index] if source_index < len(config.source) else None
+    if isinstance(source, Csv):
+        fields = re.split(rf"[\r\n{re.escape(source.delimiter)}]", text)
+        return {field.strip().strip(source.quote) for field in fields}
+    name = re.escape(column)
+    value = r"\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s,}\]\"']+)"
+    found: Sequence[tuple[str, str, str]] = re.findall(rf"[\"']?\b{name}[\"']?\s*:\s*(?:{value})", text)
+    return {part for match in found for part in match if part}

@@ -1,0 +1,173 @@
+"""Removes records from the tables of bronze and silver, and lets what is complete remain so.
+
+Only the files that hold such records are written again. Tombstones come first: a removal that breaks off leaves tables
+that the next run of the pipeline makes anew, without what was to be erased.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from etl.completion import identity
+from etl.delta_tables import PROPERTIES, commit_facts, read_table, table_exists
+from etl.erasure.finding import Erasure, Place
+from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
+from schemas.tables import Layout, quarantine_schema, tombstones_schema
+
+SILVER = ("fields", "ledger", "signatures", "encoded")
+METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+PLACE = ("source_index", "source_path", "source_position")
+
+
+def bury(spark: SparkSession, layout: Layout, new: Tombstones, moment: datetime) -> None:
+    """Adds tombstones to bronze/tombstones."""
+    rows = [
+        {"kind": kind, "sha256": sha256.hex(), "forgotten": moment}
+        for kind, found in new.by_kind().items()
+        for sha256 in sorted(found)
+    ]
+    if not rows:
+        return
+    writer = spark.createDataFrame(pa.Table.from_pylist(rows, schema=tombstones_schema())).write.format(
+        "delta"
+    )
+    for key, value in PROPERTIES.items():
+        writer = writer.option(key, value)
+    writer.mode("append").option("userMetadata", json.dumps({"stage": "forget"})).save(layout.tombstones)
+
+
+def remove(spark: SparkSession, layout: Layout, erasure: Erasure, tombstones: Tombstones) -> None:
+    """Removes what was found; `tombstones` are all that there are now."""
+    uris = {name: layout.at("bronze", name) for name in ("sources", "quarantine", "records")}
+    uris |= {name: layout.at("silver", name) for name in SILVER}
+    uris = {name: uri for name, uri in uris.items() if table_exists(spark, uri)}
+    facts = {name: commit_facts(spark, uri) for name, uri in uris.items()}
+    before = {name: identity(spark, uri) for name, uri in uris.items()}
+    with _metadata(spark, {"stage": "forget"}):
+        _remove(spark, uris, erasure)
+    _restate(spark, uris, facts, before, erasure, tombstones)
+
+
+@contextmanager
+def _metadata(spark: SparkSession, facts: Mapping[str, object]) -> Iterator[None]:
+    """What the commits of the body note."""
+    spark.conf.set(METADATA, json.dumps(facts))
+    try:
+        yield
+    finally:
+        spark.conf.unset(METADATA)
+
+
+def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:
+    places = _frame(spark, [*erasure.quarantined])
+    if erasure.quarantined:
+        erased = {
+            "reason": F.lit(FORGOTTEN),
+            "detail": F.lit(FORGOTTEN_DETAIL),
+            "raw": F.lit(None).cast("binary"),
+        }
+        same = " AND ".join(f"t.{name} <=> s.{name}" for name in PLACE)
+        DeltaTable.forPath(spark, uris["quarantine"]).alias("t").merge(
+            F.broadcast(places).alias("s"), f"{same} AND t.raw IS NOT NULL"
+        ).whenMatchedUpdate(set=erased).execute()  # type: ignore[arg-type]
+    if not erasure.records:
+        return
+    # First the rows that stand for them: then every record that was read is always in one of the two tables or in both.
+    gone = _frame(spark, [*erasure.records.values()])
+    rows = gone.select(
+        *PLACE,
+        F.lit(FORGOTTEN).alias("reason"),
+        F.lit(FORGOTTEN_DETAIL).alias("detail"),
+        F.lit(None).cast("binary").alias("raw"),
+    )
+    names = [field.name for field in quarantine_schema()]
+    rows.select(names).write.format("delta").mode("append").save(uris["quarantine"])
+    per_file = gone.groupBy("source_index", "source_path").agg(F.count("*").alias("forgotten"))
+    DeltaTable.forPath(spark, uris["sources"]).alias("t").merge(
+        F.broadcast(per_file).alias("s"), "t.source_index = s.source_index AND t.source_path = s.source_path"
+    ).whenMatchedUpdate(set={"quarantined": F.col("t.quarantined") + F.col("s.forgotten")}).execute()
+    ids = F.broadcast(
+        spark.createDataFrame(pa.table({"record_id": pa.array(sorted(erasure.records), pa.string())}))
+    )
+    for name in ("records", *SILVER):
+        if name in uris:
+            table = DeltaTable.forPath(spark, uris[name]).alias("t")
+            table.merge(ids.alias("s"), "t.record_id = s.record_id").whenMatchedDelete().execute()
+    if "ledger" in uris:
+        # Duplicates of such a record name it; the next run of `deduplicate` says who survives instead.
+        named = {"reason": F.lit(None).cast("string"), "cluster_id": F.lit(None).cast("string")}
+        DeltaTable.forPath(spark, uris["ledger"]).alias("t").merge(
+            ids.alias("s"), "t.cluster_id = s.record_id"
+        ).whenMatchedUpdate(set=named).execute()  # type: ignore[arg-type]
+
+
+def _frame(spark: SparkSession, places: list[Place]) -> DataFrame:
+    rows = [(place.source_index, place.source_path, place.source_position) for place in sorted(places)]
+    return spark.createDataFrame(rows, "source_index int, source_path string, source_position bigint")
+
+
+def _restate(
+    spark: SparkSession,
+    uris: Mapping[str, str],
+    facts: Mapping[str, Mapping[str, Any]],
+    before: Mapping[str, str],
+    erasure: Erasure,
+    tombstones: Tombstones,
+) -> None:
+    """Notes in the tables that were complete that they still are, from what is left.
+
+    What a stage makes of each record alone (`ingest`, `clean`) is what it would make of the others again. What it finds
+    out by comparing them is not: where records went, `deduplicate` and the stages after it have to run.
+    """
+    replaced: dict[str, str] = {}
+    for name in ("sources", "quarantine"):
+        if name in uris:
+            replaced[before[name]] = identity(spark, uris[name])
+    for name in ("records", *SILVER):
+        if name not in uris or "made_from" not in facts.get(name, {}):
+            continue
+        if erasure.records and name in ("signatures", "encoded"):
+            continue
+        noted = _with_identities(dict(facts[name]), replaced)
+        if name == "records":
+            noted["made_from"]["tombstones"] = tombstones.fingerprint()
+            noted["counts"] = _counts(spark, uris, noted["counts"])
+        if name == "ledger" and erasure.records:
+            noted = {"stage": "forget", "made_from": {"fields": noted["made_from"].get("fields")}}
+        _note(spark, uris[name], noted)
+        replaced[before[name]] = identity(spark, uris[name])
+
+
+def _with_identities(value: Any, replaced: Mapping[str, str]) -> Any:
+    """JSON with the new identities of tables in the place of those that they had."""
+    if isinstance(value, dict):
+        return {name: _with_identities(inner, replaced) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_identities(inner, replaced) for inner in value]
+    return replaced.get(value, value) if isinstance(value, str) else value
+
+
+def _counts(spark: SparkSession, uris: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, int]:
+    """Those of `ingest`, as they are now."""
+    quarantine = read_table(spark, uris["quarantine"])
+    return {
+        **counts,
+        "quarantined": quarantine.count(),
+        "records": read_table(spark, uris["records"]).count(),
+        "forgotten": quarantine.where(F.col("reason") == FORGOTTEN).count(),
+    }
+
+
+def _note(spark: SparkSession, uri: str, facts: Mapping[str, object]) -> None:
+    """A commit that changes nothing but what the newest one says."""
+    empty = read_table(spark, uri).limit(0)
+    empty.write.format("delta").mode("append").option("userMetadata", json.dumps(facts, sort_keys=True)).save(
+        uri
+    )

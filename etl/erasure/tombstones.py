@@ -1,0 +1,99 @@
+"""Tombstones: what was erased, by hashes alone, so that no later run on the same files brings it back.
+
+A record leaves two, a `record` and a `place`: its id alone would not be enough, since ids that are made from a record's
+columns change with the configuration, nor its place, since files are moved. What was in quarantine leaves a `raw`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from etl.publication.commit import open_table
+from schemas.config import Configuration, canonical_json
+from schemas.tables import Layout
+
+FORGOTTEN = "forgotten"
+"""The reason in the quarantine of what was erased; such a row has no raw bytes."""
+FORGOTTEN_DETAIL = "it was erased on request: bronze/tombstones has its hash and the date"
+
+
+def record_sha256(record_id: str) -> bytes:
+    """SHA-256 (FIPS 180-4) of an id in UTF-8."""
+    return hashlib.sha256(record_id.encode()).digest()
+
+
+def place_sha256(path: str, twin: int, position: int, file_bytes: int) -> bytes:
+    """SHA-256 of where a record stands: the file's path, which of equal paths, its position there, the file's size.
+
+    With the size, since in a file that was written anew something else stands at the same position.
+    """
+    return hashlib.sha256(canonical_json([path, twin, position, file_bytes])).digest()
+
+
+def raw_sha256(raw: bytes) -> bytes:
+    """SHA-256 of the raw bytes as the quarantine holds them."""
+    return hashlib.sha256(raw).digest()
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """The hashes of each kind, 32 bytes each."""
+
+    records: frozenset[bytes] = frozenset()
+    places: frozenset[bytes] = frozenset()
+    raws: frozenset[bytes] = frozenset()
+
+    @classmethod
+    def of(cls, config: Configuration) -> "Tombstones":
+        """Those of a data set."""
+        table = open_table(Layout.of(config).tombstones, config.storage)
+        if table is None:
+            return NO_TOMBSTONES
+        rows = table.to_pyarrow_dataset().to_table(columns=["kind", "sha256"])
+        return cls.of_rows(rows.to_pylist())
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, str]]) -> "Tombstones":
+        """From rows of `bronze/tombstones`."""
+        by_kind: dict[str, set[bytes]] = {"record": set(), "place": set(), "raw": set()}
+        for row in rows:
+            by_kind[row["kind"]].add(bytes.fromhex(row["sha256"]))
+        return cls(frozenset(by_kind["record"]), frozenset(by_kind["place"]), frozenset(by_kind["raw"]))
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.places or self.raws)
+
+    def has_record(self, record_id: str) -> bool:
+        return record_sha256(record_id) in self.records
+
+    def has_place(self, place: bytes) -> bool:
+        """`place`: what `place_sha256` gives."""
+        return place in self.places
+
+    def has_raw(self, raw: bytes) -> bool:
+        return bool(raw) and bool(self.raws) and raw_sha256(raw) in self.raws
+
+    def by_kind(self) -> dict[str, frozenset[bytes]]:
+        """As they stand in the table."""
+        return {"record": self.records, "place": self.places, "raw": self.raws}
+
+    def joined(self, others: "Tombstones") -> "Tombstones":
+        """These and those."""
+        return Tombstones(self.records | others.records, self.places | others.places, self.raws | others.raws)
+
+    def without(self, others: "Tombstones") -> "Tombstones":
+        """These but those."""
+        return Tombstones(self.records - others.records, self.places - others.places, self.raws - others.raws)
+
+    def count(self) -> int:
+        return len(self.records) + len(self.places) + len(self.raws)
+
+    def fingerprint(self) -> str | None:
+        """SHA-256 over all of them, None where there are none: equal where the same was erased."""
+        if not self:
+            return None
+        document = {kind: sorted(map(bytes.hex, found)) for kind, found in self.by_kind().items()}
+        return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+NO_TOMBSTONES = Tombstones()

@@ -1,0 +1,147 @@
+"""forget: erases a person's records from bronze, quarantine and silver, for good, and says where else they are.
+
+Records are named by their ids (--record), or by a pseudonym that stands for the person in the cleaned texts
+(--pseudonym); records in quarantine by the same, where they have them, or by their place (--quarantined). What is left
+is a tombstone: hashes and the date. No later run on the same sources brings the records back, and the next version is
+published without them. The versions and the runs that hold them or learned from them are listed;
+`ringlake-etl vacuum --forgotten` then deletes those versions.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyspark.sql import DataFrame, SparkSession
+
+from etl.audit import audited
+from etl.delta_tables import read_table, table_exists
+from etl.disk import full_disk_is_told
+from etl.erasure.finding import Person, find
+from etl.erasure.removing import bury, remove
+from etl.erasure.tombstones import Tombstones, record_sha256
+from etl.erasure.traces import Traces, traces
+from etl.lock import locked
+from etl.rules.personal_data import pseudonym_key
+from etl.session import build_session, spark_progress
+from schemas.command import configuration_parser, run
+from schemas.config import Configuration, load
+from schemas.errors import UsageError
+from schemas.progress import say
+from schemas.storage import hadoop_options
+from schemas.tables import Layout
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What `forget` did: records erased from bronze and from quarantine, new tombstones, and where else they are."""
+
+    records: int
+    quarantined: int
+    tombstones: int
+    traces: Traces
+
+
+def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgotten:
+    """Erases what there is of a person; what is erased already stays so.
+
+    Raises UsageError where nothing was ingested yet, and for ids, pseudonyms and places that are found nowhere; then
+    nothing is erased.
+    """
+    layout = Layout.of(config)
+    if not table_exists(spark, layout.records):
+        raise UsageError(f"there is no table {layout.records}: nothing was ingested that could be forgotten")
+
+    def table(name: str) -> DataFrame | None:
+        uri = getattr(layout, name)
+        return read_table(spark, uri) if table_exists(spark, uri) else None
+
+    before = Tombstones.of(config)
+    with spark_progress(spark, "looking for the records"):
+        key = pseudonym_key(config.clean) if person.pseudonyms else None
+        found = find(spark, config, person, table, key)
+        gone_to = traces(spark, config, {*person.ids, *found.records})
+    unknown = [name for name in found.lacking if name not in gone_to.ids and not before.has_record(name)]
+    if unknown:
+        raise UsageError(
+            f"no table and no published version of {config.dataset.name} has a record with the id "
+            f"{', '.join(map(repr, unknown[:3]))}{' …' if len(unknown) > 3 else ''}; nothing was erased"
+        )
+    if person.pseudonyms and not found.records and not found.quarantined and not person.ids:
+        raise UsageError(
+            f"no record of {config.dataset.name} has that pseudonym, in its cleaned texts or in quarantine; nothing was "
+            "erased"
+        )
+    with spark_progress(spark, "erasing"):
+        # Of records that only an earlier version has, the id is all that is known.
+        earlier = Tombstones(records=frozenset(map(record_sha256, gone_to.ids)))
+        new = found.tombstones(read_table(spark, layout.sources)).joined(earlier).without(before)
+        bury(spark, layout, new, datetime.now(UTC))
+        if found.records or found.quarantined or new:
+            remove(spark, layout, found, before.joined(new))
+    return Forgotten(len(found.records), len(found.quarantined), new.count(), gone_to)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = configuration_parser("python -m etl.forget", __doc__)
+    parser.add_argument(
+        "--record", nargs="+", default=[], metavar="ID", help="ids of records, as bronze/records has them"
+    )
+    parser.add_argument(
+        "--pseudonym",
+        nargs="+",
+        default=[],
+        metavar="PSEUDONYM",
+        help="as it stands in cleaned texts: '<email:…>'",
+    )
+    parser.add_argument(
+        "--quarantined",
+        nargs="+",
+        default=[],
+        metavar="PATH:POSITION",
+        help="as `ringlake-etl quarantine` shows them",
+    )
+    arguments = parser.parse_args(argv)
+    config = load(arguments.config, arguments.overrides)
+    person = Person.of(arguments.record, arguments.pseudonym, arguments.quarantined)
+    if person == Person():
+        raise UsageError(
+            "say whom to forget: --record ID…, --pseudonym PSEUDONYM…, or --quarantined PATH:POSITION…"
+        )
+    with full_disk_is_told(config), locked(config), audited("forget", config) as outcome:
+        spark = build_session(f"{config.dataset.name}-forget", hadoop_options(config.storage))
+        try:
+            done = forget(spark, config, person)
+        finally:
+            spark.stop()
+        outcome["counts"] = {
+            "records": done.records, "quarantined": done.quarantined, "tombstones": done.tombstones
+        }  # fmt: skip
+        outcome["published_in"] = [trace.as_dict() for trace in done.traces.versions]
+    tell(config, done)
+    return 0
+
+
+def tell(config: Configuration, done: Forgotten) -> None:
+    """Says what was erased, where the records still are, and what to do about it."""
+    if not done.records and not done.quarantined and not done.tombstones:
+        say("forgotten already: no table has these records")
+    else:
+        say(f"erased: {done.records:,} records, and {done.quarantined:,} in quarantine")
+    for sentence in done.traces.not_known:
+        say(f"note: {sentence}")
+    for trace in done.traces.versions:
+        say(trace.sentence())
+    if done.traces.versions:
+        say(
+            "publish a version without them (ringlake-etl run), then delete those that hold them "
+            "(ringlake-etl vacuum --forgotten); what runs have learned goes with their checkpoints alone"
+        )
+    else:
+        say(
+            "no published version holds them; ringlake-etl vacuum --forgotten deletes the tables' earlier content"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

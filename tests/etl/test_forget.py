@@ -1,0 +1,317 @@
+"""Erasure: a person's records go from all tables, no later run brings them back, and vacuum takes the old versions."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from etl import audit, forget, quarantine, vacuum, verify
+from etl.completion import COMPLETION
+from etl.delta_tables import read_table, table_version
+from etl.erasure.finding import Person, named_ids
+from etl.erasure.tombstones import Tombstones, place_sha256, record_sha256
+from etl.ingest import ingest
+from etl.invocation import command_line
+from etl.pipeline import run_stages
+from schemas import manifest as manifests
+from schemas.config import Configuration, load
+from schemas.errors import UsageError
+from schemas.manifest import Manifest
+from schemas.tables import Layout
+from tests.etl.sources.source_files import configuration
+
+KEY = "a key of more than sixteen bytes"
+CONFIGURATION = """
+[dataset]
+name = "example"
+root = "{root}/warehouse"
+[[source]]
+format = "jsonl"
+path = "{root}/*.jsonl"
+[[source]]
+format = "csv"
+path = "{root}/*.csv"
+[columns]
+id = "id"
+label = "label"
+[[feature]]
+name = "tokens"
+column = "text"
+vocabulary = 300
+length = 8
+[clean.email]
+action = "pseudonym"
+[quality]
+max_quarantine_share = 0.05
+max_class_deviation = 1.0
+max_split_deviation = 1.0
+[train]
+runs = "{root}/runs"
+"""
+SECRET = "the secret of record seven"
+"""Part of the text of a record that is forgotten."""
+
+
+def name_of(number: int) -> str:
+    """An id that is found nowhere by chance."""
+    return f"rec{number:04}x"
+
+
+SEVEN, EIGHT = name_of(7), name_of(8)
+
+
+def record(number: int, text: str) -> str:
+    return json.dumps({"id": name_of(number), "label": "xyz"[number % 3], "text": text}) + "\n"
+
+
+def write_files(folder: Path) -> None:
+    """60 records, a few of which are a person's; three in quarantine."""
+    lines = [record(n, f"record {n} of {n * n} says {n * 31} things about {n * 7}") for n in range(58)]
+    lines[7] = record(7, SECRET)
+    lines[8] = record(8, SECRET)  # a copy, which takes the other's place
+    lines[20] = record(20, "write to joe@example.org about the twentieth thing")
+    lines[21] = record(21, "Joe@Example.org wrote the thing after that, and more")
+    lines.append('{"id": "broken", "label": "x", "text": "of joe@example.org"\n')
+    lines.append(f'{{"id": "{SEVEN}", "label": "x", "text": 7}}\n')
+    (folder / "a.jsonl").write_text("".join(lines))
+    (folder / "b.csv").write_text(
+        "id,label,text\nc1,x,a record of a table\nc2,x\nc3,y,another record of it\n"
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
+    monkeypatch.setenv("RINGLAKE_PSEUDONYM_KEY", KEY)
+    write_files(tmp_path)
+    file = tmp_path / "conf.toml"
+    file.write_text(CONFIGURATION.format(root=tmp_path))
+    return load(file)
+
+
+def rows(spark: SparkSession, config: Configuration, name: str) -> list[dict[str, Any]]:
+    """Of a table, but for times, in a fixed order."""
+    frame = read_table(spark, getattr(Layout.of(config), name)).drop("ingested", "forgotten")
+    return sorted((row.asDict(recursive=True) for row in frame.collect()), key=repr)
+
+
+def publish(spark: SparkSession, config: Configuration, again: bool = False) -> Manifest:
+    return run_stages(spark, config, 0.0, again)[0]
+
+
+def published_ids(spark: SparkSession, manifest: Manifest) -> set[str]:
+    uris = [manifest.shard_uri(shard) for content in manifest.splits.values() for shard in content.shards]
+    return {row[0] for row in spark.read.parquet(*uris).select("record_id").collect()}
+
+
+def write_run(config: Configuration, name: str, roots: list[str]) -> None:
+    folder = Path(config.train.runs) / name
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"manifest_root": roots[-1]}))
+    (folder / "checkpoints/chain.jsonl").write_text(
+        "".join(json.dumps({"manifest_root": root}) + "\n" for root in roots)
+    )
+
+
+def files_with(folder: Path, content: bytes) -> list[str]:
+    """The files below a folder in which some bytes stand, in Parquet files also those of any value."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file():
+            held = path.read_bytes()
+            if path.suffix == ".parquet":
+                held += repr(pq.read_table(path).to_pylist()).encode()
+            if content in held:
+                found.append(str(path.relative_to(folder)))
+    return found
+
+
+def test_a_record_is_erased_for_good(
+    spark: SparkSession, config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout.of(config)
+    first = publish(spark, config)
+    assert SEVEN in published_ids(spark, first)
+    assert EIGHT not in published_ids(spark, first)
+    write_run(config, "old", [first.manifest_root])
+    write_run(config, "other", ["0" * 64])
+
+    done = forget.forget(spark, config, Person.of([SEVEN, "c2"]))
+    # Seven once as a record and once in quarantine, where the broken row of the table names the id c2.
+    assert (done.records, done.quarantined) == (1, 2)
+    (trace,) = done.traces.versions
+    assert trace.version == 0
+    assert sum(trace.rows.values()) == 1
+    assert trace.runs == (str(Path(config.train.runs) / "old"),)
+    assert done.traces.not_known == []
+    for name in ("records", "fields", "ledger", "signatures", "encoded"):
+        assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
+    assert {
+        (r["reason"], r["cluster_id"]) for r in rows(spark, config, "ledger") if r["record_id"] == EIGHT
+    } == {(None, None)}
+    reasons = Counter(row["reason"] for row in rows(spark, config, "quarantine"))
+    assert reasons == {"forgotten": 3, "invalid_json": 1}
+    assert all(
+        row["raw"] is None for row in rows(spark, config, "quarantine") if row["reason"] == "forgotten"
+    )
+
+    # What looks at each record alone need not run again; and running it again would give the same.
+    assert [name for name, complete in COMPLETION.items() if complete(spark, config) is not None] == [
+        "ingest",
+        "clean",
+    ]
+    bronze = {name: rows(spark, config, name) for name in ("sources", "quarantine", "records")}
+    second = publish(spark, config)
+    assert published_ids(spark, second) == published_ids(spark, first) - {SEVEN} | {EIGHT}
+    assert second.content.counts["records_in"] == first.content.counts["records_in"]
+    # With what is forgotten a larger share than max_quarantine_share is in quarantine: it does not count.
+    silver = {name: rows(spark, config, name) for name in ("fields", "ledger")}
+    third = publish(spark, config, again=True)
+    assert third.manifest_root == second.manifest_root
+    assert {name: rows(spark, config, name) for name in bronze} == bronze
+    assert {name: rows(spark, config, name) for name in silver} == silver
+
+    # The old version is still there, until it is said plainly that it shall go.
+    assert files_with(tmp_path / "warehouse", SECRET.encode())
+    assert verify.findings(first, config.storage) == []
+    assert vacuum.main(["--config", str(tmp_path / "conf.toml"), "--forgotten"]) == 0
+    assert list(manifests.published(layout.manifests)) == [max(second.delta_version, third.delta_version)]
+    # The copy of another record says the same words and stays; the id stands nowhere any more.
+    assert files_with(tmp_path / "warehouse", SEVEN.encode()) == []
+    assert verify.main(["latest", "--config", str(tmp_path / "conf.toml")]) == 0
+    assert published_ids(spark, second) == published_ids(spark, third)
+
+    # Once more: it is known, and nothing is written.
+    at = audit.versions(layout, config.storage)
+    done = forget.forget(spark, config, Person.of([SEVEN]))
+    assert (done.records, done.quarantined, done.tombstones) == (0, 0, 0)
+    assert audit.versions(layout, config.storage) == at
+    assert any("version 0 was vacuumed" in sentence for sentence in done.traces.not_known)
+    forget.tell(config, done)
+    assert "forgotten already" in capsys.readouterr().err
+
+
+def test_a_person_is_found_by_a_pseudonym(
+    spark: SparkSession, config: Configuration, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    publish(spark, config)
+    (text,) = (r["text"] for r in rows(spark, config, "fields") if r["record_id"] == name_of(20))
+    pseudonym = text.split()[2]
+    assert pseudonym.startswith("<email:")
+    done = forget.forget(spark, config, Person.of(pseudonyms=[pseudonym]))
+    # Twice in records, however it is written there, and once in a line that is no JSON.
+    assert (done.records, done.quarantined) == (2, 1)
+    left = rows(spark, config, "fields")
+    assert not [row for row in left if pseudonym in row["text"]]
+    assert len(left) == 58 - 2 + 2
+    with pytest.raises(UsageError, match="no record of example has that pseudonym"):
+        forget.forget(spark, config, Person.of(pseudonyms=[pseudonym[7:-1]]))
+    with pytest.raises(UsageError, match="'email' is no pseudonym"):
+        Person.of(pseudonyms=["email"])
+
+    file = str(tmp_path / "conf.toml")
+    assert quarantine.main(["--config", file]) == 0
+    assert "\nforgotten: 3\n" in capsys.readouterr().out
+    assert quarantine.main(["--config", file, "--export", str(tmp_path / "out")]) == 0
+    said = "".join(capsys.readouterr())
+    assert "3 records are not among them, since they were erased" in said
+    assert "joe" not in "".join(path.read_text() for path in (tmp_path / "out").rglob("*.jsonl"))
+
+
+def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    write_files(tmp_path)
+    source = {"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}
+    derived = configuration(tmp_path, [source], columns={"label": "label"})
+    ingest(spark, derived)
+    (mine,) = [row for row in rows(spark, derived, "records") if row["source_position"] == 0]
+    forget.forget(
+        spark, derived, Person.of([mine["record_id"]], places=[f"a.jsonl:{position_of(tmp_path, 58)}"])
+    )
+    for changed in ({"id": "id", "label": "label"}, {}, {"label": "text"}, {"label": "missing"}):
+        config = configuration(tmp_path, [source], columns=changed)
+        if changed.get("label") == "missing":  # none of the records can be read any more
+            config = configuration(
+                tmp_path, [source, {**source, "path": f"{tmp_path}/b.json"}], columns=changed
+            )
+            (tmp_path / "b.json").write_text('{"missing": "x", "text": "t"}')
+        counts = ingest(spark, config)
+        assert counts["forgotten"] == 2
+        assert not [
+            row
+            for row in rows(spark, config, "records")
+            if row["source_position"] == 0 and row["source_index"] == 0
+        ]
+        for row in rows(spark, config, "quarantine"):
+            assert row["source_position"] not in (0, position_of(tmp_path, 58)) or row["raw"] is None
+
+
+def position_of(folder: Path, line: int) -> int:
+    return sum(map(len, (folder / "a.jsonl").read_bytes().splitlines(keepends=True)[:line]))
+
+
+def test_nobody_is_forgotten_by_mistake(spark: SparkSession, config: Configuration, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing was ingested that could be forgotten"):
+        forget.forget(spark, config, Person.of(["x"]))
+    ingest(spark, config)
+    at = table_version(spark, Layout.of(config).records)
+    with pytest.raises(UsageError, match="has a record with the id 'typo'; nothing was erased"):
+        forget.forget(spark, config, Person.of([SEVEN, "typo"]))
+    for places, told in (
+        (["a.jsonl:1"], "nothing with raw bytes is in quarantine at a.jsonl:1"),
+        (["a"], "no place"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            forget.forget(spark, config, Person.of(places=places))
+    assert table_version(spark, Layout.of(config).records) == at
+    assert not Tombstones.of(config)
+    with pytest.raises(UsageError, match="say whom to forget"):
+        forget.main(["--config", str(tmp_path / "conf.toml")])
+    with pytest.raises(UsageError, match="nothing of example was forgotten"):
+        vacuum.main(["--config", str(tmp_path / "conf.toml"), "--forgotten"])
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "found"),
+    [
+        (0, '{"id": "a", "text": "b"', {"a"}),
+        (0, '{"text": "b", "id":17}', {"17"}),
+        (0, '{"text": "b", "ID": "a", "xid": "c"}', set()),
+        (0, "no json", set()),
+        (1, 'a,"b', {"a", "b"}),
+        (1, "a,b\r\nc,d", {"a", "b", "c", "d", ""}),
+    ],
+)
+def test_ids_are_found_in_records_that_cannot_be_read(
+    config: Configuration, source: int, text: str, found: set[str]
+) -> None:
+    assert named_ids(config, source, text) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (["forget", "--record", "joe", "ann", "--config", "x"], "forget --record ... --config x"),
+        (["forget", "--record=joe", "--rec", "ann"], "forget --record=... --rec ..."),
+        (["run", "--config", "a b", "--set", "x=1"], "run --config 'a b' --set x=1"),
+    ],
+)
+def test_whom_to_forget_stays_out_of_what_is_written_down(arguments: list[str], shown: str) -> None:
+    assert command_line(arguments) == shown
+
+
+def test_tombstones_hold_hashes_alone() -> None:
+    found = Tombstones(frozenset([record_sha256("a")]), frozenset([place_sha256("f", 0, 7, 100)]))
+    assert found.has_record("a")
+    assert not found.has_record("b")
+    assert found.has_place(place_sha256("f", 0, 7, 100))
+    others = [place_sha256("f", 1, 7, 100), place_sha256("f", 0, 8, 100), place_sha256("f", 0, 7, 101)]
+    assert not any(map(found.has_place, others))
+    assert found.joined(found) == found
+    assert not found.without(found)
+    assert found.without(found).fingerprint() is None
+    assert found.fingerprint() != Tombstones(found.records).fingerprint()
