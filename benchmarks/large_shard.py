@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from etl.delta_tables import read_table, write_table
 from etl.publication import balance, shards
 from etl.session import build_session
-from etl.task_metrics import newest_spark_stage, shuffles_since
+from etl.stage_metrics import newest_spark_stage, metrics_since
 from schemas import command
 from schemas.config import Configuration
 from schemas.tables import Layout, encoded_schema, spark_schema
@@ -109,7 +109,7 @@ def measured(folder: Path, gigabytes: float, heap: str) -> dict[str, Any]:
         seconds = time.monotonic() - began
         peaks.ended.set()
         peaks.join()
-        shuffled = shuffles_since(spark, before, "write")
+        shuffled = metrics_since(spark, before, "write")
     finally:
         spark.stop()
     return {

@@ -23,7 +23,7 @@ from etl.report import REPORT, is_report_of, judge_version, write_report
 from etl.session import build_session
 from etl.split import split
 from etl.stage import stage_parser, timed
-from etl.task_metrics import keep, newest_spark_stage, shuffles_since
+from etl.stage_metrics import add_bytes_beside_spark, measured
 from schemas.command import run
 from schemas.config import Configuration, load
 from schemas.errors import CheckError
@@ -75,9 +75,9 @@ def run_stages(spark: SparkSession, config: Configuration, began: float, again: 
         say("report …")
         return standing, judge_version(spark, config, standing)[1]
     say("publish …")
-    before = newest_spark_stage(spark)
-    manifest, summary, gates = publish_version(spark, config, began)
-    keep(shuffles_since(spark, before, "publish"), config)
+    with measured("publish", spark, config) as taken:
+        manifest, summary, gates = publish_version(spark, config, began)
+        add_bytes_beside_spark("publish", config, taken)
     rows = manifest.content.counts["published"]
     if rows != sum(content.rows for content in manifest.splits.values()):
         raise CheckError("the splits do not add up to what was published; report this")

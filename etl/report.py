@@ -11,12 +11,12 @@ from pyspark.sql import SparkSession
 
 from etl.duplicates.leakage import leakage_sample
 from etl.quality import GateResults, judge
-from etl.reporting import report_records, report_shuffles, report_splits
+from etl.reporting import report_records, report_stages, report_splits
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
 from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.summary import summarise
 from etl.session import build_session, spark_progress
-from etl.task_metrics import StageShuffles, kept
+from etl.stage_metrics import StageMetrics, kept
 from schemas import class_mix, storage
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
@@ -67,7 +67,7 @@ def report_page(
     examples: Sequence[Example],
     snippets: Mapping[str, str],
     similarities: Sequence[tuple[str, float]],
-    shuffles: Sequence[StageShuffles] = (),
+    stages: Sequence[StageMetrics] = (),
 ) -> Page:
     """The page from what was gathered; the same figures give the same page."""
     if manifest is None:
@@ -87,7 +87,8 @@ def report_page(
         *_class_balance(manifest),
         report_splits.lengths(summary),
         report_splits.balance(summary, config),
-        report_shuffles.balance(shuffles),
+        report_stages.slowest(stages),
+        report_stages.balance(stages),
         report_splits.leakage(similarities, config),
         report_splits.sources(summary),
         report_splits.provenance(manifest, config),

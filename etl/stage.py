@@ -11,7 +11,7 @@ from etl.completion import COMPLETION, Completion
 from etl.disk import full_disk_is_told
 from etl.lock import locked
 from etl.session import build_session
-from etl.task_metrics import keep, newest_spark_stage, shuffles_since
+from etl.stage_metrics import add_bytes_beside_spark, measured
 from schemas.command import configuration_parser
 from schemas.config import Configuration, load
 from schemas.progress import say
@@ -69,14 +69,16 @@ def timed(
         say(f"{name}: complete, from the same input and configuration")
         return known
     say(f"{name} …")
-    began, before = time.monotonic(), newest_spark_stage(spark)
-    if name == "publish":  # which enters into the audit trail what it publishes itself
-        counts = stage(spark, config)
-    else:
-        with audited(name, config) as outcome:
+    began = time.monotonic()
+    with measured(name, spark, config) as taken:
+        if name == "publish":  # which enters into the audit trail what it publishes itself
             counts = stage(spark, config)
-            outcome["counts"] = dict(counts)
-    keep(shuffles_since(spark, before, name, counts.get("salted_keys", 0)), config)
+        else:
+            with audited(name, config) as outcome:
+                counts = stage(spark, config)
+                outcome["counts"] = dict(counts)
+        taken.salted_keys = counts.get("salted_keys", 0)
+        add_bytes_beside_spark(name, config, taken)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
     say(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
     return counts

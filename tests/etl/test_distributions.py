@@ -18,7 +18,7 @@ from etl.encode import encode
 from etl.publish import publish
 from etl.split import split
 from etl.stage import timed
-from etl.task_metrics import StageShuffles, kept
+from etl.stage_metrics import StageMetrics, kept
 from schemas import manifest as manifests
 from schemas.config import Configuration
 from schemas.tables import (
@@ -49,7 +49,7 @@ class Published:
     """A data set that has gone through the stages after `clean`, and what they shuffled."""
 
     config: Configuration
-    shuffles: dict[str, StageShuffles]
+    shuffles: dict[str, StageMetrics]
     dense_bytes: int
     """Of text that no compression makes small."""
 

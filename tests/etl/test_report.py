@@ -13,7 +13,7 @@ from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible
 from etl.reporting.facts import RuleEffect, ShardFacts, Summary
 from etl.reporting.summary import summarise
 from etl.rules.registry import build_rules
-from etl.task_metrics import Shuffle, StageShuffles, keep
+from etl.stage_metrics import Shuffle, StageMetrics, keep
 from schemas.manifest import Manifest
 from schemas.report_page import Section, Table, Text, render
 from tests.etl.example_summary import example_summary
@@ -36,7 +36,7 @@ def html(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> str:
     write_signatures(config)
     even = Shuffle(tasks=8, records=80_000, median_records=9_900, largest_records=12_870)
     sizes = {"read_bytes": 2_000, "written_bytes": 3_000_000, "spilled_bytes": 0, "salted_keys": 2}
-    keep(StageShuffles(stage="split", shuffles=[even], **sizes), config)
+    keep(StageMetrics(stage="split", shuffles=[even], **sizes), config)
     location = write_report(spark, config, summarise(spark, config, SHARDS), None, PASSED)
     assert location.endswith("small/quality/report.html")
     return Path(location).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from etl.delta_tables import read_table
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
 from etl.split import with_unit
-from etl.task_metrics import newest_spark_stage, shuffles_since
+from etl.stage_metrics import newest_spark_stage, metrics_since
 from schemas.tables import Layout
 from tests.etl import documents
 
@@ -107,7 +107,7 @@ def test_the_largest_task_of_a_salted_join_reads_at_most_twice_the_median(
     for keys in (NO_HOT_KEYS, hot):
         before = newest_spark_stage(shuffling)
         salted_join(left, right, "key", "left", keys, "id").agg(F.count("value")).collect()
-        worst = shuffles_since(shuffling, before, "join").least_even
+        worst = metrics_since(shuffling, before, "join").least_even
         assert worst is not None
         assert worst.tasks == PARTITIONS
         ratios.append(worst.ratio)
@@ -119,7 +119,7 @@ def least_even(spark: SparkSession, frame: DataFrame) -> tuple[float, list[tuple
     """The ratio of the least even shuffle that a frame takes, and its rows."""
     before = newest_spark_stage(spark)
     rows = sorted(map(tuple, frame.collect()), key=repr)
-    worst = shuffles_since(spark, before, "frame").least_even
+    worst = metrics_since(spark, before, "frame").least_even
     assert worst is not None
     return worst.ratio, rows
 

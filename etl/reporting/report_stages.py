@@ -1,20 +1,43 @@
-"""The section of the data-quality report about how evenly the tasks of the shuffles were loaded."""
+"""The sections of the data-quality report about the stages: what they took, and how even their shuffles were."""
 
 from collections.abc import Sequence
 
 from etl.reporting.report_records import row
-from etl.task_metrics import FEW_RECORDS, StageShuffles
-from schemas.report_page import Block, Cell, Section, Table, Text, Tone, Value, figure, number, size
+from etl.stage_metrics import FEW_RECORDS, StageMetrics
+from schemas.report_page import Block, Cell, Section, Table, Text, Tone, Value, figure, number, share, size
 
 TITLE = "Balance of the shuffles"
+SLOWEST = "Slowest stages"
+NOTHING = "Nothing was measured: run the stages again, or the whole pipeline."
 UNEVEN = 2.0
 """Above so many times the median task's records the report says that a shuffle is uneven."""
 
 
-def balance(stages: Sequence[StageShuffles]) -> Section:
+def slowest(stages: Sequence[StageMetrics]) -> Section:
+    """What each stage took, the slowest first."""
+    if not stages:
+        return Section(SLOWEST, [Text(NOTHING)])
+    total = sum(stage.seconds for stage in stages)
+    rows = []
+    for stage in sorted(stages, key=lambda stage: -stage.seconds):
+        sizes = (stage.input_bytes, stage.output_bytes, stage.peak_bytes, stage.executor_heap_bytes)
+        shown = [Cell(size(count) if count else "–", number=True) for count in sizes]
+        rows.append(
+            row(stage.stage, figure(stage.seconds, 1), share(stage.seconds, total, bar=True), *shown)
+        )
+    header = ["Stage", "Seconds", "Of all", "Bytes in", "Bytes out", "Peak memory", "Executor's heap"]
+    caption = (
+        "The last run of each stage. Bytes in: from the sources, tables, and what the stage kept on disk, as they lie "
+        "there. Peak memory: of the driver and all processes below it, sampled every second; with a local master that "
+        "is everything. Executor's heap: the largest Java heap in use in any executor, where a heartbeat told it."
+    )
+    return Section(SLOWEST, [Table(header, rows, caption)])
+
+
+def balance(stages: Sequence[StageMetrics]) -> Section:
     """Of each stage its least even shuffle, and how much all of them moved."""
     if not stages:
-        return Section(TITLE, [Text("Nothing was measured: run the stages again, or the whole pipeline.")])
+        return Section(TITLE, [Text(NOTHING)])
     header = ["Stage", "Shuffles", "Written", "Read", "Spilled", "Tasks", "Records of the median task"]
     header += ["Of the largest task", "Ratio", "Hot keys salted"]
     caption = (
@@ -24,7 +47,7 @@ def balance(stages: Sequence[StageShuffles]) -> Section:
     return Section(TITLE, [Table(header, [_row(stage) for stage in stages], caption), _verdict(stages)])
 
 
-def _row(stage: StageShuffles) -> list[Value]:
+def _row(stage: StageMetrics) -> list[Value]:
     worst = stage.least_even
     few = Cell("few records", "quiet") if stage.shuffles else Cell("–", "quiet")
     tasks: list[Value] = [few, "", "", ""]
@@ -37,7 +60,7 @@ def _row(stage: StageShuffles) -> list[Value]:
     return row(stage.stage, number(len(stage.shuffles)), *moved, *tasks, number(stage.salted_keys))
 
 
-def _verdict(stages: Sequence[StageShuffles]) -> Block:
+def _verdict(stages: Sequence[StageMetrics]) -> Block:
     judged = {stage.stage: stage.least_even for stage in stages if stage.least_even is not None}
     uneven = [name for name, worst in judged.items() if worst is not None and worst.ratio > UNEVEN]
     if not judged:

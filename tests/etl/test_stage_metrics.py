@@ -1,14 +1,25 @@
 """What Spark says of its tasks, kept beside the report and shown in it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from etl import task_metrics
+from etl import stage_metrics
 from etl.partitions import salts
-from etl.reporting import report_shuffles
-from etl.task_metrics import Shuffle, StageShuffles, keep, kept, newest_spark_stage, shuffles_since
+from etl.process_memory import tree_bytes
+from etl.reporting import report_stages
+from etl.stage_metrics import (
+    Shuffle,
+    StageMetrics,
+    keep,
+    kept,
+    measured,
+    metrics_since,
+    newest_spark_stage,
+)
 from schemas.errors import DataError
 from schemas.report_page import Table, Text
 from schemas.tables import Layout
@@ -25,13 +36,49 @@ def test_the_median_and_the_largest_task_of_a_shuffle(
     )
     before = newest_spark_stage(spark)
     frame.repartition(len(rows), "salt").write.format("noop").mode("overwrite").save()
-    found = shuffles_since(spark, before, "example", salted_keys=3)
+    found = metrics_since(spark, before, "example", salted_keys=3)
     expected = Shuffle(tasks=len(rows), records=sum(rows), median_records=median, largest_records=max(rows))
     assert found.shuffles == [expected]
     assert found.read_bytes == found.written_bytes > 0
     assert (found.spilled_bytes, found.salted_keys) == (0, 3)
     assert newest_spark_stage(spark) > before
-    assert shuffles_since(spark, newest_spark_stage(spark), "nothing").shuffles == []
+    assert metrics_since(spark, newest_spark_stage(spark), "nothing").shuffles == []
+
+
+def test_what_a_stage_took_is_measured_and_kept(spark: SparkSession, tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    written = str(tmp_path / "rows")
+    with measured("clean", spark, config) as taken:
+        held = bytearray(b"x") * 200_000_000
+        spark.range(100_000).write.parquet(written)
+        spark.read.parquet(written).write.format("noop").mode("overwrite").save()
+        taken.input_bytes += 1_000_000_000
+        taken.salted_keys = 7
+    on_disk = sum(file.stat().st_size for file in Path(written).glob("*.parquet"))
+    (found,) = kept(config)
+    assert found.seconds > 0
+    assert found.output_bytes == on_disk
+    assert 1_000_000_000 < found.input_bytes < 1_000_000_000 + 3 * on_disk
+    assert found.salted_keys == 7
+    del held
+    assert found.peak_bytes > 200_000_000
+    with pytest.raises(ValueError, match="no"), measured("clean", spark, config):
+        raise ValueError("no")
+    assert kept(config) == [found]
+
+
+def test_memory_below_a_process_counts() -> None:
+    before = tree_bytes()
+    code = "x = bytearray(b'x') * 300_000_000; print('there', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert tree_bytes() - before > 290_000_000
+        assert tree_bytes(child.pid) > 290_000_000
+        child.communicate(b"\n")
+    assert tree_bytes(child.pid) == 0
 
 
 EVEN = Shuffle(tasks=8, records=80_000, median_records=9_900.0, largest_records=12_870)
@@ -39,8 +86,8 @@ UNEVEN = Shuffle(tasks=4, records=40_000, median_records=5_000.0, largest_record
 FEW = Shuffle(tasks=4, records=9_999, median_records=1.0, largest_records=9_996)
 
 
-def stage(name: str, *shuffles: Shuffle) -> StageShuffles:
-    return StageShuffles(
+def stage(name: str, *shuffles: Shuffle) -> StageMetrics:
+    return StageMetrics(
         stage=name, shuffles=[*shuffles], read_bytes=2_000, written_bytes=3_000_000, spilled_bytes=0
     )
 
@@ -59,14 +106,14 @@ def test_what_is_kept_comes_back_in_the_order_of_the_stages(tmp_path: Path) -> N
     for found in (later, stage("ingest", EVEN, FEW), earlier):
         keep(found, config)
     assert kept(config) == [earlier, later]
-    (Path(Layout.of(config).quality) / "shuffles" / "split.json").write_text("{}", encoding="utf-8")
-    with pytest.raises(DataError, match=r"shuffles/split.json is damaged"):
+    (Path(Layout.of(config).quality) / "stages" / "split.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match=r"stages/split.json is damaged"):
         kept(config)
 
 
 def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
-    def shown(*stages: StageShuffles) -> tuple[list[list[str]], Text]:
-        table, verdict = report_shuffles.balance(stages).blocks
+    def shown(*stages: StageMetrics) -> tuple[list[list[str]], Text]:
+        table, verdict = report_stages.balance(stages).blocks
         assert isinstance(table, Table)
         assert isinstance(verdict, Text)
         return [[cell.text for cell in row] for row in table.cells], verdict
@@ -83,7 +130,14 @@ def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
     rows, verdict = shown(stage("split", FEW))
     assert rows[0][5] == "few records"
     assert verdict.tone == "quiet"
-    assert report_shuffles.balance([]).blocks[0] == Text(
+    slow = stage("clean").model_copy(update={"seconds": 30.0, "input_bytes": 5_000, "peak_bytes": 2_000_000_000})
+    table = report_stages.slowest([stage("ingest").model_copy(update={"seconds": 10.0}), slow]).blocks[0]
+    assert isinstance(table, Table)
+    assert [[cell.text for cell in row] for row in table.cells] == [
+        ["clean", "30.0", "75.0%", "5.0 kB", "–", "2.0 GB", "–"],
+        ["ingest", "10.0", "25.0%", "–", "–", "–", "–"],
+    ]
+    assert report_stages.balance([]).blocks[0] == Text(
         "Nothing was measured: run the stages again, or the whole pipeline."
     )
-    assert task_metrics.FEW_RECORDS == 10_000
+    assert stage_metrics.FEW_RECORDS == 10_000

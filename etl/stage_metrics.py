@@ -1,16 +1,23 @@
-"""How evenly the tasks of a stage's shuffles were loaded, from Spark's own metrics of its tasks.
+"""What each stage of the pipeline took: seconds, bytes in and out, memory, and how evenly its shuffles were divided.
 
-The driver keeps them in its status store, whatever the master, with or without the web interface. They are taken at
-the end of each stage of the pipeline and kept as `quality/shuffles/<stage>.json`, from where the report shows them.
+Most of it is from Spark's own metrics of its tasks, which the driver keeps in its status store, whatever the master,
+with or without the web interface. They are taken at the end of each stage of the pipeline and kept as
+`quality/stages/<stage>.json`, from where the report shows them.
 """
 
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import pyarrow.compute as pc
 from py4j.protocol import Py4JJavaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pyspark.sql import SparkSession
 
+from etl.process_memory import PeakMemory
+from etl.publication.commit import open_table
 from schemas import storage
 from schemas.config import STAGES, Configuration
 from schemas.errors import DataError
@@ -38,8 +45,8 @@ class Shuffle(BaseModel):
         return self.largest_records / max(1.0, self.median_records)
 
 
-class StageShuffles(BaseModel):
-    """All shuffles of one stage of the pipeline."""
+class StageMetrics(BaseModel):
+    """One stage of the pipeline."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,6 +59,15 @@ class StageShuffles(BaseModel):
     spilled_bytes: int
     """Written to disk because a sort or a join did not fit into memory."""
     salted_keys: int = 0
+    seconds: float = 0.0
+    input_bytes: int = 0
+    """Read from tables, from what the stage kept on disk, and by `ingest` from the sources; compressed."""
+    output_bytes: int = 0
+    """Written to tables and, by `publish`, to shards."""
+    peak_bytes: int = 0
+    """The most memory that the driver's process and all below it (with a local master: everything) held."""
+    executor_heap_bytes: int = 0
+    """The largest Java heap in use in any executor, as Spark's heartbeats have it."""
 
     @property
     def least_even(self) -> Shuffle | None:
@@ -61,30 +77,84 @@ class StageShuffles(BaseModel):
 
 
 def newest_spark_stage(spark: SparkSession) -> int:
-    """The number of the newest of Spark's stages, -1 before the first: what `shuffles_since` begins after."""
+    """The number of the newest of Spark's stages, -1 before the first: what `metrics_since` begins after."""
     newest = next(_spark_stages(spark), None)
     return -1 if newest is None else int(newest.stageId())
 
 
-def shuffles_since(spark: SparkSession, before: int, stage: str, salted_keys: int = 0) -> StageShuffles:
-    """What all of Spark's stages after the number `before` shuffled, under the name `stage`."""
+@dataclass
+class Taken:
+    """What a stage says of itself besides."""
+
+    salted_keys: int = 0
+    input_bytes: int = 0
+    """Read by other means than Spark's own reader."""
+    output_bytes: int = 0
+    """Written by other means than Spark's own writer."""
+
+
+@contextmanager
+def measured(stage: str, spark: SparkSession, config: Configuration) -> Iterator[Taken]:
+    """Measures what the body does, and keeps it in the place of what is kept of the stage's last run.
+
+    Nothing is kept where the body raises.
+    """
+    taken = Taken()
+    began, before = time.monotonic(), newest_spark_stage(spark)
+    with PeakMemory() as memory:
+        yield taken
+    found = metrics_since(spark, before, stage, taken.salted_keys)
+    more = {
+        "seconds": round(time.monotonic() - began, 3),
+        "input_bytes": found.input_bytes + taken.input_bytes,
+        "output_bytes": found.output_bytes + taken.output_bytes,
+        "peak_bytes": memory.peak,
+    }
+    keep(found.model_copy(update=more), config)
+
+
+def metrics_since(spark: SparkSession, before: int, stage: str, salted_keys: int = 0) -> StageMetrics:
+    """What all of Spark's stages after the number `before` did, under the name `stage`."""
     found, read, written, spilled = [], 0, 0, 0
+    into = out = heap = 0
     for data in _spark_stages(spark):
         if data.stageId() <= before:
             break
+        into += data.inputBytes()
+        out += data.outputBytes()
+        heap = max(heap, _heap(data))
         written += data.shuffleWriteBytes()
         spilled += data.diskBytesSpilled()
         read += data.shuffleReadBytes()
         if data.shuffleReadRecords() and (shuffle := _shuffle(spark, data)) is not None:
             found.append(shuffle)
-    return StageShuffles(
+    return StageMetrics(
         stage=stage,
         shuffles=found[::-1],
         read_bytes=read,
         written_bytes=written,
         spilled_bytes=spilled,
         salted_keys=salted_keys,
+        input_bytes=into,
+        output_bytes=out,
+        executor_heap_bytes=heap,
     )
+
+
+def add_bytes_beside_spark(stage: str, config: Configuration, taken: Taken) -> None:
+    """Adds what a stage reads or writes past Spark: `ingest` the sources, `publish` the shards."""
+    layout = Layout.of(config)
+    if stage == "ingest" and (sources := open_table(layout.sources, config.storage)) is not None:
+        sizes = sources.to_pyarrow_dataset().to_table(columns=["bytes"])
+        taken.input_bytes += pc.sum(sizes["bytes"]).as_py() or 0
+    if stage == "publish" and (gold := open_table(layout.shards, config.storage)) is not None:
+        taken.output_bytes += sum(gold.get_add_actions(flatten=True).column("size_bytes").to_pylist())
+
+
+def _heap(data: Any) -> int:
+    """The largest Java heap in use while one of Spark's stages ran; 0 where no heartbeat came in that time."""
+    peaks = data.peakExecutorMetrics()
+    return int(peaks.get().getMetricValue("JVMHeapMemory")) if peaks.isDefined() else 0
 
 
 def _spark_stages(spark: SparkSession) -> Iterator[Any]:
@@ -125,13 +195,13 @@ def _doubles(spark: SparkSession, *values: float) -> Any:
     return array
 
 
-def keep(found: StageShuffles, config: Configuration) -> None:
+def keep(found: StageMetrics, config: Configuration) -> None:
     """Replaces what is kept of the stage's last run."""
     content = found.model_dump_json(indent=1).encode() + b"\n"
     storage.write_bytes(_location(config, found.stage), content, config.storage)
 
 
-def kept(config: Configuration) -> list[StageShuffles]:
+def kept(config: Configuration) -> list[StageMetrics]:
     """What is kept of the last run of each stage, in the order of the stages; those that never ran are left out.
 
     Raises DataError for a file that holds something else.
@@ -141,11 +211,11 @@ def kept(config: Configuration) -> list[StageShuffles]:
         if storage.exists(location, config.storage):
             content = storage.read_bytes(location, config.storage)
             try:
-                found.append(StageShuffles.model_validate_json(content))
+                found.append(StageMetrics.model_validate_json(content))
             except ValidationError as error:
                 raise DataError(f"{location} is damaged: remove it, or run that stage again") from error
     return found
 
 
 def _location(config: Configuration, stage: str) -> str:
-    return storage.join(Layout.of(config).quality, "shuffles", f"{stage}.json")
+    return storage.join(Layout.of(config).quality, "stages", f"{stage}.json")
