@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from etl.delta_tables import read_table, write_table
 from etl.publication import balance, shards
 from etl.session import build_session
-from etl.stage_metrics import newest_spark_stage, metrics_since
+from etl.stage_metrics import metrics_since, newest_spark_stage
 from schemas import command
 from schemas.config import Configuration
 from schemas.tables import Layout, encoded_schema, spark_schema

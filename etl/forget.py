@@ -69,8 +69,8 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
         )
     if person.pseudonyms and not found.records and not found.quarantined and not person.ids:
         raise UsageError(
-            f"no record of {config.dataset.name} has that pseudonym, in its cleaned texts or in quarantine; nothing was "
-            "erased"
+            f"no record of {config.dataset.name} has that pseudonym, in its cleaned texts or in quarantine; nothing "
+            "was erased"
         )
     with spark_progress(spark, "erasing"):
         # Of records that only an earlier version has, the id is all that is known.

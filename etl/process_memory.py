@@ -1,4 +1,4 @@
-"""The memory of a process and all below it: of the driver, its Java machine, and with a local master Python's workers."""
+"""The memory of a process and all below it: of the driver, its Java machine, and local Python workers."""
 
 import threading
 from types import TracebackType
@@ -36,7 +36,7 @@ class PeakMemory:
 
 
 def tree_bytes(process: int | None = None) -> int:
-    """The memory of a process (by default this one) and all below it; pages that several share are divided among them."""
+    """The memory of a process (by default this one) and all below it; what several share is divided among them."""
     total = 0
     try:
         root = psutil.Process(process)

@@ -19,6 +19,7 @@ from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
 from etl.quality import GateResults, judge
 from etl.report import write_report
+from etl.reporting.drift import keep_profile, profile_before, with_drifts
 from etl.reporting.summary import ShardFacts, Summary, summarise
 from etl.session import spark_progress
 from etl.stage import stage_main
@@ -82,7 +83,7 @@ def _publish_version(
             split: [ShardFacts(s.rows, s.row_groups, s.bytes) for s in written if s.split == split]
             for split in SPLITS
         }
-        summary = summarise(spark, config, facts)
+        summary = with_drifts(summarise(spark, config, facts), profile_before(config, None))
     gates = judge(summary, config, layout)
     if not gates.passed:
         say(f"  report: {write_report(spark, config, summary, None, gates)}")
@@ -90,6 +91,7 @@ def _publish_version(
     summary.check_accounting()
     content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
     manifest = _commit(spark, config, layout, content, written, began)
+    keep_profile(summary, manifest, config)
     return manifest, summary, gates
 
 

@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 
 from etl.duplicates.leakage import leakage_sample
 from etl.quality import GateResults, judge
-from etl.reporting import report_records, report_stages, report_splits
+from etl.reporting import report_drift, report_records, report_splits, report_stages
+from etl.reporting.drift import Earlier, Profile, keep_profile, profile_before, with_drifts
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
 from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.summary import summarise
@@ -51,6 +52,7 @@ def write_report(
             cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
             _similarities(spark, config),
             kept(config),
+            profile_before(config, manifest),
         )
     layout = Layout.of(config)
     location = storage.join(layout.quality, REPORT)
@@ -68,6 +70,7 @@ def report_page(
     snippets: Mapping[str, str],
     similarities: Sequence[tuple[str, float]],
     stages: Sequence[StageMetrics] = (),
+    before: Earlier | None = None,
 ) -> Page:
     """The page from what was gathered; the same figures give the same page."""
     if manifest is None:
@@ -80,6 +83,7 @@ def report_page(
     shown = [
         report_records.funnel(summary),
         report_records.gate_table(gates, "data_docs/index.html"),
+        report_drift.compared(before, Profile.of(summary), config),
         report_records.quarantine(summary, reasons),
         report_records.rules(summary, config, examples),
         report_records.duplicates(summary, snippets),
@@ -148,6 +152,8 @@ def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest
     """Judges a published version and writes its Data Docs and report; returns what came of it, and where that lies."""
     with spark_progress(spark, "summarise"):
         summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
+        summary = with_drifts(summary, profile_before(config, manifest))
+    keep_profile(summary, manifest, config)
     gates = judge(summary, config, Layout.of(config))
     return gates, write_report(spark, config, summary, manifest, gates)
 

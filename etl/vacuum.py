@@ -5,8 +5,8 @@ content of every table. No file that a kept manifest names is ever deleted, neit
 versions of bronze and silver consist of that it came from. The manifests of versions that go are moved to
 `manifests/expired/`: what those held can still be read there, but not their rows.
 
---forgotten deletes every version that came from what `ringlake-etl forget` has erased since, however new, and all earlier
-content of the tables: after it no file of the data set holds what was erased.
+--forgotten deletes every version that came from what `ringlake-etl forget` has erased since, however new, and all
+earlier content of the tables: after it no file of the data set holds what was erased.
 """
 
 import json
@@ -90,10 +90,8 @@ def vacuum(
     locations = published(layout.manifests, config.storage)
     manifests = {version: load_manifest(place, config.storage) for version, place in locations.items()}
     moments = {n: datetime.fromisoformat(manifest.provenance.created) for n, manifest in manifests.items()}
-    if forgotten:
-        stay = versions_without_forgotten(config, manifests)
-    else:
-        stay = kept_versions(moments, config.versions, now)
+    by_policy = versions_without_forgotten(config, manifests) if forgotten else None
+    stay = kept_versions(moments, config.versions, now) if by_policy is None else by_policy
     kept = [manifest for version, manifest in manifests.items() if version in stay]
     gone = [location for version, location in locations.items() if version not in stay]
     for number, wrong in _damaged(kept, config):

@@ -167,6 +167,9 @@ class Balance(Section):
         return self.model_dump(mode="json", include={"policy"} | used)
 
 
+Distance = Annotated[float, Field(ge=0)]
+
+
 class Quality(Section):
     """`[quality]`: the gates before a publication."""
 
@@ -183,6 +186,23 @@ class Quality(Section):
     """How far a class's share may differ between a split and the whole, for classes with 500 groups or more."""
     max_cut_share: Share = 1.0
     """Of the tokens of the training split, cut off by truncation."""
+    max_class_drift: Distance | None = None
+    """Population stability index between the classes of this version and of the one before; without it no gate."""
+    max_length_drift: Distance | None = None
+    """The same of the lengths of the texts."""
+    max_vocabulary_drift: Share | None = None
+    """Jensen–Shannon divergence, in bits, between the words of the published texts."""
+    max_fate_drift: Distance | None = None
+    """Population stability index of what became of the records: quarantined, filtered by which rule, duplicate …"""
+
+    def drift_limits(self) -> dict[str, float | None]:
+        """By measure."""
+        return {
+            "classes": self.max_class_drift,
+            "lengths": self.max_length_drift,
+            "vocabulary": self.max_vocabulary_drift,
+            "fates": self.max_fate_drift,
+        }
 
 
 class Versions(Section):

@@ -32,7 +32,7 @@ _FOUND = pa.schema(
 
 @dataclass(frozen=True)
 class Person:
-    """Whom to forget: records by their ids, the letters of pseudonyms, and records in quarantine by path and position."""
+    """Whom to forget: ids of records, the letters of pseudonyms, and path and position of records in quarantine."""
 
     ids: tuple[str, ...] = ()
     pseudonyms: tuple[str, ...] = ()
@@ -48,7 +48,7 @@ class Person:
             path, colon, position = given.rpartition(":")
             if not colon or not position.isdecimal():
                 raise UsageError(
-                    f"{given!r} is no place in the quarantine: give PATH:POSITION, as `ringlake-etl quarantine` shows them"
+                    f"{given!r} is no place in the quarantine: give PATH:POSITION, see `ringlake-etl quarantine`"
                 )
             positions.append((path, int(position)))
         letters = []

@@ -72,6 +72,14 @@ class SourceFacts:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far a measure of a version is from that of the version before (etl/reporting/drift.py)."""
+
+    measure: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Summary:
     """See the module; `published`, `encoded` and `classes` are by split, counts are records."""
 
@@ -101,6 +109,10 @@ class Summary:
     rows_per_group: int
     """Of a full row group: as configured, or what the default came to."""
     sources: list[SourceFacts]
+    words: dict[str, int] = field(default_factory=dict)
+    """Sampled published records by word (etl/reporting/vocabulary.py)."""
+    drifts: list[Drift] = field(default_factory=list)
+    """From the version before; empty where there is none."""
 
     @property
     def quarantined(self) -> int:

@@ -58,6 +58,10 @@ def measures(summary: Summary, config: Configuration) -> dict[str, list[dict[str
         "splits": [_split(summary, config, split) for split in SPLITS],
         "classes": _classes(summary),
         "features": [_feature(summary, feature.name) for feature in config.feature],
+        **{
+            f"{measure}_drift": [{measure: d.value} for d in summary.drifts if d.measure == measure]
+            for measure in DRIFTS
+        },
     }
 
 
@@ -176,6 +180,37 @@ def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
             "raise the feature's length, or the limit",
             percent=True,
         ),
+        *_drift_gates(config),
+    ]
+
+
+DRIFTS = {
+    "classes": ("drift of the classes", "max_class_drift", "the class mix"),
+    "lengths": ("drift of the lengths", "max_length_drift", "the mix of lengths"),
+    "vocabulary": ("drift of the vocabulary", "max_vocabulary_drift", "the mix of words"),
+    "fates": ("drift of the drop rates", "max_fate_drift", "what became of the records"),
+}
+"""By measure the gate's name, its key, and what it is about."""
+
+
+def _drift_gates(config: Configuration) -> list[Gate]:
+    """Those with a limit."""
+    limits = config.quality.drift_limits()
+    return [
+        Gate(
+            name,
+            f"{measure}_drift",
+            measure,
+            0,
+            limits[measure],
+            lambda row, measure=measure, about=about: (  # type: ignore[misc]
+                f"{about} is {row[measure]:.3f} from that of the version before"
+            ),
+            f"at most {limits[measure]:g} (quality.{key})",
+            f"compare the two versions in the report; where the change is meant, raise quality.{key}",
+        )
+        for measure, (name, key, about) in DRIFTS.items()
+        if limits[measure] is not None
     ]
 
 

@@ -22,9 +22,7 @@ def slowest(stages: Sequence[StageMetrics]) -> Section:
     for stage in sorted(stages, key=lambda stage: -stage.seconds):
         sizes = (stage.input_bytes, stage.output_bytes, stage.peak_bytes, stage.executor_heap_bytes)
         shown = [Cell(size(count) if count else "–", number=True) for count in sizes]
-        rows.append(
-            row(stage.stage, figure(stage.seconds, 1), share(stage.seconds, total, bar=True), *shown)
-        )
+        rows.append(row(stage.stage, figure(stage.seconds, 1), share(stage.seconds, total, bar=True), *shown))
     header = ["Stage", "Seconds", "Of all", "Bytes in", "Bytes out", "Peak memory", "Executor's heap"]
     caption = (
         "The last run of each stage. Bytes in: from the sources, tables, and what the stage kept on disk, as they lie "

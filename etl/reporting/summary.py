@@ -16,6 +16,7 @@ from etl.publication.shards import row_bytes
 from etl.reporting import aggregates
 from etl.reporting.aggregates import UNLABELLED
 from etl.reporting.facts import ShardFacts, Summary
+from etl.reporting.vocabulary import word_counts
 from schemas.config import Configuration
 from schemas.tables import SPLITS, Layout
 
@@ -51,6 +52,16 @@ def summarise(
     ]  # each record once, whatever the number of columns
     encoded, tokens = aggregates.token_facts(config, table("encoded"))
     labelled = config.columns.label is not None
+    characters = {
+        column: {
+            "read": aggregates.lengths_of(row for row in read if row["column"] == column),
+            "published": aggregates.lengths_of(
+                r for r in ended if r["column"] == column and r["fate"] in SPLITS
+            ),
+        }
+        for column in config.text_columns()
+    }
+    compared = characters[config.deduplicated_column()]["published"].total
     classes = {
         s: aggregates.sums_by(aggregates.with_fate(ends, s), "label") if labelled else {} for s in SPLITS
     }
@@ -71,15 +82,7 @@ def summarise(
         else {},
         classes=classes,
         class_groups=groups,
-        characters={
-            column: {
-                "read": aggregates.lengths_of(row for row in read if row["column"] == column),
-                "published": aggregates.lengths_of(
-                    r for r in ended if r["column"] == column and r["fate"] in SPLITS
-                ),
-            }
-            for column in config.text_columns()
-        },
+        characters=characters,
         tokens=tokens,
         cluster_sizes=cluster_sizes,
         largest_clusters=largest,
@@ -90,4 +93,5 @@ def summarise(
             row_bytes(config),
         ),
         sources=sources,
+        words=word_counts(config, table("fields"), table("ledger"), compared),
     )

@@ -130,7 +130,9 @@ def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
     rows, verdict = shown(stage("split", FEW))
     assert rows[0][5] == "few records"
     assert verdict.tone == "quiet"
-    slow = stage("clean").model_copy(update={"seconds": 30.0, "input_bytes": 5_000, "peak_bytes": 2_000_000_000})
+    slow = stage("clean").model_copy(
+        update={"seconds": 30.0, "input_bytes": 5_000, "peak_bytes": 2_000_000_000}
+    )
     table = report_stages.slowest([stage("ingest").model_copy(update={"seconds": 10.0}), slow]).blocks[0]
     assert isinstance(table, Table)
     assert [[cell.text for cell in row] for row in table.cells] == [

@@ -1,0 +1,58 @@
+"""The words of the published texts, from a sample of them, for comparing one version with another."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from schemas.config import Configuration
+from schemas.tables import spark_schema
+
+SAMPLED_CHARACTERS = 20_000_000
+MOST_WORDS = 5_000
+FEWEST_RECORDS = 5
+"""A word of fewer sampled records is left out: it says nothing of the whole, and perhaps something of a person."""
+WORD = re.compile(r"[^\W\d_]+")
+"""Letters alone: no number, of a telephone or an account, is a word."""
+_HASHES = float(1 << 64)
+_COUNTED = pa.schema([("word", pa.string()), ("records", pa.int64())])
+
+
+def word_counts(
+    config: Configuration, fields: DataFrame, ledger: DataFrame, characters: int
+) -> dict[str, int]:
+    """The number of sampled published records that each of the MOST_WORDS most frequent words stands in.
+
+    The sample, about SAMPLED_CHARACTERS of `characters` in all, is chosen by the hash of the record id: the same for
+    the same records. Words are runs of letters, case-folded.
+    """
+    share = min(1.0, SAMPLED_CHARACTERS / characters) if characters else 1.0
+    chosen = F.lit(True)
+    if share < 1:
+        chosen = F.xxhash64("record_id", F.lit("words")) < F.lit(int(share * _HASHES) - (1 << 63))
+    published = ledger.where("split IS NOT NULL").where(chosen).select("record_id")
+    texts = fields.where(chosen).join(F.broadcast(published), "record_id", "left_semi")
+    rows = (
+        texts.select(config.deduplicated_column())
+        .mapInArrow(_count, spark_schema(_COUNTED))
+        .groupBy("word")
+        .agg(F.sum("records").alias("records"))
+        .where(F.col("records") >= FEWEST_RECORDS)
+        .orderBy(F.desc("records"), "word")
+        .limit(MOST_WORDS)
+        .collect()
+    )
+    return {row["word"]: int(row["records"]) for row in rows}
+
+
+def _count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    counts: Counter[str] = Counter()
+    for batch in batches:
+        for text in batch.column(0).to_pylist():
+            counts.update(set(WORD.findall((text or "").casefold())))
+    yield pa.RecordBatch.from_pydict(
+        {"word": list(counts), "records": list(counts.values())}, schema=_COUNTED
+    )
