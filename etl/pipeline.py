@@ -20,6 +20,7 @@ from etl.lock import locked
 from etl.publish import publish_version, published
 from etl.quality import check_quarantine
 from etl.report import REPORT, is_report_of, judge_version, write_report
+from etl.reporting.expectations import declared
 from etl.session import build_session
 from etl.split import split
 from etl.stage import stage_parser, timed
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
     """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
+    declared(config)  # an expectation that cannot be made stops here, before hours of work
     counts = timed("ingest", ingest, spark, config, again)
     # What was erased on request says nothing about the quality of the data.
     check_quarantine(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0), config)

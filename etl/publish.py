@@ -17,9 +17,11 @@ from etl.invocation import invocation, now
 from etl.publication import balance, class_balance, commit, shards
 from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
-from etl.quality import GateResults, judge
+from etl.quality import judge
 from etl.report import write_report
 from etl.reporting.drift import keep_profile, profile_before, with_drifts
+from etl.reporting.expectations import file_sha256, published_records
+from etl.reporting.gate_results import GateResults
 from etl.reporting.summary import ShardFacts, Summary, summarise
 from etl.session import spark_progress
 from etl.stage import stage_main
@@ -84,7 +86,7 @@ def _publish_version(
             for split in SPLITS
         }
         summary = with_drifts(summarise(spark, config, facts), profile_before(config, None))
-    gates = judge(summary, config, layout)
+    gates = judge(summary, config, layout, published_records(spark, config))
     if not gates.passed:
         say(f"  report: {write_report(spark, config, summary, None, gates)}")
         gates.raise_for_failures()
@@ -109,6 +111,8 @@ def published(spark: SparkSession, config: Configuration) -> Manifest | None:
     last = last_commit(layout, config.storage)
     same = (last.get("manifest_root"), last.get("configuration_sha256"), last.get("delta_version"))
     if same != (manifest.manifest_root, config.sha256(), manifest.delta_version):
+        return None
+    if last.get("expectations") != file_sha256(config):
         return None
     if not is_encoded(spark, config) or last.get("encoded") != identity(spark, layout.encoded):
         return None
@@ -211,6 +215,7 @@ def _commit(
         "delta_version": version,
         "new": new,
         "encoded": identity(spark, layout.encoded),
+        "expectations": file_sha256(config),
     }
     append(layout, config, {"action": "publish", "event": "commit", **published_as})
     location = storage.join(layout.manifests, name_of(version, draft.manifest_root))

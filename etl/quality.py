@@ -4,63 +4,24 @@ A gate that fails stops the publication: `check` raises QualityGateError, exit s
 before that, so that a failed attempt can be looked at.
 """
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from etl.reporting import data_docs
+from pyspark.sql import DataFrame
+
+from etl.reporting import data_docs, expectations
 from etl.reporting.facts import Summary
+from etl.reporting.gate_results import GateResult, GateResults, sentence_of
 from etl.reporting.gates import Gate, Measured, gates, measures, quarantine_gate, quarantine_row
+from etl.reporting.validation import library, new_context
 from schemas import storage
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
 from schemas.errors import CheckError, QualityGateError
 from schemas.progress import say
 from schemas.tables import Layout
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """One gate: how many rows were judged, the worst value as it was observed, and whether it passed."""
-
-    name: str
-    observed: str
-    allowed: str
-    passed: bool
-    failures: list[str]
-    """One clause for each row that fails."""
-    remedy: str
-
-
-@dataclass(frozen=True)
-class GateResults:
-    """All gates of one attempt to publish, and where their Data Docs lie."""
-
-    gates: list[GateResult]
-    data_docs: str
-
-    @property
-    def passed(self) -> bool:
-        return all(gate.passed for gate in self.gates)
-
-    def raise_for_failures(self) -> None:
-        """Raises QualityGateError with a sentence for each failed gate; does nothing when all passed."""
-        sentences = [sentence_of(gate) for gate in self.gates if not gate.passed]
-        if sentences:
-            count = "a quality gate" if len(sentences) == 1 else f"{len(sentences)} quality gates"
-            raise QualityGateError(
-                f"{count} failed and nothing was published: {'; '.join(sentences)}; details: {self.data_docs}"
-            )
-
-
-def sentence_of(gate: GateResult) -> str:
-    """What failed, what is allowed and what to do, for a person."""
-    shown, more = gate.failures[:3], len(gate.failures) - 3
-    observed = ", ".join(shown) + (f" and {more:,} more like that" if more > 0 else "")
-    return f"{observed}, allowed: {gate.allowed}: {gate.remedy}"
 
 
 def check_quarantine(records_in: int, quarantined: int, config: Configuration) -> None:
@@ -72,18 +33,28 @@ def check_quarantine(records_in: int, quarantined: int, config: Configuration) -
         raise QualityGateError(f"a quality gate failed after ingest: {sentence_of(result)}")
 
 
-def check(summary: Summary, config: Configuration, layout: Layout) -> GateResults:
+def check(
+    summary: Summary, config: Configuration, layout: Layout, published: DataFrame | None = None
+) -> GateResults:
     """Judges the summary, writes the Data Docs, and raises QualityGateError when a gate fails."""
-    results = judge(summary, config, layout)
+    results = judge(summary, config, layout, published)
     results.raise_for_failures()
     return results
 
 
-def judge(summary: Summary, config: Configuration, layout: Layout) -> GateResults:
-    """As `check`, but returns the failures instead of raising."""
+def judge(
+    summary: Summary, config: Configuration, layout: Layout, published: DataFrame | None = None
+) -> GateResults:
+    """As `check`, but returns the failures instead of raising.
+
+    `published`: the records that the user's own expectations are about, left out where there are none of these.
+    """
     with data_docs.site(storage.join(layout.quality, "data_docs"), config.storage) as site:
         context = new_context(str(site.folder))
         results = validate(context, summary, config)
+        wanted = expectations.declared(config)
+        if wanted and published is not None:
+            results += expectations.judged(context, published, wanted, config.dataset.name)
         context.build_data_docs(site_names=["quality"])
     return GateResults(results, site.index)
 
@@ -100,36 +71,6 @@ def validate(context: Any, summary: Summary, config: Configuration) -> list[Gate
     return sorted(results, key=lambda result: order.index(result.name))
 
 
-def _great_expectations() -> Any:
-    """The library, imported on first use (it takes seconds) and with its usage reports off."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own imports
-        import great_expectations
-    return great_expectations
-
-
-def new_context(folder: str) -> Any:
-    """A context in memory, without progress bars, whose only site is `folder`."""
-    gx = _great_expectations()
-    from great_expectations.data_context.types.base import ProgressBarsConfig
-
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    for name in list(context.get_site_names()):
-        context.delete_data_docs_site(name)
-    context.add_data_docs_site(
-        site_name="quality",
-        site_config={
-            "class_name": "SiteBuilder",
-            "show_how_to_buttons": False,
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
-        },
-    )
-    return context
-
-
 def _validate(
     context: Any, table: str, rows: Sequence[Measured], of_table: Sequence[Gate], run: str
 ) -> list[GateResult]:
@@ -138,7 +79,7 @@ def _validate(
         return [_result(gate, [], []) for gate in of_table]
     import pandas as pd
 
-    gx = _great_expectations()
+    gx = library()
     frame = pd.DataFrame([dict(row) for row in rows])
     suite = context.suites.add(gx.ExpectationSuite(name=table))
     for gate in of_table:

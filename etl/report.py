@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import SparkSession
 
 from etl.duplicates.leakage import leakage_sample
-from etl.quality import GateResults, judge
+from etl.quality import judge
 from etl.reporting import report_drift, report_records, report_splits, report_stages
 from etl.reporting.drift import Earlier, Profile, keep_profile, profile_before, with_drifts
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.reporting.expectations import published_records
 from etl.reporting.facts import ShardFacts, Summary
+from etl.reporting.gate_results import GateResults
 from etl.reporting.summary import summarise
 from etl.session import build_session, spark_progress
 from etl.stage_metrics import StageMetrics, kept
@@ -154,7 +156,9 @@ def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest
         summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
         summary = with_drifts(summary, profile_before(config, manifest))
     keep_profile(summary, manifest, config)
-    gates = judge(summary, config, Layout.of(config))
+    gates = judge(
+        summary, config, Layout.of(config), published_records(spark, config, table_versions(manifest))
+    )
     return gates, write_report(spark, config, summary, manifest, gates)
 
 

@@ -5,7 +5,7 @@ any section stops any command before it starts, whichever half of the product th
 module of its own (schemas/cleaning.py).
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -167,6 +167,15 @@ class Balance(Section):
         return self.model_dump(mode="json", include={"policy"} | used)
 
 
+class Expectation(Section):
+    """`[[quality.expectation]]`: one of Great Expectations', that the published records have to meet."""
+
+    type: NonEmpty
+    """As the library names it, for instance `expect_column_values_to_be_in_set`."""
+    kwargs: dict[str, Any] = {}
+    """Its arguments: `column`, `value_set`, `min_value`, `mostly` …"""
+
+
 Distance = Annotated[float, Field(ge=0)]
 
 
@@ -194,6 +203,10 @@ class Quality(Section):
     """Jensen–Shannon divergence, in bits, between the words of the published texts."""
     max_fate_drift: Distance | None = None
     """Population stability index of what became of the records: quarantined, filtered by which rule, duplicate …"""
+
+    expectation: list[Expectation] = []
+    expectations_file: NonEmpty | None = None
+    """A Python file whose function `expectations()` returns a list of Great Expectations' expectations."""
 
     def drift_limits(self) -> dict[str, float | None]:
         """By measure."""

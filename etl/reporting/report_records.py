@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from etl.quality import GateResults
 from etl.reporting.examples import Example, Reason
 from etl.reporting.facts import Summary
+from etl.reporting.gate_results import GateResults
 from etl.rules.personal_data import rule_of
 from schemas.config import Configuration
 from schemas.report_page import Block, Cell, Link, Section, Table, Text, Tile, Value, number, share

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from etl.quality import GateResults, check, check_quarantine, judge, new_context, validate
+from etl.quality import check, check_quarantine, judge, validate
 from etl.reporting.facts import Lengths, ShardFacts, Summary, TokenFacts
+from etl.reporting.gate_results import GateResults
 from etl.reporting.gates import gates
+from etl.reporting.validation import new_context
 from schemas.errors import QualityGateError
 from schemas.tables import Layout
 from tests.etl.example_summary import FULL, example_summary

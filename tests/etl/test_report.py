@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.quality import GateResult, GateResults
 from etl.report import report_page, write_report
 from etl.reporting import report_records, report_splits
 from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible
 from etl.reporting.facts import RuleEffect, ShardFacts, Summary
+from etl.reporting.gate_results import GateResult, GateResults
 from etl.reporting.summary import summarise
 from etl.rules.registry import build_rules
 from etl.stage_metrics import Shuffle, StageMetrics, keep

@@ -1,0 +1,162 @@
+"""The user's own expectations of the published records: Great Expectations' classes, from the TOML or a Python file.
+
+They are judged with the gates, before anything is published. Values of records come into no result, page or message.
+"""
+
+import hashlib
+import runpy
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from etl.delta_tables import read_table
+from etl.reporting.gate_results import GateResult
+from etl.reporting.validation import library
+from schemas.config import Configuration
+from schemas.errors import ConfigurationError
+from schemas.tables import Layout
+
+FUNCTION = "expectations"
+TABLE = "published"
+
+
+def declared(config: Configuration) -> list[Any]:
+    """The expectations of a configuration and its file, as objects of the library; empty where there are none.
+
+    Raises ConfigurationError naming the entry or the file that is wrong.
+    """
+    found = []
+    for place, entry in enumerate(config.quality.expectation):
+        where = f"quality.expectation.{place} ({entry.type})"
+        library()
+        from great_expectations.compatibility.pydantic import ValidationError
+        from great_expectations.exceptions import ExpectationNotFoundError
+        from great_expectations.expectations.registry import get_expectation_impl
+
+        try:
+            found.append(get_expectation_impl(entry.type)(**entry.kwargs))
+        except ExpectationNotFoundError as error:
+            raise ConfigurationError(
+                f"{where}: Great Expectations knows no such expectation; their names are like "
+                "expect_column_values_to_be_in_set"
+            ) from error
+        except (ValidationError, TypeError) as error:
+            raise ConfigurationError(f"{where}: its kwargs do not fit: {_first_line(error)}") from error
+    file = config.quality.expectations_file
+    if file is not None:
+        found += _from_file(Path(file))
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines()[:3])
+
+
+def _from_file(file: Path) -> list[Any]:
+    gx = library()
+    try:
+        names = runpy.run_path(str(file))
+    except (OSError, SyntaxError) as error:
+        raise ConfigurationError(f"quality.expectations_file: {file} cannot be run: {error}") from error
+    function = names.get(FUNCTION)
+    made = function() if callable(function) else None
+    if not isinstance(made, list) or not all(
+        isinstance(one, gx.expectations.Expectation | gx.expectations.core.Expectation) for one in made
+    ):
+        raise ConfigurationError(
+            f"quality.expectations_file: {file} has no function {FUNCTION}() that returns a list of Great "
+            "Expectations' expectations"
+        )
+    return made
+
+
+def file_sha256(config: Configuration) -> str | None:
+    """SHA-256 of the file with expectations, None without one: another content asks for another judgement."""
+    file = config.quality.expectations_file
+    if file is None:
+        return None
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigurationError(
+            f"quality.expectations_file: {file} cannot be read: {error.strerror}"
+        ) from error
+
+
+def published_records(
+    spark: SparkSession, config: Configuration, versions: Mapping[str, int] = MappingProxyType({})
+) -> DataFrame:
+    """What is judged: the columns of silver/fields of the published records, and `split`."""
+    layout = Layout.of(config)
+    fields = read_table(spark, layout.fields, versions.get("fields"))
+    ledger = read_table(spark, layout.ledger, versions.get("ledger"))
+    return fields.join(ledger.where("split IS NOT NULL").select("record_id", "split"), "record_id", "inner")
+
+
+def judged(context: Any, records: DataFrame, wanted: Sequence[Any], run: str) -> list[GateResult]:
+    """A gate for each expectation, in their order. Raises ConfigurationError for one that cannot be checked."""
+    gx = library()
+    for place, expectation in enumerate(wanted):
+        expectation.meta = {**(expectation.meta or {}), "place": place}
+    suite = context.suites.add(gx.ExpectationSuite(name=TABLE))
+    for expectation in wanted:
+        suite.add_expectation(expectation)
+    # Not kept in Spark's memory: the records may be many times as large.
+    source = context.data_sources.add_spark(TABLE, persist=False)
+    batch = source.add_dataframe_asset(TABLE).add_batch_definition_whole_dataframe(TABLE)
+    definition = context.validation_definitions.add(
+        gx.ValidationDefinition(name=TABLE, data=batch, suite=suite)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        validation = definition.run(
+            batch_parameters={"dataframe": records},
+            # No examples of values: they would stand in the Data Docs, unmasked.
+            result_format={"result_format": "BASIC", "partial_unexpected_count": 0},
+            run_id=gx.RunIdentifier(run_name=run),
+        )
+    return [_gate(result) for result in sorted(validation.results, key=_place)]
+
+
+def _place(result: Any) -> int:
+    return int(result.expectation_config.meta["place"])
+
+
+def _gate(result: Any) -> GateResult:
+    settings = result.expectation_config
+    arguments = {
+        k: v for k, v in settings.kwargs.items() if k not in ("batch_id", "column") and v is not None
+    }
+    column = settings.kwargs.get("column")
+    name = f"{settings.type} ({column})" if column else settings.type
+    if result.exception_info and _raised(result.exception_info):
+        raise ConfigurationError(
+            f"the expectation {name} cannot be checked, so nothing was published: {_raised(result.exception_info)}"
+        )
+    found = result.result or {}
+    if found.get("unexpected_count") is not None:
+        observed = f"{found['unexpected_count']:,} of {found.get('element_count', 0):,} unexpected"
+    else:
+        value = found.get("observed_value")
+        observed = f"{value:,}" if isinstance(value, int | float) else "see the Data Docs"
+    allowed = ", ".join(f"{key} {value}" for key, value in sorted(arguments.items()))
+    return GateResult(
+        name=name,
+        observed=observed,
+        allowed=allowed or "as it says",
+        passed=bool(result.success),
+        failures=[] if result.success else [f"{name}: {observed}"],
+        remedy="look at the published records, or change the expectation",
+    )
+
+
+def _raised(info: dict[str, Any]) -> str:
+    """The message of what an expectation raised, wherever the library put it; empty where it raised nothing."""
+    if "raised_exception" in info:
+        return str(info.get("exception_message")) if info["raised_exception"] else ""
+    messages = [inner.get("exception_message") for inner in info.values() if isinstance(inner, dict)]
+    return str(messages[0]) if messages else ""

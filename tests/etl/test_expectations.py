@@ -1,0 +1,110 @@
+"""The user's own expectations of the published records."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from etl.quality import judge
+from etl.reporting.expectations import declared, file_sha256, published_records
+from schemas.config import Configuration
+from schemas.errors import ConfigurationError, QualityGateError
+from schemas.tables import Layout
+from tests.etl.example_summary import example_summary
+from tests.etl.example_tables import configuration, write_small_data_set
+
+IN_FILE = """
+import great_expectations as gx
+
+def expectations():
+    return [gx.expectations.ExpectColumnValuesToMatchRegex(column="text", regex="^[^q]*$"),
+            gx.expectations.ExpectTableRowCountToBeBetween(min_value={least})]
+"""
+
+
+def expecting(folder: Path, *entries: tuple[str, dict[str, Any]], file: str | None = None) -> Configuration:
+    quality: dict[str, Any] = {"expectation": [{"type": name, "kwargs": kwargs} for name, kwargs in entries]}
+    if file is not None:
+        (folder / "mine.py").write_text(file)
+        quality["expectations_file"] = str(folder / "mine.py")
+    return configuration(folder, quality=quality)
+
+
+LABELS = ("expect_column_values_to_be_in_set", {"column": "label", "value_set": ["notice", "text"]})
+TOO_FEW = ("expect_column_values_to_be_in_set", {"column": "label", "value_set": ["notice"]})
+
+
+def test_expectations_are_judged_on_the_published_records_alone(spark: SparkSession, tmp_path: Path) -> None:
+    config = expecting(tmp_path, LABELS, TOO_FEW, file=IN_FILE.format(least=6))
+    write_small_data_set(config)
+    records = published_records(spark, config)
+    assert sorted(row["record_id"] for row in records.collect()) == ["a1", "b1", "b2", "c1", "d1"]
+    gates = judge(example_summary(), config, Layout.of(config), records)
+    mine = {gate.name: gate for gate in gates.gates[-4:]}
+    assert len(mine) == 3  # two of them have the same name and column
+    shown = [(gate.name, gate.observed, gate.passed) for gate in gates.gates[-4:]]
+    # The filtered records of the class `tag` are not published.
+    assert shown == [
+        ("expect_column_values_to_be_in_set (label)", "0 of 5 unexpected", True),
+        ("expect_column_values_to_be_in_set (label)", "3 of 5 unexpected", False),
+        ("expect_column_values_to_match_regex (text)", "0 of 5 unexpected", True),
+        ("expect_table_row_count_to_be_between", "5", False),
+    ]
+    with pytest.raises(QualityGateError, match=r"2 quality gates failed .*\(label\): 3 of 5 unexpected"):
+        gates.raise_for_failures()
+    # No value of a record stands in a page.
+    pages = "".join(page.read_text() for page in Path(gates.data_docs).parent.rglob("*.html"))
+    assert "expect_column_values_to_match_regex" in pages or "must match this regular expression" in pages
+    assert "yyyyyyyy" not in pages
+    assert len(judge(example_summary(), config, Layout.of(config)).gates) == len(gates.gates) - 4
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (
+            ("expect_nothing", {}),
+            r"quality\.expectation\.0 \(expect_nothing\): Great Expectations knows no such",
+        ),
+        (("expect_column_values_to_not_be_null", {}), r"its kwargs do not fit: .*column"),
+        (("expect_column_values_to_not_be_null", {"column": "x", "typo": 1}), "its kwargs do not fit"),
+    ],
+)
+def test_what_cannot_be_made_is_told_before_anything_runs(
+    entry: tuple[str, dict[str, Any]], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        declared(expecting(tmp_path, entry))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("def expectations(:", "mine.py cannot be run"),
+        ("x = 1", r"mine.py has no function expectations\(\) that returns a list"),
+        ("def expectations(): return ['x']", "has no function"),
+    ],
+)
+def test_a_file_without_expectations_is_told(content: str, told: str, tmp_path: Path) -> None:
+    config = expecting(tmp_path, file=content)
+    with pytest.raises(ConfigurationError, match=told):
+        declared(config)
+    before = file_sha256(config)
+    (tmp_path / "mine.py").write_text(content + "\n")
+    assert file_sha256(config) != before
+    (tmp_path / "mine.py").unlink()
+    for question in (declared, file_sha256):
+        with pytest.raises(ConfigurationError, match="mine.py cannot be"):
+            question(config)
+
+
+def test_an_expectation_that_cannot_be_checked_stops_the_publication(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    config = expecting(tmp_path, ("expect_column_values_to_not_be_null", {"column": "no_such_column"}))
+    write_small_data_set(config)
+    with pytest.raises(
+        ConfigurationError, match=r"\(no_such_column\) cannot be checked, so nothing was published"
+    ):
+        judge(example_summary(), config, Layout.of(config), published_records(spark, config))
