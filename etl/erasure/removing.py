@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.completion import identity
-from etl.delta_tables import PROPERTIES, commit_facts, read_table, table_exists
+from etl.delta_tables import PROPERTIES, commit_facts, read_table, table_exists, table_version
 from etl.erasure.finding import Erasure, Place
 from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
 from schemas.tables import Layout, quarantine_schema, tombstones_schema
@@ -139,6 +139,11 @@ def _restate(
         if name == "records":
             noted["made_from"]["tombstones"] = tombstones.fingerprint()
             noted["counts"] = _counts(spark, uris, noted["counts"])
+        # `publish` goes by these.
+        if "records_version" in noted:
+            noted["records_version"] = table_version(spark, uris["records"])
+        if "versions" in noted:
+            noted["versions"] = {other: table_version(spark, uris[other]) for other in noted["versions"]}
         if name == "ledger" and erasure.records:
             noted = {"stage": "forget", "made_from": {"fields": noted["made_from"].get("fields")}}
         _note(spark, uris[name], noted)

@@ -170,10 +170,10 @@ class Reader:
             return self._record(piece, row) if isinstance(row, Found) else row
         file = piece.file
         if self.tombstones.has_place(place_sha256(file.path, file.twin, row.position, file.bytes)):
-            return forgotten(row.position)
+            return forgotten(row)
         problem = self._record(piece, row) if isinstance(row, Found) else row
         if problem is not None and self.tombstones.has_raw(problem.raw):
-            return forgotten(row.position)
+            return forgotten(row)
         return problem
 
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
@@ -184,7 +184,7 @@ class Reader:
             raw = found.raw or raw_row(found.values)
             return rejected(found.position, raw, checked.reason, checked.detail)
         if self.tombstones and self.tombstones.has_record(checked.record_id):
-            return forgotten(found.position)
+            return forgotten(found)
         row = self.next_row
         self.next_row += 1
         if self.raw_of is not None:
@@ -227,7 +227,7 @@ class Reader:
             source_position=problem.position,
             reason=problem.reason,
             detail=problem.detail,
-            raw=problem.raw,
+            raw=None if problem.reason == FORGOTTEN else problem.raw,
         )
         self.held += len(problem.raw) if self.raw_of is None else 0
 
@@ -255,9 +255,10 @@ class Reader:
             yield pa.RecordBatch.from_pylist(others, schema=self.schema)
 
 
-def forgotten(position: int) -> Rejected:
+def forgotten(row: Found | Rejected) -> Rejected:
     """Stands for a record that was erased: it is still in its file, and nothing of it is read into a table."""
-    return Rejected(position, b"", FORGOTTEN, FORGOTTEN_DETAIL)
+    damaged = isinstance(row, Rejected) and row.damaged
+    return Rejected(row.position, b"", FORGOTTEN, FORGOTTEN_DETAIL, damaged)
 
 
 class ReadTasks:

@@ -95,7 +95,7 @@ def test_a_file_without_expectations_is_told(content: str, told: str, tmp_path: 
     assert file_sha256(config) != before
     (tmp_path / "mine.py").unlink()
     for question in (declared, file_sha256):
-        with pytest.raises(ConfigurationError, match="mine.py cannot be"):
+        with pytest.raises(ConfigurationError, match=r"mine\.py cannot be"):
             question(config)
 
 
