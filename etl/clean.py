@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.batches import parts_of
+from etl.columns import ColumnNormaliser
 from etl.completion import clean_basis, fields_basis, identity
 from etl.delta_tables import read_table, table_version, write_table
 from etl.rules.personal_data import PersonalData, effect_of, pseudonym_key
@@ -99,11 +100,14 @@ class CleanTexts:
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         rules = RuleSet(self.config, self.key)
+        typed = [ColumnNormaliser(feature) for feature in self.config.typed_features()]
         for batch in batches:
             for part in parts_of(batch, self.config.text_columns(), PART_BYTES):
-                yield self._cleaned(part, rules)
+                yield self._cleaned(part, rules, typed)
 
-    def _cleaned(self, batch: pa.RecordBatch, rules: "RuleSet") -> pa.RecordBatch:
+    def _cleaned(
+        self, batch: pa.RecordBatch, rules: "RuleSet", typed: Sequence[ColumnNormaliser]
+    ) -> pa.RecordBatch:
         columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
         texts = {name: columns[name] for name in self.config.text_columns()}
         may = rules.may_concern(list(texts.values()))
@@ -123,6 +127,12 @@ class CleanTexts:
         for place, (name, column) in enumerate(texts.items()):
             values = pa.array([after[place] for after in cleaned], pa.string())
             columns[name] = pc.replace_with_mask(column, pa.array(concerned), values)
+        if typed:
+            of_rows = rows_with(effects, done)
+            for normaliser in typed:
+                normalise(normaliser, columns, filtered_by, of_rows)
+            effects = [effect for row in of_rows for effect in row]
+            done = np.array([len(row) for row in of_rows], dtype=np.int32)
         columns["filtered_by"] = pa.array(filtered_by, pa.string())
         effect = self.schema.field("effects").type.value_type
         offsets = np.concatenate(([0], np.cumsum(done, dtype=np.int32))).astype(np.int32)
@@ -130,6 +140,37 @@ class CleanTexts:
             self.schema.field("effects").type
         )
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+
+
+def rows_with(
+    effects: Sequence[dict[str, object]], done: npt.NDArray[np.int32]
+) -> list[list[dict[str, object]]]:
+    """The effects of each row, from those of all rows one after another and how many each has."""
+    ends = np.cumsum(done).tolist()
+    return [list(effects[end - count : end]) for end, count in zip(ends, done.tolist(), strict=True)]
+
+
+def normalise(
+    normaliser: ColumnNormaliser,
+    columns: dict[str, pa.Array],
+    filtered_by: list[str | None],
+    effects: list[list[dict[str, object]]],
+) -> None:
+    """Brings a typed column into one notation, and notes what was done to each row, and which is to be left out."""
+    feature = normaliser.feature
+    found = normaliser(columns[feature.column])
+    columns[feature.column] = found.values
+    lost = found.missing | (found.invalid if feature.invalid == "missing" else False)
+    dropped = {
+        "invalid": found.invalid if feature.invalid == "drop" else np.zeros(len(lost), dtype=bool),
+        "missing": lost if feature.missing == "drop" else np.zeros(len(lost), dtype=bool),  # type: ignore[attr-defined]
+    }
+    for what, rows in (("normalised", found.changed), ("invalid", found.invalid), ("missing", lost)):
+        name = f"{feature.name}.{what}"
+        for row in np.flatnonzero(rows).tolist():
+            effects[row].append({"rule": name, "count": 1})
+            if what in dropped and dropped[what][row]:
+                filtered_by[row] = filtered_by[row] or name
 
 
 class RuleSet:

@@ -143,11 +143,25 @@ def deduplicated_from(ledger: Mapping[str, Any]) -> object:
     return ledger.get("made_from") if ledger.get("stage") == "deduplicate" else None
 
 
+def ledger_before_encode(spark: SparkSession, config: Configuration) -> tuple[int, str]:
+    """The version of silver/ledger that `split` left, and its identity.
+
+    Where `encode` has left out outliers since, its commit names it.
+    """
+    ledger = Layout.of(config).ledger
+    version = commit_facts(spark, ledger).get(BEFORE_ENCODE, table_version(spark, ledger))
+    return version, identity(spark, ledger, version)
+
+
+BEFORE_ENCODE = "before_encode"
+"""What `encode` notes in the ledger beside all that `split` noted: the version that `split` left."""
+
+
 def encode_basis(config: Configuration, tables: Mapping[str, str]) -> dict[str, object]:
     """Of `encode`, from the identities of silver/fields and silver/ledger; a loaded tokenizer counts by its content."""
     loaded = {
         feature.name: hashlib.sha256(encoder_of(feature).fit((), feature, config.storage)).hexdigest()
-        for feature in config.feature
+        for feature in config.token_features()
         if feature.tokenizer is not None
     }
     return made_from("encode", config, tables=dict(tables), tokenizers=loaded)
@@ -214,7 +228,7 @@ def is_encoded(spark: SparkSession, config: Configuration) -> bool:
     encoded = Commit.of(spark, layout.encoded)
     if encoded is None or not all(table_exists(spark, uri) for uri in (layout.fields, layout.ledger)):
         return False
-    tables = {name: identity(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
+    tables = {"fields": identity(spark, layout.fields), "ledger": ledger_before_encode(spark, config)[1]}
     if not encoded.is_by("encode", encode_basis(config, tables)):
         return False
     stored = encoded.facts.get("artifacts", {}).values()

@@ -1,6 +1,7 @@
-"""encode: from the cleaned texts to rows that a model takes, by what the training split alone has taught.
+"""encode: from the cleaned columns to rows that a model takes, by what the training split alone has taught.
 
-Reads silver/fields and silver/ledger, writes silver/encoded and the artifacts (a tokenizer a feature, class names).
+Reads silver/fields and silver/ledger, writes silver/encoded and the artifacts (a tokenizer or statistics a feature,
+class names), and silver/ledger again where outliers of a typed column are left out.
 The join of the two is the one shuffle that the text crosses.
 """
 
@@ -9,22 +10,27 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.completion import encode_basis, identity
-from etl.delta_tables import read_table, table_version, write_table
+from etl.completion import BEFORE_ENCODE, encode_basis, identity, ledger_before_encode
+from etl.delta_tables import commit_facts, read_table, table_version, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
+from etl.encoders.scalars import OUTLIER
+from etl.kept import kept
 from etl.publication import artifacts
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas.command import run
 from schemas.config import Configuration
 from schemas.errors import DataError
+from schemas.features import ScalarFeature, TypedFeature
 from schemas.progress import say
-from schemas.settings import AnyFeature
-from schemas.tables import Layout, encoded_schema, spark_schema
+from schemas.settings import AnyFeature, TokensFeature
+from schemas.tables import Layout, encoded_schema, ledger_schema, spark_schema
 
 HASH_SPACE = float(1 << 64)
 
@@ -32,30 +38,41 @@ HASH_SPACE = float(1 << 64)
 def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
     layout = Layout.of(config)
-    versions = {name: table_version(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
-    tables = {name: identity(spark, layout.at("silver", name), version) for name, version in versions.items()}
-    fields = read_table(spark, layout.fields, versions["fields"])
-    ledger = (
-        read_table(spark, layout.ledger, versions["ledger"])
-        .where("split IS NOT NULL")
-        .select("record_id", "split")
-    )
+    fields_version = table_version(spark, layout.fields)
+    ledger_version, ledger_identity = ledger_before_encode(spark, config)
+    tables = {"fields": identity(spark, layout.fields, fields_version), "ledger": ledger_identity}
+    fields = read_table(spark, layout.fields, fields_version)
+    whole_ledger = read_table(spark, layout.ledger, ledger_version)
+    ledger = whole_ledger.where("split IS NOT NULL").select("record_id", "split")
     if ledger.where("split = 'train'").isEmpty():
         raise DataError(
             f"no record of {config.dataset.name} is left for the training split: see silver/ledger for what became of "
             "them (filtered by which rule, duplicate of which record), or run the stage split first"
         )
+    # Typed columns first: what they leave out as outliers teaches the others nothing.
+    fitted = {}
+    for typed in config.typed_features():
+        with spark_progress(spark, f"fit {typed.name}"):
+            fitted[typed.name] = fit_typed(fields, ledger, typed, config)
+    left_out = write_outliers(spark, config, fields, whole_ledger, ledger_version, fitted)
+    ledger = read_table(spark, layout.ledger).where("split IS NOT NULL").select("record_id", "split")
+    if left_out and ledger.where("split = 'train'").isEmpty():
+        raise DataError(
+            f"every record of the training split of {config.dataset.name} was left out as an outlier: look at "
+            "`outliers` of the typed features"
+        )
+    for feature in config.token_features():
+        with spark_progress(spark, f"fit {feature.name}"):
+            fitted[feature.name] = fit(fields, ledger, feature, config)
     published = fields.join(ledger, "record_id", how="inner")
     classes = class_names(published, config)
     stored = {
         "classes": artifacts.store(json.dumps(classes).encode(), "classes", layout, config.storage).sha256
     }
-    fitted = {}
     for feature in config.feature:
-        with spark_progress(spark, f"fit {feature.name}"):
-            fitted[feature.name] = fit(fields, ledger, feature, config)
         purpose = ARTIFACT_PURPOSE[feature.encode]
         stored[feature.name] = artifacts.store(fitted[feature.name], purpose, layout, config.storage).sha256
+    versions = {"fields": fields_version, "ledger": table_version(spark, layout.ledger)}
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))
     with spark_progress(spark, "encode"):
         write_table(
@@ -66,7 +83,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             "encode",
             {"artifacts": stored, "versions": versions, "made_from": encode_basis(config, tables)},
         )
-    return count(read_table(spark, layout.encoded), config)
+    return count(read_table(spark, layout.encoded), config) | ({"outliers": left_out} if left_out else {})
 
 
 def class_names(published: DataFrame, config: Configuration) -> list[str]:
@@ -76,7 +93,88 @@ def class_names(published: DataFrame, config: Configuration) -> list[str]:
     return sorted(row[0] for row in published.select(config.columns.label).distinct().collect())
 
 
-def fit(fields: DataFrame, ledger: DataFrame, feature: AnyFeature, config: Configuration) -> bytes:
+def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
+    """What the encoder of a typed column learns from the training split, or from `fit_rows` of its rows.
+
+    Those are chosen by the hash of the record id.
+    """
+    train = ledger.where("split = 'train'").select("record_id")
+    if isinstance(feature, ScalarFeature):
+        share = min(1.0, feature.fit_rows / max(1, train.count()))
+        if share < 1:
+            train = train.where(sf.xxhash64("record_id") < sf.lit(int(share * HASH_SPACE) - (1 << 63)))
+    values = fields.select("record_id", feature.column).join(train, "record_id", how="left_semi")
+    column = values.select(feature.column).toArrow().column(0)
+    return encoder_of(feature).fit(column.to_pylist(), feature, config.storage)
+
+
+def write_outliers(
+    spark: SparkSession,
+    config: Configuration,
+    fields: DataFrame,
+    ledger: DataFrame,
+    version: int,
+    fitted: Mapping[str, bytes],
+) -> int:
+    """Writes the ledger without the records that are outliers of a column with `action = "drop"`; returns their number.
+
+    They are `filtered` then, for the reason `<feature>.outlier`. `ledger` is the version that `split` left; where
+    nothing is left out now, nor was before, nothing is written.
+    """
+    layout = Layout.of(config)
+    dropping = [
+        feature
+        for feature in config.typed_features()
+        if isinstance(feature, ScalarFeature)
+        and feature.outliers is not None
+        and feature.outliers.action == "drop"
+    ]
+    facts = commit_facts(spark, layout.ledger)
+    if not dropping and BEFORE_ENCODE not in facts:
+        return 0
+    of_split = {name: value for name, value in facts.items() if name != BEFORE_ENCODE}
+    columns = ["record_id", *(feature.column for feature in dropping)]
+    split_only = ledger.where("split IS NOT NULL").select("record_id")
+    values = fields.select(*columns).join(split_only, "record_id", how="left_semi")
+    found = values.mapInArrow(_outliers(dropping, dict(fitted)), "record_id string, outlier string")
+    with kept(found) as outliers:
+        is_outlier = sf.col("outlier").isNotNull()
+        marked = ledger.join(outliers, "record_id", how="left").select(
+            "record_id",
+            "source",
+            sf.when(is_outlier, "filtered").otherwise(sf.col("status")).alias("status"),
+            sf.when(is_outlier, sf.col("outlier")).otherwise(sf.col("reason")).alias("reason"),
+            sf.when(~is_outlier, sf.col("cluster_id")).alias("cluster_id"),
+            sf.when(~is_outlier, sf.col("split")).alias("split"),
+        )
+        noted = {**of_split, BEFORE_ENCODE: version}
+        write_table(
+            marked, layout.ledger, ledger_schema(), config, str(of_split.get("stage", "split")), noted
+        )
+        return outliers.count()
+
+
+def _outliers(
+    features: Sequence[ScalarFeature], fitted: Mapping[str, bytes]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    names = [f"{feature.name}.outlier" for feature in features]
+
+    def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            reasons: list[str | None] = [None] * len(batch)
+            for name, feature in zip(names, features, strict=True):
+                flags = encoder_of(feature).flags(batch.column(feature.column), fitted[feature.name])  # type: ignore[attr-defined]
+                for row in np.flatnonzero(flags & OUTLIER).tolist():
+                    reasons[row] = reasons[row] or name
+            table = pa.table(
+                {"record_id": batch.column("record_id"), "outlier": pa.array(reasons, pa.string())}
+            )
+            yield from table.filter(pc.is_valid(table["outlier"])).to_batches()
+
+    return find
+
+
+def fit(fields: DataFrame, ledger: DataFrame, feature: TokensFeature, config: Configuration) -> bytes:
     """What the encoder of a feature learns from the texts of the training split, or from a sample of them.
 
     The sample (above `fit_bytes`) is chosen by the hash of the record id: the same on every run and partitioning.
@@ -134,9 +232,10 @@ def _batches(
 
 def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
     """Rows, and over all features the tokens before truncation and those that truncation cut off."""
-    tokens = sum((sf.col(f"{f.name}_tokens").cast("long") for f in config.feature), sf.lit(0).cast("long"))
+    features = config.token_features()
+    tokens = sum((sf.col(f"{f.name}_tokens").cast("long") for f in features), sf.lit(0).cast("long"))
     cut = sum(
-        (sf.greatest(sf.col(f"{f.name}_tokens") - f.length, sf.lit(0)).cast("long") for f in config.feature),
+        (sf.greatest(sf.col(f"{f.name}_tokens") - f.length, sf.lit(0)).cast("long") for f in features),
         sf.lit(0).cast("long"),
     )
     row = encoded.agg(sf.count("*"), sf.sum(tokens), sf.sum(cut)).collect()[0]

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from etl.duplicates.leakage import leakage_sample
 from etl.quality import judge
-from etl.reporting import report_drift, report_records, report_splits, report_stages
+from etl.reporting import report_columns, report_drift, report_records, report_splits, report_stages
 from etl.reporting.drift import Earlier, Profile, keep_profile, profile_before, with_drifts
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
 from etl.reporting.expectations import published_records
@@ -88,6 +88,7 @@ def report_page(
         report_drift.compared(before, Profile.of(summary), config),
         report_records.quarantine(summary, reasons),
         report_records.rules(summary, config, examples),
+        *([report_columns.typed(summary)] if summary.typed else []),
         report_records.duplicates(summary, snippets),
         *([report_splits.classes(summary)] if config.columns.label is not None else []),
         *_class_balance(manifest),

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from etl.audit import TABLES, audited
+from etl.completion import BEFORE_ENCODE
 from etl.disk import full_disk_is_told
 from etl.erasure.tombstones import Tombstones
 from etl.history import EXPIRED
@@ -138,6 +139,10 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     if table is None:
         return set()
     needed = {committed(table)[0]}
+    if (layer, name) == ("silver", "ledger"):
+        # What `split` left, where `encode` has left out outliers since: the next `encode` begins from there.
+        facts = _facts(uri, committed(table)[0], config)
+        needed |= {int(facts[BEFORE_ENCODE])} if BEFORE_ENCODE in facts else set()
     for manifest in kept:
         made = manifest.provenance
         of_layer = {"bronze": made.bronze_versions, "silver": made.silver_versions}

@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from schemas import settings
 from schemas.cleaning import Clean
 from schemas.errors import ConfigurationError
+from schemas.features import FEATURE_KINDS, TypedFeature
 from schemas.sections import Section
 
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
@@ -71,7 +72,9 @@ class Configuration(Section):
                     f"{', '.join(sorted(RESERVED_COLUMNS))})"
                 )
         columns = self.table_columns()
-        taken = [name.lower() for feature in names for name in (feature, f"{feature}_tokens")]
+        taken = [
+            name.lower() for feature in names for name in (feature, f"{feature}_tokens", f"{feature}_flags")
+        ]
         if len(set(taken)) < len(taken):
             raise ValueError(
                 f"the features {', '.join(names)} need the columns {', '.join(taken)}, two of which are the same for "
@@ -93,6 +96,7 @@ class Configuration(Section):
             raise ValueError("label, group and time must be different columns")
         if self.columns.time in self.text_columns():
             raise ValueError("the time column cannot be a feature or the column that is deduplicated")
+        self._check_typed()
         if self.deduplicate.survivor == "newest" and self.columns.time is None:
             raise ValueError('deduplicate.survivor = "newest" needs columns.time')
         if self.balance.policy != "none" and self.columns.label is None:
@@ -102,18 +106,51 @@ class Configuration(Section):
             )
         return self
 
+    def _check_typed(self) -> None:
+        if self.deduplicate.column is None and not self.token_features():
+            raise ValueError(
+                "no [[feature]] is of text, so say by which column duplicates are found: deduplicate.column"
+            )
+        roles = {"id": self.columns.id, "label": self.columns.label, "group": self.columns.group}
+        roles |= {"time": self.columns.time, "deduplicate.column": self.deduplicated_column()}
+        of_text = {feature.column: f"the feature {feature.name!r}" for feature in self.token_features()}
+        taken = of_text | {column: name for name, column in roles.items() if column is not None}
+        seen: set[str] = set()
+        for feature in self.typed_features():
+            if feature.column in taken:
+                raise ValueError(
+                    f"the column {feature.column!r} of the feature {feature.name!r} is also {taken[feature.column]}: "
+                    "its values would be brought into another notation; give the source another column with them"
+                )
+            if feature.column in seen:
+                raise ValueError(f"two typed features have the column {feature.column!r}")
+            seen.add(feature.column)
+
+    def token_features(self) -> list[settings.TokensFeature]:
+        """The features of text."""
+        return [feature for feature in self.feature if isinstance(feature, settings.TokensFeature)]
+
+    def typed_features(self) -> list[TypedFeature]:
+        """The features of typed columns."""
+        return [feature for feature in self.feature if isinstance(feature, TypedFeature)]
+
     def deduplicated_column(self) -> str:
         """The column by which duplicates are found."""
-        return self.deduplicate.column or self.feature[0].column
+        return self.deduplicate.column or self.token_features()[0].column
 
     def text_columns(self) -> list[str]:
-        """The columns that are cleaned, each once: those of the features and the one that is deduplicated."""
-        return list(dict.fromkeys([*(f.column for f in self.feature), self.deduplicated_column()]))
+        """The columns that are cleaned, each once: those of text features and the one that is deduplicated."""
+        return list(dict.fromkeys([*(f.column for f in self.token_features()), self.deduplicated_column()]))
+
+    def typed_columns(self) -> list[str]:
+        """The columns that are brought into the notation of a type; their values may be missing."""
+        return [feature.column for feature in self.typed_features()]
 
     def table_columns(self) -> list[str]:
         """The configured columns that stand in `bronze/records` beside the product's own, each once, id left out."""
         roles = (self.columns.label, self.columns.group, self.columns.time)
-        return list(dict.fromkeys([*(c for c in roles if c is not None), *self.text_columns()]))
+        named = [*(c for c in roles if c is not None), *self.text_columns(), *self.typed_columns()]
+        return list(dict.fromkeys(named))
 
     def data_sections(self) -> dict[str, Any]:
         """What determines the published rows: no paths, no storage, nothing of quality, model and training."""
@@ -139,6 +176,8 @@ class Configuration(Section):
         whole = self.data_sections()
         sections = {name: whole[name] for name in ("dataset", "source", "columns")}
         sections |= {"table_columns": self.table_columns(), "text_columns": self.text_columns()}
+        sections |= {"typed_columns": self.typed_columns()}
+        whole["clean"]["typed"] = [feature.normalisation() for feature in self.typed_features()]
         for name, added in (
             ("clean", {"clean": whole["clean"]}),
             ("deduplicate", {"deduplicate": whole["deduplicate"]}),
@@ -238,10 +277,9 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
     if kind == "missing":
         return f"the key {key!r} is missing in {file}; it is required"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        expected = (details.get("ctx") or {}).get(
-            "expected_tags", "'jsonl', 'csv', 'parquet', 'front_matter'"
-        )
-        return f"wrong value of {key + '.format'!r} in {file}: allowed are {expected}"
+        tag, tags = ("encode", FEATURE_KINDS) if location[0] == "feature" else ("format", SOURCE_FORMATS)
+        expected = (details.get("ctx") or {}).get("expected_tags", ", ".join(map(repr, tags)))
+        return f"wrong value of {f'{key}.{tag}'!r} in {file}: allowed are {expected}"
     if kind == "value_error":
         return f"wrong value of {key!r} in {file}: {message}"
     shown = repr(details["input"])
@@ -258,7 +296,9 @@ MOVED = {
 }
 """What became of keys that earlier versions had."""
 
-_TAGS = ("jsonl", "csv", "parquet", "front_matter")
+SOURCE_FORMATS = ("jsonl", "csv", "parquet", "front_matter")
+_TAGS = {"source": SOURCE_FORMATS, "feature": FEATURE_KINDS}
+"""By section the names by which pydantic tells the branches of its union apart."""
 _UNION_BRANCHES = ("list[str]", "literal['default']")
 
 
@@ -266,7 +306,7 @@ def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str
     """Leaves out what pydantic puts in for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
     kept: list[int | str] = []
     for place, part in enumerate(location):
-        is_tag = part in _TAGS and place == 2 and location[0] == "source"
+        is_tag = place == 2 and part in _TAGS.get(str(location[0]), ())
         if not is_tag and part not in _UNION_BRANCHES:
             kept.append(part)
     return tuple(kept)

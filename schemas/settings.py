@@ -7,8 +7,15 @@ module of its own (schemas/cleaning.py).
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from schemas.features import (
+    BooleanFeature,
+    CategoryFeature,
+    DateFeature,
+    NumberFeature,
+    kind_of_feature,
+)
 from schemas.sections import Name, NonEmpty, Positive, Section, Share
 
 
@@ -99,7 +106,14 @@ class TokensFeature(Section):
     """At most about so many bytes of text train the tokenizer, chosen by the hash of the record id."""
 
 
-AnyFeature = TokensFeature
+AnyFeature = Annotated[
+    Annotated[TokensFeature, Tag("tokens")]
+    | Annotated[NumberFeature, Tag("number")]
+    | Annotated[DateFeature, Tag("date")]
+    | Annotated[BooleanFeature, Tag("boolean")]
+    | Annotated[CategoryFeature, Tag("category")],
+    Discriminator(kind_of_feature),
+]
 
 
 # --- the other data sections -----------------------------------------------------------------------------------------

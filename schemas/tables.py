@@ -99,7 +99,10 @@ def sources_schema() -> pa.Schema:
 
 
 def records_schema(config: Configuration) -> pa.Schema:
-    """`bronze/records`: every record that could be read; the configured columns are strings, verbatim."""
+    """`bronze/records`: every record that could be read; the configured columns are strings, verbatim.
+
+    Those of typed features may be null.
+    """
     return pa.schema(
         [
             ("record_id", _TEXT),
@@ -142,7 +145,10 @@ def tombstones_schema() -> pa.Schema:
 
 
 def fields_schema(config: Configuration) -> pa.Schema:
-    """`silver/fields`: every record of bronze with its texts cleaned; rules annotate, nothing disappears."""
+    """`silver/fields`: every record of bronze with its texts cleaned, and its typed columns in one notation.
+
+    Rules annotate, nothing disappears; a typed value that is missing, or is none of its type, is null.
+    """
     return pa.schema(
         [
             ("record_id", _TEXT),
@@ -188,12 +194,14 @@ def signatures_schema() -> pa.Schema:
 
 def encoded_schema(config: Configuration) -> pa.Schema:
     """`silver/encoded`: the rows to be published, ready for training but not yet in shards."""
+    tokens = {feature.name for feature in config.token_features()}
     features = [
         column
         for feature in config.feature
         for column in (
-            (feature.name, pa.binary()),  # `length` token ids, little-endian uint16 or uint32, padded with 0
-            (f"{feature.name}_tokens", pa.int32()),  # before truncation
+            (feature.name, pa.binary()),  # its elements, little-endian; of tokens `length` ids, padded with 0
+            # Of tokens their number before truncation; of a typed column whether it was missing (1), an outlier (2).
+            (f"{feature.name}_{'tokens' if feature.name in tokens else 'flags'}", pa.int32()),
         )
     ]
     label = [("label_index", pa.int32())] if config.columns.label is not None else []

@@ -134,7 +134,7 @@ def hashed_texts(
     The texts are hashed batch by batch as they are read, so that they are never all in memory.
     Raises DataError when a row has no text, or two.
     """
-    column = config.feature[0].column
+    column = config.text_columns()[0]
     vectorizer = HashingVectorizer(
         n_features=config.evaluate.hashed_features,
         ngram_range=(1, 2),

@@ -12,12 +12,16 @@ from schemas.settings import AnyFeature, Storage
 class Encoder(Protocol):
     """What a module in this folder has, under the name of its kind."""
 
-    def fit(self, texts: Iterable[str], feature: Any, options: Storage) -> bytes:
-        """Learns from the training split alone (or loads what the configuration names); returns the artifact."""
+    def fit(self, values: Iterable[Any], feature: Any, options: Storage) -> bytes:
+        """Learns from the training split alone (or loads what the configuration names); returns the artifact.
+
+        Values of typed columns are in normal form (etl/columns), None where missing.
+        """
         ...
 
-    def encode(self, texts: pa.Array, artifact: bytes, feature: Any) -> tuple[pa.Array, pa.Array]:
-        """The column for the shards, `binary`, and each row's size before truncation, `int32`."""
+    def encode(self, values: pa.Array, artifact: bytes, feature: Any) -> tuple[pa.Array, pa.Array]:
+        """The column for the shards, `binary`, and an `int32` for each row: of texts the tokens before truncation, of
+        typed columns flags (etl/encoders/scalars.py)."""
         ...
 
     def dtype(self, feature: Any) -> str:
@@ -33,7 +37,13 @@ class Encoder(Protocol):
         ...
 
 
-ARTIFACT_PURPOSE = {"tokens": "tokenizer"}
+ARTIFACT_PURPOSE = {
+    "tokens": "tokenizer",
+    "number": "statistics",
+    "date": "statistics",
+    "boolean": "statistics",
+    "category": "categories",
+}
 """What the artifact of a kind is called in the manifest."""
 
 

@@ -7,14 +7,13 @@ Byte-level, so that every text has tokens and no character is unknown.
 import functools
 import hashlib
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from etl.encoders.byte_level import PieceEncoder
+from etl.encoders.fixed import fixed_rows
 from schemas import storage
 from schemas.errors import DataError
 from schemas.settings import Storage, TokensFeature
@@ -83,16 +82,6 @@ def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa
     return fixed_rows(rows.astype(np.dtype(dtype(feature)).newbyteorder("<"))), pa.array(
         counts.astype(np.int32)
     )
-
-
-def fixed_rows(rows: npt.NDArray[np.unsignedinteger[Any]]) -> pa.Array:
-    """A binary array whose element i is the bytes of `rows[i]`; rows of shape (n, length), C order."""
-    count, width = rows.shape[0], rows.shape[1] * rows.itemsize
-    offsets = np.arange(count + 1, dtype=np.int64) * width
-    if offsets[-1] >= 2**31:
-        raise OverflowError("a batch of encoded rows is larger than 2 GiB")
-    buffers = [None, pa.py_buffer(offsets.astype(np.int32).tobytes()), pa.py_buffer(rows.tobytes())]
-    return pa.Array.from_buffers(pa.binary(), count, buffers)
 
 
 def dtype(feature: TokensFeature) -> str:

@@ -1,13 +1,16 @@
 """The Spark queries of `etl/reporting/summary.py`: each returns a row for each class, rule or bin of length."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from etl.reporting.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts
+from etl.columns import kind
+from etl.encoders.scalars import MISSING, OUTLIER
+from etl.reporting.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
 from schemas.config import Configuration
+from schemas.features import TypedFeature
 from schemas.tables import SPLITS
 
 LARGEST_CLUSTERS = 12
@@ -182,7 +185,12 @@ def clusters_of(fates: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
 def token_facts(
     config: Configuration, encoded: DataFrame
 ) -> tuple[dict[str, int], dict[str, dict[str, TokenFacts]]]:
-    """Rows of silver/encoded by split, and the tokens of each feature by split."""
+    """Rows of silver/encoded by split, and the tokens of each feature of text by split."""
+    by_split = encoded.groupBy("split").count().collect()
+    rows_of_split = {row["split"]: int(row["count"]) for row in by_split}
+    token_features = config.token_features()
+    if not token_features:
+        return rows_of_split, {}
     features = F.array(
         *(
             F.struct(
@@ -190,7 +198,7 @@ def token_facts(
                 F.coalesce(F.col(f"{f.name}_tokens"), F.lit(0)).alias("tokens"),
                 F.greatest(F.col(f"{f.name}_tokens") - f.length, F.lit(0)).alias("cut"),
             )
-            for f in config.feature
+            for f in token_features
         )
     )
     rows = (
@@ -205,7 +213,7 @@ def token_facts(
         )
         .collect()
     )
-    limits = {feature.name: feature.length for feature in config.feature}
+    limits = {feature.name: feature.length for feature in token_features}
     parts: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
         parts[row["feature"], row["split"]].append(row)
@@ -214,5 +222,35 @@ def token_facts(
         part = parts[name, split]
         cut, cut_rows = sum(row["cut"] for row in part), sum(row["cut_rows"] for row in part)
         tokens[name][split] = TokenFacts(lengths_of(part), limits[name], cut, cut_rows)
-    first = config.feature[0].name
-    return {split: tokens[first][split].lengths.rows for split in SPLITS if split in tokens[first]}, tokens
+    return rows_of_split, tokens
+
+
+def typed_facts(
+    config: Configuration, encoded: DataFrame, effects: Mapping[str, RuleEffect]
+) -> dict[str, TypedFacts]:
+    """What was done to each typed column, and how many of the rows to be published are without a value or outliers."""
+    features = config.typed_features()
+    if not features:
+        return {}
+    flags = [F.col(f"{feature.name}_flags") for feature in features]
+    row = encoded.agg(
+        *(F.count_if(flag.bitwiseAND(MISSING) > 0) for flag in flags),
+        *(F.count_if(flag.bitwiseAND(OUTLIER) > 0) for flag in flags),
+    ).collect()[0]
+
+    def records(feature: TypedFeature, what: str) -> int:
+        found = effects.get(f"{feature.name}.{what}")
+        return 0 if found is None else found.records
+
+    return {
+        feature.name: TypedFacts(
+            column=feature.column,
+            kind=kind(feature),
+            normalised=records(feature, "normalised"),
+            invalid=records(feature, "invalid"),
+            missing=records(feature, "missing"),
+            published_missing=int(row[place]),
+            published_outliers=int(row[len(features) + place]),
+        )
+        for place, feature in enumerate(features)
+    }

@@ -41,6 +41,20 @@ class TokenFacts:
 
 
 @dataclass(frozen=True)
+class TypedFacts:
+    """A typed column: records of bronze whose value was brought into one notation, was invalid, or was missing; and
+    published rows without a value of their own, and with an outlier."""
+
+    column: str
+    kind: str
+    normalised: int
+    invalid: int
+    missing: int
+    published_missing: int
+    published_outliers: int
+
+
+@dataclass(frozen=True)
 class RuleEffect:
     """What a cleaning rule did: the records it touched, and its replacements (or 1 a record for a filter)."""
 
@@ -109,6 +123,8 @@ class Summary:
     rows_per_group: int
     """Of a full row group: as configured, or what the default came to."""
     sources: list[SourceFacts]
+    typed: dict[str, TypedFacts] = field(default_factory=dict)
+    """By feature."""
     words: dict[str, int] = field(default_factory=dict)
     """Sampled published records by word (etl/reporting/vocabulary.py)."""
     drifts: list[Drift] = field(default_factory=list)

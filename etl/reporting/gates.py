@@ -57,7 +57,7 @@ def measures(summary: Summary, config: Configuration) -> dict[str, list[dict[str
         "records": [_records(summary, config)],
         "splits": [_split(summary, config, split) for split in SPLITS],
         "classes": _classes(summary),
-        "features": [_feature(summary, feature.name) for feature in config.feature],
+        "features": [_feature(summary, feature.name) for feature in config.token_features()],
         **{
             f"{measure}_drift": [{measure: d.value} for d in summary.drifts if d.measure == measure]
             for measure in DRIFTS

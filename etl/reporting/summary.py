@@ -51,6 +51,7 @@ def summarise(
         row for row in ended if row["column"] == first
     ]  # each record once, whatever the number of columns
     encoded, tokens = aggregates.token_facts(config, table("encoded"))
+    effects = aggregates.rule_effects(table("fields"))
     labelled = config.columns.label is not None
     characters = {
         column: {
@@ -76,7 +77,8 @@ def summarise(
         published={split: aggregates.total_of(aggregates.with_fate(ends, split)) for split in SPLITS},
         encoded=encoded,
         unlabelled=sum(by_class.get(UNLABELLED, 0) for by_class in classes.values()),
-        effects=aggregates.rule_effects(table("fields")),
+        effects=effects,
+        typed=aggregates.typed_facts(config, table("encoded"), effects),
         classes_before=aggregates.sums_by([row for row in read if row["column"] == first], "label")
         if labelled
         else {},

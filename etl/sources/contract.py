@@ -35,12 +35,18 @@ class Plain(str):
     __slots__ = ()
 
 
+class Truth(str):
+    """A value that its format itself types as a truth value: `true` or `false`."""
+
+    __slots__ = ()
+
+
 class NotText:
     """Stands for bytes in a text column that are not UTF-8."""
 
 
 class NotScalar:
-    """Stands for a list, a mapping, a boolean or another value that no column may hold."""
+    """Stands for a list, a mapping or another value that no column may hold."""
 
 
 class Accepted(NamedTuple):
@@ -48,7 +54,8 @@ class Accepted(NamedTuple):
 
     record_id: str
     time_seconds: float | None
-    values: tuple[str, ...]
+    values: tuple[str | None, ...]
+    """None only in the columns of typed features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,10 @@ class Contract:
         self.time = config.columns.time
         self.texts = frozenset(config.text_columns())
         self.needed = tuple(dict.fromkeys([*([self.id] if self.id is not None else []), *self.columns]))
-        self._roles = tuple((name, name == self.time, name in self.texts) for name in self.needed)
+        self.typed = frozenset(config.typed_columns())
+        self._roles = tuple(
+            (name, name == self.time, name in self.texts) for name in self.needed if name not in self.typed
+        )
 
     def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
         """Holds a record to the contract; the other arguments derive its id where none is configured."""
@@ -86,10 +96,29 @@ class Contract:
                 pass  # what most values are, told without a further call
             elif (problem := self._text_problem(column, value)) is not None:
                 return problem
-        values = tuple([str.__str__(record[column]) for column in self.columns])
+        if self.typed:
+            problem = self._typed_problem(record)
+            if problem is not None:
+                return problem
+            values = tuple([_written(record.get(column)) for column in self.columns])
+        else:
+            values = tuple([str.__str__(record[column]) for column in self.columns])
         if self.id is not None:
             return Accepted(str.__str__(record[self.id]), seconds, values)
         return Accepted(derived_id(path, twin, position, values), seconds, values)
+
+    def _typed_problem(self, record: Mapping[str, object]) -> Problem | None:
+        for column in self.typed:
+            value = record.get(column)
+            if value is None or isinstance(value, bool):
+                continue
+            if isinstance(value, NotText):
+                return Problem("invalid_utf8", f"the column {column!r} is not valid UTF-8")
+            if not isinstance(value, str):
+                return Problem("wrong_type", f"the column {column!r} is no single value")
+            if not value.isascii() and not _encodes(value):
+                return Problem("lone_surrogate", f"the column {column!r} holds half of a surrogate pair")
+        return None
 
     def _text_problem(self, column: str, value: object) -> Problem | None:
         if type(value) is not str and type(value) is not Plain:
@@ -105,6 +134,13 @@ class Contract:
         if not value.isascii() and not _encodes(value):
             return Problem("lone_surrogate", f"the column {column!r} holds half of a surrogate pair")
         return None
+
+
+def _written(value: object) -> str | None:
+    """A value of a column as the source writes it; None only in columns of typed features."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str.__str__(value)  # type: ignore[arg-type]
 
 
 def _encodes(value: str) -> bool:
@@ -143,13 +179,17 @@ def _finite(value: str) -> float | Problem:
     return seconds if math.isfinite(seconds) else Problem("invalid_time", "is not a finite number")
 
 
-def derived_id(path: str, twin: int, position: int, values: tuple[str, ...]) -> str:
+def derived_id(path: str, twin: int, position: int, values: tuple[str | None, ...]) -> str:
     """The id of a record without one: BLAKE2b-128 (RFC 7693) of where it stands and what its columns hold, in hex.
 
-    Each part is preceded by its length, so that no two records give the same input.
+    Each part is preceded by its length, so that no two records give the same input; a missing value by a length that
+    none has.
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in (path, str(position), *values, *([str(twin)] if twin else [])):
+        if part is None:
+            digest.update(b"\xff" * 8)
+            continue
         encoded = part.encode()
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import NoReturn
 
-from etl.sources.contract import Contract, NotScalar, Number
+from etl.sources.contract import Contract, NotScalar, Number, Truth
 from etl.sources.formats import PIECE_BYTES, Found, Part, Rejected, SourceFormat, damaged, decode, rejected
 from etl.sources.streams import MAX_RECORD_BYTES, Line, read_lines
 from schemas.settings import Source
@@ -118,6 +118,8 @@ def _grammar(error: json.JSONDecodeError) -> str:
 
 
 def _scalar(value: object) -> object:
+    if isinstance(value, bool):
+        return Truth("true" if value else "false")
     return value if value is None or isinstance(value, str) else NotScalar()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number
+from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth
 from etl.sources.formats import Found, Part, Rejected, SourceFormat
 from etl.sources.streams import open_plain
 from schemas.settings import Source
@@ -67,7 +67,10 @@ def _rows(parquet: pq.ParquetFile, group: int, first: int, contract: Contract) -
         return
     position = first
     for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted):
-        columns = {name: list(_values(batch.column(name), name == contract.time)) for name in wanted}
+        columns = {
+            name: list(_values(batch.column(name), name == contract.time or name in contract.typed))
+            for name in wanted
+        }
         for place in range(batch.num_rows):
             values = {name: column[place] for name, column in columns.items()}
             yield Found(position, 0, b"", values)
@@ -83,14 +86,14 @@ def raw_row(values: Mapping[str, object]) -> bytes:
     return json.dumps(shown, ensure_ascii=False).encode()
 
 
-def _values(array: pa.Array, is_time: bool) -> Iterator[object]:
+def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
     """The values of a column as the contract knows them."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         yield from _strings(array)
-    elif is_time and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+    elif may_be_time and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         zone = "Z" if pa.types.is_timestamp(kind) and kind.tz is not None else ""
         # Without its zone a timestamp is the same moment in UTC; no database of time zones is asked.
         plain = array.cast(pa.int64()).cast(pa.timestamp(kind.unit)) if zone else array
@@ -98,6 +101,10 @@ def _values(array: pa.Array, is_time: bool) -> Iterator[object]:
         yield from (None if text is None else Moment(text + zone) for text in texts)
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
         yield from (None if value is None else Number(value) for value in array.to_pylist())
+    elif pa.types.is_boolean(kind):
+        yield from (
+            None if value is None else Truth("true" if value else "false") for value in array.to_pylist()
+        )
     else:
         yield from (None if not valid else NotScalar() for valid in array.is_valid().to_pylist())
 

@@ -216,7 +216,7 @@ class Reader:
                 *checked.values,
             )
         )
-        self.held += sum(map(len, checked.values))
+        self.held += sum(len(value) for value in checked.values if value is not None)
         return None
 
     def _reject(self, piece: Piece, problem: Rejected) -> None:

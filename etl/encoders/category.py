@@ -1,0 +1,61 @@
+"""Names of categories, as int32 codes: 1 for the most frequent in the training split, 2 the next, …; 0 for others."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+
+from etl.encoders.fixed import fixed_rows
+from etl.encoders.scalars import MISSING
+from schemas.config import canonical_json
+from schemas.features import CategoryFeature
+from schemas.settings import Storage
+
+OTHER = 0
+
+
+def fit(values: Iterable[str | None], feature: CategoryFeature, options: Storage) -> bytes:
+    """The names that have codes, in their order, with their rows, as JSON; `fill` is the code of missing values."""
+    counts = Counter(values)
+    missing = counts.pop(None, 0)
+    frequent = sorted(
+        (name for name, count in counts.items() if name is not None and count >= feature.min_count),
+        key=lambda name: (-counts[name], name),
+    )[: feature.most]
+    document = {
+        "kind": "category",
+        "rows": counts.total() + missing,
+        "missing": missing,
+        "names": frequent,
+        "counts": [counts[name] for name in frequent],
+        "other": counts.total() - sum(counts[name] for name in frequent),
+        "fill": 1 if feature.missing == "mode" and frequent else OTHER,
+    }
+    return canonical_json(document) + b"\n"
+
+
+def encode(values: pa.StringArray, artifact: bytes, feature: CategoryFeature) -> tuple[pa.Array, pa.Array]:
+    """Rows of one int32 code, and beside them each row's flags."""
+    learned = json.loads(artifact)
+    codes: dict[str | None, int] = {name: place for place, name in enumerate(learned["names"], start=1)}
+    codes[None] = learned["fill"]
+    found = np.array([codes.get(value, OTHER) for value in values.to_pylist()], dtype="<i4")
+    missing = values.is_null().to_numpy(zero_copy_only=False)
+    return fixed_rows(found.reshape(-1, 1)), pa.array((missing * MISSING).astype(np.int32))
+
+
+def dtype(feature: CategoryFeature) -> str:
+    """Of a code."""
+    return "int32"
+
+
+def shape(feature: CategoryFeature) -> list[int]:
+    """One code."""
+    return [1]
+
+
+def vocabulary(artifact: bytes) -> int | None:
+    """The number of codes, 0 included."""
+    return len(json.loads(artifact)["names"]) + 1

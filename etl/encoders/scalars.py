@@ -1,0 +1,163 @@
+"""What numbers and dates have in common: statistics of the training split, outliers, missing values, scale.
+
+The artifact is JSON (`statistics` in the manifest), so that serving can do the same: missing values become `fill`; what
+is below `low` or above `high` is an outlier; the result is (x - offset) / divisor.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from etl.encoders.fixed import fixed_rows
+from schemas.config import canonical_json
+from schemas.errors import DataError
+from schemas.features import Outliers, ScalarFeature
+
+MISSING, OUTLIER = 1, 2
+"""Bits of the flags that are encoded beside a row."""
+NORMAL_MAD = 0.6744897501960817
+"""The median of |x| of a standard normal distribution: MAD / this estimates the standard deviation."""
+FACTORS = {"iqr": 1.5, "mad": 3.5}
+Floats = npt.NDArray[np.float64]
+
+
+def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[str], float]) -> bytes:
+    """Statistics of the values of the training split, in normal form, null where missing; `number` reads one.
+
+    Raises DataError where there is no value to learn from.
+    """
+    present, missing = [], 0
+    for value in values:
+        if value is None:
+            missing += 1
+        else:
+            present.append(number(value))
+    if not present:
+        raise DataError(
+            f"the column {feature.column!r} has no value in the training split, so that nothing can be learned for the "
+            f"feature {feature.name!r}: look at its values in silver/fields, or take the feature out"
+        )
+    # Sorted, and summed exactly: the statistics depend on the values alone, not on their order.
+    ordered = np.sort(np.array(present, dtype=np.float64))
+    low, high = limits(ordered, feature.outliers)
+    action = None if feature.outliers is None else feature.outliers.action
+    used = ordered
+    if action == "clip":
+        used = np.clip(ordered, -math.inf if low is None else low, math.inf if high is None else high)
+    elif action == "drop":
+        used = ordered[~outlying(ordered, low, high)]
+    mean, deviation = moments(used)
+    offset, divisor = 0.0, 1.0
+    if feature.scale == "standard":
+        offset, divisor = mean, deviation or 1.0
+    elif feature.scale == "min_max":
+        offset, divisor = float(used[0]), float(used[-1] - used[0]) or 1.0
+    fill = {"mean": mean, "median": float(np.quantile(used, 0.5)), "constant": feature.fill}.get(
+        feature.missing
+    )
+    q1, median, q3 = (float(each) for each in np.quantile(ordered, [0.25, 0.5, 0.75]))
+    document = {
+        "kind": feature.encode,  # type: ignore[attr-defined]
+        "rows": len(ordered) + missing,
+        "missing": missing,
+        "outliers": int(outlying(ordered, low, high).sum()),
+        "minimum": float(ordered[0]),
+        "maximum": float(ordered[-1]),
+        "mean": mean,
+        "standard_deviation": deviation,
+        "q1": q1,
+        "median": median,
+        "q3": q3,
+        "low": low,
+        "high": high,
+        "action": action,
+        "fill": fill,
+        "offset": offset,
+        "divisor": divisor,
+    }
+    return canonical_json(document) + b"\n"
+
+
+def moments(ordered: Floats) -> tuple[float, float]:
+    """Mean and standard deviation (of the values themselves, divided by n), from exact sums."""
+    mean = math.fsum(ordered) / len(ordered)
+    return mean, math.sqrt(math.fsum((ordered - mean) ** 2) / len(ordered))
+
+
+def limits(ordered: Floats, outliers: Outliers | None) -> tuple[float | None, float | None]:
+    """Below and above which values are outliers; None for no limit."""
+    if outliers is None:
+        return None, None
+    if outliers.rule == "limits":
+        return outliers.low, outliers.high
+    if outliers.rule == "quantiles":
+        found = [None if q is None else float(np.quantile(ordered, q)) for q in (outliers.low, outliers.high)]
+        return found[0], found[1]
+    factor = outliers.factor or FACTORS[outliers.rule]
+    if outliers.rule == "iqr":
+        q1, q3 = (float(each) for each in np.quantile(ordered, [0.25, 0.75]))
+        return q1 - factor * (q3 - q1), q3 + factor * (q3 - q1)
+    median = float(np.quantile(ordered, 0.5))
+    spread = float(np.quantile(np.abs(ordered - median), 0.5)) / NORMAL_MAD
+    # More than half of the values are the same: then nothing says how far is far.
+    return (median - factor * spread, median + factor * spread) if spread else (None, None)
+
+
+def outlying(values: Floats, low: float | None, high: float | None) -> npt.NDArray[np.bool_]:
+    """Which values are below `low` or above `high`; NaN (missing) is not."""
+    found = np.zeros(len(values), dtype=bool)
+    if low is not None:
+        found |= values < low
+    if high is not None:
+        found |= values > high
+    return found
+
+
+def numbers_of(values: pa.StringArray, number: Callable[[str], float]) -> Floats:
+    """NaN for null."""
+    return np.array([math.nan if each is None else number(each) for each in values.to_pylist()], np.float64)
+
+
+def flags(values: pa.StringArray, artifact: bytes, number: Callable[[str], float]) -> npt.NDArray[np.int32]:
+    """MISSING and OUTLIER of each row."""
+    learned, floats = json.loads(artifact), numbers_of(values, number)
+    found = np.isnan(floats) * MISSING + outlying(floats, learned["low"], learned["high"]) * OUTLIER
+    return found.astype(np.int32)
+
+
+def encode(
+    values: pa.StringArray, artifact: bytes, feature: ScalarFeature, number: Callable[[str], float]
+) -> tuple[pa.Array, pa.Array]:
+    """Rows of float32: the value, then 1 where it was missing and 1 where it is an outlier, as far as asked for.
+
+    Beside them each row's flags.
+    """
+    learned, floats = json.loads(artifact), numbers_of(values, number)
+    found = flags(values, artifact, number)
+    x = np.where(np.isnan(floats), math.nan if learned["fill"] is None else learned["fill"], floats)
+    if learned["action"] == "clip":
+        low, high = learned["low"], learned["high"]
+        x = np.clip(x, -math.inf if low is None else low, math.inf if high is None else high)
+    columns = [(x - learned["offset"]) / learned["divisor"]]
+    if feature.mark_missing:
+        columns.append((found & MISSING) / MISSING)
+    if learned["action"] == "mark":
+        columns.append((found & OUTLIER) / OUTLIER)
+    return fixed_rows(np.stack(columns, axis=1).astype("<f4")), pa.array(found)
+
+
+def width(feature: ScalarFeature) -> int:
+    """Elements of a row."""
+    marked = feature.outliers is not None and feature.outliers.action == "mark"
+    return 1 + feature.mark_missing + marked
+
+
+def described(artifact: bytes) -> dict[str, Any]:
+    """The statistics, for the report."""
+    found: dict[str, Any] = json.loads(artifact)
+    return found

@@ -1,0 +1,169 @@
+"""The settings of typed columns: `[[feature]]` with `encode = "number"`, `"date"`, `"boolean"` or `"category"`.
+
+What a column's values mean (notation, spellings, what counts as missing) is applied by `clean`, to each record alone.
+What is learned from the training split (limits of outliers, means, categories) is fitted in `encode`.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.sections import Name, NonEmpty, Positive, Section
+
+FEATURE_KINDS = ("tokens", "number", "date", "boolean", "category")
+MISSING = ["", "na", "n/a", "nan", "null", "none", "-"]
+
+
+def kind_of_feature(feature: Any) -> str:
+    """The kind of a `[[feature]]`, from the TOML or validated; without `encode` it is one of tokens."""
+    if isinstance(feature, dict):
+        return str(feature.get("encode", "tokens"))
+    return str(getattr(feature, "encode", "tokens"))
+
+
+class TypedFeature(Section):
+    """What every typed column has."""
+
+    name: Name
+    column: NonEmpty
+    missing_values: list[str] = MISSING
+    """What stands for a value that is missing, beside null and an absent column; white space and case do not count."""
+    invalid: Literal["drop", "missing"] = "drop"
+    """A value that cannot be read as one of its type: leave the record out (reason `<name>.invalid`), or take the value
+    as missing."""
+
+    def normalisation(self) -> dict[str, Any]:
+        """The keys by which `clean` goes."""
+        return self.model_dump(mode="json", exclude=self.fitted())
+
+    def fitted(self) -> set[str]:
+        """The keys by which only `encode` goes."""
+        return set()
+
+
+class Outliers(Section):
+    """`outliers`: which values are far from the others, and what becomes of them."""
+
+    rule: Literal["iqr", "mad", "quantiles", "limits"]
+    """`iqr`: outside Q1 - factor·IQR to Q3 + factor·IQR (Tukey 1977); `mad`: |x - median|·0.6745/MAD above factor
+    (Iglewicz and Hoaglin 1993); `quantiles`: outside the quantiles `low` to `high`; `limits`: outside these numbers."""
+    action: Literal["mark", "clip", "drop"] = "mark"
+    """`mark`: one more element, 1 where the value is an outlier; `clip`: the nearest limit instead; `drop`: the record
+    is left out (reason `<name>.outlier`)."""
+    factor: Annotated[float, Field(gt=0)] | None = None
+    """By default 1.5 of `iqr`, 3.5 of `mad`."""
+    low: float | None = None
+    high: float | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.rule in ("iqr", "mad") and (self.low is not None or self.high is not None):
+            raise ValueError(f"rule = {self.rule!r} takes a factor, neither low nor high")
+        if self.rule in ("quantiles", "limits"):
+            if self.factor is not None:
+                raise ValueError(f"rule = {self.rule!r} takes low and high, no factor")
+            if self.low is None and self.high is None:
+                raise ValueError(f"rule = {self.rule!r} needs low, high, or both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("low is above high")
+        if self.rule == "quantiles" and not all(
+            0 <= each <= 1 for each in (self.low, self.high) if each is not None
+        ):
+            raise ValueError("quantiles lie between 0 and 1")
+        return self
+
+
+class ScalarFeature(TypedFeature):
+    """A column of numbers, or of what is counted like numbers."""
+
+    missing: Literal["drop", "mean", "median", "constant"] = "drop"
+    """`drop`: a record without a value is left out (reason `<name>.missing`); else what takes the value's place."""
+    fill: float | None = None
+    """Of `missing = "constant"`."""
+    mark_missing: bool = False
+    """One more element, 1 where the value was missing."""
+    outliers: Outliers | None = None
+    scale: Literal["none", "standard", "min_max"] = "none"
+    """`standard`: mean 0 and standard deviation 1 over the training split; `min_max`: 0 to 1 there."""
+    fit_rows: Positive = 5_000_000
+    """Statistics are taken from at most about so many rows, chosen by the hash of the record id."""
+
+    @model_validator(mode="after")
+    def _filled(self) -> Self:
+        if (self.missing == "constant") != (self.fill is not None):
+            raise ValueError('fill belongs to missing = "constant", and that needs it')
+        return self
+
+    def fitted(self) -> set[str]:
+        return {"fill", "mark_missing", "outliers", "scale", "fit_rows"}
+
+
+class NumberFeature(ScalarFeature):
+    """A `[[feature]]` of numbers."""
+
+    encode: Literal["number"]
+    decimal: Literal["point", "comma", "auto"] = "point"
+    """Which sign begins the decimals; the other one, spaces and apostrophes may stand between thousands. `auto`: what
+    the value itself shows; one sign before exactly three digits shows nothing, and is invalid."""
+    units: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
+    """What may stand before or behind a number (case does not count), and what the number is then multiplied by."""
+
+
+class DateFeature(ScalarFeature):
+    """A `[[feature]]` of dates and times: days since 1970-01-01 UTC, and fractions of a day."""
+
+    encode: Literal["date"]
+    formats: list[NonEmpty] = Field(default=["iso"], min_length=1)
+    """Tried in this order: `iso` (ISO 8601), `unix` (seconds since 1970), or a format of Python's strptime, such as
+    `%d.%m.%Y`."""
+
+
+class BooleanFeature(TypedFeature):
+    """A `[[feature]]` of yes and no."""
+
+    encode: Literal["boolean"]
+    true: list[str] = Field(default=["true", "t", "yes", "y", "1", "on"])
+    false: list[str] = Field(default=["false", "f", "no", "n", "0", "off"])
+    missing: Literal["drop", "mode", "constant"] = "drop"
+    fill: bool | None = None
+    mark_missing: bool = False
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        both = {word.casefold() for word in self.true} & {word.casefold() for word in self.false}
+        if both:
+            raise ValueError(f"{sorted(both)[0]!r} stands for true as well as for false")
+        if (self.missing == "constant") != (self.fill is not None):
+            raise ValueError('fill belongs to missing = "constant", and that needs it')
+        return self
+
+    def fitted(self) -> set[str]:
+        return {"fill", "mark_missing"}
+
+
+class CategoryFeature(TypedFeature):
+    """A `[[feature]]` of names from a list that is learned from the training split; code 0 is for all others."""
+
+    encode: Literal["category"]
+    case: Literal["lower", "keep"] = "lower"
+    spellings: dict[str, list[str]] = Field(default={})
+    """name = other ways to write it; case and white space do not count."""
+    missing: Literal["drop", "mode", "other"] = "other"
+    """`other`: code 0."""
+    min_count: Positive = 1
+    """Names with fewer rows in the training split get code 0."""
+    most: Annotated[int, Field(ge=1, le=1 << 20)] = 10_000
+    """Only the most frequent names get a code of their own."""
+
+    @model_validator(mode="after")
+    def _one_name_each(self) -> Self:
+        names: dict[str, str] = {}
+        for name, others in self.spellings.items():
+            for spelling in (name, *others):
+                folded = " ".join(spelling.split()).casefold()
+                if names.setdefault(folded, name) != name:
+                    raise ValueError(f"{spelling!r} stands for {names[folded]!r} as well as for {name!r}")
+        return self
+
+    def fitted(self) -> set[str]:
+        return {"min_count", "most"}
