@@ -128,11 +128,11 @@ class CleanTexts:
             values = pa.array([after[place] for after in cleaned], pa.string())
             columns[name] = pc.replace_with_mask(column, pa.array(concerned), values)
         if typed:
-            of_rows = rows_with(effects, done)
+            by_row = rows_with(effects, done)
             for normaliser in typed:
-                normalise(normaliser, columns, filtered_by, of_rows)
-            effects = [effect for row in of_rows for effect in row]
-            done = np.array([len(row) for row in of_rows], dtype=np.int32)
+                normalise(normaliser, columns, filtered_by, by_row)
+            effects = [effect for row in by_row for effect in row]
+            done = np.array([len(row) for row in by_row], dtype=np.int32)
         columns["filtered_by"] = pa.array(filtered_by, pa.string())
         effect = self.schema.field("effects").type.value_type
         offsets = np.concatenate(([0], np.cumsum(done, dtype=np.int32))).astype(np.int32)

@@ -8,17 +8,19 @@ import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from etl.publication.commit import open_table
 from schemas.config import Configuration
 from schemas.errors import DataError, UsageError
 from schemas.tables import spark_schema
 
+STATISTICS = "delta.dataSkippingNumIndexedCols"
 PROPERTIES = {
     # Deletion vectors would let erased rows come back when files are read by name; column mapping hides the names.
     "delta.enableDeletionVectors": "false",
     "delta.columnMapping.mode": "none",
     # Statistics hold values: the smallest and the largest id, the beginning of a text. In the log no erasure could
     # reach them, and nobody looks for ranges of ids.
-    "delta.dataSkippingNumIndexedCols": "0",
+    STATISTICS: "0",
     # `provenance` in the manifest names versions of these tables: their log stays, and `vacuum` (etl/vacuum.py) decides
     # about their files.
     "delta.deletedFileRetentionDuration": "interval 30 days",
@@ -73,6 +75,15 @@ def commit_facts(spark: SparkSession, uri: str) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
+def _without_statistics(spark: SparkSession, uri: str, config: Configuration) -> None:
+    """Ends the statistics of a table that an earlier version made; Delta takes a writer's properties for new ones."""
+    table = open_table(uri, config.storage)
+    if table is not None and table.metadata().configuration.get(STATISTICS) != PROPERTIES[STATISTICS]:
+        spark.sql(
+            f"ALTER TABLE delta.`{uri}` SET TBLPROPERTIES ('{STATISTICS}' = '{PROPERTIES[STATISTICS]}')"
+        )
+
+
 def write_table(
     frame: DataFrame,
     uri: str,
@@ -86,6 +97,7 @@ def write_table(
     The columns are those of `schema`, in that order. The commit's `userMetadata` names the stage, the hash of the
     configuration and the given facts.
     """
+    _without_statistics(frame.sparkSession, uri, config)
     names = [field.name for field in schema]
     target = spark_schema(schema)
     columns = [frame[name].cast(target[name].dataType).alias(name) for name in names]

@@ -8,7 +8,7 @@ The join of the two is the one shuffle that the text crosses.
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -69,9 +69,9 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     stored = {
         "classes": artifacts.store(json.dumps(classes).encode(), "classes", layout, config.storage).sha256
     }
-    for feature in config.feature:
-        purpose = ARTIFACT_PURPOSE[feature.encode]
-        stored[feature.name] = artifacts.store(fitted[feature.name], purpose, layout, config.storage).sha256
+    for each in config.feature:
+        purpose = ARTIFACT_PURPOSE[each.encode]
+        stored[each.name] = artifacts.store(fitted[each.name], purpose, layout, config.storage).sha256
     versions = {"fields": fields_version, "ledger": table_version(spark, layout.ledger)}
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))
     with spark_progress(spark, "encode"):
@@ -156,10 +156,10 @@ def write_outliers(
 
 def _outliers(
     features: Sequence[ScalarFeature], fitted: Mapping[str, bytes]
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     names = [f"{feature.name}.outlier" for feature in features]
 
-    def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def find(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             reasons: list[str | None] = [None] * len(batch)
             for name, feature in zip(names, features, strict=True):

@@ -60,14 +60,16 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
     with spark_progress(spark, "looking for the records"):
         key = pseudonym_key(config.clean) if person.pseudonyms else None
         found = find(spark, config, person, table, key)
-        gone_to = traces(spark, config, {*person.ids, *found.records})
-    unknown = [name for name in found.lacking if name not in gone_to.ids and not before.has_record(name)]
+        gone_to = traces(spark, config, found.ids)
+    unknown = [
+        name for name in person.ids if name not in found.known | gone_to.ids and not before.has_record(name)
+    ]
     if unknown:
         raise UsageError(
             f"no table and no published version of {config.dataset.name} has a record with the id "
             f"{', '.join(map(repr, unknown[:3]))}{' …' if len(unknown) > 3 else ''}; nothing was erased"
         )
-    if person.pseudonyms and not found.records and not found.quarantined and not person.ids:
+    if person.pseudonyms and not found and not person.ids and not person.places:
         raise UsageError(
             f"no record of {config.dataset.name} has that pseudonym, in its cleaned texts or in quarantine; nothing "
             "was erased"
@@ -77,9 +79,10 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
         earlier = Tombstones(records=frozenset(map(record_sha256, gone_to.ids)))
         new = found.tombstones(read_table(spark, layout.sources)).joined(earlier).without(before)
         bury(spark, layout, new, datetime.now(UTC))
-        if found.records or found.quarantined or new:
-            remove(spark, layout, found, before.joined(new))
-    return Forgotten(len(found.records), len(found.quarantined), new.count(), gone_to)
+        if found or new:
+            remove(spark, layout, found, before, before.joined(new))
+    done = len(found.records) or len(found.known if found.left else ())
+    return Forgotten(done, len(found.quarantined), new.count(), gone_to)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

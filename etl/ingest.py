@@ -210,7 +210,7 @@ def with_raw(
     spark: SparkSession,
     config: Configuration,
     tasks: Sequence[Sequence[Piece]],
-    tombstones: Tombstones,
+    tombstones: Tombstones = NO_TOMBSTONES,
 ) -> DataFrame:
     """Adds the raw bytes of the records, from a second reading of the tasks that hold them.
 

@@ -22,7 +22,7 @@ def command_line(arguments: Sequence[str]) -> str:
     shown: list[str] = []
     hidden = False
     for argument in arguments:
-        if argument.startswith("-"):
+        if argument.startswith("-") and not argument[1:2].isdigit():  # a number may be an id
             flag, equals, _ = argument.partition("=")
             # argparse takes the beginning of a flag for the flag.
             hidden = len(flag) > 2 and any(name.startswith(flag) for name in PERSONAL)

@@ -13,13 +13,14 @@ from pyspark.sql import functions as sf
 from etl.audit import append, audited, last_commit
 from etl.completion import identity, is_encoded
 from etl.delta_tables import commit_facts, read_table, table_version
+from etl.erasure.tombstones import Tombstones, erased_before
 from etl.invocation import invocation, now
 from etl.publication import balance, class_balance, commit, shards
 from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
 from etl.quality import judge
 from etl.report import write_report
-from etl.reporting.drift import keep_profile, profile_before, with_drifts
+from etl.reporting.drift import Profile, keep_profile, profile_before, with_drifts
 from etl.reporting.expectations import file_sha256, published_records
 from etl.reporting.gate_results import GateResults
 from etl.reporting.summary import ShardFacts, Summary, summarise
@@ -85,7 +86,8 @@ def _publish_version(
             split: [ShardFacts(s.rows, s.row_groups, s.bytes) for s in written if s.split == split]
             for split in SPLITS
         }
-        summary = with_drifts(summarise(spark, config, facts), profile_before(config, None))
+        summary = summarise(spark, config, facts)
+        summary = with_drifts(summary, profile_before(config, None, same=Profile.of(summary)))
     gates = judge(summary, config, layout, published_records(spark, config))
     if not gates.passed:
         say(f"  report: {write_report(spark, config, summary, None, gates)}")
@@ -225,10 +227,13 @@ def _commit(
         except DataError as error:
             say(f"  {error}: it is written anew")
         else:
-            say(
-                f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
-            )
-            return standing
+            if erased_before(standing, layout, config.storage) == Tombstones.of(config).fingerprint():
+                say(
+                    f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
+                )
+                return standing
+            # Else `vacuum --forgotten` would take it for one that came from what is forgotten.
+            say("  nothing has changed but the tables that it came from: the manifest is written anew")
     manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
     storage.write_bytes(location, manifest.to_json(), config.storage)
     say(f"  manifest: {location}")

@@ -54,7 +54,7 @@ def judge(
         results = validate(context, summary, config)
         wanted = expectations.declared(config)
         if wanted and published is not None:
-            results += expectations.judged(context, published, wanted, config.dataset.name)
+            results += expectations.judged(context, published, wanted)
         context.build_data_docs(site_names=["quality"])
     return GateResults(results, site.index)
 

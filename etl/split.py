@@ -22,7 +22,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from etl.completion import deduplicated_from, fields_basis, identity
+from etl.completion import deduplicated_from, fields_basis, identity, ledger_before_encode
 from etl.delta_tables import commit_facts, read_table, table_version, write_table
 from etl.duplicates.components import components
 from etl.kept import kept
@@ -73,7 +73,9 @@ class Cut:
 def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes silver/ledger with `split`; returns the number of records of each split, and `salted_keys` if any."""
     layout = Layout.of(config)
-    ledger, made_before = read_table(spark, layout.ledger), commit_facts(spark, layout.ledger)
+    # Without what `encode` left out since as outliers, by what another split taught.
+    ledger = read_table(spark, layout.ledger, ledger_before_encode(spark, config)[0])
+    made_before = commit_facts(spark, layout.ledger)
     version = table_version(spark, layout.fields)
     fields = read_table(spark, layout.fields, version)
     with spark_progress(spark, "split"):

@@ -9,19 +9,18 @@ versions of bronze and silver consist of that it came from. The manifests of ver
 earlier content of the tables: after it no file of the data set holds what was erased.
 """
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from etl.audit import TABLES, audited
 from etl.completion import BEFORE_ENCODE
 from etl.disk import full_disk_is_told
-from etl.erasure.tombstones import Tombstones
+from etl.erasure.tombstones import Tombstones, erased_before
 from etl.history import EXPIRED
 from etl.lock import locked
-from etl.publication.commit import committed, listed_files, open_table
+from etl.publication.commit import committed, facts_at, listed_files, open_table
+from etl.reporting.drift import remove_profiles
 from etl.verify import findings
 from schemas import storage
 from schemas.command import configuration_parser, run
@@ -53,30 +52,15 @@ def versions_without_forgotten(config: Configuration, manifests: Mapping[int, Ma
             f"nothing of {config.dataset.name} was forgotten: vacuum without --forgotten keeps to [versions]"
         )
     known = {
-        number: _facts(layout.records, manifest.provenance.bronze_versions["records"], config)
-        for number, manifest in manifests.items()
+        number: erased_before(manifest, layout, config.storage) for number, manifest in manifests.items()
     }
-    found = {
-        number
-        for number, facts in known.items()
-        if facts.get("made_from", {}).get("tombstones") == tombstones.fingerprint()
-    }
+    found = {number for number, erased in known.items() if erased == tombstones.fingerprint()}
     if manifests and max(manifests) not in found:
         raise UsageError(
             f"the current version {max(manifests)} still comes from what was forgotten: publish one without it first "
             "(ringlake-etl run); nothing was deleted"
         )
     return found
-
-
-def _facts(uri: str, version: int, config: Configuration) -> dict[str, Any]:
-    """What the commit of a table's version noted; empty where nothing is known of it."""
-    table = open_table(uri, config.storage)
-    for entry in table.history() if table is not None else ():
-        if entry["version"] == version:
-            facts = json.loads(entry.get("userMetadata") or "{}")
-            return facts if isinstance(facts, dict) else {}
-    return {}
 
 
 def vacuum(
@@ -107,6 +91,10 @@ def vacuum(
     for layer, name in tables:
         counts[f"{layer}/{name}"] = _vacuum_table(layer, name, needed[layer, name], config, dry_run)
     counts["artifacts"] = _vacuum_artifacts(kept, layout, config, dry_run)
+    if forgotten:  # a word of few records may tell of somebody who is forgotten
+        counts["profiles"] = remove_profiles(
+            [m for m in manifests.values() if m not in kept], kept, config, dry_run
+        )
     for number, wrong in _damaged(kept, config) if not dry_run else ():
         raise CheckError(f"version {number} was kept and yet is damaged now; report this: {wrong}")
     return counts
@@ -141,7 +129,7 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     needed = {committed(table)[0]}
     if (layer, name) == ("silver", "ledger"):
         # What `split` left, where `encode` has left out outliers since: the next `encode` begins from there.
-        facts = _facts(uri, committed(table)[0], config)
+        facts = facts_at(uri, committed(table)[0], config.storage)
         needed |= {int(facts[BEFORE_ENCODE])} if BEFORE_ENCODE in facts else set()
     for manifest in kept:
         made = manifest.provenance
@@ -182,7 +170,7 @@ def _encoded_artifacts(layout: Layout, config: Configuration) -> set[str]:
     table = open_table(layout.encoded, config.storage)
     if table is None:
         return set()
-    return set(_facts(layout.encoded, committed(table)[0], config).get("artifacts", {}).values())
+    return set(facts_at(layout.encoded, committed(table)[0], config.storage).get("artifacts", {}).values())
 
 
 def main(argv: Sequence[str] | None = None) -> int:

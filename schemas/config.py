@@ -62,6 +62,10 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.deduplicate.column is None and not self.token_features():
+            raise ValueError(
+                "no [[feature]] is of text, so say by which column duplicates are found: deduplicate.column"
+            )
         names = [feature.name for feature in self.feature]
         if len(set(names)) < len(names):
             raise ValueError("two [[feature]] have the same name")
@@ -107,12 +111,8 @@ class Configuration(Section):
         return self
 
     def _check_typed(self) -> None:
-        if self.deduplicate.column is None and not self.token_features():
-            raise ValueError(
-                "no [[feature]] is of text, so say by which column duplicates are found: deduplicate.column"
-            )
         roles = {"id": self.columns.id, "label": self.columns.label, "group": self.columns.group}
-        roles |= {"time": self.columns.time, "deduplicate.column": self.deduplicated_column()}
+        roles |= {"time": self.columns.time, "deduplicate.column": self.deduplicate.column}
         of_text = {feature.column: f"the feature {feature.name!r}" for feature in self.token_features()}
         taken = of_text | {column: name for name, column in roles.items() if column is not None}
         seen: set[str] = set()
@@ -125,6 +125,11 @@ class Configuration(Section):
             if feature.column in seen:
                 raise ValueError(f"two typed features have the column {feature.column!r}")
             seen.add(feature.column)
+            if feature.name in Clean.model_fields:
+                raise ValueError(
+                    f"the feature {feature.name!r} has the name of a cleaning rule, with which the report would mix it "
+                    "up: rename it"
+                )
 
     def token_features(self) -> list[settings.TokensFeature]:
         """The features of text."""

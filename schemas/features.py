@@ -41,6 +41,9 @@ class TypedFeature(Section):
         return set()
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Outliers(Section):
     """`outliers`: which values are far from the others, and what becomes of them."""
 
@@ -50,10 +53,10 @@ class Outliers(Section):
     action: Literal["mark", "clip", "drop"] = "mark"
     """`mark`: one more element, 1 where the value is an outlier; `clip`: the nearest limit instead; `drop`: the record
     is left out (reason `<name>.outlier`)."""
-    factor: Annotated[float, Field(gt=0)] | None = None
+    factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """By default 1.5 of `iqr`, 3.5 of `mad`."""
-    low: float | None = None
-    high: float | None = None
+    low: Finite | None = None
+    high: Finite | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -78,7 +81,7 @@ class ScalarFeature(TypedFeature):
 
     missing: Literal["drop", "mean", "median", "constant"] = "drop"
     """`drop`: a record without a value is left out (reason `<name>.missing`); else what takes the value's place."""
-    fill: float | None = None
+    fill: Finite | None = None
     """Of `missing = "constant"`."""
     mark_missing: bool = False
     """One more element, 1 where the value was missing."""
@@ -105,7 +108,7 @@ class NumberFeature(ScalarFeature):
     decimal: Literal["point", "comma", "auto"] = "point"
     """Which sign begins the decimals; the other one, spaces and apostrophes may stand between thousands. `auto`: what
     the value itself shows; one sign before exactly three digits shows nothing, and is invalid."""
-    units: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
+    units: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
     """What may stand before or behind a number (case does not count), and what the number is then multiplied by."""
 
 
@@ -113,7 +116,7 @@ class DateFeature(ScalarFeature):
     """A `[[feature]]` of dates and times: days since 1970-01-01 UTC, and fractions of a day."""
 
     encode: Literal["date"]
-    formats: list[NonEmpty] = Field(default=["iso"], min_length=1)
+    formats: Annotated[list[NonEmpty], Field(min_length=1)] = ["iso"]
     """Tried in this order: `iso` (ISO 8601), `unix` (seconds since 1970), or a format of Python's strptime, such as
     `%d.%m.%Y`."""
 
@@ -122,8 +125,8 @@ class BooleanFeature(TypedFeature):
     """A `[[feature]]` of yes and no."""
 
     encode: Literal["boolean"]
-    true: list[str] = Field(default=["true", "t", "yes", "y", "1", "on"])
-    false: list[str] = Field(default=["false", "f", "no", "n", "0", "off"])
+    true: list[str] = ["true", "t", "yes", "y", "1", "on"]
+    false: list[str] = ["false", "f", "no", "n", "0", "off"]
     missing: Literal["drop", "mode", "constant"] = "drop"
     fill: bool | None = None
     mark_missing: bool = False
@@ -146,7 +149,7 @@ class CategoryFeature(TypedFeature):
 
     encode: Literal["category"]
     case: Literal["lower", "keep"] = "lower"
-    spellings: dict[str, list[str]] = Field(default={})
+    spellings: dict[str, list[str]] = {}
     """name = other ways to write it; case and white space do not count."""
     missing: Literal["drop", "mode", "other"] = "other"
     """`other`: code 0."""

@@ -1,13 +1,16 @@
 """Numbers: decimal commas, signs between thousands, units."""
 
-import math
 import re
+
+import numpy as np
 
 from etl.columns import Normaliser, squeezed
 from schemas.features import NumberFeature
 
 PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-GROUPED = re.compile(r"[+-]?\d{1,3}(?:([ ,.'’])\d{3})(?:\1\d{3})*(?:[.,]\d*)?", re.ASCII)
+GROUPED = re.compile(r"[+-]?\d{1,3}([ ,.'’])\d{3}(?:\1\d{3})*", re.ASCII)
+LARGEST = float(np.finfo(np.float32).max)
+"""Shards hold 32-bit numbers."""
 SPACES = dict.fromkeys(map(ord, "\u00a0\u2009\u202f"), " ")
 """Spaces that do not break, as they stand between thousands."""
 
@@ -32,7 +35,7 @@ def normaliser(feature: NumberFeature) -> Normaliser:
         if plain is None or not PLAIN.fullmatch(plain):
             return None
         number = float(plain) * factor
-        return written(number) if math.isfinite(number) else None
+        return written(number) if abs(number) <= LARGEST else None
 
     return normal
 
@@ -44,7 +47,7 @@ def written(number: float) -> str:
 
 def without_grouping(text: str, decimal: str) -> str | None:
     """The number with a point before its decimals and nothing between its thousands; None where that is not clear."""
-    if PLAIN.fullmatch(text) and decimal == "point":
+    if PLAIN.fullmatch(text) and (decimal == "point" or "e" in text.lower()):
         return text
     comma, point = text.count(","), text.count(".")
     if decimal == "auto":

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from schemas.features import TypedFeature, kind_of_feature
 from schemas.settings import AnyFeature, Storage
 
 
@@ -47,8 +48,8 @@ ARTIFACT_PURPOSE = {
 """What the artifact of a kind is called in the manifest."""
 
 
-def encoder_of(feature: AnyFeature) -> Encoder:
+def encoder_of(feature: AnyFeature | TypedFeature) -> Encoder:
     """The module `etl.encoders.<kind>` for a `[[feature]]`; the configuration knows only kinds that exist."""
-    module: Any = importlib.import_module(f"etl.encoders.{feature.encode}")
+    module: Any = importlib.import_module(f"etl.encoders.{kind_of_feature(feature)}")
     encoder: Encoder = module
     return encoder

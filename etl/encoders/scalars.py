@@ -51,6 +51,11 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
         used = np.clip(ordered, -math.inf if low is None else low, math.inf if high is None else high)
     elif action == "drop":
         used = ordered[~outlying(ordered, low, high)]
+    if not len(used):
+        raise DataError(
+            f"every value of the column {feature.column!r} in the training split is an outlier of the feature "
+            f"{feature.name!r}, from {low} to {high} being allowed: correct its `outliers`"
+        )
     mean, deviation = moments(used)
     offset, divisor = 0.0, 1.0
     if feature.scale == "standard":

@@ -19,6 +19,7 @@ from schemas.settings import Csv
 from schemas.tables import spark_schema
 
 PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)
+SILVER = ("fields", "ledger", "signatures", "encoded")
 _FOUND = pa.schema(
     [
         ("source_index", pa.int32()),
@@ -81,9 +82,18 @@ class Erasure:
     """What is to be erased: records by id, rows of the quarantine by place with the hash of their raw bytes."""
 
     records: dict[str, Place]
+    """Those that bronze/records has."""
     quarantined: dict[Place, bytes]
-    lacking: tuple[str, ...] = ()
-    """Ids that were given and that no table has."""
+    ids: frozenset[str] = frozenset()
+    """Of all records that are to be in no table any more: given, or found by a pseudonym."""
+    known: frozenset[str] = frozenset()
+    """Those of them that a table has or that a record in quarantine names."""
+    left: frozenset[str] = frozenset()
+    """Tables of silver that have any of them."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to remove."""
+        return bool(self.records or self.quarantined or self.left)
 
     def tombstones(self, files: DataFrame) -> Tombstones:
         """Those that are left behind; `files`: the table bronze/sources."""
@@ -91,9 +101,10 @@ class Erasure:
         places = set()
         for place in self.records.values():
             key = (place.source_index, place.source_path)
-            places.add(place_sha256(place.source_path, twins[key], place.source_position, sizes[key]))
+            if key in sizes:  # not where the file has gone and a run broke off since
+                places.add(place_sha256(place.source_path, twins[key], place.source_position, sizes[key]))
         return Tombstones(
-            frozenset(map(record_sha256, self.records)),
+            frozenset(map(record_sha256, self.known)),
             frozenset(places),
             frozenset(self.quarantined.values()),
         )
@@ -106,7 +117,8 @@ def sizes_and_twins(
     rows = files.join(
         _broadcast(files.sparkSession, "source_path", paths), "source_path", "left_semi"
     ).collect()
-    sizes, twins = {}, {}
+    sizes: dict[tuple[int, str], int] = {}
+    twins: dict[tuple[int, str], int] = {}
     for row in sorted(rows, key=lambda row: row["source_index"]):
         key = (row["source_index"], row["source_path"])
         twins[key] = sum(path == row["source_path"] for _, path in sizes)
@@ -132,34 +144,41 @@ def find(
     where the format has it, and for what the pseudonyms stand for. Raises UsageError for a place where nothing is.
     """
     ids = set(person.ids)
+    known: set[str] = set()
     if person.pseudonyms:
-        ids |= with_pseudonym(tables("fields"), config, person)
+        known |= with_pseudonym(tables("fields"), config, person)
+        ids |= known
     records = places_of(spark, tables("records"), ids)
+    known |= records.keys()
+    left = {name: ids_in(spark, tables(name), ids) for name in SILVER}
+    known |= {found for table in left.values() for found in table}
     quarantine = tables("quarantine")
     quarantined: dict[Place, bytes] = {}
-    in_quarantine: set[str] = set()
     if quarantine is not None:
         # Only ids that were given: those of records that have the pseudonym are no help, they were readable.
         with_raw = quarantine.where(F.col("reason") != FORGOTTEN).where("length(raw) > 0")
         named = with_raw.select("source_index", "source_path", "source_position", "raw")
         rows = named.mapInArrow(SearchQuarantine(config, person, key), spark_schema(_FOUND)).collect()
-        rows += at_places(with_raw, person)
+        rows += at_places(quarantine, person)
         for row in rows:
             place = Place(row["source_index"], row["source_path"], row["source_position"])
             quarantined[place] = bytes(row["sha256"])
-            in_quarantine |= {person.ids[number] for number in row["ids"]}
-    lacking = [name for name in person.ids if name not in records and name not in in_quarantine]
-    return Erasure(records, quarantined, tuple(lacking))
+            known |= {person.ids[number] for number in row["ids"]}
+    tables_left = frozenset(name for name, found in left.items() if found)
+    return Erasure(records, quarantined, frozenset(ids), frozenset(known), tables_left)
 
 
 def at_places(quarantine: DataFrame, person: Person) -> list[Row]:
-    """The rows with raw bytes at the given places. Raises UsageError where there is none."""
+    """The rows with raw bytes at the given places, without those that are erased already.
+
+    Raises UsageError where there is none.
+    """
     found = []
     for path, position in person.places:
-        here = F.col("source_path") == path, F.col("source_position") == position
         sha256 = F.unhex(F.sha2("raw", 256)).alias("sha256")
         rows = (
-            quarantine.where(here[0] & here[1])
+            quarantine.where((F.col("source_path") == path) & (F.col("source_position") == position))
+            .where((F.col("reason") == FORGOTTEN) | (F.length("raw") > 0))
             .select("source_index", "source_path", "source_position", sha256, F.array().alias("ids"))
             .collect()
         )
@@ -167,7 +186,7 @@ def at_places(quarantine: DataFrame, person: Person) -> list[Row]:
             raise UsageError(
                 f"nothing with raw bytes is in quarantine at {path}:{position}; `ringlake-etl quarantine` shows what is"
             )
-        found += rows
+        found += [row for row in rows if row["sha256"] is not None]
     return found
 
 
@@ -176,9 +195,18 @@ def with_pseudonym(fields: DataFrame | None, config: Configuration, person: Pers
     if fields is None:
         return set()
     found = F.lit(False)
-    for column in config.text_columns():
+    # The configuration may have columns that no run has written yet.
+    for column in set(config.text_columns()) & set(fields.columns):
         found = found | F.coalesce(F.col(column).rlike(person.pattern()), F.lit(False))
     return {row[0] for row in fields.where(found).select("record_id").collect()}
+
+
+def ids_in(spark: SparkSession, table: DataFrame | None, ids: set[str]) -> set[str]:
+    """Those of the ids that a table has."""
+    if table is None or not ids:
+        return set()
+    wanted = _broadcast(spark, "record_id", ids)
+    return {row[0] for row in table.select("record_id").join(wanted, "record_id", "left_semi").collect()}
 
 
 def places_of(spark: SparkSession, records: DataFrame | None, ids: set[str]) -> dict[str, Place]:

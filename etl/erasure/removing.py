@@ -17,12 +17,14 @@ from pyspark.sql import functions as F
 
 from etl.completion import identity
 from etl.delta_tables import PROPERTIES, commit_facts, read_table, table_exists, table_version
-from etl.erasure.finding import Erasure, Place
+from etl.erasure.finding import SILVER, Erasure, Place
 from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
 from schemas.tables import Layout, quarantine_schema, tombstones_schema
 
-SILVER = ("fields", "ledger", "signatures", "encoded")
 METADATA = "spark.databricks.delta.commitInfo.userMetadata"
+SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
+DAMAGE = ("unreadable_file", "too_large_content", "outside_of_source")
+"""Reasons in the quarantine of rows that stand for a file, or the rest of one."""
 PLACE = ("source_index", "source_path", "source_position")
 
 
@@ -43,42 +45,67 @@ def bury(spark: SparkSession, layout: Layout, new: Tombstones, moment: datetime)
     writer.mode("append").option("userMetadata", json.dumps({"stage": "forget"})).save(layout.tombstones)
 
 
-def remove(spark: SparkSession, layout: Layout, erasure: Erasure, tombstones: Tombstones) -> None:
-    """Removes what was found; `tombstones` are all that there are now."""
+def remove(
+    spark: SparkSession, layout: Layout, erasure: Erasure, before: Tombstones, tombstones: Tombstones
+) -> None:
+    """Removes what was found; the tombstones are those that there were before, and those that there are now."""
     uris = {name: layout.at("bronze", name) for name in ("sources", "quarantine", "records")}
     uris |= {name: layout.at("silver", name) for name in SILVER}
     uris = {name: uri for name, uri in uris.items() if table_exists(spark, uri)}
     facts = {name: commit_facts(spark, uri) for name, uri in uris.items()}
-    before = {name: identity(spark, uri) for name, uri in uris.items()}
-    with _metadata(spark, {"stage": "forget"}):
+    identities = {name: identity(spark, uri) for name, uri in uris.items()}
+    with _configured(spark, METADATA, json.dumps({"stage": "forget"})):
         _remove(spark, uris, erasure)
-    _restate(spark, uris, facts, before, erasure, tombstones)
+    # Where an earlier `forget` broke off, its records may still be there: then nothing is complete.
+    noted = facts["records"].get("made_from", {}).get("tombstones")
+    if noted == before.fingerprint():
+        _restate(spark, uris, facts, identities, erasure, tombstones)
 
 
 @contextmanager
-def _metadata(spark: SparkSession, facts: Mapping[str, object]) -> Iterator[None]:
-    """What the commits of the body note."""
-    spark.conf.set(METADATA, json.dumps(facts))
+def _configured(spark: SparkSession, key: str, value: str) -> Iterator[None]:
+    """A setting of the session that holds while the body runs."""
+    spark.conf.set(key, value)
     try:
         yield
     finally:
-        spark.conf.unset(METADATA)
+        spark.conf.unset(key)
 
 
 def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:
     places = _frame(spark, [*erasure.quarantined])
     if erasure.quarantined:
+        # What says that the rest of a file could not be read goes on saying it, without the bytes.
+        is_damage = F.col("t.reason").isin(*DAMAGE)
         erased = {
-            "reason": F.lit(FORGOTTEN),
-            "detail": F.lit(FORGOTTEN_DETAIL),
-            "raw": F.lit(None).cast("binary"),
+            "reason": F.when(is_damage, F.col("t.reason")).otherwise(FORGOTTEN),
+            "detail": F.when(is_damage, F.col("t.detail")).otherwise(FORGOTTEN_DETAIL),
+            "raw": F.when(is_damage, F.unhex(F.lit(""))),
         }
         same = " AND ".join(f"t.{name} <=> s.{name}" for name in PLACE)
         DeltaTable.forPath(spark, uris["quarantine"]).alias("t").merge(
             F.broadcast(places).alias("s"), f"{same} AND t.raw IS NOT NULL"
         ).whenMatchedUpdate(set=erased).execute()  # type: ignore[arg-type]
-    if not erasure.records:
-        return
+    if erasure.records:
+        _stand_in(spark, uris, erasure)
+    ids = F.broadcast(
+        spark.createDataFrame(pa.table({"record_id": pa.array(sorted(erasure.ids), pa.string())}))
+    )
+    # `fields` last: by a pseudonym only they tell whose records those are, should this break off.
+    for name in ("signatures", "encoded", "ledger", "records", "fields"):
+        if name in erasure.left or (name == "records" and erasure.records):
+            table = DeltaTable.forPath(spark, uris[name]).alias("t")
+            table.merge(ids.alias("s"), "t.record_id = s.record_id").whenMatchedDelete().execute()
+        if name in erasure.left and name == "ledger":
+            # Duplicates of such a record name it; the next run of `deduplicate` says who survives instead.
+            named = {"reason": F.lit(None).cast("string"), "cluster_id": F.lit(None).cast("string")}
+            DeltaTable.forPath(spark, uris["ledger"]).alias("t").merge(
+                ids.alias("s"), "t.cluster_id = s.record_id"
+            ).whenMatchedUpdate(set=named).execute()  # type: ignore[arg-type]
+
+
+def _stand_in(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:
+    """Adds the rows of the quarantine that stand for the records, and counts them with their files."""
     # First the rows that stand for them: then every record that was read is always in one of the two tables or in both.
     gone = _frame(spark, [*erasure.records.values()])
     rows = gone.select(
@@ -93,19 +120,6 @@ def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> N
     DeltaTable.forPath(spark, uris["sources"]).alias("t").merge(
         F.broadcast(per_file).alias("s"), "t.source_index = s.source_index AND t.source_path = s.source_path"
     ).whenMatchedUpdate(set={"quarantined": F.col("t.quarantined") + F.col("s.forgotten")}).execute()
-    ids = F.broadcast(
-        spark.createDataFrame(pa.table({"record_id": pa.array(sorted(erasure.records), pa.string())}))
-    )
-    for name in ("records", *SILVER):
-        if name in uris:
-            table = DeltaTable.forPath(spark, uris[name]).alias("t")
-            table.merge(ids.alias("s"), "t.record_id = s.record_id").whenMatchedDelete().execute()
-    if "ledger" in uris:
-        # Duplicates of such a record name it; the next run of `deduplicate` says who survives instead.
-        named = {"reason": F.lit(None).cast("string"), "cluster_id": F.lit(None).cast("string")}
-        DeltaTable.forPath(spark, uris["ledger"]).alias("t").merge(
-            ids.alias("s"), "t.cluster_id = s.record_id"
-        ).whenMatchedUpdate(set=named).execute()  # type: ignore[arg-type]
 
 
 def _frame(spark: SparkSession, places: list[Place]) -> DataFrame:
@@ -126,6 +140,7 @@ def _restate(
     What a stage makes of each record alone (`ingest`, `clean`) is what it would make of the others again. What it finds
     out by comparing them is not: where records went, `deduplicate` and the stages after it have to run.
     """
+    changed = bool(erasure.records or erasure.left)
     replaced: dict[str, str] = {}
     for name in ("sources", "quarantine"):
         if name in uris:
@@ -133,7 +148,7 @@ def _restate(
     for name in ("records", *SILVER):
         if name not in uris or "made_from" not in facts.get(name, {}):
             continue
-        if erasure.records and name in ("signatures", "encoded"):
+        if changed and name in ("signatures", "encoded"):
             continue
         noted = _with_identities(dict(facts[name]), replaced)
         if name == "records":
@@ -144,7 +159,7 @@ def _restate(
             noted["records_version"] = table_version(spark, uris["records"])
         if "versions" in noted:
             noted["versions"] = {other: table_version(spark, uris[other]) for other in noted["versions"]}
-        if name == "ledger" and erasure.records:
+        if name == "ledger" and changed:
             noted = {"stage": "forget", "made_from": {"fields": noted["made_from"].get("fields")}}
         _note(spark, uris[name], noted)
         replaced[before[name]] = identity(spark, uris[name])
@@ -173,6 +188,8 @@ def _counts(spark: SparkSession, uris: Mapping[str, str], counts: Mapping[str, i
 def _note(spark: SparkSession, uri: str, facts: Mapping[str, object]) -> None:
     """A commit that changes nothing but what the newest one says."""
     empty = read_table(spark, uri).limit(0)
-    empty.write.format("delta").mode("append").option("userMetadata", json.dumps(facts, sort_keys=True)).save(
-        uri
-    )
+    # Delta leaves out commits without files unless it is told not to.
+    with _configured(spark, SKIP_EMPTY, "false"):
+        empty.write.format("delta").mode("append").option(
+            "userMetadata", json.dumps(facts, sort_keys=True)
+        ).save(uri)

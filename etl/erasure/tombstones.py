@@ -8,8 +8,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from etl.publication.commit import open_table
+from etl.publication.commit import facts_at, open_table
 from schemas.config import Configuration, canonical_json
+from schemas.manifest import Manifest
+from schemas.settings import Storage
 from schemas.tables import Layout
 
 FORGOTTEN = "forgotten"
@@ -97,3 +99,10 @@ class Tombstones:
 
 
 NO_TOMBSTONES = Tombstones()
+
+
+def erased_before(manifest: Manifest, layout: Layout, options: Storage) -> str | None:
+    """The fingerprint of what was erased when the records were ingested that a published version came from."""
+    facts = facts_at(layout.records, manifest.provenance.bronze_versions["records"], options)
+    found: str | None = facts.get("made_from", {}).get("tombstones")
+    return found

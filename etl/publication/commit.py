@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
@@ -45,6 +46,16 @@ def committed(table: DeltaTable) -> tuple[int, str | None]:
         if not str(entry.get("operation")).startswith("VACUUM"):
             return int(entry["version"]), entry.get(ROOT_KEY)
     return table.version(), None
+
+
+def facts_at(table_uri: str, version: int, options: Storage) -> dict[str, Any]:
+    """What the commit of a version of a table of bronze or silver noted; empty where nothing is known of it."""
+    table = open_table(table_uri, options)
+    for entry in table.history() if table is not None else ():
+        if entry["version"] == version:
+            facts = json.loads(entry.get("userMetadata") or "{}")
+            return facts if isinstance(facts, dict) else {}
+    return {}
 
 
 def commit(

@@ -7,8 +7,9 @@ smoothing.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,6 +21,7 @@ from schemas.errors import DataError
 from schemas.manifest import Manifest, name_of, published
 from schemas.tables import SPLITS, Layout
 
+Category = TypeVar("Category", str, int)
 CLASSES, LENGTHS, VOCABULARY, FATES = "classes", "lengths", "vocabulary", "fates"
 MODERATE, LARGE = 0.1, 0.25
 """What the index is commonly read by: below the first nothing has moved, above the second a lot has."""
@@ -65,7 +67,7 @@ class Earlier:
     profile: Profile
 
 
-def population_stability(before: Mapping[object, int], now: Mapping[object, int]) -> float | None:
+def population_stability(before: Mapping[Category, int], now: Mapping[Category, int]) -> float | None:
     """Σ (q - p) ln(q / p) over all categories, p and q their shares before and now; None where either has no records.
 
     Half a record is added to every category, so that one that is new or gone is a large distance and no infinite one.
@@ -132,8 +134,26 @@ def keep_profile(summary: Summary, manifest: Manifest, config: Configuration) ->
     storage.write_bytes(location, content, config.storage)
 
 
-def profile_before(config: Configuration, manifest: Manifest | None) -> Earlier | None:
+def remove_profiles(
+    gone: Sequence[Manifest], kept: Sequence[Manifest], config: Configuration, dry_run: bool = False
+) -> int:
+    """Deletes the profiles of versions that are gone and of none that is kept; returns their number."""
+    stay = {manifest.manifest_root for manifest in kept}
+    names = {name_of(m.delta_version, m.manifest_root) for m in gone if m.manifest_root not in stay}
+    there = {_location(config, name) for name in names}
+    found = [location for location in sorted(there) if storage.exists(location, config.storage)]
+    for location in found if not dry_run else ():
+        file_system, path = storage.filesystem(location, config.storage)
+        file_system.rm(path)
+    return len(found)
+
+
+def profile_before(
+    config: Configuration, manifest: Manifest | None, same: Profile | None = None
+) -> Earlier | None:
     """That of the newest version before this one (of all, where nothing is published yet) with another content.
+
+    Where the root is not known yet, versions with the profile `same` count as of the same content.
 
     None where there is no such version, or it was published before profiles were kept. Raises DataError for a damaged
     one.
@@ -153,11 +173,13 @@ def profile_before(config: Configuration, manifest: Manifest | None) -> Earlier 
         if not storage.exists(location, config.storage):
             return None
         try:
-            return Earlier(version, Profile.model_validate_json(storage.read_bytes(location, config.storage)))
+            profile = Profile.model_validate_json(storage.read_bytes(location, config.storage))
         except ValidationError as error:
             raise DataError(
                 f"{location} is damaged: remove it, and nothing is compared with that version"
             ) from error
+        if profile != same:
+            return Earlier(version, profile)
     return None
 
 

@@ -100,7 +100,12 @@ class Contract:
             problem = self._typed_problem(record)
             if problem is not None:
                 return problem
-            values = tuple([_written(record.get(column)) for column in self.columns])
+            values = tuple(
+                [
+                    _written(record.get(column)) if column in self.typed else str.__str__(record[column])
+                    for column in self.columns
+                ]
+            )
         else:
             values = tuple([str.__str__(record[column]) for column in self.columns])
         if self.id is not None:
@@ -137,10 +142,16 @@ class Contract:
 
 
 def _written(value: object) -> str | None:
-    """A value of a column as the source writes it; None only in columns of typed features."""
+    """A value of a typed column as the source writes it, None where it is missing.
+
+    What the source types as a number with decimals ends with an exponent, so that its point is never taken for a sign
+    between thousands.
+    """
+    if isinstance(value, Number) and "." in value and "e" not in value.lower():
+        return f"{value}e0"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return None if value is None else str.__str__(value)  # type: ignore[arg-type]
+    return None if value is None else str.__str__(value)
 
 
 def _encodes(value: str) -> bool:

@@ -99,7 +99,7 @@ def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
         plain = array.cast(pa.int64()).cast(pa.timestamp(kind.unit)) if zone else array
         texts = plain.cast(pa.string()).to_pylist()
         yield from (None if text is None else Moment(text + zone) for text in texts)
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind):
+    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         yield from (None if value is None else Number(value) for value in array.to_pylist())
     elif pa.types.is_boolean(kind):
         yield from (

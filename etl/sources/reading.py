@@ -6,6 +6,7 @@ schema, so that one reading of the sources serves the three tables.
 
 import pickle
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -166,15 +167,16 @@ class Reader:
 
     def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
         """Adds a record, or returns why there is none to add."""
-        if not self.tombstones:
-            return self._record(piece, row) if isinstance(row, Found) else row
-        file = piece.file
-        if self.tombstones.has_place(place_sha256(file.path, file.twin, row.position, file.bytes)):
-            return forgotten(row)
-        problem = self._record(piece, row) if isinstance(row, Found) else row
-        if problem is not None and self.tombstones.has_raw(problem.raw):
-            return forgotten(row)
-        return problem
+        if self.tombstones:
+            file = piece.file
+            is_file = isinstance(row, Rejected) and row.damaged  # no record, but the rest of a file
+            place = place_sha256(file.path, file.twin, row.position, file.bytes)
+            raw = row.raw
+            if self.tombstones.raws and isinstance(row, Found):
+                raw = (row.raw or raw_row(row.values))[:MAX_RAW_BYTES]
+            if self.tombstones.has_raw(raw) or (self.tombstones.has_place(place) and not is_file):
+                return replace(row, raw=b"") if isinstance(row, Rejected) and is_file else forgotten(row)
+        return self._record(piece, row) if isinstance(row, Found) else row
 
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
         """Adds a record, or returns why it does not meet the contract, or was erased."""
@@ -257,8 +259,7 @@ class Reader:
 
 def forgotten(row: Found | Rejected) -> Rejected:
     """Stands for a record that was erased: it is still in its file, and nothing of it is read into a table."""
-    damaged = isinstance(row, Rejected) and row.damaged
-    return Rejected(row.position, b"", FORGOTTEN, FORGOTTEN_DETAIL, damaged)
+    return Rejected(row.position, b"", FORGOTTEN, FORGOTTEN_DETAIL)
 
 
 class ReadTasks:

@@ -132,7 +132,8 @@ def limited(tmp_path: Path, **limits: float) -> Configuration:
 
 
 def test_a_limit_stops_a_publication_that_moved_too_far(tmp_path: Path) -> None:
-    now = with_drifts(replace(BEFORE, near_duplicates=1200, words={"x": 1}), Earlier(3, Profile.of(BEFORE)))
+    moved = replace(BEFORE, near_duplicates=1200, records_in=9_900, words={"x": 1})
+    now = with_drifts(moved, Earlier(3, Profile.of(BEFORE)))
     for limits, failed in (
         ({}, []),
         ({"max_fate_drift": 0.5, "max_class_drift": 0.0}, []),
@@ -171,6 +172,7 @@ def test_words_are_counted_once_a_published_record(
 ) -> None:
     config = configuration(tmp_path)
     column = config.deduplicated_column()
+    rows: list[tuple[str, str, str | None]]
     rows = [(f"{n}", "The the QUICK 650253 fox_x" if n < 7 else "rare words", "train") for n in range(9)]
     rows.append(("dropped", "the quick", None))
     fields = spark.createDataFrame([row[:2] for row in rows], f"record_id string, {column} string")

@@ -45,7 +45,7 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
     assert config.deduplicate.similarity == 0.8
     assert config.deduplicated_column() == "text"
     assert config.table_columns() == ["kind", "text"]
-    assert config.feature[0].length == 128
+    assert config.token_features()[0].length == 128
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_overrides_reach_every_kind_of_key(tmp_path: Path) -> None:
         "deduplicate.similarity=1",
     )
     assert config.train.epochs == 1
-    assert config.feature[0].length == 512
+    assert config.token_features()[0].length == 512
     assert config.dataset.root == "/some/where else"
     assert config.clean.active() == ["emails"]
     assert config.deduplicate.similarity == 1.0
