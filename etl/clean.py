@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 
 from etl.batches import parts_of
 from etl.columns import ColumnNormaliser
-from etl.completion import clean_basis, fields_basis, identity
+from etl.completion import Commit, clean_basis, fields_basis, identity, ledger_to_go_on_from, new_rows
 from etl.delta_tables import read_table, table_version, write_table
+from etl.increments import added_rows
 from etl.rules.personal_data import PersonalData, effect_of, pseudonym_key
 from etl.rules.registry import Edit, Filter, build_rules
 from etl.rules.signs import Signs
@@ -28,6 +29,7 @@ from schemas import tables
 from schemas.command import run
 from schemas.config import Configuration
 from schemas.errors import CheckError
+from schemas.tables import Layout
 
 PART_BYTES = 1 << 20  # of text looked at at a time: it stays in the processor's caches
 
@@ -37,22 +39,29 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     layout = tables.Layout.of(config)
     key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
-    records = read_table(spark, layout.records)
     records_version = table_version(spark, layout.records)
-    facts = {"records_version": records_version, "rules": config.clean.active()}
-    with spark_progress(spark, "cleaning"):
-        version = write_table(
-            with_cleaned_texts(records, config, key),
-            layout.fields,
-            tables.fields_schema(config),
-            config,
-            "clean",
-            {**facts, "made_from": clean_basis(config, identity(spark, layout.records, records_version))},
-        )
+    from_records = identity(spark, layout.records, records_version)
+    basis = clean_basis(config, from_records)
+    facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
+    records = read_table(spark, layout.records, records_version)
+    new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
+    standing = Commit.of(spark, layout.fields)
+    if config.increments.enabled and standing is not None and standing.is_by("clean", basis):
+        version = table_version(spark, layout.fields)  # a run that broke off had come so far
+    else:
+        with spark_progress(spark, "cleaning"):
+            version = write_table(
+                with_cleaned_texts(records if new is None else new, config, key),
+                layout.fields,
+                tables.fields_schema(config),
+                config,
+                "clean",
+                facts,
+                append=new is not None,
+            )
+    fields = read_table(spark, layout.fields, version)
     with spark_progress(spark, "writing the ledger"):
-        fields = read_table(spark, layout.fields, version)
-        facts["made_from"] = fields_basis("clean", config, identity(spark, layout.fields, version))
-        write_table(first_ledger(fields), layout.ledger, tables.ledger_schema(), config, "clean", facts)
+        write_first_ledger(spark, config, fields, identity(spark, layout.fields, version), facts)
         counts = fields.agg(
             F.count("*").alias("records"),
             F.count_if(F.col("filtered_by").isNull()).alias("kept"),
@@ -66,6 +75,35 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             f"{expected:,} records went into cleaning and {counts['records']:,} came out: please report this defect"
         )
     return counts.asDict()
+
+
+def write_first_ledger(
+    spark: SparkSession,
+    config: Configuration,
+    fields: DataFrame,
+    from_fields: str,
+    facts: Mapping[str, object],
+) -> None:
+    """Writes silver/ledger as it is before duplicates are looked for.
+
+    Where it knows all records but those that silver/fields has had added, and what became of them, only these come to
+    it; the commit notes what the others' rows were made from, under `after`.
+    """
+    layout = Layout.of(config)
+    noted = {**facts, "made_from": fields_basis("clean", config, from_fields)}
+    after = ledger_to_go_on_from(spark, config)
+    rows = None
+    if after is not None:
+        rows = added_rows(
+            spark, layout.fields, after.facts["made_from"]["fields"], from_fields, config.storage
+        )
+    if after is None or rows is None:
+        write_table(first_ledger(fields), layout.ledger, tables.ledger_schema(), config, "clean", noted)
+        return
+    before = read_table(spark, layout.ledger, after.version)
+    whole = before.unionByName(first_ledger(rows))
+    noted["after"] = after.as_dict()
+    write_table(whole, layout.ledger, tables.ledger_schema(), config, "clean", noted)
 
 
 def with_cleaned_texts(records: DataFrame, config: Configuration, key: bytes | None = None) -> DataFrame:

@@ -18,11 +18,13 @@ from importlib.resources.abc import Traversable
 from typing import Any
 
 from delta.tables import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from etl.delta_tables import commit_facts, read_table, table_exists, table_version
 from etl.encoders import encoder_of
 from etl.erasure.tombstones import Tombstones
+from etl.increments import added_rows, differs_only_in
+from etl.publication.commit import facts_at
 from etl.rules.personal_data import pseudonym_key
 from etl.sources.pieces import list_pieces
 from schemas import storage
@@ -177,12 +179,19 @@ def ingested(spark: SparkSession, config: Configuration) -> dict[str, int] | Non
     basis = ingest_basis(config)
     if records is None or basis["sources"] is None or not records.is_by("ingest", basis):
         return None
-    others = {name: Commit.of(spark, layout.at("bronze", name)) for name in ("sources", "quarantine")}
-    tables = {name: commit.identity for name, commit in others.items() if commit is not None}
     counts = records.facts.get("counts")
-    if records.facts.get("tables") != tables or not isinstance(counts, dict) or records.facts.get("failed"):
+    if records.facts.get("tables") != bronze_tables(spark, config) or not isinstance(counts, dict):
+        return None
+    if records.facts.get("failed"):
         return None
     return counts if read_table(spark, layout.records).count() == counts["records"] else None
+
+
+def bronze_tables(spark: SparkSession, config: Configuration) -> dict[str, str]:
+    """The identities of the tables that `ingest` writes before bronze/records."""
+    layout = Layout.of(config)
+    others = {name: Commit.of(spark, layout.at("bronze", name)) for name in ("sources", "quarantine")}
+    return {name: commit.identity for name, commit in others.items() if commit is not None}
 
 
 def cleaned(spark: SparkSession, config: Configuration) -> bool:
@@ -199,13 +208,108 @@ def cleaned(spark: SparkSession, config: Configuration) -> bool:
     return read_table(spark, layout.fields).count() == read_table(spark, layout.records).count()
 
 
+def new_rows(
+    spark: SparkSession,
+    config: Configuration,
+    uri: str,
+    stage: str,
+    basis: Mapping[str, object],
+    name: str,
+    source: str,
+) -> DataFrame | None:
+    """The rows of a stage's input that its output `uri` does not know yet, where all else is as it was.
+
+    `name`: of the input in `basis`, `source`: its table. None where the output has to be made anew.
+    """
+    output = Commit.of(spark, uri)
+    if not config.increments.enabled or output is None or output.facts.get("stage") != stage:
+        return None
+    made_from = output.facts.get("made_from")
+    if made_from is None or not differs_only_in(made_from, basis, name) or made_from == basis:
+        return None
+    return added_rows(spark, source, str(made_from[name]), str(basis[name]), config.storage)
+
+
+@dataclass(frozen=True)
+class FinishedLedger:
+    """The version of silver/ledger in which every record has its status, cluster and split."""
+
+    version: int
+    identity: str
+    facts: Mapping[str, Any]
+    signatures: str
+    """The identity of silver/signatures that belongs to it."""
+
+    def as_dict(self) -> dict[str, object]:
+        """For a commit's facts."""
+        return {
+            "version": self.version,
+            "ledger": self.identity,
+            "facts": dict(self.facts),
+            "signatures": self.signatures,
+        }
+
+
+def ledger_to_go_on_from(spark: SparkSession, config: Configuration) -> FinishedLedger | None:
+    """That of the last run that came through `split`, where the configuration of the stages up to there is the same.
+
+    None where there is none. Where a run that went on from it broke off, its commit names it.
+    """
+    layout = Layout.of(config)
+    ledger = Commit.of(spark, layout.ledger)
+    if not config.increments.enabled or ledger is None:
+        return None
+    facts, version = ledger.facts, table_version(spark, layout.ledger)
+    signatures = identity(spark, layout.signatures) if table_exists(spark, layout.signatures) else ""
+    if isinstance(facts.get("after"), dict) and facts.get("stage") != "split":
+        after = facts["after"]
+        facts, version, signatures = after["facts"], after["version"], after["signatures"]
+    if BEFORE_ENCODE in facts:  # outliers belong to a fit on all records
+        return None
+    if facts.get("stage") != "split":
+        return None
+    if not is_finished(facts, config):
+        return None
+    found = facts_at(layout.signatures, int(signatures.rpartition("@")[2] or -1), config.storage)
+    if found.get("made_from") != deduplicated_from(facts):
+        return None
+    return FinishedLedger(version, identity(spark, layout.ledger, version), facts, signatures)
+
+
+def is_finished(facts: Mapping[str, Any], config: Configuration) -> bool:
+    """Whether a ledger with these facts came through `split` with the configuration of today."""
+    fields = facts.get("made_from", {}).get("fields")
+    return facts.get("made_from") == fields_basis("split", config, fields) and (
+        deduplicated_from(facts) == fields_basis("deduplicate", config, fields)
+    )
+
+
+def goes_on_from(
+    spark: SparkSession, config: Configuration, ledger: Mapping[str, Any], fields: str
+) -> tuple[Mapping[str, Any], DataFrame] | None:
+    """What an increment's ledger notes of the run before, and the rows that silver/fields has had added since.
+
+    `ledger`: the facts of its newest commit. None where everything is to be made anew.
+    """
+    after = ledger.get("after")
+    if after is None or not config.increments.enabled or not is_finished(after["facts"], config):
+        return None
+    known = after["facts"]["made_from"]["fields"]
+    new = added_rows(spark, Layout.of(config).fields, known, fields, config.storage)
+    return None if new is None else (after, new)
+
+
 def deduplicated(spark: SparkSession, config: Configuration) -> bool:
     """Whether `deduplicate` is complete."""
     layout = Layout.of(config)
     signatures, ledger = Commit.of(spark, layout.signatures), Commit.of(spark, layout.ledger)
     if signatures is None or ledger is None or not table_exists(spark, layout.fields):
         return False
-    basis = fields_basis("deduplicate", config, identity(spark, layout.fields))
+    fields = identity(spark, layout.fields)
+    basis = fields_basis("deduplicate", config, fields)
+    # Records that were left out for their split lost their cluster: another split begins before that.
+    if ledger.facts.get("conflicts") and not ledger.is_by("split", fields_basis("split", config, fields)):
+        return False
     return signatures.is_by("deduplicate", basis) and deduplicated_from(ledger.facts) == basis
 
 
@@ -235,10 +339,12 @@ def is_encoded(spark: SparkSession, config: Configuration) -> bool:
     if encoded.facts.get("versions", {}).get("ledger") != table_version(spark, layout.ledger):
         return False
     stored = encoded.facts.get("artifacts", {}).values()
-    return all(_is_whole(storage.join(layout.artifacts, sha256), sha256, config.storage) for sha256 in stored)
+    return all(is_stored(sha256, layout, config.storage) for sha256 in stored)
 
 
-def _is_whole(location: str, sha256: str, options: Storage) -> bool:
+def is_stored(sha256: str, layout: Layout, options: Storage) -> bool:
+    """Whether an artifact lies there as it was stored."""
+    location = storage.join(layout.artifacts, sha256)
     if not storage.exists(location, options):
         return False
     return hashlib.sha256(storage.read_bytes(location, options)).hexdigest() == sha256

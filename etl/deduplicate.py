@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,9 +28,16 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.batches import parts_of
-from etl.completion import fields_basis, identity
-from etl.delta_tables import read_table, table_version, write_table
+from etl.completion import Commit, fields_basis, goes_on_from, identity
+from etl.delta_tables import read_table, restore_to, table_version, write_table
 from etl.duplicates.hash_lists import packed
+from etl.duplicates.later_records import (
+    SPLIT_CONFLICT,
+    Earlier,
+    clusters_of_texts,
+    earlier_clusters,
+    to_compare_with,
+)
 from etl.duplicates.minhash import Banding, sketch
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.kept import kept
@@ -70,8 +78,15 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
     layout = Layout.of(config)
     with spark_progress(spark, "deduplicate"):
         version = table_version(spark, layout.fields)
-        facts = {"made_from": fields_basis("deduplicate", config, identity(spark, layout.fields, version))}
-        salted = deduplicate_fields(read_table(spark, layout.fields, version), config, facts)
+        from_fields = identity(spark, layout.fields, version)
+        facts = {"made_from": fields_basis("deduplicate", config, from_fields)}
+        ledger = Commit.of(spark, layout.ledger)
+        going_on = None if ledger is None else goes_on_from(spark, config, ledger.facts, from_fields)
+        if going_on is None:
+            salted = deduplicate_fields(read_table(spark, layout.fields, version), config, facts)
+        else:
+            after, new = going_on
+            salted = deduplicate_later(new, config, after, {**facts, "after": after})
         return count_statuses(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
 
 
@@ -100,6 +115,77 @@ def deduplicate_fields(
         ledger = build_ledger(fields, records, survivors, config, hot_texts)
         write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate", facts)
         return len(hot_texts) + len(hot_clusters)
+
+
+def deduplicate_later(
+    new: DataFrame, config: Configuration, after: Mapping[str, Any], facts: Mapping[str, object]
+) -> int:
+    """The same for the rows that silver/fields has had added; those of before stay in both tables as they are.
+
+    A new record whose text is that of an earlier one, or whose cluster has an earlier text in it, belongs to the
+    cluster of that. `after`: what the ledger notes of the run before.
+    """
+    spark, layout = new.sparkSession, Layout.of(config)
+    restore_to(spark, layout.signatures, after["signatures"])
+    earlier = Earlier(
+        read_table(spark, layout.signatures), read_table(spark, layout.ledger, after["version"])
+    )
+    with ExitStack() as stack:
+        sketches = stack.enter_context(kept(with_sketches(new, config)))
+        records = stack.enter_context(kept(sketches.select(_SKETCHED_RECORDS.names)))
+        texts = stack.enter_context(kept(group_by_text(records, config)))
+        signatures = stack.enter_context(kept(select_signatures(sketches, texts)))
+        of_texts = stack.enter_context(kept(clusters_of_texts(earlier)))
+        # Earlier texts without a cluster belong to records that were left out; a later copy may stay.
+        unknown = signatures.join(of_texts.select("text_hash"), "text_hash", "left_anti")
+        placed = earlier.signatures.join(of_texts.select("text_hash"), "text_hash", "left_semi")
+        compared = stack.enter_context(kept(unknown.unionByName(to_compare_with(unknown, placed))))
+        found = near_duplicate_clusters(compared, config.deduplicate.similarity)
+        clusters = stack.enter_context(kept(found))
+        joined = stack.enter_context(kept(earlier_clusters(clusters, texts, of_texts)))
+        # Clusters of new texts alone are found out as in a first run.
+        own_texts = texts.join(joined.select("text_hash"), "text_hash", "left_anti")
+        own_clusters = clusters.join(
+            own_texts.select(F.col("text_hash").alias("member")), "member", "left_semi"
+        )
+        own = build_ledger(new, records, with_survivor(own_texts, own_clusters), config)
+        ledger = earlier.ledger.unionByName(own).unionByName(ledger_of_joined(records, texts, joined, config))
+        schema = signatures_schema()
+        added = signatures.join(earlier.signatures.select("text_hash"), "text_hash", "left_anti")
+        write_table(added, layout.signatures, schema, config, "deduplicate", facts, append=True)
+        write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate", facts)
+    return 0
+
+
+def ledger_of_joined(
+    records: DataFrame, texts: DataFrame, joined: DataFrame, config: Configuration
+) -> DataFrame:
+    """The rows of the ledger of new records that belong to an earlier cluster, or to several."""
+    none = F.lit(None).cast("string")
+    conflict = F.lit(False)
+    if config.deduplicate.duplicates == "keep":
+        # Wherever it went, a near-copy of it would be in another split.
+        conflict = F.size("splits") > 1
+        status = F.when(conflict, "filtered").otherwise("kept")
+        reason = F.when(conflict, SPLIT_CONFLICT)
+    else:
+        is_first = F.col("record_id") == F.col("rank.record_id")
+        status = F.when(F.col("is_copy") | ~is_first, "exact_duplicate").otherwise("near_duplicate")
+        reason = F.col("earlier_cluster")
+    ranked = texts.select("text_hash", "rank")
+    return (
+        records.select("record_id", "source_path", "text_hash")
+        .join(ranked, "text_hash")
+        .join(joined, "text_hash")
+        .select(
+            "record_id",
+            F.col("source_path").alias("source"),
+            status.alias("status"),
+            reason.alias("reason"),
+            F.when(conflict, none).otherwise(F.col("earlier_cluster")).alias("cluster_id"),
+            none.alias("split"),
+        )
+    )
 
 
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:

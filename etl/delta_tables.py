@@ -1,7 +1,8 @@
 """Reading and writing the bronze and silver Delta tables, with the same properties for all of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +40,26 @@ def read_table(spark: SparkSession, uri: str, version: int | None = None) -> Dat
 
 def table_exists(spark: SparkSession, uri: str) -> bool:
     return bool(DeltaTable.isDeltaTable(spark, uri))
+
+
+def stages_since(spark: SparkSession, uri: str, version: int) -> set[str]:
+    """The stages that made the commits after a version; empty names stand for commits of something else."""
+    found = set()
+    for commit in DeltaTable.forPath(spark, uri).history().collect():
+        if commit["version"] > version:
+            try:
+                facts = json.loads(commit["userMetadata"] or "{}")
+            except ValueError:
+                facts = {}
+            found.add(str(facts.get("stage", "")))
+    return found
+
+
+def restore_to(spark: SparkSession, uri: str, identity: str) -> None:
+    """Makes a version of a table, given by its identity, the newest one, where it is not that already."""
+    version = int(identity.rpartition("@")[2])
+    if table_version(spark, uri) != version:
+        DeltaTable.forPath(spark, uri).restoreToVersion(version)
 
 
 def _check_exists(spark: SparkSession, uri: str) -> None:
@@ -84,6 +105,19 @@ def _without_statistics(spark: SparkSession, uri: str, config: Configuration) ->
         )
 
 
+@contextmanager
+def committing_always(spark: SparkSession) -> Iterator[None]:
+    """Lets Delta commit also what adds no file; what such a commit notes counts all the same."""
+    spark.conf.set(SKIP_EMPTY, "false")
+    try:
+        yield
+    finally:
+        spark.conf.unset(SKIP_EMPTY)
+
+
+SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
+
+
 def write_table(
     frame: DataFrame,
     uri: str,
@@ -91,8 +125,9 @@ def write_table(
     config: Configuration,
     stage: str,
     facts: Mapping[str, object] = {},
+    append: bool = False,
 ) -> int:
-    """Replaces the content of a table in one commit and returns its version.
+    """Replaces the content of a table, or adds to it, in one commit and returns its version.
 
     The columns are those of `schema`, in that order. The commit's `userMetadata` names the stage, the hash of the
     configuration and the given facts.
@@ -110,11 +145,13 @@ def write_table(
     writer = (
         frame.select(*columns)
         .write.format("delta")
-        .mode("overwrite")
-        .option("overwriteSchema", "true")
+        .mode("append" if append else "overwrite")
         .option("userMetadata", json.dumps(metadata, sort_keys=True))
     )
+    if not append:
+        writer = writer.option("overwriteSchema", "true")
     for key, value in PROPERTIES.items():
         writer = writer.option(key, value)
-    writer.save(uri)
+    with committing_always(frame.sparkSession):
+        writer.save(uri)
     return table_version(frame.sparkSession, uri)

@@ -9,6 +9,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +18,16 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.completion import BEFORE_ENCODE, encode_basis, identity, ledger_before_encode
+from etl.completion import BEFORE_ENCODE, Commit, encode_basis, identity, is_stored, ledger_before_encode
 from etl.delta_tables import commit_facts, read_table, table_version, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
 from etl.encoders.scalars import OUTLIER
+from etl.increments import added_rows, differs_only_in
 from etl.kept import kept
 from etl.publication import artifacts
 from etl.session import spark_progress
 from etl.stage import stage_main
+from schemas import storage
 from schemas.command import run
 from schemas.config import Configuration
 from schemas.errors import DataError
@@ -49,6 +53,9 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             f"no record of {config.dataset.name} is left for the training split: see silver/ledger for what became of "
             "them (filtered by which rule, duplicate of which record), or run the stage split first"
         )
+    later = later_rows(spark, config, fields, ledger, encode_basis(config, tables))
+    if later is not None:
+        return encode_later(spark, config, later, encode_basis(config, tables))
     # Typed columns first: what they leave out as outliers teaches the others nothing.
     fitted = {}
     for typed in config.typed_features():
@@ -93,6 +100,84 @@ def class_names(published: DataFrame, config: Configuration) -> list[str]:
     return sorted(row[0] for row in published.select(config.columns.label).distinct().collect())
 
 
+@dataclass(frozen=True)
+class Later:
+    """What an increment adds to silver/encoded, and what that was made with."""
+
+    published: DataFrame
+    artifacts: Mapping[str, str]
+
+
+def later_rows(
+    spark: SparkSession, config: Configuration, fields: DataFrame, ledger: DataFrame, basis: Mapping[str, Any]
+) -> Later | None:
+    """The published records that have come since silver/encoded was written; None where that has to be made anew.
+
+    That is so where anything but new records separates the two, and where outliers are left out, since by which limits
+    depends on all records.
+    """
+    layout = Layout.of(config)
+    encoded, written = Commit.of(spark, layout.encoded), commit_facts(spark, layout.ledger)
+    if not config.increments.enabled or encoded is None or "follows" not in written or dropping(config):
+        return None
+    made_from = encoded.facts.get("made_from")
+    if (
+        made_from is None
+        or encoded.facts.get("stage") != "encode"
+        or not differs_only_in(made_from, basis, "tables")
+    ):
+        return None
+    known = made_from["tables"]
+    if known["ledger"] not in written["follows"]:
+        return None
+    if not all(is_stored(sha256, layout, config.storage) for sha256 in encoded.facts["artifacts"].values()):
+        return None
+    new = added_rows(spark, layout.fields, known["fields"], basis["tables"]["fields"], config.storage)
+    if new is None:
+        return None
+    return Later(new.join(ledger, "record_id", how="inner"), encoded.facts["artifacts"])
+
+
+def encode_later(
+    spark: SparkSession, config: Configuration, later: Later, basis: Mapping[str, object]
+) -> Mapping[str, int]:
+    """Adds rows to silver/encoded, by what an earlier training split has taught; new labels follow the known ones."""
+    layout = Layout.of(config)
+    contents = {
+        name: storage.read_bytes(storage.join(layout.artifacts, sha256), config.storage)
+        for name, sha256 in later.artifacts.items()
+    }
+    known = json.loads(contents.pop("classes"))
+    classes = known + sorted(set(class_names(later.published, config)) - set(known))
+    stored = {**later.artifacts}
+    stored["classes"] = artifacts.store(
+        json.dumps(classes).encode(), "classes", layout, config.storage
+    ).sha256
+    versions = {name: table_version(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
+    with spark_progress(spark, "encode"):
+        write_table(
+            encode_rows(later.published, config, classes, contents),
+            layout.encoded,
+            encoded_schema(config),
+            config,
+            "encode",
+            {"artifacts": stored, "versions": versions, "made_from": basis},
+            append=True,
+        )
+    return count(read_table(spark, layout.encoded), config)
+
+
+def dropping(config: Configuration) -> list[ScalarFeature]:
+    """The typed columns whose outliers are left out."""
+    return [
+        feature
+        for feature in config.typed_features()
+        if isinstance(feature, ScalarFeature)
+        and feature.outliers is not None
+        and feature.outliers.action == "drop"
+    ]
+
+
 def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
     """What the encoder of a typed column learns from the training split, or from `fit_rows` of its rows.
 
@@ -122,21 +207,15 @@ def write_outliers(
     nothing is left out now, nor was before, nothing is written.
     """
     layout = Layout.of(config)
-    dropping = [
-        feature
-        for feature in config.typed_features()
-        if isinstance(feature, ScalarFeature)
-        and feature.outliers is not None
-        and feature.outliers.action == "drop"
-    ]
+    leaving_out = dropping(config)
     facts = commit_facts(spark, layout.ledger)
-    if not dropping and BEFORE_ENCODE not in facts:
+    if not leaving_out and BEFORE_ENCODE not in facts:
         return 0
     of_split = {name: value for name, value in facts.items() if name != BEFORE_ENCODE}
-    columns = ["record_id", *(feature.column for feature in dropping)]
+    columns = ["record_id", *(feature.column for feature in leaving_out)]
     split_only = ledger.where("split IS NOT NULL").select("record_id")
     values = fields.select(*columns).join(split_only, "record_id", how="left_semi")
-    found = values.mapInArrow(_outliers(dropping, dict(fitted)), "record_id string, outlier string")
+    found = values.mapInArrow(_outliers(leaving_out, dict(fitted)), "record_id string, outlier string")
     with kept(found) as outliers:
         is_outlier = sf.col("outlier").isNotNull()
         marked = ledger.join(outliers, "record_id", how="left").select(

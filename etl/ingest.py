@@ -11,16 +11,21 @@ import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
+from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import identity, ingest_basis
-from etl.delta_tables import read_table, write_table
+from etl.completion import Commit, bronze_tables, identity, ingest_basis
+from etl.delta_tables import read_table, stages_since, table_exists, table_version, write_table
 from etl.erasure.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
+from etl.increments import SourceChanges, differs_only_in, may_go_on, source_changes
 from etl.kept import kept
 from etl.session import spark_progress
+from etl.sources.listing import SourceFile
 from etl.sources.pieces import Piece, group, list_pieces
 from etl.sources.reading import (
     FILE,
@@ -37,6 +42,8 @@ from schemas import tables
 from schemas.command import run
 from schemas.config import Configuration
 from schemas.errors import CheckError, DataError
+from schemas.progress import say
+from schemas.tables import Layout
 
 SAME_RECORD = ("row", "record_id", "source_index", "source_path", "source_position", "source_bytes")
 """What a record has to have in common with one of another reading of its task to be the same."""
@@ -57,17 +64,28 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         config
     )  # before the files are read: what is written meanwhile is new to the next run
     began = datetime.now(UTC)
-    tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
+    pieces = list_pieces(config)
+    earlier = earlier_run(spark, config, basis, pieces)
+    if earlier is not None:
+        note_touched(spark, layout, earlier.changes.touched)
+        pieces = earlier.changes.new
+        if not pieces:  # files that were only touched, or whose changes are not to count
+            return note_unchanged(spark, config, basis, earlier)
+        say(f"  {len({piece.file.location for piece in pieces}):,} new files")
+    tasks = group(pieces, spark.sparkContext.defaultParallelism)
     tombstones = Tombstones.of(config)
+    append = earlier is not None
     with ExitStack() as stack:
         outcomes = stack.enter_context(kept(read_outcomes(spark, config, tasks, tombstones=tombstones)))
         with spark_progress(spark, "reading the sources"):
             files = stack.enter_context(kept(file_rows(outcomes)))
-            counts = check_files(files, config)
+            readable = earlier.changes.known_sources if earlier is not None else frozenset()
+            counts = check_files(files, config, readable)
         repeated: DataFrame | None = None
         if config.columns.id is not None:  # an id that is derived from the position never repeats
             with spark_progress(spark, "looking for repeated ids"):
-                found = stack.enter_context(kept(repeated_records(outcomes)))
+                known = read_table(spark, layout.records) if earlier is not None else None
+                found = stack.enter_context(kept(repeated_records(outcomes, known)))
                 if check_repeated(found, config):
                     repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks, tombstones)))
                     check_raw(found, repeated, config, tasks)
@@ -80,20 +98,100 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 ("sources", sources(files, repeated, began), tables.sources_schema()),
             ):
                 uri = layout.at("bronze", name)
-                version = write_table(frame, uri, schema, config, "ingest", counts)
+                version = write_table(frame, uri, schema, config, "ingest", counts, append)
                 written[name] = identity(spark, uri, version)
+            if earlier is not None:
+                for name in ("files", "records_in"):
+                    counts[name] += earlier.counts[name]
             quarantine = read_table(spark, layout.quarantine)
             counts["quarantined"] = quarantine.count()
             if tombstones:
                 counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
             failed = files.where(failed_to_read(F.col("detail"))).count()
+            # Of an increment nothing failed before: then everything would have been read again.
             facts = {**counts, "made_from": basis, "tables": written, "counts": counts, "failed": failed}
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
-            write_table(rows, layout.records, schema, config, "ingest", facts)
+            write_table(rows, layout.records, schema, config, "ingest", facts, append)
         counts["records"] = read_table(spark, layout.records).count()
     check_counts(counts)
     return counts
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """What an increment goes on from."""
+
+    changes: SourceChanges
+    counts: Mapping[str, int]
+    facts: Mapping[str, Any]
+
+
+def earlier_run(
+    spark: SparkSession, config: Configuration, basis: Mapping[str, object], pieces: Sequence[Piece]
+) -> EarlierRun | None:
+    """The run before, where only new files separate it from this one; None where everything is to be read.
+
+    Raises DataError where files have changed or vanished and the configuration says to stop then.
+    """
+    layout = Layout.of(config)
+    records = Commit.of(spark, layout.records)
+    if not config.increments.enabled or records is None or records.facts.get("stage") != "ingest":
+        return None
+    if not differs_only_in(records.facts.get("made_from"), basis, "sources") or basis["sources"] is None:
+        return None
+    noted = records.facts.get("tables")
+    if not isinstance(noted, dict) or records.facts.get("failed"):
+        return None
+    broke_off = noted != bronze_tables(spark, config)
+    if records.facts["made_from"]["sources"] == basis["sources"] and not broke_off:
+        return None  # the same sources: this run was asked for, to read all of them again
+    # An increment that broke off may have added to them.
+    if broke_off and not restore_tables(spark, config, noted):
+        return None
+    changes = source_changes(config, pieces)
+    if not may_go_on(changes, config) or changes.moves_twins:
+        return None
+    return EarlierRun(changes, records.facts["counts"], records.facts)
+
+
+def restore_tables(spark: SparkSession, config: Configuration, noted: Mapping[str, str]) -> bool:
+    """Brings sources and quarantine back to the versions that belong to bronze/records; False where that cannot be."""
+    layout = Layout.of(config)
+    for name in ("sources", "quarantine"):
+        uri = layout.at("bronze", name)
+        table, _, version = noted.get(name, "").rpartition("@")
+        if not table or not table_exists(spark, uri) or identity(spark, uri).rpartition("@")[0] != table:
+            return False
+        if table_version(spark, uri) != int(version):
+            if "forget" in stages_since(spark, uri, int(version)):
+                return False  # what was erased must not come back
+            DeltaTable.forPath(spark, uri).restoreToVersion(int(version))
+    return True
+
+
+def note_touched(spark: SparkSession, layout: Layout, files: Sequence[SourceFile]) -> None:
+    """Notes their new times of modification, so that they need not be hashed again by every run."""
+    if not files:
+        return
+    rows = [(file.source_index, file.path, file.modified) for file in files]
+    now = spark.createDataFrame(rows, "source_index int, source_path string, modified timestamp")
+    same = "t.source_index = s.source_index AND t.source_path = s.source_path"
+    table = DeltaTable.forPath(spark, layout.sources).alias("t")
+    table.merge(F.broadcast(now).alias("s"), same).whenMatchedUpdate(
+        set={"modified": F.col("s.modified")}
+    ).execute()
+
+
+def note_unchanged(
+    spark: SparkSession, config: Configuration, basis: Mapping[str, object], earlier: EarlierRun
+) -> Mapping[str, int]:
+    """Notes that the tables are complete with the sources as they are now."""
+    layout = Layout.of(config)
+    empty = read_table(spark, layout.records).limit(0)
+    facts = {**earlier.facts, "made_from": dict(basis), "tables": bronze_tables(spark, config)}
+    write_table(empty, layout.records, tables.records_schema(config), config, "ingest", facts, append=True)
+    return earlier.counts
 
 
 def read_outcomes(
@@ -142,8 +240,13 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
     )
 
 
-def check_files(files: DataFrame, config: Configuration) -> dict[str, int]:
-    """The numbers of files and records read. Raises DataError for what must not go on."""
+def check_files(
+    files: DataFrame, config: Configuration, readable: frozenset[int] = frozenset()
+) -> dict[str, int]:
+    """The numbers of files and records read. Raises DataError for what must not go on.
+
+    `readable`: sources of which an earlier run could read a file; of these every new one may be unreadable.
+    """
     changed = F.when(F.col("bytes") != F.col("bytes_read"), F.struct("source_path", "bytes", "bytes_read"))
     totals = (
         files.groupBy("source_index")
@@ -165,7 +268,7 @@ def check_files(files: DataFrame, config: Configuration) -> dict[str, int]:
                 f"{path} of the source {pattern!r} changed while it was read ({before:,} bytes, then {after:,}): "
                 "run again once nobody writes to it"
             )
-        if not row["readable"]:
+        if not row["readable"] and row["source_index"] not in readable:
             raise DataError(
                 f"none of the {row['files']:,} files of the source {pattern!r} could be read, as "
                 f"{row['unreadable']['source_path']}: {row['unreadable']['detail']}; "
@@ -182,19 +285,30 @@ def failed_to_read(detail: Column) -> Column:
     return failed & ~detail.contains(os.strerror(errno.EACCES))
 
 
-def repeated_records(outcomes: DataFrame) -> DataFrame:
+def repeated_records(outcomes: DataFrame, known: DataFrame | None = None) -> DataFrame:
     """The records whose id an earlier one has (by source, path and position), with the place of that first one.
 
-    Only ids and positions are shuffled.
+    `known`: the records of earlier runs, all of which come before. Only ids and positions are shuffled.
     """
     place = ("source_index", "source_path", "source_position")
     ids = outcomes.where(F.col("kind") == RECORD).select(*SAME_RECORD)
+    again = None
+    if known is not None:
+        first = known.select(
+            "record_id",
+            F.col("source_path").alias("first_path"),
+            F.col("source_position").alias("first_position"),
+        )
+        again = first.join(F.broadcast(ids), "record_id", how="inner").select(
+            *SAME_RECORD, "first_path", "first_position"
+        )
+        ids = ids.join(F.broadcast(again.select("row")), "row", how="left_anti")
     firsts = (
         ids.groupBy("record_id")
         .agg(F.min(F.struct(*place, "row")).alias("first"), F.count("*").alias("times"))
         .where(F.col("times") > 1)
     )
-    return (
+    found = (
         ids.join(firsts, "record_id", how="inner")
         .where(F.col("row") != F.col("first.row"))
         .select(
@@ -203,6 +317,7 @@ def repeated_records(outcomes: DataFrame) -> DataFrame:
             F.col("first.source_position").alias("first_position"),
         )
     )
+    return found if again is None else found.unionByName(again)
 
 
 def with_raw(

@@ -17,20 +17,24 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
+from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from etl.completion import deduplicated_from, fields_basis, identity, ledger_before_encode
+from etl.completion import deduplicated_from, fields_basis, goes_on_from, identity, ledger_before_encode
 from etl.delta_tables import commit_facts, read_table, table_version, write_table
 from etl.duplicates.components import components
+from etl.duplicates.later_records import SPLIT_CONFLICT
 from etl.kept import kept
 from etl.session import spark_progress
 from etl.skew import hot_keys, salted_join
 from etl.stage import stage_main
 from schemas.command import run
 from schemas.config import Configuration
+from schemas.errors import UsageError
 from schemas.settings import Split
 from schemas.tables import SPLITS, Layout, ledger_schema
 
@@ -41,6 +45,11 @@ CARRIED = (
 UNITS_ON_DRIVER = (
     250_000  # so many (some 50 MB) the driver assigns alone; of more, a task numbers about so many
 )
+
+
+RowsByClass = Mapping[str | None, Sequence[int]]
+"""By class its rows, in the order of SPLITS."""
+NOTHING_THERE: RowsByClass = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,14 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     made_before = commit_facts(spark, layout.ledger)
     version = table_version(spark, layout.fields)
     fields = read_table(spark, layout.fields, version)
+    going_on = goes_on_from(spark, config, made_before, identity(spark, layout.fields, version))
+    if going_on is not None:
+        return split_later(spark, config, ledger, fields, *going_on, made_before["made_from"])
+    if made_before.get("conflicts"):
+        raise UsageError(
+            f"{layout.ledger} has records that were left out because of the split that there is, and that lost their "
+            "cluster: run the stage deduplicate with --again first, then this one"
+        )
     with spark_progress(spark, "split"):
         found, salted = with_unit(ledger, fields, config)
         with kept(found) as members, kept(count_units(members, config.split.seed)) as units:
@@ -89,10 +106,94 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 "deduplicated": deduplicated_from(made_before),
             }
             write_table(result, layout.ledger, ledger_schema(), config, "split", facts)
-        counted = read_table(spark, layout.ledger).where("split IS NOT NULL").groupBy("split").count()
-        rows = {row["split"]: int(row["count"]) for row in counted.collect()}
+        rows = rows_by_split(read_table(spark, layout.ledger))
     salted += len(hot)
-    return {name: rows.get(name, 0) for name in SPLITS} | ({"salted_keys": salted} if salted else {})
+    return rows | ({"salted_keys": salted} if salted else {})
+
+
+def split_later(
+    spark: SparkSession,
+    config: Configuration,
+    ledger: DataFrame,
+    fields: DataFrame,
+    after: Mapping[str, Any],
+    new: DataFrame,
+    deduplicated: object,
+) -> Mapping[str, int]:
+    """The same for the records that have come to the ledger since the version that `after` names; the others stay.
+
+    `new`: the rows that silver/fields has had added. A new unit goes to the split of the earlier records that it
+    shares a cluster or a group with; where these lie in several, it is left out (`filtered`, reason SPLIT_CONFLICT).
+    """
+    layout = Layout.of(config)
+    earlier = read_table(spark, layout.ledger, after["version"])
+    with spark_progress(spark, "split"):
+        found, salted = with_unit(ledger.join(new.select("record_id"), "record_id", "left_semi"), new, config)
+        with kept(found) as members, kept(anchors(members, earlier, fields, config)) as anchored:
+            free = members.join(anchored.select("unit"), "unit", "left_anti")
+            there = rows_by_class(earlier, fields, config)
+            with kept(count_units(free, config.split.seed)) as units:
+                assigned = assign(units, config.split, there=there).withColumnRenamed("split", "assigned")
+                placed = members.join(anchored, "unit", "left").join(assigned, "unit", "left")
+                conflict = F.size("splits") > 1
+                later = placed.select(
+                    "record_id",
+                    "source",
+                    F.when(conflict, "filtered").otherwise(F.col("status")).alias("status"),
+                    F.when(conflict, SPLIT_CONFLICT).otherwise(F.col("reason")).alias("reason"),
+                    F.when(conflict, F.lit(None)).otherwise(F.col("cluster_id")).alias("cluster_id"),
+                    F.when(F.size("splits") == 1, F.col("splits")[0])
+                    .when(conflict, F.lit(None))
+                    .otherwise(F.col("assigned"))
+                    .alias("split"),
+                )
+                whole = earlier.unionByName(later)
+                facts = {
+                    "made_from": fields_basis("split", config, identity(spark, layout.fields)),
+                    "deduplicated": deduplicated,
+                    # All ledgers whose rows are in this one as they were.
+                    "follows": [*after["facts"].get("follows", []), after["ledger"]],
+                    "conflicts": whole.where(F.col("reason") == SPLIT_CONFLICT).count(),
+                }
+                write_table(whole, layout.ledger, ledger_schema(), config, "split", facts)
+    return rows_by_split(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
+
+
+def anchors(members: DataFrame, earlier: DataFrame, fields: DataFrame, config: Configuration) -> DataFrame:
+    """For each unit of new records that has something in common with earlier ones: `unit`, and their `splits`."""
+    placed = earlier.where("split IS NOT NULL").select(
+        "record_id", F.col("cluster_id").alias("cluster"), F.col("split").alias("of_split")
+    )
+    kept_members = members.where("unit IS NOT NULL")
+    found = kept_members.join(placed.select("cluster", "of_split").distinct(), "cluster").select(
+        "unit", "of_split"
+    )
+    if config.columns.group is not None:
+        groups = fields.select("record_id", F.col(config.columns.group).alias("group"))
+        of_groups = groups.join(placed, "record_id").select("group", "of_split").distinct()
+        found = found.unionByName(kept_members.join(of_groups, "group").select("unit", "of_split"))
+    return found.groupBy("unit").agg(F.sort_array(F.collect_set("of_split")).alias("splits"))
+
+
+def rows_by_class(earlier: DataFrame, fields: DataFrame, config: Configuration) -> RowsByClass:
+    """The rows of earlier records by class, then in the order of SPLITS."""
+    placed = earlier.where("split IS NOT NULL").select("record_id", "split")
+    label = config.columns.label
+    if label is None:
+        labelled = placed.withColumn("label", F.lit(None).cast("string"))
+    else:
+        labelled = placed.join(fields.select("record_id", F.col(label).alias("label")), "record_id")
+    found: dict[str | None, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in labelled.groupBy("label", "split").count().collect():
+        found[row["label"]][SPLITS.index(row["split"])] = int(row["count"])
+    return found
+
+
+def rows_by_split(ledger: DataFrame) -> dict[str, int]:
+    """The number of records in each split."""
+    counted = ledger.where("split IS NOT NULL").groupBy("split").count()
+    rows = {row["split"]: int(row["count"]) for row in counted.collect()}
+    return {name: rows.get(name, 0) for name in SPLITS}
 
 
 def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tuple[DataFrame, int]:
@@ -142,14 +243,22 @@ def count_units(members: DataFrame, seed: int) -> DataFrame:
     )
 
 
-def assign(units: DataFrame, settings: Split, units_on_driver: int = UNITS_ON_DRIVER) -> DataFrame:
-    """Columns `unit`, `split` from `unit`, `label`, `rows`, `order`; both ways give the same."""
+def assign(
+    units: DataFrame,
+    settings: Split,
+    units_on_driver: int = UNITS_ON_DRIVER,
+    there: RowsByClass = NOTHING_THERE,
+) -> DataFrame:
+    """Columns `unit`, `split` from `unit`, `label`, `rows`, `order`; both ways give the same.
+
+    `there`: rows that have a split already, beside which these are to come to the proportions of the configuration.
+    """
     if units.count() <= units_on_driver:
-        return _assign_on_driver(units, settings)
-    return _assign_on_cluster(units, settings, units_on_driver)
+        return _assign_on_driver(units, settings, there)
+    return _assign_on_cluster(units, settings, units_on_driver, there)
 
 
-def _assign_on_driver(units: DataFrame, settings: Split) -> DataFrame:
+def _assign_on_driver(units: DataFrame, settings: Split, there: RowsByClass) -> DataFrame:
     by_label: dict[str | None, list[Unit]] = defaultdict(list)
     for row in units.select("label", "unit", "rows", "order").toArrow().to_pylist():
         by_label[row["label"]].append(Unit(row["unit"], row["rows"], row["order"]))
@@ -158,7 +267,7 @@ def _assign_on_driver(units: DataFrame, settings: Split) -> DataFrame:
         label: [unit for unit in members if unit.rows * LARGE > totals[label]]
         for label, members in by_label.items()
     }
-    chosen, cuts = divide(totals, large, settings)
+    chosen, cuts = divide(totals, large, settings, there)
     for cut in cuts:
         small = sorted(
             (unit for unit in by_label[cut.label] if unit.name not in chosen),
@@ -182,7 +291,9 @@ def _as_frame(spark: SparkSession, chosen: Mapping[str, str]) -> DataFrame:
     return spark.createDataFrame(table)
 
 
-def _assign_on_cluster(units: DataFrame, settings: Split, units_of_a_slice: int) -> DataFrame:
+def _assign_on_cluster(
+    units: DataFrame, settings: Split, units_of_a_slice: int, there: RowsByClass
+) -> DataFrame:
     spark = units.sparkSession
     classes = units.groupBy("label").agg(F.sum("rows").alias("whole"), F.count("*").alias("units"))
     totals = {row["label"]: (int(row["whole"]), int(row["units"])) for row in classes.collect()}
@@ -202,7 +313,7 @@ def _assign_on_cluster(units: DataFrame, settings: Split, units_of_a_slice: int)
             key=lambda row: row["label"],
         )
     }
-    chosen, cuts = divide({label: whole for label, (whole, _) in totals.items()}, large, settings)
+    chosen, cuts = divide({label: whole for label, (whole, _) in totals.items()}, large, settings, there)
     one_by_one = _as_frame(spark, chosen)
     if not cuts:
         return one_by_one
@@ -256,11 +367,14 @@ def with_middle(units: DataFrame, slices: int) -> DataFrame:
 
 
 def divide(
-    totals: Mapping[str | None, int], large: Mapping[str | None, Iterable[Unit]], settings: Split
+    totals: Mapping[str | None, int],
+    large: Mapping[str | None, Iterable[Unit]],
+    settings: Split,
+    there: RowsByClass = NOTHING_THERE,
 ) -> tuple[dict[str, str], list[Cut]]:
     """The splits of the large units, by name, and for each class with others how these are cut.
 
-    `totals`: rows of each class, large units included.
+    `totals`: rows of each class, large units included. `there`: those that have a split already.
     """
     shares = [settings.train, settings.validation, settings.test]
     open_splits = [i for i, share in enumerate(shares) if share > 0]
@@ -271,9 +385,11 @@ def divide(
     # The largest class first: what it leaves is nothing beside the others' sizes.
     for label in sorted(totals, key=lambda name: (-totals[name], name is not None, name or "")):
         most_carried = max(1.0, totals[label] / CARRIED)
+        placed = there.get(label, (0, 0, 0))
+        whole = totals[label] + sum(placed)
         lacking = [
-            totals[label] * share + min(max(rest, -most_carried), most_carried)
-            for share, rest in zip(shares, carried, strict=True)
+            whole * share - rows + min(max(rest, -most_carried), most_carried)
+            for share, rows, rest in zip(shares, placed, carried, strict=True)
         ]
         units = sorted(large.get(label, ()), key=lambda unit: (unit.order, unit.name))
         # What would fill half of a split is placed while there is room; size decides nothing about the others.

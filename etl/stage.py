@@ -71,6 +71,9 @@ def timed(
     say(f"{name} …")
     began = time.monotonic()
     with measured(name, spark, config) as taken:
+        if again:  # everything, and not only what is new
+            increments = config.increments.model_copy(update={"enabled": False})
+            config = config.model_copy(update={"increments": increments})
         if name == "publish":  # which enters into the audit trail what it publishes itself
             counts = stage(spark, config)
         else:

@@ -131,6 +131,8 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
         # What `split` left, where `encode` has left out outliers since: the next `encode` begins from there.
         facts = facts_at(uri, committed(table)[0], config.storage)
         needed |= {int(facts[BEFORE_ENCODE])} if BEFORE_ENCODE in facts else set()
+    if layer == "silver" and name in ("ledger", "signatures"):
+        needed |= _gone_on_from(name, config)
     for manifest in kept:
         made = manifest.provenance
         of_layer = {"bronze": made.bronze_versions, "silver": made.silver_versions}
@@ -140,6 +142,18 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     for version in sorted(needed):
         listed_files(uri, version, config.storage)
     return needed
+
+
+def _gone_on_from(name: str, config: Configuration) -> set[int]:
+    """The version of the ledger or of the signatures that an increment which broke off goes on from."""
+    ledger = open_table(Layout.of(config).ledger, config.storage)
+    if ledger is None:
+        return set()
+    facts = facts_at(Layout.of(config).ledger, committed(ledger)[0], config.storage)
+    after = facts.get("after")
+    if not isinstance(after, dict):
+        return set()
+    return {int(after["version"] if name == "ledger" else str(after["signatures"]).rpartition("@")[2])}
 
 
 def _vacuum_table(layer: str, name: str, needed: set[int], config: Configuration, dry_run: bool) -> int:

@@ -53,6 +53,7 @@ class Configuration(Section):
     publish: settings.Publish = settings.Publish()
     balance: settings.Balance = settings.Balance()
     quality: settings.Quality = settings.Quality()
+    increments: settings.Increments = settings.Increments()
     versions: settings.Versions = settings.Versions()
     storage: settings.Storage = settings.Storage()
     model: settings.AnyModel = settings.TransformerClassifier()

@@ -232,6 +232,18 @@ class Quality(Section):
         }
 
 
+class Increments(Section):
+    """`[increments]`: how a run goes about new files, and files that are no longer what they were."""
+
+    enabled: bool = True
+    """Process only what is new where nothing else has changed; false: make everything anew."""
+    changed: Literal["rebuild", "keep", "stop"] = "rebuild"
+    """Files with another content than was ingested: make everything anew, keep the records as they were ingested, or
+    stop with an error."""
+    vanished: Literal["rebuild", "keep", "stop"] = "rebuild"
+    """The same of files that are no longer there."""
+
+
 class Versions(Section):
     """`[versions]`: which published versions `ringlake-etl vacuum` keeps: those that meet either condition."""
 

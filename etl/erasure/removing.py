@@ -16,13 +16,19 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.completion import identity
-from etl.delta_tables import PROPERTIES, commit_facts, read_table, table_exists, table_version
+from etl.delta_tables import (
+    PROPERTIES,
+    commit_facts,
+    committing_always,
+    read_table,
+    table_exists,
+    table_version,
+)
 from etl.erasure.finding import SILVER, Erasure, Place
 from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
 from schemas.tables import Layout, quarantine_schema, tombstones_schema
 
 METADATA = "spark.databricks.delta.commitInfo.userMetadata"
-SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
 DAMAGE = ("unreadable_file", "too_large_content", "outside_of_source")
 """Reasons in the quarantine of rows that stand for a file, or the rest of one."""
 PLACE = ("source_index", "source_path", "source_position")
@@ -58,7 +64,10 @@ def remove(
         _remove(spark, uris, erasure)
     # Where an earlier `forget` broke off, its records may still be there: then nothing is complete.
     noted = facts["records"].get("made_from", {}).get("tombstones")
-    if noted == before.fingerprint():
+    # Where an `ingest` broke off, sources and quarantine may hold what bronze/records does not know of.
+    of_records = facts["records"].get("tables")
+    complete = of_records == {name: identities[name] for name in ("sources", "quarantine")}
+    if noted == before.fingerprint() and complete:
         _restate(spark, uris, facts, identities, erasure, tombstones)
 
 
@@ -189,7 +198,7 @@ def _note(spark: SparkSession, uri: str, facts: Mapping[str, object]) -> None:
     """A commit that changes nothing but what the newest one says."""
     empty = read_table(spark, uri).limit(0)
     # Delta leaves out commits without files unless it is told not to.
-    with _configured(spark, SKIP_EMPTY, "false"):
+    with committing_always(spark):
         empty.write.format("delta").mode("append").option(
             "userMetadata", json.dumps(facts, sort_keys=True)
         ).save(uri)

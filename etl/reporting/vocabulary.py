@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -35,17 +36,12 @@ def word_counts(
         chosen = F.xxhash64("record_id", F.lit("words")) < F.lit(int(share * _HASHES) - (1 << 63))
     published = ledger.where("split IS NOT NULL").where(chosen).select("record_id")
     texts = fields.where(chosen).join(F.broadcast(published), "record_id", "left_semi")
-    rows = (
-        texts.select(config.deduplicated_column())
-        .mapInArrow(_count, spark_schema(_COUNTED))
-        .groupBy("word")
-        .agg(F.sum("records").alias("records"))
-        .where(F.col("records") >= FEWEST_RECORDS)
-        .orderBy(F.desc("records"), "word")
-        .limit(MOST_WORDS)
-        .collect()
-    )
-    return {row["word"]: int(row["records"]) for row in rows}
+    # Put together here: the words of rare texts are as much as the texts, which are to cross no further shuffle.
+    counted = texts.select(config.deduplicated_column()).mapInArrow(_count, spark_schema(_COUNTED)).toArrow()
+    summed = counted.group_by("word").aggregate([("records", "sum")])
+    summed = summed.filter(pc.greater_equal(summed["records_sum"], FEWEST_RECORDS))
+    first = summed.sort_by([("records_sum", "descending"), ("word", "ascending")]).slice(0, MOST_WORDS)
+    return dict(zip(first["word"].to_pylist(), first["records_sum"].to_pylist(), strict=True))
 
 
 def _count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -124,10 +124,10 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
 def breaking(write: Callable[..., int], last: str) -> Callable[..., int]:
     """Writes tables as usual, but for one."""
 
-    def wrote(frame: object, uri: str, *more: object) -> int:
+    def wrote(frame: object, uri: str, *more: object, **named: object) -> int:
         if uri.endswith(last):
             raise KeyboardInterrupt
-        return write(frame, uri, *more)
+        return write(frame, uri, *more, **named)
 
     return wrote
 

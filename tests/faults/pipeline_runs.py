@@ -8,10 +8,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from deltalake import DeltaTable
-
 import etl
 from etl.audit import FILE, TABLES
+from etl.publication.commit import open_table
 from schemas import manifest as manifests
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest
@@ -111,7 +110,10 @@ class PipelineFolder:
         found = {}
         for layer in ("bronze", "silver"):
             for name in TABLES[layer]:
-                table = DeltaTable(self.layout.at(layer, name)).to_pyarrow_table()
+                found_table = open_table(self.layout.at(layer, name), self.config.storage)
+                if found_table is None:  # nothing was ever erased
+                    continue
+                table = found_table.to_pyarrow_table()
                 kept = [column for column in table.column_names if column not in ALTER.get(name, ())]
                 found[name] = sorted(map(repr, table.select(kept).to_pylist()))
         return found

@@ -124,6 +124,7 @@ def root_of(folder: Path) -> str:
     return manifest.load(manifest.newest(str(folder / "warehouse" / "colours" / "manifests"))).manifest_root
 
 
+@pytest.mark.thorough  # some five minutes; one submitted job runs in every `make test`
 @pytest.mark.timeout(1800)
 def test_submitted_stages_publish_the_same_root_as_the_local_pipeline(
     unpacked: Path, master: str, tmp_path: Path

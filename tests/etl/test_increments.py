@@ -1,0 +1,353 @@
+"""Runs with new files: only these are processed, and what was decided before stays."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from etl.completion import COMPLETION
+from etl.delta_tables import read_table, write_table
+from etl.erasure.finding import Person
+from etl.forget import forget
+from etl.pipeline import run_stages
+from etl.split import divide
+from schemas.config import Configuration, load
+from schemas.errors import DataError
+from schemas.manifest import Manifest
+from schemas.settings import Split
+from schemas.tables import Layout
+
+CONFIGURATION = """
+[dataset]
+name = "example"
+root = "{root}/warehouse"
+[[source]]
+format = "jsonl"
+path = "{root}/files/*.jsonl"
+[columns]
+id = "id"
+label = "label"
+group = "group"
+[deduplicate]
+survivor = "first"
+duplicates = "{duplicates}"
+[[feature]]
+name = "tokens"
+column = "text"
+vocabulary = 300
+length = 8
+[quality]
+max_quarantine_share = 1.0
+max_split_deviation = 1.0
+max_class_deviation = 1.0
+[increments]
+changed = "{policy}"
+vanished = "{policy}"
+"""
+WORDS = [f"word{n}" for n in range(4000)]
+
+
+def text(number: int, changed: int = 0, first: int = 0) -> str:
+    """Sixty words of their own for each number, the last and the first of which may be others."""
+    words = WORDS[number * 60 : number * 60 + 60]
+    others = [f"other{n}" for n in range(changed)], [f"another{n}" for n in range(first)]
+    return " ".join(others[1] + words[first : 60 - changed] + others[0])
+
+
+def record(name: str, content: str, group: str | None = None, label: str = "x") -> dict[str, Any]:
+    return {"id": name, "label": label, "group": group or name, "text": content}
+
+
+def write(folder: Path, name: str, records: list[dict[str, Any]]) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("".join(json.dumps(one) + "\n" for one in records))
+
+
+def configured(tmp_path: Path, duplicates: str = "drop", policy: str = "rebuild") -> Configuration:
+    file = tmp_path / "conf.toml"
+    file.write_text(CONFIGURATION.format(root=tmp_path, duplicates=duplicates, policy=policy))
+    return load(file)
+
+
+def run(spark: SparkSession, config: Configuration, again: bool = False) -> Manifest:
+    return run_stages(spark, config, 0.0, again)[0]
+
+
+def ledger(spark: SparkSession, config: Configuration) -> dict[str, dict[str, Any]]:
+    rows = read_table(spark, Layout.of(config).ledger).collect()
+    assert len({row["record_id"] for row in rows}) == len(rows)
+    return {row["record_id"]: row.asDict() for row in rows}
+
+
+def first_files(tmp_path: Path) -> None:
+    """30 records with texts of their own in 24 groups, a copy and a near-copy."""
+    records = [record(f"a{n}", text(n), group=f"g{n % 24}") for n in range(30)]
+    records += [record("copy", text(3), group="g3"), record("near", text(4, 3), group="g4")]
+    write(tmp_path / "files", "a.jsonl", records)
+
+
+def later_files(tmp_path: Path, other: str) -> None:
+    """A file of ten records; `other`: a group that is in another split than g0."""
+    write(
+        tmp_path / "files",
+        "b.jsonl",
+        [
+            record("b0", text(40)),
+            record("b1", text(41), group="g0"),  # goes where its group is
+            record("b2", text(5)),  # a copy of an earlier text
+            record("b3", text(6, 3)),  # a near-copy of one
+            record("b4", text(42), label="y"),
+            record("b5", text(42, 3), label="y"),  # a near-copy of a new one
+            record("b6", text(43), group="g0"),
+            record("b7", text(43, 2), group=other),  # with b6 a near-copy, in groups of different splits
+            record("a1", text(44)),  # an id that is there
+            record("b8", text(4, 6)),  # near to `near`, which is near to a4
+        ],
+    )
+
+
+def test_a_run_with_new_files_adds_to_what_is_there(spark: SparkSession, tmp_path: Path) -> None:
+    first_files(tmp_path)
+    config = configured(tmp_path)
+    layout = Layout.of(config)
+    first = run(spark, config)
+    before = ledger(spark, config)
+    files = {name: set(DeltaTable(layout.at(*name)).file_uris()) for name in LARGE}
+    groups = {f"g{n % 24}": before[f"a{n}"]["split"] for n in range(24)}
+    other = next(group for group in groups if groups[group] != groups["g0"])
+    later_files(tmp_path, other)
+    second = run(spark, config)
+    after = ledger(spark, config)
+    # What was decided stays, and no file of the large tables was written again.
+    assert {name: after[name] for name in before} == before
+    for name, known in files.items():
+        assert known <= set(DeltaTable(layout.at(*name)).file_uris())
+    new = {name: after[name] for name in after.keys() - before.keys()}
+    assert new.keys() == {f"b{n}" for n in range(9)}
+    assert [(new[f"b{n}"]["status"], new[f"b{n}"]["reason"]) for n in (2, 3, 5, 8)] == [
+        ("exact_duplicate", "a5"),
+        ("near_duplicate", "a6"),
+        ("near_duplicate", "b4"),
+        ("near_duplicate", "a4"),
+    ]
+    assert new["b1"]["split"] == groups["g0"]
+    assert new["b0"]["split"] is not None
+    assert second.content.counts["records_in"] == first.content.counts["records_in"] + 10
+    assert second.content.counts["quarantined"] == 1
+    rows = read_table(spark, layout.encoded).collect()
+    assert {row["record_id"] for row in rows} == {name for name, row in after.items() if row["split"]}
+    # New classes come after those that are known, whose index stays.
+    assert {row["label_index"] for row in rows if row["record_id"] == "b4"} == {1}
+    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+
+
+LARGE = (("bronze", "records"), ("silver", "fields"), ("silver", "signatures"), ("silver", "encoded"))
+
+
+def survivors(spark: SparkSession, config: Configuration) -> set[str]:
+    return {name for name, row in ledger(spark, config).items() if row["status"] == "kept"}
+
+
+@pytest.mark.thorough
+def test_made_anew_from_all_files_the_survivors_are_the_same_but_for_bridges(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    first_files(tmp_path)
+    config = configured(tmp_path)
+    run(spark, config)
+    later_files(tmp_path, "of its own")
+    run(spark, config)
+    before = survivors(spark, config)
+    run(spark, config, again=True)
+    assert survivors(spark, config) == before
+    # Two texts that are no near-copies of each other, and a later one between them.
+    write(tmp_path / "files", "c.jsonl", [record("left", text(60)), record("right", text(60, 4, 4))])
+    run(spark, config)
+    write(tmp_path / "files", "d.jsonl", [record("bridge", text(60, 4))])
+    run(spark, config)
+    apart = survivors(spark, config)
+    assert {"left", "right"} <= apart
+    assert "bridge" not in apart
+    run(spark, config, again=True)
+    assert apart - survivors(spark, config) == {"right"}
+
+
+@pytest.mark.thorough
+def test_what_belongs_to_records_in_different_splits_is_left_out(spark: SparkSession, tmp_path: Path) -> None:
+    first_files(tmp_path)
+    config = configured(tmp_path, duplicates="keep")
+    run(spark, config)
+    before = ledger(spark, config)
+    train = next(f"a{n}" for n in range(24) if before[f"a{n}"]["split"] == "train")
+    other = next(f"a{n}" for n in range(24) if before[f"a{n}"]["split"] not in (None, "train"))
+    numbers = {name: int(name[1:]) for name in (train, other)}
+    write(
+        tmp_path / "files",
+        "b.jsonl",
+        [
+            record("both", text(numbers[train], 3), group=f"g{numbers[other] % 24}"),
+            record("one", text(numbers[other], 3)),
+        ],
+    )
+    run(spark, config)
+    after = ledger(spark, config)
+    assert (after["both"]["status"], after["both"]["reason"], after["both"]["split"]) == (
+        "filtered",
+        "split_conflict",
+        None,
+    )
+    assert (after["one"]["status"], after["one"]["split"]) == ("kept", before[other]["split"])
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.thorough
+def test_files_that_changed_or_vanished_are_told_and_handled(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first_files(tmp_path)
+    folder = tmp_path / "files"
+    write(folder, "z.jsonl", [record("z0", text(50))])
+    run(spark, configured(tmp_path))
+    # A file that was only touched is the same; so says its hash.
+    os.utime(folder / "z.jsonl", (1, 1))
+    files = {name: files_of(configured(tmp_path), name) for name in LARGE}
+    run(spark, configured(tmp_path))
+    assert "files of the sources" not in capsys.readouterr().err
+    assert {name: files_of(configured(tmp_path), name) for name in LARGE} == files
+    write(folder, "z.jsonl", [record("z0", text(51))])
+    write(folder, "y.jsonl", [record("y0", text(52))])
+    with pytest.raises(
+        DataError, match=r"1 files of the sources have changed .*\(z.jsonl\): put them back, or say"
+    ):
+        run(spark, configured(tmp_path, policy="stop"))
+    config = configured(tmp_path, policy="keep")
+    manifest = run(spark, config)
+    assert "1 files of the sources have changed since they were ingested (z.jsonl): their records stay" in (
+        capsys.readouterr().err
+    )
+    assert manifest.content.counts["records_in"] == 34
+    texts = {r["record_id"]: r["text"] for r in read_table(spark, Layout.of(config).fields).collect()}
+    assert texts["z0"] == text(50)
+    (folder / "z.jsonl").unlink()
+    run(spark, configured(tmp_path, policy="rebuild"))
+    assert (
+        "1 files of the sources have vanished since they were ingested (z.jsonl): everything is made anew"
+        in (capsys.readouterr().err)
+    )
+    assert "z0" not in ledger(spark, config)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(1800)
+def test_an_increment_that_broke_off_goes_on_as_one(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    first_files(folder)
+    config = configured(folder)
+    run(spark, config)
+    places = (
+        ("ingest", "records"),
+        ("clean", "fields"),
+        ("clean", "ledger"),
+        ("deduplicate", "ledger"),
+        ("split", "ledger"),
+        ("encode", "encoded"),
+    )
+    for number, (stage, table) in enumerate(places):
+        before = ledger(spark, config)
+        files = {name: files_of(config, name) for name in LARGE}
+        at, near = f"{stage} {table}", number + 6
+        lines = [
+            record(f"{at} new", text(40 + number)),
+            record(f"{at} near", text(near, 3)),
+            record(f"{at} bad", ""),
+        ]
+        # Its name comes before all others.
+        write(folder / "files", f"0-{9 - number}.jsonl", lines)
+        with monkeypatch.context() as patch:
+            patch.setattr(f"etl.{stage}.write_table", breaking_off_at(table))
+            with pytest.raises(InterruptedError):
+                run(spark, config)
+        counts = run(spark, config).content.counts
+        after = ledger(spark, config)
+        assert {name: after[name] for name in before} == before
+        assert all(known <= files_of(config, name) for name, known in files.items()), at
+        assert (after[f"{at} new"]["status"], after[f"{at} near"]["reason"]) == ("kept", f"a{near}")
+        assert (counts["records_in"], counts["quarantined"]) == (32 + 3 * (number + 1), number + 1)
+
+
+def files_of(config: Configuration, table: tuple[str, str]) -> set[str]:
+    return set(DeltaTable(Layout.of(config).at(*table)).file_uris())
+
+
+def breaking_off_at(table: str) -> Any:
+    """`write_table`, but for one table that it does not get to."""
+
+    def write_others(frame: Any, uri: str, *others: Any, **more: Any) -> int:
+        if uri.endswith(f"/{table}"):
+            raise InterruptedError
+        return write_table(frame, uri, *others, **more)
+
+    return write_others
+
+
+@pytest.mark.thorough
+def test_settings_that_change_in_between_hold_for_all_records(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_files(tmp_path)
+    config = configured(tmp_path)
+    run(spark, config)
+    write(tmp_path / "files", "b.jsonl", [record("b0", text(40))])
+    with monkeypatch.context() as patch:
+        patch.setattr("etl.deduplicate.write_table", breaking_off_at("ledger"))
+        with pytest.raises(InterruptedError):
+            run(spark, config)
+    other = config.model_copy(
+        update={"deduplicate": config.deduplicate.model_copy(update={"similarity": 0.95})}
+    )
+    run(spark, other)
+    assert ledger(spark, other)["near"]["status"] == "kept"
+
+
+@pytest.mark.thorough
+def test_what_was_erased_in_between_does_not_come_back(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "files"
+    first_files(tmp_path)
+    write(folder, "b.jsonl", [record("bad", "")])
+    config = configured(tmp_path)
+    run(spark, config)
+    write(folder, "c.jsonl", [record("c0", text(40)), record("worse", "")])
+    with monkeypatch.context() as patch:
+        patch.setattr("etl.ingest.write_table", breaking_off_at("records"))
+        with pytest.raises(InterruptedError):
+            run(spark, config)
+    forget(spark, config, Person.of(["bad"]))
+    run(spark, config)
+    rows = read_table(spark, Layout.of(config).quarantine).collect()
+    assert {(row["source_path"], row["reason"], row["raw"] is None) for row in rows} == {
+        ("b.jsonl", "forgotten", True),
+        ("c.jsonl", "empty_value", False),
+    }
+    assert "c0" in ledger(spark, config)
+
+
+def test_new_rows_make_up_for_what_splits_lack() -> None:
+    settings = Split(train=0.8, validation=0.1, test=0.1)
+    few = {"x": 4}
+    assert divide(few, {}, settings)[1][0].shares == (
+        pytest.approx(0.8),
+        pytest.approx(0.1),
+        pytest.approx(0.1),
+    )
+    (cut,) = divide(few, {}, settings, {"x": [36, 0, 0]})[1]
+    # Of 44 rows 4.4 each are wanted where there are none.
+    assert cut.shares == (0, 0.5, 0.5)
