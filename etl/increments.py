@@ -86,7 +86,7 @@ def _is_same(file: SourceFile, row: Mapping[str, Any], options: Storage) -> bool
     """Whether one that does not look so has the same content all the same."""
     if _cannot_be_read(file) or row["sha256"] is None or file.bytes != row["bytes"]:
         return False
-    return _sha256(file.location, options) == row["sha256"]
+    return bool(_sha256(file.location, options) == row["sha256"])
 
 
 def _cannot_be_read(file: SourceFile) -> bool:

@@ -342,12 +342,8 @@ def test_what_was_erased_in_between_does_not_come_back(
 
 def test_new_rows_make_up_for_what_splits_lack() -> None:
     settings = Split(train=0.8, validation=0.1, test=0.1)
-    few = {"x": 4}
-    assert divide(few, {}, settings)[1][0].shares == (
-        pytest.approx(0.8),
-        pytest.approx(0.1),
-        pytest.approx(0.1),
-    )
+    few: dict[str | None, int] = {"x": 4}
+    assert divide(few, {}, settings)[1][0].shares == pytest.approx((0.8, 0.1, 0.1))
     (cut,) = divide(few, {}, settings, {"x": [36, 0, 0]})[1]
     # Of 44 rows 4.4 each are wanted where there are none.
     assert cut.shares == (0, 0.5, 0.5)
