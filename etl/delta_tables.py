@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -106,16 +106,18 @@ def _without_statistics(spark: SparkSession, uri: str, config: Configuration) ->
 
 
 @contextmanager
-def committing_always(spark: SparkSession) -> Iterator[None]:
-    """Lets Delta commit also what adds no file; what such a commit notes counts all the same."""
-    spark.conf.set(SKIP_EMPTY, "false")
+def configured(spark: SparkSession, key: str, value: str) -> Iterator[None]:
+    """A setting of the session that holds while the body runs."""
+    spark.conf.set(key, value)
     try:
         yield
     finally:
-        spark.conf.unset(SKIP_EMPTY)
+        spark.conf.unset(key)
 
 
-SKIP_EMPTY = "spark.databricks.delta.skipRecordingEmptyCommits"
+def committing_always(spark: SparkSession) -> AbstractContextManager[None]:
+    """Lets Delta commit also what adds no file; what such a commit notes counts all the same."""
+    return configured(spark, "spark.databricks.delta.skipRecordingEmptyCommits", "false")
 
 
 def write_table(

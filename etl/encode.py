@@ -25,6 +25,7 @@ from etl.encoders.scalars import OUTLIER
 from etl.increments import added_rows, differs_only_in
 from etl.kept import kept
 from etl.publication import artifacts
+from etl.sampling import in_sample
 from etl.session import spark_progress
 from etl.stage import stage_main
 from schemas import storage
@@ -35,8 +36,6 @@ from schemas.features import ScalarFeature, TypedFeature
 from schemas.progress import say
 from schemas.settings import AnyFeature, TokensFeature
 from schemas.tables import Layout, encoded_schema, ledger_schema, spark_schema
-
-HASH_SPACE = float(1 << 64)
 
 
 def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
@@ -187,7 +186,7 @@ def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, confi
     if isinstance(feature, ScalarFeature):
         share = min(1.0, feature.fit_rows / max(1, train.count()))
         if share < 1:
-            train = train.where(sf.xxhash64("record_id") < sf.lit(int(share * HASH_SPACE) - (1 << 63)))
+            train = train.where(in_sample(share))
     values = fields.select("record_id", feature.column).join(train, "record_id", how="left_semi")
     column = values.select(feature.column).toArrow().column(0)
     return encoder_of(feature).fit(column.to_pylist(), feature, config.storage)
@@ -267,8 +266,7 @@ def fit(fields: DataFrame, ledger: DataFrame, feature: TokensFeature, config: Co
     share = min(1.0, feature.fit_bytes / total) if total else 1.0
     if share < 1:
         say(f"  {feature.name}: the tokenizer is trained on {share:.1%} of {total:,} bytes")
-        limit = int(share * HASH_SPACE) - (1 << 63)
-        train = train.where(sf.xxhash64("record_id") < sf.lit(limit))
+        train = train.where(in_sample(share))
     texts = fields.join(sf.broadcast(train), "record_id", how="left_semi").select(feature.column).toArrow()
     column = texts.column(0)
     return encoder.fit(

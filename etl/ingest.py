@@ -20,7 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.completion import Commit, bronze_tables, identity, ingest_basis
-from etl.delta_tables import read_table, stages_since, table_exists, table_version, write_table
+from etl.delta_tables import read_table, restore_to, stages_since, table_exists, table_version, write_table
 from etl.erasure.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
 from etl.increments import SourceChanges, differs_only_in, may_go_on, source_changes
 from etl.kept import kept
@@ -166,7 +166,7 @@ def restore_tables(spark: SparkSession, config: Configuration, noted: Mapping[st
         if table_version(spark, uri) != int(version):
             if "forget" in stages_since(spark, uri, int(version)):
                 return False  # what was erased must not come back
-            DeltaTable.forPath(spark, uri).restoreToVersion(int(version))
+            restore_to(spark, uri, noted[name])
     return True
 
 

@@ -24,7 +24,7 @@ from etl.reporting.expectations import declared
 from etl.session import build_session
 from etl.split import split
 from etl.stage import stage_parser, timed
-from etl.stage_metrics import add_bytes_beside_spark, measured
+from etl.stage_metrics import measured
 from schemas.command import run
 from schemas.config import Configuration, load
 from schemas.errors import CheckError
@@ -77,9 +77,8 @@ def run_stages(spark: SparkSession, config: Configuration, began: float, again: 
         say("report …")
         return standing, judge_version(spark, config, standing)[1]
     say("publish …")
-    with measured("publish", spark, config) as taken:
+    with measured("publish", spark, config):
         manifest, summary, gates = publish_version(spark, config, began)
-        add_bytes_beside_spark("publish", config, taken)
     rows = manifest.content.counts["published"]
     if rows != sum(content.rows for content in manifest.splits.values()):
         raise CheckError("the splits do not add up to what was published; report this")

@@ -11,7 +11,7 @@ from etl.completion import COMPLETION, Completion
 from etl.disk import full_disk_is_told
 from etl.lock import locked
 from etl.session import build_session
-from etl.stage_metrics import add_bytes_beside_spark, measured
+from etl.stage_metrics import measured
 from schemas.command import configuration_parser
 from schemas.config import Configuration, load
 from schemas.progress import say
@@ -81,7 +81,6 @@ def timed(
                 counts = stage(spark, config)
                 outcome["counts"] = dict(counts)
         taken.salted_keys = counts.get("salted_keys", 0)
-        add_bytes_beside_spark(name, config, taken)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
     say(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
     return counts

@@ -103,6 +103,7 @@ def measured(stage: str, spark: SparkSession, config: Configuration) -> Iterator
     began, before = time.monotonic(), newest_spark_stage(spark)
     with PeakMemory() as memory:
         yield taken
+        _add_bytes_beside_spark(stage, config, taken)
     found = metrics_since(spark, before, stage, taken.salted_keys)
     more = {
         "seconds": round(time.monotonic() - began, 3),
@@ -141,7 +142,7 @@ def metrics_since(spark: SparkSession, before: int, stage: str, salted_keys: int
     )
 
 
-def add_bytes_beside_spark(stage: str, config: Configuration, taken: Taken) -> None:
+def _add_bytes_beside_spark(stage: str, config: Configuration, taken: Taken) -> None:
     """Adds what a stage reads or writes past Spark: `ingest` the sources, `publish` the shards."""
     layout = Layout.of(config)
     if stage == "ingest" and (sources := open_table(layout.sources, config.storage)) is not None:

@@ -6,7 +6,8 @@ is below `low` or above `high` is an outlier; the result is (x - offset) / divis
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from etl.encoders.fixed import fixed_rows
 from schemas.config import canonical_json
 from schemas.errors import DataError
 from schemas.features import Outliers, ScalarFeature
+from schemas.settings import Storage
 
 MISSING, OUTLIER = 1, 2
 """Bits of the flags that are encoded beside a row."""
@@ -128,41 +130,55 @@ def numbers_of(values: pa.StringArray, number: Callable[[str], float]) -> Floats
     return np.array([math.nan if each is None else number(each) for each in values.to_pylist()], np.float64)
 
 
-def flags(values: pa.StringArray, artifact: bytes, number: Callable[[str], float]) -> npt.NDArray[np.int32]:
-    """MISSING and OUTLIER of each row."""
-    learned, floats = json.loads(artifact), numbers_of(values, number)
+def flags_of(floats: Floats, learned: Mapping[str, Any]) -> npt.NDArray[np.int32]:
+    """MISSING and OUTLIER of each value."""
     found = np.isnan(floats) * MISSING + outlying(floats, learned["low"], learned["high"]) * OUTLIER
     return found.astype(np.int32)
 
 
-def encode(
-    values: pa.StringArray, artifact: bytes, feature: ScalarFeature, number: Callable[[str], float]
-) -> tuple[pa.Array, pa.Array]:
-    """Rows of float32: the value, then 1 where it was missing and 1 where it is an outlier, as far as asked for.
+@dataclass(frozen=True)
+class ScalarEncoder:
+    """What modules of this folder have, for one way to read a value in normal form as a number."""
 
-    Beside them each row's flags.
-    """
-    learned, floats = json.loads(artifact), numbers_of(values, number)
-    found = flags(values, artifact, number)
-    x = np.where(np.isnan(floats), math.nan if learned["fill"] is None else learned["fill"], floats)
-    if learned["action"] == "clip":
-        low, high = learned["low"], learned["high"]
-        x = np.clip(x, -math.inf if low is None else low, math.inf if high is None else high)
-    columns = [(x - learned["offset"]) / learned["divisor"]]
-    if feature.mark_missing:
-        columns.append((found & MISSING) / MISSING)
-    if learned["action"] == "mark":
-        columns.append((found & OUTLIER) / OUTLIER)
-    return fixed_rows(np.stack(columns, axis=1).astype("<f4")), pa.array(found)
+    number: Callable[[str], float]
 
+    def fit(self, values: Iterable[str | None], feature: ScalarFeature, options: Storage) -> bytes:
+        """See `fit`."""
+        return fit(values, feature, self.number)
 
-def width(feature: ScalarFeature) -> int:
-    """Elements of a row."""
-    marked = feature.outliers is not None and feature.outliers.action == "mark"
-    return 1 + feature.mark_missing + marked
+    def encode(
+        self, values: pa.StringArray, artifact: bytes, feature: ScalarFeature
+    ) -> tuple[pa.Array, pa.Array]:
+        """Rows of float32: the value, then 1 where it was missing and 1 where it is an outlier, as far as asked for.
 
+        Beside them each row's flags.
+        """
+        learned, floats = json.loads(artifact), numbers_of(values, self.number)
+        found = flags_of(floats, learned)
+        x = np.where(np.isnan(floats), math.nan if learned["fill"] is None else learned["fill"], floats)
+        if learned["action"] == "clip":
+            low, high = learned["low"], learned["high"]
+            x = np.clip(x, -math.inf if low is None else low, math.inf if high is None else high)
+        columns = [(x - learned["offset"]) / learned["divisor"]]
+        if feature.mark_missing:
+            columns.append((found & MISSING) / MISSING)
+        if learned["action"] == "mark":
+            columns.append((found & OUTLIER) / OUTLIER)
+        return fixed_rows(np.stack(columns, axis=1).astype("<f4")), pa.array(found)
 
-def described(artifact: bytes) -> dict[str, Any]:
-    """The statistics, for the report."""
-    found: dict[str, Any] = json.loads(artifact)
-    return found
+    def flags(self, values: pa.StringArray, artifact: bytes) -> npt.NDArray[np.int32]:
+        """MISSING and OUTLIER of each row."""
+        return flags_of(numbers_of(values, self.number), json.loads(artifact))
+
+    def dtype(self, feature: ScalarFeature) -> str:
+        """Of every element."""
+        return "float32"
+
+    def shape(self, feature: ScalarFeature) -> list[int]:
+        """The value, and a mark each for missing values and for outliers, as far as they are asked for."""
+        marked = feature.outliers is not None and feature.outliers.action == "mark"
+        return [1 + feature.mark_missing + marked]
+
+    def vocabulary(self, artifact: bytes) -> int | None:
+        """None: any number may come."""
+        return None

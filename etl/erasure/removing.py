@@ -5,8 +5,7 @@ that the next run of the pipeline makes anew, without what was to be erased.
 """
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +19,7 @@ from etl.delta_tables import (
     PROPERTIES,
     commit_facts,
     committing_always,
+    configured,
     read_table,
     table_exists,
     table_version,
@@ -60,7 +60,7 @@ def remove(
     uris = {name: uri for name, uri in uris.items() if table_exists(spark, uri)}
     facts = {name: commit_facts(spark, uri) for name, uri in uris.items()}
     identities = {name: identity(spark, uri) for name, uri in uris.items()}
-    with _configured(spark, METADATA, json.dumps({"stage": "forget"})):
+    with configured(spark, METADATA, json.dumps({"stage": "forget"})):
         _remove(spark, uris, erasure)
     # Where an earlier `forget` broke off, its records may still be there: then nothing is complete.
     noted = facts["records"].get("made_from", {}).get("tombstones")
@@ -69,16 +69,6 @@ def remove(
     complete = of_records == {name: identities[name] for name in ("sources", "quarantine")}
     if noted == before.fingerprint() and complete:
         _restate(spark, uris, facts, identities, erasure, tombstones)
-
-
-@contextmanager
-def _configured(spark: SparkSession, key: str, value: str) -> Iterator[None]:
-    """A setting of the session that holds while the body runs."""
-    spark.conf.set(key, value)
-    try:
-        yield
-    finally:
-        spark.conf.unset(key)
 
 
 def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:

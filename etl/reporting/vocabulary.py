@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from etl.sampling import in_sample
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
@@ -18,7 +19,6 @@ FEWEST_RECORDS = 5
 """A word of fewer sampled records is left out: it says nothing of the whole, and perhaps something of a person."""
 WORD = re.compile(r"[^\W\d_]+")
 """Letters alone: no number, of a telephone or an account, is a word."""
-_HASHES = float(1 << 64)
 _COUNTED = pa.schema([("word", pa.string()), ("records", pa.int64())])
 
 
@@ -33,7 +33,7 @@ def word_counts(
     share = min(1.0, SAMPLED_CHARACTERS / characters) if characters else 1.0
     chosen = F.lit(True)
     if share < 1:
-        chosen = F.xxhash64("record_id", F.lit("words")) < F.lit(int(share * _HASHES) - (1 << 63))
+        chosen = in_sample(share, "words")
     published = ledger.where("split IS NOT NULL").where(chosen).select("record_id")
     texts = fields.where(chosen).join(F.broadcast(published), "record_id", "left_semi")
     # Put together here: the words of rare texts are as much as the texts, which are to cross no further shuffle.
