@@ -25,6 +25,7 @@ from etl.rules.registry import Edit, Filter, build_rules
 from etl.rules.signs import Signs
 from etl.session import spark_progress
 from etl.stage import stage_main
+from etl.words import is_sampled, share_of, words_of
 from schemas import tables
 from schemas.command import run
 from schemas.config import Configuration
@@ -32,6 +33,8 @@ from schemas.errors import CheckError
 from schemas.tables import Layout
 
 PART_BYTES = 1 << 20  # of text looked at at a time: it stays in the processor's caches
+ADDED = ("filtered_by", "effects", "text_characters_read", "text_characters", "sampled_words")
+"""The columns of silver/fields that bronze/records does not have."""
 
 
 def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
@@ -42,21 +45,23 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     records_version = table_version(spark, layout.records)
     from_records = identity(spark, layout.records, records_version)
     basis = clean_basis(config, from_records)
-    facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
     records = read_table(spark, layout.records, records_version)
     new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
     standing = Commit.of(spark, layout.fields)
+    facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
     if config.increments.enabled and standing is not None and standing.is_by("clean", basis):
         version = table_version(spark, layout.fields)  # a run that broke off had come so far
     else:
+        goes_on = new is not None and standing is not None
+        share = standing.facts["words_share"] if goes_on else share_of_sample(spark, layout)
         with spark_progress(spark, "cleaning"):
             version = write_table(
-                with_cleaned_texts(records if new is None else new, config, key),
+                with_cleaned_texts(records if new is None else new, config, key, share),
                 layout.fields,
                 tables.fields_schema(config),
                 config,
                 "clean",
-                facts,
+                {**facts, "words_share": share},
                 append=new is not None,
             )
     fields = read_table(spark, layout.fields, version)
@@ -106,13 +111,26 @@ def write_first_ledger(
     write_table(whole, layout.ledger, tables.ledger_schema(), config, "clean", noted)
 
 
-def with_cleaned_texts(records: DataFrame, config: Configuration, key: bytes | None = None) -> DataFrame:
-    """The columns of `silver/fields` from those of `bronze/records`; `key`: of pseudonyms, if there are any."""
+def share_of_sample(spark: SparkSession, layout: Layout) -> float:
+    """Of the records whose words are noted, from the bytes of the files that they were read from."""
+    total = read_table(spark, layout.sources).where("status = 'read'").agg(F.sum("bytes")).first()
+    assert total is not None
+    return share_of(total[0] or 0)
+
+
+def with_cleaned_texts(
+    records: DataFrame, config: Configuration, key: bytes | None = None, words_share: float = 1.0
+) -> DataFrame:
+    """The columns of `silver/fields` from those of `bronze/records`; `key`: of pseudonyms, if there are any.
+
+    `words_share`: of the records whose words are noted.
+    """
     schema = tables.fields_schema(config)
-    added = ("filtered_by", "effects")
-    names = [field.name for field in schema if field.name not in added]
-    columns = [records[name] for name in names]
-    return records.select(*columns).mapInArrow(CleanTexts(config, key), tables.spark_schema(schema))
+    columns = [records[field.name] for field in schema if field.name not in ADDED]
+    sampled = is_sampled(words_share)
+    # Under the name of what it decides about, which no column of the user's can have.
+    sampled = (F.lit(True) if sampled is None else sampled).alias("sampled_words")
+    return records.select(*columns, sampled).mapInArrow(CleanTexts(config, key), tables.spark_schema(schema))
 
 
 def first_ledger(fields: DataFrame) -> DataFrame:
@@ -148,6 +166,7 @@ class CleanTexts:
     ) -> pa.RecordBatch:
         columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
         texts = {name: columns[name] for name in self.config.text_columns()}
+        columns["text_characters_read"] = lengths_of(list(texts.values()))
         may = rules.may_concern(list(texts.values()))
         rows = np.flatnonzero(may.any(axis=0))
         filtered_by: list[str | None] = [None] * len(batch)
@@ -165,6 +184,9 @@ class CleanTexts:
         for place, (name, column) in enumerate(texts.items()):
             values = pa.array([after[place] for after in cleaned], pa.string())
             columns[name] = pc.replace_with_mask(column, pa.array(concerned), values)
+        after_all = [columns[name] for name in texts]
+        columns["text_characters"] = lengths_of(after_all)
+        columns["sampled_words"] = words_of_rows(after_all, columns["sampled_words"])
         if typed:
             by_row = rows_with(effects, done)
             for normaliser in typed:
@@ -178,6 +200,24 @@ class CleanTexts:
             self.schema.field("effects").type
         )
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
+
+
+def lengths_of(texts: Sequence[pa.StringArray]) -> pa.ListArray:
+    """The characters of each of n rows' texts, list<int32> (n)."""
+    lengths = [pc.utf8_length(column).to_numpy() for column in texts]
+    values = np.stack(lengths, axis=1).astype(np.int32).ravel()
+    offsets = np.arange(len(texts[0]) + 1, dtype=np.int32) * len(texts)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+
+
+def words_of_rows(texts: Sequence[pa.StringArray], sampled: pa.BooleanArray) -> pa.ListArray:
+    """The words of the sampled ones of n rows, list<string> (n); null for the others."""
+    rows = np.flatnonzero(sampled.to_numpy(zero_copy_only=False))
+    found: list[list[str] | None] = [None] * len(sampled)
+    columns = [column.take(pa.array(rows)).to_pylist() for column in texts]
+    for row, of_row in zip(rows.tolist(), zip(*columns, strict=True), strict=True):
+        found[row] = words_of(of_row)
+    return pa.array(found, pa.list_(pa.string()))
 
 
 def rows_with(

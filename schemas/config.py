@@ -28,6 +28,9 @@ RESERVED_COLUMNS = frozenset(
     | {
         "filtered_by",
         "effects",
+        "text_characters_read",
+        "text_characters",
+        "sampled_words",
         "split",
         "record_key",
         "label_index",

@@ -78,6 +78,7 @@ class Layout:
 
 
 _TEXT = pa.string()
+_LENGTHS = pa.list_(pa.int32())
 _EFFECT = pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int32())]))
 
 
@@ -159,6 +160,10 @@ def fields_schema(config: Configuration) -> pa.Schema:
             *((column, _TEXT) for column in config.table_columns()),
             ("filtered_by", _TEXT),  # the first filtering rule that the record met, else null
             ("effects", _EFFECT),  # what each rule that did something did: replacements, or 1 for a filter
+            ("text_characters_read", _LENGTHS),  # of each of `Configuration.text_columns()`, before cleaning
+            ("text_characters", _LENGTHS),  # and after it
+            # The distinct words of all of them (etl/words.py); null but for a sample of the records.
+            ("sampled_words", pa.list_(_TEXT)),
         ]
     )
 

@@ -26,7 +26,7 @@ def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> D
     `fate` is the split of a published record, else the status; LOST where the ledger contradicts itself or
     does not know the record. `reason` is that of a filtered record. The texts themselves do not cross the shuffle.
     """
-    lengths = [F.length(column).alias(f"length_{i}") for i, column in enumerate(config.text_columns())]
+    lengths = _lengths(config, "text_characters")
     group = F.col(config.columns.group) if config.columns.group is not None else F.lit(None)
     narrow = fields.select("record_id", _label(config), group.alias("group"), *lengths)
     kept, split = F.col("status") == "kept", F.col("split")
@@ -47,22 +47,32 @@ def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> D
     )
 
 
+def as_read(config: Configuration, fields: DataFrame) -> DataFrame:
+    """A narrow row for each record: label, and the length that each text had before it was cleaned."""
+    return fields.select(_label(config), *_lengths(config, "text_characters_read"))
+
+
+def _lengths(config: Configuration, column: str) -> list[Column]:
+    """Those of each text, out of a column of silver/fields that lists them."""
+    return [F.col(column)[i].alias(f"length_{i}") for i in range(len(config.text_columns()))]
+
+
 def count_by_length(config: Configuration, frame: DataFrame, *keys: str) -> DataFrame:
-    """Counts, sums and maxima of the text lengths of `frame` by the `keys`, label, column and bin of length."""
-    columns = config.text_columns()
-    measured = "length_0" in frame.columns
+    """Counts, sums and maxima of the text lengths of `frame` by the `keys`, label, column and bin of length.
+
+    `frame`: what `as_read` or `with_fates` gives.
+    """
     lengths = F.array(
         *(
             F.struct(
                 F.lit(column).alias("column"),
-                F.coalesce(F.col(f"length_{i}") if measured else F.length(column), F.lit(0)).alias("length"),
+                F.coalesce(f"length_{i}", F.lit(0)).alias("length"),
             )
-            for i, column in enumerate(columns)
+            for i, column in enumerate(config.text_columns())
         )
     )
-    label = F.col("label") if measured else _label(config)
     return (
-        frame.select(*keys, label, F.explode(lengths).alias("text"))
+        frame.select(*keys, "label", F.explode(lengths).alias("text"))
         .groupBy(*keys, "label", F.col("text.column"), _bin(F.col("text.length")))
         .agg(
             F.count("*").alias("count"),

@@ -10,6 +10,7 @@ from etl.delta_tables import read_table
 from etl.reporting.facts import Cluster
 from etl.rules.personal_data import masking_rules, rule_of
 from etl.rules.registry import Edit, Filter, Rule, build_rules
+from schemas import storage
 from schemas.cleaning import Clean
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -79,7 +80,7 @@ def rule_examples(
     typed = {feature.name for feature in config.typed_features()}
     chosen = {name: records for name, records in chosen.items() if rule_of(name) not in typed}
     ids = sorted({record_id for records in chosen.values() for record_id in records})
-    texts = _texts(read_table(spark, layout.records, versions.get("records")), config, ids)
+    texts = _texts(spark, layout.records, versions.get("records"), config, ids)
     rules = build_rules(config.clean)
     return [
         example_of(rule, record_id, texts[record_id], rules, mask)
@@ -106,12 +107,23 @@ def _chosen(fields: DataFrame) -> dict[str, list[str]]:
     return {row["rule"]: list(dict.fromkeys([row["first"], row["second"]])) for row in rows}
 
 
-def _texts(frame: DataFrame, config: Configuration, ids: Sequence[str]) -> dict[str, list[str]]:
-    """The configured texts of some records, their first `LONGEST` characters."""
-    if not ids:
+def _texts(
+    spark: SparkSession, uri: str, version: int | None, config: Configuration, ids: Sequence[str]
+) -> dict[str, list[str]]:
+    """The configured texts of some records of a table, their first `LONGEST` characters.
+
+    Texts are read from the files alone that hold these records, however many the table has.
+    """
+    wanted = F.col("record_id").isin(list(ids))
+    table = read_table(spark, uri, version)
+    found = table.where(wanted).select("_metadata.file_name").distinct().collect() if ids else []
+    if not found:
         return {}
+    files = [storage.join(uri, row["file_name"]) for row in found]
     columns = [F.coalesce(F.substring(c, 1, LONGEST), F.lit("")).alias(c) for c in config.text_columns()]
-    rows = frame.where(F.col("record_id").isin(list(ids))).select("record_id", *columns).collect()
+    rows = (
+        spark.read.schema(table.schema).parquet(*files).where(wanted).select("record_id", *columns).collect()
+    )
     return {row["record_id"]: [row[column] for column in config.text_columns()] for row in rows}
 
 
@@ -166,9 +178,9 @@ def cluster_snippets(
     mask: Mask,
 ) -> dict[str, str]:
     """The beginning of the cleaned text of each cluster's survivor, by its record id."""
-    fields = read_table(spark, Layout.of(config).fields, versions.get("fields"))
     column = config.text_columns().index(config.deduplicated_column())
-    texts = _texts(fields, config, sorted({cluster.record_id for cluster in clusters}))
+    ids = sorted({cluster.record_id for cluster in clusters})
+    texts = _texts(spark, Layout.of(config).fields, versions.get("fields"), config, ids)
     return {record_id: snippet(mask(values[column])) for record_id, values in texts.items()}
 
 

@@ -1,11 +1,13 @@
 """What the gates and the report look at: the whole data set in a few hundred numbers, aggregated by Spark.
 
-`summarise` reads the bronze and silver tables and never brings a text or a record to the driver, so that it costs the
-same for the checks and for the report. The records read are counted from `bronze/sources`, everything else from where
-the records ended up: that the two agree is a check, not an arrangement.
+`summarise` reads narrow columns of the bronze and silver tables: how long each text is, and the words of a sample,
+`clean` has noted. So it costs the same for the checks and for the report, and little more where texts are longer. The
+records read are counted from `bronze/sources`, everything else from where the records ended up: that the two agree is
+a check, not an arrangement.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from pyspark.sql import DataFrame, SparkSession
 
@@ -18,6 +20,7 @@ from etl.reporting.aggregates import UNLABELLED
 from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.vocabulary import word_counts
 from schemas.config import Configuration
+from schemas.errors import UsageError
 from schemas.tables import SPLITS, Layout
 
 __all__ = ["ShardFacts", "Summary", "summarise"]
@@ -31,7 +34,7 @@ def summarise(
 ) -> Summary:
     """The summary of `shards` and the newest bronze and silver tables, or the given `versions` of them by name.
 
-    Raises UsageError when a table is missing.
+    Raises UsageError when a table is missing, or was written by a version that did not note what is read here.
     """
     layout = Layout.of(config)
 
@@ -40,8 +43,14 @@ def summarise(
 
     first = config.text_columns()[0]
     sources = aggregates.source_facts(config, table("sources"))
-    read = table("records").transform(lambda records: aggregates.count_by_length(config, records)).collect()
-    with kept(aggregates.with_fates(config, table("fields"), table("ledger"))) as fates:
+    fields = table("fields")
+    if "text_characters" not in fields.columns:
+        raise UsageError(
+            f"{layout.fields} was written by an earlier version of ringlake: run the stage clean again, "
+            "and those after it"
+        )
+    read = aggregates.as_read(config, fields).transform(partial(aggregates.count_by_length, config)).collect()
+    with kept(aggregates.with_fates(config, fields, table("ledger"))) as fates:
         ended = fates.transform(
             lambda frame: aggregates.count_by_length(config, frame, "fate", "reason")
         ).collect()
@@ -51,7 +60,7 @@ def summarise(
         row for row in ended if row["column"] == first
     ]  # each record once, whatever the number of columns
     encoded, tokens = aggregates.token_facts(config, table("encoded"))
-    effects = aggregates.rule_effects(table("fields"))
+    effects = aggregates.rule_effects(fields)
     labelled = config.columns.label is not None
     characters = {
         column: {
@@ -62,7 +71,7 @@ def summarise(
         }
         for column in config.text_columns()
     }
-    compared = characters[config.deduplicated_column()]["published"].total
+    published = sum(lengths["published"].total for lengths in characters.values())
     classes = {
         s: aggregates.sums_by(aggregates.with_fate(ends, s), "label") if labelled else {} for s in SPLITS
     }
@@ -95,5 +104,5 @@ def summarise(
             row_bytes(config),
         ),
         sources=sources,
-        words=word_counts(config, table("fields"), table("ledger"), compared),
+        words=word_counts(fields, table("ledger"), published),
     )

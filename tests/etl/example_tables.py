@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
+from etl.words import words_of
 from schemas.config import Configuration
 from schemas.tables import (
     Layout,
@@ -85,7 +86,11 @@ def write_small_data_set(config: Configuration) -> None:
         base = {"record_id": record_id, "source_position": position, "label": label, **table_columns}
         records.append({**base, "source_bytes": len(before) + 20, "text": before})
         listed = [{"rule": rule, "count": count} for rule, count in effects.items()]
-        fields.append({**base, "text": after, "filtered_by": filtered_by, "effects": listed})
+        lengths = {"text_characters_read": [len(before)], "text_characters": [len(after)]}
+        fields.append(
+            {**base, "text": after, "filtered_by": filtered_by, "effects": listed, **lengths}
+            | {"sampled_words": words_of([after])}
+        )
         ledger.append(
             {"record_id": record_id, "source": "a.jsonl", "status": status, "reason": reason}
             | {"cluster_id": cluster_id, "split": split}

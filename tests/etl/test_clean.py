@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.clean import RuleSet, clean
+from etl.clean import CleanTexts, RuleSet, clean, words_of_rows
 from etl.delta_tables import read_table, write_table
+from etl.words import words_of
 from schemas import tables
 from schemas.config import Configuration
 from schemas.errors import ConfigurationError, UsageError
@@ -23,6 +25,9 @@ def written_records(spark: SparkSession, config: Configuration, texts: dict[str,
     schema = tables.records_schema(config)
     frame = spark.createDataFrame(rows, tables.spark_schema(schema))
     write_table(frame, tables.Layout.of(config).records, schema, config, "ingest")
+    source = {"source_index": 0, "source_path": "a.jsonl", "bytes": 9 * len(texts), "status": "read"}
+    of_file = spark.createDataFrame(pa.Table.from_pylist([source], tables.sources_schema()))
+    write_table(of_file, tables.Layout.of(config).sources, tables.sources_schema(), config, "ingest")
 
 
 def test_rules_annotate_and_nothing_disappears(spark: SparkSession, tmp_path: Path) -> None:
@@ -47,8 +52,9 @@ def test_rules_annotate_and_nothing_disappears(spark: SparkSession, tmp_path: Pa
     assert fields.columns == tables.fields_schema(config).names
 
     def row(key: str, place: int, text: str, filtered_by: str | None, **effects: int) -> tuple[Any, ...]:
+        lengths = ([len(texts[key])], [len(text)])
         listed = list(effects.items())
-        return (key, 0, "a.jsonl", place, None, "x", text, filtered_by, listed)
+        return (key, 0, "a.jsonl", place, None, "x", text, filtered_by, listed, *lengths, words_of([text]))
 
     assert [tuple(r) for r in fields.orderBy("record_id").collect()] == [
         row("a", 0, "plain text", None),
@@ -107,6 +113,35 @@ def test_every_text_column_is_cleaned_and_any_can_filter(tmp_path: Path) -> None
         "character_ratio",
         [{"rule": "character_ratio", "count": 1}],
     )
+
+
+def test_lengths_before_and_after_and_the_words_of_sampled_records_are_noted(tmp_path: Path) -> None:
+    config = configuration(tmp_path, [SOURCE], COLUMNS)
+    two = config.model_copy(update={"deduplicate": config.deduplicate.model_copy(update={"column": "title"})})
+    texts = ["a  b\u00e9 \U0001f600", "The fox, the 2 foxes", "", "1"]
+    titles = ["Über", "", "--- ", "1"]
+    columns = {
+        "text": pa.array(texts, pa.string()),
+        "title": pa.array(titles, pa.string()),
+        "sampled_words": pa.array([True, True, False, True]),
+    }
+    schema = tables.fields_schema(two)
+    given = {
+        field.name: columns.get(field.name, pa.nulls(4, field.type))
+        for field in schema
+        if field.name not in ("filtered_by", "effects", "text_characters_read", "text_characters")
+    }
+    (cleaned,) = CleanTexts(two)(iter([pa.RecordBatch.from_pydict(given)]))
+    assert cleaned.schema == schema
+    found = cleaned.to_pydict()
+    assert found["text_characters_read"] == [[7, 4], [20, 0], [0, 4], [1, 1]]
+    assert found["text_characters"] == [[6, 4], [20, 0], [0, 3], [1, 1]]
+    assert found["sampled_words"] == [["a", "bé", "über"], ["fox", "foxes", "the"], None, []]
+
+
+def test_of_no_sampled_record_no_words_are_noted() -> None:
+    texts = [pa.array(["one", "two"])]
+    assert words_of_rows(texts, pa.array([False, False])).to_pylist() == [None, None]
 
 
 def test_the_first_filter_gives_the_reason_and_all_are_noted(tmp_path: Path) -> None:

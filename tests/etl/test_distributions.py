@@ -89,6 +89,7 @@ def large(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Publ
     place = {"source_index": 0, "source_path": "a", "source_position": 0}
     fields = [
         {"record_id": i, **place, "label": label, "text": text, "origin": "one" if n % 3 else f"o{n}"}
+        | {"text_characters_read": [len(text)], "text_characters": [len(text)]}
         for n, (i, label, text, _) in enumerate(rows)
     ]
     write_deltalake(Layout.of(config).fields, pa.Table.from_pylist(fields, fields_schema(config)))

@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 from scipy.spatial.distance import jensenshannon
 
+from etl import words
 from etl.quality import judge
 from etl.reporting import vocabulary
 from etl.reporting.drift import (
@@ -24,6 +25,7 @@ from etl.reporting.drift import (
 from etl.reporting.facts import Lengths
 from etl.reporting.report_drift import compared
 from etl.reporting.vocabulary import word_counts
+from etl.words import words_of
 from schemas import storage
 from schemas.config import Configuration
 from schemas.errors import DataError
@@ -168,19 +170,18 @@ def test_the_report_tells_what_moved(tmp_path: Path) -> None:
 
 
 def test_words_are_counted_once_a_published_record(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = configuration(tmp_path)
-    column = config.deduplicated_column()
-    rows: list[tuple[str, str, str | None]]
-    rows = [(f"{n}", "The the QUICK 650253 fox_x" if n < 7 else "rare words", "train") for n in range(9)]
-    rows.append(("dropped", "the quick", None))
-    fields = spark.createDataFrame([row[:2] for row in rows], f"record_id string, {column} string")
+    rows: list[tuple[str, list[str] | None, str | None]]
+    texts = ["The the QUICK 650253 fox_x"] * 7 + ["rare words"] * 2
+    rows = [(f"{n}", words_of([text]), "train") for n, text in enumerate(texts)]
+    rows += [("dropped", ["quick", "the"], None), ("not sampled", None, "train")]
+    fields = spark.createDataFrame([row[:2] for row in rows], "record_id string, sampled_words array<string>")
     ledger = spark.createDataFrame([(row[0], row[2]) for row in rows], "record_id string, split string")
-    everything = word_counts(config, fields, ledger, 100)
+    everything = word_counts(fields, ledger, 100)
     assert everything == {"fox": 7, "quick": 7, "the": 7, "x": 7}
     monkeypatch.setattr(vocabulary, "FEWEST_RECORDS", 1)
-    monkeypatch.setattr(vocabulary, "SAMPLED_CHARACTERS", 50)
-    sampled = word_counts(config, fields, ledger, 100)
+    monkeypatch.setattr(words, "SAMPLED_CHARACTERS", 50)
+    sampled = word_counts(fields, ledger, 100)
     assert 0 < sum(sampled.values()) < sum(everything.values())
-    assert word_counts(config, fields.repartition(3), ledger, 100) == sampled
+    assert word_counts(fields.repartition(3), ledger, 100) == sampled

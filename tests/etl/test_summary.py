@@ -107,6 +107,26 @@ def test_groups_are_those_of_the_group_column_where_they_are_fewer(
     assert summarise(spark, config, SHARDS).class_groups == {"notice": 1, "text": 1}
 
 
+def test_no_text_is_read(spark: SparkSession, tmp_path: Path, summary: Summary) -> None:
+    config = configuration(tmp_path)
+    write_small_data_set(config)
+    for uri in (Layout.of(config).records, Layout.of(config).fields):
+        without = DeltaTable(uri).to_pyarrow_table().drop_columns(["text"])
+        write_deltalake(uri, without, mode="overwrite", schema_mode="overwrite")
+    assert summarise(spark, config, SHARDS) == summary
+
+
+def test_a_table_of_an_earlier_version_of_the_product_is_named(spark: SparkSession, tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    write_small_data_set(config)
+    fields = DeltaTable(Layout.of(config).fields).to_pyarrow_table().drop_columns(["text_characters"])
+    write_deltalake(Layout.of(config).fields, fields, mode="overwrite", schema_mode="overwrite")
+    with pytest.raises(
+        UsageError, match=r"silver/fields was written by an earlier version .* stage clean again"
+    ):
+        summarise(spark, config, SHARDS)
+
+
 def test_a_missing_table_is_named(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="bronze/sources"):
         summarise(spark, configuration(tmp_path), SHARDS)

@@ -4,6 +4,7 @@ import random
 import shutil
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,32 +22,56 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing disturbed but another one that wanted to begin."""
+
+    folder: PipelineFolder
+    seconds: float
+    other: tuple[int, str]
+    """Status of the other one, and what it said."""
+
+
 @pytest.fixture(scope="module")
-def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[PipelineFolder, float]:
-    """A run that nothing disturbed, and the seconds that it took."""
+def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder = PipelineFolder(tmp_path_factory.mktemp("whole") / "run", files)
     began = time.monotonic()
-    status, said = folder.run()
-    assert status == 0, said
-    return folder, time.monotonic() - began
+    with folder.start() as first:
+        lock = Path(folder.layout.at("lock"))
+        until = time.monotonic() + 60
+        while not (lock.exists() and lock.read_bytes()) and time.monotonic() < until:
+            time.sleep(0.05)
+        other = folder.run()
+        said, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, said
+    return Whole(folder, time.monotonic() - began, other)
+
+
+def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(whole: Whole) -> None:
+    status, said = whole.other
+    assert status == 2, said
+    assert "another run is writing the data set example (process " in said
+    assert "Traceback" not in said
+    folder = whole.folder
+    assert folder.ended() == dict.fromkeys(STAGES, 1)
+    assert verify.findings(folder.manifest(), folder.config.storage) == []
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(1, 0), pytest.param(20, 1, marks=pytest.mark.thorough)])
 @pytest.mark.timeout(3600)
 def test_a_killed_pipeline_goes_on_and_ends_with_the_same_tables(
-    whole: tuple[PipelineFolder, float], files: Path, tmp_path: Path, kills: int, seed: int
+    whole: Whole, files: Path, tmp_path: Path, kills: int, seed: int
 ) -> None:
-    undisturbed, seconds = whole
     draw = random.Random(seed)
     left, runs = kills, 0
     while left:
         folder = PipelineFolder(tmp_path / f"run-{runs}", files)
         runs += 1
-        while left and killed(folder, draw.uniform(0.1, 0.95) * seconds):
+        while left and killed(folder, draw.uniform(0.1, 0.95) * whole.seconds):
             left -= 1
         status, said = folder.run()
         assert status == 0, said
-        check(folder, undisturbed)
+        check(folder, whole.folder, once_more=kills > 1)
 
 
 def killed(folder: PipelineFolder, after: float) -> bool:
@@ -62,8 +87,11 @@ def killed(folder: PipelineFolder, after: float) -> bool:
     return False
 
 
-def check(folder: PipelineFolder, undisturbed: PipelineFolder) -> None:
-    """The tables and the published version are those of the undisturbed run; no stage came to its end twice."""
+def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) -> None:
+    """The tables and the published version are those of the undisturbed run; no stage came to its end twice.
+
+    `once_more`: that another run finds nothing to do.
+    """
     assert folder.rows() == undisturbed.rows()
     manifest = folder.manifest()
     assert manifest.manifest_root == undisturbed.manifest().manifest_root
@@ -71,7 +99,8 @@ def check(folder: PipelineFolder, undisturbed: PipelineFolder) -> None:
     assert audit.findings(folder.layout, {"newest": manifest}, folder.config.storage) == []
     ended = folder.ended()
     assert {name: ended[name] for name in STAGES if ended[name] > 1} == {}
-    # And once more: there is nothing to do, and nothing is done.
+    if not once_more:
+        return
     status, said = folder.run()
     assert status == 0, said
     assert folder.ended() == ended
@@ -105,20 +134,3 @@ def test_a_full_disk_is_told_the_version_before_stays_and_the_next_run_goes_on(t
         assert verify.findings(folder.manifest(), folder.config.storage) == []
     finally:
         mount.unmount()
-
-
-def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(files: Path, tmp_path: Path) -> None:
-    folder = PipelineFolder(tmp_path / "both", files)
-    with folder.start() as first:
-        lock = Path(folder.layout.at("lock"))
-        until = time.monotonic() + 60
-        while not (lock.exists() and lock.read_bytes()) and time.monotonic() < until:
-            time.sleep(0.05)
-        status, said = folder.run()
-        assert status == 2, said
-        assert "another run is writing the data set example (process " in said
-        assert "Traceback" not in said
-        whole, _ = first.communicate(timeout=300)
-    assert first.returncode == 0, whole
-    assert folder.ended() == dict.fromkeys(STAGES, 1)
-    assert verify.findings(folder.manifest(), folder.config.storage) == []
