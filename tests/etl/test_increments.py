@@ -14,7 +14,7 @@ from etl.delta_tables import read_table, write_table
 from etl.erasure.finding import Person
 from etl.forget import forget
 from etl.pipeline import run_stages
-from etl.split import divide
+from etl.splits.assignment import divide
 from schemas.config import Configuration, load
 from schemas.errors import DataError
 from schemas.manifest import Manifest

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from etl.split import Unit, assign, count_units, divide, split
+from etl.split import split
+from etl.splits.assignment import Unit, assign, divide
+from etl.splits.units import count_units
 from schemas.config import Configuration
 from schemas.settings import Split
 from schemas.tables import SPLITS, Layout, ledger_schema
