@@ -43,6 +43,7 @@ from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.kept import kept
 from etl.session import spark_progress
 from etl.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
+from etl.splits.earlier_records import STAYING, splits_stay, with_splits_of
 from etl.stage import stage_main
 from schemas.command import run
 from schemas.config import Configuration
@@ -79,11 +80,16 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
     with spark_progress(spark, "deduplicate"):
         version = table_version(spark, layout.fields)
         from_fields = identity(spark, layout.fields, version)
-        facts = {"made_from": fields_basis("deduplicate", config, from_fields)}
+        facts: dict[str, object] = {"made_from": fields_basis("deduplicate", config, from_fields)}
         ledger = Commit.of(spark, layout.ledger)
         going_on = None if ledger is None else goes_on_from(spark, config, ledger.facts, from_fields)
         if going_on is None:
-            salted = deduplicate_fields(read_table(spark, layout.fields, version), config, facts)
+            fields = read_table(spark, layout.fields, version)
+            earlier = None
+            if ledger is not None and splits_stay(ledger.facts, config):
+                earlier = read_table(spark, layout.ledger, table_version(spark, layout.ledger))
+                facts[STAYING] = ledger.facts[STAYING]
+            salted = deduplicate_fields(fields, config, facts, earlier)
         else:
             after, new = going_on
             salted = deduplicate_later(new, config, after, {**facts, "after": after})
@@ -91,12 +97,15 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
 
 
 def deduplicate_fields(
-    fields: DataFrame, config: Configuration, facts: Mapping[str, object] = MappingProxyType({})
+    fields: DataFrame,
+    config: Configuration,
+    facts: Mapping[str, object] = MappingProxyType({}),
+    earlier: DataFrame | None = None,
 ) -> int:
     """The same for any frame with the columns of silver/fields that it needs; returns the number of salted keys.
 
     The frame's rows have to come in the same order whenever they are computed: which of equal texts carries the
-    shingles depends on it. `facts` are noted in the commits of both tables.
+    shingles depends on it. `facts` are noted in the commits of both tables. `earlier`: a ledger whose splits stay.
     """
     layout = Layout.of(config)
     with ExitStack() as stack:
@@ -113,6 +122,8 @@ def deduplicate_fields(
         hot_texts, hot_clusters = hot_texts_and_clusters(texts, clusters)
         survivors = with_survivor(texts, clusters, hot_clusters)
         ledger = build_ledger(fields, records, survivors, config, hot_texts)
+        if earlier is not None:
+            ledger = with_splits_of(ledger, earlier)
         write_table(ledger, layout.ledger, ledger_schema(), config, "deduplicate", facts)
         return len(hot_texts) + len(hot_clusters)
 

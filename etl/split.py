@@ -10,10 +10,13 @@ record.
   records). Within a class, a unit of more than 1/256 of it is given to the split that lacks most; the others are
   laid end to end by hash and cut where the proportions say. What a class is left with by rounding is passed on
   to the next class, so that many small classes do not all fall to training.
+- New records are divided beside those that there are, and after an erasure records keep the split that they had
+  (etl/splits/earlier_records.py).
 """
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
@@ -26,7 +29,7 @@ from etl.kept import kept
 from etl.session import spark_progress
 from etl.skew import hot_keys, salted_join
 from etl.splits.assignment import assign
-from etl.splits.earlier_records import anchors, rows_by_class
+from etl.splits.earlier_records import anchors, rows_by_class, splits_stay, units_that_stay
 from etl.splits.units import count_units, with_unit
 from etl.stage import stage_main
 from schemas.command import run
@@ -53,10 +56,19 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         )
     with spark_progress(spark, "split"):
         found, salted = with_unit(ledger, fields, config)
-        with kept(found) as members, kept(count_units(members, config.split.seed)) as units:
+        with ExitStack() as stack:
+            members = stack.enter_context(kept(found))
+            units = stack.enter_context(kept(count_units(members, config.split.seed)))
             # What was dropped has no unit: without salt all of it would go to one task.
             hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
-            result = salted_join(members, assign(units, config.split), "unit", "left", hot, "record_id")
+            if splits_stay(made_before, config):
+                staying = stack.enter_context(kept(units_that_stay(members, ledger)))
+                others = units.join(staying.select("unit"), "unit", "left_anti")
+                there = rows_by_class(ledger, fields, config)
+                assigned = assign(others, config.split, there=there).unionByName(staying)
+            else:
+                assigned = assign(units, config.split)
+            result = salted_join(members, assigned, "unit", "left", hot, "record_id")
             facts = {
                 "made_from": fields_basis("split", config, identity(spark, layout.fields, version)),
                 "deduplicated": deduplicated_from(made_before),

@@ -26,6 +26,7 @@ from etl.delta_tables import (
 )
 from etl.erasure.finding import SILVER, Erasure, Place
 from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
+from etl.splits.earlier_records import staying_splits
 from schemas.tables import Layout, quarantine_schema, tombstones_schema
 
 METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -159,7 +160,8 @@ def _restate(
         if "versions" in noted:
             noted["versions"] = {other: table_version(spark, uris[other]) for other in noted["versions"]}
         if name == "ledger" and changed:
-            noted = {"stage": "forget", "made_from": {"fields": noted["made_from"].get("fields")}}
+            fields = noted["made_from"].get("fields")
+            noted = {"stage": "forget", "made_from": {"fields": fields}} | staying_splits(noted)
         _note(spark, uris[name], noted)
         replaced[before[name]] = identity(spark, uris[name])
 

@@ -1,13 +1,66 @@
-"""The records that have a split already: what new ones share with them, and how many there are."""
+"""The records that have a split already: what others share with them, how many there are, and when it stays.
+
+An increment leaves all of them where they are. After an erasure the ledger is made anew, since others may take the
+place of what was erased; but records that are published again keep their split: nothing that a training has seen comes
+into the test split, or the other way round. So `forget` leaves the splits in silver/ledger and notes what they were
+made by, `deduplicate` hands both on, and `split` goes by them.
+"""
 
 from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from etl.completion import made_from
 from etl.splits.assignment import RowsByClass
 from schemas.config import Configuration
 from schemas.tables import SPLITS
+
+STAYING = "staying_splits"
+"""Under this a commit of silver/ledger notes that its splits are to stay: by which configuration and code they came."""
+
+
+def staying_splits(ledger: Mapping[str, Any]) -> dict[str, object]:
+    """What `forget` notes, from the facts of the ledger that it finds; empty where its splits are not to stay.
+
+    Records that were left out for the splits of others (SPLIT_CONFLICT) come back when the ledger is made anew, and
+    what they have in common with several splits is in the way of these.
+    """
+    if STAYING in ledger:
+        return {STAYING: ledger[STAYING]}
+    if ledger.get("stage") != "split" or ledger.get("conflicts"):
+        return {}
+    return {STAYING: {name: value for name, value in ledger["made_from"].items() if name != "fields"}}
+
+
+def splits_stay(ledger: Mapping[str, Any], config: Configuration) -> bool:
+    """Whether those that stand in a ledger, of whose commit these are the facts, are to stay."""
+    return config.increments.enabled and ledger.get(STAYING) == made_from("split", config)
+
+
+def with_splits_of(ledger: DataFrame, earlier: DataFrame) -> DataFrame:
+    """A ledger made anew, with the split that `earlier` gives for each record that is kept."""
+    had = earlier.where("split IS NOT NULL").select("record_id", F.col("split").alias("had"))
+    split = F.when(F.col("status") == "kept", F.col("had")).alias("split")
+    columns = [name for name in ledger.columns if name != "split"]
+    return ledger.join(had, "record_id", "left").select(*columns, split)
+
+
+def units_that_stay(members: DataFrame, ledger: DataFrame) -> DataFrame:
+    """Columns `unit`, `split` of each unit with records that have a split in the ledger.
+
+    It is one: what a cluster or a group holds together was so before, as long as nothing but records went.
+    """
+    had = ledger.where("split IS NOT NULL").select("record_id", "split")
+    return (
+        members.where("unit IS NOT NULL")
+        .select("record_id", "unit")
+        .join(had, "record_id")
+        .groupBy("unit")
+        .agg(F.min("split").alias("split"))
+    )
 
 
 def anchors(members: DataFrame, earlier: DataFrame, fields: DataFrame, config: Configuration) -> DataFrame:

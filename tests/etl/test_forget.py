@@ -140,6 +140,7 @@ def test_a_record_is_erased_for_good(
     assert EIGHT not in published_ids(spark, first)
     write_run(config, "old", [first.manifest_root])
     write_run(config, "other", ["0" * 64])
+    splits = {row["record_id"]: row["split"] for row in rows(spark, config, "ledger") if row["split"]}
 
     done = forget.forget(spark, config, Person.of([SEVEN]))
     # Once as a record and once in quarantine.
@@ -167,6 +168,10 @@ def test_a_record_is_erased_for_good(
     ]
     second = publish(spark, config)
     assert published_ids(spark, second) == published_ids(spark, first) - {SEVEN} | {EIGHT}
+    after = {row["record_id"]: row["split"] for row in rows(spark, config, "ledger")}
+    assert {name: after[name] for name in splits if name != SEVEN} == {
+        name: split for name, split in splits.items() if name != SEVEN
+    }
     assert second.content.counts["records_in"] == first.content.counts["records_in"]
     # With what is forgotten a larger share than max_quarantine_share is in quarantine: it does not count.
     silver = {name: rows(spark, config, name) for name in ("fields", "ledger")}

@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from etl.completion import made_from
+from etl.delta_tables import write_table
 from etl.split import split
 from etl.splits.assignment import Unit, assign, divide
+from etl.splits.earlier_records import STAYING, staying_splits
 from etl.splits.units import count_units
 from schemas.config import Configuration
 from schemas.settings import Split
-from schemas.tables import SPLITS, Layout, ledger_schema
+from schemas.tables import SPLITS, Layout, ledger_schema, spark_schema
 from tests.etl import documents
 
 SHARES = st.sampled_from(
@@ -169,6 +172,48 @@ def test_neither_cluster_nor_group_lies_in_two_splits(spark: SparkSession, tmp_p
 
     assert split(spark, config) == counts
     assert read_ledger(config) == found
+
+
+def test_splits_that_are_noted_to_stay_do_so_and_others_come_to_the_shares_beside_them(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    config = documents.configuration(tmp_path, columns={"group": "origin"})
+    names = [f"r{i:03d}" for i in range(300)]
+    fields = [{"record_id": r, "text": "x", "origin": f"g{i % 200}"} for i, r in enumerate(names)]
+    documents.write_fields(config, fields)
+    # The first half was in the test split, which is more than belongs there; a third of the others is in their groups.
+    had = {name: "test" if i < 150 else None for i, name in enumerate(names)}
+
+    def split_again(facts: dict[str, object], config: Configuration = config) -> dict[str, str]:
+        rows = [(name, "a", "kept", None, name, split) for name, split in had.items()]
+        frame = spark.createDataFrame(rows, spark_schema(ledger_schema()))
+        write_table(frame, Layout.of(config).ledger, ledger_schema(), config, "deduplicate", facts)
+        split(spark, config)
+        return {row["record_id"]: row["split"] for row in read_ledger(config)}
+
+    found = split_again({STAYING: made_from("split", config)})
+    groups = {i % 200 for i in range(150)}
+    assert {found[name] for i, name in enumerate(names) if i % 200 in groups} == {"test"}
+    others = Counter(found[name] for i, name in enumerate(names) if i % 200 not in groups)
+    assert set(others) == {"train", "validation"}
+    assert others["train"] > others["validation"] > 0
+    # Where it is not noted, or other settings made them, or all is to be made anew, they do not count.
+    fresh = split_again({})
+    assert abs(Counter(fresh.values())["test"] - 30) <= 2
+    reseeded = config.model_copy(update={"split": Split(seed=7)})
+    of_others = split_again({STAYING: made_from("split", config)}, reseeded)
+    assert abs(Counter(of_others.values())["test"] - 30) <= 2
+    anew = config.model_copy(update={"increments": config.increments.model_copy(update={"enabled": False})})
+    assert split_again({STAYING: made_from("split", config)}, anew) == fresh
+
+
+def test_splits_stay_after_an_erasure_but_for_records_in_conflict_with_several() -> None:
+    by = {"data_sha256": "d", "code_sha256": "c"}
+    facts = {"stage": "split", "made_from": {**by, "fields": "f@1"}, "conflicts": 0}
+    assert staying_splits(facts) == {STAYING: by}
+    assert staying_splits({"stage": "forget", **staying_splits(facts)}) == {STAYING: by}
+    assert staying_splits(facts | {"conflicts": 1}) == {}
+    assert staying_splits(facts | {"stage": "deduplicate"}) == {}
 
 
 def test_without_labels_and_groups_rows_are_divided_exactly(spark: SparkSession, tmp_path: Path) -> None:
