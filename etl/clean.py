@@ -52,8 +52,10 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     if config.increments.enabled and standing is not None and standing.is_by("clean", basis):
         version = table_version(spark, layout.fields)  # a run that broke off had come so far
     else:
-        goes_on = new is not None and standing is not None
-        share = standing.facts["words_share"] if goes_on else share_of_sample(spark, layout)
+        if new is not None and standing is not None:
+            share = float(standing.facts["words_share"])
+        else:
+            share = share_of_sample(spark, layout)
         with spark_progress(spark, "cleaning"):
             version = write_table(
                 with_cleaned_texts(records if new is None else new, config, key, share),

@@ -5,6 +5,7 @@ tolerated; blank lines are no records. Keys that are not configured are not look
 """
 
 import json
+import re
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -15,6 +16,11 @@ from schemas.settings import Source
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WHITE_SPACE = b" \t\r"
+LONG_LINE = 8 << 20
+MAX_VALUES = 1_000_000
+"""Of a line longer than LONG_LINE: each is an object of Python's of some hundred bytes before any is looked at."""
+# Matches wherever a string begins, also one without an end: what fails is tried again from every quotation mark on.
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 MAX_DEPTH = 400
 """Deeper nested arrays and objects are refused, well before Python's own limit, which depends on the caller."""
 
@@ -51,6 +57,9 @@ def parse_line(line: Line) -> Found | Rejected | None:
     if line.size > MAX_RECORD_BYTES:
         detail = f"the line is longer than {MAX_RECORD_BYTES:,} bytes"
         return rejected(line.position, line.content, "too_long", detail, line.size)
+    if line.size > LONG_LINE and STRING.sub(b"", content).count(b",") > MAX_VALUES:
+        detail = f"the line has more than {MAX_VALUES:,} values"
+        return rejected(line.position, line.content, "too_many_values", detail, line.size)
     text = decode(content, line.position)
     if isinstance(text, Rejected):
         return rejected(line.position, line.content, text.reason, text.detail)

@@ -2,20 +2,27 @@
 
 Strings (plain or dictionary-encoded) are taken for text; for the time column also timestamps, dates and numbers. The
 raw bytes of a quarantined row are its configured columns as a JSON object.
+
+A small file can stand for very much: pages are compressed, and a value that many rows have is written once. So a file
+is given up where its content gets larger than `max_expansion` allows, values of a dictionary are never copied for each
+row, and fewer rows are read at a time where they are long.
 """
 
+import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth
-from etl.sources.formats import Found, Part, Rejected, SourceFormat
-from etl.sources.streams import open_plain
+from etl.sources.formats import Found, Part, Rejected, SourceFormat, rejected
+from etl.sources.streams import FREE_BYTES, MAX_RECORD_BYTES, open_plain
 from schemas.settings import Source
 
 BATCH_ROWS = 512
+BATCH_BYTES = 32 << 20
+"""Of so many bytes a batch should be, where rows are so long that BATCH_ROWS would be more."""
 
 
 class ParquetFormat(SourceFormat):
@@ -28,16 +35,70 @@ class ParquetFormat(SourceFormat):
     def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
         row = 0
         try:
-            with open_plain(part.location, part.options) as file, pq.ParquetFile(file) as parquet:
-                for group, first in owned_groups(parquet.metadata, part.start, part.end):
-                    row = first
-                    for found in _rows(parquet, group, first, contract):
-                        yield found
-                        row = found.position + 1
+            with open_plain(part.location, part.options) as file:
+                limit = content_limit(file.seek(0, io.SEEK_END), part.max_expansion)
+                with pq.ParquetFile(file) as parquet:
+                    metadata = parquet.metadata
+                    groups = list(owned_groups(metadata, part.start, part.end))
+                    shared = with_dictionary(metadata, contract.needed)
+                    if groups and limit is not None and unpacked_bytes(metadata) > limit:
+                        yield too_large(groups[0][1], part.max_expansion)
+                        return
+                given = 0
+                with pq.ParquetFile(file, metadata=metadata, read_dictionary=shared) as parquet:
+                    for group, first in groups:
+                        row = first
+                        for found in _rows(parquet, group, first, contract):
+                            given += _size(found)
+                            if limit is not None and given > limit:
+                                yield too_large(found.position, part.max_expansion)
+                                return
+                            yield found
+                            row = found.position + 1
         # pyarrow reports damage as ArrowException or as an OSError without a number; one with a number is the system's.
         except (OSError, pa.ArrowException) as error:
             kind = "cannot be read" if getattr(error, "errno", None) else "is not Parquet or is damaged"
             yield Rejected(row, b"", "unreadable_file", f"the file {kind} from row {row:,} on", damaged=True)
+
+
+def content_limit(size: int, max_expansion: int | None) -> int | None:
+    """So many bytes of content a file of `size` bytes may hold; None without a limit."""
+    return None if max_expansion is None else max(FREE_BYTES, max_expansion * size)
+
+
+def too_large(row: int, max_expansion: int | None) -> Rejected:
+    """The one row for what a file holds from there on that is more than it may hold."""
+    detail = (
+        f"the content is more than {max_expansion:,} times as large as the file (`max_expansion` of its [[source]]): "
+        f"nothing is read from row {row:,} on"
+    )
+    return Rejected(row, b"", "too_large_content", detail, damaged=True)
+
+
+def unpacked_bytes(metadata: pq.FileMetaData) -> int:
+    """The pages of all columns, decompressed."""
+    return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+
+
+def with_dictionary(metadata: pq.FileMetaData, names: Iterable[str]) -> list[str]:
+    """The columns of those names that have strings in a dictionary; these are read as they are."""
+    wanted = set(names)
+    found = {
+        column.path_in_schema
+        for group in range(metadata.num_row_groups)
+        for column in map(metadata.row_group(group).column, range(metadata.num_columns))
+        if column.path_in_schema in wanted
+        and column.physical_type == "BYTE_ARRAY"
+        and any("DICTIONARY" in encoding for encoding in column.encodings)
+    }
+    return sorted(found)
+
+
+def _size(row: Found | Rejected) -> int:
+    """Characters of its strings."""
+    if isinstance(row, Rejected):
+        return 0
+    return sum(len(value) for value in row.values.values() if isinstance(value, str))
 
 
 def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iterator[tuple[int, int]]:
@@ -66,15 +127,26 @@ def _rows(parquet: pq.ParquetFile, group: int, first: int, contract: Contract) -
             yield Rejected(first + row, b"{}", reason, detail)
         return
     position = first
-    for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=wanted):
+    rows_at_a_time = batch_rows(parquet.metadata.row_group(group))
+    for batch in parquet.iter_batches(rows_at_a_time, row_groups=[group], columns=wanted):
         columns = {
             name: list(_values(batch.column(name), name == contract.time or name in contract.typed))
             for name in wanted
         }
         for place in range(batch.num_rows):
             values = {name: column[place] for name, column in columns.items()}
-            yield Found(position, 0, b"", values)
+            row = Found(position, 0, b"", values)
+            if _size(row) > MAX_RECORD_BYTES:
+                detail = f"the row has more than {MAX_RECORD_BYTES:,} characters"
+                yield rejected(position, raw_row(values), "too_long", detail)
+            else:
+                yield row
             position += 1
+
+
+def batch_rows(group: pq.RowGroupMetaData) -> int:
+    """The rows of a batch of about BATCH_BYTES, 1 to BATCH_ROWS."""
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
 
 
 def raw_row(values: Mapping[str, object]) -> bytes:
@@ -89,7 +161,9 @@ def raw_row(values: Mapping[str, object]) -> bytes:
 def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
     """The values of a column as the contract knows them."""
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
+        different = list(_values(array.dictionary, may_be_time))
+        yield from (None if place is None else different[place] for place in array.indices.to_pylist())
+        return
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         yield from _strings(array)

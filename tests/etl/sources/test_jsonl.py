@@ -136,3 +136,21 @@ def test_byte_ranges_give_every_line_exactly_once(
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     assert len(whole) == sum(bool(one.strip(b" \t\r")) for one in lines)
     assert all(content[row.position : row.position + len(row.raw)] == row.raw for row in whole)
+
+
+@pytest.mark.parametrize("end", [b"]}", b'"', b"\\", b'\\"' * 500_000, b""])
+def test_a_long_line_of_very_many_values_is_not_decoded(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
+    """Whatever comes behind them, and in time that does not grow faster than the line."""
+    monkeypatch.setattr("etl.sources.jsonl.LONG_LINE", 1 << 20)
+    monkeypatch.setattr("etl.sources.jsonl.MAX_VALUES", 300_000)
+    monkeypatch.setattr("etl.sources.jsonl.decode", lambda *_: pytest.fail("it was decoded"))
+    found = parse_line(line(b'{"text": "a", "more": [' + b"1, " * 400_000 + b'"' + end))
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.detail) == ("too_many_values", "the line has more than 300,000 values")
+
+
+def test_commas_of_a_long_text_are_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.sources.jsonl.LONG_LINE", 1 << 20)
+    monkeypatch.setattr("etl.sources.jsonl.MAX_VALUES", 10)
+    found = parse_line(line(b'{"text": "' + b'a, \\"b\\", ' * 200_000 + b'", "label": "x"}'))
+    assert isinstance(found, Found)

@@ -1,6 +1,7 @@
 """Parquet: rows, types, row groups, damage."""
 
 import datetime
+import random
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from etl.sources.contract import Accepted, Contract, Problem
 from etl.sources.formats import Found, Rejected
-from etl.sources.parquet import raw_row
+from etl.sources.parquet import BATCH_ROWS, batch_rows, raw_row
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 COLUMNS = {"label": "label", "time": "seen"}
@@ -120,6 +121,57 @@ def test_damage_is_one_row_after_those_before_it(tmp_path: Path) -> None:
     )
     file.write_bytes(b"PAR1 nothing of the kind")
     assert reasons(read_rows(config, file)) == ["unreadable_file"]
+
+
+LONG = "x" * (1 << 20)
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_what_grows_beyond_the_limit_is_given_up(tmp_path: Path, dictionary: bool) -> None:
+    """A thousand rows of one value, which is written once, or whose copies all but vanish when they are compressed."""
+    rows = 1000 if dictionary else 100
+    table = pa.table({"label": ["x"] * rows, "text": [LONG] * rows, "seen": ["2020-01-01"] * rows})
+    found = read(tmp_path, table, use_dictionary=dictionary, compression="zstd")
+    assert found[-1] == Rejected(
+        len(found) - 1,
+        b"",
+        "too_large_content",
+        "the content is more than 200 times as large as the file (`max_expansion` of its [[source]]): nothing is read "
+        f"from row {len(found) - 1:,} on",
+        True,
+    )
+    if dictionary:
+        assert reasons(found[:-1]) == [None] * 63
+        texts = [row.values["text"] for row in found if isinstance(row, Found)]
+        # One object for all of them: what is written once is held once.
+        assert all(text is texts[0] for text in texts)
+    else:
+        assert len(found) == 1
+    config = configuration(
+        tmp_path,
+        [{"format": "parquet", "path": str(tmp_path / "a.parquet"), "max_expansion": 10**6}],
+        COLUMNS,
+    )
+    assert reasons(read_rows(config, tmp_path / "a.parquet")) == [None] * rows
+
+
+def test_of_long_rows_fewer_are_read_at_a_time(tmp_path: Path) -> None:
+    def rows_of(texts: list[str]) -> int:
+        pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+        return batch_rows(pq.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0))
+
+    noise = random.Random(3).randbytes(24 << 20).translate(bytes(97 + i % 26 for i in range(256))).decode()
+    assert rows_of([noise]) == 1
+    assert rows_of([noise[i : i + (1 << 20)] for i in range(0, 24 << 20, 1 << 20)]) == 31
+    assert rows_of(["short"] * 1000) == BATCH_ROWS
+
+
+def test_a_row_that_is_too_long_is_quarantined_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.sources.parquet.MAX_RECORD_BYTES", 100)
+    table = pa.table({"label": ["x"] * 3, "text": ["a", "b" * 100, "c"], "seen": ["2020-01-01"] * 3})
+    found = read(tmp_path, table)
+    assert reasons(found) == [None, "too_long", None]
+    assert found[1].raw.startswith(b'{"label": "x"')
 
 
 def test_the_quarantine_gets_a_row_as_json() -> None:
