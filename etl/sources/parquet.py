@@ -4,15 +4,17 @@ Strings (plain or dictionary-encoded) are taken for text; for the time column al
 raw bytes of a quarantined row are its configured columns as a JSON object.
 
 A small file can stand for very much: pages are compressed, and a value that many rows have is written once. So a file
-is given up where its content gets larger than `max_expansion` allows, values of a dictionary are never copied for each
-row, and fewer rows are read at a time where they are long.
+is given up where its content gets larger than `max_expansion` allows, and fewer rows are read at a time where they are
+long, or share a long value.
 """
 
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from typing import IO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth
@@ -23,6 +25,10 @@ from schemas.settings import Source
 BATCH_ROWS = 512
 BATCH_BYTES = 32 << 20
 """Of so many bytes a batch should be, where rows are so long that BATCH_ROWS would be more."""
+READ_BYTES = 1 << 20
+"""Column chunks are read from the file in pieces of so many bytes, and not as a whole."""
+SMALL_CHUNK = 512 << 10
+"""Whatever value a column chunk of so many bytes holds, BATCH_ROWS of it can be read at a time."""
 
 
 class ParquetFormat(SourceFormat):
@@ -37,18 +43,17 @@ class ParquetFormat(SourceFormat):
         try:
             with open_plain(part.location, part.options) as file:
                 limit = content_limit(file.seek(0, io.SEEK_END), part.max_expansion)
-                with pq.ParquetFile(file) as parquet:
+                with pq.ParquetFile(file, buffer_size=READ_BYTES) as parquet:
                     metadata = parquet.metadata
                     groups = list(owned_groups(metadata, part.start, part.end))
-                    shared = with_dictionary(metadata, contract.needed)
                     if groups and limit is not None and unpacked_bytes(metadata) > limit:
                         yield too_large(groups[0][1], part.max_expansion)
                         return
-                given = 0
-                with pq.ParquetFile(file, metadata=metadata, read_dictionary=shared) as parquet:
+                    given = 0
                     for group, first in groups:
                         row = first
-                        for found in _rows(parquet, group, first, contract):
+                        shared = longest_shared(file, metadata, group, contract.needed)
+                        for found in _rows(parquet, group, first, contract, shared):
                             given += _size(found)
                             if limit is not None and given > limit:
                                 yield too_large(found.position, part.max_expansion)
@@ -80,24 +85,38 @@ def unpacked_bytes(metadata: pq.FileMetaData) -> int:
     return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
-def with_dictionary(metadata: pq.FileMetaData, names: Iterable[str]) -> list[str]:
-    """The columns of those names that have strings in a dictionary; these are read as they are."""
+def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names: Iterable[str]) -> int:
+    """Bytes of the longest value that the rows of a row group may share: the longest in a dictionary of these columns.
+
+    Dictionaries of chunks of up to SMALL_CHUNK are not looked at.
+    """
     wanted = set(names)
-    found = {
-        column.path_in_schema
-        for group in range(metadata.num_row_groups)
-        for column in map(metadata.row_group(group).column, range(metadata.num_columns))
-        if column.path_in_schema in wanted
-        and column.physical_type == "BYTE_ARRAY"
-        and any("DICTIONARY" in encoding for encoding in column.encodings)
-    }
-    return sorted(found)
+    chunks = map(metadata.row_group(group).column, range(metadata.num_columns))
+    shared = [
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.path_in_schema in wanted
+        and chunk.physical_type == "BYTE_ARRAY"
+        and chunk.total_uncompressed_size > SMALL_CHUNK
+        and any("DICTIONARY" in encoding for encoding in chunk.encodings)
+    ]
+    longest = 0
+    for name in shared:
+        # The dictionary of a chunk stands before its rows, and comes as a whole with the first of them.
+        with pq.ParquetFile(
+            file, metadata=metadata, read_dictionary=[name], buffer_size=READ_BYTES
+        ) as parquet:
+            batch = next(parquet.iter_batches(1, row_groups=[group], columns=[name]))
+        column = batch.column(0)
+        if pa.types.is_dictionary(column.type):
+            longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+    return longest
 
 
 def _size(row: Found | Rejected) -> int:
-    """Characters of its strings."""
+    """Characters of its strings, or its raw bytes."""
     if isinstance(row, Rejected):
-        return 0
+        return len(row.raw)
     return sum(len(value) for value in row.values.values() if isinstance(value, str))
 
 
@@ -115,7 +134,9 @@ def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iter
         first += facts.num_rows
 
 
-def _rows(parquet: pq.ParquetFile, group: int, first: int, contract: Contract) -> Iterator[Found | Rejected]:
+def _rows(
+    parquet: pq.ParquetFile, group: int, first: int, contract: Contract, shared: int
+) -> Iterator[Found | Rejected]:
     schema = parquet.schema_arrow
     wanted = [name for name in contract.needed if schema.get_field_index(name) >= 0]
     repeated = [name for name in contract.needed if schema.names.count(name) > 1]
@@ -127,7 +148,7 @@ def _rows(parquet: pq.ParquetFile, group: int, first: int, contract: Contract) -
             yield Rejected(first + row, b"{}", reason, detail)
         return
     position = first
-    rows_at_a_time = batch_rows(parquet.metadata.row_group(group))
+    rows_at_a_time = batch_rows(parquet.metadata.row_group(group), shared)
     for batch in parquet.iter_batches(rows_at_a_time, row_groups=[group], columns=wanted):
         columns = {
             name: list(_values(batch.column(name), name == contract.time or name in contract.typed))
@@ -135,18 +156,19 @@ def _rows(parquet: pq.ParquetFile, group: int, first: int, contract: Contract) -
         }
         for place in range(batch.num_rows):
             values = {name: column[place] for name, column in columns.items()}
-            row = Found(position, 0, b"", values)
-            if _size(row) > MAX_RECORD_BYTES:
+            found = Found(position, 0, b"", values)
+            if _size(found) > MAX_RECORD_BYTES:
                 detail = f"the row has more than {MAX_RECORD_BYTES:,} characters"
                 yield rejected(position, raw_row(values), "too_long", detail)
             else:
-                yield row
+                yield found
             position += 1
 
 
-def batch_rows(group: pq.RowGroupMetaData) -> int:
-    """The rows of a batch of about BATCH_BYTES, 1 to BATCH_ROWS."""
-    return max(1, min(BATCH_ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+def batch_rows(group: pq.RowGroupMetaData, shared: int = 0) -> int:
+    """The rows of a batch of about BATCH_BYTES, 1 to BATCH_ROWS; `shared`: bytes that each may have beside its own."""
+    bytes_of_a_row = max(1, group.total_byte_size / max(1, group.num_rows), shared)
+    return max(1, min(BATCH_ROWS, int(BATCH_BYTES / bytes_of_a_row)))
 
 
 def raw_row(values: Mapping[str, object]) -> bytes:
@@ -161,9 +183,7 @@ def raw_row(values: Mapping[str, object]) -> bytes:
 def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
     """The values of a column as the contract knows them."""
     if pa.types.is_dictionary(array.type):
-        different = list(_values(array.dictionary, may_be_time))
-        yield from (None if place is None else different[place] for place in array.indices.to_pylist())
-        return
+        array = array.dictionary_decode()
     kind = array.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         yield from _strings(array)

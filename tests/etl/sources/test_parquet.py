@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from etl.sources import parquet
 from etl.sources.contract import Accepted, Contract, Problem
 from etl.sources.formats import Found, Rejected
 from etl.sources.parquet import BATCH_ROWS, batch_rows, raw_row
@@ -142,9 +143,6 @@ def test_what_grows_beyond_the_limit_is_given_up(tmp_path: Path, dictionary: boo
     )
     if dictionary:
         assert reasons(found[:-1]) == [None] * 63
-        texts = [row.values["text"] for row in found if isinstance(row, Found)]
-        # One object for all of them: what is written once is held once.
-        assert all(text is texts[0] for text in texts)
     else:
         assert len(found) == 1
     config = configuration(
@@ -164,6 +162,45 @@ def test_of_long_rows_fewer_are_read_at_a_time(tmp_path: Path) -> None:
     assert rows_of([noise]) == 1
     assert rows_of([noise[i : i + (1 << 20)] for i in range(0, 24 << 20, 1 << 20)]) == 31
     assert rows_of(["short"] * 1000) == BATCH_ROWS
+
+
+def test_where_rows_share_a_long_value_fewer_are_read_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = random.Random(3).randbytes(8 << 20).translate(bytes(97 + i % 26 for i in range(256))).decode()
+    own = [noise[i : i + 4096] for i in range(0, len(noise), 4096)]
+    asked: list[int] = []
+    real = parquet.batch_rows
+
+    def asking(group: pq.RowGroupMetaData, shared: int) -> int:
+        asked.append(real(group, shared))
+        return asked[-1]
+
+    monkeypatch.setattr(parquet, "batch_rows", asking)
+    file = tmp_path / "a.parquet"
+    source = {"format": "parquet", "path": str(file), "max_expansion": 8}
+    config = configuration(tmp_path, [source], {"label": "label"})
+    table = pa.table({"label": ["x"] * 3048, "text": [noise] * 1000 + own})
+    pq.write_table(table, file, compression="none", dictionary_pagesize_limit=64 << 20)
+    found = read_rows(config, file)
+    assert asked == [4]
+    assert set(reasons(found[:-1])) == {None}
+    assert reasons(found)[-1] == "too_large_content"
+    # Texts of their own soon leave no room in the dictionary, and stand behind it as they are.
+    pq.write_table(table.slice(1000), file)
+    found = read_rows(config, file)
+    assert asked == [4, BATCH_ROWS]
+    assert [row.values["text"] for row in found if isinstance(row, Found)] == own
+
+
+def test_what_is_quarantined_counts_for_the_limit_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.sources.parquet.MAX_RECORD_BYTES", 1000)
+    table = pa.table({"label": ["x"] * 500, "text": [LONG] * 500, "seen": ["2020-01-01"] * 500})
+    found = read(tmp_path, table, compression="zstd")
+    assert set(reasons(found[:-1])) == {"too_long"}
+    assert (len(found), reasons(found)[-1]) == (64, "too_large_content")
 
 
 def test_a_row_that_is_too_long_is_quarantined_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
