@@ -52,7 +52,7 @@ def write_report(
             quarantine_reasons(spark, config, versions),
             rule_examples(spark, config, versions, mask),
             cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
-            _similarities(spark, config),
+            [(mask(record_id), value) for record_id, value in _similarities(spark, config)],
             kept(config),
             profile_before(config, manifest),
         )
@@ -89,7 +89,7 @@ def report_page(
         report_records.quarantine(summary, reasons),
         report_records.rules(summary, config, examples),
         *([report_columns.typed(summary)] if summary.typed else []),
-        report_records.duplicates(summary, snippets),
+        report_records.duplicates(summary, snippets, Mask(config.clean)),
         *([report_splits.classes(summary)] if config.columns.label is not None else []),
         *_class_balance(manifest),
         report_splits.lengths(summary),

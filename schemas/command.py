@@ -36,10 +36,12 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     # The last line of defence: the traceback belongs in the log, not on the terminal.
     except Exception as error:  # noqa: BLE001
         log = write_traceback()
+        # What the system says is about the machine; any other message may quote a record.
+        of_system = isinstance(error, OSError | ImportError | MemoryError)
         first_line = (str(error).strip().splitlines() or [""])[0][:300]
         print(
-            f"error: {type(error).__name__}: {first_line} (unexpected; the traceback is in {log}: "
-            "please report it with that file)",
+            f"error: {type(error).__name__}{f': {first_line}' if of_system else ''} (unexpected; the traceback is in "
+            f"{log}: please report it with that file, once you have seen that it quotes no personal data)",
             file=sys.stderr,
         )
         return 1

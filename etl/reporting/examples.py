@@ -25,11 +25,14 @@ LEAD = 48
 
 
 class Mask:
-    """Masks personal data, whether or not the rules that do so are on."""
+    """Masks personal data, whether or not the rules that do so are on, and what rules of the user's own replace."""
 
     def __init__(self, clean: Clean) -> None:
         found = masking_rules(clean)
-        self.edits = list(found.values())
+        # What these replace may be just what nobody is to see.
+        own = {rule.name for rule in clean.regex}
+        replacing = [rule for name, rule in build_rules(clean) if name in own and isinstance(rule, Edit)]
+        self.edits: list[Edit] = [*found.values(), *replacing]
         self.signs = {name: edit.mask for name, edit in found.items()}
 
     def __call__(self, text: str) -> str:
@@ -122,7 +125,13 @@ def _texts(
     files = [storage.join(uri, row["file_name"]) for row in found]
     columns = [F.coalesce(F.substring(c, 1, LONGEST), F.lit("")).alias(c) for c in config.text_columns()]
     rows = (
-        spark.read.schema(table.schema).parquet(*files).where(wanted).select("record_id", *columns).collect()
+        # What looks like a pattern in the place of the data set is none.
+        spark.read.option("__globPaths__", "false")
+        .schema(table.schema)
+        .parquet(*files)
+        .where(wanted)
+        .select("record_id", *columns)
+        .collect()
     )
     return {row["record_id"]: [row[column] for column in config.text_columns()] for row in rows}
 

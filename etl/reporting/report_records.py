@@ -1,11 +1,12 @@
 """The sections of the data-quality report about what became of the records, from figures alone."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from etl.reporting.examples import Example, Reason
 from etl.reporting.facts import Summary
 from etl.reporting.gate_results import GateResults
 from etl.rules.personal_data import rule_of
+from schemas.cleaning import PersonalDataRule
 from schemas.config import Configuration
 from schemas.report_page import Block, Cell, Link, Section, Table, Text, Tile, Value, number, share
 from schemas.tables import SPLITS
@@ -112,13 +113,21 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
     rows: list[list[Value]] = []
     for rule in config.clean.active():
         by_kind = [name for name in sorted(summary.effects) if name != rule and rule_of(name) == rule]
-        for name in by_kind or [rule]:
+        settings = getattr(config.clean, rule, None)
+        drops = isinstance(settings, PersonalDataRule) and settings.action == "drop"
+        for name in [*by_kind, *([rule] if drops or not by_kind else [])]:
             effect = summary.effects.get(name)
             filtered = summary.filtered_by_rule.get(name, 0)
             touched, changes = (effect.records, effect.changes) if effect is not None else (0, 0)
-            # Of a filter, `changes` counts records once more.
-            edits = Cell("–", number=True) if filtered and changes == touched else number(changes)
+            # Of a filter, `changes` counts records once more, or what was found in them.
+            no_edits = drops or (filtered and changes == touched)
+            edits = Cell("–", number=True) if no_edits else number(changes)
             rows.append([Cell(name, "name"), number(touched), edits, number(filtered)])
+    # Left out by no rule, but for what they have in common with others (split_conflict); typed columns stand elsewhere.
+    elsewhere = {*config.clean.active(), *(feature.name for feature in config.typed_features())}
+    for reason, filtered in summary.filtered_by_rule.items():
+        if rule_of(reason) not in elsewhere:
+            rows.append([Cell(reason, "name"), number(filtered), Cell("–", number=True), number(filtered)])
     if not rows:
         return Section("Cleaning rules", [Text("No rule is on.")])
     blocks: list[Block] = [
@@ -141,8 +150,8 @@ def _before_and_after(example: Example) -> list[Value]:
     return [Cell("(personal data: not shown)" if example.after else "(not shown)", "quiet"), after]
 
 
-def duplicates(summary: Summary, snippets: Mapping[str, str]) -> Section:
-    """Sizes of the clusters, and the largest."""
+def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> Section:
+    """Sizes of the clusters, and the largest; `mask`: for ids, which may be somebody's address."""
     sizes: list[list[Value]] = []
     for low, high in _ranges(max([1, *summary.cluster_sizes])):
         inside = {s: n for s, n in summary.cluster_sizes.items() if low <= s <= high}
@@ -156,7 +165,7 @@ def duplicates(summary: Summary, snippets: Mapping[str, str]) -> Section:
         ),
     ]
     largest: list[list[Value]] = [
-        [number(c.records), Cell(snippets.get(c.record_id, ""), "code"), Cell(c.record_id, "code")]
+        [number(c.records), Cell(snippets.get(c.record_id, ""), "code"), Cell(mask(c.record_id), "code")]
         for c in summary.largest_clusters
     ]
     if largest:

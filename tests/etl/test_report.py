@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from etl.clean import RuleSet
 from etl.report import report_page, write_report
 from etl.reporting import report_records, report_splits
 from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible
-from etl.reporting.facts import RuleEffect, ShardFacts, Summary
+from etl.reporting.facts import Cluster, RuleEffect, ShardFacts, Summary
 from etl.reporting.gate_results import GateResult, GateResults
 from etl.reporting.summary import summarise
 from etl.rules.registry import build_rules
 from etl.stage_metrics import Shuffle, StageMetrics, keep
+from schemas.cleaning import RegexRule
 from schemas.manifest import Manifest
 from schemas.report_page import Section, Table, Text, render
 from tests.etl.example_summary import example_summary
@@ -52,6 +54,21 @@ def test_it_is_self_contained(html: str) -> None:
     targets = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'\s>]+)""", html)
     assert [t for t in targets if not t.startswith("#")] == ["data_docs/index.html"]
     assert not re.search(r"@import|<link|<script|<img|url\((?!#)", html)
+
+
+def test_it_is_light_and_dark_and_fits_a_phone(html: str) -> None:
+    assert re.search(r'<meta name="?viewport"? content="width=device-width', html)
+    assert "@media (prefers-color-scheme: dark)" in html
+    # A wide table scrolls within itself, and does not widen the page.
+    assert html.count("<table") == len(re.findall(r'<div class="?scroll"?[^>]*>\s*<table', html)) > 0
+
+
+def test_each_rule_that_left_out_records_has_an_example_masked(html: str) -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", html, flags=re.S)
+    shown = [text_of(row).split() for row in rows if "(left out)" in row]
+    assert {row[0] for row in shown} == {"length", "character_ratio"}
+    assert any("write to &lt;email&gt; ????" in row for row in rows)
+    assert "ann@example.org" not in html
 
 
 def test_it_holds_the_figures(html: str) -> None:
@@ -111,7 +128,11 @@ def test_a_failed_gate_is_told_with_its_remedy() -> None:
 
 
 def test_cluster_sizes_are_put_together() -> None:
-    rows = tables(report_records.duplicates(example_summary(cluster_sizes={1: 9, 4: 2, 7: 1, 20: 1}), {}))[0]
+    summary = example_summary(
+        cluster_sizes={1: 9, 4: 2, 7: 1, 20: 1}, largest_clusters=[Cluster("c", 20, "jo@example.org")]
+    )
+    rows, largest = tables(report_records.duplicates(summary, {"jo@example.org": "its text"}, MASK))
+    assert largest == [["20", "its text", "<email>"]]
     assert rows == [["1", "9", "9"], ["4–7", "3", "15"], ["16–31", "1", "20"]]
 
 
@@ -155,6 +176,17 @@ def test_what_a_mask_did_is_shown_only_after_it() -> None:
     assert example.after.endswith("a b <email> wrote")
 
 
+def test_what_a_rule_of_ones_own_replaces_is_shown_nowhere() -> None:
+    own = [RegexRule(name="customers", pattern=r"K-\d+", replace="CUSTOMER")]
+    clean = CLEAN.model_copy(update={"regex": own})
+    rules, mask = build_rules(clean), Mask(clean)
+    text = "the  order of K-4711 came"
+    for rule in ("customers", "white_space"):
+        example = example_of(rule, "r", [text], rules, mask)
+        assert "4711" not in example.before + example.after
+        assert "CUSTOMER" in example.after
+
+
 def test_a_record_that_was_left_out_has_no_text_after() -> None:
     example = example_of(
         "character_ratio", "r", ["?? ann@example.org ?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!?!"], RULES, MASK
@@ -192,6 +224,25 @@ def test_each_kind_of_national_numbers_is_counted_and_shown_on_its_own() -> None
     assert ["national_ids.ssn", "4", "5", "0"] in rows
     assert ["emails", "6", "7", "0"] in rows
     assert "national_ids" not in [row[0] for row in rows]
+    left_out = example_summary(filtered_by_rule={"length": 3, "split_conflict": 2})
+    rows = tables(report_records.rules(left_out, config, []))[0]
+    assert ["split_conflict", "2", "–", "2"] in rows
+    dropping = CLEAN.national_ids.model_copy(update={"action": "drop", "countries": ["BR", "US"]})
+    dropping_config = config.model_copy(update={"clean": CLEAN.model_copy(update={"national_ids": dropping})})
+    rules = RuleSet(dropping_config)
+    _, filtered_by, noted = rules.apply(["CPF 390.533.447-05, CPF 39053344705 and SSN 536-90-4399 of theirs"])
+    assert filtered_by == "national_ids"
+    assert [e for e in noted if e["rule"].startswith("national")] == [  # type: ignore[attr-defined]
+        {"rule": "national_ids.cpf", "count": 2},
+        {"rule": "national_ids.ssn", "count": 1},
+        {"rule": "national_ids", "count": 1},
+    ]
+    summary = example_summary(
+        effects=effects | {"national_ids": RuleEffect(5, 5)}, filtered_by_rule={"national_ids": 4}
+    )
+    rows = tables(report_records.rules(summary, dropping_config, []))[0]
+    assert ["national_ids.cpf", "2", "–", "0"] in rows
+    assert ["national_ids", "5", "–", "4"] in rows
     wide = CLEAN.model_copy(
         update={"national_ids": CLEAN.national_ids.model_copy(update={"countries": ["BR"]})}
     )
