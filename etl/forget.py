@@ -137,8 +137,9 @@ def tell(config: Configuration, done: Forgotten) -> None:
         say(trace.sentence())
     if done.traces.versions:
         say(
-            "publish a version without them (ringlake-etl run), then delete those that hold them "
-            "(ringlake-etl vacuum --forgotten); what runs have learned goes with their checkpoints alone"
+            "publish a version without them (ringlake-etl run; before new files come, so that splits stay), then "
+            "delete those that hold them (ringlake-etl vacuum --forgotten); what runs have learned goes with their "
+            "checkpoints alone"
         )
     else:
         say(

@@ -29,7 +29,7 @@ from etl.kept import kept
 from etl.session import spark_progress
 from etl.skew import hot_keys, salted_join
 from etl.splits.assignment import assign
-from etl.splits.earlier_records import anchors, rows_by_class, splits_stay, units_that_stay
+from etl.splits.earlier_records import STAYING, anchors, rows_by_class, splits_stay, units_that_stay
 from etl.splits.units import count_units, with_unit
 from etl.stage import stage_main
 from schemas.command import run
@@ -69,10 +69,12 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             else:
                 assigned = assign(units, config.split)
             result = salted_join(members, assigned, "unit", "left", hot, "record_id")
-            facts = {
+            facts: dict[str, object] = {
                 "made_from": fields_basis("split", config, identity(spark, layout.fields, version)),
                 "deduplicated": deduplicated_from(made_before),
             }
+            if STAYING in made_before and facts["deduplicated"] is None:
+                facts[STAYING] = made_before[STAYING]  # `deduplicate` is still to come
             write_table(result, layout.ledger, ledger_schema(), config, "split", facts)
         rows = rows_by_split(read_table(spark, layout.ledger))
     salted += len(hot)

@@ -88,20 +88,35 @@ def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> N
         ).whenMatchedUpdate(set=erased).execute()  # type: ignore[arg-type]
     if erasure.records:
         _stand_in(spark, uris, erasure)
-    ids = F.broadcast(
-        spark.createDataFrame(pa.table({"record_id": pa.array(sorted(erasure.ids), pa.string())}))
-    )
+    splits = _splits_of(spark, uris, erasure)
+    erased_ids = {
+        "record_id": pa.array(sorted(erasure.ids), pa.string()),
+        "split": pa.array([splits.get(name) for name in sorted(erasure.ids)], pa.string()),
+    }
+    ids = F.broadcast(spark.createDataFrame(pa.table(erased_ids)))
     # `fields` last: by a pseudonym only they tell whose records those are, should this break off.
     for name in ("signatures", "encoded", "ledger", "records", "fields"):
         if name in erasure.left or (name == "records" and erasure.records):
             table = DeltaTable.forPath(spark, uris[name]).alias("t")
             table.merge(ids.alias("s"), "t.record_id = s.record_id").whenMatchedDelete().execute()
         if name in erasure.left and name == "ledger":
-            # Duplicates of such a record name it; the next run of `deduplicate` says who survives instead.
-            named = {"reason": F.lit(None).cast("string"), "cluster_id": F.lit(None).cast("string")}
+            # Duplicates of such a record name it; the next `deduplicate` says who survives in its place and its split.
+            named = {
+                "reason": F.lit(None).cast("string"),
+                "cluster_id": F.lit(None).cast("string"),
+                "split": F.coalesce("t.split", "s.split"),
+            }
             DeltaTable.forPath(spark, uris["ledger"]).alias("t").merge(
                 ids.alias("s"), "t.cluster_id = s.record_id"
             ).whenMatchedUpdate(set=named).execute()  # type: ignore[arg-type]
+
+
+def _splits_of(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> dict[str, str | None]:
+    """By id of the records that are erased."""
+    if "ledger" not in uris:
+        return {}
+    rows = read_table(spark, uris["ledger"]).where(F.col("record_id").isin(sorted(erasure.ids)))
+    return {row["record_id"]: row["split"] for row in rows.select("record_id", "split").collect()}
 
 
 def _stand_in(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:

@@ -41,25 +41,36 @@ def splits_stay(ledger: Mapping[str, Any], config: Configuration) -> bool:
 
 
 def with_splits_of(ledger: DataFrame, earlier: DataFrame) -> DataFrame:
-    """A ledger made anew, with the split that `earlier` gives for each record that is kept."""
-    had = earlier.where("split IS NOT NULL").select("record_id", F.col("split").alias("had"))
-    split = F.when(F.col("status") == "kept", F.col("had")).alias("split")
+    """A ledger made anew, with the split that `earlier` gives for each record that is kept.
+
+    That of its own, or of the cluster that it was in: another record may survive there than before.
+    """
+    had = earlier.select("record_id", F.col("split").alias("own"), F.col("cluster_id").alias("former"))
+    of_cluster = (
+        earlier.where("split IS NOT NULL AND cluster_id IS NOT NULL")
+        .groupBy(F.col("cluster_id").alias("former"))
+        .agg(F.min("split").alias("of_cluster"))  # they all have the same
+    )
+    split = F.when(F.col("status") == "kept", F.coalesce("own", "of_cluster")).alias("split")
     columns = [name for name in ledger.columns if name != "split"]
-    return ledger.join(had, "record_id", "left").select(*columns, split)
+    return ledger.join(had, "record_id", "left").join(of_cluster, "former", "left").select(*columns, split)
 
 
 def units_that_stay(members: DataFrame, ledger: DataFrame) -> DataFrame:
     """Columns `unit`, `split` of each unit with records that have a split in the ledger.
 
-    It is one: what a cluster or a group holds together was so before, as long as nothing but records went.
+    It is one, but where a record that takes another's place is of a group in another split: then what may have been
+    trained on stays in the training split.
     """
+    in_order = F.array(*map(F.lit, SPLITS))
     had = ledger.where("split IS NOT NULL").select("record_id", "split")
     return (
         members.where("unit IS NOT NULL")
         .select("record_id", "unit")
         .join(had, "record_id")
         .groupBy("unit")
-        .agg(F.min("split").alias("split"))
+        .agg(F.min(F.array_position(in_order, F.col("split"))).alias("place"))
+        .select("unit", F.element_at(in_order, F.col("place").cast("int")).alias("split"))
     )
 
 
