@@ -264,8 +264,8 @@ def ledger_to_go_on_from(spark: SparkSession, config: Configuration) -> Finished
     if isinstance(facts.get("after"), dict) and facts.get("stage") != "split":
         after = facts["after"]
         facts, version, signatures = after["facts"], after["version"], after["signatures"]
-    if BEFORE_ENCODE in facts:  # outliers belong to a fit on all records
-        return None
+    elif BEFORE_ENCODE in facts:  # `encode` leaves out outliers anew, by a fit on all records
+        version = int(facts[BEFORE_ENCODE])
     if facts.get("stage") != "split":
         return None
     if not is_finished(facts, config):

@@ -166,4 +166,5 @@ def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Sto
     schema = spark.read.format("delta").option("versionAsOf", new).load(uri).schema
     added = [storage.join(uri, path) for path in sorted(files - kept)]
     # The files themselves: nothing of the others is opened.
-    return spark.read.schema(schema).parquet(*added) if added else spark.createDataFrame([], schema)
+    reader = spark.read.option("__globPaths__", "false").schema(schema)
+    return reader.parquet(*added) if added else spark.createDataFrame([], schema)

@@ -100,6 +100,7 @@ def test_the_code_is_the_same_in_a_folder_and_in_a_zip_and_another_when_a_module
     assert dict(found) == {f"code/{name}": content for name, content in files.items() if name.endswith(".py")}
 
 
+@pytest.mark.thorough  # the test of killed pipelines runs one in every `make test`
 def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
     spark: SparkSession, config: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:

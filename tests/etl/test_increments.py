@@ -13,6 +13,7 @@ from etl.completion import COMPLETION
 from etl.delta_tables import read_table, write_table
 from etl.erasure.finding import Person
 from etl.forget import forget
+from etl.increments import SourceChanges, may_go_on
 from etl.pipeline import run_stages
 from etl.splits.assignment import divide
 from schemas.config import Configuration, load
@@ -203,6 +204,24 @@ def test_what_belongs_to_records_in_different_splits_is_left_out(spark: SparkSes
     assert (after["one"]["status"], after["one"]["split"]) == ("kept", before[other]["split"])
     assert {name: after[name] for name in before} == before
 
+    # The same where no group, but the text alone, is between clusters of two splits.
+    pairs = [
+        (record(f"left{n}", text(n)), record(f"right{n}", text(n, 4, 4), label="y")) for n in range(44, 64)
+    ]
+    write(tmp_path / "files", "c.jsonl", [one for pair in pairs for one in pair])
+    run(spark, config)
+    before = ledger(spark, config)
+    apart = next(n for n in range(44, 64) if before[f"left{n}"]["split"] != before[f"right{n}"]["split"])
+    write(tmp_path / "files", "d.jsonl", [record("bridge", text(apart, 4))])
+    run(spark, config)
+    after = ledger(spark, config)
+    assert (after["bridge"]["status"], after["bridge"]["reason"], after["bridge"]["split"]) == (
+        "filtered",
+        "split_conflict",
+        None,
+    )
+    assert {name: after[name] for name in before} == before
+
 
 @pytest.mark.thorough
 def test_files_that_changed_or_vanished_are_told_and_handled(
@@ -338,6 +357,31 @@ def test_what_was_erased_in_between_does_not_come_back(
         ("c.jsonl", "empty_value", False),
     }
     assert "c0" in ledger(spark, config)
+
+
+@pytest.mark.parametrize(
+    ("changed", "vanished", "goes_on"),
+    [
+        ("keep", "keep", True),
+        ("keep", "rebuild", False),
+        ("rebuild", "keep", False),
+        ("stop", "keep", None),
+        ("keep", "stop", None),
+    ],
+)
+def test_each_policy_decides_about_its_own_files(
+    tmp_path: Path, changed: str, vanished: str, goes_on: bool | None
+) -> None:
+    config = configured(tmp_path)
+    policies = config.increments.model_copy(update={"changed": changed, "vanished": vanished})
+    config = config.model_copy(update={"increments": policies})
+    changes = SourceChanges([], [], ["a.jsonl"], ["b.jsonl"], frozenset({0}), False)
+    if goes_on is None:
+        which = "a.jsonl" if changed == "stop" else "b.jsonl"
+        with pytest.raises(DataError, match=rf"1 files .* \({which}\): put them back"):
+            may_go_on(changes, config)
+    else:
+        assert may_go_on(changes, config) is goes_on
 
 
 def test_new_rows_make_up_for_what_splits_lack() -> None:

@@ -183,6 +183,34 @@ def test_other_rules_for_outliers_give_what_a_run_from_the_beginning_gives(
     assert run_stages(spark, afresh, 0.0, again=False)[0].manifest_root == resplit.manifest_root
 
 
+@pytest.mark.thorough
+def test_where_outliers_are_left_out_new_files_move_no_record(spark: SparkSession, tmp_path: Path) -> None:
+    write_files(tmp_path)
+    config = configured(tmp_path)
+
+    def splits() -> dict[str, str | None]:
+        run_stages(spark, config, 0.0, again=False)
+        return {
+            row["record_id"]: row["split"] for row in read_table(spark, Layout.of(config).ledger).collect()
+        }
+
+    before = splits()
+    more = [
+        {"id": f"m{n}", "text": f"another thing {n * 77}", "price": n, "day": "2024-03-01", "sold": True}
+        for n in range(8)
+    ]
+    more[3]["price"] = 50_000
+    lines = [json.dumps({**line, "colour": "red"}) + "\n" for line in more]
+    (tmp_path / "more.jsonl").write_text("".join(lines))
+    after = splits()
+    assert {name: after[name] for name in before} == before
+    assert after.keys() - before.keys() == {f"m{n}" for n in range(8)}
+    assert [name for name in sorted(after.keys() - before.keys()) if after[name] is None] == ["m3"]
+    assert {row["record_id"] for row in read_table(spark, Layout.of(config).encoded).collect()} == {
+        name for name, split in after.items() if split is not None
+    }
+
+
 @pytest.mark.parametrize(
     ("more", "told"),
     [
