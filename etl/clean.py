@@ -20,7 +20,7 @@ from etl.columns import ColumnNormaliser
 from etl.completion import Commit, clean_basis, fields_basis, identity, ledger_to_go_on_from, new_rows
 from etl.delta_tables import read_table, table_version, write_table
 from etl.increments import added_rows
-from etl.rules.personal_data import PersonalData, effect_of, pseudonym_key
+from etl.rules.personal_data import DropPersonalData, PersonalData, effect_of, pseudonym_key
 from etl.rules.registry import Edit, Filter, build_rules
 from etl.rules.signs import Signs
 from etl.session import spark_progress
@@ -52,10 +52,8 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     if config.increments.enabled and standing is not None and standing.is_by("clean", basis):
         version = table_version(spark, layout.fields)  # a run that broke off had come so far
     else:
-        if new is not None and standing is not None:
-            share = float(standing.facts["words_share"])
-        else:
-            share = share_of_sample(spark, layout)
+        # Of fewer records the more there are: what was noted of earlier ones is a part too many, which nobody reads.
+        share = share_of_sample(spark, layout, records.count())
         with spark_progress(spark, "cleaning"):
             version = write_table(
                 with_cleaned_texts(records if new is None else new, config, key, share),
@@ -63,7 +61,7 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 tables.fields_schema(config),
                 config,
                 "clean",
-                {**facts, "words_share": share},
+                facts,
                 append=new is not None,
             )
     fields = read_table(spark, layout.fields, version)
@@ -113,11 +111,11 @@ def write_first_ledger(
     write_table(whole, layout.ledger, tables.ledger_schema(), config, "clean", noted)
 
 
-def share_of_sample(spark: SparkSession, layout: Layout) -> float:
-    """Of the records whose words are noted, from the bytes of the files that they were read from."""
+def share_of_sample(spark: SparkSession, layout: Layout, records: int) -> float:
+    """Of the records whose words are noted, from their number and the bytes of the files that they were read from."""
     total = read_table(spark, layout.sources).where("status = 'read'").agg(F.sum("bytes")).first()
     assert total is not None
-    return share_of(total[0] or 0)
+    return share_of(total[0] or 0, records)
 
 
 def with_cleaned_texts(
@@ -265,6 +263,7 @@ class RuleSet:
                 rule.apply if isinstance(rule, Edit) else None,
                 rule.drops if isinstance(rule, Filter) else None,
                 rule.apply_by_kind if isinstance(rule, PersonalData) and rule.kinds else None,
+                rule.count_by_kind if isinstance(rule, DropPersonalData) and rule.finder.kinds else None,
             )
             for name, rule in self.rules
         ]
@@ -289,17 +288,22 @@ class RuleSet:
         now = list(texts)
         filtered_by: str | None = None
         effects: list[dict[str, object]] = []
-        for place, (name, edit, drops, by_kind) in enumerate(self.steps):
+        for place, (name, edit, drops, by_kind, dropped_by_kind) in enumerate(self.steps):
             if may is not None and not may[place]:
                 continue
             count = 0
             if by_kind is not None:
-                kinds: Counter[str] = Counter()
+                kinds = Counter[str]()
                 for column, text in enumerate(now):
                     now[column], found = by_kind(text)
                     kinds += found
                 effects += [{"rule": effect_of(name, kind), "count": kinds[kind]} for kind in sorted(kinds)]
                 may = None if kinds else may
+            elif dropped_by_kind is not None:
+                kinds = sum(map(dropped_by_kind, now), Counter())
+                effects += [{"rule": effect_of(name, kind), "count": kinds[kind]} for kind in sorted(kinds)]
+                count = int(bool(kinds))
+                filtered_by = filtered_by or (name if kinds else None)
             elif edit is not None:
                 for column, text in enumerate(now):
                     now[column], replaced = edit(text)

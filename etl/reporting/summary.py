@@ -19,6 +19,7 @@ from etl.reporting import aggregates
 from etl.reporting.aggregates import UNLABELLED
 from etl.reporting.facts import ShardFacts, Summary
 from etl.reporting.vocabulary import word_counts
+from etl.words import share_of
 from schemas.config import Configuration
 from schemas.errors import UsageError
 from schemas.tables import SPLITS, Layout
@@ -71,7 +72,15 @@ def summarise(
         }
         for column in config.text_columns()
     }
-    published = sum(lengths["published"].total for lengths in characters.values())
+    records = aggregates.total_of(row for row in read if row["column"] == first)
+    # No more than `clean` has noted of every record, by the bytes that it went by.
+    share = min(
+        share_of(sum(source.bytes for source in sources), records),
+        share_of(
+            sum(lengths["published"].total for lengths in characters.values()),
+            characters[first]["published"].rows,
+        ),
+    )
     classes = {
         s: aggregates.sums_by(aggregates.with_fate(ends, s), "label") if labelled else {} for s in SPLITS
     }
@@ -104,5 +113,5 @@ def summarise(
             row_bytes(config),
         ),
         sources=sources,
-        words=word_counts(fields, table("ledger"), published),
+        words=word_counts(fields, table("ledger"), share),
     )

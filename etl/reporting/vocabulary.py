@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.words import is_sampled, share_of
+from etl.words import is_sampled
 from schemas.tables import spark_schema
 
 MOST_WORDS = 5_000
@@ -17,14 +17,13 @@ FEWEST_RECORDS = 5
 _COUNTED = pa.schema([("word", pa.string()), ("records", pa.int64())])
 
 
-def word_counts(fields: DataFrame, ledger: DataFrame, characters: int) -> dict[str, int]:
+def word_counts(fields: DataFrame, ledger: DataFrame, share: float) -> dict[str, int]:
     """The number of sampled published records that each of the MOST_WORDS most frequent words stands in.
 
-    Of the records whose words `clean` noted, those that are in the sample of all that is published, `characters` in
-    all (etl/words.py): so many more records do not mean many more words to count.
+    `share`: of the records (etl/words.py), for all of which `clean` has noted the words.
     """
     noted = F.col("sampled_words").isNotNull()
-    sampled = is_sampled(share_of(characters))
+    sampled = is_sampled(share)
     chosen = noted if sampled is None else noted & sampled
     published = ledger.where("split IS NOT NULL")
     published = (published if sampled is None else published.where(sampled)).select("record_id")

@@ -9,7 +9,6 @@ import pytest
 from pyspark.sql import SparkSession
 from scipy.spatial.distance import jensenshannon
 
-from etl import words
 from etl.quality import judge
 from etl.reporting import vocabulary
 from etl.reporting.drift import (
@@ -25,7 +24,7 @@ from etl.reporting.drift import (
 from etl.reporting.facts import Lengths
 from etl.reporting.report_drift import compared
 from etl.reporting.vocabulary import word_counts
-from etl.words import words_of
+from etl.words import share_of, words_of
 from schemas import storage
 from schemas.config import Configuration
 from schemas.errors import DataError
@@ -178,10 +177,19 @@ def test_words_are_counted_once_a_published_record(
     rows += [("dropped", ["quick", "the"], None), ("not sampled", None, "train")]
     fields = spark.createDataFrame([row[:2] for row in rows], "record_id string, sampled_words array<string>")
     ledger = spark.createDataFrame([(row[0], row[2]) for row in rows], "record_id string, split string")
-    everything = word_counts(fields, ledger, 100)
+    everything = word_counts(fields, ledger, 1.0)
     assert everything == {"fox": 7, "quick": 7, "the": 7, "x": 7}
     monkeypatch.setattr(vocabulary, "FEWEST_RECORDS", 1)
-    monkeypatch.setattr(words, "SAMPLED_CHARACTERS", 50)
-    sampled = word_counts(fields, ledger, 100)
+    sampled = word_counts(fields, ledger, 0.5)
     assert 0 < sum(sampled.values()) < sum(everything.values())
-    assert word_counts(fields.repartition(3), ledger, 100) == sampled
+    assert word_counts(fields.repartition(3), ledger, 0.5) == sampled
+
+
+@pytest.mark.parametrize(
+    ("characters", "records", "share"),
+    [(0, 0, 1.0), (40_000_000, 10, 1.0), (40_000_000, 50_000, 0.5), (10**12, 10_000_000, 0.0005)],
+)
+def test_so_many_records_are_sampled_that_their_words_say_something(
+    characters: int, records: int, share: float
+) -> None:
+    assert share_of(characters, records) == pytest.approx(share)
