@@ -8,6 +8,7 @@ The join of the two is the one shuffle that the text crosses.
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,6 +189,11 @@ def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, confi
         if share < 1:
             train = train.where(in_sample(share))
     values = fields.select("record_id", feature.column).join(train, "record_id", how="left_semi")
+    if not isinstance(feature, ScalarFeature):  # few different values, of however many rows
+        counts = values.groupBy(feature.column).count().collect()
+        return encoder_of(feature).fit(
+            Counter({row[0]: int(row[1]) for row in counts}), feature, config.storage
+        )
     column = values.select(feature.column).toArrow().column(0)
     return encoder_of(feature).fit(column.to_pylist(), feature, config.storage)
 

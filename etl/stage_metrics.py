@@ -9,8 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from py4j.protocol import Py4JJavaError
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -100,10 +102,10 @@ def measured(stage: str, spark: SparkSession, config: Configuration) -> Iterator
     Nothing is kept where the body raises.
     """
     taken = Taken()
-    began, before = time.monotonic(), newest_spark_stage(spark)
+    began, before, moment = time.monotonic(), newest_spark_stage(spark), datetime.now(UTC)
     with PeakMemory() as memory:
         yield taken
-        _add_bytes_beside_spark(stage, config, taken)
+        _add_bytes_beside_spark(stage, config, taken, moment)
     found = metrics_since(spark, before, stage, taken.salted_keys)
     more = {
         "seconds": round(time.monotonic() - began, 3),
@@ -142,12 +144,13 @@ def metrics_since(spark: SparkSession, before: int, stage: str, salted_keys: int
     )
 
 
-def _add_bytes_beside_spark(stage: str, config: Configuration, taken: Taken) -> None:
-    """Adds what a stage reads or writes past Spark: `ingest` the sources, `publish` the shards."""
+def _add_bytes_beside_spark(stage: str, config: Configuration, taken: Taken, since: datetime) -> None:
+    """Adds what a stage reads or writes past Spark: `ingest` the files that it ingested, `publish` the shards."""
     layout = Layout.of(config)
     if stage == "ingest" and (sources := open_table(layout.sources, config.storage)) is not None:
-        sizes = sources.to_pyarrow_dataset().to_table(columns=["bytes"])
-        taken.input_bytes += pc.sum(sizes["bytes"]).as_py() or 0
+        files = sources.to_pyarrow_dataset().to_table(columns=["bytes", "ingested"])
+        new = files.filter(pc.greater_equal(files["ingested"], pa.scalar(since, files["ingested"].type)))
+        taken.input_bytes += pc.sum(new["bytes"]).as_py() or 0
     if stage == "publish" and (gold := open_table(layout.shards, config.storage)) is not None:
         taken.output_bytes += sum(gold.get_add_actions(flatten=True).column("size_bytes").to_pylist())
 

@@ -16,7 +16,8 @@ class Encoder(Protocol):
     def fit(self, values: Iterable[Any], feature: Any, options: Storage) -> bytes:
         """Learns from the training split alone (or loads what the configuration names); returns the artifact.
 
-        Values of typed columns are in normal form (etl/columns), None where missing.
+        Values of typed columns are in normal form (etl/columns), None where missing; those of booleans and categories
+        may come as a Counter.
         """
         ...
 

@@ -16,7 +16,7 @@ from schemas.settings import Storage
 
 def fit(values: Iterable[str | None], feature: BooleanFeature, options: Storage) -> bytes:
     """How often each is there in the training split, as JSON; `fill` is what a missing value becomes."""
-    counts = Counter(values)
+    counts = Counter(values)  # which copies the counts where it is given a Counter
     true, false = counts["true"], counts["false"]
     fill = {"mode": true > false, "constant": feature.fill}.get(feature.missing)
     document = {

@@ -18,7 +18,7 @@ OTHER = 0
 
 def fit(values: Iterable[str | None], feature: CategoryFeature, options: Storage) -> bytes:
     """The names that have codes, in their order, with their rows, as JSON; `fill` is the code of missing values."""
-    counts = Counter(values)
+    counts = Counter(values)  # which copies the counts where it is given a Counter
     missing = counts.pop(None, 0)
     frequent = sorted(
         (name for name, count in counts.items() if name is not None and count >= feature.min_count),

@@ -2,9 +2,12 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from etl import stage_metrics
@@ -22,7 +25,7 @@ from etl.stage_metrics import (
 )
 from schemas.errors import DataError
 from schemas.report_page import Table, Text
-from schemas.tables import Layout
+from schemas.tables import Layout, sources_schema
 from tests.etl.example_tables import configuration
 
 
@@ -65,6 +68,20 @@ def test_what_a_stage_took_is_measured_and_kept(spark: SparkSession, tmp_path: P
     with pytest.raises(ValueError, match="no"), measured("clean", spark, config):
         raise ValueError("no")
     assert kept(config) == [found]
+
+
+def test_of_the_sources_those_count_that_were_ingested_meanwhile(spark: SparkSession, tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+
+    def ingest_files(moment: datetime, *sizes: int) -> None:
+        rows = [{"source_index": 0, "bytes": size, "ingested": moment, "status": "read"} for size in sizes]
+        table = pa.Table.from_pylist(rows, schema=sources_schema())
+        write_deltalake(Layout.of(config).sources, table, mode="append")
+
+    ingest_files(datetime(2024, 5, 6, tzinfo=UTC), 5_000)
+    with measured("ingest", spark, config):
+        ingest_files(datetime.now(UTC), 300, 40)
+    assert [found.input_bytes for found in kept(config)] == [340]
 
 
 def test_memory_below_a_process_counts() -> None:
