@@ -40,7 +40,7 @@ class Source(Section):
     follow_links: bool = False
     """Also read files to which a link leads out of the root; without it they are quarantined."""
     max_expansion: Positive = 200
-    """A compressed file is given up where its content gets larger than so many times the file (and than 64 MiB)."""
+    """A compressed or Parquet file is given up where its content exceeds so many times its size, and 64 MiB."""
 
 
 class JsonLines(Source):

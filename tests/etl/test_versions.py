@@ -79,6 +79,9 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert history.main(flags) == 0
     shown = capsys.readouterr().out
     assert "version 1, current: 50 of 50 records" in shown
+    for manifest in two:
+        made = manifest.provenance
+        assert f"  root {manifest.manifest_root}\n  configuration {made.configuration_sha256}, code " in shown
     for change in (
         "  configuration: split\n",
         "  sources: 1 new\n",
@@ -129,6 +132,13 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert versions(layout, config.storage) == at
     assert verify.findings(first, config.storage) == []
 
+    # What a kept version came from stays, also where it is not the newest and the tables were written anew since.
+    wide = config.model_copy(update={"versions": Versions(keep=4, keep_days=0.0)})
+    assert vacuum.vacuum(wide, datetime.now(UTC))["versions"] == 0
+    for manifest in two:
+        assert verify.findings(manifest, config.storage) == []
+        assert rows_read(manifest, layout) == manifest.content.counts["records_in"]
+
     assert vacuum.main(flags) == 0
     current = newest(config)
     assert verify.findings(current, config.storage) == []
@@ -151,6 +161,15 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert all(complete(spark, same) is not None for complete in COMPLETION.values())
     assert publish(spark, same).manifest_root == second.manifest_root
     assert verify.main(["latest", *flags]) == 0
+
+
+def rows_read(manifest: Manifest, layout: Layout) -> int:
+    """Reads each table of bronze and silver at the version that a manifest names; returns the records of bronze."""
+    made, rows = manifest.provenance, {}
+    for layer, numbers in (("bronze", made.bronze_versions), ("silver", made.silver_versions)):
+        for name, number in numbers.items():
+            rows[name] = len(DeltaTable(layout.at(layer, name), version=number).to_pyarrow_table())
+    return rows["records"] + rows["quarantine"]
 
 
 def newest(config: Configuration) -> Manifest:
