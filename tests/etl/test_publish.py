@@ -278,6 +278,7 @@ def test_a_ledger_that_changed_after_encode_is_not_sealed(spark: SparkSession, t
         publish(spark, config)
 
 
+@pytest.mark.thorough
 def test_a_damaged_manifest_is_written_anew(spark: SparkSession, tmp_path: Path) -> None:
     config = prepared(spark, tmp_path)
     publish(spark, config)
