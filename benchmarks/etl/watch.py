@@ -38,6 +38,8 @@ class Peaks:
         memory = {process: proportional_mb(process) for process in descendants(root, running)}
         java = {process for process in memory if process in running and running[process].name == "java"}
         below = {each for process in java for each in descendants(process, running)} - java
+        # What a Java machine has just forked shows the machine's own memory until it becomes something else.
+        below = {each for each in below if each in running and running[each].name.startswith("python")}
         self.all = max(self.all, sum(memory.values()))
         self.java = max(self.java, sum(memory[process] for process in java))
         self.below_java = max(self.below_java, sum(memory.get(process, 0.0) for process in below))

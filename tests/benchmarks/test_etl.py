@@ -20,7 +20,7 @@ from benchmarks.environments import Environments
 from benchmarks.etl import __main__ as command_line
 from benchmarks.etl import ours, quality, results, shuffles, watch
 from benchmarks.etl.systems import BY_NAME, ENVIRONMENTS, SYSTEMS, Data
-from benchmarks.process_tree import ProcessorTime, busy_seconds, descendants, proportional_mb
+from benchmarks.process_tree import ProcessorTime, Status, busy_seconds, descendants, proportional_mb
 from schemas import config
 from schemas.errors import CheckError, UsageError
 
@@ -109,6 +109,16 @@ def test_a_run_has_its_times_and_what_it_tells(module: dict[str, str], tmp_path:
     run = watch.watch(Path(sys.executable), "measured_by_the_test", ["0"], module, tmp_path / "log")
     assert 0 < run.seconds < run.cold_seconds
     assert run.more == {"note": 7}
+
+
+def test_what_a_java_machine_has_just_forked_is_none_of_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {1: ("python", 0), 2: ("java", 1), 3: ("python", 2), 4: ("python", 3), 5: ("Executor task l", 2)}
+    running = {process: Status(name, parent, 0.0, 0.0) for process, (name, parent) in names.items()}
+    monkeypatch.setattr(watch, "statuses", lambda: running)
+    monkeypatch.setattr(watch, "proportional_mb", {1: 1.0, 2: 500.0, 3: 20.0, 4: 70.0, 5: 400.0}.__getitem__)
+    peaks = watch.Peaks()
+    peaks.add(1)
+    assert (peaks.java, peaks.below_java, peaks.all) == (500, 90, 991)
 
 
 def test_the_memory_of_a_process_and_all_below_it_is_counted() -> None:
