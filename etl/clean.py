@@ -46,6 +46,7 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     from_records = identity(spark, layout.records, records_version)
     basis = clean_basis(config, from_records)
     records = read_table(spark, layout.records, records_version)
+    expected = records.count()
     new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
     standing = Commit.of(spark, layout.fields)
     facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
@@ -53,7 +54,7 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         version = table_version(spark, layout.fields)  # a run that broke off had come so far
     else:
         # Of fewer records the more there are: what was noted of earlier ones is a part too many, which nobody reads.
-        share = share_of_sample(spark, layout, records.count())
+        share = share_of_sample(spark, layout, expected)
         with spark_progress(spark, "cleaning"):
             version = write_table(
                 with_cleaned_texts(records if new is None else new, config, key, share),
@@ -74,7 +75,6 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             F.count_if(F.size("effects") > 0).alias("edited"),
         ).first()
     assert counts is not None
-    expected = records.count()
     if counts["records"] != expected:
         raise CheckError(
             f"{expected:,} records went into cleaning and {counts['records']:,} came out: please report this defect"
@@ -127,9 +127,8 @@ def with_cleaned_texts(
     """
     schema = tables.fields_schema(config)
     columns = [records[field.name] for field in schema if field.name not in ADDED]
-    sampled = is_sampled(words_share)
     # Under the name of what it decides about, which no column of the user's can have.
-    sampled = (F.lit(True) if sampled is None else sampled).alias("sampled_words")
+    sampled = is_sampled(words_share).alias("sampled_words")
     return records.select(*columns, sampled).mapInArrow(CleanTexts(config, key), tables.spark_schema(schema))
 
 
@@ -251,6 +250,11 @@ def normalise(
                 filtered_by[row] = filtered_by[row] or name
 
 
+def effects_by_kind(rule: str, kinds: Counter[str]) -> list[dict[str, object]]:
+    """The effects of a rule that finds several kinds, each on its own."""
+    return [{"rule": effect_of(rule, kind), "count": kinds[kind]} for kind in sorted(kinds)]
+
+
 class RuleSet:
     """The rules that are on, applied to the texts of one record at a time."""
 
@@ -297,11 +301,11 @@ class RuleSet:
                 for column, text in enumerate(now):
                     now[column], found = by_kind(text)
                     kinds += found
-                effects += [{"rule": effect_of(name, kind), "count": kinds[kind]} for kind in sorted(kinds)]
+                effects += effects_by_kind(name, kinds)
                 may = None if kinds else may
             elif dropped_by_kind is not None:
                 kinds = sum(map(dropped_by_kind, now), Counter())
-                effects += [{"rule": effect_of(name, kind), "count": kinds[kind]} for kind in sorted(kinds)]
+                effects += effects_by_kind(name, kinds)
                 count = int(bool(kinds))
                 filtered_by = filtered_by or (name if kinds else None)
             elif edit is not None:

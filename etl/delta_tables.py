@@ -1,15 +1,17 @@
 """Reading and writing the bronze and silver Delta tables, with the same properties for all of them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql.types import StructType
 
 from etl.publication.commit import open_table
+from schemas import storage
 from schemas.config import Configuration
 from schemas.errors import DataError, UsageError
 from schemas.tables import spark_schema
@@ -36,6 +38,13 @@ def read_table(spark: SparkSession, uri: str, version: int | None = None) -> Dat
     if version is not None:
         reader = reader.option("versionAsOf", version)
     return reader.load(uri)
+
+
+def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: StructType) -> DataFrame:
+    """Some of the files of a table, by their paths relative to it, with the table's schema; nothing else is opened."""
+    # What looks like a pattern in the place of the data set is none.
+    reader = spark.read.option("__globPaths__", "false").schema(schema)
+    return reader.parquet(*(storage.join(uri, path) for path in paths))
 
 
 def table_exists(spark: SparkSession, uri: str) -> bool:

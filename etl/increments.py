@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
+from etl.delta_tables import read_files
 from etl.publication.commit import open_table
 from etl.sources.listing import SourceFile
 from etl.sources.pieces import Piece
@@ -164,7 +165,5 @@ def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Sto
     if not kept <= files:
         return None
     schema = spark.read.format("delta").option("versionAsOf", new).load(uri).schema
-    added = [storage.join(uri, path) for path in sorted(files - kept)]
-    # The files themselves: nothing of the others is opened.
-    reader = spark.read.option("__globPaths__", "false").schema(schema)
-    return reader.parquet(*added) if added else spark.createDataFrame([], schema)
+    added = sorted(files - kept)
+    return read_files(spark, uri, added, schema) if added else spark.createDataFrame([], schema)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 
 from pyspark.sql import Column
+from pyspark.sql import functions as F
 
 from etl.sampling import in_sample
 
@@ -26,9 +27,9 @@ def share_of(characters: int, records: int) -> float:
     return min(1.0, max(SAMPLED_CHARACTERS / max(1, characters), FEWEST_SAMPLED / max(1, records)))
 
 
-def is_sampled(share: float) -> Column | None:
-    """Whether a record is in the sample of that share, by the hash of its `record_id`; None where all are.
+def is_sampled(share: float) -> Column:
+    """Whether a record is in the sample of that share (0 to 1), by the hash of its `record_id`.
 
     A smaller share gives a part of a larger one.
     """
-    return in_sample(share, "words") if share < 1 else None
+    return in_sample(share, "words") if share < 1 else F.lit(True)

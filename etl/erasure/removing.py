@@ -113,7 +113,7 @@ def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> N
 
 def _splits_of(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> dict[str, str | None]:
     """By id of the records that are erased."""
-    if "ledger" not in uris:
+    if "ledger" not in erasure.left:
         return {}
     rows = read_table(spark, uris["ledger"]).where(F.col("record_id").isin(sorted(erasure.ids)))
     return {row["record_id"]: row["split"] for row in rows.select("record_id", "split").collect()}

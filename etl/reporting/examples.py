@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.delta_tables import read_table
+from etl.delta_tables import read_files, read_table
 from etl.reporting.facts import Cluster
 from etl.rules.personal_data import masking_rules, rule_of
 from etl.rules.registry import Edit, Filter, Rule, build_rules
-from schemas import storage
 from schemas.cleaning import Clean
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -122,17 +121,9 @@ def _texts(
     found = table.where(wanted).select("_metadata.file_name").distinct().collect() if ids else []
     if not found:
         return {}
-    files = [storage.join(uri, row["file_name"]) for row in found]
+    holding = read_files(spark, uri, [row["file_name"] for row in found], table.schema)
     columns = [F.coalesce(F.substring(c, 1, LONGEST), F.lit("")).alias(c) for c in config.text_columns()]
-    rows = (
-        # What looks like a pattern in the place of the data set is none.
-        spark.read.option("__globPaths__", "false")
-        .schema(table.schema)
-        .parquet(*files)
-        .where(wanted)
-        .select("record_id", *columns)
-        .collect()
-    )
+    rows = holding.where(wanted).select("record_id", *columns).collect()
     return {row["record_id"]: [row[column] for column in config.text_columns()] for row in rows}
 
 

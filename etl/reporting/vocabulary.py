@@ -22,14 +22,9 @@ def word_counts(fields: DataFrame, ledger: DataFrame, share: float) -> dict[str,
 
     `share`: of the records (etl/words.py), for all of which `clean` has noted the words.
     """
-    noted = F.col("sampled_words").isNotNull()
-    sampled = is_sampled(share)
-    chosen = noted if sampled is None else noted & sampled
-    published = ledger.where("split IS NOT NULL")
-    published = (published if sampled is None else published.where(sampled)).select("record_id")
-    words = (
-        fields.where(chosen).join(F.broadcast(published), "record_id", "left_semi").select("sampled_words")
-    )
+    published = ledger.where("split IS NOT NULL").where(is_sampled(share)).select("record_id")
+    noted = fields.where("sampled_words IS NOT NULL").where(is_sampled(share))
+    words = noted.join(F.broadcast(published), "record_id", "left_semi").select("sampled_words")
     # Put together here: the words of rare texts are as much as the texts, which are to cross no further shuffle.
     counted = words.mapInArrow(_count, spark_schema(_COUNTED)).toArrow()
     summed = counted.group_by("word").aggregate([("records", "sum")])

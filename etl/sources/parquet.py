@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth
 from etl.sources.formats import Found, Part, Rejected, SourceFormat, rejected
-from etl.sources.streams import FREE_BYTES, MAX_RECORD_BYTES, open_plain
+from etl.sources.streams import MAX_RECORD_BYTES, content_limit, open_plain
 from schemas.settings import Source
 
 BATCH_ROWS = 512
@@ -64,11 +64,6 @@ class ParquetFormat(SourceFormat):
         except (OSError, pa.ArrowException) as error:
             kind = "cannot be read" if getattr(error, "errno", None) else "is not Parquet or is damaged"
             yield Rejected(row, b"", "unreadable_file", f"the file {kind} from row {row:,} on", damaged=True)
-
-
-def content_limit(size: int, max_expansion: int | None) -> int | None:
-    """So many bytes of content a file of `size` bytes may hold; None without a limit."""
-    return None if max_expansion is None else max(FREE_BYTES, max_expansion * size)
 
 
 def too_large(row: int, max_expansion: int | None) -> Rejected:

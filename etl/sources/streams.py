@@ -22,6 +22,11 @@ FREE_BYTES = 64 << 20
 """So many bytes of content a compressed file may hold however small it is."""
 
 
+def content_limit(size: int, max_expansion: int | None) -> int | None:
+    """So many bytes of content a file of `size` bytes may hold; None without a limit."""
+    return None if max_expansion is None else max(FREE_BYTES, max_expansion * size)
+
+
 class Decompressor(Protocol):
     """What zlib, bz2 and zstandard have in common: one compressed member, fed piece by piece."""
 
@@ -167,9 +172,8 @@ class SourceStream(io.RawIOBase):
             self.damage = f"the {suffix} data end too early"
 
     def _too_much(self, given: int) -> bool:
-        if self.max_expansion is None:
-            return False
-        if given <= max(FREE_BYTES, self.max_expansion * max(self.size, self.listed)):
+        limit = content_limit(max(self.size, self.listed), self.max_expansion)
+        if limit is None or given <= limit:
             return False
         self.reason = "too_large_content"
         self.damage = (
