@@ -4,12 +4,12 @@ Where all signatures fit into one block, one process compares them. Otherwise:
 
 1. Texts that share a bucket are candidates; the connected components of "shares a bucket" (over 64 bits of
    their hashes, nothing else moves) say which texts ever have to be compared with each other.
-2. Components are packed into blocks of about BLOCK_SHINGLES shingle hashes. A task brings a block's sets together,
+2. Components are packed into blocks of about PACKED_SHINGLES shingle hashes. A task brings a block's sets together,
    each moved once, and connects what exact Jaccard similarity confirms (etl/duplicates/similarity.py).
-3. A component larger than that (boilerplate can glue a large part of a corpus together) is spread over blocks by
-   bucket; there a set moves to each block that has one of its buckets, and the blocks' results are connected again.
-   Buckets with the same smallest member lie in the same block: what has much in common has it in most bands, so that
-   its sets move a few times and not once a band.
+3. A component of more than BLOCK_SHINGLES (boilerplate can glue a large part of a corpus together) is spread over
+   blocks by bucket; there a set moves to each block that has one of its buckets, and the blocks' results are
+   connected again. Buckets with the same smallest member lie in the same block: what has much in common has it in
+   most bands, so that its sets move a few times and not once a band.
 
 The result is that of comparing every two texts that share a bucket; it depends on neither order nor partitioning.
 """
@@ -24,13 +24,16 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.components import components
-from etl.duplicates.hash_lists import unpacked
+from etl.duplicates.hash_lists import Ints, unpacked
 from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.shared_buckets import bands_of_a_text, shared_buckets, short_hash
 from etl.duplicates.similarity import Buckets, SimilarSets
 from etl.kept import LEVEL, kept
 
-BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 400 MB of a task's memory
+BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 300 MB of a task's memory
+"""A component of more is spread over several blocks."""
+PACKED_SHINGLES = 1 << 21
+"""Smaller components are packed into blocks of about so many: tasks stay small, however large the data set is."""
 SMALL_BLOCK = 1 << 20
 FEWEST_SHINGLES = 32
 """Texts of fewer are rare; it only serves to tell large data sets without reading them."""
@@ -70,7 +73,7 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
         packed, large = _totals(sized, block_shingles)
         # Enough blocks for all cores, unless they would be tiny.
         cores = signatures.sparkSession.sparkContext.defaultParallelism
-        of_a_block = min(block_shingles, max(SMALL_BLOCK, math.ceil(packed / (2 * cores))))
+        of_a_block = min(block_shingles, PACKED_SHINGLES, max(SMALL_BLOCK, math.ceil(packed / (2 * cores))))
         blocks = max(1, math.ceil(packed / of_a_block))
         rows = (
             compared.join(small.select("component"), "component", how="inner")
@@ -126,23 +129,27 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
     """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
-    # Spark hands over at most the 2 GiB that offsets of 32 bits reach; taking rows must not fail just below that.
-    schema = pa.schema(
-        [block.schema.field("text_hash"), block.schema.field("bands"), ("shingles", pa.large_binary())]
-    )
-    block = block.select(schema.names).cast(schema).combine_chunks()
-    block = block.take(pc.sort_indices(block, [("text_hash", "ascending")])).combine_chunks()
-    hashes, bands, shingles = (block[name].chunk(0) for name in schema.names)
-    keys = bands.flatten().to_numpy()
+    # Nothing is copied or sorted: the shingles are most of a task's memory.
+    hashes, bands = (block[name].combine_chunks() for name in ("text_hash", "bands"))
+    sets = SimilarSets(*unpacked(block["shingles"]), similarity)
     rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
-    sets = SimilarSets(*unpacked(shingles), similarity)
-    del block, bands, shingles  # the sets hold what is compared
-    connect_buckets(sets, Buckets.of(keys, rows))
+    buckets = Buckets.of(bands.flatten().to_numpy(), rows)
+    del rows
+    connect_buckets(sets, buckets)
     labels = sets.labels
     connected = np.flatnonzero(np.bincount(labels, minlength=len(labels))[labels] > 1)
     return pa.table(
         {
             "text_hash": hashes.take(pa.array(connected)),
-            "component": hashes.take(pa.array(labels[connected])),
+            "component": hashes.take(pa.array(_smallest(hashes, labels)[connected])),
         }
     )
+
+
+def _smallest(hashes: pa.Array, labels: Ints) -> Ints:
+    """For each row the row of the smallest hash among those with the same label; int64 (rows,)."""
+    order = pc.sort_indices(hashes).to_numpy().astype(np.int64)
+    first = np.empty(len(labels), dtype=np.int64)
+    # Of several values for one place the last stays: that of the smallest hash.
+    first[labels[order[::-1]]] = order[::-1]
+    return first[labels]

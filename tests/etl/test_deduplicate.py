@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
@@ -311,21 +312,43 @@ def test_real_texts_against_brute_force(licences_folder: Path, names: str) -> No
     assert {frozenset(group) for group in groups.values()} == documents.partition(range(len(distinct)), pairs)
 
 
+def test_a_block_gives_the_same_in_any_order_and_any_pieces() -> None:
+    """A component is named by its smallest hash, wherever that stands."""
+    block = block_of(documents.planted(9))
+    whole = connect_block(block, 0.8).sort_by("text_hash")
+    assert whole.num_rows > 50
+    for component in set(whole["component"].to_pylist()):
+        members = whole.filter(pc.field("component") == component)["text_hash"].to_pylist()
+        assert component == min(members) < max(members)
+    for seed in range(3):
+        order = list(range(block.num_rows))
+        random.Random(seed).shuffle(order)
+        mixed = block.take(order)
+        for pieces in (mixed, pa.concat_tables([mixed.slice(0, 30), mixed.slice(30, 0), mixed.slice(30)])):
+            assert connect_block(pieces, 0.8).sort_by("text_hash") == whole
+    assert connect_block(block.slice(0, 0), 0.8).num_rows == 0
+
+
 def connected_labels(distinct: Sequence[str]) -> list[bytes]:
     """The component of each of some distinct texts, all in one block."""
+    block = block_of(distinct)
+    clusters = connect_block(block, 0.8).to_pydict()
+    component = dict(zip(clusters["text_hash"], clusters["component"], strict=True))
+    return [component.get(digest, digest) for digest in block["text_hash"].to_pylist()]
+
+
+def block_of(distinct: Sequence[str]) -> pa.Table:
+    """What a task is given, for distinct texts."""
     found = minhash.sketch(pa.array(distinct), 5, Banding.for_similarity(0.8), set())
     filled = np.diff(found.offsets) > 0
     starts = np.cumsum(np.concatenate(([0], np.where(filled, 28, 0))))
-    block = pa.table(
+    return pa.table(
         {
             "text_hash": pa.array(found.text_hash),
             "bands": pa.ListArray.from_arrays(pa.array(starts, pa.int32()), found.bands.ravel()),
             "shingles": packed(found.values, found.offsets),
         }
     )
-    clusters = connect_block(block, 0.8).to_pydict()
-    component = dict(zip(clusters["text_hash"], clusters["component"], strict=True))
-    return [component.get(digest, digest) for digest in found.text_hash]
 
 
 def test_signatures_are_written_under_the_representative(spark: SparkSession, tmp_path: Path) -> None:
