@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from etl.delta_log import open_table
 from etl.invocation import invocation, now
-from etl.publication.commit import open_table
 from schemas import storage
 from schemas.config import Configuration, canonical_json
 from schemas.errors import DataError

@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 
 from etl.batches import parts_of
 from etl.columns import ColumnNormaliser
-from etl.completion import Commit, clean_basis, fields_basis, identity, ledger_to_go_on_from, new_rows
-from etl.delta_tables import read_table, table_version, write_table
+from etl.completion import clean_basis, fields_basis, ledger_to_go_on_from, new_rows
+from etl.delta_log import Commit, identity, table_version
+from etl.delta_tables import read_table, write_table
 from etl.increments import added_rows
 from etl.rules.personal_data import DropPersonalData, PersonalData, effect_of, pseudonym_key
 from etl.rules.registry import Edit, Filter, build_rules
@@ -42,16 +43,16 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     layout = tables.Layout.of(config)
     key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
-    records_version = table_version(spark, layout.records)
-    from_records = identity(spark, layout.records, records_version)
+    records_version = table_version(layout.records, config.storage)
+    from_records = identity(layout.records, config.storage, records_version)
     basis = clean_basis(config, from_records)
     records = read_table(spark, layout.records, records_version)
     expected = records.count()
     new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
-    standing = Commit.of(spark, layout.fields)
+    standing = Commit.of(layout.fields, config.storage)
     facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
     if config.increments.enabled and standing is not None and standing.is_by("clean", basis):
-        version = table_version(spark, layout.fields)  # a run that broke off had come so far
+        version = table_version(layout.fields, config.storage)  # a run that broke off had come so far
     else:
         # Of fewer records the more there are: what was noted of earlier ones is a part too many, which nobody reads.
         share = share_of_sample(spark, layout, expected)
@@ -67,7 +68,7 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             )
     fields = read_table(spark, layout.fields, version)
     with spark_progress(spark, "writing the ledger"):
-        write_first_ledger(spark, config, fields, identity(spark, layout.fields, version), facts)
+        write_first_ledger(spark, config, fields, identity(layout.fields, config.storage, version), facts)
         counts = fields.agg(
             F.count("*").alias("records"),
             F.count_if(F.col("filtered_by").isNull()).alias("kept"),
@@ -96,7 +97,7 @@ def write_first_ledger(
     """
     layout = Layout.of(config)
     noted = {**facts, "made_from": fields_basis("clean", config, from_fields)}
-    after = ledger_to_go_on_from(spark, config)
+    after = ledger_to_go_on_from(config)
     rows = None
     if after is not None:
         rows = added_rows(

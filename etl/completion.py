@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from etl.delta_tables import commit_facts, read_table, table_exists, table_version
+from etl.delta_log import Commit, commit_facts, facts_at, identity, table_exists, table_version
+from etl.delta_tables import read_table
 from etl.encoders import encoder_of
 from etl.erasure.tombstones import Tombstones
 from etl.increments import added_rows, differs_only_in
-from etl.publication.commit import facts_at
 from etl.rules.personal_data import pseudonym_key
 from etl.sources.pieces import list_pieces
 from schemas import storage
@@ -69,32 +68,6 @@ def code_sha256() -> str:
     for library in DECISIVE:
         digest.update(f"{library}=={importlib.metadata.version(library)}\n".encode())
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class Commit:
-    """The newest commit of a table. `identity` is that of no other content, also where a table was made anew."""
-
-    identity: str
-    facts: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, spark: SparkSession, uri: str) -> "Commit | None":
-        """None where there is no such table."""
-        if not table_exists(spark, uri):
-            return None
-        return cls(identity(spark, uri), commit_facts(spark, uri))
-
-    def is_by(self, stage: str, basis: Mapping[str, object]) -> bool:
-        """Whether a stage wrote it, from just this."""
-        return self.facts.get("stage") == stage and self.facts.get("made_from") == basis
-
-
-def identity(spark: SparkSession, uri: str, version: int | None = None) -> str:
-    """The id that Delta gave a table when it was made, and a version of it, by default the newest."""
-    table = DeltaTable.forPath(spark, uri).detail().select("id").first()
-    assert table is not None
-    return f"{table['id']}@{table_version(spark, uri) if version is None else version}"
 
 
 def ingest_basis(config: Configuration) -> dict[str, object]:
@@ -145,14 +118,14 @@ def deduplicated_from(ledger: Mapping[str, Any]) -> object:
     return ledger.get("made_from") if ledger.get("stage") == "deduplicate" else None
 
 
-def ledger_before_encode(spark: SparkSession, config: Configuration) -> tuple[int, str]:
+def ledger_before_encode(config: Configuration) -> tuple[int, str]:
     """The version of silver/ledger that `split` left, and its identity.
 
     Where `encode` has left out outliers since, its commit names it.
     """
     ledger = Layout.of(config).ledger
-    version = commit_facts(spark, ledger).get(BEFORE_ENCODE, table_version(spark, ledger))
-    return version, identity(spark, ledger, version)
+    version = commit_facts(ledger, config.storage).get(BEFORE_ENCODE, table_version(ledger, config.storage))
+    return version, identity(ledger, config.storage, version)
 
 
 BEFORE_ENCODE = "before_encode"
@@ -175,35 +148,37 @@ def ingested(spark: SparkSession, config: Configuration) -> dict[str, int] | Non
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
     """
     layout = Layout.of(config)
-    records = Commit.of(spark, layout.records)
+    records = Commit.of(layout.records, config.storage)
     basis = ingest_basis(config)
     if records is None or basis["sources"] is None or not records.is_by("ingest", basis):
         return None
     counts = records.facts.get("counts")
-    if records.facts.get("tables") != bronze_tables(spark, config) or not isinstance(counts, dict):
+    if records.facts.get("tables") != bronze_tables(config) or not isinstance(counts, dict):
         return None
     if records.facts.get("failed"):
         return None
     return counts if read_table(spark, layout.records).count() == counts["records"] else None
 
 
-def bronze_tables(spark: SparkSession, config: Configuration) -> dict[str, str]:
+def bronze_tables(config: Configuration) -> dict[str, str]:
     """The identities of the tables that `ingest` writes before bronze/records."""
     layout = Layout.of(config)
-    others = {name: Commit.of(spark, layout.at("bronze", name)) for name in ("sources", "quarantine")}
+    others = {
+        name: Commit.of(layout.at("bronze", name), config.storage) for name in ("sources", "quarantine")
+    }
     return {name: commit.identity for name, commit in others.items() if commit is not None}
 
 
 def cleaned(spark: SparkSession, config: Configuration) -> bool:
     """Whether `clean` is complete."""
     layout = Layout.of(config)
-    fields, ledger = Commit.of(spark, layout.fields), Commit.of(spark, layout.ledger)
-    if fields is None or ledger is None or not table_exists(spark, layout.records):
+    fields, ledger = Commit.of(layout.fields, config.storage), Commit.of(layout.ledger, config.storage)
+    if fields is None or ledger is None or not table_exists(layout.records, config.storage):
         return False
     # Whichever stage has written the ledger since: it began from these fields.
     if ledger.facts.get("made_from", {}).get("fields") != fields.identity:
         return False
-    if not fields.is_by("clean", clean_basis(config, identity(spark, layout.records))):
+    if not fields.is_by("clean", clean_basis(config, identity(layout.records, config.storage))):
         return False
     return read_table(spark, layout.fields).count() == read_table(spark, layout.records).count()
 
@@ -221,7 +196,7 @@ def new_rows(
 
     `name`: of the input in `basis`, `source`: its table. None where the output has to be made anew.
     """
-    output = Commit.of(spark, uri)
+    output = Commit.of(uri, config.storage)
     if not config.increments.enabled or output is None or output.facts.get("stage") != stage:
         return None
     made_from = output.facts.get("made_from")
@@ -250,17 +225,19 @@ class FinishedLedger:
         }
 
 
-def ledger_to_go_on_from(spark: SparkSession, config: Configuration) -> FinishedLedger | None:
+def ledger_to_go_on_from(config: Configuration) -> FinishedLedger | None:
     """That of the last run that came through `split`, where the configuration of the stages up to there is the same.
 
     None where there is none. Where a run that went on from it broke off, its commit names it.
     """
     layout = Layout.of(config)
-    ledger = Commit.of(spark, layout.ledger)
+    ledger = Commit.of(layout.ledger, config.storage)
     if not config.increments.enabled or ledger is None:
         return None
-    facts, version = ledger.facts, table_version(spark, layout.ledger)
-    signatures = identity(spark, layout.signatures) if table_exists(spark, layout.signatures) else ""
+    facts, version = ledger.facts, table_version(layout.ledger, config.storage)
+    signatures = (
+        identity(layout.signatures, config.storage) if table_exists(layout.signatures, config.storage) else ""
+    )
     if isinstance(facts.get("after"), dict) and facts.get("stage") != "split":
         after = facts["after"]
         facts, version, signatures = after["facts"], after["version"], after["signatures"]
@@ -273,7 +250,7 @@ def ledger_to_go_on_from(spark: SparkSession, config: Configuration) -> Finished
     found = facts_at(layout.signatures, int(signatures.rpartition("@")[2] or -1), config.storage)
     if found.get("made_from") != deduplicated_from(facts):
         return None
-    return FinishedLedger(version, identity(spark, layout.ledger, version), facts, signatures)
+    return FinishedLedger(version, identity(layout.ledger, config.storage, version), facts, signatures)
 
 
 def is_finished(facts: Mapping[str, Any], config: Configuration) -> bool:
@@ -299,13 +276,16 @@ def goes_on_from(
     return None if new is None else (after, new)
 
 
-def deduplicated(spark: SparkSession, config: Configuration) -> bool:
+def deduplicated(config: Configuration) -> bool:
     """Whether `deduplicate` is complete."""
     layout = Layout.of(config)
-    signatures, ledger = Commit.of(spark, layout.signatures), Commit.of(spark, layout.ledger)
-    if signatures is None or ledger is None or not table_exists(spark, layout.fields):
+    signatures, ledger = (
+        Commit.of(layout.signatures, config.storage),
+        Commit.of(layout.ledger, config.storage),
+    )
+    if signatures is None or ledger is None or not table_exists(layout.fields, config.storage):
         return False
-    fields = identity(spark, layout.fields)
+    fields = identity(layout.fields, config.storage)
     basis = fields_basis("deduplicate", config, fields)
     # Records that were left out for their split lost their cluster: another split begins before that.
     if ledger.facts.get("conflicts") and not ledger.is_by("split", fields_basis("split", config, fields)):
@@ -313,30 +293,35 @@ def deduplicated(spark: SparkSession, config: Configuration) -> bool:
     return signatures.is_by("deduplicate", basis) and deduplicated_from(ledger.facts) == basis
 
 
-def is_split(spark: SparkSession, config: Configuration) -> bool:
+def is_split(config: Configuration) -> bool:
     """Whether `split` is complete."""
     layout = Layout.of(config)
-    ledger = Commit.of(spark, layout.ledger)
-    if ledger is None or not table_exists(spark, layout.fields):
+    ledger = Commit.of(layout.ledger, config.storage)
+    if ledger is None or not table_exists(layout.fields, config.storage):
         return False
-    fields = identity(spark, layout.fields)
+    fields = identity(layout.fields, config.storage)
     before = fields_basis("deduplicate", config, fields)
     return ledger.is_by("split", fields_basis("split", config, fields)) and (
         deduplicated_from(ledger.facts) == before
     )
 
 
-def is_encoded(spark: SparkSession, config: Configuration) -> bool:
+def is_encoded(config: Configuration) -> bool:
     """Whether `encode` is complete, its artifacts being as they were stored."""
     layout = Layout.of(config)
-    encoded = Commit.of(spark, layout.encoded)
-    if encoded is None or not all(table_exists(spark, uri) for uri in (layout.fields, layout.ledger)):
+    encoded = Commit.of(layout.encoded, config.storage)
+    if encoded is None or not all(
+        table_exists(uri, config.storage) for uri in (layout.fields, layout.ledger)
+    ):
         return False
-    tables = {"fields": identity(spark, layout.fields), "ledger": ledger_before_encode(spark, config)[1]}
+    tables = {
+        "fields": identity(layout.fields, config.storage),
+        "ledger": ledger_before_encode(config)[1],
+    }
     if not encoded.is_by("encode", encode_basis(config, tables)):
         return False
     # Where it leaves out outliers it writes the ledger first: one that it wrote and did not go on from is another.
-    if encoded.facts.get("versions", {}).get("ledger") != table_version(spark, layout.ledger):
+    if encoded.facts.get("versions", {}).get("ledger") != table_version(layout.ledger, config.storage):
         return False
     stored = encoded.facts.get("artifacts", {}).values()
     return all(is_stored(sha256, layout, config.storage) for sha256 in stored)
@@ -350,17 +335,17 @@ def is_stored(sha256: str, layout: Layout, options: Storage) -> bool:
     return hashlib.sha256(storage.read_bytes(location, options)).hexdigest() == sha256
 
 
-def _counts(question: Callable[[SparkSession, Configuration], bool]) -> "Completion":
-    return lambda spark, config: {} if question(spark, config) else None
+def _by_the_log(question: Callable[[Configuration], bool]) -> "Completion":
+    return lambda _, config: {} if question(config) else None
 
 
 Completion = Callable[[SparkSession, Configuration], Mapping[str, int] | None]
 """The counts that are known of a complete stage, None where it has to run."""
 COMPLETION: dict[str, Completion] = {
     "ingest": ingested,
-    "clean": _counts(cleaned),
-    "deduplicate": _counts(deduplicated),
-    "split": _counts(is_split),
-    "encode": _counts(is_encoded),
+    "clean": lambda spark, config: {} if cleaned(spark, config) else None,
+    "deduplicate": _by_the_log(deduplicated),
+    "split": _by_the_log(is_split),
+    "encode": _by_the_log(is_encoded),
 }
 """By stage; `publish` has its own (etl/publish.py), which looks at what is published."""

@@ -28,8 +28,9 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.batches import parts_of
-from etl.completion import Commit, fields_basis, goes_on_from, identity
-from etl.delta_tables import read_table, restore_to, table_version, write_table
+from etl.completion import fields_basis, goes_on_from
+from etl.delta_log import Commit, identity, table_version
+from etl.delta_tables import read_table, restore_to, write_table
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.later_records import (
     SPLIT_CONFLICT,
@@ -78,16 +79,16 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
     """Writes silver/signatures and silver/ledger; returns the number of records by status, and `salted_keys` if any."""
     layout = Layout.of(config)
     with spark_progress(spark, "deduplicate"):
-        version = table_version(spark, layout.fields)
-        from_fields = identity(spark, layout.fields, version)
+        version = table_version(layout.fields, config.storage)
+        from_fields = identity(layout.fields, config.storage, version)
         facts: dict[str, object] = {"made_from": fields_basis("deduplicate", config, from_fields)}
-        ledger = Commit.of(spark, layout.ledger)
+        ledger = Commit.of(layout.ledger, config.storage)
         going_on = None if ledger is None else goes_on_from(spark, config, ledger.facts, from_fields)
         if going_on is None:
             fields = read_table(spark, layout.fields, version)
             earlier = None
             if ledger is not None and splits_stay(ledger.facts, config):
-                earlier = read_table(spark, layout.ledger, table_version(spark, layout.ledger))
+                earlier = read_table(spark, layout.ledger, table_version(layout.ledger, config.storage))
                 facts[STAYING] = ledger.facts[STAYING]
             salted = deduplicate_fields(fields, config, facts, earlier)
         else:
@@ -137,7 +138,7 @@ def deduplicate_later(
     cluster of that. `after`: what the ledger notes of the run before.
     """
     spark, layout = new.sparkSession, Layout.of(config)
-    restore_to(spark, layout.signatures, after["signatures"])
+    restore_to(spark, layout.signatures, after["signatures"], config.storage)
     earlier = Earlier(
         read_table(spark, layout.signatures), read_table(spark, layout.ledger, after["version"])
     )

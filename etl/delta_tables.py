@@ -3,17 +3,17 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
-from etl.publication.commit import open_table
+from etl.delta_log import open_table, table_version
 from schemas import storage
 from schemas.config import Configuration
-from schemas.errors import DataError, UsageError
+from schemas.errors import UsageError
+from schemas.settings import Storage
 from schemas.tables import spark_schema
 
 STATISTICS = "delta.dataSkippingNumIndexedCols"
@@ -33,7 +33,8 @@ PROPERTIES = {
 
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
     """A table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
-    _check_exists(spark, uri)
+    if not DeltaTable.isDeltaTable(spark, uri):
+        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
@@ -47,62 +48,11 @@ def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: Stru
     return reader.parquet(*(storage.join(uri, path) for path in paths))
 
 
-def table_exists(spark: SparkSession, uri: str) -> bool:
-    return bool(DeltaTable.isDeltaTable(spark, uri))
-
-
-def stages_since(spark: SparkSession, uri: str, version: int) -> set[str]:
-    """The stages that made the commits after a version; empty names stand for commits of something else."""
-    found = set()
-    for commit in DeltaTable.forPath(spark, uri).history().collect():
-        if commit["version"] > version:
-            try:
-                facts = json.loads(commit["userMetadata"] or "{}")
-            except ValueError:
-                facts = {}
-            found.add(str(facts.get("stage", "")))
-    return found
-
-
-def restore_to(spark: SparkSession, uri: str, identity: str) -> None:
+def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> None:
     """Makes a version of a table, given by its identity, the newest one, where it is not that already."""
     version = int(identity.rpartition("@")[2])
-    if table_version(spark, uri) != version:
+    if table_version(uri, options) != version:
         DeltaTable.forPath(spark, uri).restoreToVersion(version)
-
-
-def _check_exists(spark: SparkSession, uri: str) -> None:
-    if not table_exists(spark, uri):
-        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
-
-
-def table_version(spark: SparkSession, uri: str) -> int:
-    """The version of a table's newest content. Raises UsageError naming the table when it does not exist."""
-    _check_exists(spark, uri)
-    return int(_newest_commit(spark, uri)["version"])
-
-
-def _newest_commit(spark: SparkSession, uri: str) -> Row:
-    """The newest row of a table's history, but for the commits of VACUUM, which change nothing about its content."""
-    table = DeltaTable.forPath(spark, uri)
-    for limit in (4, None):
-        history = table.history() if limit is None else table.history(limit)
-        for commit in sorted(history.collect(), key=lambda row: -int(row["version"])):
-            if not commit["operation"].startswith("VACUUM"):
-                return commit
-    raise DataError(
-        f"the history of the table {uri} has no commit but those of VACUUM: restore its _delta_log"
-    )
-
-
-def commit_facts(spark: SparkSession, uri: str) -> dict[str, Any]:
-    """What `write_table` noted in the newest commit of a table; empty for a table that something else wrote."""
-    metadata = _newest_commit(spark, uri)["userMetadata"]
-    try:
-        facts = json.loads(metadata or "{}")
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def _without_statistics(spark: SparkSession, uri: str, config: Configuration) -> None:
@@ -165,4 +115,4 @@ def write_table(
         writer = writer.option(key, value)
     with committing_always(frame.sparkSession):
         writer.save(uri)
-    return table_version(frame.sparkSession, uri)
+    return table_version(uri, config.storage)

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.completion import BEFORE_ENCODE, Commit, encode_basis, identity, is_stored, ledger_before_encode
-from etl.delta_tables import commit_facts, read_table, table_version, write_table
+from etl.completion import BEFORE_ENCODE, encode_basis, is_stored, ledger_before_encode
+from etl.delta_log import Commit, commit_facts, identity, table_version
+from etl.delta_tables import read_table, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
 from etl.encoders.scalars import OUTLIER
 from etl.increments import added_rows, differs_only_in
@@ -42,9 +43,9 @@ from schemas.tables import Layout, encoded_schema, ledger_schema, spark_schema
 def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
     layout = Layout.of(config)
-    fields_version = table_version(spark, layout.fields)
-    ledger_version, ledger_identity = ledger_before_encode(spark, config)
-    tables = {"fields": identity(spark, layout.fields, fields_version), "ledger": ledger_identity}
+    fields_version = table_version(layout.fields, config.storage)
+    ledger_version, ledger_identity = ledger_before_encode(config)
+    tables = {"fields": identity(layout.fields, config.storage, fields_version), "ledger": ledger_identity}
     fields = read_table(spark, layout.fields, fields_version)
     whole_ledger = read_table(spark, layout.ledger, ledger_version)
     ledger = whole_ledger.where("split IS NOT NULL").select("record_id", "split")
@@ -79,7 +80,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     for each in config.feature:
         purpose = ARTIFACT_PURPOSE[each.encode]
         stored[each.name] = artifacts.store(fitted[each.name], purpose, layout, config.storage).sha256
-    versions = {"fields": fields_version, "ledger": table_version(spark, layout.ledger)}
+    versions = {"fields": fields_version, "ledger": table_version(layout.ledger, config.storage)}
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))
     with spark_progress(spark, "encode"):
         write_table(
@@ -117,7 +118,7 @@ def later_rows(
     depends on all records.
     """
     layout = Layout.of(config)
-    encoded, written = Commit.of(spark, layout.encoded), commit_facts(spark, layout.ledger)
+    encoded, written = Commit.of(layout.encoded, config.storage), commit_facts(layout.ledger, config.storage)
     if not config.increments.enabled or encoded is None or "follows" not in written or dropping(config):
         return None
     made_from = encoded.facts.get("made_from")
@@ -153,7 +154,9 @@ def encode_later(
     stored["classes"] = artifacts.store(
         json.dumps(classes).encode(), "classes", layout, config.storage
     ).sha256
-    versions = {name: table_version(spark, layout.at("silver", name)) for name in ("fields", "ledger")}
+    versions = {
+        name: table_version(layout.at("silver", name), config.storage) for name in ("fields", "ledger")
+    }
     with spark_progress(spark, "encode"):
         write_table(
             encode_rows(later.published, config, classes, contents),
@@ -213,7 +216,7 @@ def write_outliers(
     """
     layout = Layout.of(config)
     leaving_out = dropping(config)
-    facts = commit_facts(spark, layout.ledger)
+    facts = commit_facts(layout.ledger, config.storage)
     if not leaving_out and BEFORE_ENCODE not in facts:
         return 0
     of_split = {name: value for name, value in facts.items() if name != BEFORE_ENCODE}

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 
 from etl.audit import audited
-from etl.delta_tables import read_table, table_exists
+from etl.delta_log import table_exists
+from etl.delta_tables import read_table
 from etl.disk import full_disk_is_told
 from etl.erasure.finding import Person, find
 from etl.erasure.removing import bury, remove
@@ -49,12 +50,12 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
     nothing is erased.
     """
     layout = Layout.of(config)
-    if not table_exists(spark, layout.records):
+    if not table_exists(layout.records, config.storage):
         raise UsageError(f"there is no table {layout.records}: nothing was ingested that could be forgotten")
 
     def table(name: str) -> DataFrame | None:
         uri = getattr(layout, name)
-        return read_table(spark, uri) if table_exists(spark, uri) else None
+        return read_table(spark, uri) if table_exists(uri, config.storage) else None
 
     before = Tombstones.of(config)
     with spark_progress(spark, "looking for the records"):
@@ -80,7 +81,7 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
         new = found.tombstones(read_table(spark, layout.sources)).joined(earlier).without(before)
         bury(spark, layout, new, datetime.now(UTC))
         if found or new:
-            remove(spark, layout, found, before, before.joined(new))
+            remove(spark, config, found, before, before.joined(new))
     done = len(found.records) or len(found.known if found.left else ())
     return Forgotten(done, len(found.quarantined), new.count(), gone_to)
 

@@ -16,8 +16,8 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
+from etl.delta_log import open_table
 from etl.delta_tables import read_files
-from etl.publication.commit import open_table
 from etl.sources.listing import SourceFile
 from etl.sources.pieces import Piece
 from schemas import storage

@@ -19,8 +19,9 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import Commit, bronze_tables, identity, ingest_basis
-from etl.delta_tables import read_table, restore_to, stages_since, table_exists, table_version, write_table
+from etl.completion import bronze_tables, ingest_basis
+from etl.delta_log import Commit, identity, stages_since, table_version
+from etl.delta_tables import read_table, restore_to, write_table
 from etl.erasure.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
 from etl.increments import SourceChanges, differs_only_in, may_go_on, source_changes
 from etl.kept import kept
@@ -99,7 +100,7 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             ):
                 uri = layout.at("bronze", name)
                 version = write_table(frame, uri, schema, config, "ingest", counts, append)
-                written[name] = identity(spark, uri, version)
+                written[name] = identity(uri, config.storage, version)
             if earlier is not None:
                 for name in ("files", "records_in"):
                     counts[name] += earlier.counts[name]
@@ -135,7 +136,7 @@ def earlier_run(
     Raises DataError where files have changed or vanished and the configuration says to stop then.
     """
     layout = Layout.of(config)
-    records = Commit.of(spark, layout.records)
+    records = Commit.of(layout.records, config.storage)
     if not config.increments.enabled or records is None or records.facts.get("stage") != "ingest":
         return None
     if not differs_only_in(records.facts.get("made_from"), basis, "sources") or basis["sources"] is None:
@@ -143,7 +144,7 @@ def earlier_run(
     noted = records.facts.get("tables")
     if not isinstance(noted, dict) or records.facts.get("failed"):
         return None
-    broke_off = noted != bronze_tables(spark, config)
+    broke_off = noted != bronze_tables(config)
     if records.facts["made_from"]["sources"] == basis["sources"] and not broke_off:
         return None  # the same sources: this run was asked for, to read all of them again
     # An increment that broke off may have added to them.
@@ -161,12 +162,13 @@ def restore_tables(spark: SparkSession, config: Configuration, noted: Mapping[st
     for name in ("sources", "quarantine"):
         uri = layout.at("bronze", name)
         table, _, version = noted.get(name, "").rpartition("@")
-        if not table or not table_exists(spark, uri) or identity(spark, uri).rpartition("@")[0] != table:
+        commit = Commit.of(uri, config.storage)
+        if not table or commit is None or commit.identity.rpartition("@")[0] != table:
             return False
-        if table_version(spark, uri) != int(version):
-            if "forget" in stages_since(spark, uri, int(version)):
+        if table_version(uri, config.storage) != int(version):
+            if "forget" in stages_since(uri, int(version), config.storage):
                 return False  # what was erased must not come back
-            restore_to(spark, uri, noted[name])
+            restore_to(spark, uri, noted[name], config.storage)
     return True
 
 
@@ -189,7 +191,7 @@ def note_unchanged(
     """Notes that the tables are complete with the sources as they are now."""
     layout = Layout.of(config)
     empty = read_table(spark, layout.records).limit(0)
-    facts = {**earlier.facts, "made_from": dict(basis), "tables": bronze_tables(spark, config)}
+    facts = {**earlier.facts, "made_from": dict(basis), "tables": bronze_tables(config)}
     write_table(empty, layout.records, tables.records_schema(config), config, "ingest", facts, append=True)
     return earlier.counts
 

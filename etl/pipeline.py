@@ -69,7 +69,7 @@ def run_stages(spark: SparkSession, config: Configuration, began: float, again: 
         ("encode", encode),
     ):
         timed(name, stage, spark, config, again)
-    standing = None if again else published(spark, config)
+    standing = None if again else published(config)
     if standing is not None:
         say(f"publish: complete, version {standing.delta_version} stands with every file as published")
         if is_report_of(standing, config):

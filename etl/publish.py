@@ -11,8 +11,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from etl.audit import append, audited, last_commit
-from etl.completion import identity, is_encoded
-from etl.delta_tables import commit_facts, read_table, table_version
+from etl.completion import is_encoded
+from etl.delta_log import commit_facts, identity, open_table, table_version
+from etl.delta_tables import read_table
 from etl.erasure.tombstones import Tombstones, erased_before
 from etl.invocation import invocation, now
 from etl.publication import balance, class_balance, commit, shards
@@ -66,8 +67,8 @@ def _publish_version(
     spark: SparkSession, config: Configuration, began: float
 ) -> tuple[Manifest, Summary, GateResults]:
     layout = Layout.of(config)
-    encoded = read_table(spark, layout.encoded, table_version(spark, layout.encoded))
-    stored = encoded_artifacts(spark, config, layout)
+    encoded = read_table(spark, layout.encoded, table_version(layout.encoded, config.storage))
+    stored = encoded_artifacts(config, layout)
     classes = class_names(config, layout, stored)
     ordered = encoded.transform(balance.with_order_key)
     with spark_progress(spark, "plan shards"):
@@ -99,7 +100,7 @@ def _publish_version(
     return manifest, summary, gates
 
 
-def published(spark: SparkSession, config: Configuration) -> Manifest | None:
+def published(config: Configuration) -> Manifest | None:
     """The newest version where it is just what publishing again would give; None where there may be a difference.
 
     By the audit trail it was published last, with the same configuration and from what silver/encoded holds; that is
@@ -116,9 +117,9 @@ def published(spark: SparkSession, config: Configuration) -> Manifest | None:
         return None
     if last.get("expectations") != file_sha256(config):
         return None
-    if not is_encoded(spark, config) or last.get("encoded") != identity(spark, layout.encoded):
+    if not is_encoded(config) or last.get("encoded") != identity(layout.encoded, config.storage):
         return None
-    gold = commit.open_table(layout.shards, config.storage)
+    gold = open_table(layout.shards, config.storage)
     if gold is None or commit.committed_root(gold) != manifest.manifest_root:
         return None
     return None if findings(manifest, config.storage) else manifest
@@ -135,7 +136,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
 
 def published_counts(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
     """Of a version that is just what publishing again would give."""
-    manifest = published(spark, config)
+    manifest = published(config)
     return None if manifest is None else counts_of(manifest)
 
 
@@ -157,15 +158,15 @@ def _nothing_lost(sent: Mapping[str, tuple[int, int]], written: Sequence[Written
             )
 
 
-def encoded_artifacts(spark: SparkSession, config: Configuration, layout: Layout) -> dict[str, str]:
+def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
     """The hashes of the artifacts that the newest version of silver/encoded was made with, by feature, and `classes`.
 
     Raises UsageError when a table was made by another configuration of the data, or from a version of another table
     that is no longer the newest: what would be published is not what the manifest would say.
     """
-    facts = commit_facts(spark, layout.encoded)
+    facts = commit_facts(layout.encoded, config.storage)
     for name, uri in (("clean", layout.fields), ("split", layout.ledger), ("encode", layout.encoded)):
-        made_by = (facts if name == "encode" else commit_facts(spark, uri)).get("data_sha256")
+        made_by = (facts if name == "encode" else commit_facts(uri, config.storage)).get("data_sha256")
         if made_by != config.data_sha256(name) and (made_by is not None or name == "encode"):
             raise UsageError(
                 f"{uri} was made by another configuration of the data than the one that is given; "
@@ -173,10 +174,10 @@ def encoded_artifacts(spark: SparkSession, config: Configuration, layout: Layout
             )
     for name, version in facts.get("versions", {}).items():
         uri = layout.at("silver", name)
-        if table_version(spark, uri) != version:
+        if table_version(uri, config.storage) != version:
             raise UsageError(f"{uri} has changed since {layout.encoded} was made; run the stage encode again")
-    records = commit_facts(spark, layout.fields).get("records_version")
-    if records is not None and records != table_version(spark, layout.records):
+    records = commit_facts(layout.fields, config.storage).get("records_version")
+    if records is not None and records != table_version(layout.records, config.storage):
         raise UsageError(
             f"{layout.records} has changed since {layout.fields} was made; run the stage clean again"
         )
@@ -193,10 +194,12 @@ def _commit(
     began: float,
 ) -> Manifest:
     silver = {
-        name: table_version(spark, layout.at("silver", name)) for name in ("fields", "ledger", "encoded")
+        name: table_version(layout.at("silver", name), config.storage)
+        for name in ("fields", "ledger", "encoded")
     }
     bronze = {
-        name: table_version(spark, layout.at("bronze", name)) for name in ("sources", "records", "quarantine")
+        name: table_version(layout.at("bronze", name), config.storage)
+        for name in ("sources", "records", "quarantine")
     }
     provenance = Provenance(
         created=now(),
@@ -216,7 +219,7 @@ def _commit(
         "manifest_root": draft.manifest_root,
         "delta_version": version,
         "new": new,
-        "encoded": identity(spark, layout.encoded),
+        "encoded": identity(layout.encoded, config.storage),
         "expectations": file_sha256(config),
     }
     append(layout, config, {"action": "publish", "event": "commit", **published_as})

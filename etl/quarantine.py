@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
+from etl.delta_log import open_table
 from etl.erasure.tombstones import FORGOTTEN
-from etl.publication.commit import open_table
 from etl.reporting.examples import LONGEST, Mask, snippet
 from etl.sources.csv import split_records, without_mark
 from etl.sources.formats import Part

@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 
 from etl.audit import append, audited
+from etl.delta_log import open_table
 from etl.disk import full_disk_is_told
 from etl.invocation import invocation, now
 from etl.lock import locked
-from etl.publication.commit import committed, listed_files, open_table, restore
+from etl.publication.commit import committed, listed_files, restore
 from etl.verify import findings
 from schemas import storage
 from schemas.command import configuration_parser, run

@@ -22,8 +22,9 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import deduplicated_from, fields_basis, goes_on_from, identity, ledger_before_encode
-from etl.delta_tables import commit_facts, read_table, table_version, write_table
+from etl.completion import deduplicated_from, fields_basis, goes_on_from, ledger_before_encode
+from etl.delta_log import commit_facts, identity, table_version
+from etl.delta_tables import read_table, write_table
 from etl.duplicates.later_records import SPLIT_CONFLICT
 from etl.kept import kept
 from etl.session import spark_progress
@@ -42,11 +43,11 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Writes silver/ledger with `split`; returns the number of records of each split, and `salted_keys` if any."""
     layout = Layout.of(config)
     # Without what `encode` left out since as outliers, by what another split taught.
-    ledger = read_table(spark, layout.ledger, ledger_before_encode(spark, config)[0])
-    made_before = commit_facts(spark, layout.ledger)
-    version = table_version(spark, layout.fields)
+    ledger = read_table(spark, layout.ledger, ledger_before_encode(config)[0])
+    made_before = commit_facts(layout.ledger, config.storage)
+    version = table_version(layout.fields, config.storage)
     fields = read_table(spark, layout.fields, version)
-    going_on = goes_on_from(spark, config, made_before, identity(spark, layout.fields, version))
+    going_on = goes_on_from(spark, config, made_before, identity(layout.fields, config.storage, version))
     if going_on is not None:
         return split_later(spark, config, ledger, fields, *going_on, made_before["made_from"])
     if made_before.get("conflicts"):
@@ -70,7 +71,7 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 assigned = assign(units, config.split)
             result = salted_join(members, assigned, "unit", "left", hot, "record_id")
             facts: dict[str, object] = {
-                "made_from": fields_basis("split", config, identity(spark, layout.fields, version)),
+                "made_from": fields_basis("split", config, identity(layout.fields, config.storage, version)),
                 "deduplicated": deduplicated_from(made_before),
             }
             if STAYING in made_before and facts["deduplicated"] is None:
@@ -119,7 +120,7 @@ def split_later(
                 )
                 whole = earlier.unionByName(later)
                 facts = {
-                    "made_from": fields_basis("split", config, identity(spark, layout.fields)),
+                    "made_from": fields_basis("split", config, identity(layout.fields, config.storage)),
                     "deduplicated": deduplicated,
                     # All ledgers whose rows are in this one as they were.
                     "follows": [*after["facts"].get("follows", []), after["ledger"]],

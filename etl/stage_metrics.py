@@ -18,8 +18,8 @@ from py4j.protocol import Py4JJavaError
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pyspark.sql import SparkSession
 
+from etl.delta_log import open_table
 from etl.process_memory import PeakMemory
-from etl.publication.commit import open_table
 from schemas import storage
 from schemas.config import STAGES, Configuration
 from schemas.errors import DataError

@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 
 from etl.audit import TABLES, audited
 from etl.completion import BEFORE_ENCODE
+from etl.delta_log import facts_at, open_table
 from etl.disk import full_disk_is_told
 from etl.erasure.tombstones import Tombstones, erased_before
 from etl.history import EXPIRED
 from etl.lock import locked
-from etl.publication.commit import committed, facts_at, listed_files, open_table
+from etl.publication.commit import committed, listed_files
 from etl.reporting.drift import remove_profiles
 from etl.verify import findings
 from schemas import storage

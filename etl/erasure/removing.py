@@ -14,19 +14,13 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import identity
-from etl.delta_tables import (
-    PROPERTIES,
-    commit_facts,
-    committing_always,
-    configured,
-    read_table,
-    table_exists,
-    table_version,
-)
+from etl.delta_log import commit_facts, identity, table_exists, table_version
+from etl.delta_tables import PROPERTIES, committing_always, configured, read_table
 from etl.erasure.finding import SILVER, Erasure, Place
 from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
 from etl.splits.earlier_records import staying_splits
+from schemas.config import Configuration
+from schemas.settings import Storage
 from schemas.tables import Layout, quarantine_schema, tombstones_schema
 
 METADATA = "spark.databricks.delta.commitInfo.userMetadata"
@@ -53,14 +47,15 @@ def bury(spark: SparkSession, layout: Layout, new: Tombstones, moment: datetime)
 
 
 def remove(
-    spark: SparkSession, layout: Layout, erasure: Erasure, before: Tombstones, tombstones: Tombstones
+    spark: SparkSession, config: Configuration, erasure: Erasure, before: Tombstones, tombstones: Tombstones
 ) -> None:
     """Removes what was found; the tombstones are those that there were before, and those that there are now."""
+    layout, options = Layout.of(config), config.storage
     uris = {name: layout.at("bronze", name) for name in ("sources", "quarantine", "records")}
     uris |= {name: layout.at("silver", name) for name in SILVER}
-    uris = {name: uri for name, uri in uris.items() if table_exists(spark, uri)}
-    facts = {name: commit_facts(spark, uri) for name, uri in uris.items()}
-    identities = {name: identity(spark, uri) for name, uri in uris.items()}
+    uris = {name: uri for name, uri in uris.items() if table_exists(uri, options)}
+    facts = {name: commit_facts(uri, options) for name, uri in uris.items()}
+    identities = {name: identity(uri, options) for name, uri in uris.items()}
     with configured(spark, METADATA, json.dumps({"stage": "forget"})):
         _remove(spark, uris, erasure)
     # Where an earlier `forget` broke off, its records may still be there: then nothing is complete.
@@ -69,7 +64,7 @@ def remove(
     of_records = facts["records"].get("tables")
     complete = of_records == {name: identities[name] for name in ("sources", "quarantine")}
     if noted == before.fingerprint() and complete:
-        _restate(spark, uris, facts, identities, erasure, tombstones)
+        _restate(spark, uris, facts, identities, erasure, tombstones, options)
 
 
 def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:
@@ -149,6 +144,7 @@ def _restate(
     before: Mapping[str, str],
     erasure: Erasure,
     tombstones: Tombstones,
+    options: Storage,
 ) -> None:
     """Notes in the tables that were complete that they still are, from what is left.
 
@@ -159,7 +155,7 @@ def _restate(
     replaced: dict[str, str] = {}
     for name in ("sources", "quarantine"):
         if name in uris:
-            replaced[before[name]] = identity(spark, uris[name])
+            replaced[before[name]] = identity(uris[name], options)
     for name in ("records", *SILVER):
         if name not in uris or "made_from" not in facts.get(name, {}):
             continue
@@ -171,14 +167,14 @@ def _restate(
             noted["counts"] = _counts(spark, uris, noted["counts"])
         # `publish` goes by these.
         if "records_version" in noted:
-            noted["records_version"] = table_version(spark, uris["records"])
+            noted["records_version"] = table_version(uris["records"], options)
         if "versions" in noted:
-            noted["versions"] = {other: table_version(spark, uris[other]) for other in noted["versions"]}
+            noted["versions"] = {other: table_version(uris[other], options) for other in noted["versions"]}
         if name == "ledger" and changed:
             fields = noted["made_from"].get("fields")
             noted = {"stage": "forget", "made_from": {"fields": fields}} | staying_splits(noted)
         _note(spark, uris[name], noted)
-        replaced[before[name]] = identity(spark, uris[name])
+        replaced[before[name]] = identity(uris[name], options)
 
 
 def _with_identities(value: Any, replaced: Mapping[str, str]) -> Any:

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from etl.publication.commit import facts_at, open_table
+from etl.delta_log import facts_at, open_table
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
 from schemas.settings import Storage

@@ -3,13 +3,13 @@
 import json
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
+from etl.delta_log import open_table
 from etl.publication.shards import SPARK_PARTITION_COLUMN, WrittenShard
 from schemas.errors import CheckError, DataError
 from schemas.manifest import Manifest
@@ -22,14 +22,6 @@ TABLE_PROPERTIES = {
     "delta.columnMapping.mode": "none",
     "delta.enableExpiredLogCleanup": "false",
 }
-
-
-def open_table(table_uri: str, options: Storage, version: int | None = None) -> DeltaTable | None:
-    """The gold table, or None when nothing was ever published there."""
-    try:
-        return DeltaTable(table_uri, version=version, storage_options=delta_options(options))
-    except TableNotFoundError:
-        return None
 
 
 def committed_root(table: DeltaTable) -> str | None:
@@ -46,16 +38,6 @@ def committed(table: DeltaTable) -> tuple[int, str | None]:
         if not str(entry.get("operation")).startswith("VACUUM"):
             return int(entry["version"]), entry.get(ROOT_KEY)
     return table.version(), None
-
-
-def facts_at(table_uri: str, version: int, options: Storage) -> dict[str, Any]:
-    """What the commit of a version of a table of bronze or silver noted; empty where nothing is known of it."""
-    table = open_table(table_uri, options)
-    for entry in table.history() if table is not None else ():
-        if entry["version"] == version:
-            facts = json.loads(entry.get("userMetadata") or "{}")
-            return facts if isinstance(facts, dict) else {}
-    return {}
 
 
 def commit(

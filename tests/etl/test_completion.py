@@ -171,7 +171,7 @@ def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_dam
     shard = Path(first.shard_uri(first.splits["train"].shards[0]))
     content = shard.read_bytes()
     shard.write_bytes(content[:-1] + b"x")
-    assert published(spark, config) is None
+    assert published(config) is None
     (manifest,) = Path(layout.manifests).iterdir()
     manifest.unlink()
     assert published_now().manifest_root == first.manifest_root

@@ -72,7 +72,7 @@ def test_rows_labels_and_counts(spark: SparkSession, tmp_path: Path) -> None:
         "c": ("validation", 0),
         "d": ("test", 1),
     }
-    stored = encoded_artifacts(spark, config, layout)
+    stored = encoded_artifacts(config, layout)
     artifacts = {name: (Path(layout.artifacts) / sha256).read_bytes() for name, sha256 in stored.items()}
     assert {name: hashlib.sha256(content).hexdigest() for name, content in artifacts.items()} == stored
     assert json.loads(artifacts["classes"]) == ["notice", "tag", "text"]
@@ -99,7 +99,7 @@ def test_the_tokenizer_learns_from_the_training_split_alone(spark: SparkSession,
         rows[place] = (*rows[place][:2], text, rows[place][3])
         write_silver(config, rows)
         encode(spark, config)
-        shas.append(encoded_artifacts(spark, config, Layout.of(config))["tokens"])
+        shas.append(encoded_artifacts(config, Layout.of(config))["tokens"])
     assert shas[0] == shas[1]  # a text of the test split changed
     assert shas[0] != shas[2]  # a text of the training split changed
 
@@ -111,7 +111,7 @@ def test_above_fit_bytes_a_sample_by_id_trains_the_tokenizer(spark: SparkSession
         config = small(tmp_path / name, fit_bytes=limit)
         write_silver(config, rows if name != "again" else rows[::-1])
         encode(spark, config)
-        shas.append(encoded_artifacts(spark, config, Layout.of(config))["tokens"])
+        shas.append(encoded_artifacts(config, Layout.of(config))["tokens"])
     assert shas[0] != shas[1]
     assert shas[1] == shas[2]
 

@@ -15,7 +15,8 @@ from pyspark.sql import SparkSession
 from etl import audit, forget, quarantine, vacuum, verify
 from etl.clean import clean
 from etl.completion import COMPLETION
-from etl.delta_tables import read_table, table_version
+from etl.delta_log import table_version
+from etl.delta_tables import read_table
 from etl.erasure.finding import Person, named_ids
 from etl.erasure.tombstones import Tombstones, place_sha256, record_sha256
 from etl.ingest import ingest
@@ -344,7 +345,7 @@ def test_nobody_is_forgotten_by_mistake(spark: SparkSession, config: Configurati
     with pytest.raises(UsageError, match="nothing was ingested that could be forgotten"):
         forget.forget(spark, config, Person.of(["x"]))
     ingest(spark, config)
-    at = table_version(spark, Layout.of(config).records)
+    at = table_version(Layout.of(config).records, config.storage)
     with pytest.raises(UsageError, match="has a record with the id 'typo'; nothing was erased"):
         forget.forget(spark, config, Person.of([SEVEN, "typo"]))
     for places, told in (
@@ -353,7 +354,7 @@ def test_nobody_is_forgotten_by_mistake(spark: SparkSession, config: Configurati
     ):
         with pytest.raises(UsageError, match=told):
             forget.forget(spark, config, Person.of(places=places))
-    assert table_version(spark, Layout.of(config).records) == at
+    assert table_version(Layout.of(config).records, config.storage) == at
     assert not Tombstones.of(config)
     with pytest.raises(UsageError, match="say whom to forget"):
         forget.main(["--config", str(tmp_path / "conf.toml")])

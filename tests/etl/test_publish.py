@@ -12,6 +12,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from etl import verify
+from etl.delta_log import open_table
 from etl.encode import encode
 from etl.publication import commit
 from etl.publish import publish, publish_version
@@ -232,7 +233,7 @@ def test_a_failing_gate_publishes_nothing(spark: SparkSession, tmp_path: Path) -
     with pytest.raises(QualityGateError, match="quarantine") as caught:
         publish_version(spark, strict, 0.0)
     assert caught.value.exit_status == 3
-    assert commit.open_table(Layout.of(config).shards, config.storage) is None
+    assert open_table(Layout.of(config).shards, config.storage) is None
     report = (Path(Layout.of(config).quality) / "report.html").read_text(encoding="utf-8")
     assert "Nothing was published" in report
     with pytest.raises(UsageError, match="no manifest"):
@@ -244,11 +245,11 @@ def test_of_two_publications_at_once_one_loses(
 ) -> None:
     config = prepared(spark, tmp_path)
     publish(spark, config)
-    stale = commit.open_table(Layout.of(config).shards, config.storage)
+    stale = open_table(Layout.of(config).shards, config.storage)
     other = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 20})})
     publish(spark, other)
     winner = newest(config)
-    monkeypatch.setattr(commit, "open_table", lambda *_: stale)
+    monkeypatch.setattr("etl.publication.commit.open_table", lambda *_: stale)
     third = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 24})})
     with pytest.raises(DataError, match="another run published at the same time"):
         publish(spark, third)

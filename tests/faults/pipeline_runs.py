@@ -10,7 +10,7 @@ from typing import Any
 
 import etl
 from etl.audit import FILE, TABLES
-from etl.publication.commit import open_table
+from etl.delta_log import open_table
 from schemas import manifest as manifests
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest
@@ -79,10 +79,10 @@ class PipelineFolder:
     def layout(self) -> Layout:
         return Layout.of(self.config)
 
-    def start(self, *flags: str) -> "subprocess.Popen[str]":
-        """`python -m etl.pipeline`, whose process id is that of Spark's driver."""
+    def start(self, *flags: str, command: str = "pipeline") -> "subprocess.Popen[str]":
+        """`python -m etl.pipeline` or another command, whose process id is that of Spark's driver."""
         return subprocess.Popen(
-            [sys.executable, "-m", "etl.pipeline", "--config", str(self.conf), *flags],
+            [sys.executable, "-m", f"etl.{command}", "--config", str(self.conf), *flags],
             cwd=self.folder,
             env={
                 **os.environ,
@@ -96,9 +96,9 @@ class PipelineFolder:
             text=True,
         )
 
-    def run(self, *flags: str) -> tuple[int, str]:
+    def run(self, *flags: str, command: str = "pipeline") -> tuple[int, str]:
         """A whole run: its status, and what it said."""
-        with self.start(*flags) as process:
+        with self.start(*flags, command=command) as process:
             said, _ = process.communicate(timeout=SECONDS)
         return process.returncode, said
 
@@ -120,7 +120,8 @@ class PipelineFolder:
 
     def entries(self) -> list[dict[str, Any]]:
         """Those of the audit trail."""
-        return [json.loads(line) for line in Path(self.layout.at(FILE)).read_bytes().splitlines()]
+        whole, _, _ = Path(self.layout.at(FILE)).read_bytes().rpartition(b"\n")  # the rest is being written
+        return [json.loads(line) for line in whole.splitlines()]
 
     def ended(self) -> Counter[str]:
         """How often each stage came to its end."""

@@ -1,0 +1,103 @@
+"""What the log of a Delta table says of its versions, read by the `deltalake` package, without a Spark job."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deltalake import DeltaTable
+from deltalake.exceptions import TableNotFoundError
+
+from schemas.errors import DataError, UsageError
+from schemas.settings import Storage
+from schemas.storage import delta_options
+
+
+def open_table(table_uri: str, options: Storage, version: int | None = None) -> DeltaTable | None:
+    """A table at its newest or a given version, or None where there is none."""
+    try:
+        return DeltaTable(table_uri, version=version, storage_options=delta_options(options))
+    except TableNotFoundError:
+        return None
+
+
+def table_exists(uri: str, options: Storage) -> bool:
+    return open_table(uri, options) is not None
+
+
+def existing_table(uri: str, options: Storage) -> DeltaTable:
+    """A table at its newest version. Raises UsageError naming it when it does not exist."""
+    table = open_table(uri, options)
+    if table is None:
+        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+    return table
+
+
+def newest_commit(table: DeltaTable) -> dict[str, Any]:
+    """The newest entry of a table's history, but for the commits of VACUUM, which change nothing about its content."""
+    for limit in (4, None):
+        for commit in table.history(limit):
+            if not str(commit.get("operation")).startswith("VACUUM"):
+                return commit
+    raise DataError(
+        f"the history of the table {table.table_uri} has no commit but those of VACUUM: restore its _delta_log"
+    )
+
+
+def table_version(uri: str, options: Storage) -> int:
+    """The version of a table's newest content. Raises UsageError naming the table when it does not exist."""
+    return int(newest_commit(existing_table(uri, options))["version"])
+
+
+def commit_facts(uri: str, options: Storage) -> dict[str, Any]:
+    """What was noted in the newest commit of a table (etl/delta_tables.py); empty for one that something else wrote."""
+    return noted_in(newest_commit(existing_table(uri, options)))
+
+
+def facts_at(uri: str, version: int, options: Storage) -> dict[str, Any]:
+    """What the commit of a version of a table noted; empty where nothing is known of it."""
+    table = open_table(uri, options)
+    commits = table.history() if table is not None else []
+    return next((noted_in(commit) for commit in commits if commit["version"] == version), {})
+
+
+def noted_in(commit: Mapping[str, Any]) -> dict[str, Any]:
+    """The `userMetadata` of a commit, where it is a JSON object."""
+    try:
+        facts = json.loads(commit.get("userMetadata") or "{}")
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def stages_since(uri: str, version: int, options: Storage) -> set[str]:
+    """The stages that made the commits after a version; empty names stand for commits of something else."""
+    commits = existing_table(uri, options).history()
+    return {str(noted_in(commit).get("stage", "")) for commit in commits if commit["version"] > version}
+
+
+def identity(uri: str, options: Storage, version: int | None = None) -> str:
+    """The id that Delta gave a table when it was made, and a version of it, by default that of its newest content."""
+    table = existing_table(uri, options)
+    return f"{table.metadata().id}@{newest_commit(table)['version'] if version is None else version}"
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The newest commit of a table. `identity` is that of no other content, also where a table was made anew."""
+
+    identity: str
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, uri: str, options: Storage) -> "Commit | None":
+        """None where there is no such table."""
+        table = open_table(uri, options)
+        if table is None:
+            return None
+        newest = newest_commit(table)
+        return cls(f"{table.metadata().id}@{newest['version']}", noted_in(newest))
+
+    def is_by(self, stage: str, basis: Mapping[str, object]) -> bool:
+        """Whether a stage wrote it, from just this."""
+        return self.facts.get("stage") == stage and self.facts.get("made_from") == basis
