@@ -144,7 +144,11 @@ def example_of(
     before, after, cleaned = ([mask(text) for text in steps[i]] for i in (place, place + 1, -1))
     if isinstance(applied, Filter):
         met = next((i for i, text in enumerate(steps[place]) if applied.drops(text)), 0)
-        return Example(name, record_id, snippet(before[met]), "")
+        # A rule that drops what it finds is shown by its mask there.
+        sign = mask.signs.get(rule_of(name))
+        return Example(
+            name, record_id, snippet(before[met], max(before[met].find(sign), 0) if sign else 0), ""
+        )
     for old, new, final in zip(before, after, cleaned, strict=True):
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))

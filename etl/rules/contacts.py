@@ -14,6 +14,7 @@ from etl.rules.personal_data import (
     merged,
     rule_maker,
 )
+from etl.rules.phone_look_alikes import NUMBERED, is_no_phone
 from etl.rules.signs import Flags, Signs
 from schemas.cleaning import PhoneRule
 from schemas.errors import ConfigurationError
@@ -40,13 +41,6 @@ class Emails(PersonalData):
 
     def normal(self, value: str) -> str:
         return unicodedata.normalize("NFKC", value).casefold()
-
-
-FOUR_NUMBERS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
-# Words after which a number is that of a clause: 252.227-7013 of the US defence regulations (DFARS) would be a phone
-# number of North Carolina.
-CLAUSE = re.compile(r"\b(?:D?FARS?|CFR|USC|clauses?|sections?|paragraphs?)[\s.:,(§-]{0,4}\Z", re.IGNORECASE)
-CLAUSE_NUMBER = re.compile(r"\d{2,3}\.\d{3}-\d{1,4}")
 
 
 class Phones(PersonalData):
@@ -84,17 +78,11 @@ class Phones(PersonalData):
             window = text[start:end]
             for region in self.regions:
                 for match in phonenumbers.PhoneNumberMatcher(window, region):
-                    if not _is_no_phone(match.raw_string, window[: match.start]):
+                    begin, stop = start + match.start, start + match.end
+                    if not is_no_phone(match.raw_string, text, begin, stop):
                         number = phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164)
-                        found.append(Found(start + match.start, start + match.end, self.kind, number))
+                        found.append(Found(begin, stop, self.kind, number))
         return found
-
-
-def _is_no_phone(number: str, before: str) -> bool:
-    """True for an IPv4 address, and for the number of a clause or section."""
-    if FOUR_NUMBERS.fullmatch(number) or CLAUSE_NUMBER.fullmatch(number):
-        return FOUR_NUMBERS.fullmatch(number) is not None or CLAUSE.search(before) is not None
-    return False
 
 
 def _fewest_digits(region: str) -> int:
@@ -112,12 +100,6 @@ IPV4 = re.compile(r"\d(?<![\w.]\d)\d{0,2}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)"
 IPV6 = re.compile(
     r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{0,4})(?![\w:]|\.\d)",
     re.ASCII,
-)
-# Words after which four numbers are a version, a section or an identifier.
-NUMBERED = re.compile(
-    r"(?:\b(?:versions?|ver|v|releases?|rel|revisions?|rev|builds?|sections?|sec|clauses?|paragraphs?|articles?|chapters?|"
-    r"appendix|oid)\b|§)[\s.:,#(-]{0,4}\Z",
-    re.IGNORECASE,
 )
 ADDRESSED = re.compile(
     r"\b(?:ip|ipv4|address|addresses|host|hosts|server|gateway|dns|ping|netmask)\W[^.\n]{0,20}\Z",

@@ -25,7 +25,8 @@ from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
 from etl.rules.signs import Flags, Signs
 from schemas.cleaning import NationalIdRule
 
-BEFORE, AFTER = r"(?<![\w.,/+\-])", r"(?!\w|[.,/\-]\w)"
+# A comma is none of the signs between which a number is part of a longer one: in CSV it stands right beside it.
+BEFORE, AFTER = r"(?<![\w./+\-])", r"(?!\w|[./\-]\w)"
 NEAR = 40
 """Characters before a number that are looked at for its name, and what may stand between the two."""
 BETWEEN = r"(?:[ \t]|[:=#]|n[º°o.]{1,2}|n[uú]m(?:ero|\.)?|number|nr\.?|is|es)*\Z"

@@ -12,8 +12,9 @@ IBAN_BEGINNING = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?=[ \-]?[A-Z0-9])", 
 # Those of Malta have two check digits and five of the bank.
 FEWEST_DIGITS_OF_AN_IBAN = 6
 CARD = re.compile(
-    # Groups as they stand on cards, or none.
-    r"(?<![\w.,/+\-])(?:\d{4}([ \-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ \-])\d{6}\2\d{4,5}|\d{13,19})(?!\w|[.,/\-]\d|-\w)",
+    # Groups as they stand on cards, or none. A comma may stand right beside it, as in CSV, but for that of `0,…`.
+    r"(?<![\w./+\-])(?<!(?<!\d)0,)(?:\d{4}([ \-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ \-])\d{6}\2\d{4,5}|\d{13,19})"
+    r"(?!\w|[./\-]\d|-\w)",
     re.ASCII,
 )
 # Beginnings and lengths of the numbers that each network issues: ISO/IEC 7812 and the networks' own tables.
@@ -62,6 +63,13 @@ def _of_country(country: str) -> "re.Pattern[str] | None":
     return re.compile(rf"{country}\d{{2}}(?:[ \-]?[A-Z0-9]){{{length}}}(?![A-Za-z0-9])", re.ASCII)
 
 
+# Of sixteen random digits with a network's beginning every tenth passes, and names of files often have so many.
+FILE_ENDING = re.compile(
+    r"\.(?:bin|bmp|bz2|csv|docx|gif|gz|html?|iso|jpe?g|jsonl?|mp[34]|parquet|pdf|png|pptx?|svg|tar|tgz|tiff?|tmp|tsv|txt|"
+    r"wav|webp|xlsx?|xml|ya?ml|zst)(?!\w)"
+)
+
+
 class Cards(PersonalData):
     """Numbers of payment cards: of a network's beginning and length, with the right check digit (Luhn)."""
 
@@ -78,6 +86,7 @@ class Cards(PersonalData):
             Found(*match.span(), self.kind, match.group())
             for match in CARD.finditer(text)
             if is_card(self.normal(match.group()))
+            and not (match.group().isdecimal() and FILE_ENDING.match(text, match.end()))
         ]
 
     def normal(self, value: str) -> str:

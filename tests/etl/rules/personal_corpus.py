@@ -1,6 +1,7 @@
 """Sentences with one piece of personal data of a known kind each, or with something that only looks like one."""
 
 import random
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -145,6 +146,19 @@ def a_phone(rng: random.Random) -> str:
             return str(phonenumbers.format_number(number, style))
 
 
+def a_phone_of(rng: random.Random, region: str) -> str:
+    """Of a region's fixed or mobile network, in its own way of writing or the international one."""
+    kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
+    styles = (phonenumbers.PhoneNumberFormat.INTERNATIONAL, phonenumbers.PhoneNumberFormat.NATIONAL)
+    example = phonenumbers.example_number_for_type(region, rng.choice(kinds))
+    assert example is not None
+    national = str(example.national_number)
+    while True:
+        number = phonenumbers.parse(f"+{example.country_code}{national[:-6]}{digits(rng, 6)}")
+        if phonenumbers.is_valid_number(number):
+            return str(phonenumbers.format_number(number, rng.choice(styles)))
+
+
 def an_ip(rng: random.Random) -> str:
     return ".".join(str(rng.randrange(20, 250)) for _ in range(4))
 
@@ -207,6 +221,21 @@ LOOK_ALIKES: tuple[Callable[[random.Random], str], ...] = (
     lambda rng: f"@{rng.choice(WORDS)} wrote",
     lambda rng: f"section {rng.randrange(1, 9)}.{rng.randrange(1, 20)}.{rng.randrange(1, 20)}",
     lambda rng: f"the file {filled(rng, '################')}.bin",
+    lambda rng: f"timestamp {rng.randrange(10**9, 2 * 10**9)}",
+    lambda rng: f"bar code {digits(rng, 13)}",
+    lambda rng: f"IMEI {digits(rng, 15)}",
+    lambda rng: f"ZIP {digits(rng, 5)}-{digits(rng, 4)}",
+    lambda rng: f"doi:10.{digits(rng, 4)}/{digits(rng, 7)}",
+    lambda rng: str(uuid.UUID(int=rng.getrandbits(128))),
+    lambda rng: f"commit {rng.getrandbits(160):040x}",
+    lambda rng: f"${rng.randrange(1, 999)},{digits(rng, 3)},{digits(rng, 3)}",
+    lambda rng: f"at {rng.randrange(24)}:{rng.randrange(60):02}:{rng.randrange(60):02}.{digits(rng, 6)}",
+    lambda rng: f"{rng.randrange(1, 13)}/{rng.randrange(1, 29)}/{rng.randrange(1950, 2030)}",
+    lambda rng: f"pages {rng.randrange(100, 400)}-{rng.randrange(400, 999)}",
+    lambda rng: f"https://example.org/item/{digits(rng, 10)}",
+    lambda rng: f"a share of {rng.random():.9f}",
+    lambda rng: f"#{digits(rng, 9)}",
+    lambda rng: f"item {digits(rng, 10)}",
     lambda rng: f"coordinates {rng.randrange(90)}.{digits(rng, 6)}, {rng.randrange(180)}.{digits(rng, 6)}",
 )
 

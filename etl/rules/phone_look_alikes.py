@@ -1,0 +1,91 @@
+"""Numbers that exist as telephone numbers too, where what stands around them says that they are something else.
+
+Rather one number too many is masked than one that leaks: a number with `+` or a parenthesis, or behind a word that
+announces a telephone number, is one whatever else stands there; and most of what follows is asked of digits alone only.
+"""
+
+import re
+
+BEFORE, AFTER = 80, 12
+"""Characters around a number that are looked at."""
+OF_AN_ADDRESS = 200
+"""Characters before a number in which an address of the web may begin."""
+
+FOUR_NUMBERS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+DATE = re.compile(
+    r"(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|1[0-2])\1(?:19|20)\d\d"
+    r"|(?:19|20)\d\d([./-])(?:0?[1-9]|1[0-2])\2(?:0?[1-9]|[12]\d|3[01])"
+)
+# Words after which a number is that of a clause: 252.227-7013 of the US defence regulations (DFARS) would be a phone
+# number of North Carolina.
+CLAUSE = re.compile(r"\b(?:D?FARS?|CFR|USC|clauses?|sections?|paragraphs?)[\s.:,(§-]{0,4}\Z", re.IGNORECASE)
+CLAUSE_NUMBER = re.compile(r"\d{2,3}\.\d{3}-\d{1,4}")
+ANNOUNCED = re.compile(
+    r"(?:phone|fone|fono|telef|\btel|\btlf|\btfno|mobil|m[oó]vil|\bmob\b|\bcel|\bfax|\bsms\b|call|dial|\bring\b|whats|"
+    r"\bwpp|wa\.me|t\.me|signal|telegram|contact|reach|llam|lig(?:ar|ue)|\bhome|\bwork|\bhotline|n[uú]mero)[^\n]{0,24}\Z",
+    re.IGNORECASE,
+)
+# Words after which four numbers are a version, a section or an identifier.
+NUMBERED = re.compile(
+    r"(?:\b(?:versions?|ver|v|releases?|rel|revisions?|rev|builds?|sections?|sec|clauses?|paragraphs?|articles?|chapters?|"
+    r"appendix|oid)\b|§)[\s.:,#(-]{0,4}\Z",
+    re.IGNORECASE,
+)
+COORDINATES = re.compile(
+    r"\b(?:coordinates?|coords?|lat|latitude|lon|long|longitude|gps)\b[\s:=(]{0,4}(?:-?\d{1,3}\.\d+[\s,;/]{1,3})?-?\Z",
+    re.IGNORECASE,
+)
+SUM = re.compile(r"\d{1,3}(?:\.\d{3})+")
+CURRENCY_BEFORE = re.compile(r"(?:[$€£]|\b(?:R\$|S/|USD|EUR|MXN|BRL|ARS|CLP|COP|PEN|PYG))\s?\Z")
+CURRENCY_AFTER = re.compile(
+    r",\d{1,2}\s?(?:[$€£]|pesos|euros?|reais|soles|d[oó]lares|guaran[ií]es|[A-Z]{3}\b)"
+)
+FRACTION_BEFORE = re.compile(r"(?<![\d.])0\.\Z")
+TIME_BEFORE = re.compile(r"\b\d{1,2}:\d\d:\Z")
+# An address ends where JSON, CSV or HTML would end it.
+ADDRESS = re.compile(r"(?:://|\bwww\.)[^\s\"'<>|,;{}()\[\]]*\Z")
+DOCUMENT = re.compile(r"\b(?:doi:|doi\.org/)[^\s\"'<>|,;{}()\[\]]*\Z", re.IGNORECASE)
+HASH_BEFORE = re.compile(r"(?<!\w)#\Z")
+# Of these words the plural may head a list of numbers to call (`Orders: …`), and so may `to order`.
+COUNTED = re.compile(
+    r"\b(?<!\bto )(?:order|invoice|receipt|tracking|ticket|item|serial|batch|bar ?code|lot|isbn|issn|ean|upc|sku|imei|"
+    r"timestamp|epoch|zip|factura|bestellung|rechnung)\b[\s.:,(-]{0,3}(?:#|(?:no|nr|num|number|n[ºo°])\b[\s.:,#(-]{0,3})?"
+    r"(?:[A-Z]{1,4}-)?\Z",
+    re.IGNORECASE,
+)
+# These are also other words, or may stand before any number: only with a sign that says that they are counted.
+COUNTED_BY_SIGN = re.compile(
+    r"\b(?:case|part|ref|id|pedido|expediente)\b[\s.:,(-]{0,3}(?:#|(?:no\.|nr\.?|num\.?|number|n[º°])[\s.:,#(-]{0,3})\Z",
+    re.IGNORECASE,
+)
+DOCUMENT_PREFIX = re.compile(r"(?<![A-Za-z])(?:INV|PO|SO|SKU|REF|RMA|ORD|DOC|TKT|BUG|CVE|RFC|ISO)-\Z")
+ZIP_PLUS_4 = re.compile(r"\d{5}-\d{4}")
+
+
+def is_no_phone(number: str, text: str, start: int, end: int) -> bool:
+    """Whether `number`, which stands at text[start:end] and is possible as a telephone number, is something else."""
+    if FOUR_NUMBERS.fullmatch(number) or DATE.fullmatch(number):
+        return True
+    before = text[max(start - BEFORE, 0) : start]
+    if CLAUSE_NUMBER.fullmatch(number) and CLAUSE.search(before):
+        return True
+    if "+" in number or "(" in number or ANNOUNCED.search(before):
+        return False
+    if SUM.fullmatch(number):
+        after = text[end : end + AFTER]
+        if CURRENCY_AFTER.match(after) or CURRENCY_BEFORE.search(before):
+            return True
+    if number.count(".") > 1 and NUMBERED.search(before):
+        return True
+    if number.count(".") == 1 and (number.startswith("0.") or COORDINATES.search(before)):
+        return True
+    if TIME_BEFORE.search(before) or DOCUMENT.search(before):
+        return True
+    if ZIP_PLUS_4.fullmatch(number):
+        return COUNTED.search(before) is not None
+    if not number.isdecimal():
+        return False
+    signs = (FRACTION_BEFORE, HASH_BEFORE, COUNTED, COUNTED_BY_SIGN, DOCUMENT_PREFIX)
+    return any(sign.search(before) for sign in signs) or (
+        ADDRESS.search(text[max(start - OF_AN_ADDRESS, 0) : start]) is not None
+    )
