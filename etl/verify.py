@@ -16,7 +16,7 @@ from schemas.checksums import check_file
 from schemas.command import add_version_flag, run
 from schemas.config import load as load_configuration
 from schemas.errors import DataError, UsageError
-from schemas.manifest import Manifest, load, resolve
+from schemas.manifest import Manifest, load, published, resolve
 from schemas.progress import Progress, say
 from schemas.settings import Storage
 from schemas.tables import Layout
@@ -56,6 +56,24 @@ def findings(manifest: Manifest, options: Storage) -> list[str]:
     return found
 
 
+def _check_trail_alone(layout: Layout, options: Storage) -> int:
+    """Of a data set of which nothing was published yet. Raises UsageError where there is not even an audit trail."""
+    if not storage.exists(layout.at(audit.FILE), options):
+        raise UsageError(f"there is nothing to verify in {layout.root} yet: run the pipeline first")
+    found = audit.findings(layout, {}, options)
+    last = audit.last_commit(layout, options)
+    if last:
+        found.append(
+            f"the manifests in {layout.manifests} are missing: the newest publication was that of the root "
+            f"{last.get('manifest_root')}"
+        )
+    for sentence in found:
+        say(f"error: {sentence}")
+    if not found:
+        print(f"{layout.root}: nothing has been published yet; its audit trail is whole")
+    return 1 if found else 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m etl.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -77,8 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = Storage()
     if arguments.config is not None:
         config = load_configuration(arguments.config, arguments.overrides)
-        options = config.storage
-        given = resolve(given, Layout.of(config).manifests, options)
+        options, layout = config.storage, Layout.of(config)
+        if given == "latest" and not published(layout.manifests, options):
+            return _check_trail_alone(layout, options)
+        given = resolve(given, layout.manifests, options)
     elif given == "latest" or given.isdecimal():
         raise UsageError("say which version: a MANIFEST, or --config FILE for the newest of that data set")
     manifest = load(given, options)

@@ -129,7 +129,7 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
     """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
-    # Nothing is copied or sorted: the shingles are most of a task's memory.
+    # The shingles are most of a task's memory: they are not sorted, and copied once where they come in several batches.
     hashes, bands = (block[name].combine_chunks() for name in ("text_hash", "bands"))
     sets = SimilarSets(*unpacked(block["shingles"]), similarity)
     rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())

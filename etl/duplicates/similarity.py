@@ -187,8 +187,8 @@ def _codes_of_shared(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
     codes = np.full(len(values), -1, dtype=np.int32)
     ranks = 0
     # One sixteenth of all hashes at a time, by their first four bits: sorting takes four times its input.
-    sixteenths = values.astype("<i8", copy=False).view(np.uint8)[7::8] >> 4
-    for sixteenth in range(16):
+    sixteenths = values.astype("<i8", copy=False).view(np.int8)[7::8] >> 4
+    for sixteenth in range(-8, 8):  # in the order of the values, so that the rows of the matrix are sorted
         places = np.flatnonzero(sixteenths == sixteenth)
         ordered = values[places]
         order = np.argsort(ordered)

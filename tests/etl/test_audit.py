@@ -5,12 +5,26 @@ from pathlib import Path
 
 import pytest
 
+from etl import verify
 from etl.audit import FILE, FIRST, append, audited, entries, findings, hash_of, last_commit
 from schemas.config import Configuration
-from schemas.errors import DataError
+from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, Provenance
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration
+
+CONFIGURATION = """
+[dataset]
+name = "example"
+root = "{root}"
+[[source]]
+format = "jsonl"
+path = "*.jsonl"
+[columns]
+[[feature]]
+name = "tokens"
+column = "text"
+"""
 
 
 @pytest.fixture
@@ -128,6 +142,25 @@ def test_an_end_that_was_cut_off_shows_by_the_publication_that_is_missing(config
     assert "no entry for the publication of two.json" in found
     Path(layout.at(FILE)).unlink()
     assert "is missing" in findings(layout, manifests, config.storage)[0]
+
+
+def test_verify_checks_the_trail_also_before_anything_was_published(
+    config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=config.dataset.root))
+    command = ["--config", str(tmp_path / "conf.toml")]
+    with pytest.raises(UsageError, match=r"there is nothing to verify in .* yet: run the pipeline first"):
+        verify.main(command)
+    written = filled(config)
+    assert verify.main(command) == 0
+    assert "nothing has been published yet; its audit trail is whole" in capsys.readouterr().out
+    rewrite(config, [*written[:1], *written[2:]])
+    assert verify.main(command) == 1
+    assert "line 2 of the audit trail" in capsys.readouterr().err
+    rewrite(config, written)
+    append(Layout.of(config), config, {"action": "publish", "event": "commit", "manifest_root": "a" * 64})
+    assert verify.main(command) == 1
+    assert f"are missing: the newest publication was that of the root {'a' * 64}" in capsys.readouterr().err
 
 
 def test_what_a_crash_left_of_a_line_is_no_entry(config: Configuration) -> None:

@@ -4,7 +4,9 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
@@ -144,6 +146,49 @@ def test_a_run_with_new_files_adds_to_what_is_there(spark: SparkSession, tmp_pat
     # New classes come after those that are known, whose index stays.
     assert {row["label_index"] for row in rows if row["record_id"] == "b4"} == {1}
     assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+
+
+@pytest.mark.thorough
+def test_an_increment_reads_no_earlier_text(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The texts of the first run are destroyed before the second, so that reading any of them would fail."""
+    first_files(tmp_path)
+    config = configured(tmp_path)
+    run(spark, config)
+    before = ledger(spark, config)
+    destroyed = [file for table in LARGE[:2] for file in destroy_texts(config, table)]
+    assert destroyed
+    for file in destroyed:
+        assert len(pq.read_table(file, columns=["record_id"])) > 0
+        with pytest.raises(OSError, match="header"):
+            pq.read_table(file, columns=["text"])
+    later_files(tmp_path, "of its own")
+    # The report shows a few records for each rule, of the files alone that hold them.
+    monkeypatch.setattr("etl.reporting.examples._texts", lambda *_: {})
+    manifest = run(spark, config)
+    after = ledger(spark, config)
+    assert {name: after[name] for name in before} == before
+    assert (after["b0"]["status"], after["b3"]["reason"]) == ("kept", "a6")
+    assert manifest.content.counts["records_in"] == len(before) + 10
+
+
+def destroy_texts(config: Configuration, table: tuple[str, str]) -> set[str]:
+    """Writes zeros over the column `text` in all files of a table, which it returns."""
+    files = {unquote(uri) for uri in files_of(config, table)}
+    for file in files:
+        metadata = pq.read_metadata(file)
+        with open(file, "r+b") as content:
+            for group in map(metadata.row_group, range(metadata.num_row_groups)):
+                for chunk in map(group.column, range(metadata.num_columns)):
+                    if chunk.path_in_schema == "text":
+                        begin = min(
+                            o for o in (chunk.dictionary_page_offset, chunk.data_page_offset) if o is not None
+                        )
+                        content.seek(begin)
+                        content.write(bytes(chunk.total_compressed_size))
+        Path(file).with_name(f".{Path(file).name}.crc").unlink(missing_ok=True)
+    return files
 
 
 LARGE = (("bronze", "records"), ("silver", "fields"), ("silver", "signatures"), ("silver", "encoded"))

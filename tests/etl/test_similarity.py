@@ -26,6 +26,22 @@ def one_bucket(count: int) -> Buckets:
     return Buckets.of(np.zeros(count, dtype=np.int64), np.arange(count))
 
 
+def test_shared_hashes_are_numbered_in_their_order_whatever_their_signs() -> None:
+    """Where the rows of the matrix are sorted, scipy compares them without tables as wide as the matrix."""
+    random_numbers = np.random.default_rng(1)
+    known = random_numbers.integers(-(2**63), 2**63, 500, dtype=np.int64, endpoint=False)
+    sets = [set(random_numbers.choice(known, 60, replace=False).tolist()) for _ in range(12)]
+    matrix = SimilarSets(*arrays(sets), 0.8).matrix
+    assert matrix.has_sorted_indices
+    held = [value for one in sets for value in one]
+    shared = sorted({value for value in held if held.count(value) > 1})
+    assert shared[0] < 0 < shared[-1]
+    assert matrix.shape == (12, len(shared))
+    for row, one in enumerate(sets):
+        begin, end = matrix.indptr[row : row + 2]
+        assert [shared[code] for code in matrix.indices[begin:end]] == sorted(one & set(shared))
+
+
 SETS = st.lists(st.sets(st.integers(0, 11), min_size=1, max_size=12), min_size=2, max_size=25)
 
 

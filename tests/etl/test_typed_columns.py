@@ -1,6 +1,7 @@
 """Typed columns on their way from the sources to the shards."""
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,13 @@ name = "colour"
 column = "colour"
 encode = "category"
 spellings = {{ grey = ["gray"] }}
+[[feature]]
+name = "weight"
+column = "weight"
+encode = "number"
+missing = "mean"
+outliers = {{ rule = "iqr", action = "clip" }}
+scale = "standard"
 """
 
 
@@ -81,9 +89,14 @@ def write_files(folder: Path) -> None:
             "day": "2024-03-01" if n % 2 else "01.03.2024",
             "sold": n % 3 == 0,
             "colour": ["Red", " gray", "GREY"][n % 3],
+            "weight": (n * 37) % 41 / 4,
         }
         for n in range(40)
     ]
+    for n in (2, 11, 13, 17, 20, 23, 26, 29):  # not all of them are in one split
+        lines[n]["weight"] = 1e6 * (-1) ** n * n
+    for n in (3, 5):  # 5 is left out after the fit
+        del lines[n]["weight"]
     lines[5]["price"] = 99_999
     lines[6] = {key: value for key, value in lines[6].items() if key != "price"}
     lines[7]["day"] = "31.02.2024"
@@ -149,6 +162,7 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     assert day["j7"] == day["c1"] == [0]
     assert day["j0"] == [19783]
     assert {tuple(v) for v in values(spark, config, manifest, "sold").values()} == {(0,), (1,)}
+    served_like_serving_would(fields, in_train, manifest, values(spark, config, manifest, "weight"))
     colours = values(spark, config, manifest, "colour")
     assert colours["j1"] == colours["j2"]
     assert colours["c1"] == [0]
@@ -159,6 +173,30 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     assert all(complete(spark, config) is not None for complete in COMPLETION.values())
     marking = configured(tmp_path, "mark")
     assert [name for name, complete in COMPLETION.items() if complete(spark, marking) is None] == ["encode"]
+
+
+def served_like_serving_would(
+    fields: dict[str, Any], in_train: list[str], manifest: Manifest, weight: dict[str, list[float]]
+) -> None:
+    """The stored statistics alone, with what docs/columns.md says of them, give every row of every split."""
+    (column,) = (column for column in manifest.content.columns if column.name == "weight")
+    stored = json.loads(read_artifact(manifest, column.artifacts["statistics"]))
+    taught = [float(fields[name]["weight"]) for name in in_train if fields[name]["weight"] is not None]
+    q1, _, q3 = statistics.quantiles(taught, n=4, method="inclusive")
+    low, high = stored["low"], stored["high"]
+    assert (low, high) == (pytest.approx(q1 - 1.5 * (q3 - q1)), pytest.approx(q3 + 1.5 * (q3 - q1)))
+    clipped = [min(max(x, low), high) for x in taught]
+    assert clipped != taught
+    assert stored["offset"] == stored["fill"] == pytest.approx(statistics.fmean(clipped))
+    assert stored["divisor"] == pytest.approx(statistics.pstdev(clipped))
+    assert stored["outliers"] == sum(x != y for x, y in zip(taught, clipped, strict=True))
+    for name, shard_value in weight.items():
+        given = fields[name]["weight"]
+        x = stored["fill"] if given is None else min(max(float(given), low), high)
+        assert shard_value == [pytest.approx((x - stored["offset"]) / stored["divisor"], rel=1e-6, abs=1e-6)]
+    beyond = {name for name in weight if abs(float(fields[name]["weight"] or 0)) > 1e5}
+    assert len(beyond) == 8
+    assert beyond - set(in_train)
 
 
 @pytest.mark.thorough
@@ -218,11 +256,11 @@ def test_where_outliers_are_left_out_new_files_move_no_record(spark: SparkSessio
         ('[[feature]]\nname = "x"\ncolumn = "id"\nencode = "number"\n', "is also id"),
         (
             '[[feature]]\nname = "x"\ncolumn = "y"\nencode = "numbers"\n',
-            r"wrong value of 'feature\.5\.encode'",
+            r"wrong value of 'feature\.6\.encode'",
         ),
         (
             '[[feature]]\nname = "x"\ncolumn = "y"\nencode = "number"\nfil = 1\n',
-            r"unknown key 'feature\.5\.fil'",
+            r"unknown key 'feature\.6\.fil'",
         ),
         (
             '[[feature]]\nname = "x"\ncolumn = "y"\nencode = "number"\noutliers = { rule = "iqr", low = 1.0 }\n',

@@ -66,6 +66,12 @@ KINDS: dict[str, Callable[[str], Line]] = {
 """Of lines; those of whole files are below."""
 
 
+def sources(folder: Path) -> list[dict[str, str]]:
+    """The [[source]]s that read all that `write` writes."""
+    patterns = {"jsonl": "*.jsonl{,.gz,.bz2}", "csv": "*.csv", "parquet": "*.parquet"}
+    return [{"format": name, "path": f"{folder}/{pattern}"} for name, pattern in patterns.items()]
+
+
 def write(folder: Path, records: int, seed: int) -> Expected:
     """Writes about so many records of all kinds into files of all formats in `folder`."""
     folder.mkdir()

@@ -1,5 +1,8 @@
 """Every kind of bad input among good records: no crash, no hang, and each record in exactly one of two tables."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from etl.ingest import ingest
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration
 from tests.faults import hostile_files
+from tests.faults.pipeline_runs import REPOSITORY
 
 
 @pytest.mark.parametrize(("records", "seed"), [(300, 0), pytest.param(10_000, 1, marks=pytest.mark.thorough)])
@@ -17,9 +21,7 @@ def test_what_is_good_is_ingested_and_all_else_quarantined_for_its_reason(
     spark: SparkSession, tmp_path: Path, records: int, seed: int
 ) -> None:
     expected = hostile_files.write(tmp_path / "files", records, seed)
-    patterns = {"jsonl": "*.jsonl{,.gz,.bz2}", "csv": "*.csv", "parquet": "*.parquet"}
-    sources = [{"format": name, "path": f"{tmp_path}/files/{pattern}"} for name, pattern in patterns.items()]
-    config = configuration(tmp_path, sources)
+    config = configuration(tmp_path, hostile_files.sources(tmp_path / "files"))
     counts = ingest(spark, config)
 
     layout = Layout.of(config)
@@ -40,3 +42,19 @@ def test_what_is_good_is_ingested_and_all_else_quarantined_for_its_reason(
     assert "link out.jsonl" in statuses
     assert "plain.jsonl" not in statuses
     assert len(set(expected.reasons.values())) + len(hostile_files.KINDS) > 30
+
+
+def test_memory_is_bounded_whatever_the_files_would_unfold_to(tmp_path: Path) -> None:
+    """Compressed files of 1.3 GB, a field of 50 MB: a task takes a few times the longest record, no file as a whole."""
+    expected = hostile_files.write(tmp_path / "files", 300, 0)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.reading_memory", str(tmp_path / "files")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert done.returncode == 0, done.stderr
+    taken = json.loads(done.stdout)
+    assert taken["records"] == len(expected.ids)
+    assert taken["peak"] - taken["before"] < 8 * (hostile_files.LARGE >> 20)

@@ -1,7 +1,7 @@
 """The driver of the pipeline is killed at any moment: started again it ends with the tables of a run that was not."""
 
+import contextlib
 import random
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -107,7 +107,26 @@ def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) 
     assert said.count("complete") == len(STAGES)
 
 
+def filled_up_in(folder: PipelineFolder, mount: Mount, stage: str) -> tuple[int, str]:
+    """A run whose disk is full from the beginning of a stage on: its status, and what it said. Then there is room."""
+    begun = sum((entry["action"], entry["event"]) == (stage, "begin") for entry in folder.entries())
+    filler = mount.folder / "filler"
+    with folder.start() as process:
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                said, _ = process.communicate(timeout=0.02)
+                break
+            now = sum((entry["action"], entry["event"]) == (stage, "begin") for entry in folder.entries())
+            if now > begun:  # again and again: what is deleted makes room
+                with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(1 << 16))
+    filler.unlink(missing_ok=True)
+    return process.returncode, said
+
+
 @pytest.mark.thorough
+@pytest.mark.timeout(1800)
 def test_a_full_disk_is_told_the_version_before_stays_and_the_next_run_goes_on(tmp_path: Path) -> None:
     files = tmp_path / "files"
     write_files(files)
@@ -118,16 +137,15 @@ def test_a_full_disk_is_told_the_version_before_stays_and_the_next_run_goes_on(t
         assert status == 0, said
         before = folder.manifest()
         (files / "more.jsonl").write_text((files / "0.jsonl").read_text().replace('"id": "', '"id": "more'))
-        free = shutil.disk_usage(mount.folder)
-        for room in (20_000, 200_000):
-            mount.resize(str(free.used + room))
-            status, said = folder.run()
+        for stage in STAGES:
+            status, said = filled_up_in(folder, mount, stage)
             assert status == 1, said
             assert "error: a disk is full" in said
             assert "Traceback" not in said
             assert folder.manifest() == before
             assert verify.findings(before, folder.config.storage) == []
-        mount.resize("500m")
+        ended = folder.ended()
+        assert [ended[stage] for stage in STAGES] == [2] * (len(STAGES) - 1) + [1]
         status, said = folder.run()
         assert status == 0, said
         assert folder.manifest().manifest_root != before.manifest_root

@@ -17,7 +17,7 @@ from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest
 from schemas.runs import RUN_FILE
 from schemas.settings import Train
-from tests.training.published import Published, publish
+from tests.training.published import Published, publish, publish_again
 from training import batches, cli
 from training.feed import split_order
 
@@ -138,6 +138,17 @@ def test_settings_come_from_the_configuration_and_flags_go_before_them(
         "--config", published.config, "--set", "train.streams=3", "--seed", 9, "--batch", 7, "--epoch", 1
     )
     assert found == expected_lines(epoch_ids(manifest, changed, 1), 7)
+
+
+def test_a_version_is_named_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    published = publish(tmp_path, train=SHARDS, length=4)
+    newest = publish_again(published)
+    audit, train = Auditor(published.manifest, capsys), load(published.config).train
+    of_first = expected_lines(epoch_ids(published.load(), train, 0), 16)
+    assert audit.run("--config", published.config, "--version", 0, "--epoch", 0) == of_first
+    of_newest = audit.run("--config", published.config, "--epoch", 0)
+    assert of_newest == expected_lines(epoch_ids(newest, train, 0), 16)
+    assert of_newest != of_first
 
 
 def write_run(folder: Path, manifest: Path, root: str, train: Train) -> Path:

@@ -9,7 +9,7 @@ import torch
 
 from schemas.config import load
 from schemas.errors import DataError, UsageError
-from tests.training.published import CLASSES, Published, publish
+from tests.training.published import CLASSES, Published, publish, publish_again
 from tests.training.test_baseline import with_texts
 from training import checkpoint, evaluate, models
 from training.feed import columns_of
@@ -130,6 +130,17 @@ def test_another_manifest_is_refused(tmp_path: Path) -> None:
     untrained_run(published, root="f" * 64)
     with pytest.raises(UsageError, match=r"was trained on the manifest root f{16}…, but .* --manifest"):
         evaluate.main(["--config", str(published.config), "--run", "demo"])
+
+
+def test_a_run_on_an_earlier_version_is_evaluated_on_it_by_its_number(tmp_path: Path) -> None:
+    published = publish(tmp_path)
+    run = untrained_run(published)
+    publish_again(published)
+    flags = ["--config", str(published.config), "--run", "demo", "--set", "evaluate.baseline=false"]
+    assert evaluate.main([*flags, "--version", "0"]) == 0
+    assert json.loads((run / "summary.json").read_text())["evaluation"]["rows"] == 20
+    with pytest.raises(UsageError, match="was trained on the manifest root"):
+        evaluate.main([*flags, "--version", "1"])
 
 
 def test_a_run_without_a_checkpoint_and_a_missing_one_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from schemas import manifest
 from schemas.config import load
 from schemas.errors import CheckError, DataError, UsageError
-from tests.training.published import Published, publish
+from tests.training.published import Published, publish, publish_again
 from training import checkpoint, metrics, non_finite, start, summary, windows
 from training.feed import split_order
 from training.methods import plain
@@ -76,6 +76,21 @@ def test_the_summary_tells_of_data_set_and_training(published: Published, whole:
     state = torch.load(file, weights_only=True)
     assert state["manifest_root"] == sealed.manifest_root
     assert state["position"] == 346
+
+
+def test_an_earlier_version_can_be_trained_on_by_its_number(tmp_path: Path) -> None:
+    published = publish(tmp_path)
+    newest = publish_again(published)
+    flags = ("--set", "train.epochs=1")
+    assert train(published, "newest", *flags) == 0
+    assert train(published, "earlier", "--version", "0", *flags) == 0
+    found = [summary.read(folder(published, run))["dataset"] for run in ("newest", "earlier")]
+    assert [(one["manifest_root"], one["delta_version"]) for one in found] == [
+        (newest.manifest_root, 1),
+        (published.load().manifest_root, 0),
+    ]
+    with pytest.raises(UsageError, match=r"there is no manifest of version 7 in .*; there are those of 0, 1"):
+        train(published, "none", "--version", "7")
 
 
 def test_metrics_stand_in_both_places(published: Published, whole: str) -> None:

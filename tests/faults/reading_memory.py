@@ -1,0 +1,36 @@
+"""What a task that reads hostile files takes: `python -m tests.faults.reading_memory FOLDER`, a process of its own.
+
+Prints a line of JSON: MB of the process before and at most, and the outcomes of all files.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+from etl.sources import pieces
+from etl.sources.reading import RECORD, Reader
+from tests.etl.sources.source_files import configuration
+from tests.faults.hostile_files import sources
+
+
+def peak_mb() -> int:
+    """Unlike ru_maxrss it says nothing of the process that started this one."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) >> 10
+
+
+def main(folder: Path) -> None:
+    config = configuration(folder.parent, sources(folder))
+    listed = pieces.list_pieces(config)
+    before, kinds = peak_mb(), Counter[int]()
+    for batch in Reader(config).batches(0, listed):
+        kinds.update(batch.column(0).to_pylist())
+        del batch
+    print(json.dumps({"before": before, "peak": peak_mb(), "records": kinds[RECORD], "files": len(listed)}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
