@@ -52,7 +52,7 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     standing = Commit.of(layout.fields, config.storage)
     facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
     if config.increments.enabled and standing is not None and standing.is_by("clean", basis):
-        version = table_version(layout.fields, config.storage)  # a run that broke off had come so far
+        version = standing.version  # a run that broke off had come so far
     else:
         # Of fewer records the more there are: what was noted of earlier ones is a part too many, which nobody reads.
         share = share_of_sample(spark, layout, expected)

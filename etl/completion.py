@@ -19,7 +19,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from etl.delta_log import Commit, commit_facts, facts_at, identity, table_exists, table_version
+from etl.delta_log import Commit, facts_at, identity, table_exists, table_version
 from etl.delta_tables import read_table
 from etl.encoders import encoder_of
 from etl.erasure.tombstones import Tombstones
@@ -123,9 +123,9 @@ def ledger_before_encode(config: Configuration) -> tuple[int, str]:
 
     Where `encode` has left out outliers since, its commit names it.
     """
-    ledger = Layout.of(config).ledger
-    version = commit_facts(ledger, config.storage).get(BEFORE_ENCODE, table_version(ledger, config.storage))
-    return version, identity(ledger, config.storage, version)
+    ledger = Commit.existing(Layout.of(config).ledger, config.storage)
+    version = ledger.facts.get(BEFORE_ENCODE, ledger.version)
+    return version, ledger.identity_at(version)
 
 
 BEFORE_ENCODE = "before_encode"
@@ -234,10 +234,9 @@ def ledger_to_go_on_from(config: Configuration) -> FinishedLedger | None:
     ledger = Commit.of(layout.ledger, config.storage)
     if not config.increments.enabled or ledger is None:
         return None
-    facts, version = ledger.facts, table_version(layout.ledger, config.storage)
-    signatures = (
-        identity(layout.signatures, config.storage) if table_exists(layout.signatures, config.storage) else ""
-    )
+    facts, version = ledger.facts, ledger.version
+    standing = Commit.of(layout.signatures, config.storage)
+    signatures = "" if standing is None else standing.identity
     if isinstance(facts.get("after"), dict) and facts.get("stage") != "split":
         after = facts["after"]
         facts, version, signatures = after["facts"], after["version"], after["signatures"]
@@ -250,7 +249,7 @@ def ledger_to_go_on_from(config: Configuration) -> FinishedLedger | None:
     found = facts_at(layout.signatures, int(signatures.rpartition("@")[2] or -1), config.storage)
     if found.get("made_from") != deduplicated_from(facts):
         return None
-    return FinishedLedger(version, identity(layout.ledger, config.storage, version), facts, signatures)
+    return FinishedLedger(version, ledger.identity_at(version), facts, signatures)
 
 
 def is_finished(facts: Mapping[str, Any], config: Configuration) -> bool:

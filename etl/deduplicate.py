@@ -88,7 +88,7 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
             fields = read_table(spark, layout.fields, version)
             earlier = None
             if ledger is not None and splits_stay(ledger.facts, config):
-                earlier = read_table(spark, layout.ledger, table_version(layout.ledger, config.storage))
+                earlier = read_table(spark, layout.ledger, ledger.version)
                 facts[STAYING] = ledger.facts[STAYING]
             salted = deduplicate_fields(fields, config, facts, earlier)
         else:

@@ -25,40 +25,13 @@ def table_exists(uri: str, options: Storage) -> bool:
     return open_table(uri, options) is not None
 
 
-def existing_table(uri: str, options: Storage) -> DeltaTable:
-    """A table at its newest version. Raises UsageError naming it when it does not exist."""
-    table = open_table(uri, options)
-    if table is None:
-        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
-    return table
-
-
-def newest_commit(table: DeltaTable) -> dict[str, Any]:
+def newest_commit(table: DeltaTable) -> dict[str, Any] | None:
     """The newest entry of a table's history, but for the commits of VACUUM, which change nothing about its content."""
     for limit in (4, None):
         for commit in table.history(limit):
             if not str(commit.get("operation")).startswith("VACUUM"):
                 return commit
-    raise DataError(
-        f"the history of the table {table.table_uri} has no commit but those of VACUUM: restore its _delta_log"
-    )
-
-
-def table_version(uri: str, options: Storage) -> int:
-    """The version of a table's newest content. Raises UsageError naming the table when it does not exist."""
-    return int(newest_commit(existing_table(uri, options))["version"])
-
-
-def commit_facts(uri: str, options: Storage) -> dict[str, Any]:
-    """What was noted in the newest commit of a table (etl/delta_tables.py); empty for one that something else wrote."""
-    return noted_in(newest_commit(existing_table(uri, options)))
-
-
-def facts_at(uri: str, version: int, options: Storage) -> dict[str, Any]:
-    """What the commit of a version of a table noted; empty where nothing is known of it."""
-    table = open_table(uri, options)
-    commits = table.history() if table is not None else []
-    return next((noted_in(commit) for commit in commits if commit["version"] == version), {})
+    return None
 
 
 def noted_in(commit: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,34 +43,80 @@ def noted_in(commit: Mapping[str, Any]) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def stages_since(uri: str, version: int, options: Storage) -> set[str]:
-    """The stages that made the commits after a version; empty names stand for commits of something else."""
-    commits = existing_table(uri, options).history()
-    return {str(noted_in(commit).get("stage", "")) for commit in commits if commit["version"] > version}
-
-
-def identity(uri: str, options: Storage, version: int | None = None) -> str:
-    """The id that Delta gave a table when it was made, and a version of it, by default that of its newest content."""
-    table = existing_table(uri, options)
-    return f"{table.metadata().id}@{newest_commit(table)['version'] if version is None else version}"
-
-
 @dataclass(frozen=True)
 class Commit:
-    """The newest commit of a table. `identity` is that of no other content, also where a table was made anew."""
+    """The newest commit of a table.
 
-    identity: str
+    `table_id` is what Delta gave the table when it was made, `facts` what was noted in the commit (etl/delta_tables.py;
+    nothing where something else wrote it).
+    """
+
+    table_id: str
+    version: int
     facts: Mapping[str, Any]
 
     @classmethod
     def of(cls, uri: str, options: Storage) -> "Commit | None":
-        """None where there is no such table."""
+        """None where there is no such table. Raises DataError where its history has lost all but commits of VACUUM."""
         table = open_table(uri, options)
         if table is None:
             return None
         newest = newest_commit(table)
-        return cls(f"{table.metadata().id}@{newest['version']}", noted_in(newest))
+        if newest is None:
+            raise DataError(
+                f"the history of the table {table.table_uri} has no commit but those of VACUUM: restore its _delta_log"
+            )
+        return cls(str(table.metadata().id), int(newest["version"]), noted_in(newest))
+
+    @classmethod
+    def existing(cls, uri: str, options: Storage) -> "Commit":
+        """The same; raises UsageError naming the table when it does not exist."""
+        found = cls.of(uri, options)
+        if found is None:
+            raise UsageError(
+                f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py"
+            )
+        return found
+
+    @property
+    def identity(self) -> str:
+        """That of no other content, also where a table was made anew."""
+        return self.identity_at(self.version)
+
+    def identity_at(self, version: int) -> str:
+        """The same of another version of the table."""
+        return f"{self.table_id}@{version}"
 
     def is_by(self, stage: str, basis: Mapping[str, object]) -> bool:
         """Whether a stage wrote it, from just this."""
         return self.facts.get("stage") == stage and self.facts.get("made_from") == basis
+
+
+def table_version(uri: str, options: Storage) -> int:
+    """The version of a table's newest content. Raises UsageError naming the table when it does not exist."""
+    return Commit.existing(uri, options).version
+
+
+def commit_facts(uri: str, options: Storage) -> Mapping[str, Any]:
+    """What was noted in the newest commit of a table. Raises UsageError as above."""
+    return Commit.existing(uri, options).facts
+
+
+def identity(uri: str, options: Storage, version: int | None = None) -> str:
+    """Of a version of a table, by default that of its newest content. Raises UsageError as above."""
+    found = Commit.existing(uri, options)
+    return found.identity if version is None else found.identity_at(version)
+
+
+def facts_at(uri: str, version: int, options: Storage) -> dict[str, Any]:
+    """What the commit of a version of a table noted; empty where nothing is known of it."""
+    table = open_table(uri, options)
+    commits = table.history() if table is not None else []
+    return next((noted_in(commit) for commit in commits if commit["version"] == version), {})
+
+
+def stages_since(uri: str, version: int, options: Storage) -> set[str]:
+    """The stages that made the commits after a version; empty names stand for commits of something else."""
+    table = open_table(uri, options)
+    commits = table.history() if table is not None else []
+    return {str(noted_in(commit).get("stage", "")) for commit in commits if commit["version"] > version}

@@ -20,7 +20,7 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.completion import bronze_tables, ingest_basis
-from etl.delta_log import Commit, identity, stages_since, table_version
+from etl.delta_log import Commit, identity, stages_since
 from etl.delta_tables import read_table, restore_to, write_table
 from etl.erasure.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
 from etl.increments import SourceChanges, differs_only_in, may_go_on, source_changes
@@ -163,9 +163,9 @@ def restore_tables(spark: SparkSession, config: Configuration, noted: Mapping[st
         uri = layout.at("bronze", name)
         table, _, version = noted.get(name, "").rpartition("@")
         commit = Commit.of(uri, config.storage)
-        if not table or commit is None or commit.identity.rpartition("@")[0] != table:
+        if not table or commit is None or commit.table_id != table:
             return False
-        if table_version(uri, config.storage) != int(version):
+        if commit.version != int(version):
             if "forget" in stages_since(uri, int(version), config.storage):
                 return False  # what was erased must not come back
             restore_to(spark, uri, noted[name], config.storage)

@@ -9,7 +9,7 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from etl.delta_log import open_table
+from etl.delta_log import newest_commit, open_table
 from etl.publication.shards import SPARK_PARTITION_COLUMN, WrittenShard
 from schemas.errors import CheckError, DataError
 from schemas.manifest import Manifest
@@ -34,10 +34,8 @@ def committed(table: DeltaTable) -> tuple[int, str | None]:
 
     VACUUM leaves commits of its own, which change nothing about that.
     """
-    for entry in table.history():
-        if not str(entry.get("operation")).startswith("VACUUM"):
-            return int(entry["version"]), entry.get(ROOT_KEY)
-    return table.version(), None
+    newest = newest_commit(table)
+    return (table.version(), None) if newest is None else (int(newest["version"]), newest.get(ROOT_KEY))
 
 
 def commit(

@@ -43,8 +43,9 @@ CURRENCY_AFTER = re.compile(
 FRACTION_BEFORE = re.compile(r"(?<![\d.])0\.\Z")
 TIME_BEFORE = re.compile(r"\b\d{1,2}:\d\d:\Z")
 # An address ends where JSON, CSV or HTML would end it.
-ADDRESS = re.compile(r"(?:://|\bwww\.)[^\s\"'<>|,;{}()\[\]]*\Z")
-DOCUMENT = re.compile(r"\b(?:doi:|doi\.org/)[^\s\"'<>|,;{}()\[\]]*\Z", re.IGNORECASE)
+REST = r"[^\s\"'<>|,;{}()\[\]]*\Z"
+ADDRESS = re.compile(rf"(?:://|\bwww\.){REST}")
+DOCUMENT = re.compile(rf"\b(?:doi:|doi\.org/){REST}", re.IGNORECASE)
 HASH_BEFORE = re.compile(r"(?<!\w)#\Z")
 # Of these words the plural may head a list of numbers to call (`Orders: …`), and so may `to order`.
 COUNTED = re.compile(

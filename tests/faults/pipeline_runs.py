@@ -123,6 +123,10 @@ class PipelineFolder:
         whole, _, _ = Path(self.layout.at(FILE)).read_bytes().rpartition(b"\n")  # the rest is being written
         return [json.loads(line) for line in whole.splitlines()]
 
+    def counted(self, event: str) -> Counter[str]:
+        """How often there was an event of each stage."""
+        return Counter(entry["action"] for entry in self.entries() if entry["event"] == event)
+
     def ended(self) -> Counter[str]:
         """How often each stage came to its end."""
-        return Counter(entry["action"] for entry in self.entries() if entry["event"] == "end")
+        return self.counted("end")

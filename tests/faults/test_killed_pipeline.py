@@ -109,15 +109,14 @@ def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) 
 
 def filled_up_in(folder: PipelineFolder, mount: Mount, stage: str) -> tuple[int, str]:
     """A run whose disk is full from the beginning of a stage on: its status, and what it said. Then there is room."""
-    begun = sum((entry["action"], entry["event"]) == (stage, "begin") for entry in folder.entries())
+    begun = folder.counted("begin")[stage]
     filler = mount.folder / "filler"
     with folder.start() as process:
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 said, _ = process.communicate(timeout=0.02)
                 break
-            now = sum((entry["action"], entry["event"]) == (stage, "begin") for entry in folder.entries())
-            if now > begun:  # again and again: what is deleted makes room
+            if folder.counted("begin")[stage] > begun:  # again and again: what is deleted makes room
                 with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(1 << 16))
