@@ -12,6 +12,7 @@ from importlib import resources
 from typing import Literal
 
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 Tone = Literal["", "good", "bad", "quiet", "code", "name"]
 
@@ -173,9 +174,15 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters["groupby_runs"] = _runs
+    environment.filters["breakable"] = _breakable
     # Also where the package is a zip that was submitted to Spark.
     source = resources.files("schemas").joinpath("report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(source)
+
+
+def _breakable(text: str) -> Markup:
+    """Lets a line end within long names of keys and columns, which would hide what stands beside them on a phone."""
+    return Markup("_<wbr>").join(escape(part) for part in text.split("_"))
 
 
 def _runs(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:

@@ -17,8 +17,11 @@ DATE = re.compile(
     r"|(?:19|20)\d\d([./-])(?:0?[1-9]|1[0-2])\2(?:0?[1-9]|[12]\d|3[01])"
 )
 # Words after which a number is that of a clause: 252.227-7013 of the US defence regulations (DFARS) would be a phone
-# number of North Carolina.
-CLAUSE = re.compile(r"\b(?:D?FARS?|CFR|USC|clauses?|sections?|paragraphs?)[\s.:,(§-]{0,4}\Z", re.IGNORECASE)
+# number of North Carolina. The signs of a section are often misread (ﾧ, U+FFFD), and stand at the end of a line.
+CLAUSE = re.compile(
+    r"\b(?:D?FARS?(?: supplement)?|C\.?F\.?R|U\.?S\.?C|clauses?|sections?|sec|paragraphs?)[\s.:,()§ﾧ\ufffd-]{0,16}\Z",
+    re.IGNORECASE,
+)
 CLAUSE_NUMBER = re.compile(r"\d{2,3}\.\d{3}-\d{1,4}")
 ANNOUNCED = re.compile(
     r"(?:phone|fone|fono|telef|\btel|\btlf|\btfno|mobil|m[oó]vil|\bmob\b|\bcel|\bfax|\bsms\b|call|dial|\bring\b|whats|"
