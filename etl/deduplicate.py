@@ -174,12 +174,10 @@ def ledger_of_joined(
 ) -> DataFrame:
     """The rows of the ledger of new records that belong to an earlier cluster, or to several."""
     none = F.lit(None).cast("string")
-    conflict = F.lit(False)
+    # Wherever it went, a near-copy of it would be in another split.
+    conflict = F.size("splits") > 1
     if config.deduplicate.duplicates == "keep":
-        # Wherever it went, a near-copy of it would be in another split.
-        conflict = F.size("splits") > 1
-        status = F.when(conflict, "filtered").otherwise("kept")
-        reason = F.when(conflict, SPLIT_CONFLICT)
+        status, reason = F.lit("kept"), none
     else:
         is_first = F.col("record_id") == F.col("rank.record_id")
         status = F.when(F.col("is_copy") | ~is_first, "exact_duplicate").otherwise("near_duplicate")
@@ -192,8 +190,8 @@ def ledger_of_joined(
         .select(
             "record_id",
             F.col("source_path").alias("source"),
-            status.alias("status"),
-            reason.alias("reason"),
+            F.when(conflict, "filtered").otherwise(status).alias("status"),
+            F.when(conflict, SPLIT_CONFLICT).otherwise(reason).alias("reason"),
             F.when(conflict, none).otherwise(F.col("earlier_cluster")).alias("cluster_id"),
             none.alias("split"),
         )

@@ -22,10 +22,12 @@ from deltalake import DeltaTable
 from etl.delta_log import open_table
 from etl.erasure.tombstones import FORGOTTEN
 from etl.reporting.examples import LONGEST, Mask, snippet
+from etl.rules.characters import NormaliseWhiteSpace, RemoveControlCharacters
 from etl.sources.csv import split_records, without_mark
 from etl.sources.formats import Part
 from etl.sources.listing import list_source
 from etl.sources.streams import MAX_RAW_BYTES, compression_of
+from schemas.cleaning import ControlCharactersRule, WhiteSpaceRule
 from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
 from schemas.errors import DataError, UsageError
@@ -95,7 +97,8 @@ def show(config: Configuration, table: DeltaTable, rows: pa.Table, examples: int
         print(f"\n{reason}: {count:,}")
         for row in rows.take(pa.array(_first(rows, reason, examples), pa.int64())).to_pylist():
             raw = raws[_place(row)]
-            print(f"  {one_line(row['source_path'])}, at {row['source_position'] or 0:,}: {row['detail']}")
+            place, detail = one_line(mask(row["source_path"])), one_line(mask(row["detail"]))
+            print(f"  {place}, at {row['source_position'] or 0:,}: {detail}")
             if raw:
                 print(f"    {masked(raw, mask)}")
 
@@ -109,11 +112,16 @@ def _first(rows: pa.Table, reason: str, count: int) -> list[int]:
 def masked(raw: bytes, mask: Mask) -> str:
     """The beginning of a raw record in a line, personal data masked, also where escapes of JSON or HTML hide it.
 
-    What holds NUL bytes is not shown: in UTF-16, for one, no rule finds anything, and people can read it all the same.
+    Where more is found without invisible characters and with plain spaces, it is shown so. What holds NUL bytes is not
+    shown: in UTF-16, for one, no rule finds anything, and people can read it all the same.
     """
     if b"\0" in raw[:LONGEST]:
         return "(not shown: it holds NUL bytes)"
-    return snippet(mask(unescaped(raw[:LONGEST])))
+    text, cut_off = unescaped(raw[:LONGEST]), len(raw) >= LONGEST
+    visible, _ = RemoveControlCharacters(ControlCharactersRule()).apply(text)
+    plain, _ = NormaliseWhiteSpace(WhiteSpaceRule()).apply(visible)
+    as_it_is, as_cleaned = mask.marked(text, cut_off), mask.marked(plain, cut_off)
+    return snippet(as_it_is if mask.hides_as_much(as_it_is, as_cleaned) else as_cleaned)
 
 
 def unescaped(raw: bytes) -> str:
@@ -138,6 +146,8 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
     Records of CSV files get the header line of their file, rows of Parquet files become JSON lines. Raises UsageError
     where the folder holds anything, and DataError where a header can no longer be read.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; name another folder, so that nothing mended is overwritten")
     done: Counter[str] = Counter()

@@ -49,7 +49,7 @@ def write_report(
             config,
             manifest,
             gates,
-            quarantine_reasons(spark, config, versions),
+            quarantine_reasons(spark, config, versions, mask),
             rule_examples(spark, config, versions, mask),
             cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
             [(mask(record_id), value) for record_id, value in _similarities(spark, config)],

@@ -124,10 +124,22 @@ def split_later(
                     "deduplicated": deduplicated,
                     # All ledgers whose rows are in this one as they were.
                     "follows": [*after["facts"].get("follows", []), after["ledger"]],
-                    "conflicts": whole.where(F.col("reason") == SPLIT_CONFLICT).count(),
+                    "conflicts": int(after["facts"].get("conflicts", 0)) + conflicts(members, later, config),
                 }
                 write_table(whole, layout.ledger, ledger_schema(), config, "split", facts)
     return rows_by_split(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
+
+
+def conflicts(members: DataFrame, later: DataFrame, config: Configuration) -> int:
+    """The number of records that only the splits of others keep out: with other splits they would come in.
+
+    Where duplicates are dropped, what is near to several clusters would be left out with any splits.
+    """
+    found = later.where(F.col("reason") == SPLIT_CONFLICT)
+    if config.deduplicate.duplicates == "drop":
+        out_anyway = members.where(F.col("reason") == SPLIT_CONFLICT).select("record_id")
+        found = found.join(out_anyway, "record_id", "left_anti")
+    return found.count()
 
 
 def rows_by_split(ledger: DataFrame) -> dict[str, int]:

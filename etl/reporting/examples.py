@@ -10,7 +10,7 @@ from etl.delta_tables import read_files, read_table
 from etl.reporting.facts import Cluster
 from etl.rules.personal_data import masking_rules, rule_of
 from etl.rules.registry import Edit, Filter, Rule, build_rules
-from schemas.cleaning import Clean
+from schemas.cleaning import Clean, PersonalDataRule
 from schemas.config import Configuration
 from schemas.tables import Layout
 
@@ -21,12 +21,15 @@ SNIPPET = 160
 """Characters of a snippet."""
 LEAD = 48
 """Characters that a snippet shows before what it is about."""
+NOTHING = "\ue000"
+"""Stands for an empty mask while masks are counted; nobody is shown it."""
 
 
 class Mask:
     """Masks personal data, whether or not the rules that do so are on, and what rules of the user's own replace."""
 
     def __init__(self, clean: Clean) -> None:
+        clean = with_some_masks(clean)
         found = masking_rules(clean)
         # What these replace may be just what nobody is to see.
         own = {rule.name for rule in clean.regex}
@@ -35,7 +38,10 @@ class Mask:
         self.signs = {name: edit.mask for name, edit in found.items()}
 
     def __call__(self, text: str) -> str:
-        cut_off = len(text) >= LONGEST
+        return self.marked(text, len(text) >= LONGEST).replace(NOTHING, "")
+
+    def marked(self, text: str, cut_off: bool) -> str:
+        """The same for a snippet or to count masks; `cut_off`: whether the text went on behind its end once."""
         for edit in self.edits:
             text, _ = edit.apply(text)
         # Where the text was cut off, the half of an address may stand at its end.
@@ -43,20 +49,33 @@ class Mask:
 
     def hides_as_much(self, before: str, after: str) -> bool:
         """False where cleaning brought personal data to light (`joe&#64;…`) that is still legible in `before`."""
-        return all(sign and before.count(sign) >= after.count(sign) for sign in self.signs.values())
+        return all(before.count(sign) >= after.count(sign) for sign in self.signs.values())
+
+
+def with_some_masks(clean: Clean) -> Clean:
+    """The same rules, none with an empty mask, of which nobody could tell how many there are."""
+    rules = {name: getattr(clean, name) for name in type(clean).model_fields}
+    empty = {
+        name: rule.model_copy(update={"mask": NOTHING})
+        for name, rule in rules.items()
+        if isinstance(rule, PersonalDataRule) and not rule.mask
+    }
+    return clean.model_copy(update=empty)
 
 
 @dataclass(frozen=True)
 class Example:
     """What a rule did to a record: the text right before it and right after.
 
-    `before` is empty where it is not to be shown, or would look the same masked; `after` where the record was left out.
+    `before` is empty where it would look the same masked, and either where later rules bring personal data to light.
     """
 
     rule: str
     record_id: str
     before: str
     after: str
+    left_out: bool = False
+    """Whether there is nothing after it, since the rule left the record out."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +102,7 @@ def rule_examples(
     chosen = {name: records for name, records in chosen.items() if rule_of(name) not in typed}
     ids = sorted({record_id for records in chosen.values() for record_id in records})
     texts = _texts(spark, layout.records, versions.get("records"), config, ids)
-    rules = build_rules(config.clean)
+    rules = build_rules(with_some_masks(config.clean))
     return [
         example_of(rule, record_id, texts[record_id], rules, mask)
         for rule, records in sorted(chosen.items())
@@ -141,23 +160,35 @@ def example_of(
     names = [rule for rule, _ in rules]
     place = names.index(name if name in names else rule_of(name))
     applied = rules[place][1]
-    before, after, cleaned = ([mask(text) for text in steps[i]] for i in (place, place + 1, -1))
+    cut_off = [len(text) >= LONGEST for text in texts]
+    before, after, cleaned = (
+        [mask.marked(text, cut) for text, cut in zip(steps[i], cut_off, strict=True)]
+        for i in (place, place + 1, -1)
+    )
     if isinstance(applied, Filter):
         met = next((i for i, text in enumerate(steps[place]) if applied.drops(text)), 0)
         # A rule that drops what it finds is shown by its mask there.
         sign = mask.signs.get(rule_of(name))
+        shown = snippet(before[met], max(before[met].find(sign), 0) if sign else 0)
         return Example(
-            name, record_id, snippet(before[met], max(before[met].find(sign), 0) if sign else 0), ""
+            name, record_id, shown if mask.hides_as_much(before[met], cleaned[met]) else "", "", True
         )
     for old, new, final in zip(before, after, cleaned, strict=True):
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
             first = next((i for i, (x, y) in pairs if x != y), min(len(old), len(new)))
-            shown = snippet(old, first) if mask.hides_as_much(old, final) else ""
-            return Example(name, record_id, shown, snippet(new, first))
+            shown = (snippet(text, first) if mask.hides_as_much(text, final) else "" for text in (old, new))
+            return Example(name, record_id, next(shown), next(shown))
     sign = mask.signs.get(rule_of(name))
-    found = [(text, text.find(sign)) for text in after if sign and sign in text]
-    return Example(name, record_id, "", snippet(*found[0]) if found else snippet(after[0]))
+    new, final, first = next(
+        (
+            (text, final, text.find(sign))
+            for text, final in zip(after, cleaned, strict=True)
+            if sign and sign in text
+        ),
+        (after[0], cleaned[0], 0),
+    )
+    return Example(name, record_id, "", snippet(new, first) if mask.hides_as_much(new, final) else "")
 
 
 def snippet(text: str, place: int = 0) -> str:
@@ -170,7 +201,7 @@ def snippet(text: str, place: int = 0) -> str:
 def visible(text: str) -> str:
     """Line breaks, tabs, runs of spaces and characters without a shape as signs: `↵`, `⇥`, `·`, `[U+200B]`."""
     signs = {"\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "␣"}
-    text = text.replace("  ", "··")
+    text = text.replace(NOTHING, "").replace("  ", "··")
     return "".join(signs.get(c) or (c if c.isprintable() else f"[U+{ord(c):04X}]") for c in text)
 
 
@@ -189,9 +220,9 @@ def cluster_snippets(
 
 
 def quarantine_reasons(
-    spark: SparkSession, config: Configuration, versions: Mapping[str, int]
+    spark: SparkSession, config: Configuration, versions: Mapping[str, int], mask: Mask
 ) -> list[Reason]:
-    """Each reason with the number of records, and the place of the first one; never what stands in it."""
+    """Each reason with the number of records, and the place of the first one, masked; never what stands in it."""
     place = F.struct("source_path", "source_position", "detail")
     rows = (
         read_table(spark, Layout.of(config).quarantine, versions.get("quarantine"))
@@ -204,8 +235,8 @@ def quarantine_reasons(
         Reason(
             row["reason"],
             row["records"],
-            row["first"]["detail"],
-            f"{row['first']['source_path']}, at {row['first']['source_position'] or 0:,}",
+            mask(row["first"]["detail"]),
+            f"{mask(row['first']['source_path'])}, at {row['first']['source_position'] or 0:,}",
         )
         for row in rows
     ]

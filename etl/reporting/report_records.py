@@ -144,10 +144,13 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
 
 
 def _before_and_after(example: Example) -> list[Value]:
-    after = Cell(example.after, "code") if example.after else Cell("(left out)", "quiet")
-    if example.before:
-        return [Cell(example.before, "code"), after]
-    return [Cell("(personal data: not shown)" if example.after else "(not shown)", "quiet"), after]
+    if example.left_out:
+        before = Cell(example.before, "code") if example.before else Cell("(not shown)", "quiet")
+        return [before, Cell("(left out)", "quiet")]
+    hidden = Cell("(personal data: not shown)", "quiet")
+    if not example.before:
+        return [hidden, Cell(example.after, "code") if example.after else hidden]
+    return [Cell(example.before, "code"), Cell(example.after, "code")]
 
 
 def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> Section:

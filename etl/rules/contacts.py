@@ -22,7 +22,8 @@ from schemas.errors import ConfigurationError
 # A local part begins where no character of one stands before it, so that it is looked at once; a domain has at least
 # two labels, the last of them letters.
 EMAIL = re.compile(
-    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,10}[^\W\d_]{2,24}(?![\w-])"
+    r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,10}"
+    r"(?:xn--[a-zA-Z0-9-]{1,58}[a-zA-Z0-9]|[^\W\d_]{2,24})(?![^\W_])"
 )
 
 
@@ -77,7 +78,9 @@ class Phones(PersonalData):
         for start, end in merged([(max(a - self.AROUND, 0), b + self.AROUND) for a, b in candidates]):
             window = text[start:end]
             for region in self.regions:
-                for match in phonenumbers.PhoneNumberMatcher(window, region):
+                # Each try moves on, so that the whole window is searched.
+                tries = max(len(window), 1)
+                for match in phonenumbers.PhoneNumberMatcher(window, region, max_tries=tries):
                     begin, stop = start + match.start, start + match.end
                     if not is_no_phone(match.raw_string, text, begin, stop):
                         number = phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164)

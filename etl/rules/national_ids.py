@@ -21,12 +21,15 @@ from stdnum.pe import ruc as pe_ruc
 from stdnum.py import ruc as py_ruc
 from stdnum.us import ssn
 
-from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
+from etl.rules.personal_data import FILE_ENDING, Found, PersonalData, has_digits, rule_maker
 from etl.rules.signs import Flags, Signs
 from schemas.cleaning import NationalIdRule
 
-# A comma is none of the signs between which a number is part of a longer one: in CSV it stands right beside it.
-BEFORE, AFTER = r"(?<![\w./+\-])", r"(?!\w|[./\-]\w)"
+# A comma is none of the signs between which a number is part of a longer one: in CSV it stands right beside it. A full
+# stop behind it may end a sentence, and one before it an abbreviation (`C.C.52123456`, `no.`); that has a search of its
+# own, since a second look back in sixteen patterns costs more than all else.
+BEFORE, AFTER = r"(?<![\w./+\-])", r"(?!\w|[./\-]\d|-\w)"
+ABBREVIATION = re.compile(r"\.(?:(?<=\.[A-Z]\.)|(?<=\b[Nn][oOrR]\.))(?=\w)")
 NEAR = 40
 """Characters before a number that are looked at for its name, and what may stand between the two."""
 BETWEEN = r"(?:[ \t]|[:=#]|n[º°o.]{1,2}|n[uú]m(?:ero|\.)?|number|nr\.?|is|es)*\Z"
@@ -47,12 +50,15 @@ class Kind:
     """In any way; this needs the name before it."""
     names: str
     pattern: "re.Pattern[str]" = field(init=False, compare=False)
+    abbreviated: "re.Pattern[str]" = field(init=False, compare=False)
+    """Right behind an abbreviation."""
     named: "re.Pattern[str]" = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         own = f"({self.own})|" if self.own is not None else "(?!)()|"
         object.__setattr__(self, "pattern", re.compile(f"{BEFORE}(?:{own}{self.plain}){AFTER}"))
-        named = re.compile(rf"(?<!\w)(?:{self.names})(?!\w){BETWEEN}", re.IGNORECASE)
+        object.__setattr__(self, "abbreviated", re.compile(f"(?:{own}{self.plain}){AFTER}"))
+        named = re.compile(rf"(?<!\w)(?:{self.names})(?:(?<=\.)|(?!\w)){BETWEEN}", re.IGNORECASE)
         object.__setattr__(self, "named", named)
 
 
@@ -120,11 +126,15 @@ class NationalIds(PersonalData):
         found: list[Found] = []
         if not self.wanted or not has_digits(text, FEWEST_DIGITS):
             return found
+        abbreviations = [match.end() for match in ABBREVIATION.finditer(text)]
         for kind in self.wanted:
-            for match in kind.pattern.finditer(text):
+            behind = [match for end in abbreviations if (match := kind.abbreviated.match(text, end))]
+            for match in (*kind.pattern.finditer(text), *behind):
                 start, end = match.span()
                 own = kind.own is not None and match.group(1) is not None
                 if any(start < one.end and one.start < end for one in found):
+                    continue
+                if match.group().isalnum() and FILE_ENDING.match(text, end):
                     continue
                 if not own and kind.named.search(text, max(0, start - NEAR), start) is None:
                     continue

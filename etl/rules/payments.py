@@ -5,15 +5,23 @@ import re
 
 from stdnum import iban, luhn
 
-from etl.rules.personal_data import Found, PersonalData, has_digits, rule_maker
+from etl.rules.personal_data import FILE_ENDING, Found, PersonalData, has_digits, rule_maker
 from etl.rules.signs import Flags, Signs
 
-IBAN_BEGINNING = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?=[ \-]?[A-Z0-9])", re.ASCII)
+# Between groups: a space, also one that does not break, or a hyphen.
+SEPARATORS = r" \-\u00a0\u202f"
+IBAN_BEGINNING = re.compile(rf"(?<![A-Za-z0-9])[A-Z]{{2}}\d{{2}}(?=[{SEPARATORS}]?[A-Z0-9])", re.ASCII)
 # Those of Malta have two check digits and five of the bank.
 FEWEST_DIGITS_OF_AN_IBAN = 6
+ANNOUNCED = "|".join(
+    rf"(?<=\b{word}[./\-])"
+    for word in ("card", "visa", "mastercard", "amex", "maestro", "tarjeta", "no", "nr", "num")
+)
 CARD = re.compile(
-    # Groups as they stand on cards, or none. A comma may stand right beside it, as in CSV, but for that of `0,…`.
-    r"(?<![\w./+\-])(?<!(?<!\d)0,)(?:\d{4}([ \-])\d{4}\1\d{4}\1\d{1,7}|\d{4}([ \-])\d{6}\2\d{4,5}|\d{13,19})"
+    # Groups as they stand on cards, or none. A comma may stand right beside it, as in CSV, but for that of `0,…`; other
+    # signs only behind a word that announces a card.
+    rf"(?=\d)(?:(?<![\w./+\-])|(?i:{ANNOUNCED}))(?<!(?<!\d)0,)"
+    rf"(?:\d{{4}}([{SEPARATORS}])\d{{4}}\1\d{{4}}\1\d{{1,7}}|\d{{4}}([{SEPARATORS}])\d{{6}}\2\d{{4,5}}|\d{{13,19}})"
     r"(?!\w|[./\-]\d|-\w)",
     re.ASCII,
 )
@@ -45,12 +53,12 @@ class Ibans(PersonalData):
         for beginning in IBAN_BEGINNING.finditer(text):
             whole = _of_country(beginning.group()[:2])
             match = None if whole is None else whole.match(text, beginning.start())
-            if match is not None and iban.is_valid(match.group(), check_country=False):
+            if match is not None and iban.is_valid(self.normal(match.group()), check_country=False):
                 found.append(Found(*match.span(), self.kind, match.group()))
         return found
 
     def normal(self, value: str) -> str:
-        return str(iban.compact(value))
+        return str(iban.compact(together(value)))
 
 
 @functools.cache
@@ -60,14 +68,7 @@ def _of_country(country: str) -> "re.Pattern[str] | None":
     if structure is None:
         return None
     length = sum(int(part) for part in re.findall(r"(\d+)!", structure))
-    return re.compile(rf"{country}\d{{2}}(?:[ \-]?[A-Z0-9]){{{length}}}(?![A-Za-z0-9])", re.ASCII)
-
-
-# Of sixteen random digits with a network's beginning every tenth passes, and names of files often have so many.
-FILE_ENDING = re.compile(
-    r"\.(?:bin|bmp|bz2|csv|docx|gif|gz|html?|iso|jpe?g|jsonl?|mp[34]|parquet|pdf|png|pptx?|svg|tar|tgz|tiff?|tmp|tsv|txt|"
-    r"wav|webp|xlsx?|xml|ya?ml|zst)(?!\w)"
-)
+    return re.compile(rf"{country}\d{{2}}(?:[{SEPARATORS}]?[A-Z0-9]){{{length}}}(?![A-Za-z0-9])", re.ASCII)
 
 
 class Cards(PersonalData):
@@ -86,11 +87,17 @@ class Cards(PersonalData):
             Found(*match.span(), self.kind, match.group())
             for match in CARD.finditer(text)
             if is_card(self.normal(match.group()))
+            # Of sixteen random digits with a network's beginning every tenth passes.
             and not (match.group().isdecimal() and FILE_ENDING.match(text, match.end()))
         ]
 
     def normal(self, value: str) -> str:
-        return value.replace(" ", "").replace("-", "")
+        return together(value)
+
+
+def together(number: str) -> str:
+    """A number without what separates its groups."""
+    return re.sub(f"[{SEPARATORS}]", "", number)
 
 
 def is_card(digits: str) -> bool:

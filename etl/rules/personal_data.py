@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import os
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,11 @@ from schemas.errors import ConfigurationError
 
 # Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
 PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))
+# Names of files often have long numbers in them, some of which pass a check of their digits.
+FILE_ENDING = re.compile(
+    r"\.(?:bin|bmp|bz2|csv|docx|gif|gz|html?|iso|jpe?g|jsonl?|log|mp[34]|parquet|pdf|png|pptx?|svg|tar|tgz|tiff?|tmp|tsv|"
+    r"txt|wav|webp|xlsx?|xml|ya?ml|zst)(?!\w)"
+)
 LETTERS_OF_A_PSEUDONYM = 20
 """Of 4 bits each. Letters, so that no later rule takes a pseudonym for a number."""
 SHORTEST_KEY = 16

@@ -211,15 +211,28 @@ def test_made_anew_from_all_files_the_survivors_are_the_same_but_for_bridges(
     run(spark, config, again=True)
     assert survivors(spark, config) == before
     # Two texts that are no near-copies of each other, and a later one between them.
-    write(tmp_path / "files", "c.jsonl", [record("left", text(60)), record("right", text(60, 4, 4))])
+    numbers = range(44, 64)
+    pairs = [(record(f"left{n}", text(n)), record(f"right{n}", text(n, 4, 4))) for n in numbers]
+    write(tmp_path / "files", "c.jsonl", [one for pair in pairs for one in pair])
     run(spark, config)
-    write(tmp_path / "files", "d.jsonl", [record("bridge", text(60, 4))])
+    found = ledger(spark, config)
+    splits = {n: {found[f"{side}{n}"]["split"] for side in ("left", "right")} for n in numbers}
+    one_split = next(n for n in numbers if len(splits[n]) == 1)
+    two_splits = next(n for n in numbers if len(splits[n]) == 2)
+    assert {f"{side}{n}" for side in ("left", "right") for n in numbers} <= survivors(spark, config)
+    between = [record(f"bridge{n}", text(n, 4)) for n in (one_split, two_splits)]
+    write(tmp_path / "files", "d.jsonl", [*between, record("bridge copy", text(two_splits, 4))])
     run(spark, config)
-    apart = survivors(spark, config)
-    assert {"left", "right"} <= apart
-    assert "bridge" not in apart
+    apart = ledger(spark, config)
+    bridge = apart[f"bridge{one_split}"]
+    assert (bridge["status"], bridge["reason"]) == ("near_duplicate", found[f"left{one_split}"]["cluster_id"])
+    for name in (f"bridge{two_splits}", "bridge copy"):
+        assert (apart[name]["status"], apart[name]["reason"]) == ("filtered", "split_conflict")
+        assert (apart[name]["split"], apart[name]["cluster_id"]) == (None, None)
+    assert {name: apart[name] for name in found} == found
+    before = survivors(spark, config)
     run(spark, config, again=True)
-    assert apart - survivors(spark, config) == {"right"}
+    assert before - survivors(spark, config) == {f"right{n}" for n in (one_split, two_splits)}
 
 
 @pytest.mark.thorough

@@ -148,6 +148,8 @@ def test_before_anything_was_ingested_there_is_nothing_to_show(tmp_path: Path) -
         ("joe@example.org".encode("utf-16"), "(not shown: it holds NUL bytes)"),
         (rb"half \ud800 of a pair, and \ud83d\ude00", "half \ufffd of a pair, and \U0001f600"),
         (b"\xff\n\x01", "\\xff↵[U+0001]"),
+        ("of ana\u200b@x.org, 4111\u20031111\u20031111\u20031111".encode(), "of <email>, <card>"),
+        ("of joe@example.org \u200b\x01".encode(), "of <email> [U+200B][U+0001]"),
     ],
 )
 def test_masks_look_behind_escapes(raw: bytes, shown: str) -> None:

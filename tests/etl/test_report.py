@@ -9,7 +9,7 @@ from pyspark.sql import SparkSession
 from etl.clean import RuleSet
 from etl.report import report_page, write_report
 from etl.reporting import report_records, report_splits
-from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible
+from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible, with_some_masks
 from etl.reporting.facts import Cluster, RuleEffect, ShardFacts, Summary
 from etl.reporting.gate_results import GateResult, GateResults
 from etl.reporting.summary import summarise
@@ -201,6 +201,38 @@ def test_personal_data_that_only_cleaning_reveals_is_not_shown_before_it() -> No
     # Also where the rules that mask are off.
     alone = build_rules(CLEAN.model_copy(update={"rules": ["markup"]}))
     assert example_of("markup", "r", ["jo&#64;example.org wrote"], alone, MASK) == example
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("control_characters", "jo&#64;example.org\u200b wrote"),
+        ("unicode", "e\u0301 jo&#64;example.org wrote"),
+        ("markup", "<b>ana</b> 4111\u20031111\u20031111\u20031111"),
+    ],
+)
+def test_what_a_later_rule_reveals_is_not_shown_after_an_earlier_one(rule: str, text: str) -> None:
+    example = example_of(rule, "r", [text], RULES, MASK)
+    assert (example.before, example.after, example.left_out) == ("", "", False)
+    shown = tables(report_records.rules(example_summary(), configuration(Path("unused")), [example]))[1]
+    assert shown == [[rule, "(personal data: not shown)", "(personal data: not shown)"]]
+
+
+def test_with_an_empty_mask_the_same_is_shown_without_it() -> None:
+    clean = CLEAN.model_copy(update={"emails": CLEAN.emails.model_copy(update={"mask": ""})})
+    rules, mask = build_rules(with_some_masks(clean)), Mask(clean)
+    assert mask("jo@example.org wrote") == " wrote"
+    example = example_of("white_space", "r", ["  jo@example.org  wrote"], rules, mask)
+    assert (example.before, example.after) == ("····wrote", " wrote")
+    example = example_of("markup", "r", ["jo&#64;example.org wrote"], rules, mask)
+    assert (example.before, example.after) == ("", " wrote")
+
+
+def test_half_an_address_of_a_text_that_a_rule_made_shorter_is_not_shown() -> None:
+    text = "x" * (LONGEST - 1016) + "\u200b" * 1000 + " someone@example"
+    assert len(text) == LONGEST
+    example = example_of("control_characters", "r", [text], RULES, MASK)
+    assert "someone" not in example.before + example.after
 
 
 def test_every_kind_of_personal_data_is_masked_whatever_is_configured() -> None:

@@ -14,7 +14,7 @@ from etl.delta_tables import read_table
 from etl.pipeline import run_stages
 from schemas import manifest as manifests
 from schemas.config import Configuration, load
-from schemas.errors import DataError, UsageError
+from schemas.errors import DataError, QualityGateError, UsageError
 from schemas.manifest import Manifest
 from schemas.settings import Versions
 from schemas.tables import Layout
@@ -38,6 +38,14 @@ length = 8
 [versions]
 keep = 1
 keep_days = 0.0
+"""
+
+
+EXPECTATIONS = """
+import great_expectations as gx
+
+def expectations():
+    return [gx.expectations.ExpectColumnValuesToBeInSet(column="label", value_set=["x", "y"])]
 """
 
 
@@ -65,7 +73,6 @@ def command_line(tmp_path: Path) -> list[str]:
     return ["--config", str(tmp_path / "conf.toml")]
 
 
-@pytest.mark.thorough
 def test_versions_are_listed_made_current_again_and_deleted(
     spark: SparkSession,
     config: Configuration,
@@ -161,6 +168,20 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert all(complete(spark, same) is not None for complete in COMPLETION.values())
     assert publish(spark, same).manifest_root == second.manifest_root
     assert verify.main(["latest", *flags]) == 0
+
+    # What has moved too far, or is not what the user's own file expects, is not published; the version before stands.
+    (tmp_path / "c.jsonl").write_text('{"id": "c", "label": "z", "text": "of another class and length"}\n')
+    (tmp_path / "mine.py").write_text(EXPECTATIONS)
+    limits = {"max_class_drift": 0.001, "expectations_file": str(tmp_path / "mine.py")}
+    strict = same.model_copy(update={"quality": same.quality.model_copy(update=limits)})
+    with pytest.raises(QualityGateError, match="2 quality gates failed") as raised:
+        publish(spark, strict)
+    assert raised.value.exit_status == 3
+    assert "the class mix is" in str(raised.value)
+    assert "(label): 1 of " in str(raised.value)
+    assert newest(config) == current
+    assert verify.main(["latest", *flags]) == 0
+    assert publish(spark, same).classes() == ["x", "y", "z"]
 
 
 def rows_read(manifest: Manifest, layout: Layout) -> int:

@@ -22,6 +22,7 @@ IPS = IpAddresses(IpAddressRule())
         ("write to a.b+c_d@mail.example.co.uk.", ("write to <email>.", 1)),
         ("<jane@example.org>, mailto:joe@example.org?x", ("<<email>>, mailto:<email>?x", 2)),
         ("jürgen@münchen.example", ("<email>", 1)),
+        ("*_ana@example.com_* joe@example.org-- x@y.xn--p1ai.", ("*<email>_* <email>-- <email>.", 3)),
         (
             "a@b.c @example.org name@ a@@b.org x@localhost",
             ("a@b.c @example.org name@ a@@b.org x@localhost", 0),
@@ -54,6 +55,12 @@ def test_emails(text: str, expected: tuple[str, int]) -> None:
 )
 def test_phones(text: str, expected: tuple[str, int]) -> None:
     assert PHONES.apply(text) == expected
+
+
+def test_behind_however_many_other_numbers_a_phone_is_found() -> None:
+    # Each of these is tried, and none of them is a number; the library gives up after 65,535 by default.
+    text = "0000000000;" * 66_000 + "650-253-0000"
+    assert PHONES.apply(text) == (text.removesuffix("650-253-0000") + "<phone>", 1)
 
 
 def test_numbers_without_country_code_belong_to_the_configured_regions() -> None:

@@ -15,6 +15,7 @@ IBANS, CARDS = Ibans(IbanRule()), Cards(CardRule())
         ("GB82 WEST 1234 5698 7654 32 AND MORE", "<iban> AND MORE"),
         ("NO93 8601 1117 947, MT84MALT011000012345MTLCAST001S", "<iban>, <iban>"),
         ("ES91 2100 0418 4502 0005 1332; BR1800360305000010009795493C1", "<iban>; <iban>"),
+        ("FR14\u00a02004\u00a01010\u00a00505\u00a00001\u00a03M02\u00a0606", "<iban>"),
         ("DE89370400440532013001", None),  # a wrong digit
         ("DE8937040044053201300", None),  # one too few
         ("XDE89370400440532013000", None),
@@ -38,6 +39,12 @@ def test_ibans(text: str, expected: str | None) -> None:
             "<card> <card> <card> <card>",
         ),
         ("30569309025904 and 3056 930902 5904", "<card> and <card>"),
+        ("4111\u00a01111\u00a01111\u00a01111 4111\u202f1111\u202f1111\u202f1111", "<card> <card>"),
+        (
+            "no.4111111111111111, card/4111111111111111, VISA-4111111111111111",
+            "no.<card>, card/<card>, VISA-<card>",
+        ),
+        ("discard/4111111111111111 items/4111111111111111", None),
         ("4111111111111112", None),  # a wrong digit
         ("4111 1111 11111111", None),  # groups of two kinds
         ("9111111111111119", None),  # nobody's beginning

@@ -12,7 +12,7 @@ from etl.clean import RuleSet
 from etl.rules.contacts import Emails, Phones
 from etl.rules.national_ids import NationalIds
 from etl.rules.personal_data import PersonalData, masking_rules, pseudonym, pseudonym_key
-from etl.rules.registry import Filter, build_rules
+from etl.rules.registry import Filter, Rule, build_rules
 from schemas.cleaning import Clean, EmailRule, NationalIdRule, PhoneRule
 from schemas.errors import ConfigurationError
 from tests.etl.rules.personal_corpus import LOOK_ALIKES, PLANTED, a_phone_of, corpus, sentence
@@ -160,6 +160,42 @@ def test_a_pseudonym_is_the_same_for_all_ways_of_writing_a_value() -> None:
     ids = NationalIds(NationalIdRule(action="pseudonym", countries=["BR"]))
     ids.key = KEY
     assert ids.apply("390.533.447-05")[0] == ids.apply("CPF 39053344705")[0].removeprefix("CPF ")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "one", "other", "value"),
+    [
+        ("ip_addresses", "ip", "2001:db8:0:0::7", "2001:DB8::7", "2001:db8::7"),
+        ("ibans", "iban", "DE89 3704 0044 0532 0130 00", "DE89370400440532013000", "DE89370400440532013000"),
+        ("cards", "card", "4111 1111 1111 1111", "4111-1111-1111-1111", "4111111111111111"),
+        ("national_ids", "ssn", "536-90-4399", "536-90-4399", "536904399"),
+        ("national_ids", "curp", "BOXW310820HNERXN09", "BOXW310820HNERXN09", "BOXW310820HNERXN09"),
+        ("national_ids", "cuit", "20-05536168-2", "20-05536168-2", "20055361682"),
+    ],
+)
+def test_every_rule_makes_pseudonyms_and_drops_records(
+    name: str, kind: str, one: str, other: str, value: str
+) -> None:
+    def made(action: str) -> Rule:
+        countries = {"countries": ["US", "MX", "AR"]} if name == "national_ids" else {}
+        return dict(build_rules(Clean.model_validate({name: {"action": action, **countries}}), KEY))[name]
+
+    edit = made("pseudonym")
+    assert isinstance(edit, PersonalData)
+    for written in (one, other):
+        assert edit.apply(f"of {written}, x") == (f"of <{kind}:{pseudonym(KEY, kind, value)}>, x", 1)
+    dropping = made("drop")
+    assert isinstance(dropping, Filter)
+    assert dropping.drops(f"of {one}, x")
+    assert not dropping.drops("of nobody, x")
+
+
+@pytest.mark.parametrize(("name", "text"), [("emails", "a@b.org"), ("phones", "call 650-253-0000")])
+def test_addresses_and_phones_drop_records_too(name: str, text: str) -> None:
+    rule = dict(build_rules(Clean.model_validate({name: {"action": "drop"}})))[name]
+    assert isinstance(rule, Filter)
+    assert rule.drops(text)
+    assert not rule.drops("nothing here")
 
 
 def test_no_rule_takes_a_pseudonym_for_something_else() -> None:
