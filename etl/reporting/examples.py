@@ -177,8 +177,10 @@ def example_of(
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
             first = next((i for i, (x, y) in pairs if x != y), min(len(old), len(new)))
-            shown = (snippet(text, first) if mask.hides_as_much(text, final) else "" for text in (old, new))
-            return Example(name, record_id, next(shown), next(shown))
+            left, right = (
+                snippet(text, first) if mask.hides_as_much(text, final) else "" for text in (old, new)
+            )
+            return Example(name, record_id, left, right)
     sign = mask.signs.get(rule_of(name))
     new, final, first = next(
         (
