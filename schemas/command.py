@@ -12,6 +12,7 @@ Used by all modules that `python -m` or `spark-submit` starts:
 """
 
 import argparse
+import re
 import sys
 import time
 import traceback
@@ -21,6 +22,9 @@ from pathlib import Path
 from schemas.errors import RinglakeError
 
 LOG_FOLDER = Path("logs")
+HIDDEN = "..."
+"""Stands in a command line for what is not written down."""
+_CREDENTIAL = re.compile(r"(--[\w-]+=)?(\s*[\"']?storage\b[^=]*=).*", re.DOTALL)
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
@@ -70,6 +74,14 @@ def configuration_parser(prog: str, description: str | None) -> argparse.Argumen
         help="override a key of the configuration, e.g. --set train.epochs=1 (repeatable)",
     )
     return parser
+
+
+def without_credentials(arguments: Sequence[str]) -> list[str]:
+    """The arguments with HIDDEN in the place of all values that `--set` gives to keys of `[storage]`."""
+    return [
+        f"{found[1] or ''}{found[2]}{HIDDEN}" if (found := _CREDENTIAL.fullmatch(argument)) else argument
+        for argument in arguments
+    ]
 
 
 def add_manifest_flags(parser: argparse.ArgumentParser, default: str | None, explained: str) -> None:

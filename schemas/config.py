@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from schemas import settings
 from schemas.cleaning import Clean
+from schemas.command import HIDDEN, without_credentials
 from schemas.errors import ConfigurationError
 from schemas.features import FEATURE_KINDS, TypedFeature
 from schemas.sections import Section
@@ -235,10 +236,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
 def _override(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     parts = key.strip().split(".")
+    (shown,) = without_credentials([override])
     if not equals or not all(parts):
-        raise ConfigurationError(
-            f"--set {override!r} is not of the form section.key=value, e.g. train.epochs=1"
-        )
+        raise ConfigurationError(f"--set {shown!r} is not of the form section.key=value, e.g. train.epochs=1")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -246,17 +246,17 @@ def _override(document: dict[str, Any], override: str) -> None:
     here: Any = document
     for part in parts[:-1]:
         if isinstance(here, list):
-            here = here[_index(here, part, override)]
+            here = here[_index(here, part, shown)]
         elif isinstance(here, dict):
             here = here.setdefault(part, {})
         else:
-            raise ConfigurationError(f"--set {override!r}: {part!r} is below a key that is not a table")
+            raise ConfigurationError(f"--set {shown!r}: {part!r} is below a key that is not a table")
     if isinstance(here, list):
-        here[_index(here, parts[-1], override)] = value
+        here[_index(here, parts[-1], shown)] = value
     elif isinstance(here, dict):
         here[parts[-1]] = value
     else:
-        raise ConfigurationError(f"--set {override!r}: {parts[-1]!r} is below a key that is not a table")
+        raise ConfigurationError(f"--set {shown!r}: {parts[-1]!r} is below a key that is not a table")
 
 
 def _index(items: list[Any], part: str, override: str) -> int:
@@ -291,7 +291,7 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
         return f"wrong value of {f'{key}.{tag}'!r} in {file}: allowed are {expected}"
     if kind == "value_error":
         return f"wrong value of {key!r} in {file}: {message}"
-    shown = repr(details["input"])
+    shown = HIDDEN if location[:1] == ("storage",) else repr(details["input"])  # it may be a credential
     shown = shown if len(shown) <= 80 else shown[:77] + "…"
     allowed_text = message.replace("Input should be", "allowed is").replace("String should", "it should")
     return f"wrong value of {key!r} in {file}: {shown}; {allowed_text}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from schemas import storage
+from schemas import command, storage
 from schemas.checksums import Mode, check_file
 from schemas.config import Configuration, canonical_json
 from schemas.errors import CheckError, RinglakeError, UsageError
@@ -251,7 +251,7 @@ def begin_run(job: Job, location: str, given: list[str], last: checkpoint.Record
     world = job.ring.world
     launcher = f"horovodrun -np {world.size} " if world.size > 1 else ""
     document = {
-        "command": f"{launcher}python -m training.train {shlex.join(given)}",
+        "command": f"{launcher}python -m training.train {shlex.join(command.without_credentials(given))}",
         "folder": str(Path.cwd()),
         "manifest": storage.absolute(location),
         "manifest_root": job.manifest.manifest_root,

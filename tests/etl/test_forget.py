@@ -386,6 +386,10 @@ def test_ids_are_found_in_records_that_cannot_be_read(
         (["forget", "--record=joe", "--rec", "ann"], "forget --record=... --rec ..."),
         (["forget", "--record", "-7234", "joe"], "forget --record ..."),
         (["run", "--config", "a b", "--set", "x=1"], "run --config 'a b' --set x=1"),
+        (
+            ["run", "--set", "storage.fsspec.k=s", "--s=storage.x=s"],
+            "run --set storage.fsspec.k=... --s=storage.x=...",
+        ),
     ],
 )
 def test_whom_to_forget_stays_out_of_what_is_written_down(arguments: list[str], shown: str) -> None:

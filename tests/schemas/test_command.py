@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.command import run
+from schemas.command import run, without_credentials
 from schemas.errors import DataError, QualityGateError, UsageError
 
 
@@ -39,3 +39,22 @@ def test_each_error_has_its_status_and_an_unforeseen_one_quotes_no_record(
     assert "joe" not in shown
     logs = list((tmp_path / "logs").glob("*.log")) if (tmp_path / "logs").exists() else []
     assert len(logs) == ("unexpected" in said)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "storage.fsspec.secret=SECRET",
+        " storage.hadoop.key = 'SECRET'",
+        'storage={fsspec={key="SECRET"}}',
+        '"storage".delta.key=SECRET\nSECRET',
+    ],
+)
+def test_credentials_of_a_command_line_are_not_written_down(override: str) -> None:
+    others = ["run", "--set", "train.epochs=1", "--set=dataset.root=storage=1", "--config", "storage.toml"]
+    for given in (["--set", override], ["--se", override], [f"--set={override}"], [f"--s={override}"]):
+        shown = without_credentials([*others, *given])
+        assert shown[: len(others)] == others
+        assert "SECRET" not in " ".join(shown)
+        assert shown[-1].startswith(given[-1].partition("storage")[0] + "storage")
+        assert shown[-1].endswith("=...")

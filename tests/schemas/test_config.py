@@ -196,6 +196,17 @@ def test_the_hash_does_not_cover_credentials(tmp_path: Path) -> None:
     assert secret.sha256() == loaded(tmp_path, MINIMAL).sha256()
 
 
+@pytest.mark.parametrize(
+    "override",
+    ["storage.fsspec=SECRET", "storage..x=SECRET", "storage=SECRET", "storage.fsspec.key.x=SECRET"],
+)
+def test_a_credential_that_is_given_wrongly_is_not_repeated(tmp_path: Path, override: str) -> None:
+    with_key = MINIMAL + '\n[storage.fsspec]\nkey = "k"\n'
+    sentence = refusal(tmp_path, with_key, override)
+    assert "storage" in sentence
+    assert "SECRET" not in sentence
+
+
 @pytest.mark.parametrize("policy", ["weights", "oversample"])
 def test_without_a_label_there_is_nothing_to_balance(tmp_path: Path, policy: str) -> None:
     unlabelled = MINIMAL.replace('label = "kind"\n', "")

@@ -374,8 +374,12 @@ def test_a_folder_that_cannot_be_written_is_named(published: Published) -> None:
         train(published, "file")
 
 
-def test_clipping_runs(published: Published) -> None:
-    assert train(published, "clipped", "--set", "train.clip_norm=0.1", "--stop-after", "3") == 0
+def test_clipping_runs_and_a_credential_is_not_noted(published: Published) -> None:
+    secret = ("--set", "storage.fsspec.secret=hush")
+    assert train(published, "clipped", "--set", "train.clip_norm=0.1", *secret, "--stop-after", "3") == 0
+    began = (folder(published, "clipped") / "run.json").read_text()
+    assert "--set storage.fsspec.secret=... --stop-after 3" in began
+    assert "hush" not in began
 
 
 def test_run_json_holds_what_repeats_the_run(published: Published, whole: str) -> None:
