@@ -51,7 +51,7 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
     standing = Commit.of(layout.fields, config.storage)
     facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
-    if config.increments.enabled and standing is not None and standing.is_by("clean", basis):
+    if config.increments.go_on and standing is not None and standing.is_by("clean", basis):
         version = standing.version  # a run that broke off had come so far
     else:
         # Of fewer records the more there are: what was noted of earlier ones is a part too many, which nobody reads.

@@ -197,7 +197,7 @@ def new_rows(
     `name`: of the input in `basis`, `source`: its table. None where the output has to be made anew.
     """
     output = Commit.of(uri, config.storage)
-    if not config.increments.enabled or output is None or output.facts.get("stage") != stage:
+    if not config.increments.go_on or output is None or output.facts.get("stage") != stage:
         return None
     made_from = output.facts.get("made_from")
     if made_from is None or not differs_only_in(made_from, basis, name) or made_from == basis:
@@ -232,7 +232,7 @@ def ledger_to_go_on_from(config: Configuration) -> FinishedLedger | None:
     """
     layout = Layout.of(config)
     ledger = Commit.of(layout.ledger, config.storage)
-    if not config.increments.enabled or ledger is None:
+    if not config.increments.go_on or ledger is None:
         return None
     facts, version = ledger.facts, ledger.version
     standing = Commit.of(layout.signatures, config.storage)
@@ -268,7 +268,7 @@ def goes_on_from(
     `ledger`: the facts of its newest commit. None where everything is to be made anew.
     """
     after = ledger.get("after")
-    if after is None or not config.increments.enabled or not is_finished(after["facts"], config):
+    if after is None or not config.increments.go_on or not is_finished(after["facts"], config):
         return None
     known = after["facts"]["made_from"]["fields"]
     new = added_rows(spark, Layout.of(config).fields, known, fields, config.storage)

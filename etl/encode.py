@@ -119,7 +119,7 @@ def later_rows(
     """
     layout = Layout.of(config)
     encoded, written = Commit.of(layout.encoded, config.storage), commit_facts(layout.ledger, config.storage)
-    if not config.increments.enabled or encoded is None or "follows" not in written or dropping(config):
+    if not config.increments.go_on or encoded is None or "follows" not in written or dropping(config):
         return None
     made_from = encoded.facts.get("made_from")
     if (

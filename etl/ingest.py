@@ -25,6 +25,7 @@ from etl.delta_tables import read_table, restore_to, write_table
 from etl.erasure.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
 from etl.increments import SourceChanges, differs_only_in, may_go_on, source_changes
 from etl.kept import kept
+from etl.quality import check_quarantine
 from etl.session import spark_progress
 from etl.sources.listing import SourceFile
 from etl.sources.pieces import Piece, group, list_pieces
@@ -137,7 +138,7 @@ def earlier_run(
     """
     layout = Layout.of(config)
     records = Commit.of(layout.records, config.storage)
-    if not config.increments.enabled or records is None or records.facts.get("stage") != "ingest":
+    if not config.increments.go_on or records is None or records.facts.get("stage") != "ingest":
         return None
     if not differs_only_in(records.facts.get("made_from"), basis, "sources") or basis["sources"] is None:
         return None

@@ -72,8 +72,7 @@ def timed(
     began = time.monotonic()
     with measured(name, spark, config) as taken:
         if again:  # everything, and not only what is new
-            increments = config.increments.model_copy(update={"enabled": False})
-            config = config.model_copy(update={"increments": increments})
+            config = config.model_copy(update={"increments": config.increments.again()})
         if name == "publish":  # which enters into the audit trail what it publishes itself
             counts = stage(spark, config)
         else:

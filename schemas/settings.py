@@ -7,7 +7,7 @@ module of its own (schemas/cleaning.py).
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from schemas.features import (
     BooleanFeature,
@@ -242,6 +242,18 @@ class Increments(Section):
     stop with an error."""
     vanished: Literal["rebuild", "keep", "stop"] = "rebuild"
     """The same of files that are no longer there."""
+    _again: bool = PrivateAttr(default=False)  # of one run, and no part of the configuration or of its hash
+
+    @property
+    def go_on(self) -> bool:
+        """Whether a stage may go on from what an earlier run left."""
+        return self.enabled and not self._again
+
+    def again(self) -> Self:
+        """The same for a run that makes everything anew."""
+        copy = self.model_copy()
+        copy._again = True
+        return copy
 
 
 class Versions(Section):

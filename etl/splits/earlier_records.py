@@ -37,7 +37,7 @@ def staying_splits(ledger: Mapping[str, Any]) -> dict[str, object]:
 
 def splits_stay(ledger: Mapping[str, Any], config: Configuration) -> bool:
     """Whether those that stand in a ledger, of whose commit these are the facts, are to stay."""
-    return config.increments.enabled and ledger.get(STAYING) == made_from("split", config)
+    return config.increments.go_on and ledger.get(STAYING) == made_from("split", config)
 
 
 def with_splits_of(ledger: DataFrame, earlier: DataFrame) -> DataFrame:

@@ -1,12 +1,16 @@
 """The audit trail: what an entry holds, and that whatever is done to the chain shows."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from pyspark.sql import SparkSession
 
 from etl import verify
 from etl.audit import FILE, FIRST, append, audited, entries, findings, hash_of, last_commit
+from etl.invocation import invocation
+from etl.stage import timed
 from schemas.config import Configuration
 from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, Provenance
@@ -66,6 +70,32 @@ def test_an_action_leaves_its_beginning_and_its_end(config: Configuration) -> No
     assert end["versions"] == {}
     assert {"time", "host", "user", "command"} <= set(end)
     assert hash_of(end) == end["hash"]
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found: 1000"), OSError("No username set")])
+def test_a_user_without_a_name_is_told_by_number(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def getuser() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    assert invocation()["user"] == f"uid {os.getuid()}"
+
+
+def test_what_is_run_again_is_entered_with_the_configuration_that_was_given(
+    spark: SparkSession, config: Configuration
+) -> None:
+    seen: list[Configuration] = []
+
+    def stage(_: SparkSession, given: Configuration) -> dict[str, int]:
+        seen.append(given)
+        return {}
+
+    for again in (False, True):
+        timed("clean", stage, spark, config, again, completion=lambda *_: None)
+    assert [given.increments.go_on for given in seen] == [True, False]
+    # As it stands in the commits of tables and in manifests too.
+    assert [given.sha256() for given in seen] == [config.sha256()] * 2
+    assert [json.loads(line)["configuration_sha256"] for line in lines(config)] == [config.sha256()] * 4
 
 
 def test_a_failure_is_entered_without_its_message(config: Configuration) -> None:
