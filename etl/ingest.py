@@ -420,8 +420,8 @@ def check_counts(counts: Mapping[str, int]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m etl.ingest --config FILE`; returns the exit status."""
-    return stage_main("ingest", __doc__, ingest, argv)
+    """`python -m etl.ingest --config FILE`; returns the exit status. Raises QualityGateError, as the pipeline does."""
+    return stage_main("ingest", __doc__, ingest, argv, check=check_quarantine)
 
 
 if __name__ == "__main__":

@@ -59,9 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
     """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
     declared(config)  # an expectation that cannot be made stops here, before hours of work
-    counts = timed("ingest", ingest, spark, config, again)
-    # What was erased on request says nothing about the quality of the data.
-    check_quarantine(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0), config)
+    check_quarantine(timed("ingest", ingest, spark, config, again), config)
     for name, stage in (
         ("clean", clean),
         ("deduplicate", deduplicate),

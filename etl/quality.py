@@ -6,7 +6,7 @@ before that, so that a failed attempt can be looked at.
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -24,10 +24,14 @@ from schemas.progress import say
 from schemas.tables import Layout
 
 
-def check_quarantine(records_in: int, quarantined: int, config: Configuration) -> None:
-    """The first gate alone, for right after `ingest`, before hours of work. Raises QualityGateError."""
+def check_quarantine(counts: Mapping[str, int], config: Configuration) -> None:
+    """The first gate alone, for right after `ingest`, before hours of work. Raises QualityGateError.
+
+    `counts`: those that `ingest` returns.
+    """
     gate = quarantine_gate(config)
-    row = quarantine_row(records_in, quarantined)
+    # What was erased on request says nothing about the quality of the data.
+    row = quarantine_row(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0))
     if gate.maximum is not None and row[gate.column] > gate.maximum:
         result = _result(gate, [row], [row])
         raise QualityGateError(f"a quality gate failed after ingest: {sentence_of(result)}")

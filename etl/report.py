@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import SparkSession
 
+from etl.disk import full_disk_is_told
 from etl.duplicates.leakage import leakage_sample
+from etl.lock import locked
 from etl.quality import judge
 from etl.reporting import report_columns, report_drift, report_records, report_splits, report_stages
 from etl.reporting.drift import Earlier, Profile, keep_profile, profile_before, with_drifts
@@ -140,14 +142,18 @@ def _similarities(spark: SparkSession, config: Configuration) -> list[tuple[str,
 
 
 def judge_again(config: Configuration) -> GateResults:
-    """Judges the newest published version again and writes its Data Docs and report, in a session of its own."""
-    manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
-    spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
-    try:
-        gates, location = judge_version(spark, config, manifest)
-        say(f"report: {location}")
-    finally:
-        spark.stop()
+    """Judges the newest published version again and writes its Data Docs and report, in a session of its own.
+
+    Under the lock, since a run that publishes meanwhile writes the same files.
+    """
+    with full_disk_is_told(config), locked(config):
+        manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
+        spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
+        try:
+            gates, location = judge_version(spark, config, manifest)
+            say(f"report: {location}")
+        finally:
+            spark.stop()
     return gates
 
 

@@ -26,16 +26,22 @@ def stage_main(
     stage: Stage,
     argv: Sequence[str] | None,
     completion: Completion | None = None,
+    check: Callable[[Mapping[str, int], Configuration], None] | None = None,
 ) -> int:
-    """Runs one stage as a command of its own and returns its exit status; see `timed`."""
+    """Runs one stage as a command of its own and returns its exit status; see `timed`.
+
+    `check` is given the counts, also those of a stage that was complete, and raises where nothing is to go on from it.
+    """
     arguments = stage_parser(f"python -m etl.{name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     with full_disk_is_told(config), locked(config):
         spark = build_session(f"{config.dataset.name}-{name}", hadoop_options(config.storage))
         try:
-            timed(name, stage, spark, config, arguments.again, completion)
+            counts = timed(name, stage, spark, config, arguments.again, completion)
         finally:
             spark.stop()
+    if check is not None:
+        check(counts, config)
     return 0
 
 

@@ -5,15 +5,30 @@ import os
 import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from etl import quality, report
 from etl.lock import LOCK, locked
-from schemas.config import Configuration
+from schemas.config import Configuration, load
 from schemas.errors import DataError, UsageError
 from schemas.storage import exists, write_bytes
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration
+
+CONFIGURATION = """
+[dataset]
+name = "example"
+root = "{root}"
+[[source]]
+format = "jsonl"
+path = "*.jsonl"
+[columns]
+[[feature]]
+name = "tokens"
+column = "text"
+"""
 
 
 def config_at(root: str) -> Configuration:
@@ -70,3 +85,16 @@ def test_where_there_is_no_operating_system_between_a_file_is_the_lock() -> None
     write_bytes(location, b"not ours")
     with pytest.raises(UsageError, match="it does not say which"), locked(config):
         pytest.fail("two runs hold the lock")
+
+
+@pytest.mark.parametrize("command", [report, quality])
+def test_what_writes_the_report_again_is_refused_beside_a_run(command: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=tmp_path))
+    flags = ["--config", str(tmp_path / "conf.toml")]
+    with (
+        locked(load(tmp_path / "conf.toml")),
+        pytest.raises(UsageError, match="another run is writing the data set example"),
+    ):
+        command.main(flags)
+    with pytest.raises(UsageError, match="there is no manifest"):
+        command.main(flags)

@@ -38,7 +38,11 @@ def config(tmp_path: Path) -> Configuration:
 
 
 def test_too_large_a_share_in_quarantine_stops_it_before_anything_is_cleaned(
-    spark: SparkSession, config: Configuration, tmp_path: Path
+    spark: SparkSession,
+    config: Configuration,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_numbered(tmp_path / "a.jsonl", range(18))
     (tmp_path / "b.jsonl").write_text("{broken\n{broken\n")
@@ -47,6 +51,13 @@ def test_too_large_a_share_in_quarantine_stops_it_before_anything_is_cleaned(
     assert raised.value.exit_status == 3
     assert Path(Layout.of(config).quarantine).exists()
     assert not Path(Layout.of(config).fields).exists()
+    # Stage by stage it is the same, also where `ingest` is complete.
+    monkeypatch.setattr("etl.stage.build_session", lambda *_: spark)
+    monkeypatch.setattr(spark, "stop", lambda: None)
+    assert command.run(ingest.main, ["--config", str(tmp_path / "conf.toml")]) == 3
+    said = capsys.readouterr().err
+    assert "ingest: complete" in said
+    assert "a quality gate failed after ingest: 10.00% of the records read (2 of 20)" in said
 
 
 def test_a_source_of_which_nothing_can_be_read_is_an_error_and_no_empty_data_set(

@@ -144,7 +144,8 @@ def test_check_writes_the_data_docs_also_when_it_raises(tmp_path: Path) -> None:
 
 def test_the_quarantine_is_checked_right_after_ingest(tmp_path: Path) -> None:
     config = configuration(tmp_path)
-    check_quarantine(100, 5, config)
-    check_quarantine(0, 0, config)
+    check_quarantine({"records_in": 100, "quarantined": 5}, config)
+    check_quarantine({"records_in": 0, "quarantined": 0}, config)
+    check_quarantine({"records_in": 100, "quarantined": 9, "forgotten": 4}, config)
     with pytest.raises(QualityGateError, match=r"after ingest: 6\.00% of the records read \(6 of 100\)"):
-        check_quarantine(100, 6, config)
+        check_quarantine({"records_in": 100, "quarantined": 6}, config)
