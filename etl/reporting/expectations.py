@@ -6,6 +6,7 @@ They are judged with the gates, before anything is published. Texts of records c
 import hashlib
 import re
 import runpy
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -60,11 +61,19 @@ def _first_line(error: Exception) -> str:
 def _from_file(file: Path) -> list[Any]:
     gx = library()
     try:
-        names = runpy.run_path(str(file))
-    except (OSError, SyntaxError) as error:
+        function = runpy.run_path(str(file)).get(FUNCTION)
+        made = function() if callable(function) else None
+    except (OSError, SyntaxError, ImportError) as error:
         raise ConfigurationError(f"quality.expectations_file: {file} cannot be run: {error}") from error
-    function = names.get(FUNCTION)
-    made = function() if callable(function) else None
+    # It is the user's code, which may raise anything; its message may quote a record.
+    except (Exception, SystemExit) as error:
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)
+        ]
+        raise ConfigurationError(
+            f"quality.expectations_file: {file} cannot be run: {type(error).__name__}"
+            f"{f' in line {lines[-1]}' if lines else ''}"
+        ) from error
     if not isinstance(made, list) or not all(isinstance(one, gx.expectations.Expectation) for one in made):
         raise ConfigurationError(
             f"quality.expectations_file: {file} has no function {FUNCTION}() that returns a list of Great "
@@ -125,9 +134,10 @@ def _gate(result: Any) -> GateResult:
     }
     column = settings.kwargs.get("column")
     name = f"{settings.type} ({column})" if column else settings.type
-    if result.exception_info and _raised(result.exception_info):
+    raised = message_of(result.exception_info or {}, column)
+    if raised:
         raise ConfigurationError(
-            f"the expectation {name} cannot be checked, so nothing was published: {_raised(result.exception_info)}"
+            f"the expectation {name} cannot be checked, so nothing was published: {raised}"
         )
     found = result.result or {}
     if found.get("unexpected_count") is not None:
@@ -147,13 +157,17 @@ def _gate(result: Any) -> GateResult:
     )
 
 
-def _raised(info: dict[str, Any]) -> str:
+def message_of(info: dict[str, Any], column: str | None) -> str:
     """The message of what an expectation raised, wherever the library put it; empty where it raised nothing.
 
-    What stands in single quotes may be a value of a record, and is left out.
+    What stands in quotation marks may be a value of a record, unless it is the name of the column that is judged. Where
+    a value ends nobody can tell, since it may hold such marks itself: all from the first to the end is left out.
     """
     if "raised_exception" in info:
         messages = [info.get("exception_message")] if info["raised_exception"] else []
     else:
         messages = [inner.get("exception_message") for inner in info.values() if isinstance(inner, dict)]
-    return re.sub(r"'[^']*'", "'…'", str(messages[0])) if messages else ""
+    message = str(messages[0]) if messages else ""
+    for mark in ("'", '"') if column else ():
+        message = message.replace(f"{mark}{column}{mark}", str(column))
+    return re.sub(r"['\"].*", "…", message, flags=re.DOTALL)

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from etl.quality import judge
-from etl.reporting.expectations import declared, file_sha256, published_records
+from etl.reporting.expectations import declared, file_sha256, message_of, published_records
 from schemas.config import Configuration
 from schemas.errors import ConfigurationError, QualityGateError
 from schemas.tables import Layout
@@ -89,6 +89,13 @@ def test_what_cannot_be_made_is_told_before_anything_runs(
         ("def expectations(:", "mine.py cannot be run"),
         ("x = 1", r"mine.py has no function expectations\(\) that returns a list"),
         ("def expectations(): return ['x']", "has no function"),
+        ("import no_such_module", r"mine\.py cannot be run: No module named 'no_such_module'$"),
+        ("x = 1\nundefined", r"mine\.py cannot be run: NameError in line 2$"),
+        (
+            "def expectations():\n    raise ValueError('of joe')",
+            r"mine\.py cannot be run: ValueError in line 2$",
+        ),
+        ("raise SystemExit(0)", r"mine\.py cannot be run: SystemExit in line 1$"),
     ],
 )
 def test_a_file_without_expectations_is_told(content: str, told: str, tmp_path: Path) -> None:
@@ -113,3 +120,18 @@ def test_an_expectation_that_cannot_be_checked_stops_the_publication(
         ConfigurationError, match=r"\(no_such_column\) cannot be checked, so nothing was published"
     ):
         judge(example_summary(), config, Layout.of(config), published_records(spark, config))
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ('The column "label" is no number', "The column label is no number"),
+        ("'O'Brien lives in' is no number", "…"),
+        ("could not read: \"O'Brien\" and 'ann", "could not read: …"),
+        ("not the\ntype of 'a\nb'\nat all", "not the\ntype of …"),
+    ],
+)
+def test_no_value_is_told_with_what_an_expectation_raised(message: str, shown: str) -> None:
+    info = {"raised_exception": True, "exception_message": message}
+    assert message_of(info, "label") == message_of({"m": info}, "label") == shown
+    assert message_of(info | {"raised_exception": False}, "label") == ""
