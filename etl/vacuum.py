@@ -64,6 +64,24 @@ def versions_without_forgotten(config: Configuration, manifests: Mapping[int, Ma
     return found
 
 
+def expired_with_forgotten(config: Configuration) -> list[str]:
+    """The manifests of versions that went before and came from what is forgotten today, or may have.
+
+    Of those the counts are left, which are kept for comparison.
+    """
+    layout = Layout.of(config)
+    today = Tombstones.of(config).fingerprint()
+    found = []
+    for location in published(storage.join(layout.manifests, EXPIRED), config.storage).values():
+        try:
+            erased = erased_before(load_manifest(location, config.storage), layout, config.storage)
+        except DataError:  # it cannot be read any more, so nobody knows
+            erased = None
+        if erased != today:
+            found.append(location)
+    return found
+
+
 def vacuum(
     config: Configuration, now: datetime, dry_run: bool = False, forgotten: bool = False
 ) -> dict[str, int]:
@@ -82,6 +100,7 @@ def vacuum(
     gone = [location for version, location in locations.items() if version not in stay]
     for number, wrong in _damaged(kept, config):
         raise DataError(f"version {number}, which is kept, is damaged; nothing was deleted: {wrong}")
+    earlier = expired_with_forgotten(config) if forgotten else []
     counts = {"versions": len(gone)}
     tables = [(layer, name) for layer, names in TABLES.items() for name in names]
     needed = {table: needed_versions(*table, kept, config) for table in tables}
@@ -93,9 +112,7 @@ def vacuum(
         counts[f"{layer}/{name}"] = _vacuum_table(layer, name, needed[layer, name], config, dry_run)
     counts["artifacts"] = _vacuum_artifacts(kept, layout, config, dry_run)
     if forgotten:  # a word of few records may tell of somebody who is forgotten
-        counts["profiles"] = remove_profiles(
-            [m for m in manifests.values() if m not in kept], kept, config, dry_run
-        )
+        counts["profiles"] = remove_profiles([*gone, *earlier], kept, config, dry_run)
     for number, wrong in _damaged(kept, config) if not dry_run else ():
         raise CheckError(f"version {number} was kept and yet is damaged now; report this: {wrong}")
     return counts

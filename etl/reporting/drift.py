@@ -135,12 +135,14 @@ def keep_profile(summary: Summary, manifest: Manifest, config: Configuration) ->
 
 
 def remove_profiles(
-    gone: Sequence[Manifest], kept: Sequence[Manifest], config: Configuration, dry_run: bool = False
+    gone: Sequence[str], kept: Sequence[Manifest], config: Configuration, dry_run: bool = False
 ) -> int:
-    """Deletes the profiles of versions that are gone and of none that is kept; returns their number."""
-    stay = {manifest.manifest_root for manifest in kept}
-    names = {name_of(m.delta_version, m.manifest_root) for m in gone if m.manifest_root not in stay}
-    there = {_location(config, name) for name in names}
+    """Deletes the profiles of versions that are gone and of none that is kept; returns their number.
+
+    `gone`: the locations of their manifests.
+    """
+    stay = {_location(config, name_of(m.delta_version, m.manifest_root)) for m in kept}
+    there = {_location(config, location.rsplit("/", 1)[-1]) for location in gone} - stay
     found = [location for location in sorted(there) if storage.exists(location, config.storage)]
     for location in found if not dry_run else ():
         file_system, path = storage.filesystem(location, config.storage)

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from delta.tables import DeltaTable
+from deltalake import CommitProperties, write_deltalake
 from pyspark.sql import SparkSession
 
 from etl import audit, forget, quarantine, vacuum, verify
@@ -18,16 +19,21 @@ from etl.completion import COMPLETION
 from etl.delta_log import table_version
 from etl.delta_tables import read_table
 from etl.erasure.finding import Person, named_ids
-from etl.erasure.tombstones import Tombstones, place_sha256, record_sha256
+from etl.erasure.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
+from etl.history import EXPIRED
 from etl.ingest import ingest
 from etl.invocation import command_line
 from etl.pipeline import run_stages
+from etl.reporting.drift import keep_profile
 from schemas import manifest as manifests
-from schemas.config import Configuration, load
+from schemas import storage
+from schemas.config import Configuration, canonical_json, load
 from schemas.errors import UsageError
 from schemas.manifest import Manifest
-from schemas.tables import Layout
+from schemas.tables import Layout, tombstones_schema
+from tests.etl.example_summary import example_summary
 from tests.etl.sources.source_files import configuration
+from tests.schemas import test_manifest
 
 KEY = "a key of more than sixteen bytes"
 CONFIGURATION = """
@@ -357,9 +363,39 @@ def test_nobody_is_forgotten_by_mistake(spark: SparkSession, config: Configurati
     assert table_version(Layout.of(config).records, config.storage) == at
     assert not Tombstones.of(config)
     with pytest.raises(UsageError, match="say whom to forget"):
-        forget.main(["--config", str(tmp_path / "conf.toml")])
+        forget.main(flags)
     with pytest.raises(UsageError, match="nothing of example was forgotten"):
-        vacuum.main(["--config", str(tmp_path / "conf.toml"), "--forgotten"])
+        vacuum.main([*flags, "--forgotten"])
+
+
+def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(config: Configuration) -> None:
+    layout = Layout.of(config)
+    buried = [{"kind": "record", "sha256": "0" * 64, "forgotten": datetime.now(UTC)}]
+    write_deltalake(layout.tombstones, pa.Table.from_pylist(buried, schema=tombstones_schema()))
+    today = Tombstones.of(config).fingerprint()
+    # One from before, one from after it was forgotten, and one whose manifest can no longer be read.
+    for version, erased in enumerate((None, today, today)):
+        noted = {"userMetadata": json.dumps({"made_from": {"tombstones": erased}})}
+        write_deltalake(
+            layout.records,
+            pa.table({"record_id": ["x"]}),
+            mode="append",
+            commit_properties=CommitProperties(custom_metadata=noted),
+        )
+        made = test_manifest.provenance(bronze_versions={"records": version})
+        manifest = Manifest.seal(
+            test_manifest.content(dataset=f"{version}"), made, layout.shards, version, layout.root
+        )
+        name = manifests.name_of(version, manifest.manifest_root)
+        expired = storage.join(layout.manifests, EXPIRED, name)
+        storage.write_bytes(expired, manifest.to_json() if version < 2 else b"{}")
+        keep_profile(example_summary(), manifest, config)
+    profiles = Path(layout.quality) / "profiles"
+    for dry_run, left in ((True, 3), (False, 1)):
+        assert vacuum.vacuum(config, datetime.now(UTC), dry_run, forgotten=True)["profiles"] == 2
+        assert len(list(profiles.iterdir())) == left
+    after = next(path for path in (Path(layout.manifests) / EXPIRED).iterdir() if path.name[7] == "1")
+    assert [path.name for path in profiles.iterdir()] == [after.name.split("-", 1)[1]]
 
 
 @pytest.mark.parametrize(
