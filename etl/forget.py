@@ -32,6 +32,9 @@ from schemas.progress import say
 from schemas.storage import hadoop_options
 from schemas.tables import Layout
 
+SHOWN = 20
+"""Unknown ids that a message numbers."""
+
 
 @dataclass(frozen=True)
 class Forgotten:
@@ -62,13 +65,18 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
         key = pseudonym_key(config.clean) if person.pseudonyms else None
         found = find(spark, config, person, table, key)
         gone_to = traces(spark, config, found.ids)
+    known = found.known | gone_to.ids
     unknown = [
-        name for name in person.ids if name not in found.known | gone_to.ids and not before.has_record(name)
+        place
+        for place, name in enumerate(person.ids, start=1)
+        if name not in known and not before.has_record(name)
     ]
     if unknown:
+        # By their places in the command: what a job prints is kept, and an id may tell of a person.
+        shown = ", ".join(map(str, unknown[:SHOWN])) + (" …" if len(unknown) > SHOWN else "")
         raise UsageError(
-            f"no table and no published version of {config.dataset.name} has a record with the id "
-            f"{', '.join(map(repr, unknown[:3]))}{' …' if len(unknown) > 3 else ''}; nothing was erased"
+            f"no table and no published version of {config.dataset.name} has a record with {len(unknown):,} of the "
+            f"{len(person.ids):,} ids given, in their order number {shown}; nothing was erased"
         )
     if person.pseudonyms and not found and not person.ids and not person.places:
         raise UsageError(
@@ -88,11 +96,18 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = configuration_parser("python -m etl.forget", __doc__)
+    # Each may be given several times: nobody is to be left out without a word.
     parser.add_argument(
-        "--record", nargs="+", default=[], metavar="ID", help="ids of records, as bronze/records has them"
+        "--record",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help="ids of records, as bronze/records has them",
     )
     parser.add_argument(
         "--pseudonym",
+        action="extend",
         nargs="+",
         default=[],
         metavar="PSEUDONYM",
@@ -100,10 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--quarantined",
+        action="extend",
         nargs="+",
         default=[],
         metavar="PATH:POSITION",
-        help="as `ringlake-etl quarantine` shows them",
+        help="as `ringlake-etl quarantine` shows them; of sources that have the same path, in each of them",
     )
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.overrides)

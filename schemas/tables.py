@@ -138,7 +138,7 @@ def tombstones_schema() -> pa.Schema:
     """`bronze/tombstones`: what `forget` erased, by hashes alone (etl/erasure/tombstones.py says of what)."""
     return pa.schema(
         [
-            ("kind", _TEXT),  # record | place | raw
+            ("kind", _TEXT),  # record | spot | content | place | raw
             ("sha256", _TEXT),
             ("forgotten", pa.timestamp("us", tz="UTC")),
         ]

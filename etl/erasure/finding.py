@@ -3,13 +3,20 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from etl.erasure.tombstones import FORGOTTEN, Tombstones, place_sha256, raw_sha256, record_sha256
+from etl.erasure.tombstones import (
+    FORGOTTEN,
+    Tombstones,
+    content_sha256,
+    place_sha256,
+    raw_sha256,
+    record_sha256,
+)
 from etl.quarantine import unescaped
 from etl.rules.personal_data import LETTERS_OF_A_PSEUDONYM, PersonalData
 from etl.rules.registry import build_rules
@@ -43,25 +50,29 @@ class Person:
     def of(
         cls, ids: Iterable[str] = (), pseudonyms: Iterable[str] = (), places: Iterable[str] = ()
     ) -> "Person":
-        """From what stands on the command line. Raises UsageError for what has not the form that it should have."""
+        """From what stands on the command line. Raises UsageError for what has not the form that it should have.
+
+        It names that by its number: whatever was meant may tell of a person.
+        """
         positions = []
-        for given in places:
+        for number, given in enumerate(places, start=1):
             path, colon, position = given.rpartition(":")
             if not colon or not position.isdecimal():
                 raise UsageError(
-                    f"{given!r} is no place in the quarantine: give PATH:POSITION, see `ringlake-etl quarantine`"
+                    f"--quarantined, number {number} is no place in the quarantine: give PATH:POSITION, see "
+                    "`ringlake-etl quarantine`"
                 )
             positions.append((path, int(position)))
         letters = []
-        for given in pseudonyms:
+        for number, given in enumerate(pseudonyms, start=1):
             match = PSEUDONYM.fullmatch(given.strip())
             if match is None:
                 raise UsageError(
-                    f"{given!r} is no pseudonym: give one as it stands in the cleaned texts, <kind:letters>, or its "
-                    f"{LETTERS_OF_A_PSEUDONYM} letters"
+                    f"--pseudonym, number {number} is no pseudonym: give one as it stands in the cleaned texts, "
+                    f"<kind:letters>, or its {LETTERS_OF_A_PSEUDONYM} letters"
                 )
             letters.append(match[1])
-        return cls(tuple(dict.fromkeys(ids)), tuple(dict.fromkeys(letters)), tuple(dict.fromkeys(positions)))
+        return cls(tuple(ids), tuple(dict.fromkeys(letters)), tuple(dict.fromkeys(positions)))
 
     def pattern(self) -> str:
         """A regular expression, for Java as well as for Python, that finds any of the pseudonyms in a cleaned text."""
@@ -97,33 +108,45 @@ class Erasure:
 
     def tombstones(self, files: DataFrame) -> Tombstones:
         """Those that are left behind; `files`: the table bronze/sources."""
-        sizes, twins = sizes_and_twins(files, {place.source_path for place in self.records.values()})
-        places = set()
+        known = facts_of(files, {place.source_path for place in self.records.values()})
+        places, spots, contents = set(), set(), set()
         for place in self.records.values():
-            key = (place.source_index, place.source_path)
-            if key in sizes:  # not where the file has gone and a run broke off since
-                places.add(place_sha256(place.source_path, twins[key], place.source_position, sizes[key]))
+            file = known.get((place.source_index, place.source_path))
+            if file is None:  # it has gone and a run broke off since
+                continue
+            here = (place.source_path, file.twin, place.source_position)
+            if file.sha256 is None:
+                places.add(place_sha256(*here, file.bytes))
+            else:
+                spots.add(place_sha256(*here, file.bytes))
+                contents.add(content_sha256(*here, file.sha256))
         return Tombstones(
             frozenset(map(record_sha256, self.known)),
             frozenset(places),
             frozenset(self.quarantined.values()),
+            frozenset(spots),
+            frozenset(contents),
         )
 
 
-def sizes_and_twins(
-    files: DataFrame, paths: set[str]
-) -> tuple[dict[tuple[int, str], int], dict[tuple[int, str], int]]:
-    """By source and path: the bytes of a file, and how many earlier sources have one with the same path."""
+class FileFacts(NamedTuple):
+    """What bronze/sources says of a file, and how many earlier sources have one with the same path."""
+
+    bytes: int
+    sha256: str | None
+    twin: int
+
+
+def facts_of(files: DataFrame, paths: set[str]) -> dict[tuple[int, str], FileFacts]:
+    """Of the files with these paths, by source and path."""
     rows = files.join(
         _broadcast(files.sparkSession, "source_path", paths), "source_path", "left_semi"
     ).collect()
-    sizes: dict[tuple[int, str], int] = {}
-    twins: dict[tuple[int, str], int] = {}
+    known: dict[tuple[int, str], FileFacts] = {}
     for row in sorted(rows, key=lambda row: row["source_index"]):
-        key = (row["source_index"], row["source_path"])
-        twins[key] = sum(path == row["source_path"] for _, path in sizes)
-        sizes[key] = row["bytes"]
-    return sizes, twins
+        twin = sum(path == row["source_path"] for _, path in known)
+        known[row["source_index"], row["source_path"]] = FileFacts(row["bytes"], row["sha256"], twin)
+    return known
 
 
 def _broadcast(spark: SparkSession, name: str, values: Iterable[str]) -> DataFrame:

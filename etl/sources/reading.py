@@ -10,18 +10,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from etl.erasure.tombstones import (
-    FORGOTTEN,
-    FORGOTTEN_DETAIL,
-    NO_TOMBSTONES,
-    Tombstones,
-    place_sha256,
-)
+from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.contract import Contract, Problem
 from etl.sources.formats import Found, Part, Rejected, formats, rejected
+from etl.sources.listing import SourceFile
 from etl.sources.parquet import raw_row
 from etl.sources.pieces import Piece
-from etl.sources.streams import MAX_RAW_BYTES
+from etl.sources.streams import MAX_RAW_BYTES, SourceStream
 from schemas.config import Configuration
 
 RECORD, QUARANTINE, FILE = 0, 1, 2
@@ -96,6 +91,8 @@ class Reader:
             *(column_name(place) for place in range(len(config.table_columns()))),
         ]
         self.next_row = 0
+        self.hashes: dict[str, str | None] = {}
+        """By location, of whole files in which something may have been erased."""
         self._clear()
 
     def _clear(self) -> None:
@@ -168,25 +165,44 @@ class Reader:
     def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
         """Adds a record, or returns why there is none to add."""
         if self.tombstones:
-            file = piece.file
             is_file = isinstance(row, Rejected) and row.damaged  # no record, but the rest of a file
-            place = place_sha256(file.path, file.twin, row.position, file.bytes)
             raw = row.raw
             if self.tombstones.raws and isinstance(row, Found):
                 raw = (row.raw or raw_row(row.values))[:MAX_RAW_BYTES]
-            if self.tombstones.has_raw(raw) or (self.tombstones.has_place(place) and not is_file):
+            if self.tombstones.has_raw(raw):
                 return replace(row, raw=b"") if isinstance(row, Rejected) and is_file else forgotten(row)
+            if isinstance(row, Rejected) and not is_file and self._was_erased(piece.file, row.position):
+                return forgotten(row)
         return self._record(piece, row) if isinstance(row, Found) else row
+
+    def _was_erased(self, file: SourceFile, position: int, record_id: str | None = None) -> bool:
+        """Whether a record was, by its id, or by its place in a file with this content."""
+        if not self.tombstones:
+            return False
+        if record_id is not None and self.tombstones.has_record(record_id):
+            return True
+        return self.tombstones.has_place(
+            file.path, file.twin, position, file.bytes, lambda: self._sha256(file)
+        )
+
+    def _sha256(self, file: SourceFile) -> str | None:
+        """Of a whole file, which is read for it once; None where it cannot be."""
+        if file.location not in self.hashes:
+            with SourceStream(file.location, self.config.storage) as stream:
+                stream.finish()
+                self.hashes[file.location] = stream.sha256
+        return self.hashes[file.location]
 
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
         """Adds a record, or returns why it does not meet the contract, or was erased."""
         file = piece.file
         checked = self.contract.check(found.values, file.path, file.twin, found.position)
+        record_id = None if isinstance(checked, Problem) else checked.record_id
+        if self._was_erased(file, found.position, record_id):
+            return forgotten(found)
         if isinstance(checked, Problem):
             raw = found.raw or raw_row(found.values)
             return rejected(found.position, raw, checked.reason, checked.detail)
-        if self.tombstones and self.tombstones.has_record(checked.record_id):
-            return forgotten(found)
         row = self.next_row
         self.next_row += 1
         if self.raw_of is not None:

@@ -17,6 +17,7 @@ from pyspark.sql import Row, SparkSession
 
 from etl import ingest as stage
 from etl.delta_tables import read_table
+from etl.erasure.tombstones import Tombstones, content_sha256, place_sha256
 from etl.ingest import check_counts, ingest
 from etl.sources import pieces
 from etl.sources.jsonl import JsonLinesFormat
@@ -167,6 +168,28 @@ def test_batches_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sizes = [batch.num_rows for batch in Reader(config).batches(0, pieces.list_pieces(config))]
     assert sum(sizes) == 51
     assert max(sizes) == 10
+
+
+def test_a_place_where_something_was_erased_is_one_of_the_file_as_it_was(tmp_path: Path) -> None:
+    file, content = tmp_path / "a.jsonl", lines(record("a"), "no json", record("b"))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
+    sha256 = hashlib.sha256(content).hexdigest()
+    places = [("a.jsonl", 0, position) for position in (0, len(lines(record("a"))))]
+    by_size = frozenset(place_sha256(*place, len(content)) for place in places)
+    by_hash = frozenset(content_sha256(*place, sha256) for place in places)
+    now = Tombstones(spots=by_size, contents=by_hash)
+    for tombstones, stored, kept in (
+        (now, content, ["b"]),
+        (now, lines(record("c"), "no json", record("b")), ["c", "b"]),  # of the same size
+        (now, content + lines(record("d")), ["a", "b", "d"]),
+        (Tombstones(places=by_size), lines(record("c"), "no json", record("b")), ["b"]),
+    ):
+        file.write_bytes(stored)
+        batches = Reader(config, tombstones=tombstones).batches(0, pieces.list_pieces(config))
+        found = [row for batch in batches for row in batch.to_pylist()]
+        assert [row["record_id"] for row in found if row["kind"] == RECORD] == kept
+        reasons = [row["reason"] for row in found if row["kind"] == QUARANTINE]
+        assert reasons == (["forgotten"] * 2 if kept == ["b"] else ["invalid_json"])
 
 
 def test_raw_bytes_are_read_again_for_the_records_that_are_asked_for(tmp_path: Path) -> None:
