@@ -69,7 +69,8 @@ def write_bronze(config: Configuration) -> None:
     }
     records = [{"record_id": i, **place, "label": label, "text": text} for i, label, text, _ in ROWS]
     quarantined = [
-        {"source_index": 0, "source_path": "a", "source_position": 7, "reason": "invalid_json", "raw": b"{"}
+        {"source_index": 0, "source_path": "a", "source_position": 7, "reason": "invalid_json"}
+        | {"detail": "it ends too early", "raw": b"{"}
     ]
     source = {"source_index": 0, "source_path": "a", "bytes": 99, "sha256": "0" * 64, "status": "read"}
     sources = [{**source, "records": len(ROWS) + 1, "quarantined": 1}]
