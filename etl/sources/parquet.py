@@ -64,6 +64,9 @@ class ParquetFormat(SourceFormat):
         except (OSError, pa.ArrowException) as error:
             kind = "cannot be read" if getattr(error, "errno", None) else "is not Parquet or is damaged"
             yield Rejected(row, b"", "unreadable_file", f"the file {kind} from row {row:,} on", damaged=True)
+        except UnicodeDecodeError:  # pyarrow's, of the names in the footer; values are decoded one by one
+            detail = f"the name of a column is not valid UTF-8: nothing is read from row {row:,} on"
+            yield Rejected(row, b"", "unreadable_file", detail, damaged=True)
 
 
 def too_large(row: int, max_expansion: int | None) -> Rejected:
@@ -101,7 +104,9 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names
         with pq.ParquetFile(
             file, metadata=metadata, read_dictionary=[name], buffer_size=READ_BYTES
         ) as parquet:
-            batch = next(parquet.iter_batches(1, row_groups=[group], columns=[name]))
+            batch = next(parquet.iter_batches(1, row_groups=[group], columns=[name]), None)
+        if batch is None:  # a row group without rows
+            continue
         column = batch.column(0)
         if pa.types.is_dictionary(column.type):
             longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)

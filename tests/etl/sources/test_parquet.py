@@ -124,6 +124,36 @@ def test_damage_is_one_row_after_those_before_it(tmp_path: Path) -> None:
     assert reasons(read_rows(config, file)) == ["unreadable_file"]
 
 
+def test_a_name_that_is_not_utf_8_is_one_row(tmp_path: Path) -> None:
+    table = pa.table({"label": ["x"], "text": ["t"], "seen": ["2020-01-01"], "other": ["o"]})
+    read(tmp_path, table, store_schema=False)
+    file = tmp_path / "a.parquet"
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], COLUMNS)
+    file.write_bytes(file.read_bytes().replace(b"other", b"oth\xffr"))
+    assert read_rows(config, file) == [
+        Rejected(
+            0,
+            b"",
+            "unreadable_file",
+            "the name of a column is not valid UTF-8: nothing is read from row 0 on",
+            True,
+        )
+    ]
+
+
+def test_a_row_group_without_rows_has_no_shared_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etl.sources.parquet.SMALL_CHUNK", -1)
+    table = pa.table({"label": ["x"], "text": ["t"], "seen": ["2020-01-01"]})
+    file = tmp_path / "a.parquet"
+    with pq.ParquetWriter(file, table.schema) as writer:
+        writer.write_table(table.slice(0, 0))
+        writer.write_table(table)
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], COLUMNS)
+    assert [row.position for row in read_rows(config, file)] == [0]
+
+
 LONG = "x" * (1 << 20)
 
 
