@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from schemas.config import Configuration
+from schemas.features import NumberFeature
 
 # Date and time as ISO 8601 writes them; `datetime.fromisoformat`, which reads them, lets any character stand for the T.
 ISO_8601 = re.compile(
@@ -76,6 +77,9 @@ class Contract:
         self.texts = frozenset(config.text_columns())
         self.needed = tuple(dict.fromkeys([*([self.id] if self.id is not None else []), *self.columns]))
         self.typed = frozenset(config.typed_columns())
+        self.numbers = frozenset(
+            feature.column for feature in config.typed_features() if isinstance(feature, NumberFeature)
+        )
         self._roles = tuple(
             (name, name == self.time, name in self.texts) for name in self.needed if name not in self.typed
         )
@@ -102,7 +106,9 @@ class Contract:
                 return problem
             values = tuple(
                 [
-                    _written(record.get(column)) if column in self.typed else str.__str__(record[column])
+                    _written(record.get(column), column in self.numbers)
+                    if column in self.typed
+                    else str.__str__(record[column])
                     for column in self.columns
                 ]
             )
@@ -141,13 +147,13 @@ class Contract:
         return None
 
 
-def _written(value: object) -> str | None:
+def _written(value: object, is_number: bool) -> str | None:
     """A value of a typed column as the source writes it, None where it is missing.
 
-    What the source types as a number with decimals ends with an exponent, so that its point is never taken for a sign
-    between thousands.
+    In a column of numbers, what the source types as one with decimals ends with an exponent, so that its point is never
+    taken for a sign between thousands.
     """
-    if isinstance(value, Number) and "." in value and "e" not in value.lower():
+    if is_number and isinstance(value, Number) and "." in value and "e" not in value.lower():
         return f"{value}e0"
     if isinstance(value, bool):
         return "true" if value else "false"

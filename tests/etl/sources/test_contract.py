@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from etl.sources.contract import (
     Problem,
     time_in_seconds,
 )
+from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration
 
 RECORD = {"id": "7", "label": "x", "seen": "2020-01-01T00:00:00Z", "text": " t ", "extra": NotScalar()}
@@ -74,6 +76,27 @@ def test_a_wrong_value_is_a_problem_of_its_column(
     assert isinstance(problem, Problem)
     assert problem.reason == reason
     assert repr(column) in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("feature", "written"),
+    [
+        ({"encode": "number"}, "1.0e0"),  # no sign between thousands, whatever `decimal` says
+        ({"encode": "boolean", "true": ["1.0"]}, "1.0"),
+        ({"encode": "category"}, "1.0"),
+        ({"encode": "date", "formats": ["%d.%m"]}, "1.0"),
+    ],
+)
+def test_decimals_are_marked_in_columns_of_numbers_alone(
+    tmp_path: Path, feature: dict[str, Any], written: str
+) -> None:
+    config = configuration(tmp_path, [{"format": "jsonl", "path": "*"}]).model_dump(mode="json")
+    config["feature"].append({"name": "x", "column": "x", **feature})
+    held_to = Contract(Configuration.model_validate(config))
+    for value, expected in ((Number("1.0"), written), (Number("1"), "1"), ("1.0", "1.0"), (None, None)):
+        accepted = held_to.check({**RECORD, "x": value}, "a", 0, 5)
+        assert isinstance(accepted, Accepted)
+        assert accepted.values[-1] == expected
 
 
 def test_names_are_exact(tmp_path: Path) -> None:
