@@ -22,13 +22,13 @@ def normaliser(feature: NumberFeature) -> Normaliser:
     ordered = sorted(units, key=lambda unit: (-len(unit), unit))
 
     def normal(value: str) -> str | None:
-        text, factor = squeezed(value.translate(SPACES)).replace("\u2212", "-"), 1.0
+        # Folded as the units are: `Fuß` gets longer by that, and could not be cut off by their lengths otherwise.
+        text, factor = squeezed(value.translate(SPACES)).replace("\u2212", "-").casefold(), 1.0
         for unit in ordered:
-            folded = text.casefold()
-            if folded.endswith(unit) and len(text) > len(unit):
+            if text.endswith(unit) and len(text) > len(unit):
                 text, factor = text[: len(text) - len(unit)].strip(), units[unit]
                 break
-            if folded.startswith(unit) and len(text) > len(unit):
+            if text.startswith(unit) and len(text) > len(unit):
                 text, factor = text[len(unit) :].strip(), units[unit]
                 break
         plain = without_grouping(text, feature.decimal)

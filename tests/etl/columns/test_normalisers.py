@@ -74,10 +74,13 @@ def test_numbers(decimal: str, value: str, normal: str | None) -> None:
         ("12 mg", None),
         ("kg", None),
         ("1,5 kg", None),
+        ("12Fuß", "24"),
+        ("12 FUSS", "24"),
+        ("Fuß 1E1", "20"),
     ],
 )
 def test_units(value: str, normal: str | None) -> None:
-    assert normaliser(number(units={"kg": 1, "g": 0.001, "€": 1}))(value) == normal
+    assert normaliser(number(units={"kg": 1, "g": 0.001, "€": 1, "Fuß": 2}))(value) == normal
 
 
 @pytest.mark.parametrize(
