@@ -34,7 +34,7 @@ class Decompressor(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, /) -> bytes: ...
 
 
 def _zstd() -> Decompressor:
@@ -148,20 +148,22 @@ class SourceStream(io.RawIOBase):
         member: Decompressor | None = None
         members = given = 0
         for chunk in self._plain(CHUNK):
-            rest = chunk
-            while rest:
+            # What is left of the chunk is never copied: there may be a member in every few bytes.
+            view, place = memoryview(chunk), 0
+            while place < len(chunk):
                 if member is None:
-                    if members and not rest.strip(b"\0"):
+                    if members and not chunk[place] and not any(view[place:]):
                         break
                     member = new()
+                fed = view[place : place + step]
                 try:
-                    data = member.decompress(rest[:step])
+                    data = member.decompress(fed)
                 except (OSError, EOFError, zlib.error, zstandard.ZstdError):
                     self.damage = f"the {suffix} data are damaged"
                     return
-                rest = rest[step:]
+                place += len(fed)
                 if member.eof:
-                    rest = member.unused_data + rest
+                    place -= len(member.unused_data)
                     member, members = None, members + 1
                 given += len(data)
                 if self._too_much(given):

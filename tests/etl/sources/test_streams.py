@@ -5,12 +5,13 @@ import gzip
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
 
 from etl.sources.formats import Found, Part
-from etl.sources.streams import read_line
+from etl.sources.streams import SourceStream, read_line
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
 LINES = b"".join(b'{"id":"%d","label":"x","text":"%s"}\n' % (i, b"word " * (i % 50)) for i in range(3000))
@@ -38,6 +39,38 @@ def test_compressed_files_give_their_content_and_the_hash_of_the_file(
         file.stat().st_size,
         hashlib.sha256(file.read_bytes()).hexdigest(),
     )
+
+
+class Counted(bytes):
+    """Bytes that count how many of them are copied by slices."""
+
+    copied = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        if not isinstance(found, bytes):
+            return found
+        Counted.copied += len(found)
+        return Counted(found)
+
+    def __radd__(self, before: bytes) -> bytes:
+        return Counted(bytes(before) + bytes(self))
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+def test_of_very_many_small_members_the_rest_is_not_copied_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    file = tmp_path / f"a.jsonl{suffix}"
+    file.write_bytes(COMPRESSORS[suffix](b"{}\n") * 5000 + b"\0" * 100)
+    monkeypatch.setattr(Counted, "copied", 0)
+    real = SourceStream._plain
+    monkeypatch.setattr(SourceStream, "_plain", lambda *given: map(Counted, real(*given)))
+    part = Part(str(file), None)
+    stream, reader = part.open()
+    assert (reader.read(), stream.damage) == (b"{}\n" * 5000, None)
+    part.close()
+    assert Counted.copied <= file.stat().st_size
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
