@@ -196,7 +196,10 @@ def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Itera
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise DataError(f"the folder {_shown(folder)} cannot be listed: {error.strerror or error}") from error
+        raise DataError(
+            f"the folder {_shown(folder)} cannot be listed: {error.strerror or error}; check its permissions, or "
+            "let the `path` of the [[source]] leave it out"
+        ) from error
 
 
 def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | None:
@@ -222,7 +225,11 @@ def _local_entry(entry: "os.DirEntry[str]") -> Entry:
 def _entry_of(name: str, path: str, is_link: bool, status: os.stat_result) -> Entry:
     is_folder = stat.S_ISDIR(status.st_mode)
     obstacle = None if is_folder or stat.S_ISREG(status.st_mode) else NO_FILE
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    modified: datetime | None
+    try:
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    except (OverflowError, OSError, ValueError):  # not in the years 1 to 9999, as damaged file systems say
+        modified = None
     return Entry(name, path, is_folder, is_link, status.st_size, modified, obstacle)
 
 

@@ -1,5 +1,6 @@
 """Patterns, roots, pieces."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -103,6 +104,33 @@ def test_what_cannot_be_opened_is_listed_with_an_obstacle(tmp_path: Path) -> Non
     }
     (named,) = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/pipe.jsonl"), 0)
     assert named.obstacle == NO_FILE
+
+
+@pytest.mark.parametrize("seconds", [1e18, -1e18, 1e12, -1e11, float(2**63)])
+def test_a_time_that_no_calendar_has_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    (tmp_path / "a.jsonl").write_text("text")
+    status = list(os.stat(tmp_path / "a.jsonl"))
+    absurd = os.stat_result([*status, seconds, seconds, seconds])
+    assert absurd.st_mtime == seconds
+    with monkeypatch.context() as patched:
+        patched.setattr("etl.sources.listing.os.stat", lambda _: absurd)
+        (file,) = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/a.jsonl"), 0)
+    assert (file.bytes, file.modified, file.obstacle) == (4, None, None)
+
+
+def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: str) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("etl.sources.listing.os.scandir", refused)
+    with pytest.raises(
+        DataError, match=r"cannot be listed: Permission denied; check its permissions, or let"
+    ):
+        paths(tmp_path, "*.jsonl")
 
 
 def test_a_configured_root_shortens_the_paths(folder: Path) -> None:
