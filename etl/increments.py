@@ -56,10 +56,13 @@ def source_changes(config: Configuration, pieces: Sequence[Piece]) -> SourceChan
     known = {(row["source_index"], row["source_path"]): row for row in rows}
     files = {(piece.file.source_index, piece.file.path): piece.file for piece in pieces}
     altered = [file for key, file in files.items() if key in known and not _looks_same(file, known[key])]
-    touched = [
-        file for file in altered if _is_same(file, known[file.source_index, file.path], config.storage)
-    ]
-    changed = [file.path for file in altered if file not in touched]
+    touched: list[SourceFile] = []
+    changed: list[str] = []
+    for file in altered:
+        if _is_same(file, known[file.source_index, file.path], config.storage):
+            touched.append(file)
+        else:
+            changed.append(file.path)
     new = [piece for piece in pieces if (piece.file.source_index, piece.file.path) not in known]
     later = {(path, index) for index, path in known}
     return SourceChanges(
@@ -104,7 +107,10 @@ def _sha256(location: str, options: Storage) -> str:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
     except OSError as error:
-        raise DataError(f"{location} cannot be read: {error.strerror or error}") from error
+        raise DataError(
+            f"the source file {location} cannot be read: {error.strerror or error}; check its permissions and the "
+            "disk, or take it out of the source"
+        ) from error
     return digest.hexdigest()
 
 

@@ -1,28 +1,34 @@
 """Runs with new files: only these are processed, and what was decided before stays."""
 
+import errno
+import hashlib
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from etl.completion import COMPLETION
 from etl.delta_tables import read_table, write_table
 from etl.erasure.finding import Person
 from etl.forget import forget
-from etl.increments import SourceChanges, may_go_on
+from etl.increments import SourceChanges, may_go_on, source_changes
 from etl.pipeline import run_stages
+from etl.sources.listing import SourceFile
+from etl.sources.pieces import Piece, list_pieces
 from etl.splits.assignment import divide
 from schemas.config import Configuration, load
 from schemas.errors import DataError
 from schemas.manifest import Manifest
 from schemas.settings import Split
-from schemas.tables import Layout
+from schemas.tables import Layout, sources_schema
 
 CONFIGURATION = """
 [dataset]
@@ -415,6 +421,56 @@ def test_what_was_erased_in_between_does_not_come_back(
         ("c.jsonl", "empty_value", False),
     }
     assert "c0" in ledger(spark, config)
+
+
+def ingested(config: Configuration, folder: Path) -> list[Piece]:
+    """The pieces of the files, after bronze/sources was written with another time of modification for each."""
+    pieces = list_pieces(config)
+    rows = [
+        {
+            "source_index": 0,
+            "source_path": piece.file.path,
+            "bytes": piece.file.bytes,
+            "sha256": hashlib.sha256((folder / piece.file.path).read_bytes()).hexdigest(),
+            "modified": datetime(2020, 1, 1, tzinfo=UTC),
+            "status": "read",
+        }
+        for piece in pieces
+    ]
+    schema = pa.schema([sources_schema().field(name) for name in rows[0]])
+    write_deltalake(Layout.of(config).sources, pa.Table.from_pylist(rows, schema))
+    return pieces
+
+
+def test_files_that_were_touched_are_told_from_changed_ones_without_comparing_them_with_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcd":
+        write(tmp_path / "files", f"{name}.jsonl", [record(name, "text")])
+    config = configured(tmp_path)
+    pieces = ingested(config, tmp_path / "files")
+    write(tmp_path / "files", "c.jsonl", [record("C", "text")])
+    monkeypatch.setattr(SourceFile, "__eq__", lambda *_: pytest.fail("compared"))
+    found = source_changes(config, pieces)
+    assert [file.path for file in found.touched] == ["a.jsonl", "b.jsonl", "d.jsonl"]
+    assert found.changed == ["c.jsonl"]
+
+
+def test_a_file_that_cannot_be_compared_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "files", "a.jsonl", [record("a", "text")])
+    config = configured(tmp_path)
+    pieces = ingested(config, tmp_path / "files")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.open", refused)
+    with pytest.raises(
+        DataError, match=r"a\.jsonl cannot be read: Input/output error; check its permissions"
+    ):
+        source_changes(config, pieces)
 
 
 @pytest.mark.parametrize(
