@@ -95,8 +95,11 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
             # add up: so records come last, and a run that broke off is seen at once.
             written = {}
+            failed, in_pieces = files.agg(
+                F.count_if(failed_to_read(F.col("detail"))), F.count_if(F.col("from_start") > 1)
+            ).collect()[0]
             for name, frame, schema in (
-                ("quarantine", quarantined(outcomes, repeated), tables.quarantine_schema()),
+                ("quarantine", quarantined(outcomes, repeated, in_pieces > 0), tables.quarantine_schema()),
                 ("sources", sources(files, repeated, began), tables.sources_schema()),
             ):
                 uri = layout.at("bronze", name)
@@ -110,7 +113,6 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             if tombstones:
                 counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
-            failed = files.where(failed_to_read(F.col("detail"))).count()
             # Of an increment nothing failed before: then everything would have been read again.
             facts = {**counts, "made_from": basis, "tables": written, "counts": counts, "failed": failed}
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
@@ -220,6 +222,8 @@ def read_outcomes(
 
 def file_rows(outcomes: DataFrame) -> DataFrame:
     """A row for each file, from what its pieces say about it."""
+    # That nothing of it can be read each of them says, and it is one row of the quarantine.
+    surplus = F.greatest(F.sum("from_start") - 1, F.lit(0))
     return (
         outcomes.where(F.col("kind") == FILE)
         .groupBy("source_index", "source_path")
@@ -228,9 +232,10 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
             F.max("bytes_read").alias("bytes_read"),
             F.max("sha256").alias("sha256"),
             F.max("modified").alias("modified"),
-            F.sum("records").alias("records"),
-            F.sum("quarantined").alias("quarantined"),
-            F.sum("damaged").alias("damaged"),
+            (F.sum("records") - surplus).alias("records"),
+            (F.sum("quarantined") - surplus).alias("quarantined"),
+            (F.sum("damaged") - surplus).alias("damaged"),
+            F.sum("from_start").alias("from_start"),
             F.min("detail").alias("detail"),
         )
         # Nothing could be read where the only rows are those that say so.
@@ -384,10 +389,15 @@ def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configurat
     return records.select(*own, *columns)
 
 
-def quarantined(outcomes: DataFrame, repeated: DataFrame | None) -> DataFrame:
-    """The rows of `bronze/quarantine`."""
+def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool) -> DataFrame:
+    """The rows of `bronze/quarantine`; `in_pieces`: several pieces of a file say that nothing of it can be read."""
     columns = ("source_index", "source_path", "source_position", "reason", "detail", "raw")
-    rejected = outcomes.where(F.col("kind") == QUARANTINE).select(*columns)
+    all_rejected = outcomes.where(F.col("kind") == QUARANTINE)
+    rejected = all_rejected.select(*columns)
+    if in_pieces:
+        of_file = all_rejected.where(F.col("from_start") > 0).groupBy(*columns[:3])
+        one = of_file.agg(F.min(F.struct(*columns[3:])).alias("first")).select(*columns[:3], "first.*")
+        rejected = all_rejected.where(F.col("from_start") == 0).select(*columns).unionByName(one)
     if repeated is None:
         return rejected
     repeats = repeated.withColumn("reason", F.lit("repeated_id")).withColumn(

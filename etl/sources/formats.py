@@ -28,7 +28,10 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that cannot be read. `damaged` marks the rest of a file that cannot be read on from here."""
+    """A record that cannot be read. `damaged` marks the rest of a file that cannot be read on from here.
+
+    Where nothing of the file can be read, each of its pieces gives the same row, at position 0.
+    """
 
     position: int
     raw: bytes

@@ -33,7 +33,8 @@ class JsonLinesFormat(SourceFormat):
 
     def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
         stream, reader = part.open()
-        position = 0
+        # A file that cannot be opened is damaged from its beginning on, whichever piece finds that out.
+        position = part.start if stream.damage is None else 0
         for line in read_lines(reader, part.start, part.end):
             if stream.damage is not None and not line.ended:
                 yield damaged(stream, line.position, line.content)

@@ -47,7 +47,7 @@ class ParquetFormat(SourceFormat):
                     metadata = parquet.metadata
                     groups = list(owned_groups(metadata, part.start, part.end))
                     if groups and limit is not None and unpacked_bytes(metadata) > limit:
-                        yield too_large(groups[0][1], part.max_expansion)
+                        yield too_large(0, part.max_expansion)  # no piece of the file is read
                         return
                     given = 0
                     for group, first in groups:

@@ -53,6 +53,10 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("records", pa.int64()),
             ("quarantined", pa.int64()),
             ("damaged", pa.int64()),
+            (
+                "from_start",
+                pa.int64(),
+            ),  # how many rows say that nothing of the file can be read; of a piece 0 or 1
             *((column_name(place), pa.string()) for place in range(len(config.table_columns()))),
         ]
     )
@@ -118,7 +122,7 @@ class Reader:
             settings.max_expansion,
             piece.file.bytes,
         )
-        records = quarantined = damaged = 0
+        records = quarantined = damaged = from_start = 0
         detail: str | None = None
         if piece.hash_only:
             if self.raw_of is not None:
@@ -137,6 +141,7 @@ class Reader:
                 if problem is not None:
                     quarantined += 1
                     damaged += problem.damaged
+                    from_start += says_nothing_is_read(problem)
                     detail = problem.detail if problem.damaged else detail
                     self._reject(piece, problem)
                 if self.held >= BATCH_BYTES or len(self.records) + len(self.others) >= BATCH_ROWS:
@@ -160,6 +165,7 @@ class Reader:
             records=records,
             quarantined=quarantined,
             damaged=damaged,
+            from_start=from_start,
         )
 
     def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
@@ -246,6 +252,7 @@ class Reader:
             reason=problem.reason,
             detail=problem.detail,
             raw=None if problem.reason == FORGOTTEN else problem.raw,
+            from_start=int(says_nothing_is_read(problem)),
         )
         self.held += len(problem.raw) if self.raw_of is None else 0
 
@@ -271,6 +278,11 @@ class Reader:
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if others:
             yield pa.RecordBatch.from_pylist(others, schema=self.schema)
+
+
+def says_nothing_is_read(row: Rejected) -> bool:
+    """Whether a row stands for a file as a whole; then each piece of the file has one, which are one row together."""
+    return row.damaged and row.position == 0
 
 
 def forgotten(row: Found | Rejected) -> Rejected:

@@ -21,6 +21,7 @@ from etl.erasure.tombstones import Tombstones, content_sha256, place_sha256
 from etl.ingest import check_counts, ingest
 from etl.sources import pieces
 from etl.sources.jsonl import JsonLinesFormat
+from etl.sources.parquet import ParquetFormat
 from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
 from schemas import tables
 from schemas.config import Configuration
@@ -302,6 +303,44 @@ def test_a_damaged_file_keeps_what_stood_before_the_damage(spark: SparkSession, 
         ("cut.jsonl.gz", "unreadable_file"),
         ("none.jsonl.gz", "unreadable_file"),
     }
+
+
+def test_a_large_file_of_which_nothing_can_be_read_is_one_row(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(lines(record("a"), record("b"), "no json"))
+    (tmp_path / "gone.jsonl").write_bytes(lines(record("c"), record("d")))
+    pq.write_table(pa.table({"id": ["e"], "label": ["x"], "text": ["t"]}), tmp_path / "cut.parquet")
+    pq.write_table(pa.table({"id": ["f"], "label": ["x"], "text": ["t"]}), tmp_path / "good.parquet")
+    whole = (tmp_path / "cut.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[:-20])
+    sources = [{"format": name, "path": f"{tmp_path}/*.{name}"} for name in ("jsonl", "parquet")]
+    config = configuration(tmp_path, sources)
+    monkeypatch.setattr(JsonLinesFormat, "piece_bytes", 30)
+    monkeypatch.setattr(ParquetFormat, "piece_bytes", 100)
+    listed = pieces.list_pieces(config)
+    (tmp_path / "gone.jsonl").unlink()
+    for name in ("gone.jsonl", "cut.parquet"):
+        assert sum(piece.file.path == name for piece in listed) > 3
+    monkeypatch.setattr(stage, "list_pieces", lambda _: listed)
+    counts = ingest(spark, config)
+    assert (counts["records_in"], counts["records"], counts["quarantined"]) == (6, 3, 3)
+    columns = ("source_path", "source_position", "reason", "detail")
+    assert rows(spark, config, "quarantine", *columns)[1:] == [
+        ("cut.parquet", 0, "unreadable_file", "the file is not Parquet or is damaged from row 0 on"),
+        (
+            "gone.jsonl",
+            0,
+            "unreadable_file",
+            "the file cannot be opened (No such file or directory): nothing can be read from byte 0 of its content on",
+        ),
+    ]
+    assert rows(spark, config, "sources", "source_path", "status", "records", "quarantined") == [
+        ("a.jsonl", "read", 3, 1),
+        ("cut.parquet", "unreadable", 1, 1),
+        ("gone.jsonl", "unreadable", 1, 1),
+        ("good.parquet", "read", 1, 0),
+    ]
 
 
 def test_a_source_without_a_readable_file_stops_before_anything_is_written(

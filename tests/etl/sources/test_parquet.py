@@ -175,6 +175,8 @@ def test_what_grows_beyond_the_limit_is_given_up(tmp_path: Path, dictionary: boo
         assert reasons(found[:-1]) == [None] * 63
     else:
         assert len(found) == 1
+        # A piece that begins with the second row group gives the same row: they are one of the quarantine.
+        assert read(tmp_path, table, 5, row_group_size=50, use_dictionary=False, compression="zstd") == found
     config = configuration(
         tmp_path,
         [{"format": "parquet", "path": str(tmp_path / "a.parquet"), "max_expansion": 10**6}],

@@ -116,6 +116,20 @@ def test_before_an_error_in_the_middle_all_records_are_found(
     assert "Input/output error" in last.detail or f"cannot be read from row {len(ids):,} on" in last.detail
 
 
+def test_a_piece_whose_first_bytes_cannot_be_read_says_where_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.jsonl"
+    json_lines(file)
+    middle = file.stat().st_size // 2
+    bad = range(middle - 10, middle + 4096)
+    monkeypatch.setattr("etl.sources.streams.open_plain", lambda *_: HalfReadable(file, bad))
+    config = configuration(tmp_path, [{"format": "jsonl", "path": str(file)}])
+    (row,) = read_rows(config, file, middle, file.stat().st_size)
+    assert isinstance(row, Rejected)
+    assert (row.reason, row.position, row.damaged) == ("unreadable_file", middle, True)
+
+
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENOENT])
 def test_a_file_that_cannot_be_opened_is_one_row(
