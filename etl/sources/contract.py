@@ -3,6 +3,7 @@
 import hashlib
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ ISO_8601 = re.compile(
     r"\d{4}-?(?:\d{2}-?\d{2}|W\d{2}(?:-?\d)?)(?:[T ]\d{2}[\d:.,]*(?:Z|[+-]\d{2}[\d:]*)?)?", re.ASCII
 )
 DECIMAL = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+MAX_NAME = 1000
+"""Characters of an id, a label or a group: they stand in the ledger, the manifest and the report."""
 
 
 class Number(str):
@@ -80,14 +83,18 @@ class Contract:
         self.numbers = frozenset(
             feature.column for feature in config.typed_features() if isinstance(feature, NumberFeature)
         )
+        # A column that is a text as well may be as long as one.
+        self.names = frozenset({self.id, config.columns.label, config.columns.group}) - self.texts
         self._roles = tuple(
-            (name, name == self.time, name in self.texts) for name in self.needed if name not in self.typed
+            (name, name == self.time, name in self.texts, MAX_NAME if name in self.names else sys.maxsize)
+            for name in self.needed
+            if name not in self.typed
         )
 
     def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
         """Holds a record to the contract; the other arguments derive its id where none is configured."""
         seconds: float | None = None
-        for column, is_time, is_text in self._roles:
+        for column, is_time, is_text, longest in self._roles:
             if column not in record:
                 return Problem("missing_column", f"the column {column!r} is missing")
             value = record[column]
@@ -96,7 +103,12 @@ class Contract:
                 if isinstance(result, Problem):
                     return Problem(result.reason, f"the column {column!r} {result.detail}")
                 seconds = result
-            elif type(value) is str and value.isascii() and value and not (is_text and value.isspace()):
+            elif (
+                type(value) is str
+                and value.isascii()
+                and 0 < len(value) <= longest
+                and not (is_text and value.isspace())
+            ):
                 pass  # what most values are, told without a further call
             elif (problem := self._text_problem(column, value)) is not None:
                 return problem
@@ -140,6 +152,8 @@ class Contract:
             return Problem("wrong_type", f"the column {column!r} is not a string")
         if not value:
             return Problem("empty_value", f"the column {column!r} is empty")
+        if column in self.names and len(value) > MAX_NAME:
+            return Problem("too_long_value", f"the column {column!r} has more than {MAX_NAME:,} characters")
         if column in self.texts and value.isspace():
             return Problem("blank_text", f"the column {column!r} holds nothing but white space")
         if not value.isascii() and not _encodes(value):

@@ -52,6 +52,7 @@ KINDS: dict[str, Callable[[str], Line]] = {
     "null text": lambda key: (good(key).replace(b'"some running text"', b"null"), "null_value"),
     "no text": lambda key: (json.dumps({"id": key, "label": "x"}).encode(), "missing_column"),
     "empty label": lambda key: (good(key).replace(b'"x"', b'""'), "empty_value"),
+    "endless label": lambda key: (good(key).replace(b'"x"', b'"' + b"x" * 2000 + b'"'), "too_long_value"),
     "blank text": lambda key: (good(key, " \n\t "), "blank_text"),
     "invalid UTF-8": lambda key: (good(key).replace(b"running", b"r\xffnning"), "invalid_utf8"),
     "overlong UTF-8": lambda key: (good(key).replace(b"running", b"r\xc0\x80ning"), "invalid_utf8"),

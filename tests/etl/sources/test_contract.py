@@ -57,6 +57,9 @@ def test_an_id_is_derived_from_place_and_content(tmp_path: Path) -> None:
         ("id", "", "empty_value"),
         ("label", None, "null_value"),
         ("label", "", "empty_value"),
+        ("label", "x" * 1001, "too_long_value"),
+        ("id", "é" * 1001, "too_long_value"),
+        ("group", Plain("x" * 1001), "too_long_value"),
         ("label", NotScalar(), "wrong_type"),
         ("label", True, "wrong_type"),
         ("label", Moment("2020-01-01"), "wrong_type"),
@@ -72,10 +75,20 @@ def test_an_id_is_derived_from_place_and_content(tmp_path: Path) -> None:
 def test_a_wrong_value_is_a_problem_of_its_column(
     tmp_path: Path, column: str, value: object, reason: str
 ) -> None:
-    problem = contract(tmp_path, id="id").check({**RECORD, column: value}, "a", 0, 5)
+    roles = {"id": "id", "group": "group"}
+    problem = contract(tmp_path, **roles).check({**RECORD, "group": "g", column: value}, "a", 0, 5)
     assert isinstance(problem, Problem)
     assert problem.reason == reason
     assert repr(column) in problem.detail
+
+
+@pytest.mark.parametrize("name", ["x" * 1000, "é" * 1000, Plain("x" * 1000)])
+def test_names_have_up_to_a_thousand_characters_and_texts_more(tmp_path: Path, name: str) -> None:
+    long = {"id": name, "label": name, "text": name * 2}
+    accepted = contract(tmp_path, id="id").check({**RECORD, **long}, "a", 0, 5)
+    assert isinstance(accepted, Accepted)
+    of_text = contract(tmp_path, group="text")  # a group that is a text, too, is as long as that
+    assert isinstance(of_text.check({**RECORD, **long}, "a", 0, 5), Accepted)
 
 
 @pytest.mark.parametrize(
