@@ -53,10 +53,7 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("records", pa.int64()),
             ("quarantined", pa.int64()),
             ("damaged", pa.int64()),
-            (
-                "from_start",
-                pa.int64(),
-            ),  # how many rows say that nothing of the file can be read; of a piece 0 or 1
+            ("from_start", pa.int64()),  # rows that say that nothing of the file can be read: 0 or 1
             *((column_name(place), pa.string()) for place in range(len(config.table_columns()))),
         ]
     )
