@@ -19,6 +19,7 @@ from etl.duplicates import minhash
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding
 from etl.duplicates.near_duplicates import BLOCK_SHINGLES, connect_block, near_duplicate_clusters
+from etl.split import conflicts
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, spark_schema
 from tests.etl import documents
@@ -290,6 +291,44 @@ def licences(folder: Path, names: str) -> list[str]:
     files = sorted(path for path in folder.glob(f"*/{names}.*") if path.suffix in (".RULE", ".LICENSE"))
     parts = [path.read_text(encoding="utf-8").split("---\n", 2) for path in files]
     return [part[2] for part in parts if len(part) == 3]
+
+
+@pytest.mark.parametrize("duplicates", ["drop", "keep"])
+def test_later_records_near_to_clusters_of_several_splits_are_left_out(
+    spark: SparkSession, tmp_path: Path, duplicates: str
+) -> None:
+    config = documents.configuration(tmp_path, deduplicate={"duplicates": duplicates})
+    ids = {"copy": "c", "near": "n", "near copy": "n", "bridge": "b", "bridge copy": "b"}
+    records = spark.createDataFrame(
+        [(name, "later.jsonl", text) for name, text in ids.items()],
+        "record_id string, source_path string, text_hash string",
+    )
+    texts = spark.createDataFrame(
+        [("c", ("copy",)), ("n", ("near",)), ("b", ("bridge",))],
+        "text_hash string, rank struct<record_id: string>",
+    )
+    joined = spark.createDataFrame(
+        [("c", "x", ["train"], True), ("n", "x", ["train"], False), ("b", "x", ["test", "train"], False)],
+        "text_hash string, earlier_cluster string, splits array<string>, is_copy boolean",
+    )
+    later = stage.ledger_of_joined(records, texts, joined, config)
+    rows = {row["record_id"]: (row["status"], row["reason"], row["cluster_id"]) for row in later.collect()}
+    conflict = ("filtered", "split_conflict", None)
+    assert (rows["bridge"], rows["bridge copy"]) == (conflict, conflict)
+    kept = ("kept", None, "x")
+    dropped = {
+        "copy": ("exact_duplicate", "x", "x"),
+        "near": ("near_duplicate", "x", "x"),
+        "near copy": ("exact_duplicate", "x", "x"),
+    }
+    for name, row in dropped.items():
+        assert rows[name] == (row if duplicates == "drop" else kept)
+
+    # With other splits those that are dropped as near-duplicates would stay out.
+    of_a_group = later.withColumn(
+        "reason", F.when(F.col("record_id") == "near", "split_conflict").otherwise(F.col("reason"))
+    )
+    assert conflicts(later, of_a_group, config) == (1 if duplicates == "drop" else 3)
 
 
 @pytest.mark.parametrize("names", ["[alm]*", pytest.param("*", marks=pytest.mark.thorough)])
