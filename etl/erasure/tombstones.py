@@ -126,10 +126,8 @@ class Tombstones:
         if not self:
             return None
         document = {kind: sorted(map(bytes.hex, found)) for kind, found in self.by_kind().items()}
-        for kind in (
-            "spot",
-            "content",
-        ):  # that of data sets without them is the one it was before there were any
+        # That of data sets without them is the one that it was before there were any.
+        for kind in ("spot", "content"):
             if not document[kind]:
                 del document[kind]
         return hashlib.sha256(canonical_json(document)).hexdigest()
