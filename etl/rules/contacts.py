@@ -110,6 +110,9 @@ ADDRESSED = re.compile(
 )
 
 
+SECTION = re.compile(r"[.)]*[ \t]*(?:\r?\n|\Z)|[.)]*[ \t]+[^\W\d_]|[.)]*[ \t]+[\"'“‘«(]\w")
+
+
 class IpAddresses(PersonalData):
     """IPv4 and IPv6 addresses. Numbers of versions and sections (`version 1.2.3.4`, `2.0.0.1`) stay."""
 
@@ -143,8 +146,9 @@ def _is_ipv4(match: "re.Match[str]") -> bool:
     if ADDRESSED.search(before):
         return True
     begins_line = not before.rpartition("\n")[2].strip()
-    if begins_line and all(0 < int(part) < 50 for part in number.split(".")):
-        return False  # the number of a section: 3.1.12.1.
+    small = all(0 < int(part) < 50 for part in number.split("."))
+    if begins_line and small and SECTION.match(match.string, match.end()):
+        return False  # the number of a section, `3.1.12.1. Words`, and not the beginning of a log, `10.1.2.30 - - [`
     # Addresses out of four single digits are rare, versions out of them are not.
     return len(number) > len("1.2.3.4") and NUMBERED.search(before) is None
 

@@ -86,6 +86,8 @@ def test_numbers_without_country_code_belong_to_the_configured_regions() -> None
             ("version 10.2.3.4, v10.2.3.4, Release: 10.20.30.40", 0),
         ),
         ("law:\n\n  3.1.12.1. Words\n10.0.0.1 host\n", ("law:\n\n  3.1.12.1. Words\n<ip> host\n", 1)),
+        ("10.1.2.30 - - [10/Oct\n10.1.2.31,GET\n12.1.2.30\n", ("<ip> - - [10/Oct\n<ip>,GET\n12.1.2.30\n", 2)),
+        ('3.1.12.1 "Words"\n3.1.12.2. (a) more', ('3.1.12.1 "Words"\n3.1.12.2. (a) more', 0)),
         ("library 1.2.3.4 and section 12.1.1.3", ("library 1.2.3.4 and section 12.1.1.3", 0)),
         (
             "1.3.6.1.4.1.311 256.1.1.1 01.22.33.44 1.22.33",
