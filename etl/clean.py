@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from etl.batches import parts_of
 from etl.columns import ColumnNormaliser
 from etl.completion import clean_basis, fields_basis, ledger_to_go_on_from, new_rows
-from etl.delta_log import Commit, identity, table_version
+from etl.delta_log import Commit, identity
 from etl.delta_tables import read_table, write_table
 from etl.increments import added_rows
 from etl.rules.personal_data import DropPersonalData, PersonalData, effect_of, pseudonym_key
@@ -43,14 +43,13 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     layout = tables.Layout.of(config)
     key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
-    records_version = table_version(layout.records, config.storage)
-    from_records = identity(layout.records, config.storage, records_version)
-    basis = clean_basis(config, from_records)
-    records = read_table(spark, layout.records, records_version)
+    source = Commit.existing(layout.records, config.storage)
+    basis = clean_basis(config, source.identity)
+    records = read_table(spark, layout.records, source.version)
     expected = records.count()
     new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
     standing = Commit.of(layout.fields, config.storage)
-    facts = {"records_version": records_version, "rules": config.clean.active(), "made_from": basis}
+    facts = {"records_version": source.version, "rules": config.clean.active(), "made_from": basis}
     if config.increments.go_on and standing is not None and standing.is_by("clean", basis):
         version = standing.version  # a run that broke off had come so far
     else:

@@ -19,7 +19,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from etl.delta_log import Commit, facts_at, identity, table_exists, table_version
+from etl.delta_log import Commit, facts_at
 from etl.delta_tables import read_table
 from etl.encoders import encoder_of
 from etl.erasure.tombstones import Tombstones
@@ -172,13 +172,15 @@ def bronze_tables(config: Configuration) -> dict[str, str]:
 def cleaned(spark: SparkSession, config: Configuration) -> bool:
     """Whether `clean` is complete."""
     layout = Layout.of(config)
-    fields, ledger = Commit.of(layout.fields, config.storage), Commit.of(layout.ledger, config.storage)
-    if fields is None or ledger is None or not table_exists(layout.records, config.storage):
+    records, fields, ledger = (
+        Commit.of(uri, config.storage) for uri in (layout.records, layout.fields, layout.ledger)
+    )
+    if records is None or fields is None or ledger is None:
         return False
     # Whichever stage has written the ledger since: it began from these fields.
     if ledger.facts.get("made_from", {}).get("fields") != fields.identity:
         return False
-    if not fields.is_by("clean", clean_basis(config, identity(layout.records, config.storage))):
+    if not fields.is_by("clean", clean_basis(config, records.identity)):
         return False
     return read_table(spark, layout.fields).count() == read_table(spark, layout.records).count()
 
@@ -278,16 +280,15 @@ def goes_on_from(
 def deduplicated(config: Configuration) -> bool:
     """Whether `deduplicate` is complete."""
     layout = Layout.of(config)
-    signatures, ledger = (
-        Commit.of(layout.signatures, config.storage),
-        Commit.of(layout.ledger, config.storage),
+    fields, signatures, ledger = (
+        Commit.of(uri, config.storage) for uri in (layout.fields, layout.signatures, layout.ledger)
     )
-    if signatures is None or ledger is None or not table_exists(layout.fields, config.storage):
+    if fields is None or signatures is None or ledger is None:
         return False
-    fields = identity(layout.fields, config.storage)
-    basis = fields_basis("deduplicate", config, fields)
+    basis = fields_basis("deduplicate", config, fields.identity)
     # Records that were left out for their split lost their cluster: another split begins before that.
-    if ledger.facts.get("conflicts") and not ledger.is_by("split", fields_basis("split", config, fields)):
+    split_from = fields_basis("split", config, fields.identity)
+    if ledger.facts.get("conflicts") and not ledger.is_by("split", split_from):
         return False
     return signatures.is_by("deduplicate", basis) and deduplicated_from(ledger.facts) == basis
 
@@ -295,12 +296,11 @@ def deduplicated(config: Configuration) -> bool:
 def is_split(config: Configuration) -> bool:
     """Whether `split` is complete."""
     layout = Layout.of(config)
-    ledger = Commit.of(layout.ledger, config.storage)
-    if ledger is None or not table_exists(layout.fields, config.storage):
+    fields, ledger = Commit.of(layout.fields, config.storage), Commit.of(layout.ledger, config.storage)
+    if fields is None or ledger is None:
         return False
-    fields = identity(layout.fields, config.storage)
-    before = fields_basis("deduplicate", config, fields)
-    return ledger.is_by("split", fields_basis("split", config, fields)) and (
+    before = fields_basis("deduplicate", config, fields.identity)
+    return ledger.is_by("split", fields_basis("split", config, fields.identity)) and (
         deduplicated_from(ledger.facts) == before
     )
 
@@ -308,19 +308,16 @@ def is_split(config: Configuration) -> bool:
 def is_encoded(config: Configuration) -> bool:
     """Whether `encode` is complete, its artifacts being as they were stored."""
     layout = Layout.of(config)
-    encoded = Commit.of(layout.encoded, config.storage)
-    if encoded is None or not all(
-        table_exists(uri, config.storage) for uri in (layout.fields, layout.ledger)
-    ):
+    fields, ledger, encoded = (
+        Commit.of(uri, config.storage) for uri in (layout.fields, layout.ledger, layout.encoded)
+    )
+    if fields is None or ledger is None or encoded is None:
         return False
-    tables = {
-        "fields": identity(layout.fields, config.storage),
-        "ledger": ledger_before_encode(config)[1],
-    }
+    tables = {"fields": fields.identity, "ledger": ledger_before_encode(config)[1]}
     if not encoded.is_by("encode", encode_basis(config, tables)):
         return False
     # Where it leaves out outliers it writes the ledger first: one that it wrote and did not go on from is another.
-    if encoded.facts.get("versions", {}).get("ledger") != table_version(layout.ledger, config.storage):
+    if encoded.facts.get("versions", {}).get("ledger") != ledger.version:
         return False
     stored = encoded.facts.get("artifacts", {}).values()
     return all(is_stored(sha256, layout, config.storage) for sha256 in stored)

@@ -29,7 +29,7 @@ from pyspark.sql import functions as F
 
 from etl.batches import parts_of
 from etl.completion import fields_basis, goes_on_from
-from etl.delta_log import Commit, identity, table_version
+from etl.delta_log import Commit
 from etl.delta_tables import read_table, restore_to, write_table
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.later_records import (
@@ -79,13 +79,12 @@ def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]
     """Writes silver/signatures and silver/ledger; returns the number of records by status, and `salted_keys` if any."""
     layout = Layout.of(config)
     with spark_progress(spark, "deduplicate"):
-        version = table_version(layout.fields, config.storage)
-        from_fields = identity(layout.fields, config.storage, version)
-        facts: dict[str, object] = {"made_from": fields_basis("deduplicate", config, from_fields)}
+        source = Commit.existing(layout.fields, config.storage)
+        facts: dict[str, object] = {"made_from": fields_basis("deduplicate", config, source.identity)}
         ledger = Commit.of(layout.ledger, config.storage)
-        going_on = None if ledger is None else goes_on_from(spark, config, ledger.facts, from_fields)
+        going_on = None if ledger is None else goes_on_from(spark, config, ledger.facts, source.identity)
         if going_on is None:
-            fields = read_table(spark, layout.fields, version)
+            fields = read_table(spark, layout.fields, source.version)
             earlier = None
             if ledger is not None and splits_stay(ledger.facts, config):
                 earlier = read_table(spark, layout.ledger, ledger.version)

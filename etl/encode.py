@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
 from etl.completion import BEFORE_ENCODE, encode_basis, is_stored, ledger_before_encode
-from etl.delta_log import Commit, commit_facts, identity, table_version
+from etl.delta_log import Commit, commit_facts, table_version
 from etl.delta_tables import read_table, write_table
 from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
 from etl.encoders.scalars import OUTLIER
@@ -43,10 +43,10 @@ from schemas.tables import Layout, encoded_schema, ledger_schema, spark_schema
 def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
     layout = Layout.of(config)
-    fields_version = table_version(layout.fields, config.storage)
+    source = Commit.existing(layout.fields, config.storage)
     ledger_version, ledger_identity = ledger_before_encode(config)
-    tables = {"fields": identity(layout.fields, config.storage, fields_version), "ledger": ledger_identity}
-    fields = read_table(spark, layout.fields, fields_version)
+    tables = {"fields": source.identity, "ledger": ledger_identity}
+    fields = read_table(spark, layout.fields, source.version)
     whole_ledger = read_table(spark, layout.ledger, ledger_version)
     ledger = whole_ledger.where("split IS NOT NULL").select("record_id", "split")
     if ledger.where("split = 'train'").isEmpty():
@@ -80,7 +80,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     for each in config.feature:
         purpose = ARTIFACT_PURPOSE[each.encode]
         stored[each.name] = artifacts.store(fitted[each.name], purpose, layout, config.storage).sha256
-    versions = {"fields": fields_version, "ledger": table_version(layout.ledger, config.storage)}
+    versions = {"fields": source.version, "ledger": table_version(layout.ledger, config.storage)}
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))
     with spark_progress(spark, "encode"):
         write_table(

@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.completion import deduplicated_from, fields_basis, goes_on_from, ledger_before_encode
-from etl.delta_log import commit_facts, identity, table_version
+from etl.delta_log import Commit, commit_facts, identity
 from etl.delta_tables import read_table, write_table
 from etl.duplicates.later_records import SPLIT_CONFLICT
 from etl.kept import kept
@@ -45,9 +45,9 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     # Without what `encode` left out since as outliers, by what another split taught.
     ledger = read_table(spark, layout.ledger, ledger_before_encode(config)[0])
     made_before = commit_facts(layout.ledger, config.storage)
-    version = table_version(layout.fields, config.storage)
-    fields = read_table(spark, layout.fields, version)
-    going_on = goes_on_from(spark, config, made_before, identity(layout.fields, config.storage, version))
+    source = Commit.existing(layout.fields, config.storage)
+    fields = read_table(spark, layout.fields, source.version)
+    going_on = goes_on_from(spark, config, made_before, source.identity)
     if going_on is not None:
         return split_later(spark, config, ledger, fields, *going_on, made_before["made_from"])
     if made_before.get("conflicts"):
@@ -71,7 +71,7 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 assigned = assign(units, config.split)
             result = salted_join(members, assigned, "unit", "left", hot, "record_id")
             facts: dict[str, object] = {
-                "made_from": fields_basis("split", config, identity(layout.fields, config.storage, version)),
+                "made_from": fields_basis("split", config, source.identity),
                 "deduplicated": deduplicated_from(made_before),
             }
             if STAYING in made_before and facts["deduplicated"] is None:

@@ -14,7 +14,7 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.delta_log import commit_facts, identity, table_exists, table_version
+from etl.delta_log import Commit, identity, table_version
 from etl.delta_tables import PROPERTIES, committing_always, configured, read_table
 from etl.erasure.finding import SILVER, Erasure, Place
 from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
@@ -53,9 +53,11 @@ def remove(
     layout, options = Layout.of(config), config.storage
     uris = {name: layout.at("bronze", name) for name in ("sources", "quarantine", "records")}
     uris |= {name: layout.at("silver", name) for name in SILVER}
-    uris = {name: uri for name, uri in uris.items() if table_exists(uri, options)}
-    facts = {name: commit_facts(uri, options) for name, uri in uris.items()}
-    identities = {name: identity(uri, options) for name, uri in uris.items()}
+    found = {name: Commit.of(uri, options) for name, uri in uris.items()}
+    commits = {name: commit for name, commit in found.items() if commit is not None}
+    uris = {name: uris[name] for name in commits}
+    facts = {name: commit.facts for name, commit in commits.items()}
+    identities = {name: commit.identity for name, commit in commits.items()}
     with configured(spark, METADATA, json.dumps({"stage": "forget"})):
         _remove(spark, uris, erasure)
     # Where an earlier `forget` broke off, its records may still be there: then nothing is complete.

@@ -165,22 +165,21 @@ def example_of(
         [mask.marked(text, cut) for text, cut in zip(steps[i], cut_off, strict=True)]
         for i in (place, place + 1, -1)
     )
+
+    def shown(text: str, final: str, first: int) -> str:
+        return snippet(text, first) if mask.hides_as_much(text, final) else ""
+
     if isinstance(applied, Filter):
         met = next((i for i, text in enumerate(steps[place]) if applied.drops(text)), 0)
         # A rule that drops what it finds is shown by its mask there.
         sign = mask.signs.get(rule_of(name))
-        shown = snippet(before[met], max(before[met].find(sign), 0) if sign else 0)
-        return Example(
-            name, record_id, shown if mask.hides_as_much(before[met], cleaned[met]) else "", "", True
-        )
+        first = max(before[met].find(sign), 0) if sign else 0
+        return Example(name, record_id, shown(before[met], cleaned[met], first), "", left_out=True)
     for old, new, final in zip(before, after, cleaned, strict=True):
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
             first = next((i for i, (x, y) in pairs if x != y), min(len(old), len(new)))
-            left, right = (
-                snippet(text, first) if mask.hides_as_much(text, final) else "" for text in (old, new)
-            )
-            return Example(name, record_id, left, right)
+            return Example(name, record_id, shown(old, final, first), shown(new, final, first))
     sign = mask.signs.get(rule_of(name))
     new, final, first = next(
         (
@@ -190,7 +189,7 @@ def example_of(
         ),
         (after[0], cleaned[0], 0),
     )
-    return Example(name, record_id, "", snippet(new, first) if mask.hides_as_much(new, final) else "")
+    return Example(name, record_id, "", shown(new, final, first))
 
 
 def snippet(text: str, place: int = 0) -> str:

@@ -56,8 +56,9 @@ class Kind:
 
     def __post_init__(self) -> None:
         own = f"({self.own})|" if self.own is not None else "(?!)()|"
-        object.__setattr__(self, "pattern", re.compile(f"{BEFORE}(?:{own}{self.plain}){AFTER}"))
-        object.__setattr__(self, "abbreviated", re.compile(f"(?:{own}{self.plain}){AFTER}"))
+        number = f"(?:{own}{self.plain}){AFTER}"
+        object.__setattr__(self, "pattern", re.compile(BEFORE + number))
+        object.__setattr__(self, "abbreviated", re.compile(number))
         named = re.compile(rf"(?<!\w)(?:{self.names})(?:(?<=\.)|(?!\w)){BETWEEN}", re.IGNORECASE)
         object.__setattr__(self, "named", named)
 

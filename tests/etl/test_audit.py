@@ -15,20 +15,7 @@ from schemas.config import Configuration
 from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, Provenance
 from schemas.tables import Layout
-from tests.etl.sources.source_files import configuration
-
-CONFIGURATION = """
-[dataset]
-name = "example"
-root = "{root}"
-[[source]]
-format = "jsonl"
-path = "*.jsonl"
-[columns]
-[[feature]]
-name = "tokens"
-column = "text"
-"""
+from tests.etl.sources.source_files import configuration, write_toml
 
 
 @pytest.fixture
@@ -177,8 +164,7 @@ def test_an_end_that_was_cut_off_shows_by_the_publication_that_is_missing(config
 def test_verify_checks_the_trail_also_before_anything_was_published(
     config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=config.dataset.root))
-    command = ["--config", str(tmp_path / "conf.toml")]
+    command = ["--config", str(write_toml(tmp_path / "conf.toml", config.dataset.root))]
     with pytest.raises(UsageError, match=r"there is nothing to verify in .* yet: run the pipeline first"):
         verify.main(command)
     written = filled(config)

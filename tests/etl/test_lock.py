@@ -15,20 +15,7 @@ from schemas.config import Configuration, load
 from schemas.errors import DataError, UsageError
 from schemas.storage import exists, write_bytes
 from schemas.tables import Layout
-from tests.etl.sources.source_files import configuration
-
-CONFIGURATION = """
-[dataset]
-name = "example"
-root = "{root}"
-[[source]]
-format = "jsonl"
-path = "*.jsonl"
-[columns]
-[[feature]]
-name = "tokens"
-column = "text"
-"""
+from tests.etl.sources.source_files import configuration, write_toml
 
 
 def config_at(root: str) -> Configuration:
@@ -89,10 +76,10 @@ def test_where_there_is_no_operating_system_between_a_file_is_the_lock() -> None
 
 @pytest.mark.parametrize("command", [report, quality])
 def test_what_writes_the_report_again_is_refused_beside_a_run(command: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=tmp_path))
-    flags = ["--config", str(tmp_path / "conf.toml")]
+    file = write_toml(tmp_path / "conf.toml", str(tmp_path))
+    flags = ["--config", str(file)]
     with (
-        locked(load(tmp_path / "conf.toml")),
+        locked(load(file)),
         pytest.raises(UsageError, match="another run is writing the data set example"),
     ):
         command.main(flags)

@@ -29,6 +29,26 @@ def configuration(
     )
 
 
+SMALLEST = """
+[dataset]
+name = "example"
+root = "{root}"
+[[source]]
+format = "jsonl"
+path = "*.jsonl"
+[columns]
+[[feature]]
+name = "tokens"
+column = "text"
+"""
+
+
+def write_toml(file: Path, root: str) -> Path:
+    """A configuration for a command that needs no more than a data set of this root; returns the file."""
+    file.write_text(SMALLEST.format(root=root))
+    return file
+
+
 def read_rows(
     config: Configuration, file: Path, start: int = 0, end: int | None = None
 ) -> list[Found | Rejected]:
