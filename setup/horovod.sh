@@ -7,6 +7,22 @@ tag="$("$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')"
 variant="horovod-$(pinned horovod horovod.txt)-torch-$(pinned torch run.txt)-$tag-${HOROVOD_GPU_OPERATIONS:-cpu}"
 folder="$CACHE/wheels/$variant"
 
+# Links with the NCCL that torch brings and uses, unless HOROVOD_NCCL_HOME names another.
+use_nccl_of_torch() {
+    local nccl
+    nccl="$("$PY" -c 'import nvidia.nccl; print(list(nvidia.nccl.__path__)[0])')"
+    mkdir "$1/nccl"
+    ln -s "$nccl/lib/libnccl.so.2" "$1/nccl/libnccl.so" # the package has no name to link by
+    export HOROVOD_NCCL_INCLUDE="$nccl/include" HOROVOD_NCCL_LIB="$1/nccl" HOROVOD_NCCL_LINK=shared
+}
+
+# Calls sed with an expression `s/OLD/NEW/` on a file, which has to contain OLD.
+patch_line() {
+    local old="${1#s/}"
+    grep -q "${old%%/*}" "$2" || die "Horovod: $2 does not look as expected; was the pin changed?"
+    sed -i "$1" "$2"
+}
+
 build() {
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
@@ -14,17 +30,22 @@ build() {
     with_progress horovod-source "$PY" -m pip download --disable-pip-version-check --no-deps --no-binary horovod \
         --no-build-isolation --require-hashes -r requirements/horovod.txt -d "$work"
     tar -xzf "$work"/horovod-*.tar.gz -C "$work"
-    # torch's headers ask for C++17.
-    for file in "$work"/horovod-*/CMakeLists.txt "$work"/horovod-*/horovod/torch/CMakeLists.txt; do
-        grep -q 'CMAKE_CXX_STANDARD 14' "$file" || die "Horovod: $file does not look as expected; was the pin changed?"
-        sed -i 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "$file"
-    done
+    # torch's headers ask for C++17, and CUDA's since version 13.
+    source="$(echo "$work"/horovod-*/)"
+    patch_line 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "${source}CMakeLists.txt"
+    patch_line 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "${source}horovod/torch/CMakeLists.txt"
+    patch_line 's/CMAKE_CUDA_STANDARD 11/CMAKE_CUDA_STANDARD 17/' "${source}horovod/common/ops/cuda/CMakeLists.txt"
+    if [[ "${HOROVOD_GPU_OPERATIONS:-}" == NCCL && -z "${HOROVOD_NCCL_HOME:-}" ]]; then
+        use_nccl_of_torch "$work"
+    fi
     say "Horovod: building the wheel for torch $(pinned torch run.txt), once (about 3 minutes on 2 cores)"
+    # Horovod uses names of these headers without including them, which from GCC 13 on no other header makes up for.
+    local includes="-include cstdint -include stdexcept -include string"
     # CMAKE_POLICY_VERSION_MINIMUM is for cmake 4; the compiler's jobs are limited, as each needs up to 2 GB.
-    HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=1 \
-        HOROVOD_WITHOUT_MPI=1 CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS="-j$(($(nproc) < 8 ? $(nproc) : 8))" \
+    CXXFLAGS="$includes ${CXXFLAGS:-}" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 \
+        HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS="-j$(($(nproc) < 8 ? $(nproc) : 8))" \
         with_heartbeat horovod "$PY" -m pip wheel --verbose --disable-pip-version-check --no-build-isolation --no-deps \
-        --no-cache-dir -w "$work/wheel" "$work"/horovod-*/
+        --no-cache-dir -w "$work/wheel" "$source"
     mkdir -p "$CACHE/wheels"
     rm -rf "$folder.partial" "$folder"
     mv "$work/wheel" "$folder.partial"

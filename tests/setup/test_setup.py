@@ -245,22 +245,29 @@ def fake_horovod(checkout: Path) -> Path:
     calls = checkout.parent / "calls"
     python = CHECKOUT / ".venv" / "bin" / "python"
     source = checkout.parent / "source" / "horovod-0.28.1"
-    (source / "horovod" / "torch").mkdir(parents=True)
-    for folder in (source, source / "horovod" / "torch"):
-        (folder / "CMakeLists.txt").write_text("set(CMAKE_CXX_STANDARD 14)\n")
+    for folder, line in (
+        (source, "set(CMAKE_CXX_STANDARD 14)\n"),
+        (source / "horovod" / "torch", "set(CMAKE_CXX_STANDARD 14)\n"),
+        (source / "horovod" / "common" / "ops" / "cuda", "set(CMAKE_CUDA_STANDARD 11)\n"),
+    ):
+        folder.mkdir(parents=True)
+        (folder / "CMakeLists.txt").write_text(line)
     pip = f"""
         echo "$3" >> {calls}
         case "$3" in
             download) tar -czf "${{@: -1}}/horovod-0.28.1.tar.gz" -C {source.parent} horovod-0.28.1 ;;
             wheel)
-                cat "${{@: -1}}/CMakeLists.txt" "${{@: -1}}/horovod/torch/CMakeLists.txt" > {checkout.parent}/patched
+                cd "${{@: -1}}"
+                cat {{.,horovod/torch,horovod/common/ops/cuda}}/CMakeLists.txt > {checkout.parent}/patched
+                echo "$HOROVOD_NCCL_LINK $HOROVOD_NCCL_INCLUDE" > {checkout.parent}/nccl
+                [[ -z "$HOROVOD_NCCL_LIB" ]] || readlink "$HOROVOD_NCCL_LIB"/* >> {checkout.parent}/nccl
                 while [[ "$1" != -w ]]; do shift; done
                 mkdir "$2" && {python} -c "import sys, zipfile
 zipfile.ZipFile(sys.argv[1] + '/horovod-0.28.1-cp311.whl', 'w').writestr('x', 'y')" "$2" ;;
         esac"""
     guard = f'if [[ "$2" == pip ]]; then {pip}\nelif [[ "$2" == *horovod* ]]; then exit 0\nelse exec {python} "$@"; fi'
     executable(checkout / ".venv" / "bin" / "python", guard)
-    for tool in ("nproc", "gzip"):
+    for tool in ("nproc", "gzip", "ln", "readlink"):
         (checkout.parent / "bin" / tool).symlink_to(str(shutil.which(tool)))
     return calls
 
@@ -269,12 +276,25 @@ def test_horovod_is_patched_built_once_and_then_taken_from_the_cache(checkout: P
     calls = fake_horovod(checkout)
     first = run(checkout, "horovod.sh")
     assert first.returncode == 0, first.stderr
-    assert (checkout.parent / "patched").read_text() == "set(CMAKE_CXX_STANDARD 17)\n" * 2
+    patched = ["set(CMAKE_CXX_STANDARD 17)"] * 2 + ["set(CMAKE_CUDA_STANDARD 17)"]
+    assert (checkout.parent / "patched").read_text().splitlines() == patched
+    assert not (checkout.parent / "nccl").read_text().strip()
     assert calls.read_text().split() == ["download", "wheel", "install"]
     assert "already in .venv" in run(checkout, "horovod.sh").stderr
     shutil.rmtree(checkout / ".venv" / ".ringlake")  # a new .venv, the same cache
     assert run(checkout, "horovod.sh").returncode == 0
     assert calls.read_text().split() == ["download", "wheel", "install", "install"]
+
+
+def test_horovod_for_gpus_is_linked_with_the_nccl_of_torch(checkout: Path) -> None:
+    fake_horovod(checkout)
+    result = run(checkout, "horovod.sh", HOROVOD_GPU_OPERATIONS="NCCL")
+    assert result.returncode == 0, result.stderr
+    link, include, library = (checkout.parent / "nccl").read_text().split()
+    assert link == "shared"
+    assert (Path(include) / "nccl.h").exists()
+    assert Path(library).name == "libnccl.so.2"
+    assert Path(library).exists()
 
 
 def test_horovod_is_built_again_for_another_torch_or_a_damaged_wheel(checkout: Path) -> None:
