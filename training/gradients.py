@@ -45,7 +45,8 @@ _attached: WeakKeyDictionary[nn.Module, Exchange] = WeakKeyDictionary()
 def build(settings: Train, model: nn.Module, ring: Ring, device: torch.device) -> Exchange:
     """What `train.gradients` names; `auto`: `flat` on CPUs, whose cores the ranks share, `overlapped` on GPUs.
 
-    An exchange that was built for the model before is closed.
+    An exchange that was built for the model before is closed. Raises UsageError where Horovod cannot send what lies on
+    the device.
     """
     if (earlier := _attached.pop(model, None)) is not None:
         earlier.close()
@@ -53,6 +54,11 @@ def build(settings: Train, model: nn.Module, ring: Ring, device: torch.device) -
     exchange: Exchange
     if name == "auto" and ring.world.size == 1:
         exchange = Alone(model)
+    elif device.type == "cuda" and not hvd.cuda_built():
+        raise UsageError(
+            f"this Horovod was built without CUDA and cannot sum gradients on {device}: build it where the CUDA "
+            "toolkit is (HOROVOD_GPU_OPERATIONS=NCCL make setup), or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
+        )
     elif name == "flat" or (name == "auto" and device.type == "cpu"):
         exchange = Flat(model, half)
     else:

@@ -26,6 +26,6 @@ class LookUp(nn.Module):
 def a_loss(model: nn.Module, step: int, first: int, last: int) -> Tensor:
     """The summed loss of the rows `first` to `last` of the eight rows of a step."""
     generator = torch.Generator().manual_seed(step)
-    ids = torch.randint(0, TABLE_ROWS, (8, 4), generator=generator)
+    ids = torch.randint(0, TABLE_ROWS, (8, 4), generator=generator).to(next(model.parameters()).device)
     total: Tensor = model(ids[first:last]).square().sum()
     return total

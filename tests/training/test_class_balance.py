@@ -334,4 +334,4 @@ def test_losses_weigh_what_they_weighed_when_training_decided_it(
     train(weighted, "run", "--stop-after", "3")
     assert len(used) == 1
     assert used[0] is not None
-    assert torch.equal(used[0], found)
+    assert torch.equal(used[0].cpu(), found)

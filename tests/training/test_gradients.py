@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import horovod.torch as hvd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import training
 from schemas.errors import UsageError
 from schemas.settings import Train
+from tests.training.devices import DEVICES, HAS_GPU, SHARED_BY_TWO
 from tests.training.looking_up import LookUp, a_loss
 from training import gradients
 from training.order import World
@@ -22,10 +24,11 @@ from training.ring import Ring
 REPOSITORY = Path(training.__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
 CPU = torch.device("cpu")
+on_each_device = pytest.mark.parametrize("device", DEVICES)
 
 
 def exchange_of(model: nn.Module, ring: Ring, **train: Any) -> gradients.Exchange:
-    return gradients.build(Train.model_validate(train), model, ring, CPU)
+    return gradients.build(Train.model_validate(train), model, ring, next(model.parameters()).device)
 
 
 def after_step(model: nn.Module, exchange: gradients.Exchange, step: int) -> list[Tensor]:
@@ -46,9 +49,10 @@ def plain(model: nn.Module, step: int) -> list[Tensor]:
     return [p.grad for p in twin.parameters() if p.grad is not None]
 
 
+@on_each_device
 @pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
-def test_step_after_step_the_gradients_are_those_of_backward(ring: Ring, name: str) -> None:
-    model = LookUp()
+def test_step_after_step_the_gradients_are_those_of_backward(ring: Ring, name: str, device: str) -> None:
+    model = LookUp().to(device)
     exchange = exchange_of(model, ring, gradients=name)
     for step in range(4):
         found, right = after_step(model, exchange, step), plain(model, step)
@@ -59,9 +63,10 @@ def test_step_after_step_the_gradients_are_those_of_backward(ring: Ring, name: s
             assert torch.equal(ours == 0, theirs == 0)
 
 
+@on_each_device
 @pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
-def test_a_rank_without_rows_adds_zeros(ring: Ring, name: str) -> None:
-    model = LookUp()
+def test_a_rank_without_rows_adds_zeros(ring: Ring, name: str, device: str) -> None:
+    model = LookUp().to(device)
     exchange = exchange_of(model, ring, gradients=name)
     after_step(model, exchange, 0)
     exchange.begin()
@@ -71,19 +76,33 @@ def test_a_rank_without_rows_adds_zeros(ring: Ring, name: str) -> None:
         assert not parameter.grad.any()
 
 
-def test_half_precision_is_used_where_asked_for(ring: Ring) -> None:
-    model = LookUp()
+@on_each_device
+def test_half_precision_is_used_where_asked_for(ring: Ring, device: str) -> None:
+    model = LookUp().to(device)
     found = after_step(model, exchange_of(model, ring, gradients="flat", gradient_compression="fp16"), 0)
     for ours, theirs in zip(found, plain(model, 0), strict=True):
         assert torch.equal(ours, theirs.half().float())
 
 
-def test_the_hardware_decides_by_default(ring: Ring) -> None:
+def test_the_hardware_decides_by_default(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, model = Train(), LookUp()
     two = Ring(World(0, 2), 0)
+    monkeypatch.setattr(hvd, "cuda_built", lambda: True)
     assert isinstance(gradients.build(settings, model, ring, CPU), gradients.Alone)
     assert isinstance(gradients.build(settings, model, two, CPU), gradients.Flat)
     assert isinstance(gradients.build(settings, model, two, torch.device("cuda")), gradients.Overlapped)
+
+
+def test_a_horovod_without_cuda_is_refused_where_it_has_to_send_from_a_gpu(
+    ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hvd, "cuda_built", lambda: False)
+    gpu, model = torch.device("cuda", 0), LookUp()
+    assert isinstance(gradients.build(Train(), model, ring, gpu), gradients.Alone)  # which sends nothing
+    with pytest.raises(
+        UsageError, match=r"built without CUDA .* cuda:0: .*HOROVOD_GPU_OPERATIONS=NCCL make setup"
+    ):
+        gradients.build(Train(), model, Ring(World(0, 2), 0), gpu)
 
 
 def test_only_large_tables_that_belong_to_one_module_travel_by_rows(ring: Ring) -> None:
@@ -126,6 +145,7 @@ def test_a_new_exchange_takes_the_place_of_the_old(ring: Ring) -> None:
     assert not model.table._forward_pre_hooks
 
 
+@pytest.mark.skipif(HAS_GPU, reason="with a GPU they have processors of their own")
 def test_horovods_threads_step_back_and_this_one_does_not() -> None:
     before = set(os.listdir("/proc/self/task"))
     ring = Ring.start()
@@ -140,14 +160,16 @@ def test_horovods_threads_step_back_and_this_one_does_not() -> None:
         ring.stop()
 
 
-@pytest.fixture(scope="module")
-def launched(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], list[tuple[float, str]]]:
+@pytest.fixture(scope="module", params=SHARED_BY_TWO)
+def launched(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[tuple[int, str], list[tuple[float, str]]]:
     """By rank and exchange: the largest relative error and the hash of the gradients, of two equal runs."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     environment["PATH"] = f"{HOROVODRUN.parent}{os.pathsep}{environment['PATH']}"
     script = str(Path(__file__).with_name("two_ranks.py"))
     done = subprocess.run(
-        [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2", sys.executable, script],
+        [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2", sys.executable, script, request.param],
         cwd=tmp_path_factory.mktemp("launch"),
         env=environment,
         capture_output=True,

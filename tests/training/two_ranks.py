@@ -1,10 +1,12 @@
 """Started by horovodrun in test_gradients.py: every exchange on two ranks, against the whole batch in one process.
 
-Prints a line a check: `rank <rank> <exchange> <largest relative error>`, and the hash of all gradients.
+The argument is the device that the model lies on. Prints a line a check: `rank <rank> <exchange> <largest relative
+error>`, and the hash of all gradients.
 """
 
 import copy
 import hashlib
+import sys
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ import torch
 from schemas.settings import Train
 from tests.training.looking_up import LookUp, a_loss
 from training import gradients
-from training.ring import Ring, make_deterministic
+from training.ring import Ring, device_of, make_deterministic
 
 STEPS = 4
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -24,11 +26,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def check(name: str, ring: Ring) -> None:
+def check(name: str, ring: Ring, device: torch.device) -> None:
     """Rank 0 has the rows 0 to `cut`, rank 1 the others; once rank 0 has none, once rank 1."""
-    model = LookUp()
+    model = LookUp().to(device)
     whole = copy.deepcopy(model)
-    device = torch.device("cpu")
     exchange = gradients.build(Train.model_validate(SETTINGS[name]), model, ring, device)
     digest, worst = hashlib.sha256(), 0.0
     for step, cut in enumerate((3, 8, 0, 5)[:STEPS]):
@@ -40,7 +41,7 @@ def check(name: str, ring: Ring) -> None:
         for ours, right in zip(model.parameters(), whole.parameters(), strict=True):
             assert ours.grad is not None
             assert right.grad is not None
-            digest.update(ours.grad.numpy().tobytes())
+            digest.update(ours.grad.cpu().numpy().tobytes())
             scale = float(right.grad.abs().max())
             worst = max(worst, float((ours.grad - right.grad).abs().max()) / scale)
     print(f"rank {ring.world.rank} {name} {worst:.2e} {digest.hexdigest()}", flush=True)
@@ -49,7 +50,8 @@ def check(name: str, ring: Ring) -> None:
 if __name__ == "__main__":
     make_deterministic(1)
     joined = Ring.start()
+    place = torch.device("cpu") if sys.argv[1] == "cpu" else device_of(joined)
     for exchange_name in SETTINGS:
-        check(exchange_name, joined)
-        check(exchange_name, joined)
+        check(exchange_name, joined, place)
+        check(exchange_name, joined, place)
     joined.stop()

@@ -6,7 +6,7 @@ import horovod.torch as hvd
 import torch
 from torch.nn import functional
 
-from training import gradients
+from training import checkpoint, gradients
 from training.feed import LocalBatch
 from training.methods import Setting, StepResult
 from training.optimizer import build_optimizer, learning_rate
@@ -42,9 +42,9 @@ class Method:
             torch.tensor(float(batch.rows), device=setting.device) if weights is None else weights.sum()
         )
         # In float64, so that Horovod never fuses it with the gradients, whose order of summation would change.
-        total = (
-            None if weights is None else hvd.allreduce_async(weight_sum.double(), op=hvd.Sum, name="weights")
-        )
+        total = None
+        if weights is not None and setting.ring.world.size > 1:
+            total = hvd.allreduce_async(weight_sum.double(), op=hvd.Sum, name="weights")
 
         self.model.train()
         self.exchange.begin()
@@ -55,9 +55,12 @@ class Method:
             # Times 1, or times NaN where the loss is not finite: then neither is the gradient, on any rank.
             loss = loss_sum / batch.global_rows * (1 + 0 * loss_sum.detach())
         self.exchange.backward(loss)
-        if total is not None:
-            wait_for(total)
-            factor = batch.global_rows / hvd.synchronize(total).float()
+        if weights is not None:
+            whole = weight_sum
+            if total is not None:
+                wait_for(total)
+                whole = hvd.synchronize(total).float()
+            factor = batch.global_rows / whole
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         # The norm is that of the global gradient: all ranks see the same, and no weight takes up what is not finite.
@@ -78,8 +81,10 @@ class Method:
             group.update(values)  # they may differ where a training goes on with other data
 
     def broadcast(self) -> None:
+        if self.setting.ring.world.size == 1:
+            return
         hvd.broadcast_parameters(self.model.state_dict(), root_rank=0)
-        if self.setting.ring.world.size > 1:
-            # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which
-            # AdamW's decay changes the weights; sending the state as it is does not.
-            self.optimizer.load_state_dict(self.setting.ring.broadcast(self.optimizer.state_dict()))
+        # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which AdamW's decay
+        # changes the weights; sending the state as it is does not. Tensors of rank 0's GPU would arrive on that GPU.
+        state = checkpoint.copied(self.optimizer.state_dict())
+        self.optimizer.load_state_dict(self.setting.ring.broadcast(state))
