@@ -1,10 +1,29 @@
 #!/usr/bin/env bash
 # Horovod from its source distribution, built once for a version of Horovod, torch and Python; the wheel stays in the
-# user's cache. HOROVOD_GPU_OPERATIONS=NCCL (with a CUDA toolkit) builds one for GPUs.
+# user's cache. HOROVOD_GPU_OPERATIONS=NCCL (with a CUDA toolkit) builds one for GPUs, HOROVOD_GPU_OPERATIONS= one
+# without; .venv keeps what was asked for until something else is, since nearly every target of make comes by here.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
+choice="$STAMPS/horovod-choice"
+if [[ -z "${HOROVOD_GPU_OPERATIONS+given}" && -f "$choice" ]]; then
+    { read -r HOROVOD_GPU_OPERATIONS && read -r HOROVOD_NCCL_HOME; } < "$choice"
+fi
+export HOROVOD_GPU_OPERATIONS="${HOROVOD_GPU_OPERATIONS:-}" HOROVOD_NCCL_HOME="${HOROVOD_NCCL_HOME:-}"
+
+# By torch's rule; where it finds a toolkit, Horovod's build brings CUDA along without being asked.
+has_toolkit() {
+    [[ -n "${CUDA_HOME:-${CUDA_PATH:-}}" || -d /usr/local/cuda ]] || command -v nvcc > /dev/null
+}
+
+kind=cpu
+if [[ -n "$HOROVOD_GPU_OPERATIONS" ]]; then
+    kind="$HOROVOD_GPU_OPERATIONS"
+    [[ -z "$HOROVOD_NCCL_HOME" ]] || kind+="-$(printf '%s' "$HOROVOD_NCCL_HOME" | sha256sum | cut -c 1-8)"
+elif has_toolkit; then
+    kind=cuda
+fi
 tag="$("$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')"
-variant="horovod-$(pinned horovod horovod.txt)-torch-$(pinned torch run.txt)-$tag-${HOROVOD_GPU_OPERATIONS:-cpu}"
+variant="horovod-$(pinned horovod horovod.txt)-torch-$(pinned torch run.txt)-$tag-$kind"
 folder="$CACHE/wheels/$variant"
 
 # Links with the NCCL that torch brings and uses, unless HOROVOD_NCCL_HOME names another.
@@ -35,7 +54,7 @@ build() {
     patch_line 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "${source}CMakeLists.txt"
     patch_line 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "${source}horovod/torch/CMakeLists.txt"
     patch_line 's/CMAKE_CUDA_STANDARD 11/CMAKE_CUDA_STANDARD 17/' "${source}horovod/common/ops/cuda/CMakeLists.txt"
-    if [[ "${HOROVOD_GPU_OPERATIONS:-}" == NCCL && -z "${HOROVOD_NCCL_HOME:-}" ]]; then
+    if [[ "$HOROVOD_GPU_OPERATIONS" == NCCL && -z "$HOROVOD_NCCL_HOME" ]]; then
         use_nccl_of_torch "$work"
     fi
     say "Horovod: building the wheel for torch $(pinned torch run.txt), once (about 3 minutes on 2 cores)"
@@ -66,3 +85,4 @@ else
     with_heartbeat horovod-import "$PY" -c 'import horovod.torch'
     mark_done horovod "$key"
 fi
+printf '%s\n' "$HOROVOD_GPU_OPERATIONS" "$HOROVOD_NCCL_HOME" > "$choice"

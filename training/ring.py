@@ -9,7 +9,8 @@ import horovod.torch as hvd
 import numpy as np
 import torch
 
-from schemas.errors import DataError, RinglakeError
+from schemas.errors import DataError, RinglakeError, UsageError
+from schemas.progress import say
 from training import watchdog
 from training.background import start_horovod
 from training.order import World
@@ -122,8 +123,27 @@ def wait_for(handle: int) -> None:
 
 
 def device_of(ring: Ring) -> torch.device:
-    """One GPU a process on its machine where CUDA is there, else the CPU."""
-    if not torch.cuda.is_available():
+    """A GPU where all ranks have one that Horovod can send from, else the CPU; called by all ranks.
+
+    Raises UsageError on all ranks where Horovod sends over NCCL and a machine has fewer GPUs than ranks: NCCL does not
+    let them share one.
+    """
+    alone = ring.world.size == 1
+    has_gpu = torch.cuda.is_available()
+    error: UsageError | None = None
+    if has_gpu and not alone and hvd.nccl_built() and hvd.local_size() > torch.cuda.device_count():
+        error = UsageError(
+            f"{hvd.local_size()} ranks on a machine with {torch.cuda.device_count()} GPU(s): this Horovod sends over NCCL, "
+            "which wants a GPU for each; start fewer ranks, or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
+        )
+    ring.agree(error)
+    usable = ring.gather(has_gpu and (alone or hvd.cuda_built()))
+    if not all(usable):
+        if ring.writes and has_gpu:
+            say(
+                "note: the ranks train on CPUs, because this Horovod was built without CUDA, or not all machines have "
+                "GPUs; HOROVOD_GPU_OPERATIONS=NCCL make setup builds one with it"
+            )
         return torch.device("cpu")
     device = torch.device("cuda", ring.local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import training
+from tests.training.devices import FOR_TWO
 from tests.training.published import Published
 
 REPOSITORY = Path(training.__file__).parents[1]
@@ -45,7 +46,7 @@ class Job:
         folder.mkdir(parents=True, exist_ok=True)
         self.token = uuid.uuid4().hex
         self.log = folder / "output.txt"
-        given = {**os.environ, **(environment or {})}
+        given = {**os.environ, **FOR_TWO, **(environment or {})}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [

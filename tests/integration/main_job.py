@@ -11,6 +11,7 @@ from typing import Any
 
 from schemas import manifest as manifests
 from schemas.manifest import Manifest
+from tests.training.devices import FOR_TWO
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SLICE = [
@@ -59,7 +60,7 @@ class MainJob:
         """`horovodrun -np ranks` of training.train."""
         launcher = [str(Path(sys.executable).with_name("horovodrun")), "-np", str(ranks), "--gloo"]
         launcher += ["-H", f"localhost:{ranks}", sys.executable, "-m", "training.train"]
-        return self._start(launcher, flags, sets, None)
+        return self._start(launcher, flags, sets, FOR_TWO)
 
     def _start(
         self,

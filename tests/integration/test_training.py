@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import training
+from tests.training.devices import FOR_TWO
 from tests.training.published import Published, publish
 from training import metrics, summary
 from training.order import SplitOrder, row_groups_of
@@ -33,7 +34,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HOROVOD_CYCLE_TIME": "1"}
+    environment = {**os.environ, **FOR_TWO, "PYTHONPATH": str(REPOSITORY), "HOROVOD_CYCLE_TIME": "1"}
     environment["PATH"] = f"{HOROVODRUN.parent}{os.pathsep}{environment['PATH']}"
     return subprocess.run(
         [*LAUNCH, sys.executable, *arguments],

@@ -259,6 +259,7 @@ def fake_horovod(checkout: Path) -> Path:
             wheel)
                 cd "${{@: -1}}"
                 cat {{.,horovod/torch,horovod/common/ops/cuda}}/CMakeLists.txt > {checkout.parent}/patched
+                echo "$CXXFLAGS" > {checkout.parent}/flags
                 echo "$HOROVOD_NCCL_LINK $HOROVOD_NCCL_INCLUDE" > {checkout.parent}/nccl
                 [[ -z "$HOROVOD_NCCL_LIB" ]] || readlink "$HOROVOD_NCCL_LIB"/* >> {checkout.parent}/nccl
                 while [[ "$1" != -w ]]; do shift; done
@@ -278,6 +279,7 @@ def test_horovod_is_patched_built_once_and_then_taken_from_the_cache(checkout: P
     assert first.returncode == 0, first.stderr
     patched = ["set(CMAKE_CXX_STANDARD 17)"] * 2 + ["set(CMAKE_CUDA_STANDARD 17)"]
     assert (checkout.parent / "patched").read_text().splitlines() == patched
+    assert (checkout.parent / "flags").read_text().split()[::2] == ["-include"] * 3
     assert not (checkout.parent / "nccl").read_text().strip()
     assert calls.read_text().split() == ["download", "wheel", "install"]
     assert "already in .venv" in run(checkout, "horovod.sh").stderr
@@ -287,7 +289,7 @@ def test_horovod_is_patched_built_once_and_then_taken_from_the_cache(checkout: P
 
 
 def test_horovod_for_gpus_is_linked_with_the_nccl_of_torch(checkout: Path) -> None:
-    fake_horovod(checkout)
+    calls = fake_horovod(checkout)
     result = run(checkout, "horovod.sh", HOROVOD_GPU_OPERATIONS="NCCL")
     assert result.returncode == 0, result.stderr
     link, include, library = (checkout.parent / "nccl").read_text().split()
@@ -295,6 +297,16 @@ def test_horovod_for_gpus_is_linked_with_the_nccl_of_torch(checkout: Path) -> No
     assert (Path(include) / "nccl.h").exists()
     assert Path(library).name == "libnccl.so.2"
     assert Path(library).exists()
+    assert "already in .venv" in run(checkout, "horovod.sh").stderr  # as before each target of make
+    assert run(checkout, "horovod.sh", HOROVOD_GPU_OPERATIONS="").returncode == 0
+    assert not (checkout.parent / "nccl").read_text().strip()
+    assert "already in .venv" in run(checkout, "horovod.sh").stderr
+    own = {"HOROVOD_GPU_OPERATIONS": "NCCL", "HOROVOD_NCCL_HOME": "/opt/nccl"}
+    assert run(checkout, "horovod.sh", **own).returncode == 0
+    assert (
+        not (checkout.parent / "nccl").read_text().strip()
+    )  # it is Horovod's build that reads HOROVOD_NCCL_HOME
+    assert calls.read_text().split().count("wheel") == 3
 
 
 def test_horovod_is_built_again_for_another_torch_or_a_damaged_wheel(checkout: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 import training
 from schemas.config import load
-from tests.training.devices import HAS_GPU, SHARED_BY_TWO
+from tests.training.devices import HAS_GPU, OF_TWO
 from tests.training.published import Published, publish
 from training import summary
 from training.feed import Feed
@@ -24,7 +24,6 @@ REPOSITORY = Path(training.__file__).parents[1]
 # Without dropout, whose random numbers differ between devices, and with Adam's epsilon above the rounding errors of
 # gradients that are 0 in exact arithmetic.
 EXACT = ("--set", "model.dropout=0.0", "--set", "optimizer.epsilon=1e-3")
-NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +31,16 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     return publish(tmp_path_factory.mktemp("published"))
 
 
-def command(published: Published, run: str, *flags: str, ranks: int = 1, **environment: str) -> str:
-    """Runs training.train as a command; what it prints."""
+def command(published: Published, run: str, *flags: str, ranks: int = 1, gpus: bool = True) -> str:
+    """Runs training.train as a command, with the GPUs or without; what it prints."""
+    hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     launch = [str(Path(sys.executable).with_name("horovodrun")), "-np", str(ranks), "--gloo"]
     train = [sys.executable, "-m", "training.train", "--config", str(published.config), "--run", run, *flags]
     done = subprocess.run(
         [*launch, *train] if ranks > 1 else train,
         cwd=published.root,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": paths, **environment},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PATH": paths, **hidden},
         capture_output=True,
         text=True,
         timeout=240,
@@ -80,7 +80,7 @@ def on_gpu(published: Published) -> str:
 
 def test_one_rank_trains_on_the_gpu_what_it_trains_on_the_cpu(published: Published, on_gpu: str) -> None:
     assert device(published, on_gpu) == "cuda:0"
-    command(published, "cpu", *EXACT, **NO_GPU)
+    command(published, "cpu", *EXACT, gpus=False)
     assert device(published, "cpu") == "cpu"
     assert_close(weights(published, on_gpu), weights(published, "cpu"))
 
@@ -96,16 +96,17 @@ def test_equal_runs_give_equal_bits_on_the_gpu_also_where_one_stops_between(publ
 
 def test_a_checkpoint_of_the_gpu_goes_on_without_one(published: Published) -> None:
     command(published, "moves", *EXACT, "--stop-after", "7")
-    shown = command(published, "moves", *EXACT, "--resume", **NO_GPU)
-    assert "from step 7 on" in shown
-    assert device(published, "moves") == "cpu"
-    state = torch.load(result(published, "moves")["checkpoint"], weights_only=True)
+    assert device(published, "moves") == "cuda:0"
+    file = published.root / "runs" / "moves" / "checkpoints" / "step-00000007.pt"
+    state = torch.load(file, weights_only=True)  # each tensor where it was saved
     tensors = [*state["model"].values(), *state["method"]["optimizer"]["state"][0].values()]
     assert {tensor.device.type for tensor in tensors} == {"cpu"}
+    assert "from step 7 on" in command(published, "moves", *EXACT, "--resume", gpus=False)
+    assert device(published, "moves") == "cpu"
 
 
 @pytest.mark.parametrize("exchange", ["flat", "overlapped"])
-@pytest.mark.skipif("cuda" not in SHARED_BY_TWO, reason="two ranks have no way between their GPUs here")
+@pytest.mark.skipif("cuda" not in OF_TWO, reason="two ranks have no way between their GPUs here")
 def test_two_ranks_train_on_gpus_what_one_does(published: Published, on_gpu: str, exchange: str) -> None:
     run = f"two-{exchange}"
     command(published, run, *EXACT, "--set", f"train.gradients={exchange}", ranks=2)
@@ -116,9 +117,11 @@ def test_two_ranks_train_on_gpus_what_one_does(published: Published, on_gpu: str
 def test_batches_lie_in_page_locked_memory_where_asked_for(published: Published) -> None:
     manifest = published.load()
     settings = load(published.config).train
-    pinned, pageable = (
-        list(Feed(manifest, "train", settings, World(0, 1), pinned=asked)) for asked in (True, False)
-    )
+    with (
+        Feed(manifest, "train", settings, World(0, 1), pinned=True) as first,
+        Feed(manifest, "train", settings, World(0, 1)) as second,
+    ):
+        pinned, pageable = list(first), list(second)
     assert len(pinned) == len(pageable) == 11
     for ours, theirs in zip(pinned, pageable, strict=True):
         assert ours.labels is not None

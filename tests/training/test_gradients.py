@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import training
 from schemas.errors import UsageError
 from schemas.settings import Train
-from tests.training.devices import DEVICES, HAS_GPU, SHARED_BY_TWO
+from tests.training.devices import DEVICES, HAS_GPU, OF_TWO
 from tests.training.looking_up import LookUp, a_loss
 from training import gradients
 from training.order import World
@@ -160,7 +160,7 @@ def test_horovods_threads_step_back_and_this_one_does_not() -> None:
         ring.stop()
 
 
-@pytest.fixture(scope="module", params=SHARED_BY_TWO)
+@pytest.fixture(scope="module", params=OF_TWO)
 def launched(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[tuple[int, str], list[tuple[float, str]]]:

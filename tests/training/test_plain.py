@@ -5,6 +5,7 @@ import dataclasses
 import math
 from typing import Any
 
+import horovod.torch as hvd
 import numpy as np
 import pytest
 import torch
@@ -68,6 +69,17 @@ def test_a_step_is_adamws_on_the_mean_loss(ring: Ring) -> None:
         torch.testing.assert_close(ours, theirs)
     assert result.loss_sum.item() / 8 == pytest.approx(loss.item())
     assert result.weight_sum.item() == 8
+
+
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 4.0])])
+def test_a_rank_alone_sends_nothing(
+    ring: Ring, weights: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("allreduce_async", "allreduce_async_", "broadcast_parameters", "broadcast_object"):
+        monkeypatch.setattr(hvd, name, lambda *_, **__: pytest.fail("Horovod was called"))
+    method = method_of(Linear(), ring, weights)
+    method.broadcast()
+    assert torch.isfinite(method.step(a_batch(0, 8, 8), 0).gradient_norm)
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 4.0])])

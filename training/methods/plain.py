@@ -86,5 +86,6 @@ class Method:
         hvd.broadcast_parameters(self.model.state_dict(), root_rank=0)
         # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which AdamW's decay
         # changes the weights; sending the state as it is does not. Tensors of rank 0's GPU would arrive on that GPU.
-        state = checkpoint.copied(self.optimizer.state_dict())
+        writes = self.setting.ring.writes
+        state = checkpoint.copied(self.optimizer.state_dict()) if writes else None
         self.optimizer.load_state_dict(self.setting.ring.broadcast(state))
