@@ -133,8 +133,8 @@ def device_of(ring: Ring) -> torch.device:
     error: UsageError | None = None
     if has_gpu and not alone and hvd.nccl_built() and hvd.local_size() > torch.cuda.device_count():
         error = UsageError(
-            f"{hvd.local_size()} ranks on a machine with {torch.cuda.device_count()} GPU(s): this Horovod sends over NCCL, "
-            "which wants a GPU for each; start fewer ranks, or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
+            f"{hvd.local_size()} ranks on a machine with {torch.cuda.device_count()} GPU(s): this Horovod sends over "
+            "NCCL, which wants a GPU for each; start fewer ranks, or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
         )
     ring.agree(error)
     usable = ring.gather(has_gpu and (alone or hvd.cuda_built()))
