@@ -35,11 +35,10 @@ use_nccl_of_torch() {
     export HOROVOD_NCCL_INCLUDE="$nccl/include" HOROVOD_NCCL_LIB="$1/nccl" HOROVOD_NCCL_LINK=shared
 }
 
-# Calls sed with an expression `s/OLD/NEW/` on a file, which has to contain OLD.
-patch_line() {
-    local old="${1#s/}"
-    grep -q "${old%%/*}" "$2" || die "Horovod: $2 does not look as expected; was the pin changed?"
-    sed -i "$1" "$2"
+# `standard FILE LANGUAGE VERSION` asks for C++17 where a file asks for that version of a language.
+standard() {
+    grep -q "CMAKE_$2_STANDARD $3" "$1" || die "Horovod: $1 does not look as expected; was the pin changed?"
+    sed -i "s/CMAKE_$2_STANDARD $3/CMAKE_$2_STANDARD 17/" "$1"
 }
 
 build() {
@@ -51,9 +50,9 @@ build() {
     tar -xzf "$work"/horovod-*.tar.gz -C "$work"
     # torch's headers ask for C++17, and CUDA's since version 13.
     source="$(echo "$work"/horovod-*/)"
-    patch_line 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "${source}CMakeLists.txt"
-    patch_line 's/CMAKE_CXX_STANDARD 14/CMAKE_CXX_STANDARD 17/' "${source}horovod/torch/CMakeLists.txt"
-    patch_line 's/CMAKE_CUDA_STANDARD 11/CMAKE_CUDA_STANDARD 17/' "${source}horovod/common/ops/cuda/CMakeLists.txt"
+    standard "${source}CMakeLists.txt" CXX 14
+    standard "${source}horovod/torch/CMakeLists.txt" CXX 14
+    standard "${source}horovod/common/ops/cuda/CMakeLists.txt" CUDA 11
     if [[ "$HOROVOD_GPU_OPERATIONS" == NCCL && -z "$HOROVOD_NCCL_HOME" ]]; then
         use_nccl_of_torch "$work"
     fi
