@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,15 +13,14 @@ import torch
 import training
 from tests.training.devices import FOR_TWO
 from tests.training.published import Published, publish
-from training import metrics, summary
+from tests.training.runs import EXACT, result, weights
+from training import metrics
 from training.order import SplitOrder, row_groups_of
 from training.train import main
 
 REPOSITORY = Path(training.__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
 LAUNCH = [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2"]
-# Without dropout, and with Adam's epsilon above the rounding errors of gradients that are 0 in exact arithmetic.
-EXACT = ["--set", "model.dropout=0.0", "--set", "optimizer.epsilon=1e-3"]
 
 TRAIN = ((32, 32, 32), (32, 32, 13))
 """Rows of the row groups of the shards of the training split, as `publish` makes them by default."""
@@ -49,17 +47,6 @@ def launch(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def flags(published: Published, run: str, *more: str) -> list[str]:
     return ["--config", str(published.config), "--run", run, *more]
-
-
-def result(published: Published, run: str) -> dict[str, Any]:
-    section: dict[str, Any] = summary.read(published.root / "runs" / run)["training"]
-    return section
-
-
-def weights(published: Published, run: str) -> dict[str, torch.Tensor]:
-    state = torch.load(result(published, run)["checkpoint"], weights_only=True)
-    loaded: dict[str, torch.Tensor] = state["model"]
-    return loaded
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,16 +13,13 @@ import training
 from schemas.config import load
 from tests.training.devices import HAS_GPU, OF_TWO
 from tests.training.published import Published, publish
-from training import summary
+from tests.training.runs import EXACT, result, weights
 from training.feed import Feed
 from training.order import World
 
 pytestmark = pytest.mark.skipif(not HAS_GPU, reason="no GPU here")
 
 REPOSITORY = Path(training.__file__).parents[1]
-# Without dropout, whose random numbers differ between devices, and with Adam's epsilon above the rounding errors of
-# gradients that are 0 in exact arithmetic.
-EXACT = ("--set", "model.dropout=0.0", "--set", "optimizer.epsilon=1e-3")
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +49,6 @@ def command(published: Published, run: str, *flags: str, ranks: int = 1, gpus: b
 def device(published: Published, run: str) -> str:
     document = json.loads((published.root / "runs" / run / "run.json").read_text())
     return str(document["environment"]["device"])
-
-
-def result(published: Published, run: str) -> dict[str, Any]:
-    section: dict[str, Any] = summary.read(published.root / "runs" / run)["training"]
-    return section
-
-
-def weights(published: Published, run: str) -> dict[str, torch.Tensor]:
-    state = torch.load(result(published, run)["checkpoint"], weights_only=True)
-    loaded: dict[str, torch.Tensor] = state["model"]
-    return loaded
 
 
 def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

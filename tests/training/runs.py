@@ -1,0 +1,25 @@
+"""What a run on a small published data set left behind, and the settings with which two of them can be compared."""
+
+from typing import Any
+
+import torch
+
+from tests.training.published import Published
+from training import summary
+
+# Without dropout, whose random numbers differ between ranks and devices, and with Adam's epsilon above the rounding
+# errors of gradients that are 0 in exact arithmetic.
+EXACT = ("--set", "model.dropout=0.0", "--set", "optimizer.epsilon=1e-3")
+
+
+def result(published: Published, run: str) -> dict[str, Any]:
+    """What the summary of a run says of its training."""
+    section: dict[str, Any] = summary.read(published.root / "runs" / run)["training"]
+    return section
+
+
+def weights(published: Published, run: str) -> dict[str, torch.Tensor]:
+    """The model of the last checkpoint of a run."""
+    state = torch.load(result(published, run)["checkpoint"], weights_only=True)
+    loaded: dict[str, torch.Tensor] = state["model"]
+    return loaded
