@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from common.pages.page import Block, Section, Table, Text, Value, figure, number, share
 from schemas.manifest import SplitContent
-from schemas.report_page import Block, Section, Table, Text, Value, figure, number, share
 
 MOST_CLASSES = 40
 SAID = {

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.sections import Name, NonEmpty, Positive, Section, Share
+from common.sections import Name, NonEmpty, Positive, Section, Share
 
 
 class UnicodeRule(Section):

@@ -16,12 +16,13 @@ from typing import Any, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from common.command import HIDDEN, without_credentials
+from common.errors import ConfigurationError
+from common.sections import Section
+from common.storage import Storage
 from schemas import settings
 from schemas.cleaning import Clean
-from schemas.command import HIDDEN, without_credentials
-from schemas.errors import ConfigurationError
 from schemas.features import FEATURE_KINDS, TypedFeature
-from schemas.sections import Section
 
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
@@ -59,7 +60,7 @@ class Configuration(Section):
     quality: settings.Quality = settings.Quality()
     increments: settings.Increments = settings.Increments()
     versions: settings.Versions = settings.Versions()
-    storage: settings.Storage = settings.Storage()
+    storage: Storage = Storage()
     model: settings.AnyModel = settings.TransformerClassifier()
     optimizer: settings.AnyOptimizer = settings.AdamW()
     train: settings.Train = settings.Train()

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.sections import Name, NonEmpty, Positive, Section
+from common.sections import Name, NonEmpty, Positive, Section
 
 FEATURE_KINDS = ("tokens", "number", "date", "boolean", "category")
 MISSING = ["", "na", "n/a", "nan", "null", "none", "-"]

@@ -10,11 +10,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from schemas import class_balance, merkle, storage
+from common import storage
+from common.errors import DataError, UsageError
+from common.storage import Storage
+from provenance import merkle
+from schemas import class_balance
 from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
-from schemas.errors import DataError, UsageError
-from schemas.settings import Storage
 
 FORMAT_VERSION = 3
 FIXED = "fixed_size_binary"
@@ -38,7 +40,7 @@ class Shard(Part):
     """Rows of each, in the order of the file."""
     row_group_crc32: list[int]
     """Of each row group: CRC-32 over the decoded values of the columns of role key, label and feature, in the order of
-    `columns`, little-endian (`schemas.checksums.row_group_crc32`). Readers compare it each time they read one."""
+    `columns`, little-endian (`provenance.checksums.row_group_crc32`). Readers compare it each time they read one."""
     sha256: str
     row_groups_taken: list[int] | None = None
     """Rows that an epoch takes from each row group, where a policy takes some several times; None: each once."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
 
+from common.sections import Name, NonEmpty, Positive, Section, Share
 from schemas.features import (
     BooleanFeature,
     CategoryFeature,
@@ -16,7 +17,6 @@ from schemas.features import (
     NumberFeature,
     kind_of_feature,
 )
-from schemas.sections import Name, NonEmpty, Positive, Section, Share
 
 
 class Dataset(Section):
@@ -263,14 +263,6 @@ class Versions(Section):
     """The newest ones."""
     keep_days: Annotated[float, Field(ge=0)] = 30.0
     """All that were published in the last days."""
-
-
-class Storage(Section):
-    """`[storage]`: credentials and options for the three libraries that open URIs, each in its own words."""
-
-    fsspec: dict[str, str] = {}
-    hadoop: dict[str, str] = {}
-    delta: dict[str, str] = {}
 
 
 # --- training --------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]

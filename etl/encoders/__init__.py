@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from common.storage import Storage
 from schemas.features import TypedFeature, kind_of_feature
-from schemas.settings import AnyFeature, Storage
+from schemas.settings import AnyFeature
 
 
 class Encoder(Protocol):
@@ -16,8 +17,8 @@ class Encoder(Protocol):
     def fit(self, values: Iterable[Any], feature: Any, options: Storage) -> bytes:
         """Learns from the training split alone (or loads what the configuration names); returns the artifact.
 
-        Values of typed columns are in normal form (etl/columns), None where missing; those of booleans and categories
-        may come as a Counter.
+        Values of typed columns are in normal form (etl/normalisers), None where missing; those of booleans and
+        categories may come as a Counter.
         """
         ...
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
 from etl.encoders.scalars import MISSING
 from schemas.config import canonical_json
 from schemas.features import BooleanFeature
-from schemas.settings import Storage
 
 
 def fit(values: Iterable[str | None], feature: BooleanFeature, options: Storage) -> bytes:

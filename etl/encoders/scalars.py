@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from common.errors import DataError
+from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
 from schemas.config import canonical_json
-from schemas.errors import DataError
 from schemas.features import Outliers, ScalarFeature
-from schemas.settings import Storage
 
 MISSING, OUTLIER = 1, 2
 """Bits of the flags that are encoded beside a row."""

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from etl.delta_tables import read_table
+from common import storage
 from etl.encoders import ARTIFACT_PURPOSE, encoder_of
+from etl.lake.tables import read_table
 from etl.publication import artifacts, shards
 from etl.publication.shards import WrittenShard
-from schemas import merkle, storage
+from provenance import merkle
+from provenance.keys import add_sums
 from schemas.class_balance import ClassBalance
 from schemas.config import Configuration, canonical_json
-from schemas.keys import add_sums
 from schemas.manifest import (
     FIXED,
     INLINE_SOURCES,

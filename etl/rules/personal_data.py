@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from common.errors import ConfigurationError
 from etl.rules.registry import Edit, Filter, Rule, makers
 from etl.rules.signs import NOT_DIGITS, Flags, Signs
 from schemas.cleaning import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
-from schemas.errors import ConfigurationError
 
 # Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
 PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))

@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
+from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.contract import Contract, Problem
-from etl.sources.formats import Found, Part, Rejected, formats, rejected
-from etl.sources.listing import SourceFile
-from etl.sources.parquet import raw_row
-from etl.sources.pieces import Piece
-from etl.sources.streams import MAX_RAW_BYTES, SourceStream
+from etl.sources.files.formats import Found, Part, Rejected, formats, rejected
+from etl.sources.files.listing import SourceFile
+from etl.sources.files.parquet import raw_row
+from etl.sources.files.pieces import Piece
+from etl.sources.files.streams import MAX_RAW_BYTES, SourceStream
 from schemas.config import Configuration
 
 RECORD, QUARANTINE, FILE = 0, 1, 2

@@ -4,8 +4,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.components import components
-from etl.kept import kept
-from etl.skew import hot_keys, salted_join
+from etl.spark.persist import kept
+from etl.spark.skew import hot_keys, salted_join
 from schemas.config import Configuration
 
 

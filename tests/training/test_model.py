@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.settings import TransformerClassifier as Settings
 from training import models

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from schemas.settings import AdamW, Train
 from training import methods
-from training.feed import LocalBatch
-from training.optimizer import build_optimizer, learning_rate
-from training.ring import Ring
+from training.input.batch_loader import LocalBatch
+from training.optimizers.adamw import build_optimizer, learning_rate
+from training.parallel.communicator import Ring
 
 CLASSES = 3
 

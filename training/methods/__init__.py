@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from schemas.settings import AnyOptimizer, Train
-from training.feed import LocalBatch
-from training.ring import Ring
+from training.input.batch_loader import LocalBatch
+from training.parallel.communicator import Ring
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import horovod.torch as hvd
 import torch
 from torch.nn import functional
 
-from training import checkpoint, gradients
-from training.feed import LocalBatch
+from training.checkpoints import store
+from training.input.batch_loader import LocalBatch
 from training.methods import Setting, StepResult
-from training.optimizer import build_optimizer, learning_rate
-from training.ring import seed_of, wait_for
+from training.optimizers.adamw import build_optimizer, learning_rate
+from training.parallel import gradients
+from training.parallel.communicator import seed_of, wait_for
 
 
 class Method:
@@ -87,5 +88,5 @@ class Method:
         # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which AdamW's decay
         # changes the weights; sending the state as it is does not. Tensors of rank 0's GPU would arrive on that GPU.
         writes = self.setting.ring.writes
-        state = checkpoint.copied(self.optimizer.state_dict()) if writes else None
+        state = store.copied(self.optimizer.state_dict()) if writes else None
         self.optimizer.load_state_dict(self.setting.ring.broadcast(state))

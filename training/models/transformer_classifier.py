@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.settings import TransformerClassifier as Settings
 

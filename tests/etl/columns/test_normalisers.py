@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from etl.columns import ColumnNormaliser, normaliser
-from etl.columns.date import days
+from etl.normalisers import ColumnNormaliser, normaliser
+from etl.normalisers.date import days
 from schemas.features import BooleanFeature, CategoryFeature, DateFeature, NumberFeature
 
 

@@ -1,0 +1,1 @@
+"""What proves: record keys, Merkle trees, hashes of files, hash chains."""
