@@ -27,7 +27,8 @@ def slowest(stages: Sequence[StageMetrics]) -> Section:
     caption = (
         "The last run of each stage. Bytes in: from the sources, tables, and what the stage kept on disk, as they lie "
         "there. Peak memory: of the driver and all processes below it, sampled every second, and what they share "
-        "divided among them; with a local master that is everything. Executor's heap: the largest Java heap in use in any executor, where a heartbeat told it."
+        "divided among them; with a local master that is everything. Executor's heap: the largest Java heap in use in "
+        "any executor, where a heartbeat told it."
     )
     return Section(SLOWEST, [Table(header, rows, caption)])
 

@@ -13,8 +13,7 @@ from pyspark.sql import SparkSession
 from common.errors import DataError
 from common.pages.page import Table, Text
 from etl.reporting import stages
-from etl.runs import stage_metrics
-from etl.runs import process_memory
+from etl.runs import process_memory, stage_metrics
 from etl.runs.process_memory import tree_bytes
 from etl.runs.stage_metrics import (
     Shuffle,
