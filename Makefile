@@ -20,8 +20,6 @@ COOLDOWN ?= 10 300
 RESETS ?= 100
 
 PY := .venv/bin/python
-# On 37 MB the Java machine would spend more time on optimising code than it could save by it.
-DEMO_JAVA_OPTIONS := $(or $(JDK_JAVA_OPTIONS),-XX:TieredStopAtLevel=1 -XX:+UseSerialGC)
 LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --host-discovery-script deploy/hosts.sh $(if $(HOSTS)$(HOSTS_FILE),,--network-interfaces lo) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
@@ -53,8 +51,7 @@ data: setup ## fetch and unpack the demo's raw data
 	@setup/data.sh
 
 demo: setup data ## the main job on real data, from the raw package to two HTML reports
-	@JDK_JAVA_OPTIONS="$(DEMO_JAVA_OPTIONS)" \
-	    $(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP)
+	@$(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP)
 	@$(PY) -c 'import json; reports = json.load(open("runs/demo/summary.json"))["reports"]; \
 	    print("\nThe data-quality report:", reports["quality"]); \
 	    print("The run report:         ", reports["run"]); \
