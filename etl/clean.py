@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 
 from common.command import run
 from common.errors import CheckError
-from etl.lake.log import Commit, identity
+from etl.lake.log import Commit, identity, row_count
 from etl.lake.tables import read_table, write_table
 from etl.normalisers import ColumnNormaliser
 from etl.rules.personal_data import DropPersonalData, PersonalData, effect_of, pseudonym_key
@@ -46,7 +46,7 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     source = Commit.existing(layout.records, config.storage)
     basis = clean_basis(config, source.identity)
     records = read_table(spark, layout.records, source.version)
-    expected = records.count()
+    expected = row_count(layout.records, config.storage, source.version)
     new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
     standing = Commit.of(layout.fields, config.storage)
     facts = {"records_version": source.version, "rules": config.clean.active(), "made_from": basis}

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 from delta.tables import DeltaTable
@@ -22,7 +23,7 @@ from pyspark.sql import functions as F
 from common.command import run
 from common.errors import CheckError, DataError
 from common.progress import say
-from etl.lake.log import Commit, identity, stages_since
+from etl.lake.log import Commit, identity, row_count, stages_since
 from etl.lake.tables import read_table, restore_to, write_table
 from etl.lake.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
 from etl.quality import check_quarantine
@@ -108,16 +109,16 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             if earlier is not None:
                 for name in ("files", "records_in"):
                     counts[name] += earlier.counts[name]
-            quarantine = read_table(spark, layout.quarantine)
-            counts["quarantined"] = quarantine.count()
+            counts["quarantined"] = row_count(layout.quarantine, config.storage)
             if tombstones:
+                quarantine = read_table(spark, layout.quarantine)
                 counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
             # Of an increment nothing failed before: then everything would have been read again.
             facts = {**counts, "made_from": basis, "tables": written, "counts": counts, "failed": failed}
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
             write_table(rows, layout.records, schema, config, "ingest", facts, append)
-        counts["records"] = read_table(spark, layout.records).count()
+        counts["records"] = row_count(layout.records, config.storage)
     check_counts(counts)
     return counts
 
@@ -265,10 +266,9 @@ def check_files(
             F.min(changed).alias("changed"),
             F.min(F.when(F.col("status") != "read", F.struct("source_path", "detail"))).alias("unreadable"),
         )
-        .orderBy("source_index")
         .collect()
     )
-    for row in totals:
+    for row in sorted(totals, key=itemgetter("source_index")):
         pattern = config.source[row["source_index"]].path
         if row["changed"] is not None:
             path, before, after = row["changed"]

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 from common.command import run
 from common.errors import CheckError
 from common.progress import say
-from common.storage import hadoop_options, join
+from common.storage import join
 from etl.clean import clean
 from etl.deduplicate import deduplicate
 from etl.encode import encode
@@ -23,11 +23,11 @@ from etl.ingest import ingest
 from etl.publish import publish_version, published
 from etl.quality import check_quarantine
 from etl.report import REPORT, is_report_of, judge_version, write_report
+from etl.runs.completion import COMPLETION
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
-from etl.runs.stage import stage_parser, timed
+from etl.runs.stage import session_for, stage_parser, timed
 from etl.runs.stage_metrics import measured
-from etl.spark.session import build_session
 from etl.split import split
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, name_of
@@ -40,11 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     layout = Layout.of(config)
     began = time.monotonic()
     with full_disk_is_told(config), locked(config):
-        spark = build_session(f"{config.dataset.name}-pipeline", hadoop_options(config.storage))
-        try:
-            manifest, report = run_stages(spark, config, began, arguments.again)
-        finally:
-            spark.stop()
+        standing = None if arguments.again else nothing_new(config)
+        if standing is not None:
+            manifest, report = standing
+        else:
+            spark = session_for("pipeline", config)
+            try:
+                manifest, report = run_stages(spark, config, began, arguments.again)
+            finally:
+                spark.stop()
     published = manifest.content.counts["published"]
     say(
         f"published {published:,} of {manifest.content.counts['records_in']:,} records "
@@ -54,6 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(f"  manifest: {join(layout.manifests, name_of(manifest.delta_version, manifest.manifest_root))}")
     say(f"  root:     {manifest.manifest_root}")
     return 0
+
+
+def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
+    """The published version and where its report is, where all stages are complete: then Spark is not started."""
+    for name, completion in COMPLETION.items():
+        counts = completion(config)
+        if counts is None:
+            return None
+        if name == "ingest":
+            check_quarantine(counts, config)
+    standing = published(config)
+    if standing is None or not is_report_of(standing, config):
+        return None
+    say(f"nothing is new: version {standing.delta_version} stands with every file as published")
+    return standing, join(Layout.of(config).quality, REPORT)
 
 
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:

@@ -134,7 +134,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def published_counts(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+def published_counts(config: Configuration) -> dict[str, int] | None:
     """Of a version that is just what publishing again would give."""
     manifest = published(config)
     return None if manifest is None else counts_of(manifest)

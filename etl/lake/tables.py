@@ -12,7 +12,7 @@ from pyspark.sql.types import StructType
 from common import storage
 from common.errors import UsageError
 from common.storage import Storage
-from etl.lake.log import open_table, table_version
+from etl.lake.log import file_paths, open_table, table_version
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
@@ -32,9 +32,21 @@ PROPERTIES = {
 
 
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
-    """A table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
+    """A table at its newest or a given version. Raises UsageError naming the table when it does not exist.
+
+    The files of a local one are those that the log names to `deltalake`: Spark's Delta takes a job or two to find them
+    out, for each table in each query.
+    """
+    missing = UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+    if storage.is_local(uri):
+        table = open_table(uri, Storage(), version)
+        if table is None:
+            raise missing
+        schema = spark_schema(pa.schema(table.schema().to_arrow()))
+        paths = sorted(file_paths(table))
+        return read_files(spark, uri, paths, schema) if paths else spark.createDataFrame([], schema)
     if not DeltaTable.isDeltaTable(spark, uri):
-        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+        raise missing
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)

@@ -23,8 +23,7 @@ from common import storage
 from common.errors import CheckError
 from common.storage import Storage
 from etl.encoders import encoder_of
-from etl.lake.log import Commit, facts_at
-from etl.lake.tables import read_table
+from etl.lake.log import Commit, facts_at, row_count
 from etl.lake.tombstones import Tombstones
 from etl.rules.personal_data import pseudonym_key
 from etl.runs.increments import added_rows, differs_only_in
@@ -142,22 +141,24 @@ def encode_basis(config: Configuration, tables: Mapping[str, str]) -> dict[str, 
     return made_from("encode", config, tables=dict(tables), tokenizers=loaded)
 
 
-def ingested(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+def ingested(config: Configuration) -> dict[str, int] | None:
     """The counts of a complete `ingest`, None where it has to run.
 
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
     """
     layout = Layout.of(config)
     records = Commit.of(layout.records, config.storage)
+    if records is None:
+        return None
     basis = ingest_basis(config)
-    if records is None or basis["sources"] is None or not records.is_by("ingest", basis):
+    if basis["sources"] is None or not records.is_by("ingest", basis):
         return None
     counts = records.facts.get("counts")
     if records.facts.get("tables") != bronze_tables(config) or not isinstance(counts, dict):
         return None
     if records.facts.get("failed"):
         return None
-    return counts if read_table(spark, layout.records).count() == counts["records"] else None
+    return counts if row_count(layout.records, config.storage) == counts["records"] else None
 
 
 def bronze_tables(config: Configuration) -> dict[str, str]:
@@ -169,7 +170,7 @@ def bronze_tables(config: Configuration) -> dict[str, str]:
     return {name: commit.identity for name, commit in others.items() if commit is not None}
 
 
-def cleaned(spark: SparkSession, config: Configuration) -> bool:
+def cleaned(config: Configuration) -> bool:
     """Whether `clean` is complete."""
     layout = Layout.of(config)
     records, fields, ledger = (
@@ -182,7 +183,7 @@ def cleaned(spark: SparkSession, config: Configuration) -> bool:
         return False
     if not fields.is_by("clean", clean_basis(config, records.identity)):
         return False
-    return read_table(spark, layout.fields).count() == read_table(spark, layout.records).count()
+    return row_count(layout.fields, config.storage) == row_count(layout.records, config.storage)
 
 
 def new_rows(
@@ -331,17 +332,17 @@ def is_stored(sha256: str, layout: Layout, options: Storage) -> bool:
     return hashlib.sha256(storage.read_bytes(location, options)).hexdigest() == sha256
 
 
-def _by_the_log(question: Callable[[Configuration], bool]) -> "Completion":
-    return lambda _, config: {} if question(config) else None
+def _without_counts(question: Callable[[Configuration], bool]) -> "Completion":
+    return lambda config: {} if question(config) else None
 
 
-Completion = Callable[[SparkSession, Configuration], Mapping[str, int] | None]
-"""The counts that are known of a complete stage, None where it has to run."""
+Completion = Callable[[Configuration], Mapping[str, int] | None]
+"""The counts that are known of a complete stage, None where it has to run; asked without Spark."""
 COMPLETION: dict[str, Completion] = {
     "ingest": ingested,
-    "clean": lambda spark, config: {} if cleaned(spark, config) else None,
-    "deduplicate": _by_the_log(deduplicated),
-    "split": _by_the_log(is_split),
-    "encode": _by_the_log(is_encoded),
+    "clean": _without_counts(cleaned),
+    "deduplicate": _without_counts(deduplicated),
+    "split": _without_counts(is_split),
+    "encode": _without_counts(is_encoded),
 }
 """By stage; `publish` has its own (etl/publish.py), which looks at what is published."""

@@ -10,9 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
@@ -20,7 +18,7 @@ from common import storage
 from common.errors import DataError
 from common.progress import say
 from common.storage import Storage
-from etl.lake.log import open_table
+from etl.lake.log import file_paths, open_table
 from etl.lake.tables import read_files
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import Piece
@@ -148,11 +146,6 @@ def differs_only_in(before: object, now: Mapping[str, object], *names: str) -> b
     }
 
 
-def _files(table: DeltaTable) -> set[str]:
-    """The paths of the files of a version, relative to the table, as they are and not as URIs write them."""
-    return {unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()}
-
-
 def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Storage) -> DataFrame | None:
     """The rows that a table has had added between two of its versions (identities); None where any were taken away.
 
@@ -167,7 +160,7 @@ def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Sto
         return None
     if before is None or after is None:
         return None
-    files, kept = _files(after), _files(before)
+    files, kept = file_paths(after), file_paths(before)
     if not kept <= files:
         return None
     schema = spark.read.format("delta").option("versionAsOf", new).load(uri).schema

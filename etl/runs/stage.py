@@ -14,6 +14,7 @@ from etl.runs.completion import COMPLETION, Completion
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
 from etl.runs.stage_metrics import measured
+from etl.sources.files.pieces import source_bytes
 from etl.spark.session import build_session
 from schemas.config import Configuration, load
 
@@ -35,7 +36,7 @@ def stage_main(
     arguments = stage_parser(f"python -m etl.{name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     with full_disk_is_told(config), locked(config):
-        spark = build_session(f"{config.dataset.name}-{name}", hadoop_options(config.storage))
+        spark = session_for(name, config)
         try:
             counts = timed(name, stage, spark, config, arguments.again, completion)
         finally:
@@ -56,6 +57,12 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def session_for(name: str, config: Configuration) -> SparkSession:
+    """The Spark session of a stage or the pipeline, fit for the size of the sources."""
+    options = hadoop_options(config.storage)
+    return build_session(f"{config.dataset.name}-{name}", options, lambda: source_bytes(config))
+
+
 def timed(
     name: str,
     stage: Stage,
@@ -70,7 +77,7 @@ def timed(
     tells that, by default the one of that name in etl/runs/completion.py.
     """
     question = completion or COMPLETION.get(name)
-    known = None if again or question is None else question(spark, config)
+    known = None if again or question is None else question(config)
     if known is not None:
         say(f"{name}: complete, from the same input and configuration")
         return known

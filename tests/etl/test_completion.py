@@ -7,14 +7,18 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
+from common.storage import Storage
 from etl.clean import clean
 from etl.deduplicate import deduplicate
 from etl.encode import encode
 from etl.ingest import ingest
-from etl.pipeline import run_stages
+from etl.lake.log import row_count
+from etl.pipeline import nothing_new, run_stages
 from etl.publish import published
 from etl.runs import completion
 from etl.runs.audit import versions
@@ -47,17 +51,17 @@ def run(spark: SparkSession, config: Configuration, last: str = "encode") -> Non
         assert versions(Layout.of(config), config.storage) != before
 
 
-def first_to_run(spark: SparkSession, config: Configuration) -> str | None:
+def first_to_run(config: Configuration) -> str | None:
     """The first stage that is not complete."""
-    return next((name for name in STAGES if completion.COMPLETION[name](spark, config) is None), None)
+    return next((name for name in STAGES if completion.COMPLETION[name](config) is None), None)
 
 
 def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     spark: SparkSession, config: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert first_to_run(spark, config) == "ingest"
+    assert first_to_run(config) == "ingest"
     run(spark, config)
-    assert first_to_run(spark, config) is None
+    assert first_to_run(config) is None
     sections: dict[str, tuple[dict[str, object], str | None]] = {
         "publish": ({"shards": 2}, None),
         "split": ({"seed": 5}, "split"),
@@ -67,22 +71,22 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     }
     for name, (values, stage) in sections.items():
         other = changed(config, **{name: getattr(config, name).model_copy(update=values)})
-        assert first_to_run(spark, other) == stage
+        assert first_to_run(other) == stage
     shorter = changed(config, feature=[config.feature[0].model_copy(update={"length": 4})])
-    assert first_to_run(spark, shorter) == "encode"
+    assert first_to_run(shorter) == "encode"
 
     reseeded = changed(config, split=config.split.model_copy(update={"seed": 5}))
     timed("split", split, spark, reseeded)
-    assert first_to_run(spark, reseeded) == "encode"  # made from the ledger before
-    assert first_to_run(spark, config) == "split"
+    assert first_to_run(reseeded) == "encode"  # made from the ledger before
+    assert first_to_run(config) == "split"
     similar = changed(reseeded, deduplicate=config.deduplicate.model_copy(update={"similarity": 0.7}))
-    assert first_to_run(spark, similar) == "deduplicate"  # `split` hands on what the ledger was made from
+    assert first_to_run(similar) == "deduplicate"  # `split` hands on what the ledger was made from
 
     with monkeypatch.context() as patch:
         patch.setattr(completion, "code_sha256", lambda: "other code")
-        assert first_to_run(spark, reseeded) == "ingest"
+        assert first_to_run(reseeded) == "ingest"
     os.utime(tmp_path / "a.jsonl", (0, 0))
-    assert first_to_run(spark, reseeded) == "ingest"
+    assert first_to_run(reseeded) == "ingest"
 
 
 def test_the_code_is_the_same_in_a_folder_and_in_a_zip_and_another_when_a_module_changes(
@@ -119,7 +123,7 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
             patch.setattr(module, "write_table", breaking(module.write_table, last))
             with pytest.raises(KeyboardInterrupt):
                 timed(stage, STAGES[stage], spark, config, again=True)
-        assert first_to_run(spark, config) == expected
+        assert first_to_run(config) == expected
 
 
 def breaking(write: Callable[..., int], last: str) -> Callable[..., int]:
@@ -140,10 +144,24 @@ def test_the_key_of_pseudonyms_belongs_to_what_texts_are_cleaned_from(
     config = changed(config, clean=config.clean.model_copy(update={"emails": emails}))
     monkeypatch.setenv("RINGLAKE_PSEUDONYM_KEY", "k" * 32)
     run(spark, config, "clean")
-    assert first_to_run(spark, config) == "deduplicate"
+    assert first_to_run(config) == "deduplicate"
     monkeypatch.setenv("RINGLAKE_PSEUDONYM_KEY", "l" * 32)
-    assert first_to_run(spark, config) == "clean"
+    assert first_to_run(config) == "clean"
     assert "l" * 32 not in json.dumps(completion.clean_basis(config, ""))
+
+
+def test_rows_are_counted_without_spark(tmp_path: Path) -> None:
+    uri = str(tmp_path / "table")
+    assert row_count(uri, Storage()) == 0
+    for rows in (3, 4):
+        write_deltalake(uri, pa.table({"a": list(range(rows))}), mode="append")
+    assert (row_count(uri, Storage()), row_count(uri, Storage(), version=0)) == (7, 3)
+    log = Path(uri) / "_delta_log" / f"{1:020}.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    for action in actions:
+        action.get("add", {}).pop("stats", None)
+    log.write_text("\n".join(map(json.dumps, actions)))
+    assert row_count(uri, Storage()) == 7  # the file's footer says it
 
 
 @pytest.mark.thorough
@@ -162,9 +180,11 @@ def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_dam
     for name in STAGES:
         assert f"{name}: complete, from the same input and configuration" in said
     assert "publish: complete, version 0 stands with every file as published" in said
-
     report = Path(layout.at("quality", "report.html"))
+    assert nothing_new(config) == (first, str(report))
+
     report.unlink()
+    assert nothing_new(config) is None
     assert published_now() == first
     assert first.manifest_root in report.read_text()
 

@@ -179,7 +179,7 @@ def test_a_record_is_erased_for_good(
     )
 
     # What looks at each record alone need not run again.
-    assert [name for name, complete in COMPLETION.items() if complete(spark, config) is not None] == [
+    assert [name for name, complete in COMPLETION.items() if complete(config) is not None] == [
         "ingest",
         "clean",
     ]
@@ -207,7 +207,7 @@ def test_a_record_is_erased_for_good(
     for row in buried.collect():
         assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
         assert began <= row["forgotten"].astimezone(UTC) <= datetime.now(UTC)
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(complete(config) is not None for complete in COMPLETION.values())
     assert publish(spark, config).manifest_root == second.manifest_root
     assert {name: rows(spark, config, name) for name in ("fields", "ledger")} == silver
 
@@ -318,7 +318,7 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     # Another erasure must not say that all is as it should be.
     forget.forget(spark, config, Person.of([name_of(9)]))
     assert SEVEN in {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](spark, config) is None
+    assert COMPLETION["ingest"](config) is None
     # As if it had got to the first of the tables.
     DeltaTable.forPath(spark, layout.records).delete(f"record_id = '{SEVEN}'")
     done = forget.forget(spark, config, Person.of([SEVEN]))
@@ -328,7 +328,7 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     counts = ingest(spark, config)
     assert counts["forgotten"] == 3
     assert not {SEVEN, name_of(9)} & {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](spark, config) is not None
+    assert COMPLETION["ingest"](config) is not None
 
 
 def break_off(*_: object) -> None:

@@ -151,7 +151,7 @@ def test_a_run_with_new_files_adds_to_what_is_there(spark: SparkSession, tmp_pat
     assert {row["record_id"] for row in rows} == {name for name, row in after.items() if row["split"]}
     # New classes come after those that are known, whose index stays.
     assert {row["label_index"] for row in rows if row["record_id"] == "b4"} == {1}
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(complete(config) is not None for complete in COMPLETION.values())
 
 
 @pytest.mark.thorough

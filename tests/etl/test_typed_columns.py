@@ -170,9 +170,9 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     assert "Typed columns" in text
 
     # Once more there is nothing to do; another rule for outliers concerns `encode` alone.
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(complete(config) is not None for complete in COMPLETION.values())
     marking = configured(tmp_path, "mark")
-    assert [name for name, complete in COMPLETION.items() if complete(spark, marking) is None] == ["encode"]
+    assert [name for name, complete in COMPLETION.items() if complete(marking) is None] == ["encode"]
 
 
 def served_like_serving_would(
