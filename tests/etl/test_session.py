@@ -107,11 +107,11 @@ def test_workers_find_their_modules_imported_and_look_through_no_archives(spark:
 
 def test_archives_stay_on_the_path_where_pyspark_is_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
     path = ["/folder", "/spark/pyspark.zip", "/spark/py4j-0.10.9.9-src.zip", "/own.zip"]
-    monkeypatch.setattr(python_daemon.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setattr("sys.path", list(path))
     python_daemon.without_archives()
     assert sys.path == path
-    monkeypatch.setattr(python_daemon.importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     python_daemon.without_archives()
     assert sys.path == ["/folder", "/own.zip"]
 
