@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from common import storage
+from common import files, storage
 from common.errors import DataError
 from common.storage import Storage
 
@@ -126,7 +126,4 @@ def _remember(location: str, entry: list[object]) -> None:
     memory = _memory_of(location)
     # A cache folder that cannot be written costs time at the next check, no correctness.
     with contextlib.suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        attempt = memory.with_suffix(f".{os.getpid()}.part")
-        attempt.write_text(json.dumps(entry), encoding="utf-8")
-        attempt.replace(memory)
+        files.write(memory, json.dumps(entry).encode(), durable=False)
