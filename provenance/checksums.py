@@ -41,9 +41,15 @@ def row_group_crc32(columns: Iterable[npt.NDArray[Any]]) -> int:
 
 
 def sha256_of(
-    location: str, options: Storage | None = None, on_bytes: Callable[[int], None] | None = None
+    location: str,
+    options: Storage | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+    remedy: str = "restore it or publish the data set again",
 ) -> tuple[str, int]:
-    """Hex SHA-256 and size in bytes of a file. Raises DataError naming a file that is missing or unreadable."""
+    """Hex SHA-256 and size in bytes of a file.
+
+    Raises DataError naming a file that is missing or unreadable, and the `remedy`.
+    """
     file_system, path = storage.filesystem(location, options)
     digest, size = hashlib.sha256(), 0
     try:
@@ -54,11 +60,9 @@ def sha256_of(
                 if on_bytes is not None:
                     on_bytes(len(chunk))
     except FileNotFoundError as error:
-        raise DataError(
-            f"the file {location} is missing; restore it or publish the data set again"
-        ) from error
+        raise DataError(f"the file {location} is missing; {remedy}") from error
     except OSError as error:
-        raise DataError(f"the file {location} cannot be read: {error}") from error
+        raise DataError(f"the file {location} cannot be read: {error.strerror or error}; {remedy}") from error
     return digest.hexdigest(), size
 
 
