@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import files
+from common import json_lines
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.input.batch_loader import Feed, LocalBatch
@@ -55,21 +55,15 @@ def record_ids(
 
 def write(run: Path, batch: Batch) -> None:
     """Appends a line to the run's `non_finite.jsonl`."""
-    with (run / NAME).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(batch), ensure_ascii=False) + "\n")
+    line = json.dumps(asdict(batch), ensure_ascii=False).encode()
+    json_lines.append(str(run / NAME), line, durable=False)
 
 
 def read(run: Path) -> Iterator[Batch]:
     """What `write` wrote; a last line that an interruption cut off is left out."""
-    path = run / NAME
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-            yield Batch(**json.loads(line))
+    return json_lines.read(str(run / NAME), lambda line: Batch(**json.loads(line)))
 
 
 def cut_back(run: Path, step: int) -> None:
     """Drops what came after a step, from which the training goes on."""
-    if (run / NAME).exists():
-        kept = [batch for batch in read(run) if batch.step <= step]
-        content = "".join(json.dumps(asdict(batch), ensure_ascii=False) + "\n" for batch in kept)
-        files.write(run / NAME, content.encode())
+    json_lines.keep(str(run / NAME), lambda entry: bool(entry["step"] <= step))
