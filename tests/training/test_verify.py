@@ -41,6 +41,16 @@ def test_a_whole_run_is_in_order(trained: Path, capsys: pytest.CaptureFixture[st
     assert f"6 checkpoints chained up to step 22 (chain {records[-1].chain})" in shown.out + shown.err
 
 
+def test_a_chain_of_earlier_versions_verifies_and_goes_on(tmp_path: Path) -> None:
+    store.folder_of(tmp_path).mkdir()
+    old = (Path(__file__).parent / "checkpoint_chain.jsonl").read_bytes()
+    (store.folder_of(tmp_path) / "chain.jsonl").write_bytes(old)
+    assert [record.step for record in command.check_chain(tmp_path)] == [5, 10, 11]
+    (store.folder_of(tmp_path) / "chain.jsonl").write_bytes(old.replace(b'"position":160', b'"position":161'))
+    with pytest.raises(DataError, match=r"line 2 of .*chain\.jsonl was altered"):
+        command.check_chain(tmp_path)
+
+
 def edit_line(number: int, key: str, value: object) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         lines = (folder / "chain.jsonl").read_text().splitlines()
@@ -83,13 +93,13 @@ def unfinished(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (edit_line(0, "sha256", "0" * 64), r"line 1 \(step 5\) was altered"),
-        (edit_line(2, "manifest_root", "0" * 64), r"line 3 \(step 11\) was altered"),
-        (edit_line(1, "position", 7), r"line 2 \(step 10\) was altered"),
-        (edit_line(2, "validation_loss", 0.1), r"line 3 \(step 11\) was altered"),
+        (edit_line(0, "sha256", "0" * 64), r"line 1 of .*chain\.jsonl was altered"),
+        (edit_line(2, "manifest_root", "0" * 64), r"line 3 of .*chain\.jsonl was altered"),
+        (edit_line(1, "position", 7), r"line 2 of .*chain\.jsonl was altered"),
+        (edit_line(2, "validation_loss", 0.1), r"line 3 of .*chain\.jsonl was altered"),
         (edit_line(1, "seconds", 7.0), None),
         (edit_line(5, "seconds", 7.0), r"step-00000022\.json was altered: it is not what chain\.jsonl says"),
-        (drop_line, r"line 2 \(step 11\) does not follow"),
+        (drop_line, r"line 2 of .*chain\.jsonl does not follow"),
         (flip, r"step-00000020\.pt is damaged"),
         (forge, r"step-00000022\.pt does not belong to"),
         (stray, r"step-00000021\.json is not in the chain"),

@@ -23,6 +23,7 @@ from torch import nn
 
 from common import files, json_lines
 from common.errors import DataError, UsageError
+from provenance.chain import Link
 from provenance.checksums import sha256_of
 from schemas.config import Configuration, canonical_json
 from schemas.runs import CHAIN, CHECKPOINTS
@@ -86,6 +87,10 @@ class Record(BaseModel):
         It can still be checked when the checkpoint itself is deleted.
         """
         return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
+
+
+def link_of(record: Record) -> Link:
+    return Link(record.step, record.previous, record.chain, record.link())
 
 
 def name_of(step: int) -> str:
