@@ -11,7 +11,9 @@ from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
 from etl.encoders.scalars import MISSING
 from schemas.config import canonical_json
-from schemas.features import BooleanFeature
+from schemas.features.boolean import BooleanFeature
+
+ARTIFACT = "statistics"
 
 
 def fit(values: Iterable[str | None], feature: BooleanFeature, options: Storage) -> bytes:

@@ -11,7 +11,9 @@ from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
 from etl.encoders.scalars import MISSING
 from schemas.config import canonical_json
-from schemas.features import CategoryFeature
+from schemas.features.category import CategoryFeature
+
+ARTIFACT = "categories"
 
 OTHER = 0
 

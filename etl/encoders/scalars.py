@@ -69,7 +69,7 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
     )
     q1, median, q3 = (float(each) for each in np.quantile(ordered, [0.25, 0.5, 0.75]))
     document = {
-        "kind": feature.encode,  # type: ignore[attr-defined]
+        "kind": feature.encode,
         "rows": len(ordered) + missing,
         "missing": missing,
         "outliers": int(outlying(ordered, low, high).sum()),

@@ -21,7 +21,7 @@ from fsspec import AbstractFileSystem
 from common import storage
 from common.errors import DataError, UsageError
 from common.storage import Storage
-from schemas.settings import Source
+from schemas.sources import SourceSettings
 
 WILDCARD = re.compile(r"[*?\[{]")
 
@@ -68,7 +68,9 @@ class Entry:
     obstacle: Obstacle | None = None
 
 
-def list_source(source: Source, source_index: int, options: Storage | None = None) -> list[SourceFile]:
+def list_source(
+    source: SourceSettings, source_index: int, options: Storage | None = None
+) -> list[SourceFile]:
     """The files of a source in the order of their relative paths. Raises DataError where the pattern names none."""
     file_system, _ = storage.filesystem(_fixed_part(source.path), options)
     local = storage.is_local(source.path)

@@ -1,7 +1,7 @@
-"""The settings of typed columns: `[[feature]]` with `encode = "number"`, `"date"`, `"boolean"` or `"category"`.
+"""`[[feature]]`: one module a kind, with the keys of that kind.
 
-What a column's values mean (notation, spellings, what counts as missing) is applied by `clean`, to each record alone.
-What is learned from the training split (limits of outliers, means, categories) is fitted in `encode`.
+What the values of a typed column mean (notation, spellings, what counts as missing) is applied by `clean`, to each
+record alone. What is learned from the training split (limits of outliers, means, categories) is fitted in `encode`.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -10,22 +10,20 @@ from pydantic import Field, model_validator
 
 from common.sections import Name, NonEmpty, Positive, Section
 
-FEATURE_KINDS = ("tokens", "number", "date", "boolean", "category")
 MISSING = ["", "na", "n/a", "nan", "null", "none", "-"]
 
 
-def kind_of_feature(feature: Any) -> str:
-    """The kind of a `[[feature]]`, from the TOML or validated; without `encode` it is one of tokens."""
-    if isinstance(feature, dict):
-        return str(feature.get("encode", "tokens"))
-    return str(getattr(feature, "encode", "tokens"))
-
-
-class TypedFeature(Section):
-    """What every typed column has."""
+class FeatureSettings(Section):
+    """What every `[[feature]]` has."""
 
     name: Name
     column: NonEmpty
+    encode: str
+
+
+class TypedFeature(FeatureSettings):
+    """What every typed column has."""
+
     missing_values: list[str] = MISSING
     """What stands for a value that is missing, beside null and an absent column; white space and case do not count."""
     invalid: Literal["drop", "missing"] = "drop"
@@ -99,74 +97,3 @@ class ScalarFeature(TypedFeature):
 
     def fitted(self) -> set[str]:
         return {"fill", "mark_missing", "outliers", "scale", "fit_rows"}
-
-
-class NumberFeature(ScalarFeature):
-    """A `[[feature]]` of numbers."""
-
-    encode: Literal["number"]
-    decimal: Literal["point", "comma", "auto"] = "point"
-    """Which sign begins the decimals; the other one, spaces and apostrophes may stand between thousands. `auto`: what
-    the value itself shows; one sign before exactly three digits shows nothing, and is invalid."""
-    units: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-    """What may stand before or behind a number (case does not count), and what the number is then multiplied by."""
-
-
-class DateFeature(ScalarFeature):
-    """A `[[feature]]` of dates and times: days since 1970-01-01 UTC, and fractions of a day."""
-
-    encode: Literal["date"]
-    formats: Annotated[list[NonEmpty], Field(min_length=1)] = ["iso"]
-    """Tried in this order: `iso` (ISO 8601), `unix` (seconds since 1970), or a format of Python's strptime, such as
-    `%d.%m.%Y`."""
-
-
-class BooleanFeature(TypedFeature):
-    """A `[[feature]]` of yes and no."""
-
-    encode: Literal["boolean"]
-    true: list[str] = ["true", "t", "yes", "y", "1", "on"]
-    false: list[str] = ["false", "f", "no", "n", "0", "off"]
-    missing: Literal["drop", "mode", "constant"] = "drop"
-    fill: bool | None = None
-    mark_missing: bool = False
-
-    @model_validator(mode="after")
-    def _apart(self) -> Self:
-        both = {word.casefold() for word in self.true} & {word.casefold() for word in self.false}
-        if both:
-            raise ValueError(f"{sorted(both)[0]!r} stands for true as well as for false")
-        if (self.missing == "constant") != (self.fill is not None):
-            raise ValueError('fill belongs to missing = "constant", and that needs it')
-        return self
-
-    def fitted(self) -> set[str]:
-        return {"fill", "mark_missing"}
-
-
-class CategoryFeature(TypedFeature):
-    """A `[[feature]]` of names from a list that is learned from the training split; code 0 is for all others."""
-
-    encode: Literal["category"]
-    case: Literal["lower", "keep"] = "lower"
-    spellings: dict[str, list[str]] = {}
-    """name = other ways to write it; case and white space do not count."""
-    missing: Literal["drop", "mode", "other"] = "other"
-    """`other`: code 0."""
-    min_count: Positive = 1
-    """Names with fewer rows in the training split get code 0."""
-    most: Annotated[int, Field(ge=1, le=1 << 20)] = 10_000
-    """Only the most frequent names get a code of their own."""
-
-    @model_validator(mode="after")
-    def _one_name_each(self) -> Self:
-        names: dict[str, str] = {}
-        for name, others in self.spellings.items():
-            for spelling in (name, *others):
-                folded = " ".join(spelling.split()).casefold()
-                if names.setdefault(folded, name) != name:
-                    raise ValueError(f"{spelling!r} stands for {names[folded]!r} as well as for {name!r}")
-        return self
-
-    def fitted(self) -> set[str]:
-        return {"min_count", "most"}
