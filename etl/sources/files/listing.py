@@ -62,7 +62,7 @@ class Entry:
     path: str
     is_folder: bool
     is_link: bool
-    """Of what a wildcard found: the entry or a folder on the way to it is a link."""
+    """True where the entry that a wildcard found, or a folder on the way to it, is a link."""
     bytes: int
     modified: datetime | None
     obstacle: Obstacle | None = None
@@ -116,7 +116,7 @@ def _relative(path: str, root: str) -> str | None:
 
 
 def _is_below(path: str, root: str) -> bool:
-    """Whether a local file lies below a folder once all links are resolved."""
+    """Return True where a local file lies below a folder once all links are resolved."""
     return os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), ""))
 
 
@@ -187,7 +187,7 @@ def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], loc
 
 
 def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Iterator[Entry]:
-    """What lies in a folder, nothing where there is no such folder. Raises DataError where it cannot be listed."""
+    """List a folder; nothing where there is none. Raises DataError where it cannot be listed."""
     try:
         if local:
             with os.scandir(folder) as entries:
