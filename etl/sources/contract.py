@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from etl.normalisers.notations import DECIMAL, ISO_8601
 from schemas.config import Configuration
-from schemas.features import NumberFeature
+from schemas.features.number import NumberFeature
 
 MAX_NAME = 1000
 """Characters of an id, a label or a group: they stand in the ledger, the manifest and the report."""
