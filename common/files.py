@@ -10,15 +10,15 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` when the block ends without an error; makes the folder.
+    """A file to write that takes the place of `path` when the block ends without an error; makes the folder.
 
-    A durable one survives a power failure from then on. Raises OSError; what was there before is then still there.
+    It can be read too. A durable one survives a power failure from then on. Raises OSError; what was there before is then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Its name is its own, so that two writers of one file do not write into each other's.
     attempt = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with attempt.open("wb") as file:
+        with attempt.open("w+b") as file:
             yield file
             file.flush()
             if durable:

@@ -167,7 +167,7 @@ class Configuration(Section):
         return list(dict.fromkeys(named))
 
     def data_sections(self) -> dict[str, Any]:
-        """What determines the published rows: no paths, no storage, nothing of quality, model and training."""
+        """Sections that determine the published rows: no paths, no storage, nothing of quality, model and training."""
         whole = self.model_dump(mode="json")
         sections = ("columns", "clean", "deduplicate", "split", "publish")
         without_paths = [{k: v for k, v in s.items() if k not in ("path", "root")} for s in whole["source"]]

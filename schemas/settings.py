@@ -83,7 +83,7 @@ class Balance(Section):
     """`weights`: the loss of a row weighs by the rarity of its class. `oversample`: the rows of rarer classes are
     taken several times an epoch, by index; no row is copied."""
     strength: Literal["balanced", "square_root"] = "balanced"
-    """Of `weights`: in inverse proportion to the rows of the class, or to their square root."""
+    """Weights in inverse proportion to the rows of the class, or to their square root."""
     most: Annotated[int, Field(ge=2)] = 10
     """With `oversample`: no row is taken more often than this in an epoch."""
 
@@ -109,9 +109,9 @@ class Quality(Section):
     """`[quality]`: the gates before a publication."""
 
     max_quarantine_share: Share = 0.05
-    """Of the records read."""
+    """Share of the records read."""
     max_filtered_share: Share = 0.5
-    """Of the records read."""
+    """Share of the records read."""
     max_duplicate_share: Share = 0.9
     """Exact and near-duplicates together, of the records read."""
     min_published: Positive = 1
@@ -120,11 +120,11 @@ class Quality(Section):
     max_class_deviation: Share = 0.01
     """How far a class's share may differ between a split and the whole, for classes with 500 groups or more."""
     max_cut_share: Share = 1.0
-    """Of the tokens of the training split, cut off by truncation."""
+    """Share of the training split's tokens that truncation cuts off."""
     max_class_drift: Distance | None = None
     """Population stability index between the classes of this version and of the one before; without it no gate."""
     max_length_drift: Distance | None = None
-    """The same of the lengths of the texts."""
+    """Population stability index between the lengths of the texts."""
     max_vocabulary_drift: Share | None = None
     """Jensen–Shannon divergence, in bits, between the words of the published texts."""
     max_fate_drift: Distance | None = None
@@ -135,7 +135,7 @@ class Quality(Section):
     """A Python file whose function `expectations()` returns a list of Great Expectations' expectations."""
 
     def drift_limits(self) -> dict[str, float | None]:
-        """By measure."""
+        """Limits by measure."""
         return {
             "classes": self.max_class_drift,
             "lengths": self.max_length_drift,
@@ -153,7 +153,7 @@ class Increments(Section):
     """Files with another content than was ingested: make everything anew, keep the records as they were ingested, or
     stop with an error."""
     vanished: Literal["rebuild", "keep", "stop"] = "rebuild"
-    """The same of files that are no longer there."""
+    """Policy for files that are no longer there."""
     _again: bool = PrivateAttr(default=False)  # of one run, and no part of the configuration or of its hash
 
     @property
@@ -162,7 +162,7 @@ class Increments(Section):
         return self.enabled and not self._again
 
     def again(self) -> Self:
-        """The same for a run that makes everything anew."""
+        """Return a copy for a run that makes everything anew."""
         copy = self.model_copy()
         copy._again = True
         return copy
@@ -189,7 +189,7 @@ class Train(Section):
     patience: Positive | None = None
     """End the training after so many validations in a row without a lower loss; without it all epochs are trained."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
+    """Seed of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
     streams: Positive = 64
     window: Positive = 4
     """Row groups that are shuffled together within a stream."""

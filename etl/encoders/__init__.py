@@ -11,10 +11,10 @@ from schemas.features import FeatureSettings
 
 
 class Encoder(Protocol):
-    """What a module in this folder has, under the name of its kind."""
+    """The interface of a module in this folder, named after its kind."""
 
     ARTIFACT: str
-    """What its artifact is called in the manifest: tokenizer, statistics, categories …"""
+    """The purpose of its artifact in the manifest: tokenizer, statistics, categories …"""
 
     def fit(self, values: Iterable[Any], feature: Any, options: Storage) -> bytes:
         """Learns from the training split alone (or loads what the configuration names); returns the artifact.

@@ -43,7 +43,7 @@ def encode(values: pa.StringArray, artifact: bytes, feature: BooleanFeature) -> 
 
 
 def dtype(feature: BooleanFeature) -> str:
-    """Of every element."""
+    """Numpy's name of the element type."""
     return "float32"
 
 

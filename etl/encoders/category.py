@@ -49,7 +49,7 @@ def encode(values: pa.StringArray, artifact: bytes, feature: CategoryFeature) ->
 
 
 def dtype(feature: CategoryFeature) -> str:
-    """Of a code."""
+    """Numpy's name of the type of a code."""
     return "int32"
 
 

@@ -14,7 +14,7 @@ MISSING = ["", "na", "n/a", "nan", "null", "none", "-"]
 
 
 class FeatureSettings(Section):
-    """What every `[[feature]]` has."""
+    """Keys that every `[[feature]]` has."""
 
     name: Name
     column: NonEmpty
@@ -22,10 +22,10 @@ class FeatureSettings(Section):
 
 
 class TypedFeature(FeatureSettings):
-    """What every typed column has."""
+    """Keys that every typed column has."""
 
     missing_values: list[str] = MISSING
-    """What stands for a value that is missing, beside null and an absent column; white space and case do not count."""
+    """Spellings of a missing value, beside null and an absent column; white space and case do not count."""
     invalid: Literal["drop", "missing"] = "drop"
     """A value that cannot be read as one of its type: leave the record out (reason `<name>.invalid`), or take the value
     as missing."""
@@ -52,7 +52,7 @@ class Outliers(Section):
     """`mark`: one more element, 1 where the value is an outlier; `clip`: the nearest limit instead; `drop`: the record
     is left out (reason `<name>.outlier`)."""
     factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """By default 1.5 of `iqr`, 3.5 of `mad`."""
+    """Default: 1.5 for `iqr`, 3.5 for `mad`."""
     low: Finite | None = None
     high: Finite | None = None
 
@@ -80,7 +80,7 @@ class ScalarFeature(TypedFeature):
     missing: Literal["drop", "mean", "median", "constant"] = "drop"
     """`drop`: a record without a value is left out (reason `<name>.missing`); else what takes the value's place."""
     fill: Finite | None = None
-    """Of `missing = "constant"`."""
+    """The constant of `missing = "constant"`."""
     mark_missing: bool = False
     """One more element, 1 where the value was missing."""
     outliers: Outliers | None = None

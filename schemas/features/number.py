@@ -15,4 +15,4 @@ class NumberFeature(ScalarFeature):
     """Which sign begins the decimals; the other one, spaces and apostrophes may stand between thousands. `auto`: what
     the value itself shows; one sign before exactly three digits shows nothing, and is invalid."""
     units: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
-    """What may stand before or behind a number (case does not count), and what the number is then multiplied by."""
+    """Units that may stand before or behind a number (case does not count), each with the factor it multiplies by."""

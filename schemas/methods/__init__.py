@@ -4,6 +4,6 @@ from common.sections import Section
 
 
 class MethodSettings(Section):
-    """What every `[method]` has."""
+    """Keys that every `[method]` has."""
 
     kind: str

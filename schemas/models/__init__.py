@@ -4,6 +4,6 @@ from common.sections import Section
 
 
 class ModelSettings(Section):
-    """What every `[model]` has."""
+    """Keys that every `[model]` has."""
 
     kind: str

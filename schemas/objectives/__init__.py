@@ -4,6 +4,6 @@ from common.sections import Section
 
 
 class ObjectiveSettings(Section):
-    """What every `[objective]` has."""
+    """Keys that every `[objective]` has."""
 
     kind: str

@@ -4,6 +4,6 @@ from common.sections import Section
 
 
 class OptimizerSettings(Section):
-    """What every `[optimizer]` has."""
+    """Keys that every `[optimizer]` has."""
 
     kind: str

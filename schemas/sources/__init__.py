@@ -4,7 +4,7 @@ from common.sections import NonEmpty, Positive, Section
 
 
 class SourceSettings(Section):
-    """What every `[[source]]` has."""
+    """Keys that every `[[source]]` has."""
 
     format: str
     path: NonEmpty

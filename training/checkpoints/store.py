@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common import files
 from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from schemas.config import Configuration, canonical_json
 from schemas.runs import CHAIN, CHECKPOINTS
 
@@ -142,12 +143,14 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
             torch.save(state, attempt)
             attempt.flush()
             os.fsync(attempt.fileno())
-            record = Record.of(state, sha256_of(Path(attempt.name)), previous, facts)
+            attempt.seek(0)
+            sha256 = hashlib.file_digest(attempt, "sha256").hexdigest()
             # An older record of this step must not stand beside the new file, should this end in between.
             file.with_suffix(".json").unlink(missing_ok=True)
     except RuntimeError as error:
         # torch's writer says so when the disk is full, instead of raising what the file raised.
         raise OSError(f"{file} cannot be written: {str(error).splitlines()[0]}") from error
+    record = Record.of(state, sha256, previous, facts)
     files.write(file.with_suffix(".json"), record.model_dump_json(indent=1).encode() + b"\n")
     try:
         _write_chain(run, [*_readable_chain(run), record])
@@ -160,11 +163,6 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
 
 def _write_chain(run: Path, records: list[Record]) -> None:
     files.write(folder_of(run) / CHAIN, "".join(r.model_dump_json() + "\n" for r in records).encode())
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_chain(run: Path) -> list[Record]:
@@ -353,11 +351,7 @@ def _hashed(record_file: Path) -> tuple[Record, Path]:
     file = record_file.with_name(record.file)
     if record.link() != record.chain:
         raise DataError(f"{record_file} was altered: its values do not have the hash {record.chain}")
-    try:
-        sha256 = sha256_of(file)
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
-    if sha256 != record.sha256:
+    if sha256_of(str(file), remedy="put it back from a copy")[0] != record.sha256:
         raise DataError(f"{file} is damaged: its SHA-256 is not {record.sha256}")
     return record, file
 

@@ -169,7 +169,7 @@ class Quotes:
             place = end + len(self.delimiter)
 
     def _close(self, line: bytes, place: int) -> int | None:
-        """Where the text behind the closing quote begins; None when the line ends inside quotes."""
+        """Return where the text behind the closing quote begins; None when the line ends inside quotes."""
         width = len(self.quote)
         while (end := line.find(self.quote, place)) >= 0:
             if not line.startswith(self.quote, end + width):

@@ -1,4 +1,4 @@
-"""What every source format offers, and how the formats are found."""
+"""The base of every source format, and the registry of formats."""
 
 import functools
 import io

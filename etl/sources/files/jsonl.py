@@ -123,7 +123,7 @@ _SCALARS = frozenset({str, Number, type(None)})
 
 
 def _decoded(text: str) -> object:
-    """What `_DECODER.decode` gives, without its search for white space around the value where there is none."""
+    """Decode like `_DECODER.decode`, without its search for white space where there is none."""
     try:
         value, end = _DECODER.scan_once(text, 0)  # type: ignore[attr-defined]
     except StopIteration:
