@@ -23,7 +23,7 @@ from common import storage
 from common.command import run
 from common.errors import DataError
 from common.progress import say
-from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
+from etl.encoders import Encoder, encoder_of
 from etl.encoders.scalars import OUTLIER
 from etl.lake.log import Commit, commit_facts, table_version
 from etl.lake.tables import read_table, write_table
@@ -36,7 +36,8 @@ from etl.spark.sampling import in_sample
 from etl.spark.session import spark_progress
 from schemas.config import Configuration
 from schemas.features import ScalarFeature, TypedFeature
-from schemas.settings import AnyFeature, TokensFeature
+from schemas.features.tokens import TokensFeature
+from schemas.kinds import AnyFeature
 from schemas.tables import Layout, encoded_schema, ledger_schema, spark_schema
 
 
@@ -78,7 +79,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         "classes": artifacts.store(json.dumps(classes).encode(), "classes", layout, config.storage).sha256
     }
     for each in config.feature:
-        purpose = ARTIFACT_PURPOSE[each.encode]
+        purpose = encoder_of(each).ARTIFACT
         stored[each.name] = artifacts.store(fitted[each.name], purpose, layout, config.storage).sha256
     versions = {"fields": source.version, "ledger": table_version(layout.ledger, config.storage)}
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))

@@ -343,4 +343,4 @@ COMPLETION: dict[str, Completion] = {
     "split": _by_the_log(is_split),
     "encode": _by_the_log(is_encoded),
 }
-"""By stage; `publish` has its own (etl/publish.py), which looks at what is published."""
+"""By stage; `publish` has its own (etl/versions/publishing.py), which looks at what is published."""
