@@ -1,7 +1,10 @@
 """`training.verify`: the whole chain of a run's checkpoints, and the manifest behind it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from tests.training.published import Published, publish
 from training import verify as command
 from training.checkpoints import store
 from training.train import main
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,30 @@ def test_a_whole_run_is_in_order(trained: Path, capsys: pytest.CaptureFixture[st
     assert [record.step for record in records] == [5, 10, 11, 15, 20, 22]
     shown = capsys.readouterr()
     assert f"6 checkpoints chained up to step 22 (chain {records[-1].chain})" in shown.out + shown.err
+
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(["horovod", "petastorm", "torch"]))  # importing them fails
+from common import command
+from training import verify
+sys.exit(command.run(verify.main, sys.argv[1:]))
+"""
+
+
+def test_verifying_needs_neither_horovod_nor_torch(run: Path) -> None:
+    def verified() -> subprocess.CompletedProcess[str]:
+        command_line = [sys.executable, "-c", WITHOUT, str(run)]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        return subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False)
+
+    done = verified()
+    assert done.returncode == 0, done.stderr
+    assert "6 checkpoints chained up to step 22" in done.stdout + done.stderr
+    forge(store.folder_of(run))
+    done = verified()
+    assert done.returncode == 1
+    assert "step-00000022.pt does not belong to" in done.stderr
 
 
 def edit_line(number: int, key: str, value: object) -> Callable[[Path], None]:
