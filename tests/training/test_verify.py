@@ -1,7 +1,10 @@
 """`training.verify`: the whole chain of a run's checkpoints, and the manifest behind it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from tests.training.published import Published, publish
 from training import verify as command
 from training.checkpoints import store
 from training.train import main
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,30 @@ def test_a_chain_of_earlier_versions_verifies_and_goes_on(tmp_path: Path) -> Non
     (store.folder_of(tmp_path) / "chain.jsonl").write_bytes(old.replace(b'"position":160', b'"position":161'))
     with pytest.raises(DataError, match=r"line 2 of .*chain\.jsonl was altered"):
         command.check_chain(tmp_path)
+
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(["horovod", "petastorm", "torch"]))  # importing them fails
+from common import command
+from training import verify
+sys.exit(command.run(verify.main, sys.argv[1:]))
+"""
+
+
+def test_verifying_needs_neither_horovod_nor_torch(run: Path) -> None:
+    def verified() -> subprocess.CompletedProcess[str]:
+        command_line = [sys.executable, "-c", WITHOUT, str(run)]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        return subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False)
+
+    done = verified()
+    assert done.returncode == 0, done.stderr
+    assert "6 checkpoints chained up to step 22" in done.stdout + done.stderr
+    forge(store.folder_of(run))
+    done = verified()
+    assert done.returncode == 1
+    assert "step-00000022.pt does not belong to" in done.stderr
 
 
 def edit_line(number: int, key: str, value: object) -> Callable[[Path], None]:
