@@ -28,10 +28,11 @@ from etl.publication.shards import WrittenShard
 from etl.quality import judge
 from etl.report import write_report
 from etl.runs.audit import append, audited, last_commit
-from etl.runs.completion import is_encoded
+from etl.runs.completion import Stage
 from etl.runs.invocation import invocation, now
 from etl.runs.stage import stage_main
 from etl.spark.session import spark_progress
+from etl.stages.encode import is_encoded
 from etl.verify import findings
 from schemas.config import Configuration
 from schemas.manifest import (
@@ -249,7 +250,7 @@ def _commit(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return stage_main("publish", __doc__, publish, argv, published_counts)
+    return stage_main(Stage("publish", publish, published_counts), __doc__, argv)
 
 
 if __name__ == "__main__":

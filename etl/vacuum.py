@@ -23,9 +23,9 @@ from etl.lake.log import facts_at, open_table
 from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication.commit import committed, listed_files
 from etl.runs.audit import TABLES, audited
-from etl.runs.completion import BEFORE_ENCODE
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
+from etl.runs.state import BEFORE_ENCODE
 from etl.verify import findings
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, published

@@ -23,9 +23,11 @@ from pyspark.sql import functions as F
 from common import command
 from common.errors import CheckError
 from common.storage import hadoop_options
-from etl import deduplicate, ingest, pipeline
+from etl import pipeline
+from etl.sources import outcomes
 from etl.sources.files.pieces import group, list_pieces
 from etl.spark.session import build_session
+from etl.stages import deduplicate
 from schemas.config import Configuration, load
 from schemas.tables import Layout
 
@@ -33,7 +35,7 @@ from schemas.tables import Layout
 def near_duplicates(spark: SparkSession, config: Configuration) -> None:
     """Writes silver/signatures and silver/ledger for the records of the sources, as the stage `deduplicate` does."""
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
-    records = ingest.accepted(ingest.read_outcomes(spark, config, tasks), None, config)
+    records = outcomes.accepted(outcomes.read_outcomes(spark, config, tasks), None, config)
     deduplicate.deduplicate_fields(records.withColumn("filtered_by", F.lit(None).cast("string")), config)
 
 

@@ -8,9 +8,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from common.errors import ConfigurationError, UsageError
-from etl.clean import CleanTexts, RuleSet, clean, words_of_rows
 from etl.lake.tables import read_table, write_table
+from etl.rules.applying import CleanTexts, RuleSet, words_of_rows
 from etl.rules.sampled_words import words_of
+from etl.stages.clean import clean
 from schemas import tables
 from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration

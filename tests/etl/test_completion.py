@@ -10,22 +10,18 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.clean import clean
-from etl.deduplicate import deduplicate
-from etl.encode import encode
-from etl.ingest import ingest
-from etl.pipeline import run_stages
+from etl.pipeline import STAGES, run_stages
 from etl.publish import published
-from etl.runs import completion
+from etl.runs import code, completion
 from etl.runs.audit import versions
 from etl.runs.stage import timed
-from etl.split import split
+from etl.stages.clean import clean_basis
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration, write_numbered
 
-STAGES = {"ingest": ingest, "clean": clean, "deduplicate": deduplicate, "split": split, "encode": encode}
+NAMED = {stage.name: stage for stage in STAGES}
 
 
 @pytest.fixture
@@ -41,15 +37,15 @@ def changed(config: Configuration, **sections: object) -> Configuration:
 
 def run(spark: SparkSession, config: Configuration, last: str = "encode") -> None:
     """Runs the stages up to one of them, all of which have to commit something."""
-    for name in list(STAGES)[: list(STAGES).index(last) + 1]:
+    for stage in STAGES[: STAGES.index(NAMED[last]) + 1]:
         before = versions(Layout.of(config), config.storage)
-        timed(name, STAGES[name], spark, config)
+        timed(stage, spark, config)
         assert versions(Layout.of(config), config.storage) != before
 
 
 def first_to_run(spark: SparkSession, config: Configuration) -> str | None:
     """The first stage that is not complete."""
-    return next((name for name in STAGES if completion.COMPLETION[name](spark, config) is None), None)
+    return next((stage.name for stage in STAGES if stage.completion(spark, config) is None), None)
 
 
 def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
@@ -72,22 +68,55 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     assert first_to_run(spark, shorter) == "encode"
 
     reseeded = changed(config, split=config.split.model_copy(update={"seed": 5}))
-    timed("split", split, spark, reseeded)
+    timed(NAMED["split"], spark, reseeded)
     assert first_to_run(spark, reseeded) == "encode"  # made from the ledger before
     assert first_to_run(spark, config) == "split"
     similar = changed(reseeded, deduplicate=config.deduplicate.model_copy(update={"similarity": 0.7}))
     assert first_to_run(spark, similar) == "deduplicate"  # `split` hands on what the ledger was made from
 
     with monkeypatch.context() as patch:
-        patch.setattr(completion, "code_sha256", lambda: "other code")
+        patch.setattr(completion, "code_sha256", lambda stage: f"other code of {stage}")
         assert first_to_run(spark, reseeded) == "ingest"
     os.utime(tmp_path / "a.jsonl", (0, 0))
     assert first_to_run(spark, reseeded) == "ingest"
 
 
-def test_the_code_is_the_same_in_a_folder_and_in_a_zip_and_another_when_a_module_changes(
-    tmp_path: Path,
-) -> None:
+def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a changed module touches: nothing before the report, everything, or the stages that import it."""
+    known = code.sources()
+
+    def fingerprints(changed: str = "") -> dict[str, str]:
+        others = {**known, changed: known[changed] + b"# changed"} if changed else known
+        monkeypatch.setattr(code, "sources", lambda: others)
+        return {name: code.code_sha256.__wrapped__(name) for name in NAMED}
+
+    before = fingerprints()
+    assert len(set(before.values())) == len(before)
+    for module, touched in (
+        ("etl.reporting.records", ()),
+        ("etl.gates.limits", ()),
+        ("etl.figures.summary", ()),
+        ("etl.runs.stage", ()),
+        ("etl.runs.audit", ()),
+        ("etl.report", ()),
+        ("common.pages.page", ()),
+        ("schemas.class_mix", ()),
+        ("etl.pipeline", ()),
+        *((f"etl.stages.{name}", (name,)) for name in NAMED),
+        ("etl.rules.language", ("clean",)),  # found by its place alone, as the next three
+        ("etl.sources.files.csv", ("ingest",)),
+        ("etl.encoders.category", ("encode",)),
+        ("schemas.features.date", tuple(NAMED)),
+        ("etl.duplicates.minhash", ("deduplicate",)),
+        ("etl.splits.units", ("split",)),
+        ("etl.lake.tables", tuple(NAMED)),
+        ("etl", tuple(NAMED)),
+    ):
+        after = fingerprints(module)
+        assert {name for name in NAMED if after[name] != before[name]} == set(touched), module
+
+
+def test_the_code_is_the_same_in_a_folder_and_in_a_zip(tmp_path: Path) -> None:
     files = {"__init__.py": b"", "a.py": b"x = 1", "sub/__init__.py": b"", "sub/b.py": b"", "data.txt": b"t"}
     for name, content in files.items():
         (tmp_path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +124,24 @@ def test_the_code_is_the_same_in_a_folder_and_in_a_zip_and_another_when_a_module
     with zipfile.ZipFile(tmp_path / "code.zip", "w") as packed:
         for name in reversed(files):
             packed.write(tmp_path / "code" / name, f"code/{name}")
-    found = list(completion.modules(tmp_path / "code", "code"))
-    assert found == list(completion.modules(zipfile.Path(tmp_path / "code.zip", "code/"), "code"))
-    assert dict(found) == {f"code/{name}": content for name, content in files.items() if name.endswith(".py")}
+    found = dict(code.modules(tmp_path / "code", "code"))
+    assert found == dict(code.modules(zipfile.Path(tmp_path / "code.zip", "code/"), "code"))
+    assert found == {"code": b"", "code.a": b"x = 1", "code.sub": b"", "code.sub.b": b""}
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    known = {
+        "a": b"",
+        "a.b": b"def f():\n    from a import c",
+        "a.c": b"import a.d.one",
+        "a.d": b"",
+        "a.d.one": b"from x import y",
+        "a.d.two": b"",
+        "a.e": b"NAME = f'a.d.{x}'",
+    }
+    assert code.closure(["a.b"], known).keys() == {"a", "a.b", "a.c", "a.d", "a.d.one"}
+    assert code.closure(["a.e"], known).keys() == {"a", "a.e", "a.d", "a.d.one", "a.d.two"}
+    assert code.closure(["a.d"], known).keys() == {"a", "a.d", "a.d.one", "a.d.two"}
 
 
 @pytest.mark.thorough  # the test of killed pipelines runs one in every `make test`
@@ -114,11 +158,11 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
         ("clean", "ledger", "clean"),
         ("ingest", "records", "ingest"),
     ):
-        module = importlib.import_module(f"etl.{stage}")
+        module = importlib.import_module(f"etl.stages.{stage}")
         with monkeypatch.context() as patch:
             patch.setattr(module, "write_table", breaking(module.write_table, last))
             with pytest.raises(KeyboardInterrupt):
-                timed(stage, STAGES[stage], spark, config, again=True)
+                timed(NAMED[stage], spark, config, again=True)
         assert first_to_run(spark, config) == expected
 
 
@@ -143,7 +187,7 @@ def test_the_key_of_pseudonyms_belongs_to_what_texts_are_cleaned_from(
     assert first_to_run(spark, config) == "deduplicate"
     monkeypatch.setenv("RINGLAKE_PSEUDONYM_KEY", "l" * 32)
     assert first_to_run(spark, config) == "clean"
-    assert "l" * 32 not in json.dumps(completion.clean_basis(config, ""))
+    assert "l" * 32 not in json.dumps(clean_basis(config, ""))
 
 
 @pytest.mark.thorough
@@ -159,7 +203,7 @@ def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_dam
     assert published_now() == first
     assert versions(layout, config.storage) == at
     said = "".join(capsys.readouterr())
-    for name in STAGES:
+    for name in NAMED:
         assert f"{name}: complete, from the same input and configuration" in said
     assert "publish: complete, version 0 stands with every file as published" in said
 

@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 from tokenizers import Tokenizer
 
 from common.errors import DataError
-from etl.encode import encode
 from etl.lake.tables import read_table
 from etl.publish import encoded_artifacts
+from etl.stages.encode import encode
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, ledger_schema
 from tests.etl.example_tables import configuration

@@ -19,18 +19,17 @@ from pyspark.sql import SparkSession
 from common import storage
 from common.errors import UsageError
 from etl import forget, quarantine, vacuum, verify
-from etl.clean import clean
 from etl.erasure.finding import Person, named_ids
 from etl.figures.drift import keep_profile
 from etl.history import EXPIRED
-from etl.ingest import ingest
 from etl.lake.log import table_version
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
-from etl.pipeline import run_stages
+from etl.pipeline import STAGES, run_stages
 from etl.runs import audit
-from etl.runs.completion import COMPLETION
 from etl.runs.invocation import command_line
+from etl.stages.clean import clean
+from etl.stages.ingest import ingest
 from schemas import manifest as manifests
 from schemas.config import Configuration, canonical_json, load
 from schemas.manifest import Manifest
@@ -179,7 +178,7 @@ def test_a_record_is_erased_for_good(
     )
 
     # What looks at each record alone need not run again.
-    assert [name for name, complete in COMPLETION.items() if complete(spark, config) is not None] == [
+    assert [stage.name for stage in STAGES if stage.completion(spark, config) is not None] == [
         "ingest",
         "clean",
     ]
@@ -207,7 +206,7 @@ def test_a_record_is_erased_for_good(
     for row in buried.collect():
         assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
         assert began <= row["forgotten"].astimezone(UTC) <= datetime.now(UTC)
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(stage.completion(spark, config) is not None for stage in STAGES)
     assert publish(spark, config).manifest_root == second.manifest_root
     assert {name: rows(spark, config, name) for name in ("fields", "ledger")} == silver
 
@@ -318,7 +317,7 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     # Another erasure must not say that all is as it should be.
     forget.forget(spark, config, Person.of([name_of(9)]))
     assert SEVEN in {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](spark, config) is None
+    assert STAGES[0].completion(spark, config) is None
     # As if it had got to the first of the tables.
     DeltaTable.forPath(spark, layout.records).delete(f"record_id = '{SEVEN}'")
     done = forget.forget(spark, config, Person.of([SEVEN]))
@@ -328,7 +327,7 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     counts = ingest(spark, config)
     assert counts["forgotten"] == 3
     assert not {SEVEN, name_of(9)} & {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](spark, config) is not None
+    assert STAGES[0].completion(spark, config) is not None
 
 
 def break_off(*_: object) -> None:

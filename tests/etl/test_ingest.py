@@ -16,14 +16,15 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from common.errors import CheckError, DataError
-from etl import ingest as stage
-from etl.ingest import check_counts, ingest
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256
+from etl.sources import outcomes
 from etl.sources.files import pieces
 from etl.sources.files.jsonl import JsonLinesFormat
 from etl.sources.files.parquet import ParquetFormat
 from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
+from etl.stages import ingest as stage
+from etl.stages.ingest import check_counts, ingest
 from schemas import tables
 from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration
@@ -214,22 +215,22 @@ def test_a_source_that_changes_before_repeated_records_are_read_again_is_an_erro
     file.write_bytes(lines(record("a"), record("b"), record("a")))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
     tasks = pieces.group(pieces.list_pieces(config), 2)
-    repeated = stage.repeated_records(stage.read_outcomes(spark, config, tasks)).localCheckpoint()
-    found = stage.with_raw(repeated, spark, config, tasks)
+    repeated = outcomes.repeated_records(outcomes.read_outcomes(spark, config, tasks)).localCheckpoint()
+    found = outcomes.with_raw(repeated, spark, config, tasks)
     assert [bytes(row["raw"]) for row in found.collect()] == [lines(record("a"))[:-1]]
-    stage.check_raw(repeated, found, config, tasks)
+    outcomes.check_raw(repeated, found, config, tasks)
     file.write_bytes(lines(record("a"), record("b"), record("c")))
     with pytest.raises(
         DataError, match=r"a\.jsonl no longer holds the record that was read at its position 94"
     ):
-        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+        outcomes.check_raw(repeated, outcomes.with_raw(repeated, spark, config, tasks), config, tasks)
     # The same id and length, but another text.
     file.write_bytes(lines(record("a"), record("b"), record("a", "othertext")))
     with pytest.raises(DataError, match=r"a\.jsonl changed while it was read"):
-        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+        outcomes.check_raw(repeated, outcomes.with_raw(repeated, spark, config, tasks), config, tasks)
     file.unlink()
     with pytest.raises(DataError, match=r"a\.jsonl no longer holds .* or can no longer be read"):
-        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+        outcomes.check_raw(repeated, outcomes.with_raw(repeated, spark, config, tasks), config, tasks)
 
 
 def test_only_the_tasks_with_repeated_ids_are_read_again(spark: SparkSession, tmp_path: Path) -> None:
@@ -248,10 +249,10 @@ def test_only_the_tasks_with_repeated_ids_are_read_again(spark: SparkSession, tm
     )
     tasks = [[piece] for piece in pieces.list_pieces(config)]
     assert len(tasks) == 3
-    first = stage.read_outcomes(spark, config, tasks)
-    repeated = stage.repeated_records(first).localCheckpoint()
-    found = stage.with_raw(repeated, spark, config, tasks)
-    stage.check_raw(repeated, found, config, tasks)
+    first = outcomes.read_outcomes(spark, config, tasks)
+    repeated = outcomes.repeated_records(first).localCheckpoint()
+    found = outcomes.with_raw(repeated, spark, config, tasks)
+    outcomes.check_raw(repeated, found, config, tasks)
     assert sorted(bytes(row["raw"]) for row in found.select("raw").collect()) == sorted(
         lines(record(key, "again"))[:-1] for key in ("r7", "r4000")
     )
@@ -359,7 +360,7 @@ def test_a_source_without_a_readable_file_stops_before_anything_is_written(
 def test_an_id_column_that_always_repeats_is_refused(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "MAX_REPEATED", 2)
+    monkeypatch.setattr(outcomes, "MAX_REPEATED", 2)
     (tmp_path / "a.jsonl").write_bytes(lines(*[record("same")] * 4))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}])
     with pytest.raises(DataError, match="3 records repeat the id of another one: the column 'id' is no id"):

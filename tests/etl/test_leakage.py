@@ -4,10 +4,10 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
-from etl.deduplicate import deduplicate
 from etl.duplicates import leakage
 from etl.duplicates.leakage import leakage_sample
-from etl.split import split
+from etl.stages.deduplicate import deduplicate
+from etl.stages.split import split
 from schemas.config import Configuration
 from schemas.tables import Layout
 from tests.etl import documents

@@ -13,10 +13,10 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import verify
-from etl.encode import encode
 from etl.lake.log import open_table
 from etl.publication import commit
 from etl.publish import publish, publish_version
+from etl.stages.encode import encode
 from provenance.checksums import sha256_of
 from provenance.keys import key_sums, record_key
 from schemas import manifest as manifests

@@ -10,10 +10,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from common.errors import DataError, UsageError
-from etl.ingest import ingest
 from etl.lake.tables import read_table
 from etl.quarantine import export, main, masked, quarantined
 from etl.reporting.examples import Mask
+from etl.stages.ingest import ingest
 from schemas.cleaning import Clean
 from schemas.config import Configuration
 from schemas.tables import Layout

@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 
 from etl.lake.tables import write_table
 from etl.runs.completion import made_from
-from etl.split import split
 from etl.splits.assignment import Unit, assign, divide
 from etl.splits.earlier_records import STAYING, splits_stay, staying_splits
 from etl.splits.units import count_units
+from etl.stages.split import split
 from schemas.config import Configuration
 from schemas.settings import Split
 from schemas.tables import SPLITS, Layout, ledger_schema, spark_schema

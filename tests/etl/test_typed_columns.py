@@ -11,8 +11,7 @@ from pyspark.sql import SparkSession
 
 from common.errors import ConfigurationError
 from etl.lake.tables import read_table
-from etl.pipeline import run_stages
-from etl.runs.completion import COMPLETION
+from etl.pipeline import STAGES, run_stages
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, read_artifact
 from schemas.tables import Layout
@@ -170,9 +169,9 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     assert "Typed columns" in text
 
     # Once more there is nothing to do; another rule for outliers concerns `encode` alone.
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(stage.completion(spark, config) is not None for stage in STAGES)
     marking = configured(tmp_path, "mark")
-    assert [name for name, complete in COMPLETION.items() if complete(spark, marking) is None] == ["encode"]
+    assert [stage.name for stage in STAGES if stage.completion(spark, marking) is None] == ["encode"]
 
 
 def served_like_serving_would(

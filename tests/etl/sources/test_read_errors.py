@@ -92,7 +92,9 @@ def reading(
     format_name, write = FILES[name]
     write(tmp_path / name)
     for module in ("streams", "parquet"):
-        monkeypatch.setattr(f"etl.sources.files.{module}.open_plain", lambda location, _: opened(Path(location)))
+        monkeypatch.setattr(
+            f"etl.sources.files.{module}.open_plain", lambda location, _: opened(Path(location))
+        )
     config = configuration(tmp_path, [{"format": format_name, "path": f"{tmp_path}/{name}"}])
     return read_rows(config, tmp_path / name)
 

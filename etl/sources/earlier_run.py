@@ -1,0 +1,69 @@
+"""What an increment of `ingest` goes on from: the run before, where only new files separate it from this one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from etl.lake.log import Commit, stages_since
+from etl.lake.tables import restore_to
+from etl.runs.increments import differs_only_in
+from etl.sources.changes import SourceChanges, may_go_on, source_changes
+from etl.sources.files.pieces import Piece
+from etl.sources.up_to_date import bronze_tables
+from schemas.config import Configuration
+from schemas.tables import Layout
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """What an increment goes on from."""
+
+    changes: SourceChanges
+    counts: Mapping[str, int]
+    facts: Mapping[str, Any]
+
+
+def earlier_run(
+    spark: SparkSession, config: Configuration, basis: Mapping[str, object], pieces: Sequence[Piece]
+) -> EarlierRun | None:
+    """The run before, where only new files separate it from this one; None where everything is to be read.
+
+    Raises DataError where files have changed or vanished and the configuration says to stop then.
+    """
+    layout = Layout.of(config)
+    records = Commit.of(layout.records, config.storage)
+    if not config.increments.go_on or records is None or records.facts.get("stage") != "ingest":
+        return None
+    if not differs_only_in(records.facts.get("made_from"), basis, "sources") or basis["sources"] is None:
+        return None
+    noted = records.facts.get("tables")
+    if not isinstance(noted, dict) or records.facts.get("failed"):
+        return None
+    broke_off = noted != bronze_tables(config)
+    if records.facts["made_from"]["sources"] == basis["sources"] and not broke_off:
+        return None  # the same sources: this run was asked for, to read all of them again
+    # An increment that broke off may have added to them.
+    if broke_off and not restore_tables(spark, config, noted):
+        return None
+    changes = source_changes(config, pieces)
+    if not may_go_on(changes, config) or changes.moves_twins:
+        return None
+    return EarlierRun(changes, records.facts["counts"], records.facts)
+
+
+def restore_tables(spark: SparkSession, config: Configuration, noted: Mapping[str, str]) -> bool:
+    """Brings sources and quarantine back to the versions that belong to bronze/records; False where that cannot be."""
+    layout = Layout.of(config)
+    for name in ("sources", "quarantine"):
+        uri = layout.at("bronze", name)
+        table, _, version = noted.get(name, "").rpartition("@")
+        commit = Commit.of(uri, config.storage)
+        if not table or commit is None or commit.table_id != table:
+            return False
+        if commit.version != int(version):
+            if "forget" in stages_since(uri, int(version), config.storage):
+                return False  # what was erased must not come back
+            restore_to(spark, uri, noted[name], config.storage)
+    return True

@@ -1,0 +1,166 @@
+"""Reads the sources into bronze: each record either into `records` or into `quarantine`.
+
+One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written. Only the parts
+that hold records with repeated ids are read once more, for the raw bytes of these.
+`bronze/records`, which the next stage reads, is committed last; a run that broke off before is simply repeated.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from common.errors import CheckError
+from common.progress import say
+from etl.lake.log import Commit, identity
+from etl.lake.tables import read_table, write_table
+from etl.lake.tombstones import FORGOTTEN, Tombstones
+from etl.runs.completion import Stage
+from etl.sources.earlier_run import EarlierRun, earlier_run
+from etl.sources.files.listing import SourceFile
+from etl.sources.files.pieces import group, list_pieces
+from etl.sources.outcomes import (
+    accepted,
+    check_files,
+    check_raw,
+    check_repeated,
+    failed_to_read,
+    file_rows,
+    quarantined,
+    read_outcomes,
+    repeated_records,
+    source_rows,
+    with_raw,
+)
+from etl.sources.up_to_date import bronze_tables, ingest_basis
+from etl.spark.persist import kept
+from etl.spark.session import spark_progress
+from schemas import tables
+from schemas.config import Configuration
+from schemas.tables import Layout
+
+
+def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+    """Writes the bronze tables and returns the numbers of files, records_in, quarantined and records.
+
+    What `ringlake-etl forget` erased is quarantined without its content; `forgotten` is the number of these, if any.
+
+    Raises DataError for a pattern without files, a source none of whose files can be read, a file that changed
+    meanwhile, and an id column that repeats too often to be one.
+    """
+    layout = tables.Layout.of(config)
+    basis = ingest_basis(
+        config
+    )  # before the files are read: what is written meanwhile is new to the next run
+    began = datetime.now(UTC)
+    pieces = list_pieces(config)
+    earlier = earlier_run(spark, config, basis, pieces)
+    if earlier is not None:
+        note_touched(spark, layout, earlier.changes.touched)
+        pieces = earlier.changes.new
+        if not pieces:  # files that were only touched, or whose changes are not to count
+            return note_unchanged(spark, config, basis, earlier)
+        say(f"  {len({piece.file.location for piece in pieces}):,} new files")
+    tasks = group(pieces, spark.sparkContext.defaultParallelism)
+    tombstones = Tombstones.of(config)
+    append = earlier is not None
+    with ExitStack() as stack:
+        outcomes = stack.enter_context(kept(read_outcomes(spark, config, tasks, tombstones=tombstones)))
+        with spark_progress(spark, "reading the sources"):
+            files = stack.enter_context(kept(file_rows(outcomes)))
+            readable = earlier.changes.known_sources if earlier is not None else frozenset()
+            counts = check_files(files, config, readable)
+        repeated: DataFrame | None = None
+        if config.columns.id is not None:  # an id that is derived from the position never repeats
+            with spark_progress(spark, "looking for repeated ids"):
+                known = read_table(spark, layout.records) if earlier is not None else None
+                found = stack.enter_context(kept(repeated_records(outcomes, known)))
+                if check_repeated(found, config):
+                    repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks, tombstones)))
+                    check_raw(found, repeated, config, tasks)
+        with spark_progress(spark, "writing bronze"):
+            # With the quarantine of this run and the records of the last one, the counts of the next stages would not
+            # add up: so records come last, and a run that broke off is seen at once.
+            written = {}
+            failed, in_pieces = files.agg(
+                F.count_if(failed_to_read(F.col("detail"))), F.count_if(F.col("from_start") > 1)
+            ).collect()[0]
+            for name, frame, schema in (
+                ("quarantine", quarantined(outcomes, repeated, in_pieces > 0), tables.quarantine_schema()),
+                ("sources", source_rows(files, repeated, began), tables.sources_schema()),
+            ):
+                uri = layout.at("bronze", name)
+                version = write_table(frame, uri, schema, config, "ingest", counts, append)
+                written[name] = identity(uri, config.storage, version)
+            if earlier is not None:
+                for name in ("files", "records_in"):
+                    counts[name] += earlier.counts[name]
+            quarantine = read_table(spark, layout.quarantine)
+            counts["quarantined"] = quarantine.count()
+            if tombstones:
+                counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
+            counts["records"] = counts["records_in"] - counts["quarantined"]
+            # Of an increment nothing failed before: then everything would have been read again.
+            facts = {**counts, "made_from": basis, "tables": written, "counts": counts, "failed": failed}
+            rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
+            write_table(rows, layout.records, schema, config, "ingest", facts, append)
+        counts["records"] = read_table(spark, layout.records).count()
+    check_counts(counts)
+    return counts
+
+
+def note_touched(spark: SparkSession, layout: Layout, files: Sequence[SourceFile]) -> None:
+    """Notes their new times of modification, so that they need not be hashed again by every run."""
+    if not files:
+        return
+    rows = [(file.source_index, file.path, file.modified) for file in files]
+    now = spark.createDataFrame(rows, "source_index int, source_path string, modified timestamp")
+    same = "t.source_index = s.source_index AND t.source_path = s.source_path"
+    table = DeltaTable.forPath(spark, layout.sources).alias("t")
+    table.merge(F.broadcast(now).alias("s"), same).whenMatchedUpdate(
+        set={"modified": F.col("s.modified")}
+    ).execute()
+
+
+def note_unchanged(
+    spark: SparkSession, config: Configuration, basis: Mapping[str, object], earlier: EarlierRun
+) -> Mapping[str, int]:
+    """Notes that the tables are complete with the sources as they are now."""
+    layout = Layout.of(config)
+    empty = read_table(spark, layout.records).limit(0)
+    facts = {**earlier.facts, "made_from": dict(basis), "tables": bronze_tables(config)}
+    write_table(empty, layout.records, tables.records_schema(config), config, "ingest", facts, append=True)
+    return earlier.counts
+
+
+def check_counts(counts: Mapping[str, int]) -> None:
+    """Raises CheckError unless every record that was read stands in exactly one of the two tables."""
+    if counts["records_in"] != counts["records"] + counts["quarantined"]:
+        raise CheckError(
+            f"{counts['records_in']:,} records were read, but {counts['records']:,} stand in bronze/records and "
+            f"{counts['quarantined']:,} in bronze/quarantine: please report this defect"
+        )
+
+
+def ingested(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+    """The counts of a complete `ingest`, None where it has to run.
+
+    It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
+    """
+    layout = Layout.of(config)
+    records = Commit.of(layout.records, config.storage)
+    basis = ingest_basis(config)
+    if records is None or basis["sources"] is None or not records.is_by("ingest", basis):
+        return None
+    counts = records.facts.get("counts")
+    if records.facts.get("tables") != bronze_tables(config) or not isinstance(counts, dict):
+        return None
+    if records.facts.get("failed"):
+        return None
+    return counts if read_table(spark, layout.records).count() == counts["records"] else None
+
+
+STAGE = Stage("ingest", ingest, ingested)
