@@ -95,6 +95,6 @@ def delta_options(storage: Storage | None) -> dict[str, str] | None:
 
 
 def exists(location: str, storage: Storage | None = None) -> bool:
-    """Whether there is a file or folder."""
+    """Return True where a file or folder exists."""
     file_system, path = filesystem(location, storage)
     return bool(file_system.exists(path))

@@ -32,7 +32,7 @@ from etl.sources.files.listing import list_source
 from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
 from schemas.cleaning import ControlCharactersRule, WhiteSpaceRule
 from schemas.config import Configuration, load
-from schemas.settings import Csv
+from schemas.sources.csv import Csv
 from schemas.tables import Layout
 
 PLACE = ["source_index", "source_path", "source_position"]

@@ -20,10 +20,10 @@ from common import command
 from common.errors import UsageError
 from common.progress import Progress, say
 from schemas.config import Configuration, load
+from schemas.kinds import AnyModel
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE
-from schemas.settings import AnyModel
 from schemas.tables import Layout
 from training import models
 from training.checkpoints import store

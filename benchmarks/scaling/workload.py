@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier
+from schemas.models.transformer_classifier import TransformerClassifier
 from training import models
 from training.input.batch_loader import LocalBatch
 

@@ -10,7 +10,7 @@ from etl.encoders import encoder_of
 from etl.spark.sampling import in_sample
 from schemas.config import Configuration
 from schemas.features import ScalarFeature, TypedFeature
-from schemas.settings import TokensFeature
+from schemas.features.tokens import TokensFeature
 
 
 def dropping(config: Configuration) -> list[ScalarFeature]:

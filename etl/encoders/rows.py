@@ -12,7 +12,7 @@ from etl.encoders import Encoder, encoder_of
 from etl.encoders.scalars import OUTLIER
 from schemas.config import Configuration
 from schemas.features import ScalarFeature
-from schemas.settings import AnyFeature
+from schemas.kinds import AnyFeature
 from schemas.tables import encoded_schema, spark_schema
 
 

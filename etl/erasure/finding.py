@@ -15,7 +15,7 @@ from etl.quarantine import unescaped
 from etl.rules.personal_data import LETTERS_OF_A_PSEUDONYM, PersonalData
 from etl.rules.registry import build_rules
 from schemas.config import Configuration
-from schemas.settings import Csv
+from schemas.sources.csv import Csv
 from schemas.tables import spark_schema
 
 PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)

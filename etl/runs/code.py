@@ -85,15 +85,24 @@ def closure(roots: Iterable[str], known: Mapping[str, bytes]) -> dict[str, bytes
 
 def imported(source: bytes, known: Mapping[str, bytes]) -> Iterator[str]:
     """The modules among `known` that a source text imports itself, or whose package it names in a string."""
+    imports, strings = _mentioned(source)
+    yield from (name for name in imports if name in known)
+    for text in strings:
+        yield from _named(text, known)
+
+
+@functools.cache  # most modules belong to several stages
+def _mentioned(source: bytes) -> tuple[frozenset[str], frozenset[str]]:
+    """The names that a source text may import, and its strings that may be the name of a package."""
+    imports, strings = set[str](), set[str]()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in known)
-        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.module in known:
-            yield node.module
-            names = (f"{node.module}.{alias.name}" for alias in node.names)
-            yield from (name for name in names if name in known)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from _named(node.value.strip("."), known)
+            imports |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            imports |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and " " not in node.value:
+            strings.add(node.value.strip("."))
+    return frozenset(imports), frozenset(strings)
 
 
 def _named(name: str, known: Mapping[str, bytes]) -> list[str]:

@@ -24,7 +24,6 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.duplicates.clusters import build_ledger, hot_texts_and_clusters, ledger_of_joined, with_survivor
 from etl.duplicates.later_records import (
     Earlier,
     clusters_of_texts,
@@ -33,6 +32,7 @@ from etl.duplicates.later_records import (
 )
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.duplicates.sketching import _SKETCHED_RECORDS, group_by_text, select_signatures, with_sketches
+from etl.duplicates.survivors import build_ledger, hot_texts_and_clusters, ledger_of_joined, with_survivor
 from etl.lake.log import Commit
 from etl.lake.tables import read_table, restore_to, write_table
 from etl.runs.completion import Stage, by_the_log

@@ -17,7 +17,7 @@ from pyspark.sql import functions as sf
 from common import storage
 from common.errors import DataError
 from common.storage import Storage
-from etl.encoders import ARTIFACT_PURPOSE, encoder_of
+from etl.encoders import encoder_of
 from etl.encoders.fitting import dropping, fit, fit_typed
 from etl.encoders.rows import encode_rows, find_outliers
 from etl.lake.log import Commit, commit_facts, table_version
@@ -70,7 +70,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         "classes": artifacts.store(json.dumps(classes).encode(), "classes", layout, config.storage).sha256
     }
     for each in config.feature:
-        purpose = ARTIFACT_PURPOSE[each.encode]
+        purpose = encoder_of(each).ARTIFACT
         stored[each.name] = artifacts.store(fitted[each.name], purpose, layout, config.storage).sha256
     versions = {"fields": source.version, "ledger": table_version(layout.ledger, config.storage)}
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))

@@ -12,8 +12,7 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl import deduplicate as stage
-from etl.duplicates import minhash
+from etl.duplicates import minhash, sketching, survivors
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding
 from etl.duplicates.near_duplicates import BLOCK_SHINGLES, connect_block, near_duplicate_clusters
@@ -71,12 +70,12 @@ def ledger_of(
 ) -> list[tuple[Any, ...]]:
     """The ledger of a small table, without writing anything."""
     fields = frame(spark, config, rows).repartition(partitions)
-    sketches = stage.with_sketches(fields, config).cache()
-    texts = stage.group_by_text(sketches, config)
+    sketches = sketching.with_sketches(fields, config).cache()
+    texts = sketching.group_by_text(sketches, config)
     clusters = near_duplicate_clusters(
-        stage.select_signatures(sketches, texts), config.deduplicate.similarity, block_shingles
+        sketching.select_signatures(sketches, texts), config.deduplicate.similarity, block_shingles
     )
-    ledger = stage.build_ledger(fields, sketches, stage.with_survivor(texts, clusters), config)
+    ledger = survivors.build_ledger(fields, sketches, survivors.with_survivor(texts, clusters), config)
     found = ledger.select("record_id", "source", "status", "reason", "cluster_id", "split").collect()
     sketches.unpersist()
     return sorted(tuple(row) for row in found)
@@ -253,8 +252,8 @@ def test_blocks_of_any_size_give_the_same_clusters(
     """20,000: components are packed into blocks; 300: most are too large for one and are spread over several."""
     config = documents.configuration(tmp_path)
     rows = [record(f"r{i}", text) for i, text in enumerate(documents.planted(9))]
-    sketches = stage.with_sketches(frame(spark, config, rows), config)
-    signatures = stage.select_signatures(sketches, stage.group_by_text(sketches, config)).cache()
+    sketches = sketching.with_sketches(frame(spark, config, rows), config)
+    signatures = sketching.select_signatures(sketches, sketching.group_by_text(sketches, config)).cache()
     whole = sorted(near_duplicate_clusters(signatures, 0.8).collect())
     sizes = [row[0] for row in signatures.select(F.octet_length("shingles") / 8).collect()]
     assert len(whole) > 50
@@ -311,7 +310,7 @@ def test_later_records_near_to_clusters_of_several_splits_are_left_out(
         [("c", "x", ["train"], True), ("n", "x", ["train"], False), ("b", "x", ["test", "train"], False)],
         "text_hash string, earlier_cluster string, splits array<string>, is_copy boolean",
     )
-    later = stage.ledger_of_joined(records, texts, joined, config)
+    later = survivors.ledger_of_joined(records, texts, joined, config)
     rows = {row["record_id"]: (row["status"], row["reason"], row["cluster_id"]) for row in later.collect()}
     conflict = ("filtered", "split_conflict", None)
     assert (rows["bridge"], rows["bridge copy"]) == (conflict, conflict)

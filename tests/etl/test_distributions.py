@@ -191,6 +191,6 @@ def test_one_class_of_nine_tenths_fewer_rows_than_shards_and_a_document_of_50_mb
     ]
     write_silver(config, rows)
     write_bronze(config, rows)
-    encode(spark, config)
+    encode.encode(spark, config)
     publish(spark, config)
     assert shard_sizes(config, 1) == {"train": [1] * 24, "validation": [1] * 3, "test": [1] * 3}

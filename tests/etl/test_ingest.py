@@ -139,7 +139,7 @@ def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: 
         assert properties["properties"]["delta.columnMapping.mode"] == "none"
 
 
-def outcomes(config: Configuration) -> list[dict[str, Any]]:
+def outcomes_of(config: Configuration) -> list[dict[str, Any]]:
     """What the tasks of `ingest` give for all pieces, read in this process, without what depends on their number."""
     reader = Reader(config)
     batches = reader.batches(0, pieces.list_pieces(config))
@@ -155,12 +155,12 @@ def test_pieces_of_any_size_give_the_same_outcomes(
     many = [record(f"r{i}", "word " * (i % 7)) for i in range(40)]
     (tmp_path / "a.jsonl").write_bytes(lines(*many, "not json", "", "[]"))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
-    whole = outcomes(config)
+    whole = outcomes_of(config)
     assert [row["kind"] for row in whole].count(RECORD) == 34
     assert [row["kind"] for row in whole].count(QUARANTINE) == 8
     monkeypatch.setattr(JsonLinesFormat, "piece_bytes", size)
     assert len(pieces.list_pieces(config)) > 2
-    assert outcomes(config) == whole
+    assert outcomes_of(config) == whole
 
 
 def test_batches_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +265,7 @@ def test_ids_are_derived_alike_in_every_run(tmp_path: Path) -> None:
         (tmp_path / name / "a.jsonl").write_bytes(lines({"text": "same"}, {"text": "same"}))
         source = {"format": "jsonl", "path": f"{tmp_path / name}/*.jsonl"}
         config = configuration(tmp_path / name, [source, source], {})
-        found.append([row["record_id"] for row in outcomes(config)])
+        found.append([row["record_id"] for row in outcomes_of(config)])
     assert found[0] == found[1]
     assert len(set(found[0])) == 4  # also of a file that two sources name
 
@@ -275,7 +275,7 @@ def test_times_are_kept_and_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines(*(record(str(i), seen=value) for i, value in enumerate(seen))))
     source = {"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}
     config = configuration(tmp_path, [source], {"id": "id", "time": "seen"})
-    kept = [(row["column_0"], row["time_seconds"], row["reason"]) for row in outcomes(config)]
+    kept = [(row["column_0"], row["time_seconds"], row["reason"]) for row in outcomes_of(config)]
     assert kept == [
         ("1970-01-02T00:00:00+01:00", 82800.0, None),
         ("1.5", 1.5, None),

@@ -7,7 +7,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import nn
 
-from schemas.settings import AnyOptimizer, Train
+from schemas.kinds import AnyOptimizer
+from schemas.settings import Train
 from training.input.batch_loader import LocalBatch
 from training.parallel.communicator import Ring
 

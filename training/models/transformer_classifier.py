@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from common.errors import UsageError
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier as Settings
+from schemas.models.transformer_classifier import TransformerClassifier as Settings
 
 PADDING = 0
 
