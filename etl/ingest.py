@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from common.command import run
-from etl.quality import check_quarantine
+from etl.gates.limits import check_quarantine
 from etl.runs.stage import stage_main
 from etl.stages import ingest
 

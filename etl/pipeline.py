@@ -16,15 +16,16 @@ from common.errors import CheckError
 from common.progress import say
 from common.storage import hadoop_options, join
 from etl.gates.expectations import declared
-from etl.publish import publish_version, published
-from etl.quality import check_quarantine
-from etl.report import REPORT, is_report_of, judge_version, write_report
+from etl.gates.limits import check_quarantine
+from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
 from etl.runs.stage import stage_parser, timed
 from etl.runs.stage_metrics import measured
 from etl.spark.session import build_session
 from etl.stages import clean, deduplicate, encode, ingest, split
+from etl.versions.judging import judge_version
+from etl.versions.publishing import publish_version, published
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, name_of
 from schemas.tables import Layout

@@ -16,7 +16,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from common import command
+from common import command, files
 from common.errors import UsageError
 from common.progress import Progress, say
 from schemas.config import Configuration, load
@@ -164,7 +164,7 @@ def write(
             "converged": baseline.converged,
         }
     content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    store.write_atomically(run / NAME, content.encode())
+    files.write(run / NAME, content.encode())
     summary.update(run, evaluation=section)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import command, storage
+from common import command, files, storage
 from common.errors import DataError, UsageError
 from common.pages.page import Page, render
 from common.progress import say
@@ -20,7 +20,6 @@ from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE
 from training import evaluate
-from training.checkpoints.store import write_atomically
 from training.engine import non_finite
 from training.reporting import sections
 from training.tracking import metrics, summary
@@ -57,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         list(non_finite.read(run)),
     )
     path = run / NAME
-    write_atomically(path, render(page).encode())
+    files.write(path, render(page).encode())
     quality = storage.join(manifest.dataset_uri, "quality", "report.html")
     summary.update(run, reports={"quality": quality, "run": str(path.absolute())})
     say(f"report: {path}")

@@ -28,6 +28,7 @@ from etl.runs.increments import added_rows, differs_only_in
 from etl.runs.state import BEFORE_ENCODE, ledger_before_encode
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
+from provenance.checksums import sha256_of
 from schemas.config import Configuration
 from schemas.tables import Layout, encoded_schema, ledger_schema
 
@@ -245,9 +246,7 @@ def is_encoded(config: Configuration) -> bool:
 def is_stored(sha256: str, layout: Layout, options: Storage) -> bool:
     """Whether an artifact lies there as it was stored."""
     location = storage.join(layout.artifacts, sha256)
-    if not storage.exists(location, options):
-        return False
-    return hashlib.sha256(storage.read_bytes(location, options)).hexdigest() == sha256
+    return storage.exists(location, options) and sha256_of(location, options)[0] == sha256
 
 
 STAGE = Stage("encode", encode, by_the_log(is_encoded))

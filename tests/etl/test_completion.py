@@ -11,11 +11,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from etl.pipeline import STAGES, run_stages
-from etl.publish import published
 from etl.runs import code, completion
 from etl.runs.audit import versions
 from etl.runs.stage import timed
 from etl.stages.clean import clean_basis
+from etl.versions.publishing import published
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout

@@ -13,11 +13,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl.publish import publish
 from etl.runs.completion import Stage
 from etl.runs.stage import timed
 from etl.runs.stage_metrics import StageMetrics, kept
 from etl.stages import deduplicate, encode, split
+from etl.versions.publishing import publish
 from schemas import manifest as manifests
 from schemas.config import Configuration
 from schemas.tables import (

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 
 from common.errors import DataError
 from etl.lake.tables import read_table
-from etl.publish import encoded_artifacts
 from etl.stages.encode import encode
+from etl.versions.publishing import encoded_artifacts
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, ledger_schema
 from tests.etl.example_tables import configuration

@@ -6,7 +6,6 @@ hashes and what a reader wants to know first. A checkpoint is good when both are
 `checkpoints/chain.jsonl` keeps the records of all checkpoints, also of those that were deleted since.
 """
 
-import contextlib
 import hashlib
 import json
 import math
@@ -22,7 +21,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
+from common import files
 from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from schemas.config import Configuration, canonical_json
 from schemas.runs import CHAIN, CHECKPOINTS
 
@@ -164,68 +165,32 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
     `state` is taken as `copied` made it; `previous` and `facts` are those of `Record.of`. Raises OSError; what was
     there before is then still there.
     """
-    folder = folder_of(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = name_of(state["step"])
-    attempt = folder / f".{name}.pt.part"
+    file = folder_of(run) / f"{name_of(state['step'])}.pt"
     try:
-        with attempt.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        record = Record.of(state, sha256_of(attempt), previous, facts)
-        # An older record of this step must not stand beside the new file, should this end in between.
-        (folder / f"{name}.json").unlink(missing_ok=True)
-        attempt.replace(folder / record.file)
-        sync_folder(folder)
-        write_atomically(folder / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
+        with files.replacing(file) as attempt:
+            torch.save(state, attempt)
+            attempt.flush()
+            os.fsync(attempt.fileno())
+            attempt.seek(0)
+            sha256 = hashlib.file_digest(attempt, "sha256").hexdigest()
+            # An older record of this step must not stand beside the new file, should this end in between.
+            file.with_suffix(".json").unlink(missing_ok=True)
     except RuntimeError as error:
         # torch's writer says so when the disk is full, instead of raising what the file raised.
-        attempt.unlink(missing_ok=True)
-        raise OSError(f"{attempt} cannot be written: {str(error).splitlines()[0]}") from error
-    except OSError:
-        attempt.unlink(missing_ok=True)
-        raise
+        raise OSError(f"{file} cannot be written: {str(error).splitlines()[0]}") from error
+    record = Record.of(state, sha256, previous, facts)
+    files.write(file.with_suffix(".json"), record.model_dump_json(indent=1).encode() + b"\n")
     try:
         _write_chain(run, [*_readable_chain(run), record])
     except OSError:
-        for path in (folder / f"{name}.json", folder / record.file):
+        for path in (file.with_suffix(".json"), file):
             path.unlink(missing_ok=True)
         raise
     return record
 
 
 def _write_chain(run: Path, records: list[Record]) -> None:
-    write_atomically(folder_of(run) / CHAIN, "".join(r.model_dump_json() + "\n" for r in records).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a local file as a whole or not at all, and survives a power failure afterwards."""
-    attempt = path.with_name(f".{path.name}.part")
-    try:
-        with attempt.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        attempt.replace(path)
-    except OSError:
-        attempt.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the renames in a folder lasting."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    files.write(folder_of(run) / CHAIN, "".join(r.model_dump_json() + "\n" for r in records).encode())
 
 
 def read_chain(run: Path) -> list[Record]:
@@ -343,7 +308,7 @@ def read(record_file: Path) -> tuple[Record, State]:
     if record.link() != record.chain:
         raise DataError(f"{record_file} was altered: its values do not have the hash {record.chain}")
     try:
-        if sha256_of(file) != record.sha256:
+        if sha256_of(str(file), remedy="put it back from a copy")[0] != record.sha256:
             raise DataError(f"{file} is damaged: its SHA-256 is not {record.sha256}")
         state: State = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
@@ -386,9 +351,3 @@ def load_model(model: nn.Module, state: Mapping[str, Any], file: str) -> None:
         raise DataError(
             f"the weights in {file} do not fit the model: {str(error).splitlines()[0]}"
         ) from error
-
-
-def remove_quietly(path: Path) -> None:
-    """Deletes a file that may not be there."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from common import files
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.checkpoints.store import write_atomically
 from training.input.batch_loader import Feed, LocalBatch
 from training.parallel.communicator import Ring
 
@@ -72,4 +72,4 @@ def cut_back(run: Path, step: int) -> None:
     if (run / NAME).exists():
         kept = [batch for batch in read(run) if batch.step <= step]
         content = "".join(json.dumps(asdict(batch), ensure_ascii=False) + "\n" for batch in kept)
-        write_atomically(run / NAME, content.encode())
+        files.write(run / NAME, content.encode())

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from common import command, storage
+from common import command, files, storage
 from common.errors import CheckError, RinglakeError, UsageError
 from common.progress import Progress, say
 from provenance.checksums import Mode, check_file
@@ -244,14 +244,14 @@ def begin_run(job: Job, location: str, given: list[str], last: store.Record | No
             say(f"set aside as .rejected: {', '.join(aside)}")
         # They tell of the end that the run had before it went on.
         for name in (summary.NAME, "report.html", "evaluation.json"):
-            store.remove_quietly(job.run / name)
+            (job.run / name).unlink(missing_ok=True)
         non_finite.cut_back(job.run, last.step)
     else:
         removed = store.clear(job.run)
         if removed or (job.run / summary.NAME).exists():
             say(f"the run {job.run.name!r} starts afresh: its earlier checkpoints and results are removed")
         for name in (summary.NAME, NAME, non_finite.NAME, "report.html", "evaluation.json"):
-            store.remove_quietly(job.run / name)
+            (job.run / name).unlink(missing_ok=True)
         shutil.rmtree(job.run / EVENTS, ignore_errors=True)
     world = job.ring.world
     launcher = f"horovodrun -np {world.size} " if world.size > 1 else ""
@@ -267,7 +267,7 @@ def begin_run(job: Job, location: str, given: list[str], last: store.Record | No
         "environment": environment(job),
     }
     content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    store.write_atomically(job.run / RUN_FILE, content.encode())
+    files.write(job.run / RUN_FILE, content.encode())
 
 
 def environment(job: Job) -> dict[str, Any]:

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common import storage
+from common import files, storage
 from common.errors import DataError
 from schemas.manifest import Manifest
-from training.checkpoints.store import write_atomically
 
 NAME = "summary.json"
 
@@ -28,9 +27,8 @@ def read(run: Path) -> dict[str, Any]:
 
 def update(run: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     """Replaces whole sections (`training=…`), keeps the others, and writes the file atomically; returns all of it."""
-    run.mkdir(parents=True, exist_ok=True)
     content = {**read(run), **sections}
-    write_atomically(run / NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    files.write(run / NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return content
 
 
