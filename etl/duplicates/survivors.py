@@ -36,14 +36,14 @@ def with_survivor(texts: DataFrame, clusters: DataFrame, hot: HotKeys = NO_HOT_K
     )
 
 
-def build_ledger(
+def build_clusters(
     fields: DataFrame,
     records: DataFrame,
     survivors: DataFrame,
     config: Configuration,
     hot: HotKeys = NO_HOT_KEYS,
 ) -> DataFrame:
-    """The rows of silver/ledger, `split` still null; `hot`: texts with so many copies that they are salted."""
+    """The rows of silver/clusters; `hot`: texts with so many copies that they are salted."""
     is_survivor = F.col("record_id") == F.col("survivor")
     if config.deduplicate.duplicates == "keep":
         status, reason = F.lit("kept"), F.lit(None)
@@ -68,13 +68,13 @@ def build_ledger(
         F.col("filtered_by").alias("reason"),
         F.lit(None).alias("cluster_id"),
     )
-    return compared.unionByName(filtered).withColumn("split", F.lit(None))
+    return compared.unionByName(filtered)
 
 
-def ledger_of_joined(
+def clusters_of_joined(
     records: DataFrame, texts: DataFrame, joined: DataFrame, config: Configuration
 ) -> DataFrame:
-    """The rows of the ledger of new records that belong to an earlier cluster, or to several."""
+    """The rows of silver/clusters of new records that belong to an earlier cluster, or to several."""
     none = F.lit(None).cast("string")
     # Wherever it went, a near-copy of it would be in another split.
     conflict = F.size("splits") > 1
@@ -95,6 +95,5 @@ def ledger_of_joined(
             F.when(conflict, "filtered").otherwise(status).alias("status"),
             F.when(conflict, SPLIT_CONFLICT).otherwise(reason).alias("reason"),
             F.when(conflict, none).otherwise(F.col("earlier_cluster")).alias("cluster_id"),
-            none.alias("split"),
         )
     )

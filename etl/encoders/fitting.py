@@ -13,17 +13,6 @@ from schemas.features import ScalarFeature, TypedFeature
 from schemas.features.tokens import TokensFeature
 
 
-def dropping(config: Configuration) -> list[ScalarFeature]:
-    """The typed columns whose outliers are left out."""
-    return [
-        feature
-        for feature in config.typed_features()
-        if isinstance(feature, ScalarFeature)
-        and feature.outliers is not None
-        and feature.outliers.action == "drop"
-    ]
-
-
 def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
     """What the encoder of a typed column learns from the training split, or from `fit_rows` of its rows.
 

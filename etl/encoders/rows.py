@@ -13,7 +13,7 @@ from etl.encoders.scalars import OUTLIER
 from schemas.config import Configuration
 from schemas.features import ScalarFeature
 from schemas.kinds import AnyFeature
-from schemas.tables import encoded_schema, spark_schema
+from schemas.tables import LEFT_OUT, encoded_schema, spark_schema
 
 
 def encode_rows(
@@ -22,7 +22,7 @@ def encode_rows(
     """The rows of `silver/encoded` from the published records: columns of `fields_schema` and `split`."""
     columns = list(dict.fromkeys(feature.column for feature in config.feature))
     label = [config.columns.label] if config.columns.label is not None else []
-    schema = encoded_schema(config)
+    schema = pa.schema([field for field in encoded_schema(config) if field.name != LEFT_OUT])
     encoders = _batches(config, classes, dict(fitted), schema)
     names = list(dict.fromkeys(["record_id", "split", *label, *columns]))
     return published.select(*names).mapInArrow(encoders, spark_schema(schema))  # type: ignore[arg-type]
@@ -49,7 +49,16 @@ def _batches(
     return encode_batches
 
 
-def find_outliers(
+def outliers_of(
+    records: DataFrame, features: Sequence[ScalarFeature], fitted: Mapping[str, bytes]
+) -> DataFrame:
+    """Columns `record_id` and LEFT_OUT of the records that are outliers of any of the features, in their order."""
+    columns = list(dict.fromkeys(["record_id", *(feature.column for feature in features)]))
+    found = _find_outliers(features, dict(fitted))
+    return records.select(*columns).mapInArrow(found, f"record_id string, {LEFT_OUT} string")
+
+
+def _find_outliers(
     features: Sequence[ScalarFeature], fitted: Mapping[str, bytes]
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     names = [f"{feature.name}.outlier" for feature in features]
@@ -62,8 +71,8 @@ def find_outliers(
                 for row in np.flatnonzero(flags & OUTLIER).tolist():
                     reasons[row] = reasons[row] or name
             table = pa.table(
-                {"record_id": batch.column("record_id"), "outlier": pa.array(reasons, pa.string())}
+                {"record_id": batch.column("record_id"), LEFT_OUT: pa.array(reasons, pa.string())}
             )
-            yield from table.filter(pc.is_valid(table["outlier"])).to_batches()
+            yield from table.filter(pc.is_valid(table[LEFT_OUT])).to_batches()
 
     return find

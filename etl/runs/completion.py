@@ -1,9 +1,9 @@
 """Whether a stage has anything to do: what its tables were made from, beside what they would be made from now.
 
-Each stage notes in the commit of its last table, as `made_from`, all that its result follows from: the hashes of the
-data's configuration and of the stage's own code, its input (versions of tables; of `ingest` a fingerprint of the source
-files) and what else it depends on. Where the newest commit says the same as a new run would, the stage is complete, and
-running it again would only repeat its result.
+Each stage notes a fingerprint in the commit of its last table (etl/lake/facts.py): the hashes of the data's
+configuration and of the stage's own code, and its inputs (versions of tables; a hash over the source files for
+`ingest`). Where a new run would have the same fingerprint, the stage is complete, and running it again would only
+repeat its result.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pyspark.sql import SparkSession
 
+from etl.lake.facts import Fingerprint
 from etl.runs.code import code_sha256
 from schemas.config import Configuration
 
@@ -33,6 +34,6 @@ class Stage:
     completion: Completion
 
 
-def made_from(stage: str, config: Configuration, **inputs: object) -> dict[str, object]:
-    """What a stage notes in its commit: JSON values."""
-    return {"data_sha256": config.data_sha256(stage), "code_sha256": code_sha256(stage), **inputs}
+def fingerprint(stage: str, config: Configuration, **inputs: str | None) -> Fingerprint:
+    """What a stage's result would follow from, were it run now."""
+    return Fingerprint(configuration=config.data_sha256(stage), code=code_sha256(stage), inputs=dict(inputs))

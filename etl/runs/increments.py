@@ -5,7 +5,6 @@ configuration and code, and an input table that has had files added since and no
 they are, to the last byte, and only the new ones are read. Whatever else has changed, everything is made anew.
 """
 
-from collections.abc import Mapping
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
@@ -13,18 +12,8 @@ from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
 from common.storage import Storage
-from etl.lake.log import Commit, open_table
+from etl.lake.log import open_table
 from etl.lake.tables import read_files
-from schemas.config import Configuration
-
-
-def differs_only_in(before: object, now: Mapping[str, object], *names: str) -> bool:
-    """Whether what a table was made from is what it would be made from now, but for these inputs."""
-    if not isinstance(before, Mapping):
-        return False
-    return {k: v for k, v in before.items() if k not in names} == {
-        k: v for k, v in now.items() if k not in names
-    }
 
 
 def _files(table: DeltaTable) -> set[str]:
@@ -52,25 +41,3 @@ def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Sto
     schema = spark.read.format("delta").option("versionAsOf", new).load(uri).schema
     added = sorted(files - kept)
     return read_files(spark, uri, added, schema) if added else spark.createDataFrame([], schema)
-
-
-def new_rows(
-    spark: SparkSession,
-    config: Configuration,
-    uri: str,
-    stage: str,
-    basis: Mapping[str, object],
-    name: str,
-    source: str,
-) -> DataFrame | None:
-    """The rows of a stage's input that its output `uri` does not know yet, where all else is as it was.
-
-    `name`: of the input in `basis`, `source`: its table. None where the output has to be made anew.
-    """
-    output = Commit.of(uri, config.storage)
-    if not config.increments.go_on or output is None or output.facts.get("stage") != stage:
-        return None
-    made_from = output.facts.get("made_from")
-    if made_from is None or not differs_only_in(made_from, basis, name) or made_from == basis:
-        return None
-    return added_rows(spark, source, str(made_from[name]), str(basis[name]), config.storage)

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pyspark.sql import SparkSession
 
+from etl.lake.facts import Fingerprint, RecordsFacts
 from etl.lake.log import Commit, stages_since
 from etl.lake.tables import restore_to
-from etl.runs.increments import differs_only_in
 from etl.sources.changes import SourceChanges, may_go_on, source_changes
 from etl.sources.files.pieces import Piece
 from etl.sources.up_to_date import bronze_tables
@@ -21,12 +20,11 @@ class EarlierRun:
     """What an increment goes on from."""
 
     changes: SourceChanges
-    counts: Mapping[str, int]
-    facts: Mapping[str, Any]
+    facts: RecordsFacts
 
 
 def earlier_run(
-    spark: SparkSession, config: Configuration, basis: Mapping[str, object], pieces: Sequence[Piece]
+    spark: SparkSession, config: Configuration, now: Fingerprint, pieces: Sequence[Piece]
 ) -> EarlierRun | None:
     """The run before, where only new files separate it from this one; None where everything is to be read.
 
@@ -34,23 +32,21 @@ def earlier_run(
     """
     layout = Layout.of(config)
     records = Commit.of(layout.records, config.storage)
-    if not config.increments.go_on or records is None or records.facts.get("stage") != "ingest":
+    facts = None if records is None else records.facts(RecordsFacts)
+    if not config.increments.go_on or facts is None or facts.failed or now.inputs["sources"] is None:
         return None
-    if not differs_only_in(records.facts.get("made_from"), basis, "sources") or basis["sources"] is None:
+    if not now.differs_only_in(facts.fingerprint, "sources"):
         return None
-    noted = records.facts.get("tables")
-    if not isinstance(noted, dict) or records.facts.get("failed"):
-        return None
-    broke_off = noted != bronze_tables(config)
-    if records.facts["made_from"]["sources"] == basis["sources"] and not broke_off:
+    broke_off = facts.tables != bronze_tables(config)
+    if facts.fingerprint == now and not broke_off:
         return None  # the same sources: this run was asked for, to read all of them again
     # An increment that broke off may have added to them.
-    if broke_off and not restore_tables(spark, config, noted):
+    if broke_off and not restore_tables(spark, config, facts.tables):
         return None
     changes = source_changes(config, pieces)
     if not may_go_on(changes, config) or changes.moves_twins:
         return None
-    return EarlierRun(changes, records.facts["counts"], records.facts)
+    return EarlierRun(changes, facts)
 
 
 def restore_tables(spark: SparkSession, config: Configuration, noted: Mapping[str, str]) -> bool:

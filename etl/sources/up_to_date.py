@@ -4,17 +4,18 @@ import hashlib
 import os
 
 from common import storage
+from etl.lake.facts import Fingerprint
 from etl.lake.log import Commit
 from etl.lake.tombstones import Tombstones
-from etl.runs.completion import made_from
+from etl.runs.completion import fingerprint
 from etl.sources.files.pieces import list_pieces
 from schemas.config import Configuration, canonical_json
 from schemas.tables import Layout
 
 
-def ingest_basis(config: Configuration) -> dict[str, object]:
-    """Of `ingest`."""
-    return made_from(
+def ingest_fingerprint(config: Configuration) -> Fingerprint:
+    """What `ingest` would read now; without `sources` where a file system tells no time of modification."""
+    return fingerprint(
         "ingest", config, sources=sources_fingerprint(config), tombstones=Tombstones.of(config).fingerprint()
     )
 

@@ -1,7 +1,7 @@
 """Cleans the configured texts by the rules that are switched on, and notes what each of them did.
 
-Rules annotate: every record of bronze is in `silver/fields` and has a row in the first `silver/ledger`; one that
-meets a filter has the status `filtered` there, with the rule's name.
+Rules annotate: every record of bronze is in `silver/fields`; one that meets a filter has the rule's name there, in
+`filtered_by`.
 """
 
 import hashlib
@@ -12,15 +12,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from common.errors import CheckError
-from etl.lake.log import Commit, identity
+from etl.lake.facts import CommitFacts, Fingerprint
+from etl.lake.log import Commit
 from etl.lake.tables import read_table, write_table
 from etl.rules.applying import ADDED, CleanTexts
 from etl.rules.personal_data import pseudonym_key
 from etl.rules.registry import build_rules
 from etl.rules.sampled_words import is_sampled, share_of
-from etl.runs.completion import Stage, made_from
-from etl.runs.increments import added_rows, new_rows
-from etl.runs.state import fields_basis, ledger_to_go_on_from
+from etl.runs.completion import Stage, by_the_log, fingerprint
+from etl.runs.increments import added_rows
 from etl.spark.session import spark_progress
 from schemas import tables
 from schemas.config import Configuration
@@ -28,35 +28,27 @@ from schemas.tables import Layout
 
 
 def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
-    """Writes `silver/fields` and the first `silver/ledger`; returns the records, kept, filtered and edited ones."""
+    """Writes `silver/fields`; returns the numbers of records, and of the kept, filtered and edited ones."""
     layout = tables.Layout.of(config)
     key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
     source = Commit.existing(layout.records, config.storage)
-    basis = clean_basis(config, source.identity)
+    now = clean_fingerprint(config, source.identity)
     records = read_table(spark, layout.records, source.version)
     expected = records.count()
-    new = new_rows(spark, config, layout.fields, "clean", basis, "records", layout.records)
-    standing = Commit.of(layout.fields, config.storage)
-    facts = {"records_version": source.version, "rules": config.clean.active(), "made_from": basis}
-    if config.increments.go_on and standing is not None and standing.is_by("clean", basis):
-        version = standing.version  # a run that broke off had come so far
-    else:
-        # Of fewer records the more there are: what was noted of earlier ones is a part too many, which nobody reads.
-        share = share_of_sample(spark, layout, expected)
-        with spark_progress(spark, "cleaning"):
-            version = write_table(
-                with_cleaned_texts(records if new is None else new, config, key, share),
-                layout.fields,
-                tables.fields_schema(config),
-                config,
-                "clean",
-                facts,
-                append=new is not None,
-            )
-    fields = read_table(spark, layout.fields, version)
-    with spark_progress(spark, "writing the ledger"):
-        write_first_ledger(spark, config, fields, identity(layout.fields, config.storage, version), facts)
+    new = new_records(spark, config, now)
+    # The more records there are, the smaller the share: what was noted of earlier ones is too much, and is not read.
+    share = share_of_sample(spark, layout, expected)
+    with spark_progress(spark, "cleaning"):
+        version = write_table(
+            with_cleaned_texts(records if new is None else new, config, key, share),
+            layout.fields,
+            tables.fields_schema(config),
+            config,
+            CommitFacts.by("clean", config, now),
+            append=new is not None,
+        )
+        fields = read_table(spark, layout.fields, version)
         counts = fields.agg(
             F.count("*").alias("records"),
             F.count_if(F.col("filtered_by").isNull()).alias("kept"),
@@ -71,33 +63,17 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     return counts.asDict()
 
 
-def write_first_ledger(
-    spark: SparkSession,
-    config: Configuration,
-    fields: DataFrame,
-    from_fields: str,
-    facts: Mapping[str, object],
-) -> None:
-    """Writes silver/ledger as it is before duplicates are looked for.
-
-    Where it knows all records but those that silver/fields has had added, and what became of them, only these come to
-    it; the commit notes what the others' rows were made from, under `after`.
-    """
+def new_records(spark: SparkSession, config: Configuration, now: Fingerprint) -> DataFrame | None:
+    """The rows of bronze/records that silver/fields does not have yet, where nothing else has changed; None: all."""
     layout = Layout.of(config)
-    noted = {**facts, "made_from": fields_basis("clean", config, from_fields)}
-    after = ledger_to_go_on_from(config)
-    rows = None
-    if after is not None:
-        rows = added_rows(
-            spark, layout.fields, after.facts["made_from"]["fields"], from_fields, config.storage
-        )
-    if after is None or rows is None:
-        write_table(first_ledger(fields), layout.ledger, tables.ledger_schema(), config, "clean", noted)
-        return
-    before = read_table(spark, layout.ledger, after.version)
-    whole = before.unionByName(first_ledger(rows))
-    noted["after"] = after.as_dict()
-    write_table(whole, layout.ledger, tables.ledger_schema(), config, "clean", noted)
+    standing = Commit.of(layout.fields, config.storage)
+    facts = None if standing is None else standing.facts(CommitFacts)
+    if facts is None or not config.increments.go_on or facts.fingerprint == now:
+        return None
+    since, until = facts.fingerprint.inputs.get("records"), now.inputs["records"]
+    if since is None or until is None or not now.differs_only_in(facts.fingerprint, "records"):
+        return None
+    return added_rows(spark, layout.records, since, until, config.storage)
 
 
 def share_of_sample(spark: SparkSession, layout: Layout, records: int) -> float:
@@ -121,42 +97,23 @@ def with_cleaned_texts(
     return records.select(*columns, sampled).mapInArrow(CleanTexts(config, key), tables.spark_schema(schema))
 
 
-def first_ledger(fields: DataFrame) -> DataFrame:
-    """The rows of `silver/ledger` as they are before duplicates are looked for."""
-    return fields.select(
-        "record_id",
-        F.col("source_path").alias("source"),
-        F.when(F.col("filtered_by").isNull(), "kept").otherwise("filtered").alias("status"),
-        F.col("filtered_by").alias("reason"),
-        F.lit(None).cast("string").alias("cluster_id"),
-        F.lit(None).cast("string").alias("split"),
-    )
+def clean_fingerprint(config: Configuration, records: str) -> Fingerprint:
+    """What `clean` would write, given the identity of bronze/records.
 
-
-def clean_basis(config: Configuration, records: str) -> dict[str, object]:
-    """Of `clean`, from the identity of bronze/records.
-
-    Of the key of pseudonyms only a keyed hash of a constant stands in it, from which it cannot be found.
+    The key of pseudonyms stands in it as a keyed hash of a constant, from which it cannot be found.
     """
     key = pseudonym_key(config.clean)
     check = None if key is None else hmac.new(key, b"ringlake", hashlib.sha256).hexdigest()[:16]
-    return made_from("clean", config, records=records, key_check=check)
+    return fingerprint("clean", config, records=records, key_check=check)
 
 
-def cleaned(spark: SparkSession, config: Configuration) -> bool:
-    """Whether `clean` is complete."""
+def cleaned(config: Configuration) -> bool:
+    """Whether the stage is complete."""
     layout = Layout.of(config)
-    records, fields, ledger = (
-        Commit.of(uri, config.storage) for uri in (layout.records, layout.fields, layout.ledger)
-    )
-    if records is None or fields is None or ledger is None:
+    records, fields = (Commit.of(uri, config.storage) for uri in (layout.records, layout.fields))
+    if records is None or fields is None:
         return False
-    # Whichever stage has written the ledger since: it began from these fields.
-    if ledger.facts.get("made_from", {}).get("fields") != fields.identity:
-        return False
-    if not fields.is_by("clean", clean_basis(config, records.identity)):
-        return False
-    return read_table(spark, layout.fields).count() == read_table(spark, layout.records).count()
+    return fields.made_by(clean_fingerprint(config, records.identity), CommitFacts) is not None
 
 
-STAGE = Stage("clean", clean, lambda spark, config: {} if cleaned(spark, config) else None)
+STAGE = Stage("clean", clean, by_the_log(cleaned))

@@ -1,15 +1,15 @@
 """encode: from the cleaned columns to rows that a model takes, by what the training split alone has taught.
 
 Reads silver/fields and silver/ledger, writes silver/encoded and the artifacts (a tokenizer or statistics a feature,
-class names), and silver/ledger again where outliers of a typed column are left out.
-The join of the two is the one shuffle that the text crosses.
+class names). The join of the two tables is the one shuffle that the text crosses. New records are encoded by what the
+first run has learned. Where outliers are left out, everything is made anew: their limits depend on all records.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
@@ -18,73 +18,80 @@ from common import storage
 from common.errors import DataError
 from common.storage import Storage
 from etl.encoders import encoder_of
-from etl.encoders.fitting import dropping, fit, fit_typed
-from etl.encoders.rows import encode_rows, find_outliers
-from etl.lake.log import Commit, commit_facts, table_version
+from etl.encoders.fitting import fit, fit_typed
+from etl.encoders.rows import encode_rows, outliers_of
+from etl.lake.facts import EncodedFacts, Fingerprint
+from etl.lake.log import Commit
+from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table, write_table
 from etl.publication import artifacts
-from etl.runs.completion import Stage, by_the_log, made_from
-from etl.runs.increments import added_rows, differs_only_in
-from etl.runs.state import BEFORE_ENCODE, ledger_before_encode
+from etl.runs.completion import Stage, by_the_log, fingerprint
+from etl.runs.increments import added_rows
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
-from schemas.tables import Layout, encoded_schema, ledger_schema
+from schemas.tables import Layout, encoded_schema
 
 
 def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
     layout = Layout.of(config)
-    source = Commit.existing(layout.fields, config.storage)
-    ledger_version, ledger_identity = ledger_before_encode(config)
-    tables = {"fields": source.identity, "ledger": ledger_identity}
+    source, found = (Commit.existing(uri, config.storage) for uri in (layout.fields, layout.ledger))
+    now = encode_fingerprint(config, source.identity, found.identity)
     fields = read_table(spark, layout.fields, source.version)
-    whole_ledger = read_table(spark, layout.ledger, ledger_version)
-    ledger = whole_ledger.where("split IS NOT NULL").select("record_id", "split")
+    ledger = (
+        read_table(spark, layout.ledger, found.version)
+        .where("split IS NOT NULL")
+        .select("record_id", "split")
+    )
     if ledger.where("split = 'train'").isEmpty():
         raise DataError(
             f"no record of {config.dataset.name} is left for the training split: see silver/ledger for what became of "
             "them (filtered by which rule, duplicate of which record), or run the stage split first"
         )
-    later = later_rows(spark, config, fields, ledger, encode_basis(config, tables))
-    if later is not None:
-        return encode_later(spark, config, later, encode_basis(config, tables))
-    # Typed columns first: what they leave out as outliers teaches the others nothing.
-    fitted = {}
-    for typed in config.typed_features():
-        with spark_progress(spark, f"fit {typed.name}"):
-            fitted[typed.name] = fit_typed(fields, ledger, typed, config)
-    left_out = write_outliers(spark, config, fields, whole_ledger, ledger_version, fitted)
-    ledger = read_table(spark, layout.ledger).where("split IS NOT NULL").select("record_id", "split")
-    if left_out and ledger.where("split = 'train'").isEmpty():
+    with ExitStack() as stack:
+        earlier = earlier_rows(spark, config, now)
+        outliers: DataFrame | None = None
+        if earlier is not None:
+            fields, fitted, known = earlier.new_fields, earlier.fitted, earlier.classes
+        else:
+            known = []
+            # Typed columns first: what they leave out as outliers teaches the others nothing.
+            fitted = {}
+            for typed in config.typed_features():
+                with spark_progress(spark, f"fit {typed.name}"):
+                    fitted[typed.name] = fit_typed(fields, ledger, typed, config)
+            if config.dropping_features():
+                records = fields.join(ledger.select("record_id"), "record_id", "left_semi")
+                outliers = stack.enter_context(kept(outliers_of(records, config.dropping_features(), fitted)))
+                ledger = without_outliers(ledger, outliers, config)
+            for feature in config.token_features():
+                with spark_progress(spark, f"fit {feature.name}"):
+                    fitted[feature.name] = fit(fields, ledger, feature, config)
+        published = fields.join(ledger, "record_id", how="inner")
+        classes = known + sorted(set(class_names(published, config)) - set(known))
+        rows = encode_rows(published, config, classes, fitted)
+        if outliers is not None:
+            rows = rows.unionByName(outliers, allowMissingColumns=True)
+        facts = EncodedFacts.by("encode", config, now, artifacts=store(config, classes, fitted))
+        with spark_progress(spark, "encode"):
+            schema = encoded_schema(config)
+            write_table(rows, layout.encoded, schema, config, facts, append=earlier is not None)
+        left_out = 0 if outliers is None else outliers.count()
+    counts = count(rows_to_publish(read_table(spark, layout.encoded)), config)
+    return counts | ({"outliers": left_out} if left_out else {})
+
+
+def without_outliers(ledger: DataFrame, outliers: DataFrame, config: Configuration) -> DataFrame:
+    """The published records that are left. Raises DataError where none of the training split is."""
+    left = ledger.join(outliers, "record_id", "left_anti")
+    if left.where("split = 'train'").isEmpty():
         raise DataError(
             f"every record of the training split of {config.dataset.name} was left out as an outlier: look at "
             "`outliers` of the typed features"
         )
-    for feature in config.token_features():
-        with spark_progress(spark, f"fit {feature.name}"):
-            fitted[feature.name] = fit(fields, ledger, feature, config)
-    published = fields.join(ledger, "record_id", how="inner")
-    classes = class_names(published, config)
-    stored = {
-        "classes": artifacts.store(json.dumps(classes).encode(), "classes", layout, config.storage).sha256
-    }
-    for each in config.feature:
-        purpose = encoder_of(each).ARTIFACT
-        stored[each.name] = artifacts.store(fitted[each.name], purpose, layout, config.storage).sha256
-    versions = {"fields": source.version, "ledger": table_version(layout.ledger, config.storage)}
-    rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))
-    with spark_progress(spark, "encode"):
-        write_table(
-            rows,
-            layout.encoded,
-            encoded_schema(config),
-            config,
-            "encode",
-            {"artifacts": stored, "versions": versions, "made_from": encode_basis(config, tables)},
-        )
-    return count(read_table(spark, layout.encoded), config) | ({"outliers": left_out} if left_out else {})
+    return left
 
 
 def class_names(published: DataFrame, config: Configuration) -> list[str]:
@@ -94,113 +101,51 @@ def class_names(published: DataFrame, config: Configuration) -> list[str]:
     return sorted(row[0] for row in published.select(config.columns.label).distinct().collect())
 
 
+def store(config: Configuration, classes: list[str], fitted: Mapping[str, bytes]) -> dict[str, str]:
+    """Stores what rows are encoded by; returns the SHA-256 of each by feature, and of `classes`."""
+    layout = Layout.of(config)
+    purposes = {feature.name: encoder_of(feature).ARTIFACT for feature in config.feature}
+    contents = {"classes": json.dumps(classes).encode(), **fitted}
+    return {
+        name: artifacts.store(content, purposes.get(name, name), layout, config.storage).sha256
+        for name, content in contents.items()
+    }
+
+
 @dataclass(frozen=True)
-class Later:
-    """What an increment adds to silver/encoded, and what that was made with."""
+class EarlierRows:
+    """What silver/encoded was made with, and what has come since."""
 
-    published: DataFrame
-    artifacts: Mapping[str, str]
+    new_fields: DataFrame
+    fitted: dict[str, bytes]
+    classes: list[str]
+    """New labels follow these."""
 
 
-def later_rows(
-    spark: SparkSession, config: Configuration, fields: DataFrame, ledger: DataFrame, basis: Mapping[str, Any]
-) -> Later | None:
-    """The published records that have come since silver/encoded was written; None where that has to be made anew.
-
-    That is so where anything but new records separates the two, and where outliers are left out, since by which limits
-    depends on all records.
-    """
+def earlier_rows(spark: SparkSession, config: Configuration, now: Fingerprint) -> EarlierRows | None:
+    """None where silver/encoded has to be made anew: where anything but new records separates it from now."""
     layout = Layout.of(config)
-    encoded, written = Commit.of(layout.encoded, config.storage), commit_facts(layout.ledger, config.storage)
-    if not config.increments.go_on or encoded is None or "follows" not in written or dropping(config):
+    encoded = Commit.of(layout.encoded, config.storage)
+    facts = None if encoded is None else encoded.facts(EncodedFacts)
+    if facts is None or not config.increments.go_on or config.dropping_features() or facts.fingerprint == now:
         return None
-    made_from = encoded.facts.get("made_from")
-    if (
-        made_from is None
-        or encoded.facts.get("stage") != "encode"
-        or not differs_only_in(made_from, basis, "tables")
-    ):
+    if not now.differs_only_in(facts.fingerprint, "fields", "ledger"):
         return None
-    known = made_from["tables"]
-    if known["ledger"] not in written["follows"]:
+    if not all(is_stored(sha256, layout, config.storage) for sha256 in facts.artifacts.values()):
         return None
-    if not all(is_stored(sha256, layout, config.storage) for sha256 in encoded.facts["artifacts"].values()):
+    added = {
+        name: added_rows(spark, layout.at("silver", name), str(known), str(now.inputs[name]), config.storage)
+        for name, known in facts.fingerprint.inputs.items()
+        if name in ("fields", "ledger")
+    }
+    new_fields = added.get("fields")
+    if new_fields is None or added.get("ledger") is None:
         return None
-    new = added_rows(spark, layout.fields, known["fields"], basis["tables"]["fields"], config.storage)
-    if new is None:
-        return None
-    return Later(new.join(ledger, "record_id", how="inner"), encoded.facts["artifacts"])
-
-
-def encode_later(
-    spark: SparkSession, config: Configuration, later: Later, basis: Mapping[str, object]
-) -> Mapping[str, int]:
-    """Adds rows to silver/encoded, by what an earlier training split has taught; new labels follow the known ones."""
-    layout = Layout.of(config)
-    contents = {
+    fitted = {
         name: storage.read_bytes(storage.join(layout.artifacts, sha256), config.storage)
-        for name, sha256 in later.artifacts.items()
+        for name, sha256 in facts.artifacts.items()
     }
-    known = json.loads(contents.pop("classes"))
-    classes = known + sorted(set(class_names(later.published, config)) - set(known))
-    stored = {**later.artifacts}
-    stored["classes"] = artifacts.store(
-        json.dumps(classes).encode(), "classes", layout, config.storage
-    ).sha256
-    versions = {
-        name: table_version(layout.at("silver", name), config.storage) for name in ("fields", "ledger")
-    }
-    with spark_progress(spark, "encode"):
-        write_table(
-            encode_rows(later.published, config, classes, contents),
-            layout.encoded,
-            encoded_schema(config),
-            config,
-            "encode",
-            {"artifacts": stored, "versions": versions, "made_from": basis},
-            append=True,
-        )
-    return count(read_table(spark, layout.encoded), config)
-
-
-def write_outliers(
-    spark: SparkSession,
-    config: Configuration,
-    fields: DataFrame,
-    ledger: DataFrame,
-    version: int,
-    fitted: Mapping[str, bytes],
-) -> int:
-    """Writes the ledger without the records that are outliers of a column with `action = "drop"`; returns their number.
-
-    They are `filtered` then, for the reason `<feature>.outlier`. `ledger` is the version that `split` left; where
-    nothing is left out now, nor was before, nothing is written.
-    """
-    layout = Layout.of(config)
-    leaving_out = dropping(config)
-    facts = commit_facts(layout.ledger, config.storage)
-    if not leaving_out and BEFORE_ENCODE not in facts:
-        return 0
-    of_split = {name: value for name, value in facts.items() if name != BEFORE_ENCODE}
-    columns = ["record_id", *(feature.column for feature in leaving_out)]
-    split_only = ledger.where("split IS NOT NULL").select("record_id")
-    values = fields.select(*columns).join(split_only, "record_id", how="left_semi")
-    found = values.mapInArrow(find_outliers(leaving_out, dict(fitted)), "record_id string, outlier string")
-    with kept(found) as outliers:
-        is_outlier = sf.col("outlier").isNotNull()
-        marked = ledger.join(outliers, "record_id", how="left").select(
-            "record_id",
-            "source",
-            sf.when(is_outlier, "filtered").otherwise(sf.col("status")).alias("status"),
-            sf.when(is_outlier, sf.col("outlier")).otherwise(sf.col("reason")).alias("reason"),
-            sf.when(~is_outlier, sf.col("cluster_id")).alias("cluster_id"),
-            sf.when(~is_outlier, sf.col("split")).alias("split"),
-        )
-        noted = {**of_split, BEFORE_ENCODE: version}
-        write_table(
-            marked, layout.ledger, ledger_schema(), config, str(of_split.get("stage", "split")), noted
-        )
-        return outliers.count()
+    return EarlierRows(new_fields, fitted, json.loads(fitted.pop("classes")))
 
 
 def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
@@ -215,32 +160,30 @@ def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
     return {"rows": row[0], "tokens": row[1] or 0, "tokens_cut": row[2] or 0}
 
 
-def encode_basis(config: Configuration, tables: Mapping[str, str]) -> dict[str, object]:
-    """Of `encode`, from the identities of silver/fields and silver/ledger; a loaded tokenizer counts by its content."""
+def encode_fingerprint(config: Configuration, fields: str, ledger: str) -> Fingerprint:
+    """What `encode` would write, given the identities of its tables; a loaded tokenizer counts by its content."""
     loaded = {
-        feature.name: hashlib.sha256(encoder_of(feature).fit((), feature, config.storage)).hexdigest()
+        f"tokenizer {feature.name}": hashlib.sha256(
+            encoder_of(feature).fit((), feature, config.storage)
+        ).hexdigest()
         for feature in config.token_features()
         if feature.tokenizer is not None
     }
-    return made_from("encode", config, tables=dict(tables), tokenizers=loaded)
+    return fingerprint("encode", config, fields=fields, ledger=ledger, **loaded)
 
 
 def is_encoded(config: Configuration) -> bool:
-    """Whether `encode` is complete, its artifacts being as they were stored."""
+    """Whether the stage is complete, its artifacts being as they were stored."""
     layout = Layout.of(config)
     fields, ledger, encoded = (
         Commit.of(uri, config.storage) for uri in (layout.fields, layout.ledger, layout.encoded)
     )
     if fields is None or ledger is None or encoded is None:
         return False
-    tables = {"fields": fields.identity, "ledger": ledger_before_encode(config)[1]}
-    if not encoded.is_by("encode", encode_basis(config, tables)):
-        return False
-    # Where it leaves out outliers it writes the ledger first: one that it wrote and did not go on from is another.
-    if encoded.facts.get("versions", {}).get("ledger") != ledger.version:
-        return False
-    stored = encoded.facts.get("artifacts", {}).values()
-    return all(is_stored(sha256, layout, config.storage) for sha256 in stored)
+    facts = encoded.made_by(encode_fingerprint(config, fields.identity, ledger.identity), EncodedFacts)
+    return facts is not None and all(
+        is_stored(sha256, layout, config.storage) for sha256 in facts.artifacts.values()
+    )
 
 
 def is_stored(sha256: str, layout: Layout, options: Storage) -> bool:

@@ -15,11 +15,12 @@ from pyspark.sql import functions as F
 
 from common.errors import CheckError
 from common.progress import say
+from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
 from etl.lake.log import Commit, identity
 from etl.lake.tables import read_table, write_table
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
-from etl.sources.earlier_run import EarlierRun, earlier_run
+from etl.sources.earlier_run import earlier_run
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import group, list_pieces
 from etl.sources.outcomes import (
@@ -35,7 +36,7 @@ from etl.sources.outcomes import (
     source_rows,
     with_raw,
 )
-from etl.sources.up_to_date import bronze_tables, ingest_basis
+from etl.sources.up_to_date import bronze_tables, ingest_fingerprint
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
 from schemas import tables
@@ -52,17 +53,16 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     meanwhile, and an id column that repeats too often to be one.
     """
     layout = tables.Layout.of(config)
-    basis = ingest_basis(
-        config
-    )  # before the files are read: what is written meanwhile is new to the next run
+    # Before the files are read: what is written meanwhile is new to the next run.
+    now = ingest_fingerprint(config)
     began = datetime.now(UTC)
     pieces = list_pieces(config)
-    earlier = earlier_run(spark, config, basis, pieces)
+    earlier = earlier_run(spark, config, now, pieces)
     if earlier is not None:
         note_touched(spark, layout, earlier.changes.touched)
         pieces = earlier.changes.new
         if not pieces:  # files that were only touched, or whose changes are not to count
-            return note_unchanged(spark, config, basis, earlier)
+            return note_unchanged(spark, config, now, earlier.facts)
         say(f"  {len({piece.file.location for piece in pieces}):,} new files")
     tasks = group(pieces, spark.sparkContext.defaultParallelism)
     tombstones = Tombstones.of(config)
@@ -93,20 +93,22 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 ("sources", source_rows(files, repeated, began), tables.sources_schema()),
             ):
                 uri = layout.at("bronze", name)
-                version = write_table(frame, uri, schema, config, "ingest", counts, append)
+                version = write_table(
+                    frame, uri, schema, config, CommitFacts.by("ingest", config, now), append
+                )
                 written[name] = identity(uri, config.storage, version)
             if earlier is not None:
                 for name in ("files", "records_in"):
-                    counts[name] += earlier.counts[name]
+                    counts[name] += earlier.facts.counts[name]
             quarantine = read_table(spark, layout.quarantine)
             counts["quarantined"] = quarantine.count()
             if tombstones:
                 counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
             # Of an increment nothing failed before: then everything would have been read again.
-            facts = {**counts, "made_from": basis, "tables": written, "counts": counts, "failed": failed}
+            facts = RecordsFacts.by("ingest", config, now, tables=written, counts=counts, failed=failed)
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
-            write_table(rows, layout.records, schema, config, "ingest", facts, append)
+            write_table(rows, layout.records, schema, config, facts, append)
         counts["records"] = read_table(spark, layout.records).count()
     check_counts(counts)
     return counts
@@ -126,13 +128,13 @@ def note_touched(spark: SparkSession, layout: Layout, files: Sequence[SourceFile
 
 
 def note_unchanged(
-    spark: SparkSession, config: Configuration, basis: Mapping[str, object], earlier: EarlierRun
+    spark: SparkSession, config: Configuration, now: Fingerprint, earlier: RecordsFacts
 ) -> Mapping[str, int]:
     """Notes that the tables are complete with the sources as they are now."""
     layout = Layout.of(config)
     empty = read_table(spark, layout.records).limit(0)
-    facts = {**earlier.facts, "made_from": dict(basis), "tables": bronze_tables(config)}
-    write_table(empty, layout.records, tables.records_schema(config), config, "ingest", facts, append=True)
+    facts = earlier.model_copy(update={"fingerprint": now, "tables": bronze_tables(config)})
+    write_table(empty, layout.records, tables.records_schema(config), config, facts, append=True)
     return earlier.counts
 
 
@@ -145,22 +147,22 @@ def check_counts(counts: Mapping[str, int]) -> None:
         )
 
 
-def ingested(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+def ingested(_: SparkSession, config: Configuration) -> dict[str, int] | None:
     """The counts of a complete `ingest`, None where it has to run.
 
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
     """
-    layout = Layout.of(config)
-    records = Commit.of(layout.records, config.storage)
-    basis = ingest_basis(config)
-    if records is None or basis["sources"] is None or not records.is_by("ingest", basis):
+    records = Commit.of(Layout.of(config).records, config.storage)
+    now = ingest_fingerprint(config)
+    facts = None if records is None else records.made_by(now, RecordsFacts)
+    if (
+        facts is None
+        or facts.failed
+        or now.inputs["sources"] is None
+        or facts.tables != bronze_tables(config)
+    ):
         return None
-    counts = records.facts.get("counts")
-    if records.facts.get("tables") != bronze_tables(config) or not isinstance(counts, dict):
-        return None
-    if records.facts.get("failed"):
-        return None
-    return counts if read_table(spark, layout.records).count() == counts["records"] else None
+    return facts.counts
 
 
 STAGE = Stage("ingest", ingest, ingested)

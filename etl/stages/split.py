@@ -1,6 +1,6 @@
 """Assigns training, validation and test: never by row, always by cluster of duplicates and by group.
 
-Reads silver/ledger and the label and group of silver/fields; writes silver/ledger again, with `split` for every kept
+Reads silver/clusters and the label and group of silver/fields; writes silver/ledger, with `split` for every kept
 record.
 
 - A unit is what has to stay together: the records that are connected by a common `cluster_id` or a common value of
@@ -16,116 +16,115 @@ record.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from common.errors import UsageError
 from etl.duplicates.later_records import SPLIT_CONFLICT
-from etl.lake.log import Commit, commit_facts, identity
+from etl.lake.facts import ClustersFacts, LedgerFacts
+from etl.lake.log import Commit
 from etl.lake.tables import read_table, write_table
-from etl.runs.completion import Stage, by_the_log
-from etl.runs.state import deduplicated_from, fields_basis, goes_on_from, ledger_before_encode
+from etl.runs.completion import Stage, by_the_log, fingerprint
+from etl.runs.finished import FinishedRun, new_fields, run_to_go_on_from
+from etl.runs.increments import added_rows
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
 from etl.spark.skew import hot_keys, salted_join
-from etl.splits.assignment import assign
-from etl.splits.earlier_records import STAYING, anchors, rows_by_class, splits_stay, units_that_stay
+from etl.splits.assignment import NOTHING_THERE, assign
+from etl.splits.earlier_records import anchors, rows_by_class, splits_stay, units_that_stay, with_splits_of
 from etl.splits.units import count_units, with_unit
 from schemas.config import Configuration
 from schemas.tables import SPLITS, Layout, ledger_schema
 
 
 def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
-    """Writes silver/ledger with `split`; returns the number of records of each split, and `salted_keys` if any."""
-    layout = Layout.of(config)
-    # Without what `encode` left out since as outliers, by what another split taught.
-    ledger = read_table(spark, layout.ledger, ledger_before_encode(config)[0])
-    made_before = commit_facts(layout.ledger, config.storage)
-    source = Commit.existing(layout.fields, config.storage)
-    fields = read_table(spark, layout.fields, source.version)
-    going_on = goes_on_from(spark, config, made_before, source.identity)
-    if going_on is not None:
-        return split_later(spark, config, ledger, fields, *going_on, made_before["made_from"])
-    if made_before.get("conflicts"):
-        raise UsageError(
-            f"{layout.ledger} has records that were left out because of the split that there is, and that lost their "
-            "cluster: run the stage deduplicate with --again first, then this one"
-        )
-    with spark_progress(spark, "split"):
-        found, salted = with_unit(ledger, fields, config)
-        with ExitStack() as stack:
-            members = stack.enter_context(kept(found))
-            units = stack.enter_context(kept(count_units(members, config.split.seed)))
-            # What was dropped has no unit: without salt all of it would go to one task.
-            hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
-            if splits_stay(made_before, config):
-                staying = stack.enter_context(kept(units_that_stay(members, ledger)))
-                others = units.join(staying.select("unit"), "unit", "left_anti")
-                there = rows_by_class(ledger, fields, config)
-                assigned = assign(others, config.split, there=there).unionByName(staying)
-            else:
-                assigned = assign(units, config.split)
-            result = salted_join(members, assigned, "unit", "left", hot, "record_id")
-            facts: dict[str, object] = {
-                "made_from": fields_basis("split", config, source.identity),
-                "deduplicated": deduplicated_from(made_before),
-            }
-            if STAYING in made_before and facts["deduplicated"] is None:
-                facts[STAYING] = made_before[STAYING]  # `deduplicate` is still to come
-            write_table(result, layout.ledger, ledger_schema(), config, "split", facts)
-        rows = rows_by_split(read_table(spark, layout.ledger))
-    salted += len(hot)
-    return rows | ({"salted_keys": salted} if salted else {})
+    """Writes silver/ledger; returns the number of records of each split, and `salted_keys` if any.
 
-
-def split_later(
-    spark: SparkSession,
-    config: Configuration,
-    ledger: DataFrame,
-    fields: DataFrame,
-    after: Mapping[str, Any],
-    new: DataFrame,
-    deduplicated: object,
-) -> Mapping[str, int]:
-    """The same for the records that have come to the ledger since the version that `after` names; the others stay.
-
-    `new`: the rows that silver/fields has had added. A new unit goes to the split of the earlier records that it
-    shares a cluster or a group with; where these lie in several, it is left out (`filtered`, reason SPLIT_CONFLICT).
+    A unit of new records goes to the split of the earlier ones that it shares a cluster or a group with; where these
+    lie in several, it is left out (`filtered`, reason SPLIT_CONFLICT). Earlier records stay where they are.
     """
     layout = Layout.of(config)
-    earlier = read_table(spark, layout.ledger, after["version"])
-    with spark_progress(spark, "split"):
-        found, salted = with_unit(ledger.join(new.select("record_id"), "record_id", "left_semi"), new, config)
-        with kept(found) as members, kept(anchors(members, earlier, fields, config)) as anchored:
-            free = members.join(anchored.select("unit"), "unit", "left_anti")
-            there = rows_by_class(earlier, fields, config)
-            with kept(count_units(free, config.split.seed)) as units:
-                assigned = assign(units, config.split, there=there).withColumnRenamed("split", "assigned")
-                placed = members.join(anchored, "unit", "left").join(assigned, "unit", "left")
-                conflict = F.size("splits") > 1
-                later = placed.select(
-                    "record_id",
-                    "source",
-                    F.when(conflict, "filtered").otherwise(F.col("status")).alias("status"),
-                    F.when(conflict, SPLIT_CONFLICT).otherwise(F.col("reason")).alias("reason"),
-                    F.when(conflict, F.lit(None)).otherwise(F.col("cluster_id")).alias("cluster_id"),
-                    F.when(F.size("splits") == 1, F.col("splits")[0])
-                    .when(conflict, F.lit(None))
-                    .otherwise(F.col("assigned"))
-                    .alias("split"),
-                )
-                whole = earlier.unionByName(later)
-                facts = {
-                    "made_from": fields_basis("split", config, identity(layout.fields, config.storage)),
-                    "deduplicated": deduplicated,
-                    # All ledgers whose rows are in this one as they were.
-                    "follows": [*after["facts"].get("follows", []), after["ledger"]],
-                    "conflicts": int(after["facts"].get("conflicts", 0)) + conflicts(members, later, config),
-                }
-                write_table(whole, layout.ledger, ledger_schema(), config, "split", facts)
+    source, found = (Commit.existing(uri, config.storage) for uri in (layout.fields, layout.clusters))
+    now = fingerprint("split", config, fields=source.identity, clusters=found.identity)
+    fields = read_table(spark, layout.fields, source.version)
+    clusters = read_table(spark, layout.clusters, found.version)
+    run, new = rows_since_last_run(spark, config, source.identity, found.identity)
+    of_clusters = found.facts(ClustersFacts)
+    if run is None and of_clusters is not None and of_clusters.conflicts:
+        raise UsageError(
+            f"{layout.clusters} has records that were left out because of the splits that there were, and that have no "
+            "cluster: run the stage deduplicate with --again first, then this one"
+        )
+    standing = None if run is not None else splits_that_stay(config)
+    with spark_progress(spark, "split"), ExitStack() as stack:
+
+        def keep(frame: DataFrame) -> DataFrame:
+            return stack.enter_context(kept(frame))
+
+        rows, salted = with_unit(*(new or (clusters, fields)), config)
+        members = keep(rows)
+        units = keep(count_units(members, config.split.seed))
+        # What was dropped has no unit: without salt all of it would go to one task.
+        hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
+        anchored, there, placed = None, NOTHING_THERE, None
+        if run is not None:
+            placed = read_table(spark, layout.ledger, run.version)
+            anchored = keep(anchors(members, placed, fields, config))
+        elif standing is not None:
+            before = read_table(spark, layout.ledger, standing.version)
+            placed = keep(with_splits_of(clusters, before))
+            anchored = keep(units_that_stay(members, placed))
+        if placed is not None and anchored is not None:
+            there = rows_by_class(placed, fields, config)
+            units = units.join(anchored.select("unit"), "unit", "left_anti")
+        assigned = assign(units, config.split, there=there).select("unit", F.array("split").alias("splits"))
+        if anchored is not None:
+            assigned = assigned.unionByName(anchored)
+        rows = placed_rows(salted_join(members, assigned, "unit", "left", hot, "record_id"))
+        torn = 0 if run is None else run.ledger.conflicts + conflicts(members, rows, config)
+        # After an erasure `deduplicate` comes first: until then the splits go on staying.
+        stage = "forget" if standing is not None and of_clusters is None else "split"
+        facts = LedgerFacts.by(stage, config, now, conflicts=torn)
+        write_table(rows, layout.ledger, ledger_schema(), config, facts, append=run is not None)
+    salted += len(hot)
     return rows_by_split(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
+
+
+def rows_since_last_run(
+    spark: SparkSession, config: Configuration, fields: str, clusters: str
+) -> tuple[FinishedRun, tuple[DataFrame, DataFrame]] | tuple[None, None]:
+    """The last run, and the rows that silver/clusters and silver/fields have had added since; None: all is made anew.
+
+    `fields`, `clusters`: the identities of the two as they are now.
+    """
+    run = run_to_go_on_from(config)
+    if run is None:
+        return None, None
+    added = added_rows(spark, Layout.of(config).clusters, run.tables["clusters"], clusters, config.storage)
+    of_fields = new_fields(spark, config, run, fields)
+    return (None, None) if added is None or of_fields is None else (run, (added, of_fields))
+
+
+def splits_that_stay(config: Configuration) -> Commit | None:
+    """The ledger that `forget` has left with the splits of the other records, where they are to stay."""
+    commit = Commit.of(Layout.of(config).ledger, config.storage)
+    facts = None if commit is None else commit.facts(LedgerFacts)
+    return commit if facts is not None and splits_stay(facts, config) else None
+
+
+def placed_rows(members: DataFrame) -> DataFrame:
+    """The rows of silver/ledger from members with the `splits` of their unit, null for those that are not kept."""
+    conflict = F.size("splits") > 1
+    none = F.lit(None).cast("string")
+    return members.select(
+        "record_id",
+        "source",
+        F.when(conflict, "filtered").otherwise(F.col("status")).alias("status"),
+        F.when(conflict, SPLIT_CONFLICT).otherwise(F.col("reason")).alias("reason"),
+        F.when(conflict, none).otherwise(F.col("cluster_id")).alias("cluster_id"),
+        F.when(F.size("splits") == 1, F.element_at("splits", 1)).alias("split"),
+    )
 
 
 def conflicts(members: DataFrame, later: DataFrame, config: Configuration) -> int:
@@ -148,15 +147,16 @@ def rows_by_split(ledger: DataFrame) -> dict[str, int]:
 
 
 def is_split(config: Configuration) -> bool:
-    """Whether `split` is complete."""
+    """Whether the stage is complete."""
     layout = Layout.of(config)
-    fields, ledger = Commit.of(layout.fields, config.storage), Commit.of(layout.ledger, config.storage)
-    if fields is None or ledger is None:
-        return False
-    before = fields_basis("deduplicate", config, fields.identity)
-    return ledger.is_by("split", fields_basis("split", config, fields.identity)) and (
-        deduplicated_from(ledger.facts) == before
+    fields, clusters, ledger = (
+        Commit.of(uri, config.storage) for uri in (layout.fields, layout.clusters, layout.ledger)
     )
+    if fields is None or clusters is None or ledger is None:
+        return False
+    now = fingerprint("split", config, fields=fields.identity, clusters=clusters.identity)
+    facts = ledger.made_by(now, LedgerFacts)
+    return facts is not None and facts.stage == "split"
 
 
 STAGE = Stage("split", split, by_the_log(is_split))

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from etl.lake.log import stages_since
 from etl.pipeline import STAGES, run_stages
 from etl.runs import code, completion
-from etl.runs.audit import versions
+from etl.runs.audit import TABLES, versions
 from etl.runs.stage import timed
-from etl.stages.clean import clean_basis
+from etl.stages.clean import clean_fingerprint
 from etl.versions.publishing import published
 from schemas.config import Configuration
 from schemas.manifest import Manifest
@@ -43,6 +44,15 @@ def run(spark: SparkSession, config: Configuration, last: str = "encode") -> Non
         assert versions(Layout.of(config), config.storage) != before
 
 
+def writers(config: Configuration) -> dict[str, set[str]]:
+    """The stages that each table of bronze and silver has commits of."""
+    tables = {
+        name: Layout.of(config).at(layer, name) for layer in ("bronze", "silver") for name in TABLES[layer]
+    }
+    found = {name: stages_since(uri, -1, config.storage) for name, uri in tables.items()}
+    return {name: stages for name, stages in found.items() if stages}
+
+
 def first_to_run(spark: SparkSession, config: Configuration) -> str | None:
     """The first stage that is not complete."""
     return next((stage.name for stage in STAGES if stage.completion(spark, config) is None), None)
@@ -54,6 +64,14 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     assert first_to_run(spark, config) == "ingest"
     run(spark, config)
     assert first_to_run(spark, config) is None
+    for stage, tables in (
+        ("ingest", ("sources", "quarantine", "records")),
+        ("clean", ("fields",)),
+        ("deduplicate", ("signatures", "clusters")),
+        ("split", ("ledger",)),
+        ("encode", ("encoded",)),
+    ):
+        assert all(writers(config)[table] == {stage} for table in tables)
     sections: dict[str, tuple[dict[str, object], str | None]] = {
         "publish": ({"shards": 2}, None),
         "split": ({"seed": 5}, "split"),
@@ -154,8 +172,8 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
     for stage, last, expected in (
         ("encode", "encoded", None),
         ("split", "ledger", None),
-        ("deduplicate", "ledger", None),
-        ("clean", "ledger", "clean"),
+        ("clean", "fields", None),
+        ("deduplicate", "clusters", None),
         ("ingest", "records", "ingest"),
     ):
         module = importlib.import_module(f"etl.stages.{stage}")
@@ -187,7 +205,7 @@ def test_the_key_of_pseudonyms_belongs_to_what_texts_are_cleaned_from(
     assert first_to_run(spark, config) == "deduplicate"
     monkeypatch.setenv("RINGLAKE_PSEUDONYM_KEY", "l" * 32)
     assert first_to_run(spark, config) == "clean"
-    assert "l" * 32 not in json.dumps(clean_basis(config, ""))
+    assert "l" * 32 not in json.dumps(clean_fingerprint(config, "").model_dump())
 
 
 @pytest.mark.thorough

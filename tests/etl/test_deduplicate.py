@@ -75,8 +75,8 @@ def ledger_of(
     clusters = near_duplicate_clusters(
         sketching.select_signatures(sketches, texts), config.deduplicate.similarity, block_shingles
     )
-    ledger = survivors.build_ledger(fields, sketches, survivors.with_survivor(texts, clusters), config)
-    found = ledger.select("record_id", "source", "status", "reason", "cluster_id", "split").collect()
+    ledger = survivors.build_clusters(fields, sketches, survivors.with_survivor(texts, clusters), config)
+    found = ledger.select("record_id", "source", "status", "reason", "cluster_id").collect()
     sketches.unpersist()
     return sorted(tuple(row) for row in found)
 
@@ -96,15 +96,15 @@ def test_every_record_has_its_status_reason_and_cluster(
         "g": ("kept", None, "g"),
         "h": ("filtered", "length", None),
     }
-    rows = sorted((name, "a", *status, None) for name, status in expected.items())
+    rows = sorted((name, "a", *status) for name, status in expected.items())
     assert ledger_of(spark, config, SMALL) == rows
 
 
 def test_duplicates_can_all_be_kept(spark: SparkSession, tmp_path: Path) -> None:
     config = documents.configuration(tmp_path, deduplicate={"duplicates": "keep"})
     clusters = dict.fromkeys("abcd", "b") | dict.fromkeys("ef", "f") | {"g": "g"}
-    expected = [(name, "a", "kept", None, cluster, None) for name, cluster in clusters.items()]
-    assert ledger_of(spark, config, SMALL) == [*expected, ("h", "a", "filtered", "length", None, None)]
+    expected = [(name, "a", "kept", None, cluster) for name, cluster in clusters.items()]
+    assert ledger_of(spark, config, SMALL) == [*expected, ("h", "a", "filtered", "length", None)]
 
 
 def test_equal_lengths_and_times_are_decided_by_the_record_id(spark: SparkSession, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
     layout = Layout.of(config)
     documents.write_fields(config, rows)
     counts = deduplicate(spark, config)
-    ledger, signatures = table(config, layout.ledger), table(config, layout.signatures)
+    ledger, signatures = table(config, layout.clusters), table(config, layout.signatures)
 
     found = defaultdict(set)
     for row in ledger:
@@ -151,13 +151,13 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
     assert len(signatures) == len(sequences)
 
     assert deduplicate(spark, config) == counts
-    assert table(config, layout.ledger) == ledger
+    assert table(config, layout.clusters) == ledger
     assert table(config, layout.signatures) == signatures
     again = documents.configuration(tmp_path / "two")
     random.Random(8).shuffle(rows)
     documents.write_fields(again, rows, files=5)
     assert deduplicate(spark, again) == counts
-    assert table(again, Layout.of(again).ledger) == ledger
+    assert table(again, Layout.of(again).clusters) == ledger
     assert table(again, Layout.of(again).signatures) == signatures
 
 
@@ -310,7 +310,7 @@ def test_later_records_near_to_clusters_of_several_splits_are_left_out(
         [("c", "x", ["train"], True), ("n", "x", ["train"], False), ("b", "x", ["test", "train"], False)],
         "text_hash string, earlier_cluster string, splits array<string>, is_copy boolean",
     )
-    later = survivors.ledger_of_joined(records, texts, joined, config)
+    later = survivors.clusters_of_joined(records, texts, joined, config)
     rows = {row["record_id"]: (row["status"], row["reason"], row["cluster_id"]) for row in later.collect()}
     conflict = ("filtered", "split_conflict", None)
     assert (rows["bridge"], rows["bridge copy"]) == (conflict, conflict)

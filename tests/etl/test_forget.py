@@ -22,6 +22,7 @@ from etl import forget, quarantine, vacuum, verify
 from etl.erasure import forgetting
 from etl.erasure.finding import Person, named_ids
 from etl.figures.drift import keep_profile
+from etl.lake.facts import Fingerprint, RecordsFacts
 from etl.lake.log import table_version
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
@@ -168,11 +169,11 @@ def test_a_record_is_erased_for_good(
     assert sum(trace.rows.values()) == 1
     assert trace.runs == (str(Path(config.train.runs) / "old"),)
     assert done.traces.not_known == []
-    for name in ("records", "fields", "ledger", "signatures", "encoded"):
+    for name in ("records", "fields", "clusters", "ledger", "signatures", "encoded"):
         assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
-    assert {
-        (r["reason"], r["cluster_id"]) for r in rows(spark, config, "ledger") if r["record_id"] == EIGHT
-    } == {(None, None)}
+    for name in ("clusters", "ledger"):
+        (copy,) = (row for row in rows(spark, config, name) if row["record_id"] == EIGHT)
+        assert (copy["reason"], copy["cluster_id"]) == (None, None)
     reasons = Counter(row["reason"] for row in rows(spark, config, "quarantine"))
     assert reasons == {"forgotten": 2, "invalid_json": 1, "wrong_field_count": 1}
     assert all(
@@ -324,8 +325,7 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     DeltaTable.forPath(spark, layout.records).delete(f"record_id = '{SEVEN}'")
     done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert done.records == 1
-    for name in ("fields", "ledger"):
-        assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
+    assert SEVEN not in {row["record_id"] for row in rows(spark, config, "fields")}
     counts = ingest(spark, config)
     assert counts["forgotten"] == 3
     assert not {SEVEN, name_of(9)} & {row["record_id"] for row in rows(spark, config, "records")}
@@ -394,7 +394,9 @@ def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(confi
     today = Tombstones.of(config).fingerprint()
     # One from before, one from after it was forgotten, and one whose manifest can no longer be read.
     for version, erased in enumerate((None, today, today)):
-        noted = {"userMetadata": json.dumps({"made_from": {"tombstones": erased}})}
+        made_from = Fingerprint(configuration="", code="", inputs={"tombstones": erased})
+        facts = RecordsFacts.by("ingest", config, made_from, tables={}, counts={}, failed=0)
+        noted = {"userMetadata": facts.to_json()}
         write_deltalake(
             layout.records,
             pa.table({"record_id": ["x"]}),

@@ -336,8 +336,8 @@ def test_an_increment_that_broke_off_goes_on_as_one(
     places = (
         ("ingest", "records"),
         ("clean", "fields"),
-        ("clean", "ledger"),
-        ("deduplicate", "ledger"),
+        ("deduplicate", "signatures"),
+        ("deduplicate", "clusters"),
         ("split", "ledger"),
         ("encode", "encoded"),
     )
@@ -388,7 +388,7 @@ def test_settings_that_change_in_between_hold_for_all_records(
     run(spark, config)
     write(tmp_path / "files", "b.jsonl", [record("b0", text(40))])
     with monkeypatch.context() as patch:
-        patch.setattr("etl.stages.deduplicate.write_table", breaking_off_at("ledger"))
+        patch.setattr("etl.stages.deduplicate.write_table", breaking_off_at("clusters"))
         with pytest.raises(InterruptedError):
             run(spark, config)
     other = config.model_copy(

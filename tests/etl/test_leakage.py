@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from etl.duplicates import leakage
 from etl.duplicates.leakage import leakage_sample
@@ -56,6 +56,10 @@ def test_no_similar_texts_lie_in_two_splits(kept: Kept) -> None:
         assert len({kept.splits[names[i]] for i in group}) == 1
 
 
+def splits_of(spark: SparkSession, kept: Kept) -> DataFrame:
+    return spark.createDataFrame(list(kept.splits.items()), "record_id string, split string")
+
+
 def nearest(kept: Kept, name: str) -> float:
     own = documents.shingles(kept.texts[name])
     train = [documents.shingles(text) for other, text in kept.texts.items() if kept.splits[other] == "train"]
@@ -68,7 +72,7 @@ def test_similarity_of_test_rows_to_their_nearest_training_row(
 ) -> None:
     """Whether the ids of the training split go to every executor, or are too many for that and joined."""
     monkeypatch.setattr(leakage, "IDS_AT_ONCE", ids_at_once)
-    found = leakage_sample(spark, kept.config, rows=1_000)
+    found = leakage_sample(spark, kept.config, splits_of(spark, kept), rows=1_000)
     assert list(found.columns) == ["record_id", "highest_similarity"]
     names = found["record_id"].tolist()
     assert names == sorted(names)
@@ -81,9 +85,9 @@ def test_similarity_of_test_rows_to_their_nearest_training_row(
 
 
 def test_the_sample_is_chosen_by_hash_and_the_same_every_time(spark: SparkSession, kept: Kept) -> None:
-    some = leakage_sample(spark, kept.config, rows=7)
-    everything = leakage_sample(spark, kept.config, rows=1_000)
+    some = leakage_sample(spark, kept.config, splits_of(spark, kept), rows=7)
+    everything = leakage_sample(spark, kept.config, splits_of(spark, kept), rows=1_000)
     assert len(some) == 7
-    assert some.equals(leakage_sample(spark, kept.config, rows=7))
+    assert some.equals(leakage_sample(spark, kept.config, splits_of(spark, kept), rows=7))
     merged = some.merge(everything, on=["record_id", "highest_similarity"], how="inner")
     assert len(merged) == 7

@@ -144,7 +144,7 @@ def test_copies_of_a_text_and_a_large_cluster_are_spread_and_the_ledger_is_the_s
 
     def ledger(of_texts: HotKeys, of_clusters: HotKeys) -> tuple[float, list[tuple[Any, ...]]]:
         first = survivors.with_survivor(texts_of, clusters, of_clusters)
-        return least_even(shuffling, survivors.build_ledger(fields, sketches, first, config, of_texts))
+        return least_even(shuffling, survivors.build_clusters(fields, sketches, first, config, of_texts))
 
     plain, salted = ledger(NO_HOT_KEYS, NO_HOT_KEYS), ledger(hot_texts, hot_clusters)
     for frame in (sketches, texts_of, clusters):

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
 from common.errors import ConfigurationError
+from etl.lake.outcomes import final_ledger
 from etl.lake.tables import read_table
 from etl.pipeline import STAGES, run_stages
 from schemas.config import Configuration, load
@@ -125,12 +126,18 @@ def values(
     }
 
 
+def outcomes(spark: SparkSession, config: Configuration) -> list[Row]:
+    """The ledger with the outliers that are left out."""
+    layout = Layout.of(config)
+    return final_ledger(read_table(spark, layout.ledger), read_table(spark, layout.encoded)).collect()
+
+
 def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tmp_path: Path) -> None:
     write_files(tmp_path)
     config = configured(tmp_path)
     manifest, report = run_stages(spark, config, 0.0, again=False)
     layout = Layout.of(config)
-    ledger = {row["record_id"]: row for row in read_table(spark, layout.ledger).collect()}
+    ledger = {row["record_id"]: row for row in outcomes(spark, config)}
     reasons = {name: row["reason"] for name, row in ledger.items() if row["status"] == "filtered"}
     assert reasons == {"j5": "price.outlier", "j8": "sold.missing", "j9": "sold.invalid"}
     assert ledger["j5"]["split"] is None
@@ -227,9 +234,7 @@ def test_where_outliers_are_left_out_new_files_move_no_record(spark: SparkSessio
 
     def splits() -> dict[str, str | None]:
         run_stages(spark, config, 0.0, again=False)
-        return {
-            row["record_id"]: row["split"] for row in read_table(spark, Layout.of(config).ledger).collect()
-        }
+        return {row["record_id"]: row["split"] for row in outcomes(spark, config)}
 
     before = splits()
     more = [
