@@ -13,7 +13,7 @@ from common.errors import DataError, UsageError
 from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
 from tests.training.published import publish
-from training.checkpoints import store
+from training.checkpoints import store, tensors
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def save(
     """Follows the last of the chain, as the saver does."""
     chain = store.read_chain(run)
     previous = chain[-1].chain if chain else None
-    state = store.copied(a_state(config, step, root))
+    state = tensors.copied(a_state(config, step, root))
     return store.save(run, state, previous, facts(config, validation_loss))
 
 
@@ -227,11 +227,11 @@ def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp
 
 
 def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
-    def hashed(**tensors: torch.Tensor) -> str:
+    def hashed(**weights: torch.Tensor) -> str:
         module = nn.Module()
-        for name, tensor in tensors.items():
+        for name, tensor in weights.items():
             module.register_buffer(name, tensor)
-        return store.weights_sha256(module)
+        return tensors.weights_sha256(module)
 
     plain = hashed(a=torch.zeros(4), b=torch.ones(2))
     assert plain == hashed(b=torch.ones(2), a=torch.zeros(4))
@@ -246,4 +246,4 @@ def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match=r"the weights in here do not fit"):
-        store.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")
+        tensors.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")
