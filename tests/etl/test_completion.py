@@ -79,9 +79,9 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
         "clean": ({"rules": ["white_space"]}, "clean"),
         "columns": ({"group": "label2"}, "ingest"),
     }
-    for name, (values, stage) in sections.items():
+    for name, (values, first) in sections.items():
         other = changed(config, **{name: getattr(config, name).model_copy(update=values)})
-        assert first_to_run(spark, other) == stage
+        assert first_to_run(spark, other) == first
     shorter = changed(config, feature=[config.feature[0].model_copy(update={"length": 4})])
     assert first_to_run(spark, shorter) == "encode"
 
