@@ -20,6 +20,7 @@ from etl.gates.limits import check_quarantine
 from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
+from etl.runs.run import Run
 from etl.runs.stage import stage_parser, timed
 from etl.runs.stage_metrics import measured
 from etl.spark.session import build_session
@@ -59,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
     """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
     declared(config)  # an expectation that cannot be made stops here, before hours of work
+    whole = Run(spark, config)
     first, *others = STAGES
-    check_quarantine(timed(first, spark, config, again), config)
+    check_quarantine(timed(first, whole, again), config)
     for stage in others:
-        timed(stage, spark, config, again)
+        timed(stage, whole, again)
     standing = None if again else published(config)
     if standing is not None:
         say(f"publish: complete, version {standing.delta_version} stands with every file as published")

@@ -25,6 +25,7 @@ from common.errors import CheckError
 from common.storage import hadoop_options
 from etl import pipeline
 from etl.runs.completion import fingerprint
+from etl.runs.run import Run
 from etl.sources import outcomes
 from etl.sources.files.pieces import group, list_pieces
 from etl.spark.session import build_session
@@ -38,7 +39,7 @@ def near_duplicates(spark: SparkSession, config: Configuration) -> None:
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
     records = outcomes.accepted(outcomes.read_outcomes(spark, config, tasks), None, config)
     fields = records.withColumn("filtered_by", F.lit(None).cast("string"))
-    deduplicate.deduplicate_fields(fields, config, fingerprint("deduplicate", config))
+    deduplicate.deduplicate_fields(Run(spark, config), fields, fingerprint("deduplicate", config))
 
 
 def overrides(files: Path, root: Path) -> list[str]:

@@ -63,9 +63,7 @@ class Commit:
         """The same; raises UsageError naming the table when it does not exist."""
         found = cls.of(uri, options)
         if found is None:
-            raise UsageError(
-                f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py"
-            )
+            raise no_such_table(uri)
         return found
 
     @property
@@ -85,6 +83,11 @@ class Commit:
         """The facts where they are of this very fingerprint: then the table is complete."""
         found = self.facts(model)
         return found if found is not None and found.fingerprint == fingerprint else None
+
+
+def no_such_table(uri: str) -> UsageError:
+    """The error of a stage whose input is not there."""
+    return UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
 
 
 def table_version(uri: str, options: Storage) -> int:

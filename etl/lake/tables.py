@@ -9,10 +9,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from common import storage
-from common.errors import UsageError
 from common.storage import Storage
 from etl.lake.facts import CommitFacts
-from etl.lake.log import Commit, open_table, table_version, version_in
+from etl.lake.log import Commit, no_such_table, open_table, table_version, version_in
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
@@ -34,7 +33,7 @@ PROPERTIES = {
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
     """A table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
     if not DeltaTable.isDeltaTable(spark, uri):
-        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+        raise no_such_table(uri)
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)

@@ -9,19 +9,18 @@ repeat its result.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pyspark.sql import SparkSession
-
 from etl.lake.facts import Fingerprint
 from etl.runs.code import code_sha256
+from etl.runs.run import DataSet, Run
 from schemas.config import Configuration
 
-Completion = Callable[[SparkSession, Configuration], Mapping[str, int] | None]
+Completion = Callable[[Run], Mapping[str, int] | None]
 """The counts that are known of a complete stage, None where it has to run."""
 
 
-def by_the_log(question: Callable[[Configuration], bool]) -> Completion:
+def by_the_log(question: Callable[[DataSet], bool]) -> Completion:
     """The completion of a stage of which the tables' logs alone tell; no counts are known then."""
-    return lambda _, config: {} if question(config) else None
+    return lambda run: {} if question(run) else None
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Stage:
     """A step of the pipeline, which writes tables of its own."""
 
     name: str
-    run: Callable[[SparkSession, Configuration], Mapping[str, int]]
+    run: Callable[[Run], Mapping[str, int]]
     """Returns counts of what it did."""
     completion: Completion
 

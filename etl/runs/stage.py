@@ -4,8 +4,6 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from pyspark.sql import SparkSession
-
 from common.command import configuration_parser
 from common.progress import say
 from common.storage import hadoop_options
@@ -13,6 +11,7 @@ from etl.runs.audit import audited
 from etl.runs.completion import Stage
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
+from etl.runs.run import Run
 from etl.runs.stage_metrics import measured
 from etl.spark.session import build_session
 from schemas.config import Configuration, load
@@ -33,7 +32,7 @@ def stage_main(
     with full_disk_is_told(config), locked(config):
         spark = build_session(f"{config.dataset.name}-{stage.name}", hadoop_options(config.storage))
         try:
-            counts = timed(stage, spark, config, arguments.again)
+            counts = timed(stage, Run(spark, config), arguments.again)
         finally:
             spark.stop()
     if check is not None:
@@ -52,26 +51,26 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def timed(stage: Stage, spark: SparkSession, config: Configuration, again: bool = False) -> Mapping[str, int]:
+def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
     """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were.
 
     A stage that is complete is not run, unless `again`; then the counts are those that are known of it.
     """
     name = stage.name
-    known = None if again else stage.completion(spark, config)
+    known = None if again else stage.completion(run)
     if known is not None:
         say(f"{name}: complete, from the same input and configuration")
         return known
     say(f"{name} …")
     began = time.monotonic()
-    with measured(name, spark, config) as taken:
+    with measured(name, run.spark, run.config) as taken:
         if again:  # everything, and not only what is new
-            config = config.model_copy(update={"increments": config.increments.again()})
+            run = run.again()
         if name == "publish":  # which enters into the audit trail what it publishes itself
-            counts = stage.run(spark, config)
+            counts = stage.run(run)
         else:
-            with audited(name, config) as outcome:
-                counts = stage.run(spark, config)
+            with audited(name, run.config) as outcome:
+                counts = stage.run(run)
                 outcome["counts"] = dict(counts)
         taken.salted_keys = counts.get("salted_keys", 0)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())

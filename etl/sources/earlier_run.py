@@ -3,16 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import SparkSession
-
 from etl.lake.facts import Fingerprint, RecordsFacts
-from etl.lake.log import Commit, stages_since
-from etl.lake.tables import restore_to
+from etl.lake.log import stages_since, version_in
+from etl.runs.run import Run
 from etl.sources.changes import SourceChanges, may_go_on, source_changes
 from etl.sources.files.pieces import Piece
 from etl.sources.up_to_date import bronze_tables
-from schemas.config import Configuration
-from schemas.tables import Layout
 
 
 @dataclass(frozen=True)
@@ -23,25 +19,22 @@ class EarlierRun:
     facts: RecordsFacts
 
 
-def earlier_run(
-    spark: SparkSession, config: Configuration, now: Fingerprint, pieces: Sequence[Piece]
-) -> EarlierRun | None:
+def earlier_run(run: Run, now: Fingerprint, pieces: Sequence[Piece]) -> EarlierRun | None:
     """The run before, where only new files separate it from this one; None where everything is to be read.
 
     Raises DataError where files have changed or vanished and the configuration says to stop then.
     """
-    layout = Layout.of(config)
-    records = Commit.of(layout.records, config.storage)
+    config, records = run.config, run.commit("records")
     facts = None if records is None else records.facts(RecordsFacts)
     if not config.increments.go_on or facts is None or facts.failed or now.inputs["sources"] is None:
         return None
     if not now.differs_only_in(facts.fingerprint, "sources"):
         return None
-    broke_off = facts.tables != bronze_tables(config)
+    broke_off = facts.tables != bronze_tables(run)
     if facts.fingerprint == now and not broke_off:
         return None  # the same sources: this run was asked for, to read all of them again
     # An increment that broke off may have added to them.
-    if broke_off and not restore_tables(spark, config, facts.tables):
+    if broke_off and not restore_tables(run, facts.tables):
         return None
     changes = source_changes(config, pieces)
     if not may_go_on(changes, config) or changes.moves_twins:
@@ -49,17 +42,13 @@ def earlier_run(
     return EarlierRun(changes, facts)
 
 
-def restore_tables(spark: SparkSession, config: Configuration, noted: Mapping[str, str]) -> bool:
+def restore_tables(run: Run, noted: Mapping[str, str]) -> bool:
     """Brings sources and quarantine back to the versions that belong to bronze/records; False where that cannot be."""
-    layout = Layout.of(config)
     for name in ("sources", "quarantine"):
-        uri = layout.at("bronze", name)
-        table, _, version = noted.get(name, "").rpartition("@")
-        commit = Commit.of(uri, config.storage)
-        if not table or commit is None or commit.table_id != table:
+        commit, identity = run.commit(name), noted.get(name, "")
+        if commit is None or not identity or commit.identity_at(version_in(identity)) != identity:
             return False
-        if commit.version != int(version):
-            if "forget" in stages_since(uri, int(version), config.storage):
-                return False  # what was erased must not come back
-            restore_to(spark, uri, noted[name], config.storage)
+        if "forget" in stages_since(run.uri(name), version_in(identity), run.config.storage):
+            return False  # what was erased must not come back
+        run.restore(name, identity)
     return True

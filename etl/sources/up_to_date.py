@@ -5,12 +5,11 @@ import os
 
 from common import storage
 from etl.lake.facts import Fingerprint
-from etl.lake.log import Commit
 from etl.lake.tombstones import Tombstones
 from etl.runs.completion import fingerprint
+from etl.runs.run import DataSet
 from etl.sources.files.pieces import list_pieces
 from schemas.config import Configuration, canonical_json
-from schemas.tables import Layout
 
 
 def ingest_fingerprint(config: Configuration) -> Fingerprint:
@@ -39,10 +38,7 @@ def sources_fingerprint(config: Configuration) -> str | None:
     return digest.hexdigest()
 
 
-def bronze_tables(config: Configuration) -> dict[str, str]:
+def bronze_tables(data: DataSet) -> dict[str, str]:
     """The identities of the tables that `ingest` writes before bronze/records."""
-    layout = Layout.of(config)
-    others = {
-        name: Commit.of(layout.at("bronze", name), config.storage) for name in ("sources", "quarantine")
-    }
+    others = {name: data.commit(name) for name in ("sources", "quarantine")}
     return {name: commit.identity for name, commit in others.items() if commit is not None}

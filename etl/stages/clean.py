@@ -8,53 +8,48 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from common.errors import CheckError
 from etl.lake.facts import CommitFacts, Fingerprint
-from etl.lake.log import Commit
-from etl.lake.tables import read_table, write_table
 from etl.rules.applying import ADDED, CleanTexts
 from etl.rules.personal_data import pseudonym_key
 from etl.rules.registry import build_rules
 from etl.rules.sampled_words import is_sampled, share_of
 from etl.runs.completion import Stage, by_the_log, fingerprint
-from etl.runs.increments import added_rows
+from etl.runs.run import DataSet, Run
 from etl.spark.session import spark_progress
 from schemas import tables
 from schemas.config import Configuration
-from schemas.tables import Layout
 
 
-def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+def clean(run: Run) -> Mapping[str, int]:
     """Writes `silver/fields`; returns the numbers of records, and of the kept, filtered and edited ones."""
-    layout = tables.Layout.of(config)
+    config = run.config
     key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
-    source = Commit.existing(layout.records, config.storage)
+    source = run.existing("records")
     now = clean_fingerprint(config, source.identity)
-    records = read_table(spark, layout.records, source.version)
+    records = run.read("records", source.version)
     expected = records.count()
-    new = new_records(spark, config, now)
+    new = new_records(run, now)
     # The more records there are, the smaller the share: what was noted of earlier ones is too much, and is not read.
-    share = share_of_sample(spark, layout, expected)
-    with spark_progress(spark, "cleaning"):
-        version = write_table(
-            with_cleaned_texts(records if new is None else new, config, key, share),
-            layout.fields,
-            tables.fields_schema(config),
-            config,
-            CommitFacts.by("clean", config, now),
-            append=new is not None,
+    share = share_of_sample(run, expected)
+    with spark_progress(run.spark, "cleaning"):
+        cleaned_records = with_cleaned_texts(records if new is None else new, config, key, share)
+        facts = CommitFacts.by("clean", config, now)
+        run.write(cleaned_records, "fields", tables.fields_schema(config), facts, append=new is not None)
+        counts = (
+            run.read("fields")
+            .agg(
+                F.count("*").alias("records"),
+                F.count_if(F.col("filtered_by").isNull()).alias("kept"),
+                F.count_if(F.col("filtered_by").isNotNull()).alias("filtered"),
+                F.count_if(F.size("effects") > 0).alias("edited"),
+            )
+            .first()
         )
-        fields = read_table(spark, layout.fields, version)
-        counts = fields.agg(
-            F.count("*").alias("records"),
-            F.count_if(F.col("filtered_by").isNull()).alias("kept"),
-            F.count_if(F.col("filtered_by").isNotNull()).alias("filtered"),
-            F.count_if(F.size("effects") > 0).alias("edited"),
-        ).first()
     assert counts is not None
     if counts["records"] != expected:
         raise CheckError(
@@ -63,22 +58,21 @@ def clean(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     return counts.asDict()
 
 
-def new_records(spark: SparkSession, config: Configuration, now: Fingerprint) -> DataFrame | None:
+def new_records(run: Run, now: Fingerprint) -> DataFrame | None:
     """The rows of bronze/records that silver/fields does not have yet, where nothing else has changed; None: all."""
-    layout = Layout.of(config)
-    standing = Commit.of(layout.fields, config.storage)
+    standing = run.commit("fields")
     facts = None if standing is None else standing.facts(CommitFacts)
-    if facts is None or not config.increments.go_on or facts.fingerprint == now:
+    if facts is None or not run.config.increments.go_on or facts.fingerprint == now:
         return None
     since, until = facts.fingerprint.inputs.get("records"), now.inputs["records"]
     if since is None or until is None or not now.differs_only_in(facts.fingerprint, "records"):
         return None
-    return added_rows(spark, layout.records, since, until, config.storage)
+    return run.added("records", since, until)
 
 
-def share_of_sample(spark: SparkSession, layout: Layout, records: int) -> float:
+def share_of_sample(run: Run, records: int) -> float:
     """Of the records whose words are noted, from their number and the bytes of the files that they were read from."""
-    total = read_table(spark, layout.sources).where("status = 'read'").agg(F.sum("bytes")).first()
+    total = run.read("sources").where("status = 'read'").agg(F.sum("bytes")).first()
     assert total is not None
     return share_of(total[0] or 0, records)
 
@@ -107,13 +101,12 @@ def clean_fingerprint(config: Configuration, records: str) -> Fingerprint:
     return fingerprint("clean", config, records=records, key_check=check)
 
 
-def cleaned(config: Configuration) -> bool:
+def cleaned(data: DataSet) -> bool:
     """Whether the stage is complete."""
-    layout = Layout.of(config)
-    records, fields = (Commit.of(uri, config.storage) for uri in (layout.records, layout.fields))
+    records, fields = data.commit("records"), data.commit("fields")
     if records is None or fields is None:
         return False
-    return fields.made_by(clean_fingerprint(config, records.identity), CommitFacts) is not None
+    return fields.made_by(clean_fingerprint(data.config, records.identity), CommitFacts) is not None
 
 
 STAGE = Stage("clean", clean, by_the_log(cleaned))

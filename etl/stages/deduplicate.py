@@ -19,7 +19,7 @@ Texts go through one narrow pass from silver/fields into hashes and never cross 
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.later_records import (
@@ -33,60 +33,50 @@ from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.duplicates.sketching import _SKETCHED_RECORDS, group_by_text, select_signatures, with_sketches
 from etl.duplicates.survivors import build_clusters, clusters_of_joined, hot_texts_and_clusters, with_survivor
 from etl.lake.facts import ClustersFacts, CommitFacts, Fingerprint, LedgerFacts
-from etl.lake.log import Commit, identity, table_version
-from etl.lake.tables import read_table, restore_to, write_table
 from etl.runs.completion import Stage, by_the_log, fingerprint
-from etl.runs.finished import is_as_today, new_fields, run_to_go_on_from
+from etl.runs.finished import is_as_today, run_to_go_on_from
+from etl.runs.run import DataSet, Run
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
-from schemas.config import Configuration
-from schemas.tables import STATUSES, Layout, clusters_schema, signatures_schema
+from schemas.tables import STATUSES, clusters_schema, signatures_schema
 
 
-def deduplicate(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+def deduplicate(run: Run) -> Mapping[str, int]:
     """Writes silver/signatures and silver/clusters; returns the records by status, and `salted_keys` if any."""
-    layout = Layout.of(config)
-    with spark_progress(spark, "deduplicate"):
-        source = Commit.existing(layout.fields, config.storage)
-        now = fingerprint("deduplicate", config, fields=source.identity)
-        earlier, fields = earlier_texts(spark, config, source.identity)
+    with spark_progress(run.spark, "deduplicate"):
+        source = run.existing("fields")
+        earlier, fields = earlier_texts(run, source.identity)
         if fields is None:
-            fields = read_table(spark, layout.fields, source.version)
-        salted = deduplicate_fields(fields, config, now, earlier)
-        return count_statuses(read_table(spark, layout.clusters)) | (
-            {"salted_keys": salted} if salted else {}
-        )
+            fields = run.read("fields", source.version)
+        now = fingerprint("deduplicate", run.config, fields=source.identity)
+        salted = deduplicate_fields(run, fields, now, earlier)
+        return count_statuses(run.read("clusters")) | ({"salted_keys": salted} if salted else {})
 
 
-def earlier_texts(
-    spark: SparkSession, config: Configuration, fields: str
-) -> tuple[Earlier, DataFrame] | tuple[None, None]:
+def earlier_texts(run: Run, fields: str) -> tuple[Earlier, DataFrame] | tuple[None, None]:
     """What the last run found out, and the rows that silver/fields has had added since; None where all is made anew.
 
     Takes away what an increment that broke off has added since. `fields`: the identity of silver/fields.
     """
-    layout, run = Layout.of(config), run_to_go_on_from(config)
-    new = None if run is None else new_fields(spark, config, run, fields)
-    if run is None or new is None:
+    last = run_to_go_on_from(run)
+    new = None if last is None else run.added("fields", last.tables["fields"], fields)
+    if last is None or new is None:
         return None, None
-    for name in ("signatures", "clusters"):
-        if not restore_to(spark, layout.at("silver", name), run.tables[name], config.storage):
-            return None, None
+    if not all(run.restore(name, last.tables[name]) for name in ("signatures", "clusters")):
+        return None, None
     # Of just these versions, since one of the tables is added to before the other is computed.
-    signatures = read_table(spark, layout.signatures, table_version(layout.signatures, config.storage))
-    return Earlier(signatures, read_table(spark, layout.ledger, run.version), run.clusters.conflicts), new
+    signatures = run.read("signatures", run.existing("signatures").version)
+    return Earlier(signatures, run.read("ledger", last.version), last.clusters.conflicts), new
 
 
-def deduplicate_fields(
-    fields: DataFrame, config: Configuration, now: Fingerprint, earlier: Earlier | None = None
-) -> int:
+def deduplicate_fields(run: Run, fields: DataFrame, now: Fingerprint, earlier: Earlier | None = None) -> int:
     """The same for any frame with the columns of silver/fields that it needs; returns the number of salted keys.
 
     The frame's rows have to come in the same order whenever they are computed: which of equal texts carries the
     shingles depends on it. Beside `earlier` texts the rows are added to both tables, whose own stay as they are: a
     record whose text is an earlier one, or whose cluster has one in it, belongs to the cluster of that.
     """
-    spark, layout, append = fields.sparkSession, Layout.of(config), earlier is not None
+    config, append = run.config, earlier is not None
     facts = CommitFacts.by("deduplicate", config, now)
     with ExitStack() as stack:
 
@@ -102,10 +92,10 @@ def deduplicate_fields(
             of_texts = keep(clusters_of_texts(earlier))
             compared = keep(to_compare(signatures, earlier, of_texts))
             signatures = signatures.join(earlier.signatures.select("text_hash"), "text_hash", "left_anti")
-        version = write_table(signatures, layout.signatures, signatures_schema(), config, facts, append)
+        written = run.write(signatures, "signatures", signatures_schema(), facts, append)
         if earlier is None:
             sketches.unpersist()  # it is as large as the texts
-            compared = read_table(spark, layout.signatures, version)
+            compared = run.read("signatures", written.version)
         clusters = keep(near_duplicate_clusters(compared, config.deduplicate.similarity))
         own_texts, own_clusters, conflicts = texts, clusters, 0
         if earlier is not None:
@@ -120,9 +110,10 @@ def deduplicate_fields(
         rows = build_clusters(fields, records, survivors, config, hot_texts)
         if earlier is not None:
             rows = rows.unionByName(clusters_of_joined(records, texts, joined, config))
-        noted = {"signatures": identity(layout.signatures, config.storage, version), "conflicts": conflicts}
-        facts = ClustersFacts.by("deduplicate", config, now, **noted)
-        write_table(rows, layout.clusters, clusters_schema(), config, facts, append)
+        noted = {"signatures": written.identity, "conflicts": conflicts}
+        run.write(
+            rows, "clusters", clusters_schema(), ClustersFacts.by("deduplicate", config, now, **noted), append
+        )
         return len(hot_texts) + len(hot_clusters)
 
 
@@ -132,22 +123,18 @@ def count_statuses(clusters: DataFrame) -> dict[str, int]:
     return {status: found.get(status, 0) for status in STATUSES}
 
 
-def deduplicated(config: Configuration) -> bool:
+def deduplicated(data: DataSet) -> bool:
     """Whether the stage is complete."""
-    layout = Layout.of(config)
-    fields, signatures, clusters, ledger = (
-        Commit.of(uri, config.storage)
-        for uri in (layout.fields, layout.signatures, layout.clusters, layout.ledger)
-    )
+    fields, signatures, clusters = (data.commit(name) for name in ("fields", "signatures", "clusters"))
     if fields is None or signatures is None or clusters is None:
         return False
-    now = fingerprint("deduplicate", config, fields=fields.identity)
-    facts = clusters.made_by(now, ClustersFacts)
+    now = fingerprint("deduplicate", data.config, fields=fields.identity)
+    facts, ledger = clusters.made_by(now, ClustersFacts), data.commit("ledger")
     if facts is None or signatures.made_by(now, CommitFacts) is None:
         return False
     # Records that were left out for the splits that there are have no cluster: other splits begin before that.
     of_ledger = None if ledger is None else ledger.facts(LedgerFacts)
-    return not facts.conflicts or (of_ledger is not None and is_as_today("split", config, of_ledger))
+    return not facts.conflicts or (of_ledger is not None and is_as_today("split", data.config, of_ledger))
 
 
 STAGE = Stage("deduplicate", deduplicate, by_the_log(deduplicated))

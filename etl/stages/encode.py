@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from common import storage
@@ -21,12 +21,10 @@ from etl.encoders import encoder_of
 from etl.encoders.fitting import fit, fit_typed
 from etl.encoders.rows import encode_rows, outliers_of
 from etl.lake.facts import EncodedFacts, Fingerprint
-from etl.lake.log import Commit
 from etl.lake.outcomes import rows_to_publish
-from etl.lake.tables import read_table, write_table
 from etl.publication import artifacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
-from etl.runs.increments import added_rows
+from etl.runs.run import DataSet, Run
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
 from provenance.checksums import sha256_of
@@ -34,24 +32,19 @@ from schemas.config import Configuration
 from schemas.tables import Layout, encoded_schema
 
 
-def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+def encode(run: Run) -> Mapping[str, int]:
     """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
-    layout = Layout.of(config)
-    source, found = (Commit.existing(uri, config.storage) for uri in (layout.fields, layout.ledger))
+    config, source, found = run.config, run.existing("fields"), run.existing("ledger")
     now = encode_fingerprint(config, source.identity, found.identity)
-    fields = read_table(spark, layout.fields, source.version)
-    ledger = (
-        read_table(spark, layout.ledger, found.version)
-        .where("split IS NOT NULL")
-        .select("record_id", "split")
-    )
+    fields = run.read("fields", source.version)
+    ledger = run.read("ledger", found.version).where("split IS NOT NULL").select("record_id", "split")
     if ledger.where("split = 'train'").isEmpty():
         raise DataError(
             f"no record of {config.dataset.name} is left for the training split: see silver/ledger for what became of "
             "them (filtered by which rule, duplicate of which record), or run the stage split first"
         )
     with ExitStack() as stack:
-        earlier = earlier_rows(spark, config, now)
+        earlier = earlier_rows(run, now)
         outliers: DataFrame | None = None
         if earlier is not None:
             fields, fitted, known = earlier.new_fields, earlier.fitted, earlier.classes
@@ -60,14 +53,14 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
             # Typed columns first: what they leave out as outliers teaches the others nothing.
             fitted = {}
             for typed in config.typed_features():
-                with spark_progress(spark, f"fit {typed.name}"):
+                with spark_progress(run.spark, f"fit {typed.name}"):
                     fitted[typed.name] = fit_typed(fields, ledger, typed, config)
             if config.dropping_features():
                 records = fields.join(ledger.select("record_id"), "record_id", "left_semi")
                 outliers = stack.enter_context(kept(outliers_of(records, config.dropping_features(), fitted)))
                 ledger = without_outliers(ledger, outliers, config)
             for feature in config.token_features():
-                with spark_progress(spark, f"fit {feature.name}"):
+                with spark_progress(run.spark, f"fit {feature.name}"):
                     fitted[feature.name] = fit(fields, ledger, feature, config)
         published = fields.join(ledger, "record_id", how="inner")
         classes = known + sorted(set(class_names(published, config)) - set(known))
@@ -75,11 +68,10 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         if outliers is not None:
             rows = rows.unionByName(outliers, allowMissingColumns=True)
         facts = EncodedFacts.by("encode", config, now, artifacts=store(config, classes, fitted))
-        with spark_progress(spark, "encode"):
-            schema = encoded_schema(config)
-            write_table(rows, layout.encoded, schema, config, facts, append=earlier is not None)
+        with spark_progress(run.spark, "encode"):
+            run.write(rows, "encoded", encoded_schema(config), facts, append=earlier is not None)
         left_out = 0 if outliers is None else outliers.count()
-    counts = count(rows_to_publish(read_table(spark, layout.encoded)), config)
+    counts = count(rows_to_publish(run.read("encoded")), config)
     return counts | ({"outliers": left_out} if left_out else {})
 
 
@@ -122,10 +114,9 @@ class EarlierRows:
     """New labels follow these."""
 
 
-def earlier_rows(spark: SparkSession, config: Configuration, now: Fingerprint) -> EarlierRows | None:
+def earlier_rows(run: Run, now: Fingerprint) -> EarlierRows | None:
     """None where silver/encoded has to be made anew: where anything but new records separates it from now."""
-    layout = Layout.of(config)
-    encoded = Commit.of(layout.encoded, config.storage)
+    config, layout, encoded = run.config, run.layout, run.commit("encoded")
     facts = None if encoded is None else encoded.facts(EncodedFacts)
     if facts is None or not config.increments.go_on or config.dropping_features() or facts.fingerprint == now:
         return None
@@ -134,7 +125,7 @@ def earlier_rows(spark: SparkSession, config: Configuration, now: Fingerprint) -
     if not all(is_stored(sha256, layout, config.storage) for sha256 in facts.artifacts.values()):
         return None
     added = {
-        name: added_rows(spark, layout.at("silver", name), str(known), str(now.inputs[name]), config.storage)
+        name: run.added(name, str(known), str(now.inputs[name]))
         for name, known in facts.fingerprint.inputs.items()
         if name in ("fields", "ledger")
     }
@@ -172,12 +163,10 @@ def encode_fingerprint(config: Configuration, fields: str, ledger: str) -> Finge
     return fingerprint("encode", config, fields=fields, ledger=ledger, **loaded)
 
 
-def is_encoded(config: Configuration) -> bool:
+def is_encoded(data: DataSet) -> bool:
     """Whether the stage is complete, its artifacts being as they were stored."""
-    layout = Layout.of(config)
-    fields, ledger, encoded = (
-        Commit.of(uri, config.storage) for uri in (layout.fields, layout.ledger, layout.encoded)
-    )
+    config, layout = data.config, data.layout
+    fields, ledger, encoded = (data.commit(name) for name in ("fields", "ledger", "encoded"))
     if fields is None or ledger is None or encoded is None:
         return False
     facts = encoded.made_by(encode_fingerprint(config, fields.identity, ledger.identity), EncodedFacts)

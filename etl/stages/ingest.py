@@ -10,16 +10,15 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from common.errors import CheckError
 from common.progress import say
 from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
-from etl.lake.log import Commit, identity
-from etl.lake.tables import read_table, write_table
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
+from etl.runs.run import Run
 from etl.sources.earlier_run import earlier_run
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import group, list_pieces
@@ -40,11 +39,9 @@ from etl.sources.up_to_date import bronze_tables, ingest_fingerprint
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
 from schemas import tables
-from schemas.config import Configuration
-from schemas.tables import Layout
 
 
-def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+def ingest(run: Run) -> Mapping[str, int]:
     """Writes the bronze tables and returns the numbers of files, records_in, quarantined and records.
 
     What `ringlake-etl forget` erased is quarantined without its content; `forgotten` is the number of these, if any.
@@ -52,17 +49,17 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
     Raises DataError for a pattern without files, a source none of whose files can be read, a file that changed
     meanwhile, and an id column that repeats too often to be one.
     """
-    layout = tables.Layout.of(config)
+    spark, config = run.spark, run.config
     # Before the files are read: what is written meanwhile is new to the next run.
     now = ingest_fingerprint(config)
     began = datetime.now(UTC)
     pieces = list_pieces(config)
-    earlier = earlier_run(spark, config, now, pieces)
+    earlier = earlier_run(run, now, pieces)
     if earlier is not None:
-        note_touched(spark, layout, earlier.changes.touched)
+        note_touched(run, earlier.changes.touched)
         pieces = earlier.changes.new
         if not pieces:  # files that were only touched, or whose changes are not to count
-            return note_unchanged(spark, config, now, earlier.facts)
+            return note_unchanged(run, now, earlier.facts)
         say(f"  {len({piece.file.location for piece in pieces}):,} new files")
     tasks = group(pieces, spark.sparkContext.defaultParallelism)
     tombstones = Tombstones.of(config)
@@ -76,7 +73,7 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         repeated: DataFrame | None = None
         if config.columns.id is not None:  # an id that is derived from the position never repeats
             with spark_progress(spark, "looking for repeated ids"):
-                known = read_table(spark, layout.records) if earlier is not None else None
+                known = run.read("records") if earlier is not None else None
                 found = stack.enter_context(kept(repeated_records(outcomes, known)))
                 if check_repeated(found, config):
                     repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks, tombstones)))
@@ -92,49 +89,45 @@ def ingest(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
                 ("quarantine", quarantined(outcomes, repeated, in_pieces > 0), tables.quarantine_schema()),
                 ("sources", source_rows(files, repeated, began), tables.sources_schema()),
             ):
-                uri = layout.at("bronze", name)
-                version = write_table(
-                    frame, uri, schema, config, CommitFacts.by("ingest", config, now), append
-                )
-                written[name] = identity(uri, config.storage, version)
+                facts = CommitFacts.by("ingest", config, now)
+                written[name] = run.write(frame, name, schema, facts, append).identity
             if earlier is not None:
                 for name in ("files", "records_in"):
                     counts[name] += earlier.facts.counts[name]
-            quarantine = read_table(spark, layout.quarantine)
+            quarantine = run.read("quarantine")
             counts["quarantined"] = quarantine.count()
             if tombstones:
                 counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
             # Of an increment nothing failed before: then everything would have been read again.
-            facts = RecordsFacts.by("ingest", config, now, tables=written, counts=counts, failed=failed)
+            noted = {"tables": written, "counts": counts, "failed": failed}
+            facts = RecordsFacts.by("ingest", config, now, **noted)
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
-            write_table(rows, layout.records, schema, config, facts, append)
-        counts["records"] = read_table(spark, layout.records).count()
+            run.write(rows, "records", schema, facts, append)
+        counts["records"] = run.read("records").count()
     check_counts(counts)
     return counts
 
 
-def note_touched(spark: SparkSession, layout: Layout, files: Sequence[SourceFile]) -> None:
+def note_touched(run: Run, files: Sequence[SourceFile]) -> None:
     """Notes their new times of modification, so that they need not be hashed again by every run."""
     if not files:
         return
     rows = [(file.source_index, file.path, file.modified) for file in files]
-    now = spark.createDataFrame(rows, "source_index int, source_path string, modified timestamp")
+    now = run.spark.createDataFrame(rows, "source_index int, source_path string, modified timestamp")
     same = "t.source_index = s.source_index AND t.source_path = s.source_path"
-    table = DeltaTable.forPath(spark, layout.sources).alias("t")
+    table = DeltaTable.forPath(run.spark, run.uri("sources")).alias("t")
     table.merge(F.broadcast(now).alias("s"), same).whenMatchedUpdate(
         set={"modified": F.col("s.modified")}
     ).execute()
+    run.written("sources")
 
 
-def note_unchanged(
-    spark: SparkSession, config: Configuration, now: Fingerprint, earlier: RecordsFacts
-) -> Mapping[str, int]:
+def note_unchanged(run: Run, now: Fingerprint, earlier: RecordsFacts) -> Mapping[str, int]:
     """Notes that the tables are complete with the sources as they are now."""
-    layout = Layout.of(config)
-    empty = read_table(spark, layout.records).limit(0)
-    facts = earlier.model_copy(update={"fingerprint": now, "tables": bronze_tables(config)})
-    write_table(empty, layout.records, tables.records_schema(config), config, facts, append=True)
+    facts = earlier.model_copy(update={"fingerprint": now, "tables": bronze_tables(run)})
+    empty = run.read("records").limit(0)
+    run.write(empty, "records", tables.records_schema(run.config), facts, append=True)
     return earlier.counts
 
 
@@ -147,20 +140,14 @@ def check_counts(counts: Mapping[str, int]) -> None:
         )
 
 
-def ingested(_: SparkSession, config: Configuration) -> dict[str, int] | None:
+def ingested(run: Run) -> dict[str, int] | None:
     """The counts of a complete `ingest`, None where it has to run.
 
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
     """
-    records = Commit.of(Layout.of(config).records, config.storage)
-    now = ingest_fingerprint(config)
+    records, now = run.commit("records"), ingest_fingerprint(run.config)
     facts = None if records is None else records.made_by(now, RecordsFacts)
-    if (
-        facts is None
-        or facts.failed
-        or now.inputs["sources"] is None
-        or facts.tables != bronze_tables(config)
-    ):
+    if facts is None or facts.failed or now.inputs["sources"] is None or facts.tables != bronze_tables(run):
         return None
     return facts.counts
 

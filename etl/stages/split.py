@@ -17,17 +17,16 @@ record.
 from collections.abc import Mapping
 from contextlib import ExitStack
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from common.errors import UsageError
 from etl.duplicates.later_records import SPLIT_CONFLICT
 from etl.lake.facts import ClustersFacts, LedgerFacts
 from etl.lake.log import Commit
-from etl.lake.tables import read_table, write_table
 from etl.runs.completion import Stage, by_the_log, fingerprint
-from etl.runs.finished import FinishedRun, new_fields, run_to_go_on_from
-from etl.runs.increments import added_rows
+from etl.runs.finished import FinishedRun, run_to_go_on_from
+from etl.runs.run import DataSet, Run
 from etl.spark.persist import kept
 from etl.spark.session import spark_progress
 from etl.spark.skew import hot_keys, salted_join
@@ -35,29 +34,27 @@ from etl.splits.assignment import NOTHING_THERE, assign
 from etl.splits.earlier_records import anchors, rows_by_class, splits_stay, units_that_stay, with_splits_of
 from etl.splits.units import count_units, with_unit
 from schemas.config import Configuration
-from schemas.tables import SPLITS, Layout, ledger_schema
+from schemas.tables import SPLITS, ledger_schema
 
 
-def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+def split(run: Run) -> Mapping[str, int]:
     """Writes silver/ledger; returns the number of records of each split, and `salted_keys` if any.
 
     A unit of new records goes to the split of the earlier ones that it shares a cluster or a group with; where these
     lie in several, it is left out (`filtered`, reason SPLIT_CONFLICT). Earlier records stay where they are.
     """
-    layout = Layout.of(config)
-    source, found = (Commit.existing(uri, config.storage) for uri in (layout.fields, layout.clusters))
+    config, source, found = run.config, run.existing("fields"), run.existing("clusters")
     now = fingerprint("split", config, fields=source.identity, clusters=found.identity)
-    fields = read_table(spark, layout.fields, source.version)
-    clusters = read_table(spark, layout.clusters, found.version)
-    run, new = rows_since_last_run(spark, config, source.identity, found.identity)
+    fields, clusters = run.read("fields", source.version), run.read("clusters", found.version)
+    last, new = rows_since_last_run(run, source.identity, found.identity)
     of_clusters = found.facts(ClustersFacts)
-    if run is None and of_clusters is not None and of_clusters.conflicts:
+    if last is None and of_clusters is not None and of_clusters.conflicts:
         raise UsageError(
-            f"{layout.clusters} has records that were left out because of the splits that there were, and that have no "
-            "cluster: run the stage deduplicate with --again first, then this one"
+            f"{run.uri('clusters')} has records that were left out because of the splits that there were, and that "
+            "have no cluster: run the stage deduplicate with --again first, then this one"
         )
-    standing = None if run is not None else splits_that_stay(config)
-    with spark_progress(spark, "split"), ExitStack() as stack:
+    standing = None if last is not None else splits_that_stay(run)
+    with spark_progress(run.spark, "split"), ExitStack() as stack:
 
         def keep(frame: DataFrame) -> DataFrame:
             return stack.enter_context(kept(frame))
@@ -68,11 +65,11 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         # What was dropped has no unit: without salt all of it would go to one task.
         hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
         anchored, there, placed = None, NOTHING_THERE, None
-        if run is not None:
-            placed = read_table(spark, layout.ledger, run.version)
+        if last is not None:
+            placed = run.read("ledger", last.version)
             anchored = keep(anchors(members, placed, fields, config))
         elif standing is not None:
-            before = read_table(spark, layout.ledger, standing.version)
+            before = run.read("ledger", standing.version)
             placed = keep(with_splits_of(clusters, before))
             anchored = keep(units_that_stay(members, placed))
         if placed is not None and anchored is not None:
@@ -82,35 +79,35 @@ def split(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         if anchored is not None:
             assigned = assigned.unionByName(anchored)
         rows = placed_rows(salted_join(members, assigned, "unit", "left", hot, "record_id"))
-        torn = 0 if run is None else run.ledger.conflicts + conflicts(members, rows, config)
+        torn = 0 if last is None else last.ledger.conflicts + conflicts(members, rows, config)
         # After an erasure `deduplicate` comes first: until then the splits go on staying.
         stage = "forget" if standing is not None and of_clusters is None else "split"
         facts = LedgerFacts.by(stage, config, now, conflicts=torn)
-        write_table(rows, layout.ledger, ledger_schema(), config, facts, append=run is not None)
+        run.write(rows, "ledger", ledger_schema(), facts, append=last is not None)
     salted += len(hot)
-    return rows_by_split(read_table(spark, layout.ledger)) | ({"salted_keys": salted} if salted else {})
+    return rows_by_split(run.read("ledger")) | ({"salted_keys": salted} if salted else {})
 
 
 def rows_since_last_run(
-    spark: SparkSession, config: Configuration, fields: str, clusters: str
+    run: Run, fields: str, clusters: str
 ) -> tuple[FinishedRun, tuple[DataFrame, DataFrame]] | tuple[None, None]:
     """The last run, and the rows that silver/clusters and silver/fields have had added since; None: all is made anew.
 
     `fields`, `clusters`: the identities of the two as they are now.
     """
-    run = run_to_go_on_from(config)
-    if run is None:
+    last = run_to_go_on_from(run)
+    if last is None:
         return None, None
-    added = added_rows(spark, Layout.of(config).clusters, run.tables["clusters"], clusters, config.storage)
-    of_fields = new_fields(spark, config, run, fields)
-    return (None, None) if added is None or of_fields is None else (run, (added, of_fields))
+    added = run.added("clusters", last.tables["clusters"], clusters)
+    of_fields = run.added("fields", last.tables["fields"], fields)
+    return (None, None) if added is None or of_fields is None else (last, (added, of_fields))
 
 
-def splits_that_stay(config: Configuration) -> Commit | None:
+def splits_that_stay(data: DataSet) -> Commit | None:
     """The ledger that `forget` has left with the splits of the other records, where they are to stay."""
-    commit = Commit.of(Layout.of(config).ledger, config.storage)
+    commit = data.commit("ledger")
     facts = None if commit is None else commit.facts(LedgerFacts)
-    return commit if facts is not None and splits_stay(facts, config) else None
+    return commit if facts is not None and splits_stay(facts, data.config) else None
 
 
 def placed_rows(members: DataFrame) -> DataFrame:
@@ -146,15 +143,12 @@ def rows_by_split(ledger: DataFrame) -> dict[str, int]:
     return {name: rows.get(name, 0) for name in SPLITS}
 
 
-def is_split(config: Configuration) -> bool:
+def is_split(data: DataSet) -> bool:
     """Whether the stage is complete."""
-    layout = Layout.of(config)
-    fields, clusters, ledger = (
-        Commit.of(uri, config.storage) for uri in (layout.fields, layout.clusters, layout.ledger)
-    )
+    fields, clusters, ledger = (data.commit(name) for name in ("fields", "clusters", "ledger"))
     if fields is None or clusters is None or ledger is None:
         return False
-    now = fingerprint("split", config, fields=fields.identity, clusters=clusters.identity)
+    now = fingerprint("split", data.config, fields=fields.identity, clusters=clusters.identity)
     facts = ledger.made_by(now, LedgerFacts)
     return facts is not None and facts.stage == "split"
 

@@ -27,6 +27,7 @@ from etl.reporting.page import write_report
 from etl.runs.audit import append, audited, last_commit
 from etl.runs.completion import Stage
 from etl.runs.invocation import invocation, now
+from etl.runs.run import DataSet, Run
 from etl.spark.session import spark_progress
 from etl.stages.encode import is_encoded
 from etl.versions.verification import findings
@@ -45,9 +46,9 @@ WRITES = {"clean": "fields", "deduplicate": "clusters", "split": "ledger", "enco
 """The table of silver that each stage commits last."""
 
 
-def publish(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+def publish(run: Run) -> Mapping[str, int]:
     """Runs the stage and returns its counts: delta_version, shards, rows of each split."""
-    return counts_of(publish_version(spark, config, time.monotonic())[0])
+    return counts_of(publish_version(run.spark, run.config, time.monotonic())[0])
 
 
 def publish_version(
@@ -118,7 +119,7 @@ def published(config: Configuration) -> Manifest | None:
         return None
     if last.get("expectations") != file_sha256(config):
         return None
-    if not is_encoded(config) or last.get("encoded") != identity(layout.encoded, config.storage):
+    if not is_encoded(DataSet(config)) or last.get("encoded") != identity(layout.encoded, config.storage):
         return None
     gold = open_table(layout.shards, config.storage)
     if gold is None or commit.committed_root(gold) != manifest.manifest_root:
@@ -135,9 +136,9 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def published_counts(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+def published_counts(run: Run) -> dict[str, int] | None:
     """Of a version that is just what publishing again would give."""
-    manifest = published(config)
+    manifest = published(run.config)
     return None if manifest is None else counts_of(manifest)
 
 

@@ -12,6 +12,7 @@ from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication.commit import committed, listed_files
 from etl.runs.audit import TABLES
 from etl.runs.finished import finished_run
+from etl.runs.run import DataSet
 from etl.versions.verification import findings
 from schemas.config import Configuration
 from schemas.manifest import EXPIRED, Manifest, published
@@ -132,7 +133,7 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
         return set()
     needed = {committed(table)[0]}
     if (layer, name) in (("silver", "signatures"), ("silver", "clusters")):
-        run, table_id = finished_run(config), table.metadata().id
+        run, table_id = finished_run(DataSet(config)), table.metadata().id
         if run is not None and run.tables[name].startswith(f"{table_id}@"):
             needed.add(version_in(run.tables[name]))  # an increment goes on from there
     for manifest in kept:

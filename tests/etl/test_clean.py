@@ -13,6 +13,7 @@ from etl.lake.tables import read_table, write_table
 from etl.rules.applying import CleanTexts, RuleSet, words_of_rows
 from etl.rules.sampled_words import words_of
 from etl.runs.completion import fingerprint
+from etl.runs.run import Run
 from etl.stages.clean import clean
 from schemas import tables
 from schemas.config import Configuration
@@ -48,7 +49,7 @@ def test_rules_annotate_and_nothing_disappears(spark: SparkSession, tmp_path: Pa
         "e": "&nbsp;",
     }
     written_records(spark, config, texts)
-    counts = clean(spark, config)
+    counts = clean(Run(spark, config))
     assert counts == {"records": 5, "kept": 2, "filtered": 3, "edited": 4}
 
     layout = tables.Layout.of(config)
@@ -83,7 +84,7 @@ def test_rules_annotate_and_nothing_disappears(spark: SparkSession, tmp_path: Pa
 def test_without_rules_texts_stay_as_they_are(spark: SparkSession, tmp_path: Path) -> None:
     config = configuration(tmp_path, [SOURCE], COLUMNS, {"rules": []})
     written_records(spark, config, {"a": " <b>  me@example.org\x00 "})
-    assert clean(spark, config) == {"records": 1, "kept": 1, "filtered": 0, "edited": 0}
+    assert clean(Run(spark, config)) == {"records": 1, "kept": 1, "filtered": 0, "edited": 0}
     fields = read_table(spark, tables.Layout.of(config).fields)
     assert [tuple(r) for r in fields.select("text", "filtered_by", "effects").collect()] == [
         (" <b>  me@example.org\x00 ", None, [])
@@ -92,9 +93,9 @@ def test_without_rules_texts_stay_as_they_are(spark: SparkSession, tmp_path: Pat
 
 def test_mistakes_are_said_before_anything_runs(spark: SparkSession, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"there is no table .*/bronze/records"):
-        clean(spark, configuration(tmp_path, [SOURCE], COLUMNS))
+        clean(Run(spark, configuration(tmp_path, [SOURCE], COLUMNS)))
     with pytest.raises(ConfigurationError, match="'ZZ', which is no region"):
-        clean(spark, configuration(tmp_path, [SOURCE], COLUMNS, {"phones": {"regions": ["ZZ"]}}))
+        clean(Run(spark, configuration(tmp_path, [SOURCE], COLUMNS, {"phones": {"regions": ["ZZ"]}})))
 
 
 def test_every_text_column_is_cleaned_and_any_can_filter(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Complete stages are not run again, and whatever they were made from makes them run when it changes."""
 
-import importlib
 import json
 import os
 import zipfile
@@ -10,10 +9,13 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.lake.log import stages_since
+from common.storage import Storage
+from etl.lake.log import Commit, stages_since
+from etl.lake.tables import write_table
 from etl.pipeline import STAGES, run_stages
 from etl.runs import code, completion
 from etl.runs.audit import TABLES, versions
+from etl.runs.run import Run
 from etl.runs.stage import timed
 from etl.stages.clean import clean_fingerprint
 from etl.versions.publishing import published
@@ -40,7 +42,7 @@ def run(spark: SparkSession, config: Configuration, last: str = "encode") -> Non
     """Runs the stages up to one of them, all of which have to commit something."""
     for stage in STAGES[: STAGES.index(NAMED[last]) + 1]:
         before = versions(Layout.of(config), config.storage)
-        timed(stage, spark, config)
+        timed(stage, Run(spark, config))
         assert versions(Layout.of(config), config.storage) != before
 
 
@@ -53,9 +55,21 @@ def writers(config: Configuration) -> dict[str, set[str]]:
     return {name: stages for name, stages in found.items() if stages}
 
 
+def noting(opened: list[str]) -> type[Commit]:
+    """`Commit`, which notes the tables that it is asked for."""
+
+    class Noting(Commit):
+        @classmethod
+        def of(cls, uri: str, options: Storage) -> Commit | None:
+            opened.append(uri)
+            return Commit.of(uri, options)
+
+    return Noting
+
+
 def first_to_run(spark: SparkSession, config: Configuration) -> str | None:
     """The first stage that is not complete."""
-    return next((stage.name for stage in STAGES if stage.completion(spark, config) is None), None)
+    return next((stage.name for stage in STAGES if stage.completion(Run(spark, config)) is None), None)
 
 
 def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
@@ -86,7 +100,7 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     assert first_to_run(spark, shorter) == "encode"
 
     reseeded = changed(config, split=config.split.model_copy(update={"seed": 5}))
-    timed(NAMED["split"], spark, reseeded)
+    timed(NAMED["split"], Run(spark, reseeded))
     assert first_to_run(spark, reseeded) == "encode"  # made from the ledger before
     assert first_to_run(spark, config) == "split"
     similar = changed(reseeded, deduplicate=config.deduplicate.model_copy(update={"similarity": 0.7}))
@@ -176,11 +190,10 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
         ("deduplicate", "clusters", None),
         ("ingest", "records", "ingest"),
     ):
-        module = importlib.import_module(f"etl.stages.{stage}")
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_table", breaking(module.write_table, last))
+            patch.setattr("etl.runs.run.write_table", breaking(write_table, last))
             with pytest.raises(KeyboardInterrupt):
-                timed(NAMED[stage], spark, config, again=True)
+                timed(NAMED[stage], Run(spark, config), again=True)
         assert first_to_run(spark, config) == expected
 
 

@@ -17,6 +17,7 @@ from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding
 from etl.duplicates.near_duplicates import BLOCK_SHINGLES, connect_block, near_duplicate_clusters
 from etl.lake.tables import read_table
+from etl.runs.run import Run
 from etl.stages.deduplicate import deduplicate
 from etl.stages.split import conflicts
 from schemas.config import Configuration
@@ -128,7 +129,7 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
     config = documents.configuration(tmp_path / "one")
     layout = Layout.of(config)
     documents.write_fields(config, rows)
-    counts = deduplicate(spark, config)
+    counts = deduplicate(Run(spark, config))
     ledger, signatures = table(config, layout.clusters), table(config, layout.signatures)
 
     found = defaultdict(set)
@@ -150,13 +151,13 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
     }
     assert len(signatures) == len(sequences)
 
-    assert deduplicate(spark, config) == counts
+    assert deduplicate(Run(spark, config)) == counts
     assert table(config, layout.clusters) == ledger
     assert table(config, layout.signatures) == signatures
     again = documents.configuration(tmp_path / "two")
     random.Random(8).shuffle(rows)
     documents.write_fields(again, rows, files=5)
-    assert deduplicate(spark, again) == counts
+    assert deduplicate(Run(spark, again)) == counts
     assert table(again, Layout.of(again).clusters) == ledger
     assert table(again, Layout.of(again).signatures) == signatures
 
@@ -270,7 +271,7 @@ def test_texts_do_not_cross_a_shuffle(spark: SparkSession, tmp_path: Path) -> No
     rows = [record(f"r{i}", f"word {noise} x{i}") for i, noise in enumerate(signs)]
     documents.write_fields(config, rows)
     before = max(shuffled_by_stage(spark), default=-1)
-    deduplicate(spark, config)
+    deduplicate(Run(spark, config))
     written = [size for stage_id, size in shuffled_by_stage(spark).items() if stage_id > before]
     assert 0 < sum(written) < 1_000_000
 
@@ -392,7 +393,7 @@ def block_of(distinct: Sequence[str]) -> pa.Table:
 def test_signatures_are_written_under_the_representative(spark: SparkSession, tmp_path: Path) -> None:
     config = documents.configuration(tmp_path)
     documents.write_fields(config, SMALL)
-    deduplicate(spark, config)
+    deduplicate(Run(spark, config))
     rows = read_table(spark, Layout.of(config).signatures).orderBy("record_id").collect()
     assert [row["record_id"] for row in rows] == ["b", "c", "f", "g"]
     assert [len(row["shingles"]) // 8 for row in rows] == [16, 15, 1, 1]

@@ -14,6 +14,7 @@ from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from etl.runs.completion import Stage
+from etl.runs.run import Run
 from etl.runs.stage import timed
 from etl.runs.stage_metrics import StageMetrics, kept
 from etl.stages import deduplicate, encode, split
@@ -97,7 +98,7 @@ def large(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Publ
     for key, value in AS_FOR_LARGE_DATA.items():
         spark.conf.set(key, value)
     for stage in (deduplicate.STAGE, split.STAGE, encode.STAGE, Stage("publish", publish, lambda *_: None)):
-        timed(stage, spark, config)
+        timed(stage, Run(spark, config))
     for key, old in before.items():
         spark.conf.unset(key) if old is None else spark.conf.set(key, old)
     dense = sum(len(text) for text in texts if 100_000 < len(text) < 1_000_000)
@@ -191,6 +192,6 @@ def test_one_class_of_nine_tenths_fewer_rows_than_shards_and_a_document_of_50_mb
     ]
     write_silver(config, rows)
     write_bronze(config, rows)
-    encode.encode(spark, config)
-    publish(spark, config)
+    encode.encode(Run(spark, config))
+    publish(Run(spark, config))
     assert shard_sizes(config, 1) == {"train": [1] * 24, "validation": [1] * 3, "test": [1] * 3}

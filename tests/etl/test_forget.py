@@ -29,6 +29,7 @@ from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record
 from etl.pipeline import STAGES, run_stages
 from etl.runs import audit
 from etl.runs.invocation import command_line
+from etl.runs.run import Run
 from etl.stages.clean import clean
 from etl.stages.ingest import ingest
 from etl.versions import retention
@@ -181,7 +182,7 @@ def test_a_record_is_erased_for_good(
     )
 
     # What looks at each record alone need not run again.
-    assert [stage.name for stage in STAGES if stage.completion(spark, config) is not None] == [
+    assert [stage.name for stage in STAGES if stage.completion(Run(spark, config)) is not None] == [
         "ingest",
         "clean",
     ]
@@ -209,7 +210,7 @@ def test_a_record_is_erased_for_good(
     for row in buried.collect():
         assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
         assert began <= row["forgotten"].astimezone(UTC) <= datetime.now(UTC)
-    assert all(stage.completion(spark, config) is not None for stage in STAGES)
+    assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
     assert publish(spark, config).manifest_root == second.manifest_root
     assert {name: rows(spark, config, name) for name in ("fields", "ledger")} == silver
 
@@ -233,7 +234,7 @@ def test_a_record_is_erased_for_good(
     trail.write_bytes(content)
     # Reading the files once more gives the same tables.
     bronze = {name: rows(spark, config, name) for name in ("sources", "quarantine", "records")}
-    assert ingest(spark, config)["forgotten"] == 3
+    assert ingest(Run(spark, config))["forgotten"] == 3
     assert {name: rows(spark, config, name) for name in bronze} == bronze
 
     # Once more: it is known, and nothing is written.
@@ -249,8 +250,8 @@ def test_a_record_is_erased_for_good(
 def test_a_person_is_found_by_a_pseudonym(
     spark: SparkSession, config: Configuration, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    ingest(spark, config)
-    clean(spark, config)
+    ingest(Run(spark, config))
+    clean(Run(spark, config))
     (text,) = (r["text"] for r in rows(spark, config, "fields") if r["record_id"] == name_of(20))
     pseudonym = text.split()[2]
     assert pseudonym.startswith("<email:")
@@ -282,7 +283,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     write_files(tmp_path)
     source = {"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}
     derived = configuration(tmp_path, [source], columns={"label": "label"})
-    ingest(spark, derived)
+    ingest(Run(spark, derived))
     (mine,) = [row for row in rows(spark, derived, "records") if row["source_position"] == 0]
     forgetting.forget(
         spark, derived, Person.of([mine["record_id"]], places=[f"a.jsonl:{position_of(tmp_path, 58)}"])
@@ -290,7 +291,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     # Other columns make other ids; without a column that there is, no record meets the contract.
     for changed in ({"id": "id", "label": "label"}, {"label": "missing"}):
         config = configuration(tmp_path, [source], columns=changed)
-        counts = ingest(spark, config)
+        counts = ingest(Run(spark, config))
         assert counts["forgotten"] == 2
         assert all(row["source_position"] != 0 for row in rows(spark, config, "records"))
         for row in rows(spark, config, "quarantine"):
@@ -302,7 +303,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").write_bytes(content.replace(b"record 0 of 0", b"another one 0", 1))
     config = configuration(tmp_path, [source])
-    assert ingest(spark, config)["forgotten"] == 1
+    assert ingest(Run(spark, config))["forgotten"] == 1
     assert name_of(0) in {row["record_id"] for row in rows(spark, config, "records")}
 
 
@@ -311,8 +312,8 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     spark: SparkSession, config: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = Layout.of(config)
-    ingest(spark, config)
-    clean(spark, config)
+    ingest(Run(spark, config))
+    clean(Run(spark, config))
     with monkeypatch.context() as patch:
         patch.setattr("etl.erasure.forgetting.remove", break_off)
         with pytest.raises(InterruptedError):
@@ -320,16 +321,16 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     # Another erasure must not say that all is as it should be.
     forgetting.forget(spark, config, Person.of([name_of(9)]))
     assert SEVEN in {row["record_id"] for row in rows(spark, config, "records")}
-    assert STAGES[0].completion(spark, config) is None
+    assert STAGES[0].completion(Run(spark, config)) is None
     # As if it had got to the first of the tables.
     DeltaTable.forPath(spark, layout.records).delete(f"record_id = '{SEVEN}'")
     done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert done.records == 1
     assert SEVEN not in {row["record_id"] for row in rows(spark, config, "fields")}
-    counts = ingest(spark, config)
+    counts = ingest(Run(spark, config))
     assert counts["forgotten"] == 3
     assert not {SEVEN, name_of(9)} & {row["record_id"] for row in rows(spark, config, "records")}
-    assert STAGES[0].completion(spark, config) is not None
+    assert STAGES[0].completion(Run(spark, config)) is not None
 
 
 def break_off(*_: object) -> None:
@@ -341,18 +342,18 @@ def test_a_file_that_cannot_be_read_is_never_taken_for_an_erased_record(
     spark: SparkSession, config: Configuration, tmp_path: Path
 ) -> None:
     (tmp_path / "z.jsonl").write_text(record(99, "another file"))
-    ingest(spark, config)
+    ingest(Run(spark, config))
     forgetting.forget(spark, config, Person.of([name_of(0)]))  # at position 0
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.jsonl").symlink_to("/nowhere")
-    ingest(spark, config)
+    ingest(Run(spark, config))
     assert [
         row["reason"] for row in rows(spark, config, "quarantine") if row["source_path"] == "a.jsonl"
     ] == ["unreadable_file"]
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.jsonl").write_bytes(content)
-    assert ingest(spark, config)["forgotten"] == 1
+    assert ingest(Run(spark, config))["forgotten"] == 1
 
 
 def position_of(folder: Path, line: int) -> int:
@@ -367,7 +368,7 @@ def test_nobody_is_forgotten_by_mistake(
     monkeypatch.setattr(spark, "stop", lambda: None)
     with pytest.raises(UsageError, match="nothing was ingested that could be forgotten"):
         forgetting.forget(spark, config, Person.of(["x"]))
-    ingest(spark, config)
+    ingest(Run(spark, config))
     at = table_version(Layout.of(config).records, config.storage)
     # By number: what a job prints is kept.
     told = "has a record with 2 of the 4 ids given, in their order number 2, 4; nothing was erased$"

@@ -18,6 +18,7 @@ from pyspark.sql import Row, SparkSession
 from common.errors import CheckError, DataError
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256
+from etl.runs.run import Run
 from etl.sources import outcomes
 from etl.sources.files import pieces
 from etl.sources.files.jsonl import JsonLinesFormat
@@ -68,7 +69,7 @@ def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: 
             {"format": "front_matter", "path": f"{tmp_path}/*.txt", "first_true": first_true},
         ],
     )
-    assert ingest(spark, config) == {"files": 5, "records_in": 11, "quarantined": 6, "records": 5}
+    assert ingest(Run(spark, config)) == {"files": 5, "records_in": 11, "quarantined": 6, "records": 5}
 
     assert rows(spark, config, "records") == [
         ("a", 0, "one.jsonl", 0, 46, None, "x", "some text"),
@@ -291,7 +292,7 @@ def test_a_damaged_file_keeps_what_stood_before_the_damage(spark: SparkSession, 
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "none.jsonl.gz").write_bytes(b"no gzip")
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.gz"}])
-    counts = ingest(spark, config)
+    counts = ingest(Run(spark, config))
     assert counts["quarantined"] == 2
     assert counts["records"] > 100
     assert rows(spark, config, "sources", "source_path", "status", "quarantined") == [
@@ -324,7 +325,7 @@ def test_a_large_file_of_which_nothing_can_be_read_is_one_row(
     for name in ("gone.jsonl", "cut.parquet"):
         assert sum(piece.file.path == name for piece in listed) > 3
     monkeypatch.setattr(stage, "list_pieces", lambda _: listed)
-    counts = ingest(spark, config)
+    counts = ingest(Run(spark, config))
     assert (counts["records_in"], counts["records"], counts["quarantined"]) == (6, 3, 3)
     columns = ("source_path", "source_position", "reason", "detail")
     assert rows(spark, config, "quarantine", *columns)[1:] == [
@@ -351,9 +352,9 @@ def test_a_source_without_a_readable_file_stops_before_anything_is_written(
     (tmp_path / "a.jsonl").write_bytes(lines(record("a")))
     sources = [{"format": "jsonl", "path": f"{tmp_path}/*.{ending}"} for ending in ("jsonl", "gz", "bz2")]
     with pytest.raises(DataError, match=r"none of the 1 files of the source '.*/\*\.gz' could be read"):
-        ingest(spark, configuration(tmp_path, sources[:2]))
+        ingest(Run(spark, configuration(tmp_path, sources[:2])))
     with pytest.raises(DataError, match=r"the pattern '.*/\*\.bz2' of a \[\[source\]\] matches no file"):
-        ingest(spark, configuration(tmp_path, sources))
+        ingest(Run(spark, configuration(tmp_path, sources)))
     assert not (tmp_path / "warehouse").exists()
 
 
@@ -364,7 +365,7 @@ def test_an_id_column_that_always_repeats_is_refused(
     (tmp_path / "a.jsonl").write_bytes(lines(*[record("same")] * 4))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}])
     with pytest.raises(DataError, match="3 records repeat the id of another one: the column 'id' is no id"):
-        ingest(spark, config)
+        ingest(Run(spark, config))
 
 
 def test_a_file_that_grows_meanwhile_is_refused(
@@ -379,7 +380,7 @@ def test_a_file_that_grows_meanwhile_is_refused(
     with pytest.raises(
         DataError, match=r"a\.jsonl of the source .* changed while it was read \(47 bytes, then 94\)"
     ):
-        ingest(spark, config)
+        ingest(Run(spark, config))
 
 
 def test_counts_that_do_not_add_up_are_a_defect() -> None:
@@ -391,10 +392,10 @@ def test_counts_that_do_not_add_up_are_a_defect() -> None:
 def test_a_run_over_a_former_one_replaces_it(spark: SparkSession, tmp_path: Path) -> None:
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
     (tmp_path / "a.jsonl").write_bytes(lines(record("a"), "x"))
-    ingest(spark, config)
+    ingest(Run(spark, config))
     os.utime(tmp_path / "a.jsonl", (0, 0))
     (tmp_path / "b.jsonl").write_bytes(lines(record("b")))
-    assert ingest(spark, config)["records"] == 2
+    assert ingest(Run(spark, config))["records"] == 2
     assert [key for (key,) in rows(spark, config, "records", "record_id")] == ["a", "b"]
     modified = dict(rows(spark, config, "sources", "source_path", "modified"))
     assert modified["a.jsonl"].replace(tzinfo=datetime.UTC).timestamp() == 0

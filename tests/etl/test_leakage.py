@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from etl.duplicates import leakage
 from etl.duplicates.leakage import leakage_sample
+from etl.runs.run import Run
 from etl.stages.deduplicate import deduplicate
 from etl.stages.split import split
 from schemas.config import Configuration
@@ -32,8 +33,8 @@ def kept(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     )
     texts = {f"r{i}": text for i, text in enumerate(documents.planted(5))}
     documents.write_fields(config, [{"record_id": name, "text": text} for name, text in texts.items()])
-    deduplicate(spark, config)
-    split(spark, config)
+    deduplicate(Run(spark, config))
+    split(Run(spark, config))
     ledger = DeltaTable(Layout.of(config).ledger).to_pyarrow_table().to_pylist()
     return Kept(
         config,

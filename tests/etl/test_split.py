@@ -16,6 +16,7 @@ from etl.lake.facts import Fingerprint, LedgerFacts
 from etl.lake.log import Commit
 from etl.lake.tables import write_table
 from etl.runs.completion import fingerprint
+from etl.runs.run import Run
 from etl.splits.assignment import Unit, assign, divide
 from etl.splits.earlier_records import splits_stay, splits_to_stay
 from etl.splits.units import count_units
@@ -152,7 +153,7 @@ def test_neither_cluster_nor_group_lies_in_two_splits(spark: SparkSession, tmp_p
         clusters.append({"record_id": name, "status": status, "cluster_id": cluster})
     documents.write_fields(config, fields, files=3)
     write_clusters(config, clusters)
-    counts = split(spark, config)
+    counts = split(Run(spark, config))
     found = read_ledger(config)
     assert [{name: value for name, value in row.items() if name != "split"} for row in found] == [
         {**row, "source": "a", "reason": None} for row in clusters
@@ -172,7 +173,7 @@ def test_neither_cluster_nor_group_lies_in_two_splits(spark: SparkSession, tmp_p
     assert len(units) > 100
     assert all(len(unit) == 1 for unit in units)
 
-    assert split(spark, config) == counts
+    assert split(Run(spark, config)) == counts
     assert read_ledger(config) == found
 
 
@@ -192,7 +193,7 @@ def test_splits_that_are_noted_to_stay_do_so_and_others_come_to_the_shares_besid
         rows = [(name, "a", "kept", None, name, split) for name, split in had.items()]
         frame = spark.createDataFrame(rows, spark_schema(ledger_schema()))
         write_table(frame, Layout.of(config).ledger, ledger_schema(), config, facts)
-        split(spark, config)
+        split(Run(spark, config))
         return {row["record_id"]: row["split"] for row in read_ledger(config)}
 
     noted = LedgerFacts.by("forget", config, fingerprint("split", config, fields="f@1"), conflicts=0)
@@ -229,4 +230,4 @@ def test_without_labels_and_groups_rows_are_divided_exactly(spark: SparkSession,
     names = [f"r{i}" for i in range(1_000)]
     documents.write_fields(config, [{"record_id": name, "text": "x"} for name in names])
     write_clusters(config, [{"record_id": name, "status": "kept", "cluster_id": name} for name in names])
-    assert split(spark, config) == {"train": 900, "validation": 0, "test": 100}
+    assert split(Run(spark, config)) == {"train": 900, "validation": 0, "test": 100}

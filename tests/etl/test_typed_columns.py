@@ -13,6 +13,7 @@ from common.errors import ConfigurationError
 from etl.lake.outcomes import final_ledger
 from etl.lake.tables import read_table
 from etl.pipeline import STAGES, run_stages
+from etl.runs.run import Run
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, read_artifact
 from schemas.tables import Layout
@@ -176,9 +177,9 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     assert "Typed columns" in text
 
     # Once more there is nothing to do; another rule for outliers concerns `encode` alone.
-    assert all(stage.completion(spark, config) is not None for stage in STAGES)
+    assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
     marking = configured(tmp_path, "mark")
-    assert [stage.name for stage in STAGES if stage.completion(spark, marking) is None] == ["encode"]
+    assert [stage.name for stage in STAGES if stage.completion(Run(spark, marking)) is None] == ["encode"]
 
 
 def served_like_serving_would(
