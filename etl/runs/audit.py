@@ -27,7 +27,7 @@ FILE = "audit.jsonl"
 FIRST = "0" * 64
 TABLES = {
     "bronze": ("sources", "records", "quarantine", "tombstones"),
-    "silver": ("fields", "ledger", "signatures", "encoded"),
+    "silver": ("fields", "signatures", "clusters", "ledger", "encoded"),
     "gold": ("shards",),
 }
 

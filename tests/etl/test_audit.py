@@ -10,7 +10,9 @@ from pyspark.sql import SparkSession
 from common.errors import DataError, UsageError
 from etl import verify
 from etl.runs.audit import FILE, FIRST, append, audited, findings, hash_of, last_commit
+from etl.runs.completion import Stage
 from etl.runs.invocation import invocation
+from etl.runs.run import Run
 from etl.runs.stage import timed
 from schemas.config import Configuration
 from schemas.manifest import Manifest, Provenance
@@ -73,12 +75,12 @@ def test_what_is_run_again_is_entered_with_the_configuration_that_was_given(
 ) -> None:
     seen: list[Configuration] = []
 
-    def stage(_: SparkSession, given: Configuration) -> dict[str, int]:
-        seen.append(given)
+    def stage(run: Run) -> dict[str, int]:
+        seen.append(run.config)
         return {}
 
     for again in (False, True):
-        timed("clean", stage, spark, config, again, completion=lambda *_: None)
+        timed(Stage("clean", stage, lambda *_: None), Run(spark, config), again)
     assert [given.increments.go_on for given in seen] == [True, False]
     # As it stands in the commits of tables and in manifests too.
     assert [given.sha256() for given in seen] == [config.sha256()] * 2

@@ -13,9 +13,10 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import verify
-from etl.encode import encode
 from etl.lake.log import open_table
 from etl.publication import commit
+from etl.runs.run import Run
+from etl.stages.encode import encode
 from etl.versions import verification
 from etl.versions.publishing import publish, publish_version
 from etl.versions.verification import findings
@@ -56,7 +57,7 @@ def prepared(spark: SparkSession, folder: Path, **publish_section: Any) -> Confi
     )
     write_silver(config, [*ROWS])
     write_bronze(config)
-    encode(spark, config)
+    encode(Run(spark, config))
     return config
 
 
@@ -99,7 +100,7 @@ def files_of(manifest: Manifest) -> list[Path]:
 def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Configuration:
     """A data set that tests only look at."""
     config = prepared(spark, tmp_path_factory.mktemp("published"))
-    publish(spark, config)
+    publish(Run(spark, config))
     return config
 
 
@@ -151,7 +152,7 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     plain = newest(published)
     assert plain.splits["train"].label_counts == IN_TRAIN
     assert plain.splits["train"].balance.policy == "none"
-    publish(spark, rebalanced(config, policy="oversample", most=5))
+    publish(Run(spark, rebalanced(config, policy="oversample", most=5)))
     manifest, taken = newest(config), {"notice": 1, "tag": 1, "text": 5}
     train, labels = manifest.splits["train"], {i: label for i, label, _, _ in ROWS}
     assert train.balance == ClassBalance(policy="oversample", taken=taken)
@@ -174,7 +175,7 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     for split in ("validation", "test"):
         assert manifest.splits[split] == plain.splits[split]
     assert verify.main([manifests.newest(Layout.of(config).manifests)]) == 0
-    publish(spark, rebalanced(config, policy="weights", strength="square_root"))
+    publish(Run(spark, rebalanced(config, policy="weights", strength="square_root")))
     weighted = newest(config).splits["train"]
     assert [s.path for s in weighted.shards] == [s.path for s in train.shards]
     weights = weighted.balance.weights
@@ -200,7 +201,7 @@ def test_the_root_is_the_same_elsewhere_and_with_other_partitions(
         spark.conf.set("spark.sql.shuffle.partitions", 7)
         spark.conf.set("spark.sql.adaptive.enabled", False)
         config = prepared(spark, tmp_path)
-        publish(spark, config)
+        publish(Run(spark, config))
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", before or "4")
         spark.conf.set("spark.sql.adaptive.enabled", True)
@@ -212,17 +213,17 @@ def test_a_rerun_publishes_nothing_new_and_completes_what_a_crash_left(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     config = prepared(spark, tmp_path)
-    first = publish(spark, config)
+    first = publish(Run(spark, config))
     location = Path(manifests.newest(Layout.of(config).manifests))
     text = location.read_bytes()
-    assert publish(spark, config) == first
+    assert publish(Run(spark, config)) == first
     assert location.read_bytes() == text
     location.unlink()  # as if the driver had died between commit and manifest
-    assert publish(spark, config) == first
+    assert publish(Run(spark, config)) == first
     assert newest(config).manifest_root == manifests.parse(text, "first").manifest_root
     assert DeltaTable(Layout.of(config).shards).version() == first["delta_version"]
     changed = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 20})})
-    second = publish(spark, changed)
+    second = publish(Run(spark, changed))
     assert second["delta_version"] == first["delta_version"] + 1
     assert newest(config).delta_version == second["delta_version"]
     assert verify.main([str(location)]) == 0  # the earlier version can still be read and verified
@@ -247,15 +248,15 @@ def test_of_two_publications_at_once_one_loses(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepared(spark, tmp_path)
-    publish(spark, config)
+    publish(Run(spark, config))
     stale = open_table(Layout.of(config).shards, config.storage)
     other = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 20})})
-    publish(spark, other)
+    publish(Run(spark, other))
     winner = newest(config)
     monkeypatch.setattr("etl.publication.commit.open_table", lambda *_: stale)
     third = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 24})})
     with pytest.raises(DataError, match="another run published at the same time"):
-        publish(spark, third)
+        publish(Run(spark, third))
     monkeypatch.undo()
     assert newest(config) == winner
     assert findings(winner, config.storage) == []
@@ -271,7 +272,7 @@ def test_what_another_configuration_made_is_not_sealed(
     other = published.model_copy(update={name: getattr(published, name).model_copy(update=changes)})
     before = manifests.newest(Layout.of(published).manifests)
     with pytest.raises(UsageError, match="made by another configuration of the data"):
-        publish(spark, other)
+        publish(Run(spark, other))
     assert manifests.newest(Layout.of(published).manifests) == before
 
 
@@ -279,16 +280,16 @@ def test_a_ledger_that_changed_after_encode_is_not_sealed(spark: SparkSession, t
     config = prepared(spark, tmp_path)
     write_silver(config, [*ROWS])  # new versions of fields and ledger
     with pytest.raises(UsageError, match=r"has changed since .*encoded was made; run the stage encode again"):
-        publish(spark, config)
+        publish(Run(spark, config))
 
 
 @pytest.mark.thorough
 def test_a_damaged_manifest_is_written_anew(spark: SparkSession, tmp_path: Path) -> None:
     config = prepared(spark, tmp_path)
-    publish(spark, config)
+    publish(Run(spark, config))
     root, location = newest(config).manifest_root, Path(manifests.newest(Layout.of(config).manifests))
     location.write_text("{}", encoding="utf-8")
-    publish(spark, config)
+    publish(Run(spark, config))
     assert newest(config).manifest_root == root
     assert verify.main([str(location)]) == 0
 
@@ -297,14 +298,14 @@ def test_encoding_with_other_features_is_refused(spark: SparkSession, tmp_path: 
     config = prepared(spark, tmp_path)
     renamed = config.model_copy(update={"feature": [config.feature[0].model_copy(update={"name": "words"})]})
     with pytest.raises(UsageError, match="run the stage encode again"):
-        publish(spark, renamed)
+        publish(Run(spark, renamed))
 
 
 def test_verify_names_every_damaged_missing_and_foreign_file(
     spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = prepared(spark, tmp_path)
-    publish(spark, config)
+    publish(Run(spark, config))
     manifest = newest(config)
     location = manifests.newest(Layout.of(config).manifests)
     assert verify.main([location]) == 0
@@ -334,7 +335,7 @@ def test_verify_names_a_file_that_only_the_table_lists(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = prepared(spark, tmp_path)
-    publish(spark, config)
+    publish(Run(spark, config))
     manifest = newest(config)
     paths = commit.listed_files(manifest.table_uri, manifest.delta_version, config.storage)
     monkeypatch.setattr(verification, "listed_files", lambda *_: [*paths[1:], "split=train/foreign.parquet"])
