@@ -21,12 +21,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from etl.session import COMMON, EXECUTOR_PYTHON, default_driver_memory, delta_jars
-from schemas import command
-from schemas.progress import Progress, say
+from common import command
+from common.progress import Progress, say
+from etl.spark.session import COMMON, EXECUTOR_PYTHON, default_driver_memory, delta_jars
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PACKAGES = ("etl", "schemas")
+PACKAGES = ("common", "provenance", "schemas", "etl")
 
 # Direct dependencies that no stage imports; pyspark comes from the Spark that every worker has.
 NOT_SHIPPED = {"torch", "petastorm", "tensorboard", "scikit-learn", "matplotlib", "pyspark"}

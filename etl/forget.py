@@ -14,22 +14,22 @@ from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame, SparkSession
 
-from etl.audit import audited
-from etl.delta_log import table_exists
-from etl.delta_tables import read_table
-from etl.disk import full_disk_is_told
+from common.command import configuration_parser, run
+from common.errors import UsageError
+from common.progress import say
+from common.storage import hadoop_options
 from etl.erasure.finding import Person, find
 from etl.erasure.removing import bury, remove
-from etl.erasure.tombstones import Tombstones, record_sha256
 from etl.erasure.traces import Traces, traces
-from etl.lock import locked
+from etl.lake.log import table_exists
+from etl.lake.tables import read_table
+from etl.lake.tombstones import Tombstones, record_sha256
 from etl.rules.personal_data import pseudonym_key
-from etl.session import build_session, spark_progress
-from schemas.command import configuration_parser, run
+from etl.runs.audit import audited
+from etl.runs.full_disk import full_disk_is_told
+from etl.runs.lock import locked
+from etl.spark.session import build_session, spark_progress
 from schemas.config import Configuration, load
-from schemas.errors import UsageError
-from schemas.progress import say
-from schemas.storage import hadoop_options
 from schemas.tables import Layout
 
 SHOWN = 20

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas import storage
-from schemas.command import configuration_parser, run
+from common import storage
+from common.command import configuration_parser, run
+from common.errors import DataError, UsageError
 from schemas.config import Configuration, load
-from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, SourceFile, published
 from schemas.manifest import load as load_manifest
 from schemas.tables import Layout

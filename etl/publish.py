@@ -10,28 +10,30 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.audit import append, audited, last_commit
-from etl.completion import is_encoded
-from etl.delta_log import commit_facts, identity, open_table, table_version
-from etl.delta_tables import read_table
-from etl.erasure.tombstones import Tombstones, erased_before
-from etl.invocation import invocation, now
+from common import storage
+from common.command import run
+from common.errors import CheckError, DataError, UsageError
+from common.progress import say
+from common.version import code_version
+from etl.figures.drift import Profile, keep_profile, profile_before, with_drifts
+from etl.figures.summary import ShardFacts, Summary, summarise
+from etl.gates.expectations import file_sha256, published_records
+from etl.gates.results import GateResults
+from etl.lake.log import commit_facts, identity, open_table, table_version
+from etl.lake.tables import read_table
+from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication import balance, class_balance, commit, shards
 from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
 from etl.quality import judge
 from etl.report import write_report
-from etl.reporting.drift import Profile, keep_profile, profile_before, with_drifts
-from etl.reporting.expectations import file_sha256, published_records
-from etl.reporting.gate_results import GateResults
-from etl.reporting.summary import ShardFacts, Summary, summarise
-from etl.session import spark_progress
-from etl.stage import stage_main
+from etl.runs.audit import append, audited, last_commit
+from etl.runs.completion import is_encoded
+from etl.runs.invocation import invocation, now
+from etl.runs.stage import stage_main
+from etl.spark.session import spark_progress
 from etl.verify import findings
-from schemas import storage
-from schemas.command import run
 from schemas.config import Configuration
-from schemas.errors import CheckError, DataError, UsageError
 from schemas.manifest import (
     Content,
     Manifest,
@@ -40,9 +42,7 @@ from schemas.manifest import (
     name_of,
     newest,
 )
-from schemas.progress import say
 from schemas.tables import SPLITS, Layout
-from schemas.version import code_version
 
 
 def publish(spark: SparkSession, config: Configuration) -> Mapping[str, int]:

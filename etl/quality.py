@@ -11,16 +11,16 @@ from typing import Any
 
 from pyspark.sql import DataFrame
 
-from etl.reporting import data_docs, expectations
-from etl.reporting.facts import Summary
-from etl.reporting.gate_results import GateResult, GateResults, sentence_of
-from etl.reporting.gates import Gate, Measured, gates, measures, quarantine_gate, quarantine_row
-from etl.reporting.validation import library, new_context
-from schemas import storage
-from schemas.command import configuration_parser, run
+from common import storage
+from common.command import configuration_parser, run
+from common.errors import CheckError, QualityGateError
+from common.progress import say
+from etl.figures.facts import Summary
+from etl.gates import data_docs, expectations
+from etl.gates.gx_context import library, new_context
+from etl.gates.limits import Gate, Measured, gates, measures, quarantine_gate, quarantine_row
+from etl.gates.results import GateResult, GateResults, sentence_of
 from schemas.config import Configuration, load
-from schemas.errors import CheckError, QualityGateError
-from schemas.progress import say
 from schemas.tables import Layout
 
 
@@ -64,7 +64,7 @@ def judge(
 
 
 def validate(context: Any, summary: Summary, config: Configuration) -> list[GateResult]:
-    """All gates on the tables that `etl.reporting.gates` derives from the summary, in the order of `gates`."""
+    """All gates on the tables that `etl.gates.limits` derives from the summary, in the order of `gates`."""
     every, results = gates(config, summary.rows_per_group), []
     for table, rows in measures(summary, config).items():
         of_table = [gate for gate in every if gate.table == table]

@@ -19,20 +19,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from etl.delta_log import open_table
-from etl.erasure.tombstones import FORGOTTEN
+from common.command import configuration_parser, run
+from common.errors import DataError, UsageError
+from common.progress import say
+from etl.lake.log import open_table
+from etl.lake.tombstones import FORGOTTEN
 from etl.reporting.examples import LONGEST, Mask, snippet
 from etl.rules.characters import NormaliseWhiteSpace, RemoveControlCharacters
-from etl.sources.csv import split_records, without_mark
-from etl.sources.formats import Part
-from etl.sources.listing import list_source
-from etl.sources.streams import MAX_RAW_BYTES, compression_of
+from etl.sources.files.csv import split_records, without_mark
+from etl.sources.files.formats import Part
+from etl.sources.files.listing import list_source
+from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
 from schemas.cleaning import ControlCharactersRule, WhiteSpaceRule
-from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
-from schemas.errors import DataError, UsageError
-from schemas.progress import say
-from schemas.settings import Csv
+from schemas.sources.csv import Csv
 from schemas.tables import Layout
 
 PLACE = ["source_index", "source_path", "source_position"]

@@ -9,26 +9,27 @@ from collections.abc import Mapping, Sequence
 
 from pyspark.sql import SparkSession
 
-from etl.disk import full_disk_is_told
+from common import storage
+from common.command import configuration_parser, run
+from common.pages.page import Page, Section, render
+from common.progress import say
 from etl.duplicates.leakage import leakage_sample
-from etl.lock import locked
+from etl.figures.drift import Earlier, Profile, keep_profile, profile_before, with_drifts
+from etl.figures.facts import ShardFacts, Summary
+from etl.figures.summary import summarise
+from etl.gates.expectations import published_records
+from etl.gates.results import GateResults
 from etl.quality import judge
-from etl.reporting import report_columns, report_drift, report_records, report_splits, report_stages
-from etl.reporting.drift import Earlier, Profile, keep_profile, profile_before, with_drifts
+from etl.reporting import columns, drift, records, splits, stages
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
-from etl.reporting.expectations import published_records
-from etl.reporting.facts import ShardFacts, Summary
-from etl.reporting.gate_results import GateResults
-from etl.reporting.summary import summarise
-from etl.session import build_session, spark_progress
-from etl.stage_metrics import StageMetrics, kept
-from schemas import class_mix, storage
-from schemas.command import configuration_parser, run
+from etl.runs.full_disk import full_disk_is_told
+from etl.runs.lock import locked
+from etl.runs.stage_metrics import StageMetrics, kept
+from etl.spark.session import build_session, spark_progress
+from schemas import class_mix
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, newest
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
-from schemas.report_page import Page, Section, render
 from schemas.tables import Layout
 
 SAMPLED_TEST_ROWS = 200
@@ -73,7 +74,7 @@ def report_page(
     examples: Sequence[Example],
     snippets: Mapping[str, str],
     similarities: Sequence[tuple[str, float]],
-    stages: Sequence[StageMetrics] = (),
+    stage_metrics: Sequence[StageMetrics] = (),
     before: Earlier | None = None,
 ) -> Page:
     """The page from what was gathered; the same figures give the same page."""
@@ -85,25 +86,25 @@ def report_page(
             f"{manifest.manifest_root}"
         )
     shown = [
-        report_records.funnel(summary),
-        report_records.gate_table(gates, "data_docs/index.html"),
-        report_drift.compared(before, Profile.of(summary), config),
-        report_records.quarantine(summary, reasons),
-        report_records.rules(summary, config, examples),
-        *([report_columns.typed(summary)] if summary.typed else []),
-        report_records.duplicates(summary, snippets, Mask(config.clean)),
-        *([report_splits.classes(summary)] if config.columns.label is not None else []),
+        records.funnel(summary),
+        records.gate_table(gates, "data_docs/index.html"),
+        drift.compared(before, Profile.of(summary), config),
+        records.quarantine(summary, reasons),
+        records.rules(summary, config, examples),
+        *([columns.typed(summary)] if summary.typed else []),
+        records.duplicates(summary, snippets, Mask(config.clean)),
+        *([splits.classes(summary)] if config.columns.label is not None else []),
         *_class_balance(manifest),
-        report_splits.lengths(summary),
-        report_splits.balance(summary, config),
-        report_stages.slowest(stages),
-        report_stages.balance(stages),
-        report_splits.leakage(similarities, config),
-        report_splits.sources(summary),
-        report_splits.provenance(manifest, config),
+        splits.lengths(summary),
+        splits.balance(summary, config),
+        stages.slowest(stage_metrics),
+        stages.balance(stage_metrics),
+        splits.leakage(similarities, config),
+        splits.sources(summary),
+        splits.provenance(manifest, config),
     ]
     title = f"Data quality of {config.dataset.name}"
-    return Page(title, subtitle, report_records.tiles(summary, gates), shown, "Made by ringlake.")
+    return Page(title, subtitle, records.tiles(summary, gates), shown, "Made by ringlake.")
 
 
 def _class_balance(manifest: Manifest | None) -> list[Section]:

@@ -9,22 +9,22 @@ import sys
 import time
 from collections.abc import Sequence
 
-from etl.audit import append, audited
-from etl.delta_log import open_table
-from etl.disk import full_disk_is_told
-from etl.invocation import invocation, now
-from etl.lock import locked
+from common import storage
+from common.command import configuration_parser, run
+from common.errors import CheckError, DataError, UsageError
+from common.progress import say
+from common.version import code_version
+from etl.lake.log import open_table
 from etl.publication.commit import committed, listed_files, restore
+from etl.runs.audit import append, audited
+from etl.runs.full_disk import full_disk_is_told
+from etl.runs.invocation import invocation, now
+from etl.runs.lock import locked
 from etl.verify import findings
-from schemas import storage
-from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
-from schemas.errors import CheckError, DataError, UsageError
 from schemas.manifest import Manifest, name_of, newest, resolve
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
 from schemas.tables import Layout
-from schemas.version import code_version
 
 
 def roll_back(config: Configuration, version: int) -> Manifest:

@@ -13,23 +13,23 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from etl.audit import TABLES, audited
-from etl.completion import BEFORE_ENCODE
-from etl.delta_log import facts_at, open_table
-from etl.disk import full_disk_is_told
-from etl.erasure.tombstones import Tombstones, erased_before
+from common import storage
+from common.command import configuration_parser, run
+from common.errors import CheckError, DataError, UsageError
+from common.progress import say
+from etl.figures.drift import remove_profiles
 from etl.history import EXPIRED
-from etl.lock import locked
+from etl.lake.log import facts_at, open_table
+from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication.commit import committed, listed_files
-from etl.reporting.drift import remove_profiles
+from etl.runs.audit import TABLES, audited
+from etl.runs.completion import BEFORE_ENCODE
+from etl.runs.full_disk import full_disk_is_told
+from etl.runs.lock import locked
 from etl.verify import findings
-from schemas import storage
-from schemas.command import configuration_parser, run
 from schemas.config import Configuration, load
-from schemas.errors import CheckError, DataError, UsageError
 from schemas.manifest import Manifest, published
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
 from schemas.settings import Versions
 from schemas.tables import Layout
 

@@ -9,16 +9,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from etl import audit
+from common import storage
+from common.command import add_version_flag, run
+from common.errors import DataError, UsageError
+from common.progress import Progress, say
+from common.storage import Storage
 from etl.publication.commit import listed_files
-from schemas import storage
-from schemas.checksums import check_file
-from schemas.command import add_version_flag, run
+from etl.runs import audit
+from provenance.checksums import check_file
 from schemas.config import load as load_configuration
-from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, load, published, resolve
-from schemas.progress import Progress, say
-from schemas.settings import Storage
 from schemas.tables import Layout
 
 

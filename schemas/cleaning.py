@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.sections import Name, NonEmpty, Positive, Section, Share
+from common.sections import Name, NonEmpty, Positive, Section, Share
 
 
 class UnicodeRule(Section):
@@ -27,7 +27,7 @@ class WhiteSpaceRule(Section):
 
 
 class PersonalDataRule(Section):
-    """What every rule about personal data has."""
+    """Keys that all rules about personal data share."""
 
     action: Literal["mask", "pseudonym", "drop"] = "mask"
     """`pseudonym`: a keyed hash of the value, the same wherever the value stands; `drop` leaves the record out."""

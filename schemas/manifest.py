@@ -10,11 +10,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from schemas import class_balance, merkle, storage
+from common import storage
+from common.errors import DataError, UsageError
+from common.storage import Storage
+from provenance import merkle
+from schemas import class_balance
 from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
-from schemas.errors import DataError, UsageError
-from schemas.settings import Storage
 
 FORMAT_VERSION = 3
 FIXED = "fixed_size_binary"
@@ -37,8 +39,8 @@ class Shard(Part):
     row_groups: list[int]
     """Rows of each, in the order of the file."""
     row_group_crc32: list[int]
-    """Of each row group: CRC-32 over the decoded values of the columns of role key, label and feature, in the order of
-    `columns`, little-endian (`schemas.checksums.row_group_crc32`). Readers compare it each time they read one."""
+    """One CRC-32 a row group, over the decoded values of the columns of role key, label and feature, in the order of
+    `columns`, little-endian (`provenance.checksums.row_group_crc32`). Readers compare it each time they read one."""
     sha256: str
     row_groups_taken: list[int] | None = None
     """Rows that an epoch takes from each row group, where a policy takes some several times; None: each once."""
@@ -72,11 +74,11 @@ class Column(Part):
     dtype: str
     """`string`, `bytes`, or numpy's name: what one element is after decoding."""
     shape: list[int]
-    """Of one row, e.g. [128]; [] for a scalar."""
+    """The shape of one row, e.g. [128]; [] for a scalar."""
     storage: str
     """The Arrow type in the file. `fixed_size_binary` columns hold `shape` elements of `dtype`, little-endian."""
     artifacts: dict[str, str] = {}
-    """What belongs to the column, by purpose (`tokenizer`, `classes`): SHA-256 in `artifacts`."""
+    """Artifacts of the column by purpose (`tokenizer`, `classes`): their SHA-256 in `artifacts`."""
     vocabulary: int | None = None
     """Number of token ids; 0 is the padding."""
 
@@ -112,7 +114,7 @@ INLINE_SOURCES = 1000
 
 
 class Content(Part):
-    """What determines what training sees."""
+    """Everything that determines what training sees."""
 
     format_version: int = FORMAT_VERSION
     dataset: str
@@ -136,7 +138,7 @@ class Content(Part):
 
 
 class Provenance(Part):
-    """Where, when and by what this version was made; not part of the root."""
+    """The origin of this version: time, place, code; not part of the root."""
 
     created: str
     host: str
@@ -293,7 +295,7 @@ def published(manifests: str, storage_options: Storage | None = None) -> dict[in
 
 
 def resolve(given: str, manifests: str, storage_options: Storage | None = None) -> str:
-    """What `--manifest` means: `latest` is the newest of the data set, a number a version, all else a path or URI."""
+    """Resolve `--manifest`: `latest` is the newest of the data set, a number a version, all else a path or URI."""
     if given == "latest":
         return newest(manifests, storage_options)
     if not given.isdecimal():

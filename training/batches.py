@@ -17,17 +17,18 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from schemas import command
+from common import command
+from common.errors import UsageError
+from common.progress import say
+from common.storage import Storage
 from schemas.config import load
-from schemas.errors import UsageError
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
 from schemas.runs import RUN_FILE
-from schemas.settings import Storage, Train
+from schemas.settings import Train
 from schemas.tables import Layout
-from training.feed import Feed, split_order
-from training.order import Batch, World
+from training.input.batch_loader import Feed, split_order
+from training.input.order import Batch, World
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,23 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from schemas import command
+from common import command
+from common.errors import UsageError
+from common.progress import Progress, say
 from schemas.config import Configuration, load
-from schemas.errors import UsageError
+from schemas.kinds import AnyModel
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
-from schemas.progress import Progress, say
 from schemas.runs import RUN_FILE
-from schemas.settings import AnyModel
 from schemas.tables import Layout
-from training import checkpoint, models, summary
-from training.baseline import Baseline, evaluate_baseline
-from training.feed import Feed, columns_of
-from training.metrics import Proof
-from training.order import World
-from training.scores import Scores, scores
+from training import models
+from training.checkpoints import store
+from training.evaluation.linear_baseline import Baseline, evaluate_baseline
+from training.input.batch_loader import Feed, columns_of
+from training.input.order import World
+from training.objectives.scores import Scores, scores
+from training.tracking import summary
+from training.tracking.metrics import Proof
 from training.train import run_folder
 
 NAME = "evaluation.json"
@@ -84,26 +86,22 @@ def manifest_of(run: Path) -> str:
         return "latest"  # the root is compared with the checkpoint's in any case
 
 
-def find_checkpoint(run: Path, given: str | None) -> tuple[checkpoint.Record, checkpoint.State]:
+def find_checkpoint(run: Path, given: str | None) -> tuple[store.Record, store.State]:
     """The given checkpoint, or the run's last good one. Raises UsageError when there is none."""
     if given is not None:
-        return checkpoint.read(Path(given).with_suffix(".json"))
-    found = checkpoint.last_good(run, say)
+        return store.read(Path(given).with_suffix(".json"))
+    found = store.last_good(run, say)
     if found is None:
-        raise UsageError(
-            f"the run {run.name!r} has no checkpoint in {checkpoint.folder_of(run)}; train it first"
-        )
+        raise UsageError(f"the run {run.name!r} has no checkpoint in {store.folder_of(run)}; train it first")
     return found
 
 
-def build_model(
-    manifest: Manifest, state: checkpoint.State, record: checkpoint.Record, classes: int
-) -> nn.Module:
+def build_model(manifest: Manifest, state: store.State, record: store.Record, classes: int) -> nn.Module:
     """The model as it was trained, whatever the configuration says by now."""
     settings: AnyModel = TypeAdapter(AnyModel).validate_python(json.loads(state["decisive"])["model"])
     features = [column for column in columns_of(manifest) if column.role == "feature"]
     model = models.build(settings, features, classes)
-    checkpoint.load_model(model, state, record.file)
+    store.load_model(model, state, record.file)
     return model.eval()
 
 
@@ -131,7 +129,7 @@ def evaluate_model(
 
 def write(
     run: Path,
-    record: checkpoint.Record,
+    record: store.Record,
     manifest: Manifest,
     found: Scores,
     baseline: Baseline | None,
@@ -166,7 +164,7 @@ def write(
             "converged": baseline.converged,
         }
     content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    checkpoint.write_atomically(run / NAME, content.encode())
+    store.write_atomically(run / NAME, content.encode())
     summary.update(run, evaluation=section)
 
 

@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from schemas import class_mix, command, storage
+from common import command, storage
+from common.errors import DataError, UsageError
+from common.pages.page import Page, render
+from common.progress import say
+from schemas import class_mix
 from schemas.config import load
-from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
-from schemas.report_page import Page, render
 from schemas.runs import RUN_FILE
-from training import evaluate, metrics, non_finite, report_sections, summary
-from training.checkpoint import write_atomically
+from training import evaluate
+from training.checkpoints.store import write_atomically
+from training.engine import non_finite
+from training.reporting import sections
+from training.tracking import metrics, summary
 from training.train import run_folder
 
 NAME = "report.html"
@@ -89,20 +93,18 @@ def report_page(
     if evaluation is not None and evaluation["manifest_root"] != manifest.manifest_root:
         evaluation = None  # of an earlier training in the same folder
     training = results.get("training", {})
-    sections = [
-        report_sections.against_baseline(evaluation),
-        *report_sections.confusion(evaluation),
-        report_sections.curves(entries),
-        *report_sections.non_finite(not_finite),
+    shown = [
+        sections.against_baseline(evaluation),
+        *sections.confusion(evaluation),
+        sections.curves(entries),
+        *sections.non_finite(not_finite),
         class_mix.section(manifest.splits["train"]),
-        report_sections.lineage(manifest, began, training, evaluation),
-        report_sections.settings(began),
-        report_sections.environment(began),
+        sections.lineage(manifest, began, training, evaluation),
+        sections.settings(began),
+        sections.environment(began),
     ]
     subtitle = f"Trained on {manifest.content.dataset}, manifest root {manifest.manifest_root}"
-    return Page(
-        f"Run {run}", subtitle, report_sections.tiles(training, evaluation), sections, "Made by ringlake."
-    )
+    return Page(f"Run {run}", subtitle, sections.tiles(training, evaluation), shown, "Made by ringlake.")
 
 
 if __name__ == "__main__":

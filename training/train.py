@@ -12,18 +12,18 @@ from pathlib import Path
 
 from horovod.common.exceptions import HorovodInternalError
 
-from schemas import command
+from common import command
+from common.errors import CheckError, UsageError
+from common.progress import say
 from schemas.config import Configuration, load
-from schemas.errors import CheckError, UsageError
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
 from schemas.tables import Layout
-from training import elastic, start
-from training.feed import split_order
-from training.order import World
-from training.ring import Ring, make_deterministic
-from training.watchdog import Watchdog
+from training.engine import elastic, preparation
+from training.input.batch_loader import split_order
+from training.input.order import World
+from training.parallel.communicator import Ring, make_deterministic
+from training.parallel.watchdog import Watchdog
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
     manifest = load_manifest(location, config.storage)
-    start.check_configuration(config, manifest)
+    preparation.check_configuration(config, manifest)
     if arguments.check:
         split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
         say(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
@@ -115,23 +115,23 @@ def _train(
     arguments: argparse.Namespace,
     given: list[str],
 ) -> int:
-    complete, found = start.begin(config, manifest, run, ring, arguments)
+    complete, found = preparation.begin(config, manifest, run, ring, arguments)
     if complete:
         return 0
-    job, place = start.prepare(config, manifest, run, ring, found)
+    job, place = preparation.prepare(config, manifest, run, ring, found)
     error: OSError | None = None
     if ring.writes:
         try:
-            start.begin_run(job, location, given, None if found is None else found[0])
+            preparation.begin_run(job, location, given, None if found is None else found[0])
         except OSError as failed:
             error = failed
     ring.agree(error)
-    finished = start.run_loop(job, place, None if found is None else found[0], arguments.stop_after)
+    finished = preparation.run_loop(job, place, None if found is None else found[0], arguments.stop_after)
     if not finished:
         if ring.writes:
             say(f"stopped after step {place.step:,} as asked; --resume goes on from there")
         return 0
-    start.finish(job, place, location)
+    preparation.finish(job, place, location)
     return 0
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from benchmarks.input import environments, generate
 from benchmarks.input.cases import OURS, Case
 from benchmarks.input.processes import flags, run, run_ranks, run_watched
+from common.errors import CheckError
+from common.progress import say
 from schemas import manifest as contract
-from schemas.errors import CheckError
-from schemas.progress import say
-from training.feed import columns_of
+from training.input.batch_loader import columns_of
 
 PYTHON = Path(sys.executable)
 MEASURE = "benchmarks.input.measure"

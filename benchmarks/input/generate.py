@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 
 from etl.publication.balance import shard_rows
 from etl.publication.shards import ShardWriter, shard_schema
-from schemas import config, merkle
+from provenance import merkle
+from provenance.keys import record_key
+from schemas import config
 from schemas import manifest as contract
-from schemas.keys import record_key
 from schemas.settings import Train
-from training.feed import Feed
-from training.order import World
+from training.input.batch_loader import Feed
+from training.input.order import World
 
 Tokens = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]

@@ -19,12 +19,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.scaling.cases import Case
 from benchmarks.scaling.workload import Workload
-from schemas.settings import AdamW, Train
-from training import gradients, methods
-from training.feed import LocalBatch
-from training.optimizer import build_optimizer
-from training.order import World
-from training.ring import Ring, make_deterministic
+from schemas.optimizers.adamw import AdamW
+from schemas.settings import Train
+from training import methods
+from training.input.batch_loader import LocalBatch
+from training.input.order import World
+from training.optimizers import build as build_optimizer
+from training.parallel import gradients
+from training.parallel.communicator import Ring, make_deterministic
 
 Step = Callable[[LocalBatch, int], Any]
 OPTIMIZER = AdamW()

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier
+from schemas.models.transformer_classifier import TransformerClassifier
 from training import models
-from training.feed import LocalBatch
+from training.input.batch_loader import LocalBatch
 
 VOCABULARY, LENGTH, CLASSES = 8192, 128, 9
 ROWS = 32

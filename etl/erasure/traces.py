@@ -9,10 +9,10 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from common import storage
+from common.errors import DataError
 from etl.history import EXPIRED
-from schemas import storage
 from schemas.config import Configuration
-from schemas.errors import DataError
 from schemas.manifest import Manifest, load, published
 from schemas.runs import roots_of, runs_in
 from schemas.tables import SPLITS, Layout

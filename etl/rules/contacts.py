@@ -6,6 +6,7 @@ import unicodedata
 
 import phonenumbers
 
+from common.errors import ConfigurationError
 from etl.rules.personal_data import (
     PERHAPS_OTHER_DIGITS,
     Found,
@@ -17,7 +18,6 @@ from etl.rules.personal_data import (
 from etl.rules.phone_look_alikes import NUMBERED, is_no_phone
 from etl.rules.signs import Flags, Signs
 from schemas.cleaning import PhoneRule
-from schemas.errors import ConfigurationError
 
 # A local part begins where no character of one stands before it, so that it is looked at once; a domain has at least
 # two labels, the last of them letters.

@@ -67,7 +67,7 @@ ZIP_PLUS_4 = re.compile(r"\d{5}-\d{4}")
 
 
 def is_no_phone(number: str, text: str, start: int, end: int) -> bool:
-    """Whether `number`, which stands at text[start:end] and is possible as a telephone number, is something else."""
+    """Return True where `number`, a possible telephone number at text[start:end], is something else."""
     if FOUR_NUMBERS.fullmatch(number) or DATE.fullmatch(number):
         return True
     before = text[max(start - BEFORE, 0) : start]

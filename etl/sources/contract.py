@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from schemas.config import Configuration
-from schemas.features import NumberFeature
+from schemas.features.number import NumberFeature
 
 # Date and time as ISO 8601 writes them; `datetime.fromisoformat`, which reads them, lets any character stand for the T.
 ISO_8601 = re.compile(

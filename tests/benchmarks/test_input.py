@@ -11,7 +11,7 @@ from benchmarks.input import __main__ as command_line
 from benchmarks.input import compare, consumer, generate, measure, memory, raw_pyarrow, results
 from benchmarks.input.cases import CASES, PEERS
 from benchmarks.input.loaders import Batches, Job, memory_map, ringlake
-from training.order import World
+from training.input.order import World
 
 ROWS = 2_000
 OURS = {"variant": "small", "streams": 4, "window": 2}

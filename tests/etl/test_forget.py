@@ -16,22 +16,23 @@ from delta.tables import DeltaTable
 from deltalake import CommitProperties, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl import audit, forget, quarantine, vacuum, verify
+from common import storage
+from common.errors import UsageError
+from etl import forget, quarantine, vacuum, verify
 from etl.clean import clean
-from etl.completion import COMPLETION
-from etl.delta_log import table_version
-from etl.delta_tables import read_table
 from etl.erasure.finding import Person, named_ids
-from etl.erasure.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
+from etl.figures.drift import keep_profile
 from etl.history import EXPIRED
 from etl.ingest import ingest
-from etl.invocation import command_line
+from etl.lake.log import table_version
+from etl.lake.tables import read_table
+from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
 from etl.pipeline import run_stages
-from etl.reporting.drift import keep_profile
+from etl.runs import audit
+from etl.runs.completion import COMPLETION
+from etl.runs.invocation import command_line
 from schemas import manifest as manifests
-from schemas import storage
 from schemas.config import Configuration, canonical_json, load
-from schemas.errors import UsageError
 from schemas.manifest import Manifest
 from schemas.tables import Layout, tombstones_schema
 from tests.etl.example_summary import example_summary

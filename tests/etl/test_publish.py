@@ -11,17 +11,17 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
+from common.errors import DataError, QualityGateError, UsageError
 from etl import verify
-from etl.delta_log import open_table
 from etl.encode import encode
+from etl.lake.log import open_table
 from etl.publication import commit
 from etl.publish import publish, publish_version
+from provenance.checksums import sha256_of
+from provenance.keys import key_sums, record_key
 from schemas import manifest as manifests
-from schemas.checksums import sha256_of
 from schemas.class_balance import ClassBalance
 from schemas.config import Configuration
-from schemas.errors import DataError, QualityGateError, UsageError
-from schemas.keys import key_sums, record_key
 from schemas.manifest import Manifest
 from schemas.settings import Balance
 from schemas.tables import Layout, quarantine_schema, records_schema, signatures_schema, sources_schema

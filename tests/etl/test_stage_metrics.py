@@ -10,11 +10,12 @@ import pytest
 from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
-from etl import stage_metrics
-from etl.partitions import salts
-from etl.process_memory import tree_bytes
-from etl.reporting import report_stages
-from etl.stage_metrics import (
+from common.errors import DataError
+from common.pages.page import Table, Text
+from etl.reporting import stages
+from etl.runs import stage_metrics
+from etl.runs.process_memory import tree_bytes
+from etl.runs.stage_metrics import (
     Shuffle,
     StageMetrics,
     keep,
@@ -23,8 +24,7 @@ from etl.stage_metrics import (
     metrics_since,
     newest_spark_stage,
 )
-from schemas.errors import DataError
-from schemas.report_page import Table, Text
+from etl.spark.partitions import salts
 from schemas.tables import Layout, sources_schema
 from tests.etl.example_tables import configuration
 
@@ -129,8 +129,8 @@ def test_what_is_kept_comes_back_in_the_order_of_the_stages(tmp_path: Path) -> N
 
 
 def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
-    def shown(*stages: StageMetrics) -> tuple[list[list[str]], Text]:
-        table, verdict = report_stages.balance(stages).blocks
+    def shown(*of_stages: StageMetrics) -> tuple[list[list[str]], Text]:
+        table, verdict = stages.balance(of_stages).blocks
         assert isinstance(table, Table)
         assert isinstance(verdict, Text)
         return [[cell.text for cell in row] for row in table.cells], verdict
@@ -150,13 +150,13 @@ def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
     slow = stage("clean").model_copy(
         update={"seconds": 30.0, "input_bytes": 5_000, "peak_bytes": 2_000_000_000}
     )
-    table = report_stages.slowest([stage("ingest").model_copy(update={"seconds": 10.0}), slow]).blocks[0]
+    table = stages.slowest([stage("ingest").model_copy(update={"seconds": 10.0}), slow]).blocks[0]
     assert isinstance(table, Table)
     assert [[cell.text for cell in row] for row in table.cells] == [
         ["clean", "30.0", "75.0%", "5.0 kB", "–", "2.0 GB", "–"],
         ["ingest", "10.0", "25.0%", "–", "–", "–", "–"],
     ]
-    assert report_stages.balance([]).blocks[0] == Text(
+    assert stages.balance([]).blocks[0] == Text(
         "Nothing was measured: run the stages again, or the whole pipeline."
     )
     assert stage_metrics.FEW_RECORDS == 10_000

@@ -7,14 +7,14 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from common.errors import DataError, QualityGateError, UsageError
 from etl import history, rollback, vacuum, verify
-from etl.audit import versions
-from etl.completion import COMPLETION
-from etl.delta_tables import read_table
+from etl.lake.tables import read_table
 from etl.pipeline import run_stages
+from etl.runs.audit import versions
+from etl.runs.completion import COMPLETION
 from schemas import manifest as manifests
 from schemas.config import Configuration, load
-from schemas.errors import DataError, QualityGateError, UsageError
 from schemas.manifest import Manifest
 from schemas.settings import Versions
 from schemas.tables import Layout
@@ -99,7 +99,7 @@ def test_versions_are_listed_made_current_again_and_deleted(
 
     # Back to the first; what broke off between commit and manifest is completed.
     with monkeypatch.context() as patch:
-        patch.setattr("schemas.storage.write_bytes", full_disk)
+        patch.setattr("common.storage.write_bytes", full_disk)
         with pytest.raises(DataError, match="a disk is full"):
             rollback.main([*flags, "--to", "0"])
     assert DeltaTable(layout.shards).version() == 2

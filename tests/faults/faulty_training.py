@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas import command
+from common import command
 from tests.faults.job import TOKEN, end, with_token
-from training import loop
-from training.feed import Feed, LocalBatch
+from training.engine import loop
+from training.input.batch_loader import Feed, LocalBatch
 from training.train import main
 
 

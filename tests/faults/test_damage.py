@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.job import Job, training_command
 from tests.training.published import Published, publish
-from training import summary
+from training.tracking import summary
 
 SHARDS = 80
 """More than a reader keeps open, so that what happens to a file is met when it is opened again; and with the rows

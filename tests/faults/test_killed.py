@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.job import Job, batches, training_command
 from tests.training.published import Published, publish
-from training import metrics, summary
+from training.tracking import metrics, summary
 
 ROWS, BATCH, EPOCHS = 173, 16, 2
 # Without dropout, and with Adam's epsilon above the rounding errors of gradients that are 0 in exact arithmetic.

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from etl import audit, verify
+from etl import verify
+from etl.runs import audit
 from schemas.config import STAGES
 from tests.faults.mounts import Mount
 from tests.faults.pipeline_runs import PipelineFolder, write_files

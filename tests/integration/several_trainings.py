@@ -7,8 +7,8 @@ import json
 import os
 import sys
 
-from schemas import command
-from training.ring import Ring
+from common import command
+from training.parallel.communicator import Ring
 from training.train import main
 
 if __name__ == "__main__":

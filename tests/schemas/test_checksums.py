@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from schemas import checksums
-from schemas.checksums import check_file, sha256_of
-from schemas.errors import DataError
+from common.errors import DataError
+from provenance import checksums
+from provenance.checksums import check_file, sha256_of
 
 CONTENT = b"0123456789" * 1000
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import ConfigurationError
 from schemas.config import Configuration, load
-from schemas.errors import ConfigurationError
 
 MINIMAL = """
 [dataset]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from training.ring import Ring, make_deterministic
+from training.parallel.communicator import Ring, make_deterministic
 
 
 @pytest.fixture

@@ -11,21 +11,24 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from common.errors import CheckError, DataError
+from provenance.keys import key_sums
 from schemas import manifest as contract
 from schemas.config import load
-from schemas.errors import CheckError, DataError
-from schemas.keys import key_sums
 from schemas.manifest import Manifest, SplitContent
 from schemas.settings import Train
 from tests.training.published import CLASSES, Published, publish
-from training import batches, class_balance, methods, metrics, non_finite, summary
-from training.columns import SplitFiles
-from training.data import PlannedReader
-from training.feed import Feed, columns_of, split_order
-from training.memory import memory_need
+from training import batches, methods
+from training.engine import non_finite
+from training.input import class_balance
+from training.input.batch_loader import Feed, columns_of, split_order
+from training.input.columns import SplitFiles
+from training.input.memory import memory_need
+from training.input.order import World
+from training.input.petastorm_reader import PlannedReader
 from training.methods import plain
-from training.metrics import Proof
-from training.order import World
+from training.tracking import metrics, summary
+from training.tracking.metrics import Proof
 from training.train import main
 
 SHARDS = ((7, 7, 7, 3), (1, 7, 7, 2), (7, 5))

@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from schemas.keys import record_key
+from provenance.keys import record_key
 from schemas.manifest import Manifest
 from schemas.settings import Train
 from tests.training.published import publish, record_ids
-from training.feed import Feed, split_order
-from training.order import World
+from training.input.batch_loader import Feed, split_order
+from training.input.order import World
 
 EPOCHS = 1000
 SHARDS = ((1, 9, 2, 5), (3, 3, 7), (8, 1, 4, 6, 2))

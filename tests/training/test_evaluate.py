@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import DataError, UsageError
 from schemas.config import load
-from schemas.errors import DataError, UsageError
 from tests.training.published import CLASSES, Published, publish, publish_again
 from tests.training.test_baseline import with_texts
-from training import checkpoint, evaluate, models
-from training.feed import columns_of
-from training.scores import scores
+from training import evaluate, models
+from training.checkpoints import store
+from training.input.batch_loader import columns_of
+from training.objectives.scores import scores
 
 
 def test_scores_are_those_computed_by_hand() -> None:
@@ -69,12 +70,12 @@ def untrained_run(published: Published, root: str | None = None) -> Path:
     run = Path(config.train.runs) / "demo"
     sealed = root or manifest.manifest_root
     state = {
-        "format_version": checkpoint.FORMAT_VERSION,
+        "format_version": store.FORMAT_VERSION,
         "manifest_root": sealed,
         "step": 3,
         "position": 48,
         "model": model.state_dict(),
-        "decisive": json.dumps(checkpoint.decisive(config)),
+        "decisive": json.dumps(store.decisive(config)),
     }
     facts = {
         "configuration_sha256": config.sha256(),
@@ -85,7 +86,7 @@ def untrained_run(published: Published, root: str | None = None) -> Path:
         "seconds": 1.0,
         "seconds_waited": 0.0,
     }
-    checkpoint.save(run, checkpoint.copied(state), None, facts)
+    store.save(run, store.copied(state), None, facts)
     return run
 
 

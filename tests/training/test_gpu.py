@@ -14,8 +14,8 @@ from schemas.config import load
 from tests.training.devices import HAS_GPU, OF_TWO
 from tests.training.published import Published, publish
 from tests.training.runs import EXACT, result, weights
-from training.feed import Feed
-from training.order import World
+from training.input.batch_loader import Feed
+from training.input.order import World
 
 pytestmark = pytest.mark.skipif(not HAS_GPU, reason="no GPU here")
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import training
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.settings import Train
 from tests.training.devices import DEVICES, HAS_GPU, OF_TWO
 from tests.training.looking_up import LookUp, a_loss
-from training import gradients
-from training.order import World
-from training.ring import Ring
+from training.input.order import World
+from training.parallel import gradients
+from training.parallel.communicator import Ring
 
 REPOSITORY = Path(training.__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier as Settings
+from schemas.models.transformer_classifier import TransformerClassifier as Settings
 from training import models
 from training.models.transformer_classifier import Encoder, Layer, Packing
 

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from schemas.settings import AdamW, Train
+from schemas.optimizers.adamw import AdamW
+from schemas.settings import Train
 from training import methods
-from training.feed import LocalBatch
-from training.optimizer import build_optimizer, learning_rate
-from training.ring import Ring
+from training.input.batch_loader import LocalBatch
+from training.optimizers import build as build_optimizer
+from training.optimizers import learning_rate
+from training.parallel.communicator import Ring
 
 CLASSES = 3
 

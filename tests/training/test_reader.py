@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from common.errors import DataError, UsageError
 from etl.publication.balance import row_group_size
-from schemas.errors import DataError, UsageError
-from schemas.keys import record_key
+from provenance.keys import record_key
 from schemas.manifest import FIXED, Column, Manifest, Shard
 from schemas.settings import Publish, Train
 from tests.training.published import Published, publish, record_ids
-from training.columns import SplitFiles, row_bytes, to_array
-from training.data import PlannedReader
-from training.feed import Feed, columns_of, split_order
-from training.memory import BLOCKS, check_memory, memory_need
-from training.order import SplitOrder, World, reading_order
+from training.input.batch_loader import Feed, columns_of, split_order
+from training.input.columns import SplitFiles, row_bytes, to_array
+from training.input.memory import BLOCKS, check_memory, memory_need
+from training.input.order import SplitOrder, World, reading_order
+from training.input.petastorm_reader import PlannedReader
 
 SHARDS = ((7, 7, 7, 3), (7, 7, 7, 2), (7, 5))
 

@@ -6,9 +6,9 @@ import horovod.torch as hvd
 import pytest
 import torch
 
-from schemas.errors import UsageError
-from training.order import World
-from training.ring import Ring, device_of
+from common.errors import UsageError
+from training.input.order import World
+from training.parallel.communicator import Ring, device_of
 
 
 class OneOfTwo(Ring):

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import DataError, UsageError
-from schemas.report_page import Table, Text
+from common.errors import DataError, UsageError
+from common.pages.page import Table, Text
 from tests.training.published import Published, publish
 from tests.training.test_baseline import with_texts
 from tests.training.test_evaluate import untrained_run
-from training import evaluate, non_finite, report, report_sections
+from training import evaluate, report
+from training.engine import non_finite
+from training.reporting import sections
 
 
 def flags(published: Published) -> list[str]:
@@ -79,7 +81,7 @@ def test_a_run_that_was_not_evaluated_says_so(tmp_path: Path) -> None:
     published, run = finished_run(tmp_path)
     assert report.main(flags(published)) == 0
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert report_sections.NOT_EVALUATED in html
+    assert sections.NOT_EVALUATED in html
     assert "Confusion matrix" not in html
 
 
@@ -89,7 +91,7 @@ def test_an_evaluation_of_an_earlier_training_is_not_shown(tmp_path: Path) -> No
     document = json.loads((run / "evaluation.json").read_text())
     (run / "evaluation.json").write_text(json.dumps({**document, "manifest_root": "0" * 64}))
     report.main(flags(published))
-    assert report_sections.NOT_EVALUATED in (run / "report.html").read_text(encoding="utf-8")
+    assert sections.NOT_EVALUATED in (run / "report.html").read_text(encoding="utf-8")
 
 
 def scored(accuracy: float, macro_f1: float) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def test_the_figures_stand_there_whichever_way_they_fall(
         "validation_accuracy": {"10": 0.8},
         "converged": False,
     }
-    section = report_sections.against_baseline({"model": scored(*model), "baseline": baseline})
+    section = sections.against_baseline({"model": scored(*model), "baseline": baseline})
     first, whole = section.blocks[0], section.blocks[1]
     assert isinstance(first, Text)
     assert isinstance(whole, Table)

@@ -10,15 +10,18 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from common.errors import CheckError, DataError, UsageError
 from schemas import manifest
 from schemas.config import load
-from schemas.errors import CheckError, DataError, UsageError
 from tests.training.published import Published, publish, publish_again
-from training import checkpoint, metrics, non_finite, start, summary, windows
-from training.feed import split_order
+from training.checkpoints import store
+from training.engine import non_finite, preparation
+from training.input import windows
+from training.input.batch_loader import split_order
 from training.methods import plain
-from training.metrics import Proof
-from training.ring import Ring
+from training.parallel.communicator import Ring
+from training.tracking import metrics, summary
+from training.tracking.metrics import Proof
 from training.train import main
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
@@ -72,7 +75,7 @@ def test_the_summary_tells_of_data_set_and_training(published: Published, whole:
     assert 0 <= part["input_wait_share"] <= 1
     file = Path(part["checkpoint"])
     assert file == folder(published, whole) / "checkpoints" / "step-00000022.pt"
-    assert checkpoint.sha256_of(file) == part["checkpoint_sha256"]
+    assert store.sha256_of(file) == part["checkpoint_sha256"]
     state = torch.load(file, weights_only=True)
     assert state["manifest_root"] == sealed.manifest_root
     assert state["position"] == 346
@@ -176,7 +179,7 @@ def test_resume_of_a_finished_run_ends_at_once(
     published: Published, whole: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (folder(published, whole) / "summary.json").read_bytes()
-    monkeypatch.setattr(start, "verify", lambda *_: pytest.fail("the shards were verified"))
+    monkeypatch.setattr(preparation, "verify", lambda *_: pytest.fail("the shards were verified"))
     assert train(published, whole, "--resume") == 0
     assert "finished already" in capsys.readouterr().err
     assert (folder(published, whole) / "summary.json").read_bytes() == before
@@ -308,7 +311,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_records(publi
     groups = [(shard, first) for shard in (0, 1) for first in (0, 32, 64)]
     ids = [f"train-{groups[group][0]}-{groups[group][1] + row}" for group, row in rows]
     assert found.record_ids == ids
-    assert checkpoint.last_good(run, pytest.fail) is None
+    assert store.last_good(run, pytest.fail) is None
 
 
 def test_batches_that_are_not_finite_can_be_skipped(
@@ -328,7 +331,7 @@ def test_batches_that_are_not_finite_can_be_skipped(
     # The hook stays, so every batch from the fifth on is skipped, but read.
     assert (found["batches_skipped"], found["steps"], found["samples_seen"]) == (7, 11, 173)
     assert [one.step for one in non_finite.read(folder(published, "skipping"))] == list(range(5, 12))
-    record = checkpoint.last_good(folder(published, "skipping"), pytest.fail)
+    record = store.last_good(folder(published, "skipping"), pytest.fail)
     assert record is not None
     assert all(torch.isfinite(tensor).all() for tensor in record[1]["model"].values())
 
@@ -358,7 +361,7 @@ def test_learning_goes_on_with_other_data_when_told_so(
     after = training(published, "moving")
     # Two epochs of 84 rows in batches of 16 more.
     assert (after["steps"], after["samples_seen"]) == (22 + 2 * 6, 2 * 84)
-    chain = checkpoint.read_chain(folder(published, "moving"))
+    chain = store.read_chain(folder(published, "moving"))
     assert [r.manifest_root for r in chain].count(other.load().manifest_root) >= 2
     first = next(r for r in chain if r.manifest_root == other.load().manifest_root)
     assert first.previous == before["checkpoint_chain"]

@@ -13,8 +13,8 @@ import torch
 
 from schemas.settings import Train
 from tests.training.looking_up import LookUp, a_loss
-from training import gradients
-from training.ring import Ring, device_of, make_deterministic
+from training.parallel import gradients
+from training.parallel.communicator import Ring, device_of, make_deterministic
 
 STEPS = 4
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -7,9 +7,10 @@ from typing import Any, Protocol, cast
 import torch
 from torch import nn
 
-from schemas.settings import AnyOptimizer, Train
-from training.feed import LocalBatch
-from training.ring import Ring
+from schemas.kinds import AnyOptimizer
+from schemas.settings import Train
+from training.input.batch_loader import LocalBatch
+from training.parallel.communicator import Ring
 
 
 @dataclass(frozen=True)

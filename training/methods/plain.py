@@ -6,11 +6,12 @@ import horovod.torch as hvd
 import torch
 from torch.nn import functional
 
-from training import checkpoint, gradients
-from training.feed import LocalBatch
+from training import optimizers
+from training.checkpoints import store
+from training.input.batch_loader import LocalBatch
 from training.methods import Setting, StepResult
-from training.optimizer import build_optimizer, learning_rate
-from training.ring import seed_of, wait_for
+from training.parallel import gradients
+from training.parallel.communicator import seed_of, wait_for
 
 
 class Method:
@@ -22,7 +23,7 @@ class Method:
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self.model = setting, setting.model
-        self.optimizer = build_optimizer(self.model, setting.optimizer)
+        self.optimizer = optimizers.build(self.model, setting.optimizer)
         self.exchange = gradients.build(setting.train, self.model, setting.ring, setting.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
@@ -32,7 +33,7 @@ class Method:
         # No random state of any rank has to be saved: it follows from seed, step and rank.
         torch.manual_seed(seed_of(setting.train.seed, step, rank))
         of_schedule = step if scheduled is None else scheduled
-        rate = learning_rate(setting.optimizer, of_schedule, setting.total_steps)
+        rate = optimizers.learning_rate(setting.optimizer, of_schedule, setting.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         features = {k: v.to(setting.device, non_blocking=True) for k, v in batch.features.items()}
@@ -87,5 +88,5 @@ class Method:
         # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which AdamW's decay
         # changes the weights; sending the state as it is does not. Tensors of rank 0's GPU would arrive on that GPU.
         writes = self.setting.ring.writes
-        state = checkpoint.copied(self.optimizer.state_dict()) if writes else None
+        state = store.copied(self.optimizer.state_dict()) if writes else None
         self.optimizer.load_state_dict(self.setting.ring.broadcast(state))

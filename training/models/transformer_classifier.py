@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier as Settings
+from schemas.models.transformer_classifier import TransformerClassifier as Settings
 
 PADDING = 0
 

@@ -9,8 +9,8 @@ from benchmarks.input.generate import DataSet
 from benchmarks.input.loaders import BATCH, Batches, Job, Numbers
 from schemas import manifest as contract
 from schemas.settings import Train
-from training.feed import Feed
-from training.order import World
+from training.input.batch_loader import Feed
+from training.input.order import World
 
 
 def prepare(folder: Path, rows: int) -> None:

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import ConfigurationError
 from etl.rules.contacts import IPV4, Emails, IpAddresses, Phones, may_have_ipv4
 from etl.rules.personal_data import has_digits
 from schemas.cleaning import EmailRule, IpAddressRule, PhoneRule
-from schemas.errors import ConfigurationError
 
 EMAILS = Emails(EmailRule())
 PHONES = Phones(PhoneRule())

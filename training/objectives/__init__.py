@@ -1,0 +1,1 @@
+"""Objectives: one module a kind; what is lost, what is measured."""
