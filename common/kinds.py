@@ -62,3 +62,18 @@ def module(room: str, kind: str) -> Any:
             f"schemas/ and its code there; known are {', '.join(sorted(found))}"
         )
     return importlib.import_module(found[kind])
+
+
+def subclass(room: str, kind: str, base: type) -> type:
+    """The one class of a kind's module that is made from `base`. Raises UsageError where there is not exactly one."""
+    of_kind = module(room, kind)
+    found: list[type] = [
+        value
+        for value in vars(of_kind).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == of_kind.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(
+            f"{of_kind.__file__} has to have one class that is made from {base.__name__}, not {len(found)}"
+        )
+    return found[0]

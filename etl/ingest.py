@@ -22,10 +22,10 @@ from pyspark.sql import functions as F
 from common.command import run
 from common.errors import CheckError, DataError
 from common.progress import say
+from etl.gates.limits import check_quarantine
 from etl.lake.log import Commit, identity, stages_since
 from etl.lake.tables import read_table, restore_to, write_table
 from etl.lake.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
-from etl.quality import check_quarantine
 from etl.runs.completion import bronze_tables, ingest_basis
 from etl.runs.increments import SourceChanges, differs_only_in, may_go_on, source_changes
 from etl.runs.stage import stage_main

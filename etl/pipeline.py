@@ -19,16 +19,17 @@ from etl.clean import clean
 from etl.deduplicate import deduplicate
 from etl.encode import encode
 from etl.gates.expectations import declared
+from etl.gates.limits import check_quarantine
 from etl.ingest import ingest
-from etl.publish import publish_version, published
-from etl.quality import check_quarantine
-from etl.report import REPORT, is_report_of, judge_version, write_report
+from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
 from etl.runs.stage import stage_parser, timed
 from etl.runs.stage_metrics import measured
 from etl.spark.session import build_session
 from etl.split import split
+from etl.versions.judging import judge_version
+from etl.versions.publishing import publish_version, published
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, name_of
 from schemas.tables import Layout

@@ -302,10 +302,11 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
 
 
 MOVED = {
+    "train.method": 'say kind = "plain" in the section [method] instead (method.kind)',
     "train.class_weights": (
         'give balance.policy = "weights" with balance.strength = "balanced" or "square_root" instead, and publish the '
         "data set again (the stage publish is enough): the manifest states the weights"
-    )
+    ),
 }
 """What became of keys that earlier versions had."""
 

@@ -186,7 +186,8 @@ class Train(Section):
     checkpoint_every: Positive = 1000
     """Steps."""
     keep_checkpoints: Positive = 3
-    method: Literal["plain"] = "plain"
+    patience: Positive | None = None
+    """End the training after so many validations in a row without a lower loss; without it all epochs are trained."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
     streams: Positive = 64

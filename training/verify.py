@@ -18,8 +18,8 @@ from schemas.manifest import load as load_manifest
 from schemas.runs import CHAIN, RUN_FILE
 from training.checkpoints import store
 from training.checkpoints.store import Record
-from training.report import read_json
 from training.tracking import summary
+from training.tracking.run_files import SUMMARY_FILE, read_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,7 +90,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     The newest has to be there; older ones are deleted as `train.keep_checkpoints` says.
     """
     folder = store.folder_of(run)
-    files = sorted(path for path in folder.glob("step-*") if store.NAME.fullmatch(path.name))
+    files = sorted(path for path in folder.glob("step-*") if store.CHECKPOINT_FILE.fullmatch(path.name))
     chained = {record.step: record for record in records}
     names = {f"{store.name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
     newest = store.name_of(records[-1].step) if records else ""
@@ -104,7 +104,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     if records:
         there.add(newest)
     for name in sorted(there):
-        found, _ = store.read(folder / f"{name}.json")
+        found = store.check(folder / f"{name}.json")
         if found != chained[found.step]:
             raise DataError(f"{folder / name}.json was altered: it is not what {CHAIN} says of it")
     return len(there)
@@ -115,7 +115,7 @@ def check_summary(run: Path, last: Record) -> None:
     told = summary.read(run).get("training", {})
     if told and (told["checkpoint_sha256"], told["checkpoint_chain"]) != (last.sha256, last.chain):
         raise DataError(
-            f"{run / summary.NAME} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
+            f"{run / SUMMARY_FILE} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
             f"{last.sha256} of step {last.step:,}"
         )
 

@@ -45,7 +45,7 @@ class Workload:
             storage="binary",
             vocabulary=VOCABULARY,
         )
-        return models.build(MODELS[self.model], [column], CLASSES)
+        return models.build(MODELS[self.model], [column], {"logits": CLASSES})
 
     def batches(self, ranks: int) -> list[LocalBatch]:
         """BATCHES of ROWS rows, token ids Zipf-like as in texts."""

@@ -24,8 +24,8 @@ PROPERTIES = {
     # Statistics hold values: the smallest and the largest id, the beginning of a text. In the log no erasure could
     # reach them, and nobody looks for ranges of ids.
     STATISTICS: "0",
-    # `provenance` in the manifest names versions of these tables: their log stays, and `vacuum` (etl/vacuum.py) decides
-    # about their files.
+    # `provenance` in the manifest names versions of these tables: their log stays, and
+    # etl/versions/retention.py decides about their files.
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "false",
 }

@@ -26,8 +26,9 @@ def slowest(stages: Sequence[StageMetrics]) -> Section:
     header = ["Stage", "Seconds", "Of all", "Bytes in", "Bytes out", "Peak memory", "Executor's heap"]
     caption = (
         "The last run of each stage. Bytes in: from the sources, tables, and what the stage kept on disk, as they lie "
-        "there. Peak memory: of the driver and all processes below it, sampled every second; with a local master that "
-        "is everything. Executor's heap: the largest Java heap in use in any executor, where a heartbeat told it."
+        "there. Peak memory: of the driver and all processes below it, sampled every second, and what they share "
+        "divided among them; with a local master that is everything. Executor's heap: the largest Java heap in use in "
+        "any executor, where a heartbeat told it."
     )
     return Section(SLOWEST, [Table(header, rows, caption)])
 

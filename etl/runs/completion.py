@@ -29,6 +29,7 @@ from etl.lake.tombstones import Tombstones
 from etl.rules.personal_data import pseudonym_key
 from etl.runs.increments import added_rows, differs_only_in
 from etl.sources.files.pieces import list_pieces
+from provenance.checksums import sha256_of
 from schemas.config import Configuration, canonical_json
 from schemas.tables import Layout
 
@@ -326,9 +327,7 @@ def is_encoded(config: Configuration) -> bool:
 def is_stored(sha256: str, layout: Layout, options: Storage) -> bool:
     """Whether an artifact lies there as it was stored."""
     location = storage.join(layout.artifacts, sha256)
-    if not storage.exists(location, options):
-        return False
-    return hashlib.sha256(storage.read_bytes(location, options)).hexdigest() == sha256
+    return storage.exists(location, options) and sha256_of(location, options)[0] == sha256
 
 
 def _by_the_log(question: Callable[[Configuration], bool]) -> "Completion":
@@ -344,4 +343,4 @@ COMPLETION: dict[str, Completion] = {
     "split": _by_the_log(is_split),
     "encode": _by_the_log(is_encoded),
 }
-"""By stage; `publish` has its own (etl/publish.py), which looks at what is published."""
+"""By stage; `publish` has its own (etl/versions/publishing.py), which looks at what is published."""

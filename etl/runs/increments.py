@@ -5,7 +5,6 @@ configuration and code, and an input table that has had files added since and no
 they are, to the last byte, and only the new ones are read. Whatever else has changed, everything is made anew.
 """
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,10 +23,10 @@ from etl.lake.log import open_table
 from etl.lake.tables import read_files
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import Piece
+from provenance.checksums import sha256_of
 from schemas.config import Configuration
 from schemas.tables import Layout
 
-CHUNK = 1 << 20
 SHOWN = 3
 """Files that a message names."""
 
@@ -90,28 +89,14 @@ def _is_same(file: SourceFile, row: Mapping[str, Any], options: Storage) -> bool
     """Whether one that does not look so has the same content all the same."""
     if _cannot_be_read(file) or row["sha256"] is None or file.bytes != row["bytes"]:
         return False
-    return bool(_sha256(file.location, options) == row["sha256"])
+    remedy = "check its permissions and the disk, or take it out of the source"
+    return bool(sha256_of(file.location, options, remedy=remedy)[0] == row["sha256"])
 
 
 def _cannot_be_read(file: SourceFile) -> bool:
     return file.obstacle is not None or (
         storage.is_local(file.location) and not os.access(file.location, os.R_OK)
     )
-
-
-def _sha256(location: str, options: Storage) -> str:
-    file_system, path = storage.filesystem(location, options)
-    digest = hashlib.sha256()
-    try:
-        with file_system.open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-    except OSError as error:
-        raise DataError(
-            f"the source file {location} cannot be read: {error.strerror or error}; check its permissions and the "
-            "disk, or take it out of the source"
-        ) from error
-    return digest.hexdigest()
 
 
 def may_go_on(changes: SourceChanges, config: Configuration) -> bool:

@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -27,6 +27,11 @@ from common.progress import Progress, say
 from provenance.checksums import cache_folder
 
 LOG_FOLDER = Path("logs")
+SMALL_BYTES = 256_000_000
+"""Of source files: for fewer, optimising code takes the Java machine more time than it saves."""
+SMALL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS")
+"""Variables of the environment by which a user chooses another compiler or collector."""
 DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 
@@ -96,16 +101,20 @@ def session_settings(master: str) -> dict[str, str]:
             "spark.sql.shuffle.partitions": str(max(4, 2 * local_cores(master))),
             "spark.databricks.delta.snapshotPartitions": "2",
             "spark.ui.enabled": "false",
+            "spark.python.daemon.module": "etl.spark.python_daemon",
         }
     return settings
 
 
-def build_session(app_name: str, conf: Mapping[str, str] | None = None) -> SparkSession:
+def build_session(
+    app_name: str, conf: Mapping[str, str] | None = None, source_bytes: Callable[[], int] | None = None
+) -> SparkSession:
     """The session of this process; the one that is already running, if there is one.
 
     `conf` adds Spark settings or replaces our defaults, but never what a submission set. Outside
-    `spark-submit` the master is `SPARK_MASTER` from the environment, else `local[*]`. Raises UsageError when
-    the Delta jars are missing.
+    `spark-submit` the master is `SPARK_MASTER` from the environment, else `local[*]`. `source_bytes` is asked where a
+    Java machine is started for a local master: for less than SMALL_BYTES it takes SMALL_JAVA_OPTIONS. Raises UsageError
+    when the Delta jars are missing.
     """
     wanted = dict(conf or {})
     if SparkContext._active_spark_context is not None:
@@ -113,7 +122,7 @@ def build_session(app_name: str, conf: Mapping[str, str] | None = None) -> Spark
     if "PYSPARK_GATEWAY_PORT" in os.environ:
         spark_conf = _submitted_conf(wanted)
     else:
-        spark_conf = _own_conf({"spark.app.name": app_name, **wanted})
+        spark_conf = _own_conf({"spark.app.name": app_name, **wanted}, source_bytes)
     context = SparkContext(appName=app_name, conf=spark_conf)
     return SparkSession(context)
 
@@ -148,7 +157,7 @@ def _submitted_conf(wanted: Mapping[str, str]) -> SparkConf:
     return conf
 
 
-def _own_conf(wanted: Mapping[str, str]) -> SparkConf:
+def _own_conf(wanted: Mapping[str, str], source_bytes: Callable[[], int] | None) -> SparkConf:
     master = wanted.get("spark.master") or os.environ.get("SPARK_MASTER") or "local[*]"
     settings = {
         "spark.master": master,
@@ -160,14 +169,23 @@ def _own_conf(wanted: Mapping[str, str]) -> SparkConf:
     if (
         SparkContext._gateway is None
     ):  # an earlier session of this process may have left its Java machine running
-        _launch(settings)
+        _launch(settings, java_options(settings, source_bytes))
     conf = SparkConf()
     for key, value in settings.items():
         conf.set(key, value)
     return conf
 
 
-def _launch(settings: Mapping[str, str]) -> None:
+def java_options(settings: Mapping[str, str], source_bytes: Callable[[], int] | None) -> str:
+    """Options of the Java machine: those that were set, else for a local master those that suit the sources' size."""
+    given = settings.get("spark.driver.extraJavaOptions", "")
+    chosen = given or any(os.environ.get(name) for name in JAVA_VARIABLES)
+    if chosen or source_bytes is None or not is_local(settings["spark.master"]):
+        return given
+    return SMALL_JAVA_OPTIONS if source_bytes() < SMALL_BYTES else ""
+
+
+def _launch(settings: Mapping[str, str], java: str) -> None:
     """Starts the Java machine with its output, and that of the Python workers it forks, in a log file."""
     # The Spark that belongs to this Python package, whatever other Spark the user's shell points to.
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
@@ -181,16 +199,15 @@ def _launch(settings: Mapping[str, str]) -> None:
     for key, value in settings.items():
         conf.set(key, value)
     with resources.as_file(resources.files("etl.spark") / "log4j2.properties") as logging:
-        options = [f"-Dlog4j2.configurationFile={logging.as_uri()}"]
-        options += filter(None, [settings.get("spark.driver.extraJavaOptions")])
-        conf.set("spark.driver.extraJavaOptions", " ".join(options))
+        options = f"-Dlog4j2.configurationFile={logging.as_uri()} {java}".rstrip()
+        conf.set("spark.driver.extraJavaOptions", options)
         with log_path.open("ab") as log:
             gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
     SparkContext._ensure_initialized(gateway=gateway)
 
 
 @contextmanager
-def spark_progress(spark: SparkSession, what: str, seconds: float = 0.5) -> Iterator[None]:
+def spark_progress(spark: SparkSession, what: str, seconds: float = 1.0) -> Iterator[None]:
     """Shows the tasks that are done of those known so far under the heading `what`, until the block ends.
 
     A thread asks Spark's status tracker every `seconds`. Stages that Spark skips, or adds on the way, correct
@@ -209,19 +226,16 @@ def spark_progress(spark: SparkSession, what: str, seconds: float = 0.5) -> Iter
 
 def _watch(spark: SparkSession, progress: Progress, ended: threading.Event, seconds: float) -> None:
     tracker = spark.sparkContext.statusTracker()
-    stages: dict[
-        int, tuple[int, int]
-    ] = {}  # id: (tasks done, tasks of the stage), for each stage that was active
+    stages: dict[int, tuple[int, int]] = {}  # id: tasks done, tasks of the stage
     last = False
     while not last:
         last = ended.wait(seconds)  # one more look after the end, so that the last line is complete
-        for stage in tracker.getActiveStageIds():
-            stages.setdefault(stage, (0, 0))
-        for stage in stages:
+        active = tracker.getActiveStageIds()
+        for stage in {*active, *(stage for stage, (done, total) in stages.items() if done < total)}:
             info = tracker.getStageInfo(stage)
             if info is not None:
                 stages[stage] = (info.numCompletedTasks, info.numTasks)
         done, total = (sum(column) for column in zip(*stages.values(), strict=True)) if stages else (0, 0)
         if total:
             progress.grow(total)
-        progress.update(done - progress.done, note=f"{len(tracker.getActiveStageIds())} stages running")
+        progress.update(done - progress.done, note=f"{len(active)} stages running")

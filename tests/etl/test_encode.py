@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from common.errors import DataError
 from etl.encode import encode
 from etl.lake.tables import read_table
-from etl.publish import encoded_artifacts
+from etl.versions.publishing import encoded_artifacts
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, ledger_schema
 from tests.etl.example_tables import configuration

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError
 from etl.erasure.finding import Person
-from etl.forget import forget
+from etl.erasure.forgetting import forget
 from etl.lake.tables import read_table, write_table
 from etl.pipeline import run_stages
 from etl.runs.completion import COMPLETION

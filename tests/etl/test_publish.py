@@ -20,7 +20,9 @@ from etl.lake.tables import read_table
 from etl.publication import commit
 from etl.publication.class_balance import of_train
 from etl.publication.shards import shard_schema
-from etl.publish import publish, publish_version
+from etl.versions import verification
+from etl.versions.publishing import publish, publish_version
+from etl.versions.verification import findings
 from provenance.checksums import sha256_of
 from provenance.keys import key_sums, record_key
 from schemas import manifest as manifests
@@ -239,7 +241,7 @@ def test_of_two_publications_at_once_one_loses(
     table = open_table(shards, config.storage)
     assert table is not None
     assert commit.committed(table) == (standing.delta_version + 1, standing.manifest_root)
-    assert verify.findings(standing, config.storage) == []
+    assert findings(standing, config.storage) == []
 
 
 @pytest.mark.parametrize(
@@ -318,8 +320,8 @@ def test_verify_names_a_file_that_only_the_table_lists(
 ) -> None:
     manifest, config = newest(published), published
     paths = commit.listed_files(manifest.table_uri, manifest.delta_version, config.storage)
-    monkeypatch.setattr(verify, "listed_files", lambda *_: [*paths[1:], "split=train/foreign.parquet"])
-    found = verify.findings(manifest, config.storage)
+    monkeypatch.setattr(verification, "listed_files", lambda *_: [*paths[1:], "split=train/foreign.parquet"])
+    found = findings(manifest, config.storage)
     assert len(found) == 2
     assert "split=train/foreign.parquet is foreign" in found[0]
     assert f"{paths[0]} is not in version" in found[1]

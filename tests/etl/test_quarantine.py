@@ -12,8 +12,10 @@ from pyspark.sql import SparkSession
 from common.errors import DataError, UsageError
 from etl.ingest import ingest
 from etl.lake.tables import read_table
-from etl.quarantine import export, main, masked, quarantined
+from etl.quarantine import main
 from etl.reporting.examples import Mask
+from etl.reporting.rejects import masked
+from etl.sources.rejects import export, quarantined
 from schemas.cleaning import Clean
 from schemas.config import Configuration
 from schemas.tables import Layout

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 from common.errors import DataError
 from common.pages.page import Table, Text
 from etl.reporting import stages
-from etl.runs import stage_metrics
+from etl.runs import process_memory, stage_metrics
 from etl.runs.process_memory import tree_bytes
 from etl.runs.stage_metrics import (
     Shuffle,
@@ -94,8 +94,32 @@ def test_memory_below_a_process_counts() -> None:
         child.stdout.readline()
         assert tree_bytes() - before > 290_000_000
         assert tree_bytes(child.pid) > 290_000_000
+        assert tree_bytes(child.pid, shared_divided=False) >= tree_bytes(child.pid)
         child.communicate(b"\n")
     assert tree_bytes(child.pid) == 0
+
+
+def test_shared_memory_is_divided_only_where_a_peak_may_be_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = [100, 104, 104, 110, 120, 90]
+    divided: list[int] = []
+    memory = process_memory.PeakMemory(seconds=0)
+
+    def measured_bytes(process: int | None = None, shared_divided: bool = True) -> int:
+        if shared_divided:
+            divided.append(resident[0])
+            return resident[0] - 10
+        if len(resident) > 1 and divided:
+            resident.pop(0)
+        if len(resident) == 1:
+            memory._ended.set()
+        return resident[0]
+
+    monkeypatch.setattr(process_memory, "tree_bytes", measured_bytes)
+    monkeypatch.setattr(process_memory, "SHARE_SECONDS", 1e9)
+    with memory:
+        memory._ended.wait()
+    assert divided == [100, 110, 120, 90]
+    assert memory.peak == 110
 
 
 EVEN = Shuffle(tasks=8, records=80_000, median_records=9_900.0, largest_records=12_870)

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
 from tests.training.published import publish
-from training.checkpoints import store
+from training.checkpoints import store, tensors
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def save(
     """Follows the last of the chain, as the saver does."""
     chain = store.read_chain(run)
     previous = chain[-1].chain if chain else None
-    state = store.copied(a_state(config, step, root))
+    state = tensors.copied(a_state(config, step, root))
     return store.save(run, state, previous, facts(config, validation_loss))
 
 
@@ -67,7 +68,7 @@ def test_what_was_saved_is_read_back(config: Configuration, tmp_path: Path) -> N
     assert found[0] == record
     assert found[1]["proof"] == ["3", "1", str(2**64 - 1)]
     assert torch.equal(found[1]["model"]["weight"], torch.full((2, 2), 200.0))
-    assert store.sha256_of(store.folder_of(tmp_path) / record.file) == record.sha256
+    assert sha256_of(str(store.folder_of(tmp_path) / record.file))[0] == record.sha256
 
 
 def test_equal_states_give_equal_files(config: Configuration, tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_code_in_a_checkpoint_is_not_run(config: Configuration, tmp_path: Path) 
     file = store.folder_of(tmp_path) / "step-00000001.pt"
     torch.save({"format_version": 1, "manifest_root": "root", "trap": Trap()}, file)
     record = store.Record.model_validate_json(file.with_suffix(".json").read_text())
-    sha256 = store.sha256_of(file)
+    sha256 = sha256_of(str(file))[0]
     forged = record.model_copy(update={"sha256": sha256})
     forged = forged.model_copy(update={"chain": forged.link()})
     file.with_suffix(".json").write_text(forged.model_dump_json())
@@ -226,11 +227,11 @@ def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp
 
 
 def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
-    def hashed(**tensors: torch.Tensor) -> str:
+    def hashed(**weights: torch.Tensor) -> str:
         module = nn.Module()
-        for name, tensor in tensors.items():
+        for name, tensor in weights.items():
             module.register_buffer(name, tensor)
-        return store.weights_sha256(module)
+        return tensors.weights_sha256(module)
 
     plain = hashed(a=torch.zeros(4), b=torch.ones(2))
     assert plain == hashed(b=torch.ones(2), a=torch.zeros(4))
@@ -245,4 +246,4 @@ def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match=r"the weights in here do not fit"):
-        store.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")
+        tensors.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")

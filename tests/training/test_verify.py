@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from tests.training.published import Published, publish
 from training import verify as command
 from training.checkpoints import store
@@ -65,7 +66,7 @@ def forge(folder: Path) -> None:
     """Other contents with a record that fits them."""
     shutil.copy(folder / "step-00000020.pt", folder / "step-00000022.pt")
     record = json.loads((folder / "step-00000022.json").read_text())
-    record["sha256"] = store.sha256_of(folder / "step-00000022.pt")
+    record["sha256"] = sha256_of(str(folder / "step-00000022.pt"))[0]
     forged = store.Record.model_validate(record)
     forged = forged.model_copy(update={"chain": forged.link()})
     (folder / "step-00000022.json").write_text(forged.model_dump_json())
@@ -92,7 +93,7 @@ def unfinished(folder: Path) -> None:
         (flip, r"step-00000020\.pt is damaged"),
         (forge, r"step-00000022\.pt does not belong to"),
         (stray, r"step-00000021\.json is not in the chain"),
-        (lambda folder: (folder / "step-00000022.pt").unlink(), r"step-00000022\.pt cannot be read"),
+        (lambda folder: (folder / "step-00000022.pt").unlink(), r"step-00000022\.pt is missing; put it back"),
         (lambda folder: (folder / "step-00000022.json").unlink(), r"step-00000022\.json is missing"),
         # As a kill leaves it: in the middle of a deletion, or before a checkpoint was finished.
         (lambda folder: (folder / "step-00000020.json").unlink(), None),

@@ -1,4 +1,4 @@
-"""The course of a training: `metrics.jsonl`, TensorBoard events, and the proof of which rows were read, how often."""
+"""The course of a training: `metrics.jsonl` and TensorBoard events."""
 
 import errno
 import json
@@ -10,17 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-import numpy as np
-import numpy.typing as npt
-
-from common.errors import CheckError
 from common.progress import say
-from provenance.keys import add_sums, key_sums
-from schemas.manifest import SplitContent
-from training.parallel.communicator import Ring
-
-NAME = "metrics.jsonl"
-EVENTS = "tensorboard"
+from training.tracking.run_files import EVENTS, METRICS_FILE
 
 
 class Metrics:
@@ -30,7 +21,7 @@ class Metrics:
         """`step` is where the training starts: later entries, of a run that got further before, are dropped."""
         from torch.utils.tensorboard import SummaryWriter
 
-        path = run / NAME
+        path = run / METRICS_FILE
         kept = [e for e in read(run) if e["step"] <= step] if step else []
         if not step:
             shutil.rmtree(run / EVENTS, ignore_errors=True)
@@ -88,7 +79,7 @@ class Metrics:
 
 def read(run: Path) -> list[dict[str, Any]]:
     """The entries of a run's metrics.jsonl; a last line that an interruption cut off is left out."""
-    path = run / NAME
+    path = run / METRICS_FILE
     if not path.exists():
         return []
     entries = []
@@ -98,31 +89,3 @@ def read(run: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return entries
-
-
-class Proof:
-    """Counts rows and sums their keys, to show that a split was read in full, each row exactly as often as the
-    manifest says: once, unless its class is oversampled.
-    """
-
-    def __init__(self, count: int = 0, sums: tuple[int, int] = (0, 0)) -> None:
-        self.count, self.sums = count, sums
-
-    def add(self, keys: npt.NDArray[np.uint64]) -> None:
-        """Adds rows by their keys, (rows, 2) uint64."""
-        self.count += len(keys)
-        self.sums = add_sums([self.sums, key_sums(keys)])
-
-    def over_all_ranks(self, ring: Ring) -> "Proof":
-        """The sums of all ranks; called by all of them."""
-        count, first, second = ring.sum_integers([self.count, *self.sums])
-        return Proof(count, (first, second))
-
-    def check(self, expected: SplitContent, what: str) -> None:
-        """Raises CheckError when these are not exactly the rows that the manifest tells of, as often as it tells."""
-        if self.count != expected.rows_taken or self.sums != tuple(expected.key_sums_taken):
-            raise CheckError(
-                f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has "
-                f"{expected.rows_taken:,} with {tuple(expected.key_sums_taken)}: "
-                "rows were lost or repeated; please report it with the configuration"
-            )

@@ -3,14 +3,17 @@
 `*`, `?` and `[…]` match within one segment of a path, `**` any number of folders, `{a,b}` either. As in a shell, a
 wildcard matches no leading dot, and `**` does not follow links to folders. What a pattern matches but is not to be
 opened (a link out of the source, a link to nowhere, a named pipe) is listed with the reason why.
+
+A folder that cannot be listed is an error, lest its records be missing in silence. wcmatch 12 and fsspec's own glob
+pass over such folders, wcmatch knows no remote file systems, fsspec no braces and no hidden files: so the walk is ours.
 """
 
 import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import translate
 from itertools import pairwise
@@ -54,8 +57,7 @@ class SourceFile:
     obstacle: Obstacle | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """An entry of a folder."""
 
     name: str
@@ -63,9 +65,8 @@ class Entry:
     is_folder: bool
     is_link: bool
     """True where the entry that a wildcard found, or a folder on the way to it, is a link."""
-    bytes: int
-    modified: datetime | None
-    obstacle: Obstacle | None = None
+    info: Mapping[str, Any] = {}
+    """Facts that a remote file system gives of it."""
 
 
 def list_source(
@@ -79,8 +80,8 @@ def list_source(
     if not local:  # the file system names its files without the scheme
         pattern, root = file_system._strip_protocol(pattern), file_system._strip_protocol(root)
     found: dict[str, SourceFile] = {}
-    for path, entry in _matches(file_system, pattern, local):
-        relative = _relative(path, root)
+    for entry in _matches(file_system, pattern, local):
+        path, relative = entry.path, _relative(entry.path, root)
         if relative is None:
             raise UsageError(
                 f"{_shown(path)} is not below the root {root} of the source {source.path!r}; "
@@ -92,12 +93,10 @@ def list_source(
                 f"two files of the source {source.path!r} are called {relative} once the bytes of one that are not "
                 "UTF-8 are written out: rename one of them"
             )
-        obstacle = entry.obstacle
+        size, modified, obstacle = _local_facts(path) if local else _remote_facts(entry.info)
         if obstacle is None and entry.is_link and not source.follow_links and not _is_below(path, root):
             obstacle = OUTSIDE
-        found[relative] = SourceFile(
-            source_index, relative, location, entry.bytes, entry.modified, obstacle=obstacle
-        )
+        found[relative] = SourceFile(source_index, relative, location, size, modified, obstacle=obstacle)
     if not found:
         raise DataError(f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern})")
     return [found[path] for path in sorted(found)]
@@ -125,11 +124,11 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[tuple[str, Entry]]:
-    """The location and entry of each file that a pattern matches, some possibly twice."""
+def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[Entry]:
+    """The files that a pattern matches, some possibly twice."""
     literal = _entry(file_system, pattern, local)
     if literal is not None and not literal.is_folder:
-        yield pattern, literal
+        yield literal
         return
     if literal is not None:
         raise UsageError(
@@ -138,7 +137,7 @@ def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iter
     for alternative in expand_braces(pattern):
         base = _fixed_part(alternative) if WILDCARD.search(alternative) else posixpath.dirname(alternative)
         rest = alternative[len(base) :].strip("/").split("/")
-        yield from ((e.path, e) for e in _walk(file_system, base, rest, local))
+        yield from _walk(file_system, base, rest, local)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -169,9 +168,11 @@ def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], loc
         if rest:
             yield from _walk(file_system, folder, rest, local)
         for entry in _entries(file_system, folder, local):
-            if entry.is_folder and not entry.is_link and not entry.name.startswith("."):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_folder and not entry.is_link:
                 yield from _walk(file_system, entry.path, segments, local)
-            elif not entry.is_folder and not rest and not entry.name.startswith("."):
+            elif not entry.is_folder and not rest:
                 yield entry
         return
     matches = re.compile(translate(segment)).match
@@ -181,7 +182,7 @@ def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], loc
             continue
         if entry.is_folder and rest:
             below = _walk(file_system, entry.path, rest, local)
-            yield from (replace(e, is_link=True) for e in below) if entry.is_link else below
+            yield from (e._replace(is_link=True) for e in below) if entry.is_link else below
         elif not entry.is_folder and not rest:
             yield entry
 
@@ -191,7 +192,7 @@ def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Itera
     try:
         if local:
             with os.scandir(folder) as entries:
-                yield from [_local_entry(entry) for entry in entries]
+                yield from [Entry(e.name, e.path, _is_folder(e), e.is_symlink()) for e in entries]
             return
         for info in file_system.ls(folder, detail=True):
             if info["name"].rstrip("/") != folder.rstrip("/"):
@@ -206,47 +207,39 @@ def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Itera
 
 
 def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | None:
-    if local:
-        if not os.path.exists(path):
-            return None
-        return _entry_of(posixpath.basename(path), path, False, os.stat(path))
+    if local:  # a file that is named may be a link
+        return Entry("", path, os.path.isdir(path), False) if os.path.exists(path) else None
     try:
-        return _remote_entry(file_system.info(path))
+        return _remote_entry(file_system.info(path))._replace(path=path)
     except OSError:
         return None
 
 
-def _local_entry(entry: "os.DirEntry[str]") -> Entry:
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder or a link to one; False for a link to itself, of which the entry would raise an error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _local_facts(path: str) -> tuple[int, datetime | None, Obstacle | None]:
+    """Size, time of modification, and why it is not to be read."""
     try:
-        status = entry.stat()
+        status = os.stat(path)
     except OSError as error:  # a link to nowhere or to itself, or a file that has just gone
-        obstacle = Obstacle("unreadable_file", f"it leads to no file ({error.strerror})")
-        return Entry(entry.name, entry.path, False, entry.is_symlink(), 0, None, obstacle)
-    return _entry_of(entry.name, entry.path, entry.is_symlink(), status)
-
-
-def _entry_of(name: str, path: str, is_link: bool, status: os.stat_result) -> Entry:
-    is_folder = stat.S_ISDIR(status.st_mode)
-    obstacle = None if is_folder or stat.S_ISREG(status.st_mode) else NO_FILE
-    modified: datetime | None
+        return 0, None, Obstacle("unreadable_file", f"it leads to no file ({error.strerror})")
     try:
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
     except (OverflowError, OSError, ValueError):  # not in the years 1 to 9999, as damaged file systems say
         modified = None
-    return Entry(name, path, is_folder, is_link, status.st_size, modified, obstacle)
+    return status.st_size, modified, None if stat.S_ISREG(status.st_mode) else NO_FILE
 
 
-def _remote_entry(info: dict[str, Any]) -> Entry:
-    name = str(info["name"]).rstrip("/")
+def _remote_entry(info: Mapping[str, Any]) -> Entry:
+    path = str(info["name"]).rstrip("/")
+    return Entry(posixpath.basename(path), path, info.get("type") == "directory", False, info)
+
+
+def _remote_facts(info: Mapping[str, Any]) -> tuple[int, datetime | None, None]:
     times = [
         info[key] for key in ("mtime", "LastModified", "last_modified", "updated", "created") if key in info
     ]
-    modified = next((t for t in times if isinstance(t, datetime)), None)
-    return Entry(
-        posixpath.basename(name),
-        name,
-        info.get("type") == "directory",
-        False,
-        int(info.get("size") or 0),
-        modified,
-    )
+    return int(info.get("size") or 0), next((t for t in times if isinstance(t, datetime)), None), None

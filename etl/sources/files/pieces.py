@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from common.errors import RinglakeError
 from etl.sources.files.formats import SourceFormat, formats
 from etl.sources.files.listing import SourceFile, list_source
 from etl.sources.files.streams import compression_of
@@ -42,8 +43,20 @@ def list_pieces(config: Configuration) -> list[Piece]:
         for file in list_source(source, index, config.storage):
             twin = seen.get(file.path, 0)
             seen[file.path] = twin + 1
-            pieces.extend(cut(replace(file, twin=twin), source_format))
+            pieces.extend(cut(replace(file, twin=twin) if twin else file, source_format))
     return pieces
+
+
+def source_bytes(config: Configuration) -> int:
+    """The bytes of all source files, compressed ones as they lie there; 0 where they cannot be listed."""
+    try:
+        return sum(
+            file.bytes
+            for index, source in enumerate(config.source)
+            for file in list_source(source, index, config.storage)
+        )
+    except RinglakeError:  # for `ingest` to report, which a later stage does not need
+        return 0
 
 
 def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
