@@ -19,7 +19,8 @@ import numpy.typing as npt
 from common import command
 from common.errors import CheckError
 from common.pages import charts
-from training.input.order import SplitOrder, World, permutation, reading_order
+from training.input.order import SplitOrder, permutation, reading_order
+from training.parallel.world import World
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 ROWS_PER_GROUP = 512

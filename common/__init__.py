@@ -1,1 +1,1 @@
-"""What any program needs: errors, the command line, progress, storage, files, the page of a report."""
+"""Foundations of any program: errors, the command line, progress, storage, files, the page of a report."""

@@ -1,4 +1,4 @@
-"""What every section of a configuration is, and the types of value that several of them use."""
+"""The base of every configuration section, and value types that several of them share."""
 
 from typing import Annotated
 

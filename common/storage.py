@@ -7,11 +7,13 @@ import os
 import posixpath
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import fsspec
 from fsspec import AbstractFileSystem
 
+from common import files
 from common.errors import DataError, UsageError
 from common.sections import Section
 
@@ -73,14 +75,14 @@ def read_bytes(location: str, storage: Storage | None = None) -> bytes:
 
 def write_bytes(location: str, content: bytes, storage: Storage | None = None) -> None:
     """Writes a file as a whole or not at all: under another name first, then renamed."""
+    if is_local(location):
+        files.write(Path(absolute(location)), content)
+        return
     file_system, path = filesystem(location, storage)
     file_system.makedirs(posixpath.dirname(path), exist_ok=True)
     attempt = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.{uuid.uuid4().hex}.part")
     with file_system.open(attempt, "wb") as file:
         file.write(content)
-        file.flush()
-        if is_local(location):
-            os.fsync(file.fileno())
     file_system.mv(attempt, path)
 
 
@@ -95,6 +97,6 @@ def delta_options(storage: Storage | None) -> dict[str, str] | None:
 
 
 def exists(location: str, storage: Storage | None = None) -> bool:
-    """Whether there is a file or folder."""
+    """Return True where a file or folder exists."""
     file_system, path = filesystem(location, storage)
     return bool(file_system.exists(path))

@@ -1,1 +1,1 @@
-"""What proves: record keys, Merkle trees, hashes of files, hash chains."""
+"""Proofs: record keys, Merkle trees, file hashes, hash chains."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from common import storage
+from common import files, storage
 from common.errors import DataError
 from common.storage import Storage
 
@@ -41,9 +41,15 @@ def row_group_crc32(columns: Iterable[npt.NDArray[Any]]) -> int:
 
 
 def sha256_of(
-    location: str, options: Storage | None = None, on_bytes: Callable[[int], None] | None = None
+    location: str,
+    options: Storage | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+    remedy: str = "restore it or publish the data set again",
 ) -> tuple[str, int]:
-    """Hex SHA-256 and size in bytes of a file. Raises DataError naming a file that is missing or unreadable."""
+    """Hex SHA-256 and size in bytes of a file.
+
+    Raises DataError naming a file that is missing or unreadable, and the `remedy`.
+    """
     file_system, path = storage.filesystem(location, options)
     digest, size = hashlib.sha256(), 0
     try:
@@ -54,11 +60,9 @@ def sha256_of(
                 if on_bytes is not None:
                     on_bytes(len(chunk))
     except FileNotFoundError as error:
-        raise DataError(
-            f"the file {location} is missing; restore it or publish the data set again"
-        ) from error
+        raise DataError(f"the file {location} is missing; {remedy}") from error
     except OSError as error:
-        raise DataError(f"the file {location} cannot be read: {error}") from error
+        raise DataError(f"the file {location} cannot be read: {error.strerror or error}; {remedy}") from error
     return digest.hexdigest(), size
 
 
@@ -126,7 +130,4 @@ def _remember(location: str, entry: list[object]) -> None:
     memory = _memory_of(location)
     # A cache folder that cannot be written costs time at the next check, no correctness.
     with contextlib.suppress(OSError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        attempt = memory.with_suffix(f".{os.getpid()}.part")
-        attempt.write_text(json.dumps(entry), encoding="utf-8")
-        attempt.replace(memory)
+        files.write(memory, json.dumps(entry).encode(), durable=False)

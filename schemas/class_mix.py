@@ -27,11 +27,11 @@ class ClassShare:
     taken: int
     """How often an epoch takes each of its rows."""
     weight: float
-    """Of the loss of each of its rows."""
+    """Weight of the loss of each row."""
 
     @property
     def effect(self) -> float:
-        """What the class comes to in an epoch, in rows."""
+        """The class's effective number of rows in an epoch."""
         return self.rows * self.taken * self.weight
 
 

@@ -39,7 +39,7 @@ class WhiteSpaceRule(Section):
 
 
 class PersonalDataRule(Section):
-    """What every rule about personal data has."""
+    """Keys that all rules about personal data share."""
 
     action: Literal["mask", "pseudonym", "drop"] = "mask"
     """`pseudonym`: a keyed hash of the value, the same wherever the value stands; `drop` leaves the record out."""

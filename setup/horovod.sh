@@ -23,7 +23,7 @@ elif has_toolkit; then
     kind=cuda
 fi
 tag="$("$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')"
-variant="horovod-$(pinned horovod horovod.txt)-torch-$(pinned torch run.txt)-$tag-$kind"
+variant="horovod-$(pinned horovod horovod.txt)-torch-$(pinned torch run.txt)-$tag-$kind-$(sha256_of setup/horovod/* | cut -c 1-8)"
 folder="$CACHE/wheels/$variant"
 
 # Links with the NCCL that torch brings and uses, unless HOROVOD_NCCL_HOME names another.
@@ -53,6 +53,12 @@ build() {
     standard "${source}CMakeLists.txt" CXX 14
     standard "${source}horovod/torch/CMakeLists.txt" CXX 14
     standard "${source}horovod/common/ops/cuda/CMakeLists.txt" CUDA 11
+    local change
+    for change in setup/horovod/*.patch; do
+        patch --strip=1 --batch --fuzz=0 --silent --directory="$source" < "$change" \
+            || die "Horovod: $change does not fit; was the pin changed?"
+    done
+    cp setup/horovod/hmac_sha256.h "${source}horovod/common/gloo/"
     if [[ "$HOROVOD_GPU_OPERATIONS" == NCCL && -z "$HOROVOD_NCCL_HOME" ]]; then
         use_nccl_of_torch "$work"
     fi

@@ -13,13 +13,14 @@ from common import command
 from common.errors import DataError, UsageError
 from common.progress import say
 from common.storage import Storage
+from provenance.chain import verified
 from schemas.config import load
 from schemas.manifest import load as load_manifest
 from schemas.runs import CHAIN, RUN_FILE
 from training.checkpoints import store
 from training.checkpoints.store import Record
-from training.report import read_json
 from training.tracking import summary
+from training.tracking.run_files import SUMMARY_FILE, read_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,18 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_chain(run: Path) -> list[Record]:
     """The records of all checkpoints. Raises DataError naming the first whose link does not hold."""
-    records = store.read_chain(run)
-    before: Record | None = None
-    for number, record in enumerate(records, 1):
-        where = f"{store.folder_of(run) / CHAIN}, line {number} (step {record.step:,})"
-        if record.link() != record.chain:
-            raise DataError(f"{where} was altered: its values do not have the hash {record.chain}")
-        if record.previous != (None if before is None else before.chain):
-            raise DataError(f"{where} does not follow the line before: a checkpoint was removed or put in")
-        if before is not None and record.step <= before.step:
-            raise DataError(f"{where} goes back from step {before.step:,}")
-        before = record
-    return records
+    return list(verified(store.read_chain(run), store.link_of, str(store.folder_of(run) / CHAIN)))
 
 
 def check_files(run: Path, records: Sequence[Record]) -> int:
@@ -90,7 +80,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     The newest has to be there; older ones are deleted as `train.keep_checkpoints` says.
     """
     folder = store.folder_of(run)
-    files = sorted(path for path in folder.glob("step-*") if store.NAME.fullmatch(path.name))
+    files = sorted(path for path in folder.glob("step-*") if store.CHECKPOINT_FILE.fullmatch(path.name))
     chained = {record.step: record for record in records}
     names = {f"{store.name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
     newest = store.name_of(records[-1].step) if records else ""
@@ -104,7 +94,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     if records:
         there.add(newest)
     for name in sorted(there):
-        found, _ = store.read(folder / f"{name}.json")
+        found = store.check(folder / f"{name}.json")
         if found != chained[found.step]:
             raise DataError(f"{folder / name}.json was altered: it is not what {CHAIN} says of it")
     return len(there)
@@ -115,7 +105,7 @@ def check_summary(run: Path, last: Record) -> None:
     told = summary.read(run).get("training", {})
     if told and (told["checkpoint_sha256"], told["checkpoint_chain"]) != (last.sha256, last.chain):
         raise DataError(
-            f"{run / summary.NAME} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
+            f"{run / SUMMARY_FILE} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
             f"{last.sha256} of step {last.step:,}"
         )
 

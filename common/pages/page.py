@@ -52,7 +52,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """By column whether it holds numbers, so that its heading stands above them."""
+        """A flag per column: numeric ones get their heading above the numbers."""
         columns = zip(*self.cells, strict=True) if self.rows else ()
         held = [any(cell.number or cell.shade is not None for cell in column) for column in columns]
         return held or [False] * len(self.header)

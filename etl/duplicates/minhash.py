@@ -82,7 +82,7 @@ class Banding:
 
 @dataclass(frozen=True)
 class Sketches:
-    """What the duplicate finder keeps of a batch of n texts.
+    """Sketches of a batch of n texts, as the duplicate finder keeps them.
 
     `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `carrier`: bool (n,), false
     for a text that is known to have been sketched before; those have no shingles and bands. `values`, `offsets`:

@@ -17,7 +17,9 @@ from common.errors import DataError
 from common.storage import Storage
 from etl.encoders.byte_level import PieceEncoder
 from etl.encoders.fixed import fixed_rows
-from schemas.settings import TokensFeature
+from schemas.features.tokens import TokensFeature
+
+ARTIFACT = "tokenizer"
 
 PADDING = "<pad>"
 """The special token 0; texts cannot produce it."""

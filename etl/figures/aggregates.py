@@ -9,7 +9,6 @@ from pyspark.sql import functions as F
 
 from etl.encoders.scalars import MISSING, OUTLIER
 from etl.figures.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
-from etl.normalisers import kind
 from schemas.config import Configuration
 from schemas.features import TypedFeature
 from schemas.tables import SPLITS
@@ -257,7 +256,7 @@ def typed_facts(
     return {
         feature.name: TypedFacts(
             column=feature.column,
-            kind=kind(feature),
+            kind=feature.encode,
             normalised=records(feature, "normalised"),
             invalid=records(feature, "invalid"),
             missing=records(feature, "missing"),

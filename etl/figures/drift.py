@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from common import storage
 from common.errors import DataError
 from etl.figures.facts import Drift, Summary
-from etl.history import EXPIRED
 from schemas.config import Configuration
-from schemas.manifest import Manifest, name_of, published
+from schemas.manifest import EXPIRED, Manifest, name_of, published
 from schemas.tables import SPLITS, Layout
 
 Category = TypeVar("Category", str, int)

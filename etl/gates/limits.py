@@ -4,11 +4,13 @@ Each gate names a column of a small table that `measures` derives from the summa
 Great Expectations' pages show; `said` turns a failing row into the sentence that a person reads.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common.errors import QualityGateError
 from etl.figures.facts import Summary
+from etl.gates.results import GateResult, sentence_of
 from schemas.config import Configuration
 from schemas.tables import SPLITS
 
@@ -41,6 +43,19 @@ class Gate:
         if self.percent:
             return percent(value)
         return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+    def result(self, rows: Sequence[Measured], failing: Sequence[Measured]) -> GateResult:
+        """The outcome for these rows of its table, of which some fail; without rows it passes."""
+        values = [row[self.column] for row in failing or rows]
+        worst = (min if self.maximum is None else max)(values) if values else None
+        return GateResult(
+            name=self.name,
+            observed="nothing to judge" if worst is None else self.shown(worst),
+            allowed=self.allowed,
+            passed=not failing,
+            failures=[self.said(row) for row in failing],
+            remedy=self.remedy,
+        )
 
 
 def percent(share: float) -> str:
@@ -212,6 +227,20 @@ def _drift_gates(config: Configuration) -> list[Gate]:
         for measure, (name, key, about) in DRIFTS.items()
         if limits[measure] is not None
     ]
+
+
+def check_quarantine(counts: Mapping[str, int], config: Configuration) -> None:
+    """Checks the first gate alone, right after `ingest` and before hours of work. Raises QualityGateError.
+
+    `counts`: those that `ingest` returns.
+    """
+    gate = quarantine_gate(config)
+    # What was erased on request says nothing about the quality of the data.
+    row = quarantine_row(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0))
+    if gate.maximum is not None and row[gate.column] > gate.maximum:
+        raise QualityGateError(
+            f"a quality gate failed after ingest: {sentence_of(gate.result([row], [row]))}"
+        )
 
 
 def quarantine_gate(config: Configuration) -> Gate:

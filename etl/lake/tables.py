@@ -1,7 +1,6 @@
 """Reading and writing the bronze and silver Delta tables, with the same properties for all of them."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import pyarrow as pa
@@ -10,9 +9,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from common import storage
-from common.errors import UsageError
 from common.storage import Storage
-from etl.lake.log import file_paths, open_table, table_version
+from etl.lake.facts import CommitFacts
+from etl.lake.log import Commit, file_paths, no_such_table, open_table, table_version, version_in
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
@@ -24,8 +23,8 @@ PROPERTIES = {
     # Statistics hold values: the smallest and the largest id, the beginning of a text. In the log no erasure could
     # reach them, and nobody looks for ranges of ids.
     STATISTICS: "0",
-    # `provenance` in the manifest names versions of these tables: their log stays, and `vacuum` (etl/vacuum.py) decides
-    # about their files.
+    # `provenance` in the manifest names versions of these tables: their log stays, and
+    # etl/versions/retention.py decides about their files.
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "false",
 }
@@ -34,19 +33,16 @@ PROPERTIES = {
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
     """A table at its newest or a given version. Raises UsageError naming the table when it does not exist.
 
-    The files of a local one are those that the log names to `deltalake`: Spark's Delta takes a job or two to find them
-    out, for each table in each query.
+    `deltalake` names the files of a local one, since Spark's Delta takes a job or two to find them in each query.
     """
-    missing = UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
     if storage.is_local(uri):
         table = open_table(uri, Storage(), version)
         if table is None:
-            raise missing
+            raise no_such_table(uri)
         schema = spark_schema(pa.schema(table.schema().to_arrow()))
-        paths = sorted(file_paths(table))
-        return read_files(spark, uri, paths, schema) if paths else spark.createDataFrame([], schema)
+        return read_files(spark, uri, sorted(file_paths(table)), schema)
     if not DeltaTable.isDeltaTable(spark, uri):
-        raise missing
+        raise no_such_table(uri)
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
@@ -55,16 +51,21 @@ def read_table(spark: SparkSession, uri: str, version: int | None = None) -> Dat
 
 def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: StructType) -> DataFrame:
     """Some of the files of a table, by their paths relative to it, with the table's schema; nothing else is opened."""
+    if not paths:
+        return spark.createDataFrame([], schema)
     # What looks like a pattern in the place of the data set is none.
     reader = spark.read.option("__globPaths__", "false").schema(schema)
     return reader.parquet(*(storage.join(uri, path) for path in paths))
 
 
-def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> None:
-    """Makes a version of a table, given by its identity, the newest one, where it is not that already."""
-    version = int(identity.rpartition("@")[2])
-    if table_version(uri, options) != version:
+def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> bool:
+    """Makes a version of a table, given by its identity, the newest one; False where it is another table's."""
+    commit, version = Commit.of(uri, options), version_in(identity)
+    if commit is None or commit.identity_at(version) != identity:
+        return False
+    if commit.version != version:
         DeltaTable.forPath(spark, uri).restoreToVersion(version)
+    return True
 
 
 def _without_statistics(spark: SparkSession, uri: str, config: Configuration) -> None:
@@ -96,30 +97,22 @@ def write_table(
     uri: str,
     schema: pa.Schema,
     config: Configuration,
-    stage: str,
-    facts: Mapping[str, object] = {},
+    facts: CommitFacts,
     append: bool = False,
 ) -> int:
     """Replaces the content of a table, or adds to it, in one commit and returns its version.
 
-    The columns are those of `schema`, in that order. The commit's `userMetadata` names the stage, the hash of the
-    configuration and the given facts.
+    The columns are those of `schema`, in that order; the commit's `userMetadata` holds the facts.
     """
     _without_statistics(frame.sparkSession, uri, config)
     names = [field.name for field in schema]
     target = spark_schema(schema)
     columns = [frame[name].cast(target[name].dataType).alias(name) for name in names]
-    metadata = {
-        "stage": stage,
-        "configuration_sha256": config.sha256(),
-        "data_sha256": config.data_sha256(stage),
-        **facts,
-    }
     writer = (
         frame.select(*columns)
         .write.format("delta")
         .mode("append" if append else "overwrite")
-        .option("userMetadata", json.dumps(metadata, sort_keys=True))
+        .option("userMetadata", facts.to_json())
     )
     if not append:
         writer = writer.option("overwriteSchema", "true")

@@ -4,31 +4,26 @@
 of that type: numbers as Python writes them, dates in ISO 8601, `true` and `false`, names of categories.
 """
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from common import kinds
 from schemas.features import TypedFeature
 
 Normaliser = Callable[[str], str | None]
 
 
 def normaliser(feature: TypedFeature) -> Normaliser:
-    """Of the module `etl.normalisers.<kind>`; the configuration knows only kinds that exist."""
-    module: Any = importlib.import_module(f"etl.normalisers.{kind(feature)}")
-    made: Normaliser = module.normaliser(feature)
+    """The normaliser of a typed `[[feature]]`; a kind without a module here takes values as they stand, squeezed."""
+    if feature.encode not in kinds.modules("etl.normalisers"):
+        return squeezed
+    made: Normaliser = kinds.module("etl.normalisers", feature.encode).normaliser(feature)
     return made
-
-
-def kind(feature: TypedFeature) -> str:
-    """Of a typed column."""
-    return str(feature.encode)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Yes and no, in several spellings."""
 
 from etl.normalisers import Normaliser, squeezed
-from schemas.features import BooleanFeature
+from schemas.features.boolean import BooleanFeature
 
 
 def normaliser(feature: BooleanFeature) -> Normaliser:

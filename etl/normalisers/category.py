@@ -1,7 +1,7 @@
 """Names of categories: white space, case, and other spellings of the same name."""
 
 from etl.normalisers import Normaliser, squeezed
-from schemas.features import CategoryFeature
+from schemas.features.category import CategoryFeature
 
 
 def normaliser(feature: CategoryFeature) -> Normaliser:

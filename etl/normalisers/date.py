@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from etl.normalisers import Normaliser, squeezed
-from etl.sources.contract import DECIMAL, ISO_8601
-from schemas.features import DateFeature
+from etl.normalisers.notations import DECIMAL, ISO_8601
+from schemas.features.date import DateFeature
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from etl.normalisers import Normaliser, squeezed
-from schemas.features import NumberFeature
+from schemas.features.number import NumberFeature
 
 PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 GROUPED = re.compile(r"[+-]?\d{1,3}([ ,.'’])\d{3}(?:\1\d{3})*", re.ASCII)

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from common import storage
-from etl.encoders import ARTIFACT_PURPOSE, encoder_of
+from etl.encoders import encoder_of
 from etl.lake.tables import read_table
 from etl.publication import artifacts, shards
 from etl.publication.shards import WrittenShard
@@ -68,7 +68,7 @@ def class_names(config: Configuration, layout: Layout, stored: Mapping[str, str]
 
 def _artifact(layout: Layout, config: Configuration, name: str, sha256: str) -> Artifact:
     content = storage.read_bytes(storage.join(layout.artifacts, sha256), config.storage)
-    kinds = {feature.name: ARTIFACT_PURPOSE[feature.encode] for feature in config.feature}
+    kinds = {feature.name: encoder_of(feature).ARTIFACT for feature in config.feature}
     return Artifact(purpose=kinds.get(name, name), bytes=len(content), sha256=sha256)
 
 
@@ -111,7 +111,7 @@ def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -
                 dtype=encoder.dtype(feature),
                 shape=encoder.shape(feature),
                 storage=FIXED,
-                artifacts={ARTIFACT_PURPOSE[feature.encode]: stored[feature.name]},
+                artifacts={encoder.ARTIFACT: stored[feature.name]},
                 vocabulary=encoder.vocabulary(artifact),
             )
         )

@@ -61,7 +61,7 @@ ZIP_PLUS_4 = re.compile(r"\d{5}-\d{4}")
 
 
 def is_no_phone(number: str, text: str, start: int, end: int, own: Sequence[re.Pattern[str]] = ()) -> bool:
-    """Whether `number`, which stands at text[start:end] and is possible as a telephone number, is something else.
+    """Return True where `number`, a possible telephone number at text[start:end], is something else.
 
     It is where a match of one of the user's `own` patterns covers it, also behind a word that announces a number.
     """

@@ -10,7 +10,13 @@ import importlib.util
 import re
 import sys
 
-OF_TASKS = ("clean", "deduplicate", "encode", "publication.shards", "sources.reading")
+OF_TASKS = (
+    "duplicates.sketching",
+    "encoders.rows",
+    "publication.shards",
+    "rules.applying",
+    "sources.reading",
+)
 """Modules of `etl` whose functions are sent to workers."""
 ARCHIVE = re.compile(r"/(pyspark|py4j-[\w.-]*)\.zip$")
 LATE = ("pandas",)

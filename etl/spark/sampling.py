@@ -7,7 +7,7 @@ HASHES = float(1 << 64)
 
 
 def in_sample(share: float, *salt: str) -> Column:
-    """Whether a record belongs to a sample of about that share (0 to below 1) of all, by the hash of its `record_id`.
+    """Select records for a sample of about that share (0 to below 1), by the hash of their `record_id`.
 
     Another salt gives another sample.
     """

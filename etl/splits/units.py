@@ -1,4 +1,4 @@
-"""What has to stay together in one split: records that share a cluster of duplicates, or a group."""
+"""Units that stay together in one split: records that share a cluster of duplicates, or a group."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from common.storage import Storage
 from etl.encoders import byte_level, tokens
 from etl.encoders.byte_level import PieceEncoder
-from schemas.settings import TokensFeature
+from schemas.features.tokens import TokensFeature
 
 WORDS = [
     "the",

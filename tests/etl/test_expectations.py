@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from common.errors import ConfigurationError, QualityGateError
 from etl.gates.expectations import declared, file_sha256, message_of, published_records
-from etl.quality import judge
+from etl.gates.judgement import judge
 from schemas.config import Configuration
 from schemas.tables import Layout
 from tests.etl.example_summary import example_summary

@@ -19,21 +19,24 @@ from pyspark.sql import SparkSession
 from common import storage
 from common.errors import UsageError
 from etl import forget, quarantine, vacuum, verify
-from etl.clean import clean
+from etl.erasure import forgetting
 from etl.erasure.finding import Person, named_ids
 from etl.figures.drift import keep_profile
-from etl.history import EXPIRED
-from etl.ingest import ingest
+from etl.lake.facts import Fingerprint, RecordsFacts
 from etl.lake.log import table_version
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
-from etl.pipeline import run_stages
+from etl.pipeline import STAGES, run_stages
 from etl.runs import audit
-from etl.runs.completion import COMPLETION
 from etl.runs.invocation import command_line
+from etl.runs.run import Run
+from etl.stages.clean import clean
+from etl.stages.ingest import ingest
+from etl.versions import retention
+from etl.versions.verification import findings
 from schemas import manifest as manifests
 from schemas.config import Configuration, canonical_json, load
-from schemas.manifest import Manifest
+from schemas.manifest import EXPIRED, Manifest
 from schemas.tables import Layout, tombstones_schema
 from tests.etl.example_summary import example_summary
 from tests.etl.sources.source_files import configuration
@@ -159,7 +162,7 @@ def test_a_record_is_erased_for_good(
     write_run(config, "other", ["0" * 64])
     splits = {row["record_id"]: row["split"] for row in rows(spark, config, "ledger") if row["split"]}
 
-    done = forget.forget(spark, config, Person.of([SEVEN]))
+    done = forgetting.forget(spark, config, Person.of([SEVEN]))
     # Once as a record and once in quarantine.
     assert (done.records, done.quarantined) == (1, 1)
     (trace,) = done.traces.versions
@@ -167,11 +170,11 @@ def test_a_record_is_erased_for_good(
     assert sum(trace.rows.values()) == 1
     assert trace.runs == (str(Path(config.train.runs) / "old"),)
     assert done.traces.not_known == []
-    for name in ("records", "fields", "ledger", "signatures", "encoded"):
+    for name in ("records", "fields", "clusters", "ledger", "signatures", "encoded"):
         assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
-    assert {
-        (r["reason"], r["cluster_id"]) for r in rows(spark, config, "ledger") if r["record_id"] == EIGHT
-    } == {(None, None)}
+    for name in ("clusters", "ledger"):
+        (copy,) = (row for row in rows(spark, config, name) if row["record_id"] == EIGHT)
+        assert (copy["reason"], copy["cluster_id"]) == (None, None)
     reasons = Counter(row["reason"] for row in rows(spark, config, "quarantine"))
     assert reasons == {"forgotten": 2, "invalid_json": 1, "wrong_field_count": 1}
     assert all(
@@ -179,7 +182,7 @@ def test_a_record_is_erased_for_good(
     )
 
     # What looks at each record alone need not run again.
-    assert [name for name, complete in COMPLETION.items() if complete(config) is not None] == [
+    assert [stage.name for stage in STAGES if stage.completion(Run(spark, config)) is not None] == [
         "ingest",
         "clean",
     ]
@@ -207,13 +210,13 @@ def test_a_record_is_erased_for_good(
     for row in buried.collect():
         assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
         assert began <= row["forgotten"].astimezone(UTC) <= datetime.now(UTC)
-    assert all(complete(config) is not None for complete in COMPLETION.values())
+    assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
     assert publish(spark, config).manifest_root == second.manifest_root
     assert {name: rows(spark, config, name) for name in ("fields", "ledger")} == silver
 
     # The old version is still there, until it is said plainly that it shall go.
     assert files_with(tmp_path / "warehouse", SECRET.encode())
-    assert verify.findings(first, config.storage) == []
+    assert findings(first, config.storage) == []
     assert vacuum.main(["--config", str(tmp_path / "conf.toml"), "--forgotten"]) == 0
     assert list(manifests.published(layout.manifests)) == [second.delta_version]
     # The copy of another record says the same words and stays; the id stands nowhere any more.
@@ -227,39 +230,41 @@ def test_a_record_is_erased_for_good(
     trail.write_bytes(b"".join(lines))
     capsys.readouterr()
     assert verify.main(["latest", "--config", str(tmp_path / "conf.toml")]) == 1
-    assert re.search(r"line 5 of the audit trail .* was altered: its content", capsys.readouterr().err)
+    assert re.search(
+        r"audit trail is damaged: line 5 of .* was altered: its content", capsys.readouterr().err
+    )
     trail.write_bytes(content)
     # Reading the files once more gives the same tables.
     bronze = {name: rows(spark, config, name) for name in ("sources", "quarantine", "records")}
-    assert ingest(spark, config)["forgotten"] == 3
+    assert ingest(Run(spark, config))["forgotten"] == 3
     assert {name: rows(spark, config, name) for name in bronze} == bronze
 
     # Once more: it is known, and nothing is written.
     at = audit.versions(layout, config.storage)
-    done = forget.forget(spark, config, Person.of([SEVEN]))
+    done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert (done.records, done.quarantined, done.tombstones) == (0, 0, 0)
     assert audit.versions(layout, config.storage) == at
     assert any("version 0 was vacuumed" in sentence for sentence in done.traces.not_known)
-    forget.tell(config, done)
+    forgetting.tell(config, done)
     assert "forgotten already" in capsys.readouterr().err
 
 
 def test_a_person_is_found_by_a_pseudonym(
     spark: SparkSession, config: Configuration, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    ingest(spark, config)
-    clean(spark, config)
+    ingest(Run(spark, config))
+    clean(Run(spark, config))
     (text,) = (r["text"] for r in rows(spark, config, "fields") if r["record_id"] == name_of(20))
     pseudonym = text.split()[2]
     assert pseudonym.startswith("<email:")
-    done = forget.forget(spark, config, Person.of(pseudonyms=[pseudonym]))
+    done = forgetting.forget(spark, config, Person.of(pseudonyms=[pseudonym]))
     # Twice in records, however it is written there, and once in a line that is no JSON.
     assert (done.records, done.quarantined) == (2, 1)
     left = rows(spark, config, "fields")
     assert not [row for row in left if pseudonym in row["text"]]
     assert len(left) == 58 - 2 + 2
     with pytest.raises(UsageError, match="no record of example has that pseudonym"):
-        forget.forget(spark, config, Person.of(pseudonyms=[pseudonym[7:-1]]))
+        forgetting.forget(spark, config, Person.of(pseudonyms=[pseudonym[7:-1]]))
     with pytest.raises(UsageError, match=r"^--pseudonym, number 2 is no pseudonym") as raised:
         Person.of(pseudonyms=[pseudonym, "joe@example.org"])
     assert "joe" not in str(raised.value)
@@ -280,15 +285,15 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     write_files(tmp_path)
     source = {"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}
     derived = configuration(tmp_path, [source], columns={"label": "label"})
-    ingest(spark, derived)
+    ingest(Run(spark, derived))
     (mine,) = [row for row in rows(spark, derived, "records") if row["source_position"] == 0]
-    forget.forget(
+    forgetting.forget(
         spark, derived, Person.of([mine["record_id"]], places=[f"a.jsonl:{position_of(tmp_path, 58)}"])
     )
     # Other columns make other ids; without a column that there is, no record meets the contract.
     for changed in ({"id": "id", "label": "label"}, {"label": "missing"}):
         config = configuration(tmp_path, [source], columns=changed)
-        counts = ingest(spark, config)
+        counts = ingest(Run(spark, config))
         assert counts["forgotten"] == 2
         assert all(row["source_position"] != 0 for row in rows(spark, config, "records"))
         for row in rows(spark, config, "quarantine"):
@@ -300,7 +305,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").write_bytes(content.replace(b"record 0 of 0", b"another one 0", 1))
     config = configuration(tmp_path, [source])
-    assert ingest(spark, config)["forgotten"] == 1
+    assert ingest(Run(spark, config))["forgotten"] == 1
     assert name_of(0) in {row["record_id"] for row in rows(spark, config, "records")}
 
 
@@ -309,26 +314,25 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     spark: SparkSession, config: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = Layout.of(config)
-    ingest(spark, config)
-    clean(spark, config)
+    ingest(Run(spark, config))
+    clean(Run(spark, config))
     with monkeypatch.context() as patch:
-        patch.setattr("etl.forget.remove", break_off)
+        patch.setattr("etl.erasure.forgetting.remove", break_off)
         with pytest.raises(InterruptedError):
-            forget.forget(spark, config, Person.of([SEVEN]))
+            forgetting.forget(spark, config, Person.of([SEVEN]))
     # Another erasure must not say that all is as it should be.
-    forget.forget(spark, config, Person.of([name_of(9)]))
+    forgetting.forget(spark, config, Person.of([name_of(9)]))
     assert SEVEN in {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](config) is None
+    assert STAGES[0].completion(Run(spark, config)) is None
     # As if it had got to the first of the tables.
     DeltaTable.forPath(spark, layout.records).delete(f"record_id = '{SEVEN}'")
-    done = forget.forget(spark, config, Person.of([SEVEN]))
+    done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert done.records == 1
-    for name in ("fields", "ledger"):
-        assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
-    counts = ingest(spark, config)
+    assert SEVEN not in {row["record_id"] for row in rows(spark, config, "fields")}
+    counts = ingest(Run(spark, config))
     assert counts["forgotten"] == 3
     assert not {SEVEN, name_of(9)} & {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](config) is not None
+    assert STAGES[0].completion(Run(spark, config)) is not None
 
 
 def break_off(*_: object) -> None:
@@ -340,18 +344,18 @@ def test_a_file_that_cannot_be_read_is_never_taken_for_an_erased_record(
     spark: SparkSession, config: Configuration, tmp_path: Path
 ) -> None:
     (tmp_path / "z.jsonl").write_text(record(99, "another file"))
-    ingest(spark, config)
-    forget.forget(spark, config, Person.of([name_of(0)]))  # at position 0
+    ingest(Run(spark, config))
+    forgetting.forget(spark, config, Person.of([name_of(0)]))  # at position 0
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.jsonl").symlink_to("/nowhere")
-    ingest(spark, config)
+    ingest(Run(spark, config))
     assert [
         row["reason"] for row in rows(spark, config, "quarantine") if row["source_path"] == "a.jsonl"
     ] == ["unreadable_file"]
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.jsonl").write_bytes(content)
-    assert ingest(spark, config)["forgotten"] == 1
+    assert ingest(Run(spark, config))["forgotten"] == 1
 
 
 def position_of(folder: Path, line: int) -> int:
@@ -365,8 +369,8 @@ def test_nobody_is_forgotten_by_mistake(
     monkeypatch.setattr("etl.forget.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     with pytest.raises(UsageError, match="nothing was ingested that could be forgotten"):
-        forget.forget(spark, config, Person.of(["x"]))
-    ingest(spark, config)
+        forgetting.forget(spark, config, Person.of(["x"]))
+    ingest(Run(spark, config))
     at = table_version(Layout.of(config).records, config.storage)
     # By number: what a job prints is kept.
     told = "has a record with 2 of the 4 ids given, in their order number 2, 4; nothing was erased$"
@@ -377,7 +381,7 @@ def test_nobody_is_forgotten_by_mistake(
         (["a.jsonl:1", "joe"], "^--quarantined, number 2 is no place"),
     ):
         with pytest.raises(UsageError, match=told):
-            forget.forget(spark, config, Person.of(places=places))
+            forgetting.forget(spark, config, Person.of(places=places))
     assert table_version(Layout.of(config).records, config.storage) == at
     assert not Tombstones.of(config)
     with pytest.raises(UsageError, match="say whom to forget"):
@@ -393,7 +397,9 @@ def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(confi
     today = Tombstones.of(config).fingerprint()
     # One from before, one from after it was forgotten, and one whose manifest can no longer be read.
     for version, erased in enumerate((None, today, today)):
-        noted = {"userMetadata": json.dumps({"made_from": {"tombstones": erased}})}
+        made_from = Fingerprint(configuration="", code="", inputs={"tombstones": erased})
+        facts = RecordsFacts.by("ingest", config, made_from, tables={}, counts={}, failed=0)
+        noted = {"userMetadata": facts.to_json()}
         write_deltalake(
             layout.records,
             pa.table({"record_id": ["x"]}),
@@ -410,7 +416,7 @@ def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(confi
         keep_profile(example_summary(), manifest, config)
     profiles = Path(layout.quality) / "profiles"
     for dry_run, left in ((True, 3), (False, 1)):
-        assert vacuum.vacuum(config, datetime.now(UTC), dry_run, forgotten=True)["profiles"] == 2
+        assert retention.vacuum(config, datetime.now(UTC), dry_run, forgotten=True)["profiles"] == 2
         assert len(list(profiles.iterdir())) == left
     after = next(path for path in (Path(layout.manifests) / EXPIRED).iterdir() if path.name[7] == "1")
     assert [path.name for path in profiles.iterdir()] == [after.name.split("-", 1)[1]]

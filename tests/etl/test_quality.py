@@ -9,9 +9,9 @@ import pytest
 from common.errors import QualityGateError
 from etl.figures.facts import Lengths, ShardFacts, Summary, TokenFacts
 from etl.gates.gx_context import new_context
-from etl.gates.limits import gates
+from etl.gates.judgement import check, judge, validate
+from etl.gates.limits import check_quarantine, gates
 from etl.gates.results import GateResults
-from etl.quality import check, check_quarantine, judge, validate
 from schemas.tables import Layout
 from tests.etl.example_summary import FULL, example_summary
 from tests.etl.example_tables import configuration

@@ -14,7 +14,11 @@ from common.errors import DataError
 from common.storage import Storage
 from etl.encoders import boolean, category, date, number
 from etl.normalisers.number import written
-from schemas.features import BooleanFeature, CategoryFeature, DateFeature, NumberFeature, Outliers
+from schemas.features import Outliers
+from schemas.features.boolean import BooleanFeature
+from schemas.features.category import CategoryFeature
+from schemas.features.date import DateFeature
+from schemas.features.number import NumberFeature
 
 VALUES = [f"{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 100)]
 

@@ -97,12 +97,12 @@ def test_workers_find_their_modules_imported_and_look_through_no_archives(spark:
     def found(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         list(batches)
         archives = [path for path in (*sys.path, *sys.path_importer_cache) if "pyspark.zip" in path]
-        loaded = sorted({"etl.clean", "etl.sources.reading", "pandas"} & set(sys.modules))
+        loaded = sorted({"etl.rules.applying", "etl.sources.reading", "pandas"} & set(sys.modules))
         yield pa.RecordBatch.from_pydict({"loaded": [loaded], "archives": [archives]})
 
     schema = "loaded array<string>, archives array<string>"
     (row,) = spark.range(0, 1, 1, 1).mapInArrow(found, schema).collect()
-    assert (row.loaded, row.archives) == (["etl.clean", "etl.sources.reading", "pandas"], [])
+    assert (row.loaded, row.archives) == (["etl.rules.applying", "etl.sources.reading", "pandas"], [])
 
 
 def test_archives_stay_on_the_path_where_pyspark_is_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from common.errors import DataError
 from common.storage import Storage
 from etl.encoders import tokens
-from schemas.settings import TokensFeature
+from schemas.features.tokens import TokensFeature
 
 TEXTS = [f"the licence number {n} grants use of the software to {'you ' * (n % 7)}" for n in range(200)]
 FEATURE = TokensFeature(name="tokens", column="text", vocabulary=400, length=8)

@@ -9,49 +9,31 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import history, rollback, vacuum, verify
-from etl.lake.tables import read_table
-from etl.pipeline import run_stages
+from etl.pipeline import STAGES, run_stages
 from etl.runs.audit import versions
-from etl.runs.completion import COMPLETION
+from etl.runs.run import Run
+from etl.versions import retention, timeline
+from etl.versions.restoring import roll_back
+from etl.versions.verification import findings
 from schemas import manifest as manifests
-from schemas.config import Configuration, load
+from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.settings import Versions
 from schemas.tables import Layout
 from tests.etl.sources.source_files import write_numbered
+from tests.faults.pipeline_runs import PipelineFolder
 
-CONFIGURATION = """
-[dataset]
-name = "example"
-root = "{root}/warehouse"
-[[source]]
-format = "jsonl"
-path = "{root}/*.jsonl"
-[columns]
-id = "id"
-label = "label"
-[[feature]]
-name = "tokens"
-column = "text"
-vocabulary = 300
-length = 8
+KEEP_ONE = """
 [versions]
 keep = 1
 keep_days = 0.0
 """
-
-
 EXPECTATIONS = """
 import great_expectations as gx
 
 def expectations():
-    return [gx.expectations.ExpectColumnValuesToBeInSet(column="label", value_set=["x", "y"])]
+    return [gx.expectations.ExpectColumnValuesToBeInSet(column="label", value_set=["x", "y", "z"])]
 """
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Configuration:
-    return load(command_line(tmp_path)[1])
 
 
 def publish(spark: SparkSession, config: Configuration) -> Manifest:
@@ -59,33 +41,38 @@ def publish(spark: SparkSession, config: Configuration) -> Manifest:
 
 
 @pytest.fixture
-def two(spark: SparkSession, config: Configuration, tmp_path: Path) -> list[Manifest]:
+def folder(small: PipelineFolder, tmp_path: Path) -> PipelineFolder:
+    """A copy of the small data set, whose one version is alone to be kept."""
+    copied = small.copied_to(tmp_path / "run")
+    copied.conf.write_text(copied.conf.read_text() + KEEP_ONE)
+    return copied
+
+
+@pytest.fixture
+def two(spark: SparkSession, folder: PipelineFolder) -> list[Manifest]:
     """Two versions, the second with another file and other rules."""
-    write_numbered(tmp_path / "a.jsonl", range(40))
-    first = publish(spark, config)
-    write_numbered(tmp_path / "b.jsonl", range(40, 50))
-    split = config.split.model_copy(update={"seed": 3})
-    return [first, publish(spark, config.model_copy(update={"split": split}))]
+    first = folder.manifest()
+    write_numbered(folder.files / "b.jsonl", range(1000, 1010))
+    return [first, publish(spark, split_again(folder.config))]
 
 
-def command_line(tmp_path: Path) -> list[str]:
-    (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=tmp_path))
-    return ["--config", str(tmp_path / "conf.toml")]
+def split_again(config: Configuration) -> Configuration:
+    return config.model_copy(update={"split": config.split.model_copy(update={"seed": 3})})
 
 
 def test_versions_are_listed_made_current_again_and_deleted(
     spark: SparkSession,
-    config: Configuration,
+    folder: PipelineFolder,
     two: list[Manifest],
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flags, layout = command_line(tmp_path), Layout.of(config)
+    config, flags, layout = folder.config, ["--config", str(folder.conf)], folder.layout
     first, second = two
     assert history.main(flags) == 0
     shown = capsys.readouterr().out
-    assert "version 1, current: 50 of 50 records" in shown
+    counts = second.content.counts
+    assert f"version 1, current: {counts['published']} of {counts['records_in']} records" in shown
     for manifest in two:
         made = manifest.provenance
         assert f"  root {manifest.manifest_root}\n  configuration {made.configuration_sha256}, code " in shown
@@ -108,16 +95,17 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert DeltaTable(layout.shards).version() == 2
     back = newest(config)
     assert (back.delta_version, back.manifest_root) == (2, first.manifest_root)
-    rows = read_table(spark, back.table_uri).select("record_id").collect()
-    assert {row[0] for row in rows} == {str(n) for n in range(40)}
+    ids = DeltaTable(layout.shards).to_pyarrow_table(columns=["record_id"])["record_id"].to_pylist()
+    assert len(ids) == first.content.counts["published"] == counts["published"] - 10
+    assert not {str(n) for n in range(1000, 1010)} & set(ids)
     capsys.readouterr()
     for which in (["--version", "0"], ["--version", "1"], ["latest"]):
         assert verify.main([*which, *flags]) == 0
     roots = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("root ")]
     assert roots == [first.manifest_root, second.manifest_root, first.manifest_root]
-    assert history.history(config)[-1].changes == ["the content of version 0 again"]
+    assert timeline.history(config)[-1].changes == ["the content of version 0 again"]
     assert rollback.main([*flags, "--to", "2"]) == 0  # current already
-    assert len(history.history(config)) == 3
+    assert len(timeline.history(config)) == 3
     for wrong, told in (("9", "there is no manifest of version 9"), ("-1", "versions count from 0")):
         with pytest.raises(UsageError, match=told):
             rollback.main([*flags, "--to", wrong])
@@ -127,9 +115,9 @@ def test_versions_are_listed_made_current_again_and_deleted(
     content = shard.read_bytes()
     shard.write_bytes(content[:-1] + b"x")
     with pytest.raises(DataError, match=r"version 1 can not be made current: .* is damaged"):
-        rollback.roll_back(config, 1)
+        roll_back(config, 1)
     shard.write_bytes(content)
-    assert rollback.roll_back(config, 1).delta_version == 3
+    assert roll_back(config, 1).delta_version == 3
     shard.unlink()
     with pytest.raises(DataError, match=r"version 3, which is kept, is damaged; nothing was deleted"):
         vacuum.main(flags)
@@ -137,21 +125,21 @@ def test_versions_are_listed_made_current_again_and_deleted(
     at = versions(layout, config.storage)
     assert vacuum.main([*flags, "--dry-run"]) == 0
     assert versions(layout, config.storage) == at
-    assert verify.findings(first, config.storage) == []
+    assert findings(first, config.storage) == []
 
     # What a kept version came from stays, also where it is not the newest and the tables were written anew since.
     wide = config.model_copy(update={"versions": Versions(keep=4, keep_days=0.0)})
-    assert vacuum.vacuum(wide, datetime.now(UTC))["versions"] == 0
+    assert retention.vacuum(wide, datetime.now(UTC))["versions"] == 0
     for manifest in two:
-        assert verify.findings(manifest, config.storage) == []
+        assert findings(manifest, config.storage) == []
         assert rows_read(manifest, layout) == manifest.content.counts["records_in"]
 
     assert vacuum.main(flags) == 0
     current = newest(config)
-    assert verify.findings(current, config.storage) == []
-    assert verify.findings(first, config.storage) != []
+    assert findings(current, config.storage) == []
+    assert findings(first, config.storage) != []
     assert list(manifests.published(layout.manifests)) == [3]
-    assert [(v.number, v.expired) for v in history.history(config)] == [
+    assert [(v.number, v.expired) for v in timeline.history(config)] == [
         *((number, True) for number in range(3)),
         (3, False),
     ]
@@ -164,24 +152,31 @@ def test_versions_are_listed_made_current_again_and_deleted(
         assert len(DeltaTable(layout.at("silver", name), version=version).to_pyarrow_table()) > 0
 
     # What vacuum commits is no new content: nothing has to run again.
-    same = config.model_copy(update={"split": config.split.model_copy(update={"seed": 3})})
-    assert all(complete(same) is not None for complete in COMPLETION.values())
+    same = split_again(config)
+    assert all(stage.completion(Run(spark, same)) is not None for stage in STAGES)
     assert publish(spark, same).manifest_root == second.manifest_root
     assert verify.main(["latest", *flags]) == 0
 
-    # What has moved too far, or is not what the user's own file expects, is not published; the version before stands.
-    (tmp_path / "c.jsonl").write_text('{"id": "c", "label": "z", "text": "of another class and length"}\n')
+
+@pytest.mark.thorough  # the gates themselves are tested in test_drift.py and test_expectations.py
+def test_what_moved_too_far_or_is_not_as_expected_leaves_the_version_before(
+    spark: SparkSession, folder: PipelineFolder, tmp_path: Path
+) -> None:
+    flags, config, current = ["latest", "--config", str(folder.conf)], folder.config, folder.manifest()
+    (folder.files / "c.jsonl").write_text(
+        '{"id": "c", "label": "w", "text": "of another class and length"}\n'
+    )
     (tmp_path / "mine.py").write_text(EXPECTATIONS)
     limits = {"max_class_drift": 0.001, "expectations_file": str(tmp_path / "mine.py")}
-    strict = same.model_copy(update={"quality": same.quality.model_copy(update=limits)})
+    strict = config.model_copy(update={"quality": config.quality.model_copy(update=limits)})
     with pytest.raises(QualityGateError, match="2 quality gates failed") as raised:
         publish(spark, strict)
     assert raised.value.exit_status == 3
     assert "the class mix is" in str(raised.value)
     assert "(label): 1 of " in str(raised.value)
     assert newest(config) == current
-    assert verify.main(["latest", *flags]) == 0
-    assert publish(spark, same).classes() == ["x", "y", "z"]
+    assert verify.main(flags) == 0
+    assert publish(spark, config).classes() == ["w", "x", "y", "z"]
 
 
 def rows_read(manifest: Manifest, layout: Layout) -> int:
@@ -207,4 +202,4 @@ def full_disk(*_: object) -> None:
 def test_versions_stay_by_number_or_by_age(keep: int, days: float, kept: list[int]) -> None:
     now = datetime(2026, 1, 10, tzinfo=UTC)
     published_at = {number: now - timedelta(days=3 - number) for number in range(4)}
-    assert sorted(vacuum.kept_versions(published_at, Versions(keep=keep, keep_days=days), now)) == kept
+    assert sorted(retention.kept_versions(published_at, Versions(keep=keep, keep_days=days), now)) == kept

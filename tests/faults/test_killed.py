@@ -39,7 +39,7 @@ def train_until_killed(
         assert job.wait() == -signal.SIGKILL, job.shown()
         assert (folder / f"job@0@{position}").read_text() == str(next(p for p in ends() if p >= position))
         assert job.orphans() == []
-    assert not (published.root / "runs" / run / summary.NAME).exists()
+    assert not (published.root / "runs" / run / "summary.json").exists()
 
 
 def ends() -> list[int]:

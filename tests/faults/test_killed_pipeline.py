@@ -9,18 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from etl import verify
 from etl.runs import audit
+from etl.versions.verification import findings
 from schemas.config import STAGES
 from tests.faults.mounts import Mount
 from tests.faults.pipeline_runs import PipelineFolder, write_files
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources") / "files"
-    write_files(folder)
-    return folder
 
 
 @dataclass(frozen=True)
@@ -34,8 +27,8 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder = PipelineFolder(tmp_path_factory.mktemp("whole") / "run", files)
+def whole(small: PipelineFolder, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = PipelineFolder(tmp_path_factory.mktemp("whole") / "run", small.files)
     began = time.monotonic()
     with folder.start() as first:
         lock = Path(folder.layout.at("lock"))
@@ -55,18 +48,25 @@ def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(whole: Whole) -
     assert "Traceback" not in said
     folder = whole.folder
     assert folder.ended() == dict.fromkeys(STAGES, 1)
-    assert verify.findings(folder.manifest(), folder.config.storage) == []
+    assert findings(folder.manifest(), folder.config.storage) == []
+
+
+def test_another_folder_master_and_partitions_give_the_same_root(whole: Whole, small: PipelineFolder) -> None:
+    """One ran as a process on one core, the other in a session on two cores with other partitions."""
+    assert whole.folder.layout.root != small.layout.root
+    assert whole.folder.rows() == small.rows()
+    assert whole.folder.manifest().manifest_root == small.manifest().manifest_root
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(1, 0), pytest.param(20, 1, marks=pytest.mark.thorough)])
 @pytest.mark.timeout(3600)
 def test_a_killed_pipeline_goes_on_and_ends_with_the_same_tables(
-    whole: Whole, files: Path, tmp_path: Path, kills: int, seed: int
+    whole: Whole, tmp_path: Path, kills: int, seed: int
 ) -> None:
     draw = random.Random(seed)
     left, runs = kills, 0
     while left:
-        folder = PipelineFolder(tmp_path / f"run-{runs}", files)
+        folder = PipelineFolder(tmp_path / f"run-{runs}", whole.folder.files)
         runs += 1
         while left and killed(folder, draw.uniform(0.1, 0.95) * whole.seconds):
             left -= 1
@@ -96,7 +96,7 @@ def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) 
     assert folder.rows() == undisturbed.rows()
     manifest = folder.manifest()
     assert manifest.manifest_root == undisturbed.manifest().manifest_root
-    assert verify.findings(manifest, folder.config.storage) == []
+    assert findings(manifest, folder.config.storage) == []
     assert audit.findings(folder.layout, {"newest": manifest}, folder.config.storage) == []
     ended = folder.ended()
     assert {name: ended[name] for name in STAGES if ended[name] > 1} == {}
@@ -143,12 +143,12 @@ def test_a_full_disk_is_told_the_version_before_stays_and_the_next_run_goes_on(t
             assert "error: a disk is full" in said
             assert "Traceback" not in said
             assert folder.manifest() == before
-            assert verify.findings(before, folder.config.storage) == []
+            assert findings(before, folder.config.storage) == []
         ended = folder.ended()
         assert [ended[stage] for stage in STAGES] == [2] * (len(STAGES) - 1) + [1]
         status, said = folder.run()
         assert status == 0, said
         assert folder.manifest().manifest_root != before.manifest_root
-        assert verify.findings(folder.manifest(), folder.config.storage) == []
+        assert findings(folder.manifest(), folder.config.storage) == []
     finally:
         mount.unmount()

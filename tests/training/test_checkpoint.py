@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
 from tests.training.published import publish
-from training.checkpoints import store
+from training.checkpoints import store, tensors
+from training.verify import check_chain
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ def save(
     """Follows the last of the chain, as the saver does."""
     chain = store.read_chain(run)
     previous = chain[-1].chain if chain else None
-    state = store.copied(a_state(config, step, root))
+    state = tensors.copied(a_state(config, step, root))
     return store.save(run, state, previous, facts(config, validation_loss))
 
 
@@ -67,7 +69,7 @@ def test_what_was_saved_is_read_back(config: Configuration, tmp_path: Path) -> N
     assert found[0] == record
     assert found[1]["proof"] == ["3", "1", str(2**64 - 1)]
     assert torch.equal(found[1]["model"]["weight"], torch.full((2, 2), 200.0))
-    assert store.sha256_of(store.folder_of(tmp_path) / record.file) == record.sha256
+    assert sha256_of(str(store.folder_of(tmp_path) / record.file))[0] == record.sha256
 
 
 def test_equal_states_give_equal_files(config: Configuration, tmp_path: Path) -> None:
@@ -119,7 +121,7 @@ def test_code_in_a_checkpoint_is_not_run(config: Configuration, tmp_path: Path) 
     file = store.folder_of(tmp_path) / "step-00000001.pt"
     torch.save({"format_version": 1, "manifest_root": "root", "trap": Trap()}, file)
     record = store.Record.model_validate_json(file.with_suffix(".json").read_text())
-    sha256 = store.sha256_of(file)
+    sha256 = sha256_of(str(file))[0]
     forged = record.model_copy(update={"sha256": sha256})
     forged = forged.model_copy(update={"chain": forged.link()})
     file.with_suffix(".json").write_text(forged.model_dump_json())
@@ -189,6 +191,19 @@ def test_each_checkpoint_names_the_one_before(config: Configuration, tmp_path: P
     assert other.chain != second.chain
 
 
+def test_what_a_kill_left_of_a_line_in_the_chain_is_removed_by_the_next(
+    config: Configuration, tmp_path: Path
+) -> None:
+    first, second = save(tmp_path, config, 5), save(tmp_path, config, 10)
+    chain = store.folder_of(tmp_path) / "chain.jsonl"
+    chain.write_bytes(chain.read_bytes()[:-20])
+    assert store.read_chain(tmp_path) == [first]
+    assert store.go_on_from(tmp_path, second) == []
+    chain.write_bytes(chain.read_bytes() + b'{"file":')
+    third = save(tmp_path, config, 15)
+    assert check_chain(tmp_path) == [first, second, third]
+
+
 def test_going_on_from_an_earlier_checkpoint_sets_later_ones_aside(
     config: Configuration, tmp_path: Path
 ) -> None:
@@ -226,11 +241,11 @@ def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp
 
 
 def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
-    def hashed(**tensors: torch.Tensor) -> str:
+    def hashed(**weights: torch.Tensor) -> str:
         module = nn.Module()
-        for name, tensor in tensors.items():
+        for name, tensor in weights.items():
             module.register_buffer(name, tensor)
-        return store.weights_sha256(module)
+        return tensors.weights_sha256(module)
 
     plain = hashed(a=torch.zeros(4), b=torch.ones(2))
     assert plain == hashed(b=torch.ones(2), a=torch.zeros(4))
@@ -245,4 +260,4 @@ def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match=r"the weights in here do not fit"):
-        store.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")
+        tensors.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")

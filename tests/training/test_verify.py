@@ -1,17 +1,23 @@
 """`training.verify`: the whole chain of a run's checkpoints, and the manifest behind it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from tests.training.published import Published, publish
 from training import verify as command
 from training.checkpoints import store
 from training.train import main
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +46,40 @@ def test_a_whole_run_is_in_order(trained: Path, capsys: pytest.CaptureFixture[st
     assert f"6 checkpoints chained up to step 22 (chain {records[-1].chain})" in shown.out + shown.err
 
 
+def test_a_chain_of_earlier_versions_verifies_and_goes_on(tmp_path: Path) -> None:
+    store.folder_of(tmp_path).mkdir()
+    old = (Path(__file__).parent / "checkpoint_chain.jsonl").read_bytes()
+    (store.folder_of(tmp_path) / "chain.jsonl").write_bytes(old)
+    assert [record.step for record in command.check_chain(tmp_path)] == [5, 10, 11]
+    (store.folder_of(tmp_path) / "chain.jsonl").write_bytes(old.replace(b'"position":160', b'"position":161'))
+    with pytest.raises(DataError, match=r"line 2 of .*chain\.jsonl was altered"):
+        command.check_chain(tmp_path)
+
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(["horovod", "petastorm", "torch"]))  # importing them fails
+from common import command
+from training import verify
+sys.exit(command.run(verify.main, sys.argv[1:]))
+"""
+
+
+def test_verifying_needs_neither_horovod_nor_torch(run: Path) -> None:
+    def verified() -> subprocess.CompletedProcess[str]:
+        command_line = [sys.executable, "-c", WITHOUT, str(run)]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        return subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False)
+
+    done = verified()
+    assert done.returncode == 0, done.stderr
+    assert "6 checkpoints chained up to step 22" in done.stdout + done.stderr
+    forge(store.folder_of(run))
+    done = verified()
+    assert done.returncode == 1
+    assert "step-00000022.pt does not belong to" in done.stderr
+
+
 def edit_line(number: int, key: str, value: object) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         lines = (folder / "chain.jsonl").read_text().splitlines()
@@ -65,7 +105,7 @@ def forge(folder: Path) -> None:
     """Other contents with a record that fits them."""
     shutil.copy(folder / "step-00000020.pt", folder / "step-00000022.pt")
     record = json.loads((folder / "step-00000022.json").read_text())
-    record["sha256"] = store.sha256_of(folder / "step-00000022.pt")
+    record["sha256"] = sha256_of(str(folder / "step-00000022.pt"))[0]
     forged = store.Record.model_validate(record)
     forged = forged.model_copy(update={"chain": forged.link()})
     (folder / "step-00000022.json").write_text(forged.model_dump_json())
@@ -82,17 +122,17 @@ def unfinished(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (edit_line(0, "sha256", "0" * 64), r"line 1 \(step 5\) was altered"),
-        (edit_line(2, "manifest_root", "0" * 64), r"line 3 \(step 11\) was altered"),
-        (edit_line(1, "position", 7), r"line 2 \(step 10\) was altered"),
-        (edit_line(2, "validation_loss", 0.1), r"line 3 \(step 11\) was altered"),
+        (edit_line(0, "sha256", "0" * 64), r"line 1 of .*chain\.jsonl was altered"),
+        (edit_line(2, "manifest_root", "0" * 64), r"line 3 of .*chain\.jsonl was altered"),
+        (edit_line(1, "position", 7), r"line 2 of .*chain\.jsonl was altered"),
+        (edit_line(2, "validation_loss", 0.1), r"line 3 of .*chain\.jsonl was altered"),
         (edit_line(1, "seconds", 7.0), None),
         (edit_line(5, "seconds", 7.0), r"step-00000022\.json was altered: it is not what chain\.jsonl says"),
-        (drop_line, r"line 2 \(step 11\) does not follow"),
+        (drop_line, r"line 2 of .*chain\.jsonl does not follow"),
         (flip, r"step-00000020\.pt is damaged"),
         (forge, r"step-00000022\.pt does not belong to"),
         (stray, r"step-00000021\.json is not in the chain"),
-        (lambda folder: (folder / "step-00000022.pt").unlink(), r"step-00000022\.pt cannot be read"),
+        (lambda folder: (folder / "step-00000022.pt").unlink(), r"step-00000022\.pt is missing; put it back"),
         (lambda folder: (folder / "step-00000022.json").unlink(), r"step-00000022\.json is missing"),
         # As a kill leaves it: in the middle of a deletion, or before a checkpoint was finished.
         (lambda folder: (folder / "step-00000020.json").unlink(), None),

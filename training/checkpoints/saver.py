@@ -7,22 +7,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from training.checkpoints import store
+from common.errors import DataError
+from training.checkpoints import store, tensors
 from training.checkpoints.store import Record, State
 
 
 class Saver:
     """Writes the checkpoints of a run in a thread, one at a time; a context manager that waits for the last.
 
-    One that cannot be written (disk full, no permission) is told to `say`, counted, and the training goes on.
+    One that cannot be written (disk full, no permission) is reported to `log`, counted, and the training goes on.
     """
 
-    def __init__(self, run: Path, keep: int, last: Record | None, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Path, keep: int, last: Record | None, log: Callable[[str], None]) -> None:
         """`last` is the checkpoint that the next one follows in the chain."""
-        self.run, self.keep, self.last, self.say = run, keep, last, say
+        self.run, self.keep, self.last, self.log = run, keep, last, log
         self.failures = 0
         self.seconds_held = 0.0
-        """For so long the training stood still for checkpoints."""
+        """Seconds blocked on checkpointing."""
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
         self._under_way: Future[Record] | None = None
         self._step = 0
@@ -44,7 +45,7 @@ class Saver:
         self.wait()
         previous = None if self.last is None else self.last.chain
         self._step = state["step"]
-        self._under_way = self._pool.submit(self._write, store.copied(state), previous, dict(facts))
+        self._under_way = self._pool.submit(self._write, tensors.copied(state), previous, dict(facts))
         self.seconds_held += time.perf_counter() - began
 
     def wait(self) -> bool:
@@ -61,7 +62,7 @@ class Saver:
                 if self.last is None
                 else f"the last good one is of step {self.last.step:,}"
             )
-            self.say(
+            self.log(
                 f"warning: the checkpoint of step {self._step:,} could not be written ({error}); the training goes "
                 f"on, {last}; make room in {self.run} or mend its permissions"
             )
@@ -72,6 +73,6 @@ class Saver:
         record = store.save(self.run, state, previous, facts)
         try:
             store.prune(self.run, self.keep)
-        except OSError as error:
-            self.say(f"warning: older checkpoints in {self.run} could not be deleted: {error}")
+        except (OSError, DataError) as error:
+            self.log(f"warning: older checkpoints in {self.run} could not be deleted: {error}")
         return record

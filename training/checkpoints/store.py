@@ -6,28 +6,28 @@ hashes and what a reader wants to know first. A checkpoint is good when both are
 `checkpoints/chain.jsonl` keeps the records of all checkpoints, also of those that were deleted since.
 """
 
-import contextlib
 import hashlib
 import json
 import math
 import os
 import pickle
 import re
-import sys
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import nn
 
+from common import files, json_lines
 from common.errors import DataError, UsageError
+from provenance.chain import Link
+from provenance.checksums import sha256_of
 from schemas.config import Configuration, canonical_json
 from schemas.runs import CHAIN, CHECKPOINTS
 
-FORMAT_VERSION = 2
-NAME = re.compile(r"step-(\d{8,})\.(?:pt|json)")
+FORMAT_VERSION = 3
+CHECKPOINT_FILE = re.compile(r"step-(\d{8,})\.(?:pt|json)")
 LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
 """Whatever two equal trainings have in common; neither paths nor times."""
 State = dict[str, Any]
@@ -87,6 +87,10 @@ class Record(BaseModel):
         return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
 
 
+def link_of(record: Record) -> Link:
+    return Link(record.step, record.previous, record.chain, record.link())
+
+
 def name_of(step: int) -> str:
     return f"step-{step:08d}"
 
@@ -118,7 +122,7 @@ def decisive(config: Configuration) -> dict[str, Any]:
         include={
             "epochs",
             "batch",
-            "method",
+            "patience",
             "seed",
             "streams",
             "window",
@@ -126,106 +130,40 @@ def decisive(config: Configuration) -> dict[str, Any]:
             "gradient_compression",
         },
     )
-    return {
-        "model": config.model.model_dump(mode="json"),
-        "optimizer": config.optimizer.model_dump(mode="json"),
-        "train": train,
-    }
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of the model's tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        array = tensor.detach().cpu().contiguous()
-        digest.update(canonical_json([name, str(array.dtype), list(array.shape)]))
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def copied(value: Any) -> Any:
-    """The same value in fresh memory on the CPU, no object standing in it twice: so equal states give equal bytes.
-
-    Pickle writes a second occurrence of an object as a reference, which would tell a resumed training's state, whose
-    objects were made by loading, from an uninterrupted one's.
-    """
-    if isinstance(value, torch.Tensor):
-        return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-    if isinstance(value, dict):
-        return {copied(key): copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)([copied(item) for item in value])
-    return sys.intern(value) if isinstance(value, str) else value
+    kinds = {name: getattr(config, name) for name in ("objective", "model", "method", "optimizer")}
+    return {**{name: settings.model_dump(mode="json") for name, settings in kinds.items()}, "train": train}
 
 
 def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]) -> Record:
     """Writes a checkpoint: the file, then its record, each under another name first, synced and renamed.
 
-    `state` is taken as `copied` made it; `previous` and `facts` are those of `Record.of`. Raises OSError; what was
-    there before is then still there.
+    `state` is taken as `tensors.copied` made it; `previous` and `facts` are those of `Record.of`. Raises OSError; what
+    was there before is then still there.
     """
-    folder = folder_of(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    name = name_of(state["step"])
-    attempt = folder / f".{name}.pt.part"
+    import torch
+
+    file = folder_of(run) / f"{name_of(state['step'])}.pt"
     try:
-        with attempt.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        record = Record.of(state, sha256_of(attempt), previous, facts)
-        # An older record of this step must not stand beside the new file, should this end in between.
-        (folder / f"{name}.json").unlink(missing_ok=True)
-        attempt.replace(folder / record.file)
-        sync_folder(folder)
-        write_atomically(folder / f"{name}.json", record.model_dump_json(indent=1).encode() + b"\n")
+        with files.replacing(file) as attempt:
+            torch.save(state, attempt)
+            attempt.flush()
+            os.fsync(attempt.fileno())
+            attempt.seek(0)
+            sha256 = hashlib.file_digest(attempt, "sha256").hexdigest()
+            # An older record of this step must not stand beside the new file, should this end in between.
+            file.with_suffix(".json").unlink(missing_ok=True)
     except RuntimeError as error:
         # torch's writer says so when the disk is full, instead of raising what the file raised.
-        attempt.unlink(missing_ok=True)
-        raise OSError(f"{attempt} cannot be written: {str(error).splitlines()[0]}") from error
-    except OSError:
-        attempt.unlink(missing_ok=True)
-        raise
+        raise OSError(f"{file} cannot be written: {str(error).splitlines()[0]}") from error
+    record = Record.of(state, sha256, previous, facts)
+    files.write(file.with_suffix(".json"), record.model_dump_json(indent=1).encode() + b"\n")
     try:
-        _write_chain(run, [*_readable_chain(run), record])
+        json_lines.append(_chain(run), record.model_dump_json().encode())
     except OSError:
-        for path in (folder / f"{name}.json", folder / record.file):
+        for path in (file.with_suffix(".json"), file):
             path.unlink(missing_ok=True)
         raise
     return record
-
-
-def _write_chain(run: Path, records: list[Record]) -> None:
-    write_atomically(folder_of(run) / CHAIN, "".join(r.model_dump_json() + "\n" for r in records).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a local file as a whole or not at all, and survives a power failure afterwards."""
-    attempt = path.with_name(f".{path.name}.part")
-    try:
-        with attempt.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        attempt.replace(path)
-    except OSError:
-        attempt.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the renames in a folder lasting."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_chain(run: Path) -> list[Record]:
@@ -233,24 +171,11 @@ def read_chain(run: Path) -> list[Record]:
 
     A last line that an interruption cut off is left out.
     """
-    records, damage = _parsed_chain(run)
-    if damage is not None:
-        raise DataError(damage)
-    return records
+    return list(json_lines.read(_chain(run), Record.model_validate_json))
 
 
-def _parsed_chain(run: Path) -> tuple[list[Record], str | None]:
-    """The records up to the first line that is none, and what is wrong with that."""
-    path = folder_of(run) / CHAIN
-    if not path.exists():
-        return [], None
-    records: list[Record] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            records.append(Record.model_validate_json(line))
-        except ValidationError as error:
-            return records, f"{path}, line {number}: {str(error).splitlines()[0]}"
-    return records, None
+def _chain(run: Path) -> str:
+    return str(folder_of(run) / CHAIN)
 
 
 def go_on_from(run: Path, record: Record) -> list[str]:
@@ -262,12 +187,13 @@ def go_on_from(run: Path, record: Record) -> list[str]:
     later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
     for path in _records_first(later):
         path.replace(path.with_name(f"{path.name}.rejected"))
-    _write_chain(run, [*(r for r in _readable_chain(run) if r.step < record.step), record])
+    chained = [*(r for r in _readable_chain(run) if r.step < record.step), record]
+    json_lines.write(_chain(run), (r.model_dump_json().encode() for r in chained))
     return sorted(path.name for path in later)
 
 
 def _readable_chain(run: Path) -> list[Record]:
-    return _parsed_chain(run)[0]  # `verify` names the damage
+    return json_lines.readable(_chain(run), Record.model_validate_json)  # `verify` names the damage
 
 
 def prune(run: Path, keep: int) -> None:
@@ -306,16 +232,16 @@ def clear(run: Path) -> int:
 
 
 def _step(path: Path) -> int | None:
-    match = NAME.fullmatch(path.name)
+    match = CHECKPOINT_FILE.fullmatch(path.name)
     return int(match[1]) if match else None
 
 
 def last_good(
-    run: Path, say: Callable[[str], None], at_most: int | None = None
+    run: Path, log: Callable[[str], None], at_most: int | None = None
 ) -> tuple[Record, State] | None:
     """The newest checkpoint that is whole, and its content (on the CPU); None when there is none.
 
-    Those after the step `at_most` do not count. A damaged or unfinished one is skipped, which `say` is told.
+    Those after the step `at_most` do not count. A damaged or unfinished one is skipped, which is logged.
     """
     for step in reversed(steps_of(run)):
         if at_most is not None and step > at_most:
@@ -323,12 +249,84 @@ def last_good(
         try:
             return read(folder_of(run) / f"{name_of(step)}.json")
         except DataError as error:
-            say(f"the checkpoint of step {step:,} is skipped: {error}")
+            log(f"the checkpoint of step {step:,} is skipped: {error}")
     return None
+
+
+def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, State] | None:
+    """The checkpoint with the lowest validation loss, or the last good one where none was validated.
+
+    Which one it is, and why, is logged.
+    """
+    best = best_of(read_chain(run))
+    if best is not None:
+        try:
+            found = read(folder_of(run) / f"{name_of(best.step)}.json")
+            loss = best.validation_loss
+            log(f"takes the checkpoint of step {best.step:,}, the best by its validation loss {loss:.4f}")
+            return found
+        except DataError as error:
+            log(f"the best checkpoint is skipped: {error}")
+    last = last_good(run, log)
+    if last is not None:
+        log(
+            f"takes the last checkpoint, of step {last[0].step:,}"
+            + (", as none was validated" if best is None else "")
+        )
+    return last
 
 
 def read(record_file: Path) -> tuple[Record, State]:
     """A checkpoint by its record. Raises DataError, naming the file, where it is missing or damaged."""
+    import torch  # not needed to verify a run
+
+    record, file = _hashed(record_file)
+    try:
+        state: State = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+    _check_belongs(record, file, state)
+    return record, state
+
+
+def check(record_file: Path) -> Record:
+    """As `read` does, without loading a tensor, nor torch."""
+    record, file = _hashed(record_file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            values = _PlainValues(archive.open(name)).load()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+    _check_belongs(record, file, values if isinstance(values, dict) else {})
+    return record
+
+
+class _PlainValues(pickle.Unpickler):
+    """Reads the plain values of a checkpoint; tensors, and whatever else a file may name, become nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _Nothing
+
+    def persistent_load(self, pid: Any) -> Any:
+        return None
+
+
+class _Nothing:
+    """Stands for every object that is not a plain value: no code of a file is imported or run."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
+def _hashed(record_file: Path) -> tuple[Record, Path]:
+    """The record and the file of a checkpoint, whose hashes hold."""
     try:
         record = Record.model_validate_json(record_file.read_bytes())
     except FileNotFoundError as error:
@@ -342,18 +340,20 @@ def read(record_file: Path) -> tuple[Record, State]:
     file = record_file.with_name(record.file)
     if record.link() != record.chain:
         raise DataError(f"{record_file} was altered: its values do not have the hash {record.chain}")
-    try:
-        if sha256_of(file) != record.sha256:
-            raise DataError(f"{file} is damaged: its SHA-256 is not {record.sha256}")
-        state: State = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+    if sha256_of(str(file), remedy="put it back from a copy")[0] != record.sha256:
+        raise DataError(f"{file} is damaged: its SHA-256 is not {record.sha256}")
+    return record, file
+
+
+def _check_belongs(record: Record, file: Path, state: Mapping[str, Any]) -> None:
+    version = state.get("format_version")
+    if version in range(1, FORMAT_VERSION):
+        raise DataError(
+            f"{file} has the format {version}, this version of ringlake reads the format {FORMAT_VERSION}: train again"
+        )
     same = ("manifest_root", "step", "position")
-    if state.get("format_version") != FORMAT_VERSION or any(
-        state.get(key) != getattr(record, key) for key in same
-    ):
-        raise DataError(f"{file} does not belong to {record_file}")
-    return record, state
+    if version != FORMAT_VERSION or any(state.get(key) != getattr(record, key) for key in same):
+        raise DataError(f"{file} does not belong to {file.with_suffix('.json')}")
 
 
 def check_fits(
@@ -367,28 +367,14 @@ def check_fits(
             "or learn on from these weights on the other data with --new-data"
         )
     was, now = json.loads(state["decisive"]), decisive(config)
-    sections = ("model",) if record.manifest_root != root else tuple(now)
-    for section in sections:
-        for key in sorted({*was.get(section, {}), *now[section]}):
+    for section in now:
+        keys = {*was.get(section, {}), *now[section]}
+        if record.manifest_root != root and section in ("optimizer", "train"):
+            keys &= {"kind"}  # all else may change with the data
+        for key in sorted(keys):
             before, after = was.get(section, {}).get(key), now[section].get(key)
             if before != after:
                 raise UsageError(
                     f"{section}.{key} was {before!r} in the run {run.name!r} and is now {after!r}: put it back, "
                     "or start another run with --run"
                 )
-
-
-def load_model(model: nn.Module, state: Mapping[str, Any], file: str) -> None:
-    """Puts the weights of a checkpoint into a model. Raises DataError where they do not fit."""
-    try:
-        model.load_state_dict(state["model"])
-    except (RuntimeError, KeyError) as error:
-        raise DataError(
-            f"the weights in {file} do not fit the model: {str(error).splitlines()[0]}"
-        ) from error
-
-
-def remove_quietly(path: Path) -> None:
-    """Deletes a file that may not be there."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()

@@ -24,10 +24,10 @@ from common.errors import CheckError, RinglakeError, UsageError
 from common.progress import say
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.checkpoints import store
-from training.engine import preparation, survival
+from training.checkpoints import store, tensors
+from training.engine import preparation, running, survival
 from training.parallel import watchdog
-from training.parallel.communicator import Ring
+from training.parallel.communicator import Communicator
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TrainingState(State):  # type: ignore[misc]
     """Horovod's view of the training: it commits, goes back to the last commit, and shares it."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(bcast_object=self._share, get_rank=lambda: Ring.joined().world.rank)
+        super().__init__(bcast_object=self._share, get_rank=lambda: Communicator.joined().world.rank)
         self.run = run
         self.last: Commit | None = None
         self.broken: float | None = None
@@ -71,11 +71,11 @@ class TrainingState(State):  # type: ignore[misc]
 
     @staticmethod
     def _share(value: Any) -> Any:
-        return Ring.joined().broadcast(value)
+        return Communicator.joined().broadcast(value)
 
     def take(self, state: store.State, facts: dict[str, Any]) -> None:
         """Commits; called by all ranks. Raises HostsUpdatedInterrupt on all of them when hosts have come or gone."""
-        self.last = Commit(store.copied(state), facts)
+        self.last = Commit(tensors.copied(state), facts)
         if not facts["finished"]:
             self.check_host_updates()
 
@@ -106,19 +106,22 @@ class TrainingState(State):  # type: ignore[misc]
 
     def sync(self) -> None:
         """All ranks take over the newest commit of any."""
-        ring = Ring.joined()
-        steps = ring.gather(-1 if self.last is None else self.last.state["step"])
+        communicator = Communicator.joined()
+        steps = communicator.gather(-1 if self.last is None else self.last.state["step"])
         newest = max(steps)
-        self.last = ring.broadcast_from(steps.index(newest), self.last) if newest >= 0 else None
+        self.last = communicator.broadcast_from(steps.index(newest), self.last) if newest >= 0 else None
 
 
 def train(run: Run) -> int:
-    """Trains until the end, in whichever rings there are; returns the exit status. Called after `Ring.start`."""
+    """Trains until the end, in whichever rings there are; returns the exit status.
+
+    Called after `Communicator.start`.
+    """
     if run.arguments.stop_after is not None:
         raise UsageError("--stop-after does not go with elastic training")
     state = TrainingState(run)
     try:
-        status: int = run_fn(_in_a_ring, _reset)(state)
+        status: int = run_fn(_in_a_world, _reset)(state)
     except RinglakeError as error:
         if state.last is not None:
             survival.leave_message(run.folder, str(error))
@@ -128,41 +131,41 @@ def train(run: Run) -> int:
 
 def _reset() -> None:
     """Leaves the ring and joins the next, as soon as there are enough ranks for one."""
-    Ring.stop()
+    Communicator.stop()
     # The launcher says how long to wait for other hosts (--elastic-timeout), and ends this process after that.
     with watchdog.waiting(at_most=math.inf):
-        Ring.start()
+        Communicator.start()
 
 
-def _in_a_ring(state: TrainingState) -> int:
+def _in_a_world(state: TrainingState) -> int:
     """The training in one ring, from the last commit on."""
-    run, ring = state.run, Ring.joined()
+    run, communicator = state.run, Communicator.joined()
     if state.last is None:
-        complete, found = preparation.begin(run.config, run.manifest, run.folder, ring, run.arguments)
+        complete, found = preparation.begin(run.config, run.manifest, run.folder, communicator, run.arguments)
         if complete:
             return 0
     else:
         found = state.last.record(), state.last.state
-    job, place = preparation.prepare(run.config, run.manifest, run.folder, ring, found)
+    context, progress = preparation.prepare(run.config, run.manifest, run.folder, communicator, found)
     last = None
     error: RinglakeError | OSError | None = None
-    if ring.writes:
+    if communicator.writes:
         try:
             if state.last is None:
                 last = None if found is None else found[0]
-                preparation.begin_run(job, run.location, run.given, last)
+                running.begin_run(context, run.location, run.given, last)
                 survival.forget(run.folder)
             else:
-                last = survival.go_on_from(run.folder, place.step)
+                last = survival.go_on_from(run.folder, progress.step)
         except OSError as failed:
             error = failed
-    ring.agree(error)
-    if ring.writes and state.broken is not None:
+    communicator.agree(error)
+    if communicator.writes and state.broken is not None:
         say(
-            f"goes on with {ring.world.size} rank(s) from step {place.step:,}, "
+            f"goes on with {communicator.world.size} rank(s) from step {progress.step:,}, "
             f"{time.monotonic() - state.broken:.1f} s after the ring changed"
         )
     state.broken = None
-    preparation.run_loop(job, place, last, None, state.take)
-    preparation.finish(job, place, run.location)
+    running.run_loop(context, progress, last, None, state.take)
+    running.finish(context, progress, run.location)
     return 0

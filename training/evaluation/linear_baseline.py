@@ -32,7 +32,7 @@ from common.errors import DataError, UsageError
 from common.progress import Progress
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.objectives.scores import Scores, scores
+from training.evaluation.class_scores import Scores, scores
 
 ITERATIONS = 200
 """Passes over the data; some 30 to 100 are usual."""

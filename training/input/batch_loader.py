@@ -5,6 +5,7 @@ The order comes from `training.input.order`, the row groups from `training.input
 here.
 """
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Iterator
@@ -21,10 +22,11 @@ from schemas.manifest import Column, Manifest
 from schemas.settings import Train
 from training.input.columns import SplitFiles
 from training.input.memory import MemoryNeed, memory_need
-from training.input.order import EpochOrder, SplitOrder, Window, World, reading_order, row_groups_of
+from training.input.order import EpochOrder, SplitOrder, Window, reading_order, row_groups_of
 from training.input.petastorm_reader import PlannedReader
 from training.input.prefetch import Prefetcher
 from training.input.windows import Block, WindowPool, joined
+from training.parallel.world import World
 
 
 @dataclass(slots=True)
@@ -46,6 +48,26 @@ class LocalBatch:
     epoch: int
     position: int
     """Rows that all ranks together have taken since the start of the training, this batch included."""
+    split: str = "train"
+
+    def part(self, first: int, last: int) -> Self:
+        """The rows `first` to `last` (exclusive) of this rank, of the same global batch, without copying."""
+        return dataclasses.replace(
+            self,
+            features={name: values[first:last] for name, values in self.features.items()},
+            labels=None if self.labels is None else self.labels[first:last],
+            keys=self.keys[first:last],
+            record_ids=None if self.record_ids is None else self.record_ids[first:last],
+            rows=len(self.keys[first:last]),
+        )
+
+    def to(self, device: torch.device) -> Self:
+        """The same rows with features and labels on a device; keys and ids stay where they are."""
+        return dataclasses.replace(
+            self,
+            features={name: values.to(device, non_blocking=True) for name, values in self.features.items()},
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+        )
 
 
 def columns_of(manifest: Manifest, with_ids: bool = False) -> list[Column]:
@@ -74,13 +96,13 @@ def read_need(
     batch: int | None = None,
     options: Storage | None = None,
 ) -> MemoryNeed:
-    """What a `Feed` of these arguments will hold on this rank."""
+    """What a `BatchLoader` of these arguments will hold on this rank."""
     columns = columns_of(manifest)
     largest = SplitFiles.of(manifest, split, columns, options).largest
     return memory_need(split_order(manifest, split, settings), world, columns, settings, batch, largest)
 
 
-class Feed:
+class BatchLoader:
     """The batches of a rank from a position to the end of the last epoch; an iterator and a context manager.
 
     `seconds_waited` is how long the caller has waited for batches. Errors of the reader come out of `next`.
@@ -104,7 +126,7 @@ class Feed:
         `with_ids`: the record ids are read as well, for audits.
         """
         self.order, self.world, self.epochs = split_order(manifest, split, settings), world, epochs
-        self.batch, self.position = batch or settings.batch, position
+        self.split, self.batch, self.position = split, batch or settings.batch, position
         self.columns = columns_of(manifest, with_ids)
         self.seconds_waited, self.pinned = 0.0, pinned
         self._together = 1
@@ -207,4 +229,5 @@ class Feed:
                     batch.rows,
                     epoch,
                     epoch * self.order.rows + batch.last,
+                    self.split,
                 )

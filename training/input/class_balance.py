@@ -1,8 +1,7 @@
-"""What the manifest says of class balance, by label index: how often rows are taken, and what their losses weigh."""
+"""How often the manifest says that rows are taken in an epoch, by label index."""
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from common.storage import Storage
 from schemas.manifest import Manifest, SplitContent
@@ -24,17 +23,6 @@ def rows_of(labels: npt.NDArray[np.int32], taken: npt.NDArray[np.int64]) -> npt.
     `labels` are those of the row group, (rows,); `taken` is that of `times_taken`. Shape (rows taken,), dtype int64.
     """
     return np.repeat(np.arange(len(labels)), taken[labels])
-
-
-def loss_weights(
-    manifest: Manifest, device: torch.device, options: Storage | None = None
-) -> torch.Tensor | None:
-    """What the loss of a row of the training split counts, by label index: (classes,) float32; None: all alike."""
-    weights = manifest.splits["train"].balance.weights
-    if not weights:
-        return None
-    by_index = [weights[name] for name in manifest.classes(options)]
-    return torch.tensor(by_index, dtype=torch.float32, device=device)
 
 
 def described(split: SplitContent) -> str:

@@ -8,7 +8,8 @@ from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.settings import Train
 from training.input.columns import dtype_for_model, element_type, row_bytes
-from training.input.order import SplitOrder, World
+from training.input.order import SplitOrder
+from training.parallel.world import World
 
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 4 << 20

@@ -23,18 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import UsageError
-
-
-@dataclass(frozen=True)
-class World:
-    """Which of how many processes this is; a value that is passed in."""
-
-    rank: int
-    size: int
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.size:
-            raise ValueError(f"rank {self.rank} does not lie in a world of {self.size}")
+from training.parallel.world import World
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Batch:
+class GlobalBatch:
     """The rows `first` to `last` (exclusive) of an epoch: one global batch, or what is left of it."""
 
     first: int
@@ -137,7 +126,7 @@ class SplitOrder:
         """The streams that a rank owns."""
         return range(world.rank, self.stream_count, world.size)
 
-    def owners(self, batch: Batch, ranks: int) -> npt.NDArray[np.int64]:
+    def owners(self, batch: GlobalBatch, ranks: int) -> npt.NDArray[np.int64]:
         """The rank that each row of a global batch belongs to, out of so many; shape (rows,), dtype int64."""
         return np.arange(batch.first, batch.last) % self.stream_count % ranks
 
@@ -154,11 +143,11 @@ class SplitOrder:
         rows, longer = divmod(self.rows, self.stream_count)
         return rows + (1 if stream < longer else 0)
 
-    def batches(self, batch: int, position: int = 0) -> Iterator[Batch]:
+    def batches(self, batch: int, position: int = 0) -> Iterator[GlobalBatch]:
         """The global batches from `position` to an epoch's end; the first may be the rest of one, the last small."""
         while position < self.rows:
             last = min(self.rows, (position // batch + 1) * batch)
-            yield Batch(position, last)
+            yield GlobalBatch(position, last)
             position = last
 
     def steps(self, batch: int) -> int:

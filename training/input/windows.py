@@ -18,7 +18,8 @@ from schemas.manifest import Column
 from training.input.class_balance import rows_of
 from training.input.columns import Arrays, dtype_for_model, element_type
 from training.input.memory import BLOCKS, MemoryNeed
-from training.input.order import EpochOrder, Segment, Window, World
+from training.input.order import EpochOrder, Segment, Window
+from training.parallel.world import World
 
 UNUSED = 3
 """References to an object that stands in a list, is a loop's variable, and is asked for its references."""

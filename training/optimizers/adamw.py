@@ -5,10 +5,10 @@ import math
 import torch
 from torch import nn
 
-from schemas.settings import AnyOptimizer
+from schemas.optimizers.adamw import AdamW
 
 
-def build_optimizer(model: nn.Module, settings: AnyOptimizer) -> torch.optim.Optimizer:
+def build(model: nn.Module, settings: AdamW) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019); biases and norms, which are vectors, do not decay."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -24,7 +24,7 @@ def build_optimizer(model: nn.Module, settings: AnyOptimizer) -> torch.optim.Opt
     )
 
 
-def learning_rate(settings: AnyOptimizer, step: int, total: int) -> float:
+def learning_rate(settings: AdamW, step: int, total: int) -> float:
     """The rate of a step, counted from 0: a linear warm-up, then half a cosine down to `final`.
 
     Cosine annealing as in Loshchilov and Hutter 2017 (SGDR), without restarts.

@@ -11,23 +11,23 @@ import torch
 
 from common.errors import DataError, RinglakeError, UsageError
 from common.progress import say
-from training.input.order import World
 from training.parallel import watchdog
 from training.parallel.horovod_threads import start_horovod
+from training.parallel.world import World
 
 CYCLE_MILLISECONDS = "0.1"
 """How often Horovod's background thread looks for work on machines without GPUs, where it only uses processors that
 are free. An explicit HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) wins."""
 
 
-class Ring:
+class Communicator:
     """The processes that train together. Every method but `stop` has to be called by all of them, in the same order."""
 
     def __init__(self, world: World, local_rank: int) -> None:
         self.world, self.local_rank = world, local_rank
 
     @classmethod
-    def start(cls) -> "Ring":
+    def start(cls) -> "Communicator":
         """Joins the ring that `horovodrun` set up; without it, a ring of one."""
         # Groups of gradients that happen to be ready at once must not become one: another order of summation.
         os.environ.setdefault("HOROVOD_DISABLE_GROUP_FUSION", "1")
@@ -39,7 +39,7 @@ class Ring:
         return cls.joined()
 
     @classmethod
-    def joined(cls) -> "Ring":
+    def joined(cls) -> "Communicator":
         """The ring that this process is in, which in elastic training is not always the one that it started in."""
         return cls(World(hvd.rank(), hvd.size()), hvd.local_rank())
 
@@ -122,13 +122,13 @@ def wait_for(handle: int) -> None:
             pause = min(2 * pause, 0.0002)
 
 
-def device_of(ring: Ring) -> torch.device:
+def device_of(communicator: Communicator) -> torch.device:
     """A GPU where all ranks have one that Horovod can send from, else the CPU; called by all ranks.
 
     Raises UsageError on all ranks where Horovod sends over NCCL and a machine has fewer GPUs than ranks: NCCL does not
     let them share one.
     """
-    alone = ring.world.size == 1
+    alone = communicator.world.size == 1
     has_gpu = torch.cuda.is_available()
     error: UsageError | None = None
     if has_gpu and not alone and hvd.nccl_built() and hvd.local_size() > torch.cuda.device_count():
@@ -136,16 +136,16 @@ def device_of(ring: Ring) -> torch.device:
             f"{hvd.local_size()} ranks on a machine with {torch.cuda.device_count()} GPU(s): this Horovod sends over "
             "NCCL, which wants a GPU for each; start fewer ranks, or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
         )
-    ring.agree(error)
-    usable = ring.gather(has_gpu and (alone or hvd.cuda_built()))
+    communicator.agree(error)
+    usable = communicator.gather(has_gpu and (alone or hvd.cuda_built()))
     if not all(usable):
-        if ring.writes and has_gpu:
+        if communicator.writes and has_gpu:
             say(
                 "note: the ranks train on CPUs, because this Horovod was built without CUDA, or not all machines have "
                 "GPUs; HOROVOD_GPU_OPERATIONS=NCCL make setup builds one with it"
             )
         return torch.device("cpu")
-    device = torch.device("cuda", ring.local_rank % torch.cuda.device_count())
+    device = torch.device("cuda", communicator.local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.errors import UsageError
 from schemas.settings import Train
-from training.parallel.communicator import Ring, wait_for
+from training.parallel.communicator import Communicator, wait_for
 
 TABLE_ROWS = 1024
 """From so many rows on an embedding table travels as the rows that occur in the batch, in the flat exchange."""
@@ -24,16 +24,23 @@ GROUP_BYTES = 32 << 20
 
 
 class Exchange(Protocol):
-    """`begin`, then the forward pass, then `backward`, called by all ranks for each step."""
+    """`begin`, then forward passes and `backward` in turn, then `sum`, called by all ranks for each step.
+
+    Between the last `backward` and `sum` a method may change what this rank is about to send, in the parameters'
+    `grad`: then every `backward` has to be called with `last=False`.
+    """
 
     def begin(self) -> None:
         """Clears the gradients."""
 
-    def backward(self, loss: Tensor | None) -> None:
-        """The gradients of a scalar, summed over all ranks, in every parameter's `grad`: dense, float32.
+    def backward(self, loss: Tensor | None, last: bool = True) -> None:
+        """Adds the gradients of a scalar to those of this rank; None, of a rank without rows, adds nothing.
 
-        A rank that has no rows passes None and adds nothing.
+        After the `last` of a step's passes, sending may begin at once.
         """
+
+    def sum(self) -> None:
+        """Puts the sums over all ranks in every parameter's `grad`: dense, float32."""
 
     def close(self) -> None:
         """Takes from the model what was attached to it."""
@@ -42,7 +49,7 @@ class Exchange(Protocol):
 _attached: WeakKeyDictionary[nn.Module, Exchange] = WeakKeyDictionary()
 
 
-def build(settings: Train, model: nn.Module, ring: Ring, device: torch.device) -> Exchange:
+def build(settings: Train, model: nn.Module, communicator: Communicator, device: torch.device) -> Exchange:
     """What `train.gradients` names; `auto`: `flat` on CPUs, whose cores the ranks share, `overlapped` on GPUs.
 
     An exchange that was built for the model before is closed. Raises UsageError where Horovod cannot send what lies on
@@ -52,7 +59,7 @@ def build(settings: Train, model: nn.Module, ring: Ring, device: torch.device) -
         earlier.close()
     half, name = settings.gradient_compression == "fp16", settings.gradients
     exchange: Exchange
-    if name == "auto" and ring.world.size == 1:
+    if name == "auto" and communicator.world.size == 1:
         exchange = Alone(model)
     elif device.type == "cuda" and not hvd.cuda_built():
         raise UsageError(
@@ -81,9 +88,11 @@ class Alone:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def backward(self, loss: Tensor | None) -> None:
+    def backward(self, loss: Tensor | None, last: bool = True) -> None:
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
+
+    def sum(self) -> None:
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -97,6 +106,7 @@ class Overlapped:
 
     def __init__(self, model: nn.Module, half: bool) -> None:
         self.parameters = _trained(model)
+        self.sent = False
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         total = sum(p.numel() * p.element_size() for p in self.parameters)
         self.hooks = hvd.DistributedOptimizer(
@@ -108,17 +118,33 @@ class Overlapped:
         )
 
     def begin(self) -> None:
+        self.sent = False
         for parameter in self.parameters:
             parameter.grad = None
 
-    def backward(self, loss: Tensor | None) -> None:
+    def backward(self, loss: Tensor | None, last: bool = True) -> None:
+        if last:
+            self._send(loss)
+        elif loss is not None:
+            # Unlike `backward` of a tensor, this runs none of the hooks that send.
+            found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+            for parameter, gradient in zip(self.parameters, found, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def sum(self) -> None:
+        if not self.sent:
+            self._send(None)
+        for handle, _ in list(self.hooks._handles.values()):
+            wait_for(handle)
+        self.hooks.synchronize()
+
+    def _send(self, loss: Tensor | None) -> None:
         if loss is None:
             # Every parameter needs a gradient, or its hook would not take part.
             loss = torch.stack([parameter.sum() * 0 for parameter in self.parameters]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
-        for handle, _ in list(self.hooks._handles.values()):
-            wait_for(handle)
-        self.hooks.synchronize()
+        self.sent = True
 
     def close(self) -> None:
         # The hooks live as long as these nodes of the graph, which nothing else holds.
@@ -142,6 +168,7 @@ class Flat:
         self.buffer = torch.zeros(_rounded(widest), device=next(model.parameters()).device)
         self.views = []
         self.dense_size = 0
+        self.announced: int | None = None
         for parameter in self.dense:
             view = self.buffer[self.dense_size : self.dense_size + parameter.numel()]
             self.views.append(view.view_as(parameter))
@@ -155,13 +182,21 @@ class Flat:
         for parameter in self.dense:
             parameter.grad = None
 
-    def backward(self, loss: Tensor | None) -> None:
-        announced = None
-        if self.tables:
-            counts = torch.cat([table.occurring() for table in self.tables])
-            announced = hvd.allreduce_async_(counts, op=hvd.Sum, name="rows")
+    def backward(self, loss: Tensor | None, last: bool = True) -> None:
+        if last:
+            self._announce()
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
+
+    def _announce(self) -> None:
+        if self.tables:
+            counts = torch.cat([table.occurring() for table in self.tables])
+            self.announced = hvd.allreduce_async_(counts, op=hvd.Sum, name="rows")
+
+    def sum(self) -> None:
+        if self.announced is None:
+            self._announce()
+        announced, self.announced = self.announced, None
         local = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.dense]
         torch._foreach_copy_(self.views, local)
         used, parts = [], []
@@ -179,13 +214,13 @@ class Flat:
                 parts.append(part)
                 size += part.numel()
         self.buffer[size : _rounded(size)].zero_()
-        self._sum(self.buffer[: _rounded(size)])
+        self._allreduce(self.buffer[: _rounded(size)])
         for parameter, view in zip(self.dense, self.views, strict=True):
             parameter.grad = view
         for table, rows, part in zip(self.tables, used, parts, strict=True):
             table.spread(rows, part)
 
-    def _sum(self, buffer: Tensor) -> None:
+    def _allreduce(self, buffer: Tensor) -> None:
         if self.half:
             halves = buffer.half()
             handle = hvd.allreduce_async_(halves, op=hvd.Sum, name=f"halves.{len(buffer)}")

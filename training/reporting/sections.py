@@ -19,7 +19,7 @@ from common.pages.page import (
     size,
 )
 from schemas.manifest import Manifest
-from training.engine.non_finite import Batch
+from training.tracking.non_finite import NonFiniteBatch
 
 Evaluation = dict[str, Any]
 NOT_EVALUATED = "This run has not been evaluated: python -m training.evaluate does that."
@@ -43,10 +43,10 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     """The figures at the top."""
     found: list[Tile] = []
     if evaluation is not None:
-        model, baseline = evaluation["model"], evaluation["baseline"]
-        for label, key in (("Test accuracy", "accuracy"), ("Test macro F1", "macro_f1")):
-            note = "no baseline" if baseline is None else f"baseline {baseline[key]:.3f}"
-            found.append(Tile(label, f"{model[key]:.3f}", note))
+        for name, value in list(evaluation["model"]["figures"].items())[:2]:
+            others = [f"{baseline['figures'][name]:.3f}" for baseline in evaluation["baselines"].values()]
+            note = f"baseline {', '.join(others)}" if others else "no baseline"
+            found.append(Tile(f"{evaluation['split'].capitalize()} {shown_name(name)}", f"{value:.3f}", note))
     if training:
         share = 100 * training["input_wait_share"]
         found += [
@@ -68,101 +68,43 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     return found
 
 
-def against_baseline(evaluation: Evaluation | None) -> Section:
-    """The model and the linear baseline side by side, whichever way the figures fall."""
-    title = "Test split, model and baseline"
+def figures(evaluation: Evaluation | None) -> Section:
+    """The figures of the model beside those of the baselines, whichever way they fall."""
     if evaluation is None:
-        return Section(title, [Text(NOT_EVALUATED, "quiet")])
-    model, baseline = evaluation["model"], evaluation["baseline"]
-    others = baseline["classes"] if baseline is not None else [None] * len(model["classes"])
-    figures = {
-        "Accuracy": "accuracy",
-        "Macro F1": "macro_f1",
-        "Macro precision": "macro_precision",
-        "Macro recall": "macro_recall",
-    }
-    whole = [
-        _compared(name, model[key], baseline[key] if baseline else None) for name, key in figures.items()
-    ]
-    by_class: list[list[Value]] = [
-        [one["label"], number(one["rows"])]
-        + [figure(one[key]) for key in ("precision", "recall")]
-        + _compared("", one["f1"], other["f1"] if other is not None else None)[1:]
-        for one, other in zip(model["classes"], others, strict=True)
-    ]
-    blocks: list[Block] = [_verdict(model, baseline)]
-    blocks.append(Table(["", "Model", "Baseline", "Difference"], whole))
-    blocks.append(
-        Table(["Class", "Rows", "Precision", "Recall", "F1", "F1 of the baseline", "Difference"], by_class)
+        return Section("Evaluation", [Text(NOT_EVALUATED, "quiet")])
+    baselines = evaluation["baselines"]
+    header = ["", "Model"]
+    for name in baselines:
+        header += [f"Baseline: {name}" if len(baselines) > 1 else "Baseline", "Difference"]
+    rows: list[list[Value]] = []
+    for name, value in evaluation["model"]["figures"].items():
+        row: list[Value] = [shown_name(name, start=True), figure(value)]
+        for baseline in baselines.values():
+            row += [figure(baseline["figures"].get(name)), difference(value, baseline["figures"].get(name))]
+        rows.append(row)
+    counted = Text(
+        f"Over the {evaluation['model']['rows']:,} rows of the {evaluation['split']} split.", "quiet"
     )
-    blocks.append(
-        Text(
-            "Macro figures are means over the classes that occur in the test split, each with the same weight.",
-            "quiet",
-        )
-    )
-    if baseline is not None:
-        blocks.append(Text(_described(baseline), "quiet"))
-    return Section(title, blocks)
+    return Section(f"{evaluation['split'].capitalize()} split", [Table(header, rows), counted])
 
 
-def _compared(name: str, model: float, baseline: float | None) -> list[Value]:
+def difference(model: float, baseline: float | None) -> Value:
+    """How far the model is above the baseline, with a sign."""
     if baseline is None:
-        return [name, figure(model), figure(None), figure(None)]
-    difference = model - baseline
-    sign = "+" if difference >= 0.0005 else "−" if difference <= -0.0005 else "±"
-    text = f"{sign}{abs(difference):.3f}"
-    return [name, figure(model), figure(baseline), Cell(text, number=True)]
+        return figure(None)
+    ahead = model - baseline
+    sign = "+" if ahead >= 0.0005 else "−" if ahead <= -0.0005 else "±"
+    return Cell(f"{sign}{abs(ahead):.3f}", number=True)
 
 
-def _verdict(model: dict[str, Any], baseline: dict[str, Any] | None) -> Text:
-    if baseline is None:
-        return Text("No baseline was trained (evaluate.baseline is false).", "quiet")
-    ahead = {
-        name: model[key] > baseline[key] for name, key in (("accuracy", "accuracy"), ("macro F1", "macro_f1"))
-    }
-    if all(ahead.values()):
-        return Text("The model is ahead of the linear baseline in accuracy and in macro F1.", "good")
-    if not any(ahead.values()):
-        return Text(
-            "The model is not ahead of the linear baseline, neither in accuracy nor in macro F1.", "bad"
-        )
-    better, worse = sorted(ahead, key=lambda name: not ahead[name])
-    return Text(f"The model is ahead of the linear baseline in {better}, but not in {worse}.")
-
-
-def _described(baseline: dict[str, Any]) -> str:
-    tried = ", ".join(f"{c}: {accuracy:.3f}" for c, accuracy in baseline["validation_accuracy"].items())
-    described = (
-        "The baseline: hashed word 1- and 2-grams of the full cleaned texts, logistic regression, trained on the same "
-        f"training split. Accuracy on the validation split by C: {tried}; C = {baseline['regularisation']:g} was taken."
-    )
-    return described if baseline["converged"] else described + " It did not converge."
-
-
-def confusion(evaluation: Evaluation | None) -> list[Section]:
-    """The confusion matrices: rows are what a text is, columns what it was taken for."""
-    if evaluation is None:
-        return []
-    blocks: list[Block] = []
-    for name, key in (("model", "model"), ("baseline", "baseline")):
-        scores = evaluation[key]
-        if scores is None:
-            continue
-        labels = [one["label"] for one in scores["classes"]]
-        rows: list[list[Value]] = []
-        for label, counts in zip(labels, scores["confusion"], strict=True):
-            total = max(1, sum(counts))
-            rows.append([label, *(Cell(f"{count:,}", shade=count / total) for count in counts)])
-        caption = (
-            f"The {name}: rows are the true class, columns the predicted one; shaded by the share of the row."
-        )
-        blocks.append(Table(["", *labels], rows, caption))
-    return [Section("Confusion matrix", blocks)]
+def shown_name(name: str, start: bool = False) -> str:
+    """The name of a figure, for people; `start` makes it the beginning of a line."""
+    words = name.replace("_", " ").replace(" f1", " F1")
+    return words[:1].upper() + words[1:] if start else words
 
 
 def curves(entries: Sequence[dict[str, Any]]) -> Section:
-    """Loss, accuracy on the validation split, learning rate, gradient norm, throughput, waiting for input."""
+    """Loss, the metrics of the validation split, learning rate, gradient norm, throughput, waiting for input."""
 
     def series(kind: str, key: str) -> list[tuple[float, float]]:
         return [(e["step"], e[key]) for e in entries if e["kind"] == kind and e.get(key) is not None]
@@ -171,14 +113,18 @@ def curves(entries: Sequence[dict[str, Any]]) -> Section:
     loss = {"training": series("train", "loss"), "validation": series("validation", "loss")}
     loss = {name: points for name, points in loss.items() if points}
     if loss:
-        svg = charts.lines("Loss", loss, "step", "cross-entropy")
+        svg = charts.lines("Loss", loss, "step", "loss")
         blocks.append(
-            Chart(svg, "Loss a row: of the batches trained on, and over the whole validation split.")
+            Chart(svg, "Weighted mean: over the batches trained on, and over the whole validation split.")
         )
-    accuracy = series("validation", "accuracy")
-    if accuracy:
-        svg = charts.lines("Accuracy on the validation split", {"validation": accuracy}, "step", "accuracy")
-        blocks.append(Chart(svg, "Share of the validation split that is classified correctly."))
+    known = {"step", "kind", "epoch", "position", "loss"}
+    metrics = {key for entry in entries if entry["kind"] == "validation" for key in entry} - known
+    for name in sorted(metrics):
+        points = series("validation", name)
+        if points:
+            title = f"{shown_name(name, start=True)} on the validation split"
+            svg = charts.lines(title, {"validation": points}, "step", shown_name(name))
+            blocks.append(Chart(svg, "Mean over the whole validation split."))
     for key, (title, unit) in CURVES.items():
         points = series("train", key)
         if points:
@@ -239,7 +185,7 @@ def lineage(
     return Section("Lineage", [Table(["", "What", "Pinned by (SHA-256)"], rows), note])
 
 
-def non_finite(batches: Sequence[Batch]) -> list[Section]:
+def non_finite(batches: Sequence[NonFiniteBatch]) -> list[Section]:
     """The batches whose loss or gradient was not finite, with the records that they held; nothing where none was."""
     if not batches:
         return []
@@ -263,7 +209,7 @@ def settings(began: dict[str, Any]) -> Section:
     """The sections of the configuration that decide the training."""
     rows: list[list[Value]] = [
         [Cell(f"{section}.{key}", "code"), Cell("–" if value is None else str(value), "code")]
-        for section in ("model", "optimizer", "train")
+        for section in ("objective", "model", "method", "optimizer", "train")
         for key, value in began["configuration"][section].items()
     ]
     return Section("Settings", [Table(["Key", "Value"], rows)])

@@ -4,33 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-from common import storage
-from common.errors import DataError
+from common import files, storage
 from schemas.manifest import Manifest
-from training.checkpoints.store import write_atomically
-
-NAME = "summary.json"
+from training.tracking.run_files import SUMMARY_FILE, read_json
 
 
 def read(run: Path) -> dict[str, Any]:
     """The summary of a run; {} when there is none yet. Raises DataError where it is no JSON object."""
-    path = run / NAME
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; delete it and train again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object; delete it and train again")
-    return content
+    return read_json(run / SUMMARY_FILE) or {}
 
 
 def update(run: Path, **sections: dict[str, Any]) -> dict[str, Any]:
     """Replaces whole sections (`training=…`), keeps the others, and writes the file atomically; returns all of it."""
-    run.mkdir(parents=True, exist_ok=True)
     content = {**read(run), **sections}
-    write_atomically(run / NAME, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    files.write(run / SUMMARY_FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return content
 
 

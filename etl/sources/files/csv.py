@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from etl.sources.contract import Contract, Plain
 from etl.sources.files.formats import Found, Part, Rejected, SourceFormat, damaged, decode, rejected
 from etl.sources.files.streams import MAX_RECORD_BYTES, Line, read_line
-from schemas.settings import Csv, Source
+from schemas.sources import SourceSettings
+from schemas.sources.csv import Csv
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -32,7 +33,7 @@ class CsvFormat(SourceFormat):
 
     name = "csv"
 
-    def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
         assert isinstance(settings, Csv)
         csv.field_size_limit(sys.maxsize)  # the length of a record is bounded already
         stream, reader = part.open()
@@ -168,7 +169,7 @@ class Quotes:
             place = end + len(self.delimiter)
 
     def _close(self, line: bytes, place: int) -> int | None:
-        """Where the text behind the closing quote begins; None when the line ends inside quotes."""
+        """Return where the text behind the closing quote begins; None when the line ends inside quotes."""
         width = len(self.quote)
         while (end := line.find(self.quote, place)) >= 0:
             if not line.startswith(self.quote, end + width):

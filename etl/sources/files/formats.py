@@ -1,19 +1,18 @@
-"""What every source format offers, and how the formats are found."""
+"""The base of every source format, and the registry of formats."""
 
 import functools
-import importlib
 import io
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-import etl.sources.files
+from common import kinds
 from common.storage import Storage
 from etl.sources.contract import Contract
 from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, SourceStream
-from schemas.settings import Source
+from schemas.kinds import SOURCES
+from schemas.sources import SourceSettings
 
 PIECE_BYTES = 32 << 20
 
@@ -85,19 +84,14 @@ class SourceFormat(ABC):
     """The format does not read a file from beginning to end, so that its hash has to be taken apart from that."""
 
     @abstractmethod
-    def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
         """The records that begin in the part, each once; what cannot be read is one row marked `damaged`."""
 
 
 @functools.cache
 def formats() -> dict[str, SourceFormat]:
-    """All formats by their name in the configuration: `FORMAT` of each module in this package that has one."""
-    found: dict[str, SourceFormat] = {}
-    for module in pkgutil.iter_modules(etl.sources.files.__path__, "etl.sources.files."):
-        candidate = getattr(importlib.import_module(module.name), "FORMAT", None)
-        if isinstance(candidate, SourceFormat):
-            found[candidate.name] = candidate
-    return found
+    """All formats by their name in the configuration: `FORMAT` of the module of each kind in this folder."""
+    return {kind: kinds.module("etl.sources.files", kind).FORMAT for kind in SOURCES.classes}
 
 
 def rejected(position: int, raw: bytes, reason: str, detail: str, size: int | None = None) -> Rejected:

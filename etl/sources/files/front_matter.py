@@ -21,7 +21,8 @@ from etl.sources.files.formats import (
     rejected,
 )
 from etl.sources.files.streams import MAX_RECORD_BYTES
-from schemas.settings import FirstTrue, FrontMatter, Source
+from schemas.sources import SourceSettings
+from schemas.sources.front_matter import FirstTrue, FrontMatter
 
 MAX_FRONT_MATTER = 1 << 20
 """In characters. YAML takes a hundred times its length in memory; nobody writes a megabyte of it by hand."""
@@ -36,7 +37,7 @@ class FrontMatterFormat(SourceFormat):
 
     name = "front_matter"
 
-    def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
         assert isinstance(settings, FrontMatter)
         stream, reader = part.open()
         raw, size = read_bounded(reader, MAX_RECORD_BYTES)

@@ -21,7 +21,7 @@ from etl.sources.files.formats import (
     rejected,
 )
 from etl.sources.files.streams import MAX_RECORD_BYTES, Line, read_lines
-from schemas.settings import Source
+from schemas.sources import SourceSettings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WHITE_SPACE = b" \t\r"
@@ -40,7 +40,7 @@ class JsonLinesFormat(SourceFormat):
     name = "jsonl"
     piece_bytes = PIECE_BYTES
 
-    def read(self, part: Part, settings: Source, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
         stream, reader = part.open()
         # A file that cannot be opened is damaged from its beginning on, whichever piece finds that out.
         position = part.start if stream.damage is None else 0
@@ -123,7 +123,7 @@ _SCALARS = frozenset({str, Number, type(None)})
 
 
 def _decoded(text: str) -> object:
-    """What `_DECODER.decode` gives, without its search for white space around the value where there is none."""
+    """Decode like `_DECODER.decode`, without its search for white space where there is none."""
     try:
         value, end = _DECODER.scan_once(text, 0)  # type: ignore[attr-defined]
     except StopIteration:

@@ -24,7 +24,7 @@ from fsspec import AbstractFileSystem
 from common import storage
 from common.errors import DataError, UsageError
 from common.storage import Storage
-from schemas.settings import Source
+from schemas.sources import SourceSettings
 
 WILDCARD = re.compile(r"[*?\[{]")
 
@@ -64,12 +64,14 @@ class Entry(NamedTuple):
     path: str
     is_folder: bool
     is_link: bool
-    """Of what a wildcard found: the entry or a folder on the way to it is a link."""
+    """True where the entry that a wildcard found, or a folder on the way to it, is a link."""
     info: Mapping[str, Any] = {}
-    """What a remote file system tells of it."""
+    """Facts that a remote file system gives of it."""
 
 
-def list_source(source: Source, source_index: int, options: Storage | None = None) -> list[SourceFile]:
+def list_source(
+    source: SourceSettings, source_index: int, options: Storage | None = None
+) -> list[SourceFile]:
     """The files of a source in the order of their relative paths. Raises DataError where the pattern names none."""
     file_system, _ = storage.filesystem(_fixed_part(source.path), options)
     local = storage.is_local(source.path)
@@ -113,7 +115,7 @@ def _relative(path: str, root: str) -> str | None:
 
 
 def _is_below(path: str, root: str) -> bool:
-    """Whether a local file lies below a folder once all links are resolved."""
+    """Return True where a local file lies below a folder once all links are resolved."""
     return os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), ""))
 
 
@@ -186,7 +188,7 @@ def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], loc
 
 
 def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Iterator[Entry]:
-    """What lies in a folder, nothing where there is no such folder. Raises DataError where it cannot be listed."""
+    """List a folder; nothing where there is none. Raises DataError where it cannot be listed."""
     try:
         if local:
             with os.scandir(folder) as entries:

@@ -17,7 +17,7 @@ FILE_COST = 4 << 10
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What is done with a file at a time: its records from `start` to `end` are read, or it is only hashed.
+    """A unit of work on a file: read its records from `start` to `end`, or only hash it.
 
     `end` is None for a file that is read as a whole.
     """

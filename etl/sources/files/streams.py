@@ -28,7 +28,7 @@ def content_limit(size: int, max_expansion: int | None) -> int | None:
 
 
 class Decompressor(Protocol):
-    """What zlib, bz2 and zstandard have in common: one compressed member, fed piece by piece."""
+    """The common interface of zlib, bz2 and zstandard: one compressed member, fed piece by piece."""
 
     @property
     def eof(self) -> bool: ...
@@ -99,7 +99,7 @@ class SourceStream(io.RawIOBase):
 
     @property
     def sha256(self) -> str | None:
-        """Of all the bytes that were read, None when the file could not be opened or read to its end."""
+        """SHA-256 of all bytes read; None when the file could not be opened or read to its end."""
         return None if self._file is None or self._broken else self._sha256.hexdigest()
 
     _broken = False

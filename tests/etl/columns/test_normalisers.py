@@ -7,7 +7,10 @@ import pytest
 
 from etl.normalisers import ColumnNormaliser, normaliser
 from etl.normalisers.date import days
-from schemas.features import BooleanFeature, CategoryFeature, DateFeature, NumberFeature
+from schemas.features.boolean import BooleanFeature
+from schemas.features.category import CategoryFeature
+from schemas.features.date import DateFeature
+from schemas.features.number import NumberFeature
 
 
 def number(**settings: Any) -> NumberFeature:

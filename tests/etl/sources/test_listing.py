@@ -12,7 +12,7 @@ from common.storage import read_bytes
 from etl.sources.files.formats import formats
 from etl.sources.files.listing import NO_FILE, OUTSIDE, SourceFile, expand_braces, list_source
 from etl.sources.files.pieces import Piece, cut, group, list_pieces
-from schemas.settings import JsonLines
+from schemas.sources.jsonl import JsonLines
 from tests.etl.sources.source_files import configuration
 
 FILES = (

@@ -28,7 +28,7 @@ def share_of(characters: int, records: int) -> float:
 
 
 def is_sampled(share: float) -> Column:
-    """Whether a record is in the sample of that share (0 to 1), by the hash of its `record_id`.
+    """Return True where a record is in the sample of that share (0 to 1), by the hash of its `record_id`.
 
     A smaller share gives a part of a larger one.
     """

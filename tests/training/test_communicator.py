@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from common.errors import UsageError
-from training.input.order import World
-from training.parallel.communicator import Ring, device_of
+from training.parallel.communicator import Communicator, device_of
+from training.parallel.world import World
 
 
-class OneOfTwo(Ring):
+class OneOfTwo(Communicator):
     """A rank of two on one machine; what the other one brings to `gather` is made up."""
 
     def __init__(self, local_rank: int = 0, other_has_gpu: bool = True) -> None:
@@ -36,7 +36,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_a_rank_alone_trains_on_the_gpu_whatever_horovod_can(machine: pytest.MonkeyPatch) -> None:
     machine.setattr(hvd, "cuda_built", lambda: False)
-    assert device_of(Ring(World(0, 1), 0)) == torch.device("cuda", 0)
+    assert device_of(Communicator(World(0, 1), 0)) == torch.device("cuda", 0)
 
 
 def test_ranks_share_a_gpu_where_horovod_sends_through_the_host(machine: pytest.MonkeyPatch) -> None:
