@@ -168,7 +168,7 @@ def fields_schema(config: Configuration) -> pa.Schema:
             ("effects", _EFFECT),  # what each rule that did something did: replacements, or 1 for a filter
             ("text_characters_read", _LENGTHS),  # of each of `Configuration.text_columns()`, before cleaning
             ("text_characters", _LENGTHS),  # and after it
-            # The distinct words of all of them (etl/rules/sampled_words.py); null but for a sample of the records.
+            # The distinct words of all of them (etl/spark/sampled_words.py); null but for a sample of the records.
             ("sampled_words", pa.list_(_TEXT)),
         ]
     )

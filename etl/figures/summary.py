@@ -20,8 +20,8 @@ from etl.lake.outcomes import final_ledger, rows_to_publish
 from etl.lake.tables import read_table
 from etl.publication import balance
 from etl.publication.shards import row_bytes
-from etl.rules.sampled_words import share_of
 from etl.spark.persist import kept
+from etl.spark.sampled_words import share_of
 from schemas.config import Configuration
 from schemas.tables import SPLITS, Layout
 

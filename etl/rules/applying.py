@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from etl.normalisers import ColumnNormaliser
 from etl.rules.personal_data import DropPersonalData, PersonalData, effect_of
 from etl.rules.registry import Edit, Filter, build_rules
-from etl.rules.sampled_words import words_of
 from etl.rules.signs import Signs
 from etl.spark.arrow_batches import parts_of
+from etl.spark.sampled_words import words_of
 from schemas import tables
 from schemas.config import Configuration
 

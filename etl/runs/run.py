@@ -56,7 +56,9 @@ class Run(DataSet):
     def again(self) -> "Run":
         """A run that makes everything anew, and not only what is new."""
         update = {"increments": self.config.increments.again()}
-        return Run(self.spark, self.config.model_copy(update=update))
+        made = Run(self.spark, self.config.model_copy(update=update))
+        made._commits = self._commits  # what the one writes the other has to see
+        return made
 
     def read(self, table: str, version: int | None = None) -> DataFrame:
         """A table at its newest or a given version. Raises UsageError naming it when it does not exist."""

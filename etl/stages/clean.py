@@ -16,9 +16,9 @@ from etl.lake.facts import CommitFacts, Fingerprint
 from etl.rules.applying import ADDED, CleanTexts
 from etl.rules.personal_data import pseudonym_key
 from etl.rules.registry import build_rules
-from etl.rules.sampled_words import is_sampled, share_of
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.run import DataSet, Run
+from etl.spark.sampled_words import is_sampled, share_of
 from etl.spark.session import spark_progress
 from schemas import tables
 from schemas.config import Configuration

@@ -11,9 +11,9 @@ from common.errors import ConfigurationError, UsageError
 from etl.lake.facts import CommitFacts
 from etl.lake.tables import read_table, write_table
 from etl.rules.applying import CleanTexts, RuleSet, words_of_rows
-from etl.rules.sampled_words import words_of
 from etl.runs.completion import fingerprint
 from etl.runs.run import Run
+from etl.spark.sampled_words import words_of
 from etl.stages.clean import clean
 from schemas import tables
 from schemas.config import Configuration
