@@ -118,10 +118,11 @@ format: setup-dev ## let ruff rewrite the code in the common style
 	.venv/bin/ruff check --fix-only --quiet .
 	.venv/bin/ruff format .
 
-lock: setup ## resolve requirements/*.in anew into the locks with hashes
-	cd requirements && for name in bootstrap run dev; do \
-	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt --generate-hashes --python-version 3.11 \
-	        --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --upgrade -o $$name.txt || exit; \
+lock: setup ## resolve requirements/*.in anew into the locks with hashes, one for all versions of Python
+	cd requirements && for name in bootstrap run gpu dev; do \
+	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt $$([ $$name = gpu ] || echo --excludes excludes.txt) \
+	        --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --upgrade \
+	        -o $$name.txt || exit; \
 	done
 
 clean: ## remove what was built: dist, build, logs, caches of the tools
