@@ -49,14 +49,51 @@ def cache(checkout: Path) -> Path:
     return checkout.parent / "home" / ".cache" / "ringlake"
 
 
+def fake_python(path: Path, version: str, lacks: str = "nothing") -> None:
+    """A Python of that version that can run everything but what imports `lacks`."""
+    executable(path, f"""[[ "$2" != *version_info* ]] || echo {version}; [[ "$*" != *{lacks}* ]]""")
+
+
 # --- prerequisites
+
+
+def test_the_newest_python_that_runs_is_taken_and_kept(checkout: Path) -> None:
+    tools, script = checkout.parent / "bin", checkout / "setup" / "find.sh"
+    executable(script, 'source setup/common.sh; find_python')
+
+    def found(**variables: str) -> str:
+        return run(checkout, "find.sh", **variables).stdout.strip()
+
+    assert found() == ""
+    fake_python(tools / "python3", "3.10")
+    assert found() == ""
+    fake_python(tools / "python3.11", "3.11")
+    executable(tools / "python3.13", "exit 127")  # of pyenv, which only says where it is
+    assert found() == str(tools / "python3.11")
+    of_pyenv = checkout.parent / "home" / ".pyenv" / "versions" / "3.12.9" / "bin" / "python3.12"
+    fake_python(of_pyenv, "3.12")
+    assert found() == str(of_pyenv)
+    assert found(PYTHON="python3.11") == str(tools / "python3.11")
+    fake_python(tools / "python3.13", "3.13t")  # free-threaded
+    assert found() == str(of_pyenv)
+    (checkout / ".venv" / ".ringlake").mkdir(parents=True)
+    (checkout / ".venv" / ".ringlake" / "python").write_text(f"{tools}/python3.11\n")
+    assert found() == str(tools / "python3.11")
+    assert found(PYTHON="python3") == ""  # what was asked for, or nothing
+
+
+def test_what_a_python_lacks_is_asked_for_by_its_version(checkout: Path) -> None:
+    executable(checkout.parent / "bin" / "dnf", "exit 1")
+    fake_python(checkout.parent / "bin" / "python3.13", "3.13", lacks="Python.h")
+    result = run(checkout, "prerequisites.sh")
+    assert "sudo dnf install -y python3.13-devel java-17" in result.stderr
 
 
 def test_elsewhere_than_on_debian_the_one_command_is_printed_and_nothing_is_done(checkout: Path) -> None:
     executable(checkout.parent / "bin" / "dnf", f"touch {checkout}/called")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    wanted = "python3.11 python3.11-devel java-17-openjdk-headless gcc-c++ cmake make"
+    wanted = "python3.12 python3.12-devel java-17-openjdk-headless gcc-c++ cmake make"
     assert f"sudo dnf install -y {wanted}" in result.stderr
     assert not (checkout / "called").exists()
 
@@ -66,9 +103,8 @@ def test_an_unknown_system_hears_what_is_missing(checkout: Path) -> None:
     executable(checkout.parent / "bin" / "g++", "true")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    expected = (
-        "Python 3.11, the venv module of Python 3.11, the header files of Python 3.11, Java 17, cmake, make"
-    )
+    python = "Python 3.11, 3.12 or 3.13, the venv module of Python, the header files of Python"
+    expected = f"{python}, Java 17, cmake, make"
     assert result.stderr.strip().endswith(expected)
 
 
@@ -78,7 +114,7 @@ def test_debian_without_rights_hears_the_command(checkout: Path) -> None:
     executable(checkout.parent / "bin" / "sudo", "exit 1")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    assert "sudo apt-get install -y python3.11 python3.11-venv" in result.stderr
+    assert "sudo apt-get install -y python3 python3-venv" in result.stderr
     assert not (checkout / "called").exists()
 
 
@@ -87,13 +123,14 @@ def test_debian_as_root_names_what_it_installs_then_installs_it(checkout: Path) 
     executable(tools / "id", "echo 0")
     packages = checkout.parent / "packages"
     executable(packages / "java", "echo 'openjdk version \"17.0.1\"' >&2")
-    for name in ("python3.11", "c++", "cmake", "make"):
+    for name in ("c++", "cmake", "make"):
         executable(packages / name, "true")
+    fake_python(packages / "python3", "3.11")
     executable(
         tools / "apt-get", f'echo "$@" >> {checkout}/called; [[ "$1" == update ]] || cp {packages}/* {tools}'
     )
     result = run(checkout, "prerequisites.sh")
-    announced = "python3.11 python3.11-venv python3.11-dev openjdk-17-jre-headless g++ cmake make"
+    announced = "python3 python3-venv python3-dev openjdk-17-jre-headless g++ cmake make"
     assert f"going to install with apt-get: {announced}" in result.stderr
     assert (checkout / "called").read_text().splitlines() == ["update", f"install -y {announced}"]
     assert result.returncode == 0, result.stderr
@@ -154,7 +191,7 @@ def fake_spark(checkout: Path, contents: str) -> None:
     home = checkout.parent / "spark"
     executable(checkout / ".venv" / "bin" / "python", f"echo {home}")
     jars = "$(sed -n 's/.*spark.jars.ivy=//p' <<< \"$(printf '%s\\n' \"$@\")\")/jars"
-    names = "io.delta_delta-spark_4.0_2.13-4.4.0.jar io.delta_delta-storage-4.4.0.jar"
+    names = "io.delta_delta-spark_4.2_2.13-4.4.0.jar io.delta_delta-storage-4.4.0.jar"
     executable(
         home / "bin" / "spark-submit",
         f'echo called >> {home}/calls; folder="{jars}"; mkdir -p "$folder"; cd "$folder"\n'
@@ -177,15 +214,15 @@ def test_jars_with_another_checksum_are_refused_and_not_kept(checkout: Path) -> 
     fake_spark(checkout, "not what the repository asks for")
     result = run(checkout, "jars.sh")
     assert result.returncode == 2
-    assert "delta-spark_4.0_2.13-4.4.0.jar has SHA-256" in result.stderr
-    assert not (cache(checkout) / "jars" / "delta-4.4.0").exists()
+    assert "delta-spark_4.2_2.13-4.4.0.jar has SHA-256" in result.stderr
+    assert not (cache(checkout) / "jars" / "delta-4.4.0-spark-4.2.0").exists()
     assert not (cache(checkout) / "ivy").exists()
 
 
 def test_verified_jars_are_kept_and_not_fetched_again_until_one_is_damaged(checkout: Path) -> None:
     fake_spark(checkout, "jar")
     expect_jars(checkout, "jar")
-    folder = cache(checkout) / "jars" / "delta-4.4.0"
+    folder = cache(checkout) / "jars" / "delta-4.4.0-spark-4.2.0"
     assert [run(checkout, "jars.sh").returncode, run(checkout, "jars.sh").returncode] == [0, 0]
     assert [path.read_text() for path in folder.iterdir()] == ["jar", "jar"]
     calls = checkout.parent / "spark" / "calls"
@@ -252,6 +289,7 @@ def fake_horovod(checkout: Path) -> Path:
     ):
         folder.mkdir(parents=True)
         (folder / "CMakeLists.txt").write_text(line)
+    (source / "setup.py").write_text("config = 'RelWithDebInfo'\n")
     pip = f"""
         echo "$3" >> {calls}
         case "$3" in
@@ -259,6 +297,7 @@ def fake_horovod(checkout: Path) -> Path:
             wheel)
                 cd "${{@: -1}}"
                 cat {{.,horovod/torch,horovod/common/ops/cuda}}/CMakeLists.txt > {checkout.parent}/patched
+                cat setup.py >> {checkout.parent}/patched
                 echo "$CXXFLAGS" > {checkout.parent}/flags
                 echo "$HOROVOD_NCCL_LINK $HOROVOD_NCCL_INCLUDE" > {checkout.parent}/nccl
                 [[ -z "$HOROVOD_NCCL_LIB" ]] || readlink "$HOROVOD_NCCL_LIB"/* >> {checkout.parent}/nccl
@@ -266,7 +305,8 @@ def fake_horovod(checkout: Path) -> Path:
                 mkdir "$2" && {python} -c "import sys, zipfile
 zipfile.ZipFile(sys.argv[1] + '/horovod-0.28.1-cp311.whl', 'w').writestr('x', 'y')" "$2" ;;
         esac"""
-    guard = f'if [[ "$2" == pip ]]; then {pip}\nelif [[ "$2" == *horovod* ]]; then exit 0\nelse exec {python} "$@"; fi'
+    version = "sed -n 's/^torch==\\([^ ]*\\).*/\\1/p' requirements/run.txt"
+    guard = f'if [[ "$2" == pip ]]; then {pip}\nelif [[ "$2" == *importlib.metadata* ]]; then {version}\nelif [[ "$2" == *horovod* ]]; then exit 0\nelse exec {python} "$@"; fi'
     executable(checkout / ".venv" / "bin" / "python", guard)
     for tool in ("nproc", "gzip", "ln", "readlink"):
         (checkout.parent / "bin" / tool).symlink_to(str(shutil.which(tool)))
@@ -277,8 +317,10 @@ def test_horovod_is_patched_built_once_and_then_taken_from_the_cache(checkout: P
     calls = fake_horovod(checkout)
     first = run(checkout, "horovod.sh")
     assert first.returncode == 0, first.stderr
-    patched = ["set(CMAKE_CXX_STANDARD 17)"] * 2 + ["set(CMAKE_CUDA_STANDARD 17)"]
-    assert (checkout.parent / "patched").read_text().splitlines() == patched
+    patched = ["set(CMAKE_CXX_STANDARD 17)"] * 2 + ["set(CMAKE_CUDA_STANDARD 17)", "config = 'Release'"]
+    lines = (checkout.parent / "patched").read_text().splitlines()
+    assert [line for line in lines if "UNITY_BUILD" not in line] == patched
+    assert len(lines) == len(patched) + 2
     assert (checkout.parent / "flags").read_text().split()[::2] == ["-include"] * 3
     assert not (checkout.parent / "nccl").read_text().strip()
     assert calls.read_text().split() == ["download", "wheel", "install"]
