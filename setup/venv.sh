@@ -30,13 +30,12 @@ key="$(sha256_of requirements/bootstrap.txt requirements/run.txt) $("$python" --
 if done_for run "$key"; then
     say "packages: already in $VENV"
 else
-    # A moved checkout, or packages of another Python.
-    if [[ -d "$VENV" && "$(cat "$STAMPS/path" 2> /dev/null)" != "$PWD $(version_of "$python")" ]]; then
-        rm -rf "$VENV"
-    fi
+    # A moved checkout, another Python, another torch.
+    origin="$PWD $(version_of "$python") $index"
+    done_for origin "$origin" || rm -rf "$VENV"
     say "packages: creating $VENV with $python"
     with_heartbeat venv "$python" -m venv "$VENV"
-    mark_done path "$PWD $(version_of "$python")"
+    mark_done origin "$origin"
     mark_done python "$python"
     with_heartbeat uv "$PY" -m pip install --disable-pip-version-check --require-hashes --no-deps \
         -r requirements/bootstrap.txt
@@ -49,7 +48,7 @@ else
         lock="$STAMPS/run-without-torch.txt"
         without_torch > "$lock"
         install_lock packages "$lock"
-        with_progress torch bash -c 'uv_or_pip "$@"' - --index-url "$index" "torch==$version"
+        UV_DEFAULT_INDEX="$index" PIP_INDEX_URL="$index" with_progress torch bash -c 'uv_or_pip "$@"' - "torch==$version"
     fi
     mark_done torch-index "$index"
     mark_done run "$key"
