@@ -5,7 +5,8 @@ environment.tar.gz  the Python packages that the stages import; Spark unpacks it
 environment.txt     their names and versions, and that of Python
 spark.properties    the Delta jars, the archive, and the settings that every master needs, for --properties-file
 
-Workers need the Python of this environment (3.13, say) on their PATH and a Spark of this version, which brings pyspark itself.
+Workers need on their PATH the version of Python that this is run with (3.13, say), and a Spark of this version, which
+brings pyspark itself.
 """
 
 import argparse

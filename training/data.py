@@ -96,7 +96,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
             self.open.move_to_end(path)
             return self.open[path]
         source = path if self.is_local else self.file_system.open(path, "rb")
-        self.open[path] = pq.ParquetFile(source)
+        self.open[path] = pq.ParquetFile(source, pre_buffer=False)  # which is slower for local files
         if len(self.open) > OPEN_FILES:
             self.open.popitem(last=False)[1].close()
         return self.open[path]

@@ -29,7 +29,12 @@ class Piece:
         row_group: int | None = None,
         partition_keys: Sequence[Any] = (),
     ) -> None:
-        self.path, self.open, self.row_group, self.partition_keys = path, open_file_func, row_group, partition_keys
+        self.path, self.open, self.row_group, self.partition_keys = (
+            path,
+            open_file_func,
+            row_group,
+            partition_keys,
+        )
 
     def get_metadata(self) -> pq.FileMetaData:
         """Reads the footer. Raises OSError or ArrowException where there is none."""
@@ -48,7 +53,9 @@ class Dataset:
 
     metadata = common_metadata = partitions = None
 
-    def __init__(self, paths: Sequence[str], filesystem: AbstractFileSystem, filters: None = None, **_: Any) -> None:
+    def __init__(
+        self, paths: Sequence[str], filesystem: AbstractFileSystem, filters: None = None, **_: Any
+    ) -> None:
         if filters is not None:
             raise NotImplementedError("filters: they lose rows, see training.data")
         self.paths, self.fs = paths, filesystem

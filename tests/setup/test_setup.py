@@ -59,7 +59,7 @@ def fake_python(path: Path, version: str, lacks: str = "nothing") -> None:
 
 def test_the_newest_python_that_runs_is_taken_and_kept(checkout: Path) -> None:
     tools, script = checkout.parent / "bin", checkout / "setup" / "find.sh"
-    executable(script, 'source setup/common.sh; find_python')
+    executable(script, "source setup/common.sh; find_python")
 
     def found(**variables: str) -> str:
         return run(checkout, "find.sh", **variables).stdout.strip()
@@ -306,7 +306,11 @@ def fake_horovod(checkout: Path) -> Path:
 zipfile.ZipFile(sys.argv[1] + '/horovod-0.28.1-cp311.whl', 'w').writestr('x', 'y')" "$2" ;;
         esac"""
     version = "sed -n 's/^torch==\\([^ ]*\\).*/\\1/p' requirements/run.txt"
-    guard = f'if [[ "$2" == pip ]]; then {pip}\nelif [[ "$2" == *importlib.metadata* ]]; then {version}\nelif [[ "$2" == *horovod* ]]; then exit 0\nelse exec {python} "$@"; fi'
+    guard = f"""
+        if [[ "$2" == pip ]]; then {pip}
+        elif [[ "$2" == *importlib.metadata* ]]; then {version}
+        elif [[ "$2" != *horovod* ]]; then exec {python} "$@"
+        fi"""
     executable(checkout / ".venv" / "bin" / "python", guard)
     for tool in ("nproc", "gzip", "ln", "readlink"):
         (checkout.parent / "bin" / tool).symlink_to(str(shutil.which(tool)))

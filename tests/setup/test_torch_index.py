@@ -107,9 +107,9 @@ def installed(checkout: Path, url: str, **variables: str) -> tuple[str, set[str]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     python = str(checkout / ".venv" / "bin" / "python")
-    build = subprocess.run([python, "-c", "import torch; print(torch.build)"], capture_output=True, text=True, check=True)
+    build = subprocess.check_output([python, "-c", "import torch; print(torch.build)"], text=True)
     packages = next((checkout / ".venv" / "lib").glob("python3.*")) / "site-packages"
-    return build.stdout.strip(), {path.stem for path in packages.glob("*.py")} - {"torch"}
+    return build.strip(), {path.stem for path in packages.glob("*.py")} - {"torch"}
 
 
 def test_torch_comes_from_the_index_that_is_named_until_another_is(checkout: Path, url: str) -> None:
