@@ -13,7 +13,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.progress import say
+from common.progress import say
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from benchmarks.corpus import truth
 from benchmarks.corpus.compose import lines
 from benchmarks.corpus.pieces import CLASSES, MALFORMED
 from benchmarks.corpus.plan import KINDS, OPERATIONS, PERSONAL, Plan
-from schemas import command
-from schemas.errors import UsageError
-from schemas.progress import say
+from common import command
+from common.errors import UsageError
+from common.progress import say
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 RECORD_BYTES = 823

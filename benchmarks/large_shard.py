@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from etl.delta_tables import read_table, write_table
+from common import command
+from etl.lake.tables import read_table, write_table
 from etl.publication import balance, shards
-from etl.session import build_session
-from etl.stage_metrics import metrics_since, newest_spark_stage
-from schemas import command
+from etl.runs.stage_metrics import metrics_since, newest_spark_stage
+from etl.spark.session import build_session
 from schemas.config import Configuration
 from schemas.tables import Layout, encoded_schema, spark_schema
 

@@ -1,8 +1,8 @@
 """How well windows and streams mix the rows: `python benchmarks/shuffle.py [--write]`.
 
-Arithmetic on the orders of `training.order` alone: no files, no training, the same figures on every machine. Prints the
-tables of docs/shuffling.md; with --write they are put there, and the two figures beside them. What planning an epoch
-costs is a time of this machine, and only printed.
+Arithmetic on the orders of `training.input.order` alone: no files, no training, the same figures on every machine.
+Prints the tables of docs/shuffling.md; with --write they are put there, and the two figures beside them. What planning
+an epoch costs is a time of this machine, and only printed.
 """
 
 import argparse
@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from schemas import charts, command
-from schemas.errors import CheckError
-from training.order import SplitOrder, World, permutation, reading_order
+from common import command
+from common.errors import CheckError
+from common.pages import charts
+from training.input.order import SplitOrder, permutation, reading_order
+from training.parallel.world import World
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 ROWS_PER_GROUP = 512

@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas import command
-from schemas.errors import CheckError
-from schemas.progress import say
+from common import command
+from common.errors import CheckError
+from common.progress import say
 
 STAGE_BEGINS = re.compile(r"^(\w+) …$")
 BIN = Path(sys.executable).parent

@@ -22,12 +22,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from etl.session import COMMON, EXECUTOR_PYTHON, default_driver_memory, delta_jars
-from schemas import command
-from schemas.progress import Progress, say
+from common import command, files
+from common.progress import Progress, say
+from etl.spark.session import COMMON, EXECUTOR_PYTHON, default_driver_memory, delta_jars
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PACKAGES = ("etl", "schemas")
+PACKAGES = ("common", "provenance", "schemas", "etl")
 
 # Direct dependencies that no stage imports; pyspark comes from the Spark that every worker has.
 NOT_SHIPPED = {"torch", "petastorm", "tensorboard", "scikit-learn", "matplotlib", "pyspark"}
@@ -99,24 +99,22 @@ def write_environment(target: Path) -> None:
     if target.exists() and listing.exists() and listing.read_text(encoding="utf-8") == contents:
         say(f"{target.name} is up to date")
         return
-    files = [pair for distribution in distributions for pair in shipped_files(distribution)]
-    partial = target.with_name(target.name + ".partial")
+    shipped = [pair for distribution in distributions for pair in shipped_files(distribution)]
     with (
         Progress(
-            f"packing {target.name}", sum(path.stat().st_size for path, _ in files) >> 20, "MB"
+            f"packing {target.name}", sum(path.stat().st_size for path, _ in shipped) >> 20, "MB"
         ) as progress,
-        partial.open("wb") as raw,
+        files.replacing(target) as raw,
         gzip.GzipFile("", "wb", compresslevel=3, fileobj=raw, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w") as archive,
     ):
         _add(archive, "bin/python", LAUNCHER.encode(), 0o755)
         done = 0
-        for path, name in files:
+        for path, name in shipped:
             content = path.read_bytes()
             _add(archive, f"site-packages/{name}", content, 0o644)
             done += len(content)
             progress.update((done >> 20) - progress.done)
-    partial.replace(target)
     listing.write_text(contents, encoding="utf-8")
 
 

@@ -15,22 +15,22 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.batches import parts_of
-from etl.columns import ColumnNormaliser
-from etl.completion import clean_basis, fields_basis, ledger_to_go_on_from, new_rows
-from etl.delta_log import Commit, identity
-from etl.delta_tables import read_table, write_table
-from etl.increments import added_rows
+from common.command import run
+from common.errors import CheckError
+from etl.lake.log import Commit, identity
+from etl.lake.tables import read_table, write_table
+from etl.normalisers import ColumnNormaliser
 from etl.rules.personal_data import DropPersonalData, PersonalData, effect_of, pseudonym_key
 from etl.rules.registry import Edit, Filter, build_rules
+from etl.rules.sampled_words import is_sampled, share_of, words_of
 from etl.rules.signs import Signs
-from etl.session import spark_progress
-from etl.stage import stage_main
-from etl.words import is_sampled, share_of, words_of
+from etl.runs.completion import clean_basis, fields_basis, ledger_to_go_on_from, new_rows
+from etl.runs.increments import added_rows
+from etl.runs.stage import stage_main
+from etl.spark.arrow_batches import parts_of
+from etl.spark.session import spark_progress
 from schemas import tables
-from schemas.command import run
 from schemas.config import Configuration
-from schemas.errors import CheckError
 from schemas.tables import Layout
 
 PART_BYTES = 1 << 20  # of text looked at at a time: it stays in the processor's caches

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from schemas import command
-from schemas.subcommands import Commands, dispatch
+from common import command
+from common.subcommands import Commands, dispatch
 
 COMMANDS: Commands = {
     "run": ("etl.pipeline", "the whole pipeline, from the sources to a published version, in one session"),

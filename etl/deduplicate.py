@@ -27,10 +27,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.batches import parts_of
-from etl.completion import fields_basis, goes_on_from
-from etl.delta_log import Commit
-from etl.delta_tables import read_table, restore_to, write_table
+from common.command import run
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.later_records import (
     SPLIT_CONFLICT,
@@ -41,12 +38,15 @@ from etl.duplicates.later_records import (
 )
 from etl.duplicates.minhash import Banding, sketch
 from etl.duplicates.near_duplicates import near_duplicate_clusters
-from etl.kept import kept
-from etl.session import spark_progress
-from etl.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
+from etl.lake.log import Commit
+from etl.lake.tables import read_table, restore_to, write_table
+from etl.runs.completion import fields_basis, goes_on_from
+from etl.runs.stage import stage_main
+from etl.spark.arrow_batches import parts_of
+from etl.spark.persist import kept
+from etl.spark.session import spark_progress
+from etl.spark.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
 from etl.splits.earlier_records import STAYING, splits_stay, with_splits_of
-from etl.stage import stage_main
-from schemas.command import run
 from schemas.config import Configuration
 from schemas.tables import STATUSES, Layout, ledger_schema, signatures_schema, spark_schema
 

@@ -19,24 +19,25 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as sf
 
-from etl.completion import BEFORE_ENCODE, encode_basis, is_stored, ledger_before_encode
-from etl.delta_log import Commit, commit_facts, table_version
-from etl.delta_tables import read_table, write_table
-from etl.encoders import ARTIFACT_PURPOSE, Encoder, encoder_of
+from common import storage
+from common.command import run
+from common.errors import DataError
+from common.progress import say
+from etl.encoders import Encoder, encoder_of
 from etl.encoders.scalars import OUTLIER
-from etl.increments import added_rows, differs_only_in
-from etl.kept import kept
+from etl.lake.log import Commit, commit_facts, table_version
+from etl.lake.tables import read_table, write_table
 from etl.publication import artifacts
-from etl.sampling import in_sample
-from etl.session import spark_progress
-from etl.stage import stage_main
-from schemas import storage
-from schemas.command import run
+from etl.runs.completion import BEFORE_ENCODE, encode_basis, is_stored, ledger_before_encode
+from etl.runs.increments import added_rows, differs_only_in
+from etl.runs.stage import stage_main
+from etl.spark.persist import kept
+from etl.spark.sampling import in_sample
+from etl.spark.session import spark_progress
 from schemas.config import Configuration
-from schemas.errors import DataError
 from schemas.features import ScalarFeature, TypedFeature
-from schemas.progress import say
-from schemas.settings import AnyFeature, TokensFeature
+from schemas.features.tokens import TokensFeature
+from schemas.kinds import AnyFeature
 from schemas.tables import Layout, encoded_schema, ledger_schema, spark_schema
 
 
@@ -78,7 +79,7 @@ def encode(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
         "classes": artifacts.store(json.dumps(classes).encode(), "classes", layout, config.storage).sha256
     }
     for each in config.feature:
-        purpose = ARTIFACT_PURPOSE[each.encode]
+        purpose = encoder_of(each).ARTIFACT
         stored[each.name] = artifacts.store(fitted[each.name], purpose, layout, config.storage).sha256
     versions = {"fields": source.version, "ledger": table_version(layout.ledger, config.storage)}
     rows = published.transform(lambda frame: encode_rows(frame, config, classes, fitted))

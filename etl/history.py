@@ -4,113 +4,12 @@ A version that `vacuum` took the files of is marked; its manifest still says wha
 """
 
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from schemas import storage
-from schemas.command import configuration_parser, run
-from schemas.config import Configuration, load
-from schemas.errors import DataError, UsageError
-from schemas.manifest import Manifest, SourceFile, published
-from schemas.manifest import load as load_manifest
-from schemas.tables import Layout
-
-FUNNEL = ("records_in", "quarantined", "filtered", "exact_duplicates", "near_duplicates", "published")
-EXPIRED = "expired"
-"""The folder below `manifests/` that holds the manifests of versions whose files are gone."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """A published version; `manifest` is None where it can no longer be read."""
-
-    number: int
-    manifest: Manifest | None
-    expired: bool
-    changes: list[str]
-    """What is different from the version before it, or what is wrong with its manifest; a sentence each."""
-
-
-def history(config: Configuration) -> list[Version]:
-    """All versions that were ever published, oldest first."""
-    manifests = Layout.of(config).manifests
-    places = {
-        version: (location, False) for version, location in published(manifests, config.storage).items()
-    }
-    gone = published(storage.join(manifests, EXPIRED), config.storage)
-    places |= {version: (location, True) for version, location in gone.items() if version not in places}
-    found: list[Version] = []
-    for version in sorted(places):
-        location, expired = places[version]
-        try:
-            manifest = load_manifest(location, config.storage)
-        except DataError as error:
-            found.append(Version(version, None, expired, [str(error)]))
-            continue
-        earlier = [before.manifest for before in found if before.manifest is not None]
-        found.append(Version(version, manifest, expired, changes(earlier, manifest)))
-    return found
-
-
-def changes(earlier: Sequence[Manifest], now: Manifest) -> list[str]:
-    """What a version has different from the one before it."""
-    if not earlier:
-        return ["the first version"]
-    before = earlier[-1]
-    same = [m.delta_version for m in earlier if m.manifest_root == now.manifest_root]
-    if same:
-        return [f"the content of version {same[-1]} again"]
-    found = []
-    old, new = before.content.configuration, now.content.configuration
-    sections = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
-    if sections:
-        found.append(f"configuration: {', '.join(sections)}")
-    if before.provenance.code_version != now.provenance.code_version:
-        found.append(f"code: {before.provenance.code_version} to {now.provenance.code_version}")
-    if before.content.sources.root != now.content.sources.root:
-        found.append(f"sources: {_source_changes(before, now)}")
-    counts = _differences(before.content.counts, now.content.counts)
-    return [*found, *([f"counts: {counts}"] if counts else [])] or ["the same rows in other shards"]
-
-
-def _source_changes(before: Manifest, now: Manifest) -> str:
-    old, new = before.content.sources, now.content.sources
-    if old.inline is None or new.inline is None:
-        return f"{old.files:,} files ({old.bytes:,} bytes) to {new.files:,} files ({new.bytes:,} bytes)"
-    was, are = _hashes(old.inline), _hashes(new.inline)
-    added, gone = are.keys() - was.keys(), was.keys() - are.keys()
-    altered = [key for key in was.keys() & are.keys() if was[key] != are[key]]
-    parts = [(len(added), "new"), (len(gone), "gone"), (len(altered), "altered")]
-    return ", ".join(f"{count:,} {what}" for count, what in parts if count)
-
-
-def _hashes(files: Sequence[SourceFile]) -> dict[tuple[int, str], str | None]:
-    return {(file.source_index, file.path): file.sha256 for file in files}
-
-
-def _differences(before: Mapping[str, int], now: Mapping[str, int]) -> str:
-    parts = [(name.replace("_", " "), now.get(name, 0) - before.get(name, 0)) for name in FUNNEL]
-    return ", ".join(f"{name} {difference:+,}" for name, difference in parts if difference)
-
-
-def lines(versions: Sequence[Version]) -> list[str]:
-    """The history as text, newest version first."""
-    shown = []
-    for version in reversed(versions):
-        state = ", current" if version is versions[-1] else ", vacuumed" if version.expired else ""
-        title = f"version {version.number}{state}: "
-        if version.manifest is None:
-            shown += [f"{title}its manifest cannot be read", *(f"  {wrong}" for wrong in version.changes)]
-            continue
-        counts, made = version.manifest.content.counts, version.manifest.provenance
-        shown += [
-            f"{title}{counts['published']:,} of {counts['records_in']:,} records, "
-            f"published {made.created} by {made.user} on {made.host}",
-            f"  root {version.manifest.manifest_root}",
-            f"  configuration {made.configuration_sha256}, code {made.code_version}",
-            *(f"  {change}" for change in version.changes),
-        ]
-    return shown
+from common.command import configuration_parser, run
+from common.errors import UsageError
+from etl.versions.timeline import history, lines
+from schemas.config import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:

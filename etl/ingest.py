@@ -19,16 +19,19 @@ from delta.tables import DeltaTable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import bronze_tables, ingest_basis
-from etl.delta_log import Commit, identity, stages_since
-from etl.delta_tables import read_table, restore_to, write_table
-from etl.erasure.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
-from etl.increments import SourceChanges, differs_only_in, may_go_on, source_changes
-from etl.kept import kept
-from etl.quality import check_quarantine
-from etl.session import spark_progress
-from etl.sources.listing import SourceFile
-from etl.sources.pieces import Piece, group, list_pieces
+from common.command import run
+from common.errors import CheckError, DataError
+from common.progress import say
+from etl.gates.limits import check_quarantine
+from etl.lake.log import Commit, identity, stages_since
+from etl.lake.tables import read_table, restore_to, write_table
+from etl.lake.tombstones import FORGOTTEN, NO_TOMBSTONES, Tombstones
+from etl.runs.completion import bronze_tables, ingest_basis
+from etl.runs.increments import SourceChanges, differs_only_in, may_go_on, source_changes
+from etl.runs.stage import stage_main
+from etl.sources.files.listing import SourceFile
+from etl.sources.files.pieces import Piece, group, list_pieces
+from etl.sources.files.streams import CANNOT_OPEN, CANNOT_READ_ON
 from etl.sources.reading import (
     FILE,
     QUARANTINE,
@@ -38,13 +41,10 @@ from etl.sources.reading import (
     column_name,
     outcome_schema,
 )
-from etl.sources.streams import CANNOT_OPEN, CANNOT_READ_ON
-from etl.stage import stage_main
+from etl.spark.persist import kept
+from etl.spark.session import spark_progress
 from schemas import tables
-from schemas.command import run
 from schemas.config import Configuration
-from schemas.errors import CheckError, DataError
-from schemas.progress import say
 from schemas.tables import Layout
 
 SAME_RECORD = ("row", "record_id", "source_index", "source_path", "source_position", "source_bytes")

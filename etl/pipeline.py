@@ -11,26 +11,27 @@ from collections.abc import Sequence
 
 from pyspark.sql import SparkSession
 
+from common.command import run
+from common.errors import CheckError
+from common.progress import say
+from common.storage import hadoop_options, join
 from etl.clean import clean
 from etl.deduplicate import deduplicate
-from etl.disk import full_disk_is_told
 from etl.encode import encode
+from etl.gates.expectations import declared
+from etl.gates.limits import check_quarantine
 from etl.ingest import ingest
-from etl.lock import locked
-from etl.publish import publish_version, published
-from etl.quality import check_quarantine
-from etl.report import REPORT, is_report_of, judge_version, write_report
-from etl.reporting.expectations import declared
-from etl.session import build_session
+from etl.reporting.page import REPORT, is_report_of, write_report
+from etl.runs.full_disk import full_disk_is_told
+from etl.runs.lock import locked
+from etl.runs.stage import stage_parser, timed
+from etl.runs.stage_metrics import measured
+from etl.spark.session import build_session
 from etl.split import split
-from etl.stage import stage_parser, timed
-from etl.stage_metrics import measured
-from schemas.command import run
+from etl.versions.judging import judge_version
+from etl.versions.publishing import publish_version, published
 from schemas.config import Configuration, load
-from schemas.errors import CheckError
 from schemas.manifest import Manifest, name_of
-from schemas.progress import say
-from schemas.storage import hadoop_options, join
 from schemas.tables import Layout
 
 

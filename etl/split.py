@@ -22,20 +22,20 @@ from typing import Any
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import deduplicated_from, fields_basis, goes_on_from, ledger_before_encode
-from etl.delta_log import Commit, commit_facts, identity
-from etl.delta_tables import read_table, write_table
+from common.command import run
+from common.errors import UsageError
 from etl.duplicates.later_records import SPLIT_CONFLICT
-from etl.kept import kept
-from etl.session import spark_progress
-from etl.skew import hot_keys, salted_join
+from etl.lake.log import Commit, commit_facts, identity
+from etl.lake.tables import read_table, write_table
+from etl.runs.completion import deduplicated_from, fields_basis, goes_on_from, ledger_before_encode
+from etl.runs.stage import stage_main
+from etl.spark.persist import kept
+from etl.spark.session import spark_progress
+from etl.spark.skew import hot_keys, salted_join
 from etl.splits.assignment import assign
 from etl.splits.earlier_records import STAYING, anchors, rows_by_class, splits_stay, units_that_stay
 from etl.splits.units import count_units, with_unit
-from etl.stage import stage_main
-from schemas.command import run
 from schemas.config import Configuration
-from schemas.errors import UsageError
 from schemas.tables import SPLITS, Layout, ledger_schema
 
 

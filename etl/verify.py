@@ -9,69 +9,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from etl import audit
-from etl.publication.commit import listed_files
-from schemas import storage
-from schemas.checksums import check_file
-from schemas.command import add_version_flag, run
+from common.command import add_version_flag, run
+from common.errors import UsageError
+from common.progress import say
+from common.storage import Storage
+from etl.runs import audit
+from etl.versions.verification import check_trail_alone, findings
 from schemas.config import load as load_configuration
-from schemas.errors import DataError, UsageError
-from schemas.manifest import Manifest, load, published, resolve
-from schemas.progress import Progress, say
-from schemas.settings import Storage
+from schemas.manifest import load, published, resolve
 from schemas.tables import Layout
-
-
-def findings(manifest: Manifest, options: Storage) -> list[str]:
-    """One sentence for each damaged, missing or foreign file of a version, in the order of the manifest."""
-    found: list[str] = []
-    files = [
-        (manifest.shard_uri(shard), shard.sha256, shard.bytes)
-        for content in manifest.splits.values()
-        for shard in content.shards
-    ]
-    files += [(manifest.artifact_uri(a.sha256), a.sha256, a.bytes) for a in manifest.content.artifacts]
-    with Progress("verify", sum(size for _, _, size in files), "bytes") as progress:
-        for location, sha256, size in files:
-            try:
-                check_file(location, sha256, size, "full", options, progress.update)
-            except DataError as error:
-                found.append(str(error))
-    try:
-        listed = set(listed_files(manifest.table_uri, manifest.delta_version, options))
-    except DataError as error:
-        return [*found, str(error)]
-    named = {shard.path for content in manifest.splits.values() for shard in content.shards}
-    table = manifest.table_uri
-    found += [
-        f"the file {storage.join(table, path)} is foreign: version {manifest.delta_version} of the table lists it, the "
-        "manifest does not"
-        for path in sorted(listed - named)
-    ]
-    found += [
-        f"the file {storage.join(table, path)} is not in version {manifest.delta_version} of the table, though the "
-        "manifest names it"
-        for path in sorted(named - listed)
-    ]
-    return found
-
-
-def _check_trail_alone(layout: Layout, options: Storage) -> int:
-    """Of a data set of which nothing was published yet. Raises UsageError where there is not even an audit trail."""
-    if not storage.exists(layout.at(audit.FILE), options):
-        raise UsageError(f"there is nothing to verify in {layout.root} yet: run the pipeline first")
-    found = audit.findings(layout, {}, options)
-    last = audit.last_commit(layout, options)
-    if last:
-        found.append(
-            f"the manifests in {layout.manifests} are missing: the newest publication was that of the root "
-            f"{last.get('manifest_root')}"
-        )
-    for sentence in found:
-        say(f"error: {sentence}")
-    if not found:
-        print(f"{layout.root}: nothing has been published yet; its audit trail is whole")
-    return 1 if found else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = load_configuration(arguments.config, arguments.overrides)
         options, layout = config.storage, Layout.of(config)
         if given == "latest" and not published(layout.manifests, options):
-            return _check_trail_alone(layout, options)
+            return check_trail_alone(layout, options)
         given = resolve(given, layout.manifests, options)
     elif given == "latest" or given.isdecimal():
         raise UsageError("say which version: a MANIFEST, or --config FILE for the newest of that data set")

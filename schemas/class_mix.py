@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from common.pages.page import Block, Section, Table, Text, Value, figure, number, share
 from schemas.manifest import SplitContent
-from schemas.report_page import Block, Section, Table, Text, Value, figure, number, share
 
 MOST_CLASSES = 40
 SAID = {
@@ -27,11 +27,11 @@ class ClassShare:
     taken: int
     """How often an epoch takes each of its rows."""
     weight: float
-    """Of the loss of each of its rows."""
+    """Weight of the loss of each row."""
 
     @property
     def effect(self) -> float:
-        """What the class comes to in an epoch, in rows."""
+        """The class's effective number of rows in an epoch."""
         return self.rows * self.taken * self.weight
 
 

@@ -3,9 +3,21 @@
 import re
 from typing import Annotated, Final, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from schemas.sections import Name, NonEmpty, Positive, Section, Share
+from common.sections import Name, NonEmpty, Positive, Section, Share
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return pattern
+
+
+Pattern = Annotated[NonEmpty, AfterValidator(_compiles)]
+"""A regular expression."""
 
 
 class UnicodeRule(Section):
@@ -27,7 +39,7 @@ class WhiteSpaceRule(Section):
 
 
 class PersonalDataRule(Section):
-    """What every rule about personal data has."""
+    """Keys that all rules about personal data share."""
 
     action: Literal["mask", "pseudonym", "drop"] = "mask"
     """`pseudonym`: a keyed hash of the value, the same wherever the value stands; `drop` leaves the record out."""
@@ -42,6 +54,8 @@ class PhoneRule(PersonalDataRule):
     mask: str = "<phone>"
     regions: list[Annotated[str, Field(pattern=r"^[A-Z]{2}$")]] = ["US"]
     """Numbers without a country code are tried as numbers of these regions."""
+    look_alikes: list[Pattern] = []
+    """A number inside a match of one of these patterns, which see 80 characters before it and 12 after it, stays."""
 
 
 class IpAddressRule(PersonalDataRule):
@@ -90,18 +104,9 @@ class RegexRule(Section):
     """A rule of the user's own: replaces what matches, or with `drop = true` filters the record out."""
 
     name: Name
-    pattern: NonEmpty
+    pattern: Pattern
     replace: str | None = None
     drop: bool = False
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from error
-        return pattern
 
     @model_validator(mode="after")
     def _one_effect(self) -> Self:

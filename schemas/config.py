@@ -16,12 +16,14 @@ from typing import Any, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from schemas import settings
+from common.command import HIDDEN, without_credentials
+from common.errors import ConfigurationError
+from common.sections import Section
+from common.storage import Storage
+from schemas import kinds, settings
 from schemas.cleaning import Clean
-from schemas.command import HIDDEN, without_credentials
-from schemas.errors import ConfigurationError
-from schemas.features import FEATURE_KINDS, TypedFeature
-from schemas.sections import Section
+from schemas.features import TypedFeature
+from schemas.features.tokens import TokensFeature
 
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
@@ -48,9 +50,9 @@ class Configuration(Section):
     """A whole configuration file."""
 
     dataset: settings.Dataset
-    source: list[settings.AnySource] = Field(min_length=1)
+    source: list[kinds.AnySource] = Field(min_length=1)
     columns: settings.Columns
-    feature: list[settings.AnyFeature] = Field(min_length=1)
+    feature: list[kinds.AnyFeature] = Field(min_length=1)
     clean: Clean = Clean()
     deduplicate: settings.Deduplicate = settings.Deduplicate()
     split: settings.Split = settings.Split()
@@ -59,9 +61,11 @@ class Configuration(Section):
     quality: settings.Quality = settings.Quality()
     increments: settings.Increments = settings.Increments()
     versions: settings.Versions = settings.Versions()
-    storage: settings.Storage = settings.Storage()
-    model: settings.AnyModel = settings.TransformerClassifier()
-    optimizer: settings.AnyOptimizer = settings.AdamW()
+    storage: Storage = Storage()
+    objective: kinds.AnyObjective = Field(default_factory=kinds.OBJECTIVES.default_settings)
+    model: kinds.AnyModel = Field(default_factory=kinds.MODELS.default_settings)
+    method: kinds.AnyMethod = Field(default_factory=kinds.METHODS.default_settings)
+    optimizer: kinds.AnyOptimizer = Field(default_factory=kinds.OPTIMIZERS.default_settings)
     train: settings.Train = settings.Train()
     evaluate: settings.Evaluate = settings.Evaluate()
 
@@ -136,9 +140,9 @@ class Configuration(Section):
                     "up: rename it"
                 )
 
-    def token_features(self) -> list[settings.TokensFeature]:
+    def token_features(self) -> list[TokensFeature]:
         """The features of text."""
-        return [feature for feature in self.feature if isinstance(feature, settings.TokensFeature)]
+        return [feature for feature in self.feature if isinstance(feature, TokensFeature)]
 
     def typed_features(self) -> list[TypedFeature]:
         """The features of typed columns."""
@@ -163,7 +167,7 @@ class Configuration(Section):
         return list(dict.fromkeys(named))
 
     def data_sections(self) -> dict[str, Any]:
-        """What determines the published rows: no paths, no storage, nothing of quality, model and training."""
+        """Sections that determine the published rows: no paths, no storage, nothing of quality, model and training."""
         whole = self.model_dump(mode="json")
         sections = ("columns", "clean", "deduplicate", "split", "publish")
         without_paths = [{k: v for k, v in s.items() if k not in ("path", "root")} for s in whole["source"]]
@@ -286,9 +290,9 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
     if kind == "missing":
         return f"the key {key!r} is missing in {file}; it is required"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag, tags = ("encode", FEATURE_KINDS) if location[0] == "feature" else ("format", SOURCE_FORMATS)
-        expected = (details.get("ctx") or {}).get("expected_tags", ", ".join(map(repr, tags)))
-        return f"wrong value of {f'{key}.{tag}'!r} in {file}: allowed are {expected}"
+        room = kinds.ROOMS[str(location[0])]
+        allowed_kinds = ", ".join(map(repr, room.classes))
+        return f"wrong value of {f'{key}.{room.key}'!r} in {file}: allowed are {allowed_kinds}"
     if kind == "value_error":
         return f"wrong value of {key!r} in {file}: {message}"
     shown = HIDDEN if location[:1] == ("storage",) else repr(details["input"])  # it may be a credential
@@ -298,24 +302,24 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
 
 
 MOVED = {
+    "train.method": 'say kind = "plain" in the section [method] instead (method.kind)',
     "train.class_weights": (
         'give balance.policy = "weights" with balance.strength = "balanced" or "square_root" instead, and publish the '
         "data set again (the stage publish is enough): the manifest states the weights"
-    )
+    ),
 }
 """What became of keys that earlier versions had."""
 
-SOURCE_FORMATS = ("jsonl", "csv", "parquet", "front_matter")
-_TAGS = {"source": SOURCE_FORMATS, "feature": FEATURE_KINDS}
-"""By section the names by which pydantic tells the branches of its union apart."""
 _UNION_BRANCHES = ("list[str]", "literal['default']")
 
 
 def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:
     """Leaves out what pydantic puts in for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
+    room = kinds.ROOMS.get(str(location[0])) if location else None
+    tag_at = 2 if location[:1] in (("source",), ("feature",)) else 1
     kept: list[int | str] = []
     for place, part in enumerate(location):
-        is_tag = place == 2 and part in _TAGS.get(str(location[0]), ())
+        is_tag = room is not None and place == tag_at and part in room.classes
         if not is_tag and part not in _UNION_BRANCHES:
             kept.append(part)
     return tuple(kept)

@@ -6,19 +6,23 @@ beside it under a hash of its own.
 
 import hashlib
 import json
+import math
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from schemas import class_balance, merkle, storage
+from common import storage
+from common.errors import DataError, UsageError
+from common.storage import Storage
+from provenance import merkle
 from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
-from schemas.errors import DataError, UsageError
-from schemas.settings import Storage
 
 FORMAT_VERSION = 3
 FIXED = "fixed_size_binary"
 """The storage of columns whose rows all have the same number of bytes."""
+EXPIRED = "expired"
+"""The folder below `manifests/` that holds the manifests of versions whose files are gone."""
 
 
 class Part(BaseModel):
@@ -37,8 +41,8 @@ class Shard(Part):
     row_groups: list[int]
     """Rows of each, in the order of the file."""
     row_group_crc32: list[int]
-    """Of each row group: CRC-32 over the decoded values of the columns of role key, label and feature, in the order of
-    `columns`, little-endian (`schemas.checksums.row_group_crc32`). Readers compare it each time they read one."""
+    """One CRC-32 a row group, over the decoded values of the columns of role key, label and feature, in the order of
+    `columns`, little-endian (`provenance.checksums.row_group_crc32`). Readers compare it each time they read one."""
     sha256: str
     row_groups_taken: list[int] | None = None
     """Rows that an epoch takes from each row group, where a policy takes some several times; None: each once."""
@@ -60,8 +64,60 @@ class SplitContent(Part):
 
     @model_validator(mode="after")
     def _belongs_together(self) -> Self:
-        class_balance.check(self)
+        _check_balance(self)
         return self
+
+
+def _check_balance(split: SplitContent) -> None:
+    """Raises ValueError where the numbers of a split do not belong together.
+
+    A manifest that somebody altered and sealed again would pass its hashes; this one would be read in another order
+    than it says.
+    """
+    balance, counts = split.balance, split.label_counts
+    for policy, by_class in (("weights", balance.weights), ("oversample", balance.taken)):
+        expected = set(counts) if balance.policy == policy else set()
+        if set(by_class) != expected:
+            raise ValueError(
+                f"the policy {balance.policy!r} of a split with the classes {sorted(counts)} cannot have "
+                f"{policy} numbers for {sorted(by_class)}"
+            )
+    if not all(math.isfinite(weight) and weight >= 0 for weight in balance.weights.values()):
+        raise ValueError(f"a class cannot have one of the weights {balance.weights}")
+    if not all(times >= 1 for times in balance.taken.values()):
+        raise ValueError(f"each row is taken at least once an epoch, not {balance.taken}")
+    if sum(shard.rows for shard in split.shards) != split.rows:
+        raise ValueError(f"the shards of a split do not have its {split.rows:,} rows")
+    for shard in split.shards:
+        if sum(shard.row_groups) != shard.rows or len(shard.row_groups) != len(shard.row_group_crc32):
+            raise ValueError(f"the row groups of {shard.path} do not have its {shard.rows:,} rows")
+    if balance.policy == "oversample":
+        _check_taken(split)
+    elif (
+        split.rows_taken != split.rows
+        or split.key_sums_taken != split.key_sums
+        or any(shard.row_groups_taken is not None for shard in split.shards)
+    ):
+        raise ValueError(
+            f"with the policy {balance.policy!r} every row is taken once, but a split says otherwise"
+        )
+
+
+def _check_taken(split: SplitContent) -> None:
+    taken = sum(times * split.label_counts[name] for name, times in split.balance.taken.items())
+    in_groups = 0
+    for shard in split.shards:
+        groups = shard.row_groups_taken or []
+        if len(groups) != len(shard.row_groups) or any(
+            now < stored for now, stored in zip(groups, shard.row_groups, strict=True)
+        ):
+            raise ValueError(f"the row groups of {shard.path} cannot give the rows {groups} in an epoch")
+        in_groups += sum(groups)
+    if not taken == in_groups == split.rows_taken:
+        raise ValueError(
+            f"an epoch takes {taken:,} rows by the classes of a split, {in_groups:,} by its row groups, but "
+            f"{split.rows_taken:,} are stated"
+        )
 
 
 class Column(Part):
@@ -72,11 +128,11 @@ class Column(Part):
     dtype: str
     """`string`, `bytes`, or numpy's name: what one element is after decoding."""
     shape: list[int]
-    """Of one row, e.g. [128]; [] for a scalar."""
+    """The shape of one row, e.g. [128]; [] for a scalar."""
     storage: str
     """The Arrow type in the file. `fixed_size_binary` columns hold `shape` elements of `dtype`, little-endian."""
     artifacts: dict[str, str] = {}
-    """What belongs to the column, by purpose (`tokenizer`, `classes`): SHA-256 in `artifacts`."""
+    """Artifacts of the column by purpose (`tokenizer`, `classes`): their SHA-256 in `artifacts`."""
     vocabulary: int | None = None
     """Number of token ids; 0 is the padding."""
 
@@ -112,7 +168,7 @@ INLINE_SOURCES = 1000
 
 
 class Content(Part):
-    """What determines what training sees."""
+    """Everything that determines what training sees."""
 
     format_version: int = FORMAT_VERSION
     dataset: str
@@ -136,7 +192,7 @@ class Content(Part):
 
 
 class Provenance(Part):
-    """Where, when and by what this version was made; not part of the root."""
+    """The origin of this version: time, place, code; not part of the root."""
 
     created: str
     host: str
@@ -293,7 +349,7 @@ def published(manifests: str, storage_options: Storage | None = None) -> dict[in
 
 
 def resolve(given: str, manifests: str, storage_options: Storage | None = None) -> str:
-    """What `--manifest` means: `latest` is the newest of the data set, a number a version, all else a path or URI."""
+    """Resolve `--manifest`: `latest` is the newest of the data set, a number a version, all else a path or URI."""
     if given == "latest":
         return newest(manifests, storage_options)
     if not given.isdecimal():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from schemas.errors import DataError
+from common.errors import DataError
 
 RUN_FILE: Final = "run.json"
 """What a training notes when it begins."""

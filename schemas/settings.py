@@ -1,22 +1,15 @@
 """The sections of a configuration, one class each: every key with its type, its bounds, its default and its meaning.
 
-Everything that a kind of source, rule, encoder, model or optimiser can be told stands here, so that a misspelt key in
-any section stops any command before it starts, whichever half of the product the section is for. `[clean]` has a
-module of its own (schemas/cleaning.py).
+The sections whose keys depend on a kind (sources, features, models, objectives, methods, optimizers) have a folder each
+(schemas/kinds.py), `[clean]` has a module (schemas/cleaning.py): a misspelt key in any section stops any command before
+it starts, whichever half of the product the section is for.
 """
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, PrivateAttr, Tag, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from schemas.features import (
-    BooleanFeature,
-    CategoryFeature,
-    DateFeature,
-    NumberFeature,
-    kind_of_feature,
-)
-from schemas.sections import Name, NonEmpty, Positive, Section, Share
+from common.sections import Name, NonEmpty, Positive, Section, Share
 
 
 class Dataset(Section):
@@ -25,58 +18,6 @@ class Dataset(Section):
     name: Name
     root: NonEmpty
     """The folder (a path or a URI) that holds `<name>/bronze`, `silver`, `gold`, …"""
-
-
-# --- sources ---------------------------------------------------------------------------------------------------------
-
-
-class Source(Section):
-    """What every `[[source]]` has."""
-
-    path: NonEmpty
-    """A file, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; `.gz`, `.bz2` and `.zst` are decompressed."""
-    root: str | None = None
-    """Paths in the tables are relative to it; by default the part of `path` before its first wildcard."""
-    follow_links: bool = False
-    """Also read files to which a link leads out of the root; without it they are quarantined."""
-    max_expansion: Positive = 200
-    """A compressed or Parquet file is given up where its content exceeds so many times its size, and 64 MiB."""
-
-
-class JsonLines(Source):
-    format: Literal["jsonl"]
-
-
-class Csv(Source):
-    format: Literal["csv"]
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
-    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
-    header: list[NonEmpty] | None = None
-    """The names of the columns where the files have no line with them."""
-
-
-class Parquet(Source):
-    format: Literal["parquet"]
-
-
-class FirstTrue(Section):
-    """Fills a column with the name that belongs to the first of these keys whose value is true in the front matter."""
-
-    column: NonEmpty
-    keys: dict[str, str]
-    """In the order in which they are tried: key of the front matter = value of the column."""
-    otherwise: str | None = None
-    """The value where none is true; without it such a record lacks the column, and is quarantined."""
-
-
-class FrontMatter(Source):
-    format: Literal["front_matter"]
-    text: NonEmpty = "text"
-    """The name of the column that takes what follows the front matter."""
-    first_true: FirstTrue | None = None
-
-
-AnySource = Annotated[JsonLines | Csv | Parquet | FrontMatter, Field(discriminator="format")]
 
 
 class Columns(Section):
@@ -88,35 +29,6 @@ class Columns(Section):
     """Records with the same value are never split across train, validation and test."""
     time: NonEmpty | None = None
     """ISO 8601 text, or seconds since 1970 as a number."""
-
-
-class TokensFeature(Section):
-    """A `[[feature]]` of subword tokens."""
-
-    name: Name
-    column: NonEmpty
-    encode: Literal["tokens"] = "tokens"
-    vocabulary: Annotated[int, Field(ge=260, le=1 << 20)] = 8192
-    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128
-    """Tokens of a row; shorter texts are padded, longer ones truncated."""
-    truncate: Literal["head", "head_tail"] = "head_tail"
-    tokenizer: NonEmpty | None = None
-    """A `tokenizer.json` to load instead of training one on the training split."""
-    fit_bytes: Positive = 50_000_000
-    """At most about so many bytes of text train the tokenizer, chosen by the hash of the record id."""
-
-
-AnyFeature = Annotated[
-    Annotated[TokensFeature, Tag("tokens")]
-    | Annotated[NumberFeature, Tag("number")]
-    | Annotated[DateFeature, Tag("date")]
-    | Annotated[BooleanFeature, Tag("boolean")]
-    | Annotated[CategoryFeature, Tag("category")],
-    Discriminator(kind_of_feature),
-]
-
-
-# --- the other data sections -----------------------------------------------------------------------------------------
 
 
 class Deduplicate(Section):
@@ -171,7 +83,7 @@ class Balance(Section):
     """`weights`: the loss of a row weighs by the rarity of its class. `oversample`: the rows of rarer classes are
     taken several times an epoch, by index; no row is copied."""
     strength: Literal["balanced", "square_root"] = "balanced"
-    """Of `weights`: in inverse proportion to the rows of the class, or to their square root."""
+    """Weights in inverse proportion to the rows of the class, or to their square root."""
     most: Annotated[int, Field(ge=2)] = 10
     """With `oversample`: no row is taken more often than this in an epoch."""
 
@@ -197,9 +109,9 @@ class Quality(Section):
     """`[quality]`: the gates before a publication."""
 
     max_quarantine_share: Share = 0.05
-    """Of the records read."""
+    """Share of the records read."""
     max_filtered_share: Share = 0.5
-    """Of the records read."""
+    """Share of the records read."""
     max_duplicate_share: Share = 0.9
     """Exact and near-duplicates together, of the records read."""
     min_published: Positive = 1
@@ -208,11 +120,11 @@ class Quality(Section):
     max_class_deviation: Share = 0.01
     """How far a class's share may differ between a split and the whole, for classes with 500 groups or more."""
     max_cut_share: Share = 1.0
-    """Of the tokens of the training split, cut off by truncation."""
+    """Share of the training split's tokens that truncation cuts off."""
     max_class_drift: Distance | None = None
     """Population stability index between the classes of this version and of the one before; without it no gate."""
     max_length_drift: Distance | None = None
-    """The same of the lengths of the texts."""
+    """Population stability index between the lengths of the texts."""
     max_vocabulary_drift: Share | None = None
     """Jensen–Shannon divergence, in bits, between the words of the published texts."""
     max_fate_drift: Distance | None = None
@@ -223,7 +135,7 @@ class Quality(Section):
     """A Python file whose function `expectations()` returns a list of Great Expectations' expectations."""
 
     def drift_limits(self) -> dict[str, float | None]:
-        """By measure."""
+        """Limits by measure."""
         return {
             "classes": self.max_class_drift,
             "lengths": self.max_length_drift,
@@ -241,7 +153,7 @@ class Increments(Section):
     """Files with another content than was ingested: make everything anew, keep the records as they were ingested, or
     stop with an error."""
     vanished: Literal["rebuild", "keep", "stop"] = "rebuild"
-    """The same of files that are no longer there."""
+    """Policy for files that are no longer there."""
     _again: bool = PrivateAttr(default=False)  # of one run, and no part of the configuration or of its hash
 
     @property
@@ -250,7 +162,7 @@ class Increments(Section):
         return self.enabled and not self._again
 
     def again(self) -> Self:
-        """The same for a run that makes everything anew."""
+        """Return a copy for a run that makes everything anew."""
         copy = self.model_copy()
         copy._again = True
         return copy
@@ -265,57 +177,6 @@ class Versions(Section):
     """All that were published in the last days."""
 
 
-class Storage(Section):
-    """`[storage]`: credentials and options for the three libraries that open URIs, each in its own words."""
-
-    fsspec: dict[str, str] = {}
-    hadoop: dict[str, str] = {}
-    delta: dict[str, str] = {}
-
-
-# --- training --------------------------------------------------------------------------------------------------------
-
-
-class TransformerClassifier(Section):
-    """`[model] kind = "transformer_classifier"`"""
-
-    kind: Literal["transformer_classifier"] = "transformer_classifier"
-    layers: Positive = 2
-    width: Positive = 128
-    heads: Positive = 4
-    feed_forward: Positive | None = None
-    """Width of the feed-forward part; by default 4 × `width`."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    pooling: Literal["mean", "max", "mean_max"] = "mean_max"
-
-    @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
-        return self
-
-
-AnyModel = TransformerClassifier
-
-
-class AdamW(Section):
-    """`[optimizer] kind = "adamw"`"""
-
-    kind: Literal["adamw"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    warm_up: Share = 0.06
-    """Share of all steps over which the learning rate rises linearly."""
-    final: Share = 0.0
-    """Share of `learning_rate` at which the cosine annealing ends."""
-
-
-AnyOptimizer = AdamW
-
-
 class Train(Section):
     """`[train]`"""
 
@@ -325,9 +186,10 @@ class Train(Section):
     checkpoint_every: Positive = 1000
     """Steps."""
     keep_checkpoints: Positive = 3
-    method: Literal["plain"] = "plain"
+    patience: Positive | None = None
+    """End the training after so many validations in a row without a lower loss; without it all epochs are trained."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
+    """Seed of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
     streams: Positive = 64
     window: Positive = 4
     """Row groups that are shuffled together within a stream."""

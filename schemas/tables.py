@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from schemas import storage
+from common import storage
 from schemas.config import Configuration
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def quarantine_schema() -> pa.Schema:
 
 
 def tombstones_schema() -> pa.Schema:
-    """`bronze/tombstones`: what `forget` erased, by hashes alone (etl/erasure/tombstones.py says of what)."""
+    """`bronze/tombstones`: what `forget` erased, by hashes alone (etl/lake/tombstones.py says of what)."""
     return pa.schema(
         [
             ("kind", _TEXT),  # record | spot | content | place | raw
@@ -162,7 +162,7 @@ def fields_schema(config: Configuration) -> pa.Schema:
             ("effects", _EFFECT),  # what each rule that did something did: replacements, or 1 for a filter
             ("text_characters_read", _LENGTHS),  # of each of `Configuration.text_columns()`, before cleaning
             ("text_characters", _LENGTHS),  # and after it
-            # The distinct words of all of them (etl/words.py); null but for a sample of the records.
+            # The distinct words of all of them (etl/rules/sampled_words.py); null but for a sample of the records.
             ("sampled_words", pa.list_(_TEXT)),
         ]
     )

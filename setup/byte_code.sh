@@ -9,5 +9,5 @@ if done_for byte-code "$key"; then
 fi
 say "byte code: of what the commands import"
 PYTHONDONTWRITEBYTECODE='' with_heartbeat byte-code "$PY" -c \
-    'import etl.pipeline, etl.report, training.baseline, training.data, torch.utils.tensorboard'
+    'import etl.pipeline, etl.report, great_expectations, training.report, training.evaluation.linear_baseline, torch.utils.tensorboard'
 mark_done byte-code "$key"

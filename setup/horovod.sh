@@ -24,7 +24,7 @@ elif has_toolkit; then
 fi
 tag="$("$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')"
 torch="$("$PY" -c 'import importlib.metadata; print(importlib.metadata.version("torch"))')" # 2.13.0+cpu of another index
-variant="horovod-$(pinned horovod horovod.txt)-torch-$torch-$tag-$kind"
+variant="horovod-$(pinned horovod horovod.txt)-torch-$torch-$tag-$kind-$(sha256_of setup/horovod/* | cut -c 1-8)"
 folder="$CACHE/wheels/$variant"
 
 # Links with the NCCL that torch brings and uses, unless HOROVOD_NCCL_HOME names another.
@@ -42,15 +42,6 @@ standard() {
     sed -i "s/CMAKE_$2_STANDARD $3/CMAKE_$2_STANDARD 17/" "$1"
 }
 
-# Nobody debugs it, and nearly all of the compiler's time goes to headers: no debug information, and the sources in
-# three pieces instead of 67.
-compile_less() {
-    sed -i "s/'RelWithDebInfo'/'Release'/" "$1/setup.py"
-    echo 'set_target_properties(gloo PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)' >> "$1/CMakeLists.txt"
-    echo 'set_target_properties(pytorch PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 15)' \
-        >> "$1/horovod/torch/CMakeLists.txt"
-}
-
 build() {
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
@@ -63,14 +54,18 @@ build() {
     standard "${source}CMakeLists.txt" CXX 14
     standard "${source}horovod/torch/CMakeLists.txt" CXX 14
     standard "${source}horovod/common/ops/cuda/CMakeLists.txt" CUDA 11
-    compile_less "$source"
+    local change
+    for change in setup/horovod/*.patch; do
+        patch --strip=1 --batch --fuzz=0 --silent --directory="$source" < "$change" \
+            || die "Horovod: $change does not fit; was the pin changed?"
+    done
+    cp setup/horovod/hmac_sha256.h "${source}horovod/common/gloo/"
     if [[ "$HOROVOD_GPU_OPERATIONS" == NCCL && -z "$HOROVOD_NCCL_HOME" ]]; then
         use_nccl_of_torch "$work"
     fi
     say "Horovod: building the wheel for torch $torch, once (about 2 minutes on 2 cores)"
     # Horovod uses names of these headers without including them, which from GCC 13 on no other header makes up for.
     local includes="-include cstdint -include stdexcept -include string"
-    # The build asks torch eight things, each in a Python of its own, which had better not compile torch each time.
     # CMAKE_POLICY_VERSION_MINIMUM is for cmake 4; the compiler's jobs are limited, as each needs up to 2 GB.
     PYTHONDONTWRITEBYTECODE='' CXXFLAGS="$includes ${CXXFLAGS:-}" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 \
         HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS="-j$(($(nproc) < 8 ? $(nproc) : 8))" \

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The Delta jars of requirements/jars.txt: resolved once through Spark's own Ivy, verified, kept in the user's cache.
-# The folder gets its name (where etl/session.py looks for it) only when every jar in it has the right SHA-256.
+# The folder gets its name (where etl/spark/session.py looks for it) only when every jar in it has the right SHA-256.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 list=requirements/jars.txt

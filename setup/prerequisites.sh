@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # What has to come from the operating system: Linux, Python 3.11 to 3.13 with venv and headers, Java 17, a C++ compiler,
-# cmake, make. On Debian and Ubuntu, as root or with password-less sudo, what is missing is named and installed; anywhere else
+# cmake, make, patch. On Debian and Ubuntu, as root or with password-less sudo, what is missing is named and installed; anywhere else
 # the one command to run is printed, and that is all.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 java_command() { printf '%s' "${JAVA_HOME:+$JAVA_HOME/bin/}java"; }
 java_version() { "$(java_command)" -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p' | head -n 1; }
 
-# Prints what is missing, one word each: python, venv, headers, java, compiler, cmake, make.
+# Prints what is missing, one word each: python, venv, headers, java, compiler, cmake, make, patch.
 missing() {
     local python
     python="$(find_python)"
@@ -22,6 +22,7 @@ sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()
     command -v c++ g++ clang++ > /dev/null || echo compiler
     command -v cmake > /dev/null || echo cmake
     command -v make > /dev/null || echo make
+    command -v patch > /dev/null || echo patch
 }
 
 # The packages of a distribution for the words of `missing`: package_names apt|dnf|other WORD…
@@ -41,7 +42,7 @@ package_names() {
             dnf:headers) echo "python${version:-3.12}-devel" ;;
             dnf:java) echo java-17-openjdk-headless ;;
             dnf:compiler) echo gcc-c++ ;;
-            *:cmake | *:make) echo "$word" ;;
+            *:cmake | *:make | *:patch) echo "$word" ;;
             other:python) echo 'Python 3.11, 3.12 or 3.13' ;;
             other:venv) echo "the venv module of Python${version:+ $version}" ;;
             other:headers) echo "the header files of Python${version:+ $version}" ;;
@@ -82,4 +83,4 @@ if [[ -n "$lacking" ]]; then
     fi
     [[ -z "$lacking" ]] || die "still missing: $(package_names other $lacking | joined ', ')"
 fi
-say "prerequisites: $("$(find_python)" --version), Java $(java_version), C++ compiler, cmake, make"
+say "prerequisites: $("$(find_python)" --version), Java $(java_version), C++ compiler, cmake, make, patch"

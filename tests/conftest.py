@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from pyspark.sql import SparkSession
 
-from etl.session import build_session
+from etl.spark.session import build_session
 
 # Tests are many small jobs in several Java machines, and their code runs too seldom to repay the optimising compiler:
 # without it a Delta write and read took 31 s of CPU time instead of 62. Java reads this variable wherever it starts.
@@ -33,7 +33,7 @@ def licences_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The session of `etl.session` on two local cores; its log and warehouse lie in a temporary folder."""
+    """The session of `etl.spark.session` on two local cores; its log and warehouse lie in a temporary folder."""
     folder: Path = tmp_path_factory.mktemp("spark")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # logs/ follows the working folder

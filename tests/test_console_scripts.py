@@ -7,8 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from common.subcommands import Commands, dispatch, usage
 from etl import cli as etl_cli
-from schemas.subcommands import Commands, dispatch, usage
 from training import cli as train_cli
 
 ALL = [*etl_cli.COMMANDS.values(), *train_cli.COMMANDS.values()]

@@ -17,17 +17,19 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from schemas import command
+from common import command
+from common.errors import UsageError
+from common.progress import say
+from common.storage import Storage
 from schemas.config import load
-from schemas.errors import UsageError
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
 from schemas.runs import RUN_FILE
-from schemas.settings import Storage, Train
+from schemas.settings import Train
 from schemas.tables import Layout
-from training.feed import Feed, split_order
-from training.order import Batch, World
+from training.input.batch_loader import BatchLoader, split_order
+from training.input.order import GlobalBatch
+from training.parallel.world import World
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,9 @@ def batches(
     before = epoch * order.rows
     shown = range(ranks) if rank is None else [rank]
     with ExitStack() as stack:
-        feeds = [
+        loaders = [
             stack.enter_context(
-                Feed(
+                BatchLoader(
                     manifest,
                     split,
                     settings,
@@ -216,9 +218,9 @@ def batches(
             )
             for one in shown
         ]
-        for parts in zip(*feeds, strict=True):
+        for parts in zip(*loaders, strict=True):
             last = parts[0].position - before
-            batch = Batch(last - parts[0].global_rows, last)
+            batch = GlobalBatch(last - parts[0].global_rows, last)
             owners = order.owners(batch, ranks)
             ids = np.full(batch.rows, None, dtype=object)
             for one, part in zip(shown, parts, strict=True):

@@ -3,8 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from schemas import command
-from schemas.subcommands import Commands, dispatch
+from common import command
+from common.subcommands import Commands, dispatch
 
 COMMANDS: Commands = {
     "run": ("training.train", "train on a published version (under horovodrun: one process a rank)"),

@@ -1,39 +1,26 @@
 """Judges a run on the test split: `python -m training.evaluate --config FILE --run NAME`.
 
-The model of the run's last good checkpoint, side by side with a linear baseline on the same rows. The figures go to
-summary.json (`evaluation`) and, with the confusion matrices, to evaluation.json in the run's folder.
+The model of the run's best checkpoint by validation, side by side with the baselines of its objective on the same
+rows. The figures go to summary.json (`evaluation`) and, with all details, to evaluation.json in the run's folder.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from pydantic import TypeAdapter
-from torch import nn
 
-from schemas import command
-from schemas.config import Configuration, load
-from schemas.errors import UsageError
-from schemas.manifest import Manifest, resolve
+from common import command
+from common.errors import UsageError
+from schemas.config import load
 from schemas.manifest import load as load_manifest
-from schemas.progress import Progress, say
-from schemas.runs import RUN_FILE
-from schemas.settings import AnyModel
+from schemas.manifest import resolve
 from schemas.tables import Layout
-from training import checkpoint, models, summary
-from training.baseline import Baseline, evaluate_baseline
-from training.feed import Feed, columns_of
-from training.metrics import Proof
-from training.order import World
-from training.scores import Scores, scores
-from training.train import run_folder
+from training import objectives
+from training.evaluation import judging
+from training.tracking.run_files import run_folder
 
-NAME = "evaluation.json"
+SPLIT = "test"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="one of the run's checkpoints (.pt); by default the last good one",
+        help="one of the run's checkpoints (.pt); by default the one with the lowest validation loss, or the last "
+        "where there is no validation split",
     )
     return flags
 
@@ -56,8 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     run = run_folder(config, arguments.run)
-    record, state = find_checkpoint(run, arguments.checkpoint)
-    location = resolve(arguments.manifest or manifest_of(run), Layout.of(config).manifests, config.storage)
+    record, state = judging.find_checkpoint(run, arguments.checkpoint)
+    location = resolve(
+        arguments.manifest or judging.manifest_of(run), Layout.of(config).manifests, config.storage
+    )
     manifest = load_manifest(location, config.storage)
     if record.manifest_root != manifest.manifest_root:
         raise UsageError(
@@ -66,135 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             "manifest that it was trained on with --manifest"
         )
     torch.set_num_threads(config.train.threads)
-    classes = manifest.classes(config.storage)
-    model = build_model(manifest, state, record, len(classes))
-    found = evaluate_model(model, manifest, config, classes)
-    baseline = evaluate_baseline(manifest, config, classes) if config.evaluate.baseline else None
-    write(run, record, manifest, found, baseline)
-    print(table(found, baseline))
+    trained = judging.as_trained(config, state)
+    objective = objectives.build(trained, manifest, torch.device("cpu"))
+    model = judging.build_model(trained, manifest, objective, state, record)
+    found = judging.judge(model, objective, manifest, trained, SPLIT)
+    baselines = objective.baselines() if config.evaluate.baseline else {}
+    judging.write(run, record, objective, SPLIT, found, baselines)
+    print(objective.table(found, baselines))
     return 0
-
-
-def manifest_of(run: Path) -> str:
-    """The manifest that a run was trained on, as run.json names it; `latest` without one."""
-    try:
-        document = json.loads((run / RUN_FILE).read_bytes())
-        return str(document["manifest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "latest"  # the root is compared with the checkpoint's in any case
-
-
-def find_checkpoint(run: Path, given: str | None) -> tuple[checkpoint.Record, checkpoint.State]:
-    """The given checkpoint, or the run's last good one. Raises UsageError when there is none."""
-    if given is not None:
-        return checkpoint.read(Path(given).with_suffix(".json"))
-    found = checkpoint.last_good(run, say)
-    if found is None:
-        raise UsageError(
-            f"the run {run.name!r} has no checkpoint in {checkpoint.folder_of(run)}; train it first"
-        )
-    return found
-
-
-def build_model(
-    manifest: Manifest, state: checkpoint.State, record: checkpoint.Record, classes: int
-) -> nn.Module:
-    """The model as it was trained, whatever the configuration says by now."""
-    settings: AnyModel = TypeAdapter(AnyModel).validate_python(json.loads(state["decisive"])["model"])
-    features = [column for column in columns_of(manifest) if column.role == "feature"]
-    model = models.build(settings, features, classes)
-    checkpoint.load_model(model, state, record.file)
-    return model.eval()
-
-
-@torch.no_grad()
-def evaluate_model(
-    model: nn.Module, manifest: Manifest, config: Configuration, classes: Sequence[str]
-) -> Scores:
-    """The scores on the test split. Raises CheckError when not every row of it was read exactly once."""
-    labels, predicted, proof = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], Proof()
-    test = manifest.splits["test"]
-    world, batch = World(0, 1), config.evaluate.batch
-    with (
-        Feed(manifest, "test", config.train, world, batch=batch, options=config.storage) as feed,
-        Progress("evaluating", test.rows, "rows") as progress,
-    ):
-        for part in feed:
-            assert part.labels is not None  # the command needs a label column: `manifest.classes`
-            proof.add(part.keys)
-            labels.append(part.labels.numpy())
-            predicted.append(model(part.features).argmax(dim=1).numpy())
-            progress.update(part.rows)
-    proof.check(test, "the evaluation")
-    return scores(np.concatenate(labels), np.concatenate(predicted), classes)
-
-
-def write(
-    run: Path,
-    record: checkpoint.Record,
-    manifest: Manifest,
-    found: Scores,
-    baseline: Baseline | None,
-) -> None:
-    """Writes evaluation.json, and the section `evaluation` of summary.json."""
-    linear = None if baseline is None else baseline.test
-    section: dict[str, Any] = {
-        "accuracy": found.accuracy,
-        "macro_f1": found.macro_f1,
-        "baseline_accuracy": None if linear is None else linear.accuracy,
-        "baseline_macro_f1": None if linear is None else linear.macro_f1,
-        "rows": found.rows,
-        "checkpoint": record.file,
-        "checkpoint_sha256": record.sha256,
-        "classes": {c.label: {"rows": c.rows} | _three(c.precision, c.recall, c.f1) for c in found.classes},
-    }
-    document: dict[str, Any] = {
-        "manifest_root": manifest.manifest_root,
-        "checkpoint": record.file,
-        "checkpoint_sha256": record.sha256,
-        "model": found.as_json(),
-        "baseline": None,
-    }
-    if baseline is not None:
-        section["baseline_classes"] = {
-            c.label: _three(c.precision, c.recall, c.f1) for c in baseline.test.classes
-        }
-        document["baseline"] = {
-            **baseline.test.as_json(),
-            "regularisation": baseline.regularisation,
-            "validation_accuracy": baseline.validation_accuracy,
-            "converged": baseline.converged,
-        }
-    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    checkpoint.write_atomically(run / NAME, content.encode())
-    summary.update(run, evaluation=section)
-
-
-def _three(precision: float, recall: float, f1: float) -> dict[str, float]:
-    return {"precision": precision, "recall": recall, "f1": f1}
-
-
-def table(found: Scores, baseline: Baseline | None) -> str:
-    """The figures for a terminal."""
-    width = max([8, *(len(c.label) for c in found.classes)])
-    linear = None if baseline is None else baseline.test
-    lines = [f"{'':<{width}}  {'model':>8}" + (f"  {'baseline':>8}" if linear else "")]
-
-    def line(name: str, model: float, other: float | None) -> None:
-        lines.append(f"{name:<{width}}  {model:>8.3f}" + (f"  {other:>8.3f}" if other is not None else ""))
-
-    line("accuracy", found.accuracy, linear.accuracy if linear else None)
-    line("macro F1", found.macro_f1, linear.macro_f1 if linear else None)
-    lines.append("F1 by class")
-    for place, one in enumerate(found.classes):
-        line(one.label, one.f1, linear.classes[place].f1 if linear else None)
-    if baseline is not None:
-        lines.append(f"baseline: C = {baseline.regularisation:g}, chosen on the validation split")
-        if not baseline.converged:
-            lines.append(
-                "the baseline's regression did not converge: its figures are a lower bound of what it can do"
-            )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,22 @@
 """The run report: `python -m training.report --config FILE --run NAME` writes `<runs>/<run>/report.html`.
 
-One self-contained page: the figures against the baseline, learning curves, the lineage from the sources to the
+One self-contained page: the figures against the baselines, learning curves, the lineage from the sources to the
 checkpoint, the environment, and the command that repeats the run. It notes both reports in summary.json.
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from schemas import class_mix, command, storage
+from common import command, files, storage
+from common.errors import DataError, UsageError
+from common.pages.page import render
+from common.progress import say
 from schemas.config import load
-from schemas.errors import DataError, UsageError
-from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
-from schemas.report_page import Page, render
 from schemas.runs import RUN_FILE
-from training import evaluate, metrics, non_finite, report_sections, summary
-from training.checkpoint import write_atomically
-from training.train import run_folder
-
-NAME = "report.html"
+from training.reporting.page import report_page
+from training.tracking import metrics, non_finite, summary
+from training.tracking.run_files import EVALUATION_FILE, REPORT_FILE, read_json, run_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,60 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         manifest,
         summary.read(run),
         metrics.read(run),
-        read_json(run / evaluate.NAME),
+        read_json(run / EVALUATION_FILE),
         list(non_finite.read(run)),
     )
-    path = run / NAME
-    write_atomically(path, render(page).encode())
+    path = run / REPORT_FILE
+    files.write(path, render(page).encode())
     quality = storage.join(manifest.dataset_uri, "quality", "report.html")
     summary.update(run, reports={"quality": quality, "run": str(path.absolute())})
     say(f"report: {path}")
     return 0
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None when the file is not there. Raises DataError when it is something else."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}; train or evaluate again") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is no JSON object; train or evaluate again")
-    return content
-
-
-def report_page(
-    run: str,
-    began: dict[str, Any],
-    manifest: Manifest,
-    results: dict[str, Any],
-    entries: Sequence[dict[str, Any]],
-    evaluation: dict[str, Any] | None,
-    not_finite: Sequence[non_finite.Batch] = (),
-) -> Page:
-    """The page from run.json, the manifest, summary.json, metrics.jsonl, evaluation.json and non_finite.jsonl.
-
-    The same files give the same page.
-    """
-    if evaluation is not None and evaluation["manifest_root"] != manifest.manifest_root:
-        evaluation = None  # of an earlier training in the same folder
-    training = results.get("training", {})
-    sections = [
-        report_sections.against_baseline(evaluation),
-        *report_sections.confusion(evaluation),
-        report_sections.curves(entries),
-        *report_sections.non_finite(not_finite),
-        class_mix.section(manifest.splits["train"]),
-        report_sections.lineage(manifest, began, training, evaluation),
-        report_sections.settings(began),
-        report_sections.environment(began),
-    ]
-    subtitle = f"Trained on {manifest.content.dataset}, manifest root {manifest.manifest_root}"
-    return Page(
-        f"Run {run}", subtitle, report_sections.tiles(training, evaluation), sections, "Made by ringlake."
-    )
 
 
 if __name__ == "__main__":

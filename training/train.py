@@ -5,27 +5,25 @@ Without horovodrun it is a training of one process.
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from horovod.common.exceptions import HorovodInternalError
 
-from schemas import command
+from common import command
+from common.errors import CheckError, UsageError
+from common.progress import say
 from schemas.config import Configuration, load
-from schemas.errors import CheckError, UsageError
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
 from schemas.tables import Layout
-from training import elastic, start
-from training.feed import split_order
-from training.order import World
-from training.ring import Ring, make_deterministic
-from training.watchdog import Watchdog
-
-RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+from training.engine import elastic, preparation, running
+from training.input.batch_loader import split_order
+from training.parallel.communicator import Communicator, make_deterministic
+from training.parallel.watchdog import Watchdog
+from training.parallel.world import World
+from training.tracking.run_files import run_folder
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
     manifest = load_manifest(location, config.storage)
-    start.check_configuration(config, manifest)
+    preparation.check_configuration(config, manifest)
     if arguments.check:
         split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
         say(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
@@ -85,25 +83,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.environ.get("HOROVOD_RANK", "0") == "0":
         say(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes some seconds
     make_deterministic(config.train.threads)
-    ring = Ring.start()
+    communicator = Communicator.start()
     try:
-        with Watchdog(config.train.watchdog, ring.world.rank):
+        with Watchdog(config.train.watchdog, communicator.world.rank):
             if elastic.is_launched():
                 return elastic.train(elastic.Run(config, manifest, location, run, arguments, given))
-            return _train(config, manifest, location, run, ring, arguments, given)
+            return _train(config, manifest, location, run, communicator, arguments, given)
     except HorovodInternalError as error:
         raise CheckError(
-            f"rank {ring.world.rank} stopped because another rank did, whose message stands above"
+            f"rank {communicator.world.rank} stopped because another rank did, whose message stands above"
         ) from error
     finally:
-        ring.stop()
-
-
-def run_folder(config: Configuration, name: str) -> Path:
-    """`<train.runs>/<name>`. Raises UsageError for a name that is no plain folder name."""
-    if not RUN_NAME.fullmatch(name):
-        raise UsageError(f"--run {name!r}: use letters, digits, dots, dashes and underscores alone")
-    return Path(config.train.runs) / name
+        communicator.stop()
 
 
 def _train(
@@ -111,27 +102,27 @@ def _train(
     manifest: Manifest,
     location: str,
     run: Path,
-    ring: Ring,
+    communicator: Communicator,
     arguments: argparse.Namespace,
     given: list[str],
 ) -> int:
-    complete, found = start.begin(config, manifest, run, ring, arguments)
+    complete, found = preparation.begin(config, manifest, run, communicator, arguments)
     if complete:
         return 0
-    job, place = start.prepare(config, manifest, run, ring, found)
+    context, state = preparation.prepare(config, manifest, run, communicator, found)
     error: OSError | None = None
-    if ring.writes:
+    if communicator.writes:
         try:
-            start.begin_run(job, location, given, None if found is None else found[0])
+            running.begin_run(context, location, given, None if found is None else found[0])
         except OSError as failed:
             error = failed
-    ring.agree(error)
-    finished = start.run_loop(job, place, None if found is None else found[0], arguments.stop_after)
+    communicator.agree(error)
+    finished = running.run_loop(context, state, None if found is None else found[0], arguments.stop_after)
     if not finished:
-        if ring.writes:
-            say(f"stopped after step {place.step:,} as asked; --resume goes on from there")
+        if communicator.writes:
+            say(f"stopped after step {state.step:,} as asked; --resume goes on from there")
         return 0
-    start.finish(job, place, location)
+    running.finish(context, state, location)
     return 0
 
 

@@ -9,16 +9,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from schemas import command
+from common import command
+from common.errors import DataError, UsageError
+from common.progress import say
+from common.storage import Storage
 from schemas.config import load
-from schemas.errors import DataError, UsageError
 from schemas.manifest import load as load_manifest
-from schemas.progress import say
 from schemas.runs import CHAIN, RUN_FILE
-from schemas.settings import Storage
-from training import checkpoint, summary
-from training.checkpoint import Record
-from training.report import read_json
+from training.checkpoints import store
+from training.checkpoints.store import Record
+from training.tracking import summary
+from training.tracking.run_files import SUMMARY_FILE, read_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,10 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_chain(run: Path) -> list[Record]:
     """The records of all checkpoints. Raises DataError naming the first whose link does not hold."""
-    records = checkpoint.read_chain(run)
+    records = store.read_chain(run)
     before: Record | None = None
     for number, record in enumerate(records, 1):
-        where = f"{checkpoint.folder_of(run) / CHAIN}, line {number} (step {record.step:,})"
+        where = f"{store.folder_of(run) / CHAIN}, line {number} (step {record.step:,})"
         if record.link() != record.chain:
             raise DataError(f"{where} was altered: its values do not have the hash {record.chain}")
         if record.previous != (None if before is None else before.chain):
@@ -88,11 +89,11 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
 
     The newest has to be there; older ones are deleted as `train.keep_checkpoints` says.
     """
-    folder = checkpoint.folder_of(run)
-    files = sorted(path for path in folder.glob("step-*") if checkpoint.NAME.fullmatch(path.name))
+    folder = store.folder_of(run)
+    files = sorted(path for path in folder.glob("step-*") if store.CHECKPOINT_FILE.fullmatch(path.name))
     chained = {record.step: record for record in records}
-    names = {f"{checkpoint.name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
-    newest = checkpoint.name_of(records[-1].step) if records else ""
+    names = {f"{store.name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
+    newest = store.name_of(records[-1].step) if records else ""
     for path in files:
         if path.stem > newest:
             say(f"note: {path} was not finished; --resume takes it if it is whole, or the one before")
@@ -103,7 +104,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     if records:
         there.add(newest)
     for name in sorted(there):
-        found, _ = checkpoint.read(folder / f"{name}.json")
+        found = store.check(folder / f"{name}.json")
         if found != chained[found.step]:
             raise DataError(f"{folder / name}.json was altered: it is not what {CHAIN} says of it")
     return len(there)
@@ -114,7 +115,7 @@ def check_summary(run: Path, last: Record) -> None:
     told = summary.read(run).get("training", {})
     if told and (told["checkpoint_sha256"], told["checkpoint_chain"]) != (last.sha256, last.chain):
         raise DataError(
-            f"{run / summary.NAME} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
+            f"{run / SUMMARY_FILE} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
             f"{last.sha256} of step {last.step:,}"
         )
 

@@ -18,10 +18,10 @@ from typing import Any
 from benchmarks import generate
 from benchmarks.etl import quality, results
 from benchmarks.etl.systems import BY_NAME, SYSTEMS, Data, System, interpreters, measure_undisturbed, version
-from schemas import command
-from schemas.errors import CheckError, UsageError
-from schemas.progress import say
-from schemas.version import code_version
+from common import command
+from common.errors import CheckError, UsageError
+from common.progress import say
+from common.version import code_version
 
 SMALL = "2MB"
 LARGE = 5 * 10**9

@@ -20,13 +20,13 @@ from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from common import command
+from common.errors import CheckError
+from common.storage import hadoop_options
 from etl import deduplicate, ingest, pipeline
-from etl.session import build_session
-from etl.sources.pieces import group, list_pieces
-from schemas import command
+from etl.sources.files.pieces import group, list_pieces
+from etl.spark.session import build_session
 from schemas.config import Configuration, load
-from schemas.errors import CheckError
-from schemas.storage import hadoop_options
 from schemas.tables import Layout
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from benchmarks.environments import Environments
 from benchmarks.etl import quality, shuffles
 from benchmarks.etl.watch import Run, watch
-from schemas.errors import CheckError
-from schemas.progress import say
+from common.errors import CheckError
+from common.progress import say
 
 CORES = 2
 ENVIRONMENTS = Environments(Path(__file__).parent)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process_tree import ProcessorTime, busy_seconds, descendants, proportional_mb, statuses
-from schemas.errors import CheckError
+from common.errors import CheckError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE_SECONDS = 0.5

@@ -16,10 +16,11 @@ from typing import Any
 
 from benchmarks.input import compare, environments, generate, results
 from benchmarks.input.cases import CASES, PACKAGES, PEERS, STORAGE
-from schemas import command, config
+from common import command
+from common.errors import CheckError, UsageError
+from common.progress import say
+from schemas import config
 from schemas import manifest as contract
-from schemas.errors import CheckError, UsageError
-from schemas.progress import say
 from schemas.tables import Layout
 
 ROWS, ROUNDS = 400_000, 5

@@ -1,6 +1,5 @@
 """The measurements of one data set: preparing the copies, rounds of all cases, exactness, the consumer, memory."""
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -13,10 +12,11 @@ import numpy as np
 from benchmarks.input import environments, generate
 from benchmarks.input.cases import OURS, Case
 from benchmarks.input.processes import flags, run, run_ranks, run_watched
+from common.errors import CheckError
+from common.progress import say
+from provenance.checksums import sha256_of
 from schemas import manifest as contract
-from schemas.errors import CheckError
-from schemas.progress import say
-from training.feed import columns_of
+from training.input.batch_loader import columns_of
 
 PYTHON = Path(sys.executable)
 MEASURE = "benchmarks.input.measure"
@@ -45,8 +45,7 @@ def interpreters(cases: Sequence[Case]) -> tuple[dict[str, Path], dict[str, str]
 def prepare(folder: Path, rows: int, pythons: Mapping[str, Path], cases: Sequence[Case]) -> dict[str, str]:
     """Writes each loader's own copy of a folder's rows, once; returns the messages of those that could not."""
     failed: dict[str, str] = {}
-    with (folder / "rows.npy").open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
+    content, _ = sha256_of(str(folder / "rows.npy"))
     for case in {case.loader: case for case in cases if case.loader in pythons}.values():
         stamp = folder / f"{case.loader}.prepared"
         count = min(rows, case.rows or rows)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.input.loaders import Job
 from benchmarks.input.loaders.ringlake import feed_of
-from training.feed import LocalBatch
+from training.input.batch_loader import LocalBatch
 
 PR_SET_TIMERSLACK = 29
 

@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 
 from etl.publication.balance import shard_rows
 from etl.publication.shards import ShardWriter, shard_schema
-from schemas import config, merkle
+from provenance import merkle
+from provenance.keys import record_key
+from schemas import config
 from schemas import manifest as contract
-from schemas.keys import record_key
 from schemas.settings import Train
-from training.feed import Feed
-from training.order import World
+from training.input.batch_loader import BatchLoader
+from training.parallel.world import World
 
 Tokens = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
@@ -108,8 +109,8 @@ def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
     manifest = contract.load(manifest_location)
     settings = Train(streams=1, window=1, batch=4096)
     found, keys = [], []
-    with Feed(manifest, split, settings, World(0, 1)) as feed:
-        for batch in feed:
+    with BatchLoader(manifest, split, settings, World(0, 1)) as loader:
+        for batch in loader:
             (feature,) = batch.features.values()
             found.append(feature.numpy().astype(np.uint16))
             keys.append(np.array(batch.keys))

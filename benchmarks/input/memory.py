@@ -27,9 +27,9 @@ def resident_mb() -> float:
 def over_epochs(job: Job, after: Sequence[int]) -> dict[int, float]:
     """Reads `max(after)` epochs in one feed; megabytes after each of the given numbers of epochs."""
     found = {}
-    with feed_of(Job(job.folder, max(after), options=job.options)) as feed:
+    with feed_of(Job(job.folder, max(after), options=job.options)) as loader:
         epoch = 0
-        for batch in feed:
+        for batch in loader:
             if batch.epoch > epoch:
                 epoch = batch.epoch
                 if epoch in after:

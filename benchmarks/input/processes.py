@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.process_tree import descendants, proportional_mb
-from schemas.errors import CheckError
+from common.errors import CheckError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE_SECONDS = 0.05

@@ -19,9 +19,9 @@ from typing import Any
 from benchmarks.environments import Environments
 from benchmarks.minhash import results, texts
 from benchmarks.minhash.cases import CASES, PACKAGES, Case
-from schemas import command
-from schemas.errors import UsageError
-from schemas.progress import say
+from common import command
+from common.errors import UsageError
+from common.progress import say
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]

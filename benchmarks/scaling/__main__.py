@@ -19,8 +19,8 @@ from benchmarks.scaling import figures, table
 from benchmarks.scaling.cases import CASES, CEILING, TUNING, Case
 from benchmarks.scaling.groups import Group, Slice
 from benchmarks.scaling.workload import MODELS, Workload
-from schemas import command
-from schemas.progress import say
+from common import command
+from common.progress import say
 
 OUTPUT = Path(__file__).parents[1] / "results"
 SECONDS, STEPS = 1.5, 8

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.scaling.cases import Case
 from benchmarks.scaling.worker import arguments_of
 from benchmarks.scaling.workload import ROWS
-from schemas.errors import CheckError
+from common.errors import CheckError
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -19,22 +19,33 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.scaling.cases import Case
 from benchmarks.scaling.workload import Workload
-from schemas.settings import AdamW, Train
-from training import gradients, methods
-from training.feed import LocalBatch
-from training.optimizer import build_optimizer
-from training.order import World
-from training.ring import Ring, make_deterministic
+from schemas.methods.plain import Plain
+from schemas.optimizers.adamw import AdamW
+from schemas.settings import Train
+from training import methods
+from training.input.batch_loader import LocalBatch
+from training.objectives.classification import Classification
+from training.optimizers import build as build_optimizer
+from training.parallel import gradients
+from training.parallel.communicator import Communicator, make_deterministic
+from training.parallel.world import World
 
 Step = Callable[[LocalBatch, int], Any]
 OPTIMIZER = AdamW()
 CLIP = 1.0
 
 
-def start_ring(case: Case) -> Ring:
+class Classes(Classification):
+    """The objective without a data set: all classes weigh the same."""
+
+    def __init__(self) -> None:
+        self.class_weights, self.weighted = None, False
+
+
+def start_communicator(case: Case) -> Communicator:
     """As the product does, or with Horovod's threads scheduled as the case says."""
     if case.threads == "product":
-        return Ring.start()
+        return Communicator.start()
     policy = {"normal": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}[case.threads]
 
     def start() -> None:
@@ -44,19 +55,21 @@ def start_ring(case: Case) -> Ring:
     thread = Thread(target=start)
     thread.start()
     thread.join()
-    return Ring(World(hvd.rank(), hvd.size()), hvd.local_rank())
+    return Communicator(World(hvd.rank(), hvd.size()), hvd.local_rank())
 
 
 def product_step(case: Case, model: nn.Module) -> Step:
     """The step of `training.methods.plain`, with its defaults but for what the case changes."""
     if not case.tables:
         gradients.TABLE_ROWS = 1 << 62
-    ring = start_ring(case)
+    communicator = start_communicator(case)
     settings = Train(
         clip_norm=CLIP, gradients=case.gradients, gradient_compression="fp16" if case.half else "none"
     )
     device = torch.device("cpu")
-    method = methods.build(methods.Setting(model, OPTIMIZER, settings, ring, device, 1 << 30, None))
+    method = methods.build(
+        methods.Setting(model, Classes(), Plain(), OPTIMIZER, settings, communicator, device, 1 << 30)
+    )
     method.broadcast()
     if not case.fused_adamw:
         for group in method.optimizer.param_groups:  # type: ignore[attr-defined]
@@ -78,7 +91,7 @@ def common_step(
         model.train()
         optimizer.zero_grad()
         assert batch.labels is not None
-        loss = functional.cross_entropy(model(batch.features), batch.labels, reduction="sum")
+        loss = functional.cross_entropy(model(batch.features)["logits"], batch.labels, reduction="sum")
         (loss / rows(batch)).backward()  # type: ignore[no-untyped-call]
         meet()
         if hasattr(optimizer, "synchronize"):
@@ -107,10 +120,10 @@ def stock_step(case: Case, model: nn.Module) -> Step:
 
 def barrier_step(case: Case, model: nn.Module) -> Step:
     """An exchange of a single number: what the ranks lose by waiting for each other, whatever is sent."""
-    ring = start_ring(case)
+    communicator = start_communicator(case)
 
     def meet() -> None:
-        ring.sum_floats([0.0])
+        communicator.sum_floats([0.0])
 
     return common_step(model, build_optimizer(model, OPTIMIZER), lambda batch: batch.rows, meet)
 

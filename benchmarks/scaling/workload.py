@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier
+from schemas.models.transformer_classifier import TransformerClassifier
 from training import models
-from training.feed import LocalBatch
+from training.input.batch_loader import LocalBatch
 
 VOCABULARY, LENGTH, CLASSES = 8192, 128, 9
 ROWS = 32
@@ -45,7 +45,7 @@ class Workload:
             storage="binary",
             vocabulary=VOCABULARY,
         )
-        return models.build(MODELS[self.model], [column], CLASSES)
+        return models.build(MODELS[self.model], [column], {"logits": CLASSES})
 
     def batches(self, ranks: int) -> list[LocalBatch]:
         """BATCHES of ROWS rows, token ids Zipf-like as in texts."""

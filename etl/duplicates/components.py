@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from etl.kept import LEVEL, kept
+from etl.spark.persist import LEVEL, kept
 
 EDGES_ON_DRIVER = 5_000_000
 """Up to so many edges (some 200 MB of ids of 16 bytes) the driver's memory and one core are faster than the cluster."""

@@ -38,7 +38,7 @@ def connect_buckets(sets: SimilarSets, buckets: Buckets) -> None:
 
 
 def connect_large(sets: SimilarSets, rows: Ints) -> None:
-    """The same for one bucket. `rows` int64: its members, each once."""
+    """Connect the members of one bucket. `rows` int64: its members, each once."""
     waiting = [rows]
     while waiting:
         rows = waiting.pop()

@@ -35,7 +35,7 @@ def to_compare_with(new: DataFrame, earlier: DataFrame) -> DataFrame:
 
 
 def clusters_of_texts(earlier: Earlier) -> DataFrame:
-    """Of each earlier text that has them `text_hash`, `earlier_cluster` (that of its representative), `of_split`."""
+    """Select `text_hash`, `earlier_cluster` (its representative's) and `of_split` of earlier texts that have them."""
     clusters = earlier.ledger.where("cluster_id IS NOT NULL").select(
         "record_id", F.col("cluster_id").alias("earlier_cluster")
     )

@@ -10,8 +10,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from scipy.sparse import csr_array
 
-from etl.delta_tables import read_table
 from etl.duplicates.hash_lists import unpacked
+from etl.lake.tables import read_table
 from schemas.config import Configuration
 from schemas.tables import Layout
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -82,7 +82,7 @@ class Banding:
 
 @dataclass(frozen=True)
 class Sketches:
-    """What the duplicate finder keeps of a batch of n texts.
+    """Sketches of a batch of n texts, as the duplicate finder keeps them.
 
     `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `carrier`: bool (n,), false
     for a text that is known to have been sketched before; those have no shingles and bands. `values`, `offsets`:

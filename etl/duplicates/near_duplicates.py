@@ -28,7 +28,7 @@ from etl.duplicates.hash_lists import Ints, unpacked
 from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.shared_buckets import bands_of_a_text, shared_buckets, short_hash
 from etl.duplicates.similarity import Buckets, SimilarSets
-from etl.kept import LEVEL, kept
+from etl.spark.persist import LEVEL, kept
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 300 MB of a task's memory
 """A component of more is spread over several blocks."""

@@ -21,7 +21,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.hash_lists import packed, unpacked
-from etl.partitions import salts
+from etl.spark.partitions import salts
 
 AT_A_TIME = 1 << 21
 """Keys that a task sorts at a time: some 150 MB of its memory, twice that where all of them are shared."""

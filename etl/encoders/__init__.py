@@ -1,23 +1,26 @@
 """One module a kind of feature: what it learns from the training split, and how it turns a column into rows."""
 
-import importlib
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 import pyarrow as pa
 
-from schemas.features import TypedFeature, kind_of_feature
-from schemas.settings import AnyFeature, Storage
+from common import kinds
+from common.storage import Storage
+from schemas.features import FeatureSettings
 
 
 class Encoder(Protocol):
-    """What a module in this folder has, under the name of its kind."""
+    """The interface of a module in this folder, named after its kind."""
+
+    ARTIFACT: str
+    """The purpose of its artifact in the manifest: tokenizer, statistics, categories …"""
 
     def fit(self, values: Iterable[Any], feature: Any, options: Storage) -> bytes:
         """Learns from the training split alone (or loads what the configuration names); returns the artifact.
 
-        Values of typed columns are in normal form (etl/columns), None where missing; those of booleans and categories
-        may come as a Counter.
+        Values of typed columns are in normal form (etl/normalisers), None where missing; those of booleans and
+        categories may come as a Counter.
         """
         ...
 
@@ -39,18 +42,7 @@ class Encoder(Protocol):
         ...
 
 
-ARTIFACT_PURPOSE = {
-    "tokens": "tokenizer",
-    "number": "statistics",
-    "date": "statistics",
-    "boolean": "statistics",
-    "category": "categories",
-}
-"""What the artifact of a kind is called in the manifest."""
-
-
-def encoder_of(feature: AnyFeature | TypedFeature) -> Encoder:
-    """The module `etl.encoders.<kind>` for a `[[feature]]`; the configuration knows only kinds that exist."""
-    module: Any = importlib.import_module(f"etl.encoders.{kind_of_feature(feature)}")
-    encoder: Encoder = module
+def encoder_of(feature: FeatureSettings) -> Encoder:
+    """The encoder of a `[[feature]]`: the module of its kind in this folder, or in that of a third party."""
+    encoder: Encoder = kinds.module("etl.encoders", feature.encode)
     return encoder

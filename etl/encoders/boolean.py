@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
 from etl.encoders.scalars import MISSING
 from schemas.config import canonical_json
-from schemas.features import BooleanFeature
-from schemas.settings import Storage
+from schemas.features.boolean import BooleanFeature
+
+ARTIFACT = "statistics"
 
 
 def fit(values: Iterable[str | None], feature: BooleanFeature, options: Storage) -> bytes:
@@ -41,7 +43,7 @@ def encode(values: pa.StringArray, artifact: bytes, feature: BooleanFeature) -> 
 
 
 def dtype(feature: BooleanFeature) -> str:
-    """Of every element."""
+    """Numpy's name of the element type."""
     return "float32"
 
 

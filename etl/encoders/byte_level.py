@@ -188,7 +188,7 @@ def _place(
 
 
 def _cuts_as_gpt2(tokenizer: dict[str, object]) -> bool:
-    """Whether a tokenizer's JSON is that of a byte-level BPE after NFKC, with nothing beside it."""
+    """Return True for the JSON of a byte-level BPE after NFKC, with nothing beside it."""
     model, cutting = tokenizer["model"], tokenizer["pre_tokenizer"]
     added = tokenizer["added_tokens"]
     return (

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
+from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
 from etl.encoders.scalars import MISSING
 from schemas.config import canonical_json
-from schemas.features import CategoryFeature
-from schemas.settings import Storage
+from schemas.features.category import CategoryFeature
+
+ARTIFACT = "categories"
 
 OTHER = 0
 
@@ -47,7 +49,7 @@ def encode(values: pa.StringArray, artifact: bytes, feature: CategoryFeature) ->
 
 
 def dtype(feature: CategoryFeature) -> str:
-    """Of a code."""
+    """Numpy's name of the type of a code."""
     return "int32"
 
 

@@ -3,8 +3,10 @@
 What is learned and done is in etl/encoders/scalars.py.
 """
 
-from etl.columns.date import days
 from etl.encoders.scalars import ScalarEncoder
+from etl.normalisers.date import days
+
+ARTIFACT = "statistics"
 
 _ENCODER = ScalarEncoder(days)
 fit, encode, flags = _ENCODER.fit, _ENCODER.encode, _ENCODER.flags

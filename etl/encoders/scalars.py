@@ -1,4 +1,4 @@
-"""What numbers and dates have in common: statistics of the training split, outliers, missing values, scale.
+"""The common part of numbers and dates: statistics of the training split, outliers, missing values, scale.
 
 The artifact is JSON (`statistics` in the manifest), so that serving can do the same: missing values become `fill`; what
 is below `low` or above `high` is an outlier; the result is (x - offset) / divisor.
@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from common.errors import DataError
+from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
 from schemas.config import canonical_json
-from schemas.errors import DataError
 from schemas.features import Outliers, ScalarFeature
-from schemas.settings import Storage
 
 MISSING, OUTLIER = 1, 2
 """Bits of the flags that are encoded beside a row."""
@@ -69,7 +69,7 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
     )
     q1, median, q3 = (float(each) for each in np.quantile(ordered, [0.25, 0.5, 0.75]))
     document = {
-        "kind": feature.encode,  # type: ignore[attr-defined]
+        "kind": feature.encode,
         "rows": len(ordered) + missing,
         "missing": missing,
         "outliers": int(outlying(ordered, low, high).sum()),
@@ -138,7 +138,7 @@ def flags_of(floats: Floats, learned: Mapping[str, Any]) -> npt.NDArray[np.int32
 
 @dataclass(frozen=True)
 class ScalarEncoder:
-    """What modules of this folder have, for one way to read a value in normal form as a number."""
+    """The interface of this folder's modules, for one way to read a value in normal form as a number."""
 
     number: Callable[[str], float]
 
@@ -171,7 +171,7 @@ class ScalarEncoder:
         return flags_of(numbers_of(values, self.number), json.loads(artifact))
 
     def dtype(self, feature: ScalarFeature) -> str:
-        """Of every element."""
+        """Numpy's name of the element type."""
         return "float32"
 
     def shape(self, feature: ScalarFeature) -> list[int]:

@@ -12,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from common import storage
+from common.errors import DataError
+from common.storage import Storage
 from etl.encoders.byte_level import PieceEncoder
 from etl.encoders.fixed import fixed_rows
-from schemas import storage
-from schemas.errors import DataError
-from schemas.settings import Storage, TokensFeature
+from schemas.features.tokens import TokensFeature
+
+ARTIFACT = "tokenizer"
 
 PADDING = "<pad>"
 """The special token 0; texts cannot produce it."""

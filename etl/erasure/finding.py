@@ -9,20 +9,13 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from etl.erasure.tombstones import (
-    FORGOTTEN,
-    Tombstones,
-    content_sha256,
-    place_sha256,
-    raw_sha256,
-    record_sha256,
-)
-from etl.quarantine import unescaped
+from common.errors import UsageError
+from etl.lake.tombstones import FORGOTTEN, Tombstones, content_sha256, place_sha256, raw_sha256, record_sha256
 from etl.rules.personal_data import LETTERS_OF_A_PSEUDONYM, PersonalData
 from etl.rules.registry import build_rules
+from etl.sources.escapes import unescaped
 from schemas.config import Configuration
-from schemas.errors import UsageError
-from schemas.settings import Csv
+from schemas.sources.csv import Csv
 from schemas.tables import spark_schema
 
 PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)

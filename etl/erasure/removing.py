@@ -14,13 +14,13 @@ from delta.tables import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.delta_log import Commit, identity, table_version
-from etl.delta_tables import PROPERTIES, committing_always, configured, read_table
+from common.storage import Storage
 from etl.erasure.finding import SILVER, Erasure, Place
-from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
+from etl.lake.log import Commit, identity, table_version
+from etl.lake.tables import PROPERTIES, committing_always, configured, read_table
+from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
 from etl.splits.earlier_records import staying_splits
 from schemas.config import Configuration
-from schemas.settings import Storage
 from schemas.tables import Layout, quarantine_schema, tombstones_schema
 
 METADATA = "spark.databricks.delta.commitInfo.userMetadata"

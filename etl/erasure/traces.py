@@ -9,11 +9,10 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from etl.history import EXPIRED
-from schemas import storage
+from common import storage
+from common.errors import DataError
 from schemas.config import Configuration
-from schemas.errors import DataError
-from schemas.manifest import Manifest, load, published
+from schemas.manifest import EXPIRED, Manifest, load, published
 from schemas.runs import roots_of, runs_in
 from schemas.tables import SPLITS, Layout
 

@@ -2,9 +2,9 @@
 
 import hashlib
 
-from schemas import storage
+from common import storage
+from common.storage import Storage
 from schemas.manifest import Artifact
-from schemas.settings import Storage
 from schemas.tables import Layout
 
 

@@ -9,12 +9,11 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, create_table_with_add_actions
 
-from etl.delta_log import newest_commit, open_table
+from common.errors import CheckError, DataError
+from common.storage import Storage, delta_options
+from etl.lake.log import newest_commit, open_table
 from etl.publication.shards import SPARK_PARTITION_COLUMN, WrittenShard
-from schemas.errors import CheckError, DataError
 from schemas.manifest import Manifest
-from schemas.settings import Storage
-from schemas.storage import delta_options
 
 ROOT_KEY = "ringlake.manifest_root"
 TABLE_PROPERTIES = {

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from etl.delta_tables import read_table
-from etl.encoders import ARTIFACT_PURPOSE, encoder_of
+from common import storage
+from etl.encoders import encoder_of
+from etl.lake.tables import read_table
 from etl.publication import artifacts, shards
 from etl.publication.shards import WrittenShard
-from schemas import merkle, storage
+from provenance import merkle
+from provenance.keys import add_sums
 from schemas.class_balance import ClassBalance
 from schemas.config import Configuration, canonical_json
-from schemas.keys import add_sums
 from schemas.manifest import (
     FIXED,
     INLINE_SOURCES,
@@ -67,7 +68,7 @@ def class_names(config: Configuration, layout: Layout, stored: Mapping[str, str]
 
 def _artifact(layout: Layout, config: Configuration, name: str, sha256: str) -> Artifact:
     content = storage.read_bytes(storage.join(layout.artifacts, sha256), config.storage)
-    kinds = {feature.name: ARTIFACT_PURPOSE[feature.encode] for feature in config.feature}
+    kinds = {feature.name: encoder_of(feature).ARTIFACT for feature in config.feature}
     return Artifact(purpose=kinds.get(name, name), bytes=len(content), sha256=sha256)
 
 
@@ -110,7 +111,7 @@ def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -
                 dtype=encoder.dtype(feature),
                 shape=encoder.shape(feature),
                 storage=FIXED,
-                artifacts={ARTIFACT_PURPOSE[feature.encode]: stored[feature.name]},
+                artifacts={encoder.ARTIFACT: stored[feature.name]},
                 vocabulary=encoder.vocabulary(artifact),
             )
         )

@@ -21,15 +21,15 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
+from common import storage
+from common.errors import CheckError
+from common.storage import Storage
 from etl.encoders import encoder_of
-from etl.partitions import salts
 from etl.publication.balance import SplitPlan, expected_rows, planned
-from schemas import storage
-from schemas.checksums import row_group_crc32
+from etl.spark.partitions import salts
+from provenance.checksums import row_group_crc32
+from provenance.keys import KEY_BYTES, add_sums, key_sums, record_key
 from schemas.config import Configuration
-from schemas.errors import CheckError
-from schemas.keys import KEY_BYTES, add_sums, key_sums, record_key
-from schemas.settings import Storage
 from schemas.tables import spark_schema
 
 COMPRESSION = "lz4"

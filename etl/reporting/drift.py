@@ -1,190 +1,169 @@
-"""How far a version is from the one before it: what is kept of each version, and the distances between two.
+"""The section of the data-quality report that compares a version with the one before it."""
 
-Kept are counts alone, as `quality/profiles/<root>.json`. Class mix, lengths, and what became of the records are
-compared by the population stability index (N. Siddiqi, Credit Risk Scorecards, Wiley 2006), the many rare words of the
-vocabulary by the Jensen–Shannon divergence (J. Lin, IEEE Transactions on Information Theory 37, 1991), which needs no
-smoothing.
-"""
-
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from etl.history import EXPIRED
-from etl.reporting.facts import Drift, Summary
-from schemas import storage
+from common.pages import charts
+from common.pages.page import Block, Cell, Chart, Section, Table, Text, Tone, Value, figure, number, share
+from etl.figures.drift import (
+    CLASSES,
+    FATES,
+    LARGE,
+    LENGTHS,
+    MODERATE,
+    VOCABULARY,
+    Earlier,
+    Profile,
+    divergence_by_word,
+    drifts,
+)
+from etl.reporting.records import row
+from etl.reporting.splits import bin_label
 from schemas.config import Configuration
-from schemas.errors import DataError
-from schemas.manifest import Manifest, name_of, published
-from schemas.tables import SPLITS, Layout
 
-Category = TypeVar("Category", str, int)
-CLASSES, LENGTHS, VOCABULARY, FATES = "classes", "lengths", "vocabulary", "fates"
-MODERATE, LARGE = 0.1, 0.25
-"""What the index is commonly read by: below the first nothing has moved, above the second a lot has."""
-
-
-class Profile(BaseModel):
-    """What is kept of a version: numbers of records."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    classes: dict[str, int]
-    """Published ones, by class."""
-    lengths: dict[str, dict[int, int]]
-    """By column, then by bin: k for 2^k to 2^(k+1) characters, as published; -1 for none."""
-    words: dict[str, int]
-    """Of a sample, by word (etl/reporting/vocabulary.py)."""
-    fates: dict[str, int]
-    """Of those read but for what was erased, by what became of them."""
-
-    @classmethod
-    def of(cls, summary: Summary) -> "Profile":
-        """From the figures that the report shows."""
-        classes: dict[str, int] = {}
-        for split in SPLITS:
-            for label, count in summary.classes.get(split, {}).items():
-                classes[label] = classes.get(label, 0) + count
-        fates = {
-            "quarantined": summary.quarantined - summary.forgotten,
-            **{f"filtered by {rule}": count for rule, count in summary.filtered_by_rule.items()},
-            "exact duplicate": summary.exact_duplicates,
-            "near-duplicate": summary.near_duplicates,
-            "published": summary.published_rows,
-        }
-        lengths = {column: dict(stages["published"].bins) for column, stages in summary.characters.items()}
-        return cls(classes=classes, lengths=lengths, words=dict(summary.words), fates=fates)
+Name = TypeVar("Name")
+TITLE = "Compared with the version before"
+MOST_CLASSES = 12
+MOST_WORDS = 12
+MEASURES = {
+    CLASSES: ("Classes of the published rows", "population stability index"),
+    LENGTHS: ("Lengths of the published texts", "population stability index"),
+    VOCABULARY: ("Words of the published texts", "Jensen–Shannon divergence, bits"),
+    FATES: ("What became of the records", "population stability index"),
+}
+"""By measure what it is about, and how it is measured."""
 
 
-@dataclass(frozen=True)
-class Earlier:
-    """The profile of an earlier version."""
-
-    version: int
-    profile: Profile
-
-
-def population_stability(before: Mapping[Category, int], now: Mapping[Category, int]) -> float | None:
-    """Σ (q - p) ln(q / p) over all categories, p and q their shares before and now; None where either has no records.
-
-    Half a record is added to every category, so that one that is new or gone is a large distance and no infinite one.
-    """
-    if not sum(before.values()) or not sum(now.values()):
-        return None
-    names = before.keys() | now.keys()
-    whole_before = sum(before.values()) + len(names) / 2
-    whole_now = sum(now.values()) + len(names) / 2
-    distance = 0.0
-    for name in sorted(names, key=str):
-        p = (before.get(name, 0) + 0.5) / whole_before
-        q = (now.get(name, 0) + 0.5) / whole_now
-        distance += (q - p) * math.log(q / p)
-    return distance
-
-
-def jensen_shannon(before: Mapping[str, int], now: Mapping[str, int]) -> float | None:
-    """The divergence in bits, from 0 (the same shares) to 1 (nothing in common); None where either is empty."""
-    parts = divergence_by_word(before, now)
-    return None if parts is None else min(1.0, max(0.0, math.fsum(parts.values())))
-
-
-def divergence_by_word(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, float] | None:
-    """What each word adds to the divergence."""
-    whole_before, whole_now = sum(before.values()), sum(now.values())
-    if not whole_before or not whole_now:
-        return None
-    parts = {}
-    for name in sorted(before.keys() | now.keys()):
-        p, q = before.get(name, 0) / whole_before, now.get(name, 0) / whole_now
-        middle = (p + q) / 2
-        parts[name] = sum(share / 2 * math.log2(share / middle) for share in (p, q) if share)
-    return parts
-
-
-def drifts(before: Profile, now: Profile) -> list[Drift]:
-    """The distances, of lengths that of the column that moved most; what cannot be compared is left out."""
-    columns = {
-        column: population_stability(before.lengths[column], now.lengths[column])
-        for column in before.lengths.keys() & now.lengths.keys()
-    }
-    compared = {column: value for column, value in columns.items() if value is not None}
-    found = {
-        CLASSES: population_stability(before.classes, now.classes),
-        LENGTHS: max(compared.values(), default=None),
-        VOCABULARY: jensen_shannon(before.words, now.words),
-        FATES: population_stability(before.fates, now.fates),
-    }
-    return [Drift(measure, value) for measure, value in found.items() if value is not None]
-
-
-def with_drifts(summary: Summary, before: Earlier | None) -> Summary:
-    """The figures with the distances from an earlier version, none where there is no such version."""
+def compared(before: Earlier | None, now: Profile, config: Configuration) -> Section:
+    """What moved, and how far."""
     if before is None:
-        return summary
-    return replace(summary, drifts=drifts(before.profile, Profile.of(summary)))
+        return Section(
+            TITLE,
+            [
+                Text(
+                    "There is no version before this one, or nothing is kept of it that could be compared.",
+                    "quiet",
+                )
+            ],
+        )
+    limits = config.quality.drift_limits()
+    rows = []
+    for drift in drifts(before.profile, now):
+        about, how = MEASURES[drift.measure]
+        limit = limits[drift.measure]
+        rows.append(
+            row(
+                about, how, figure(drift.value, 4), _verdict(drift.measure, drift.value, limit), _limit(limit)
+            )
+        )
+    caption = (
+        f"Version {before.version} and this one. An index below {MODERATE} is commonly read as stable, one above "
+        f"{LARGE} as a large shift; a divergence is 0 for the same shares of all words, and 1 for no common word."
+    )
+    blocks: list[Block] = [Table(["", "Measure", "Distance", "", "Limit"], rows, caption)]
+    blocks += _charts(before, now)
+    blocks.append(_fates(before, now))
+    words = _words(before, now)
+    if words is not None:
+        blocks.append(words)
+    return Section(TITLE, blocks)
 
 
-def keep_profile(summary: Summary, manifest: Manifest, config: Configuration) -> None:
-    """Keeps the profile of a version that was published, and of every other with the same content."""
-    content = Profile.of(summary).model_dump_json(indent=1).encode() + b"\n"
-    location = _location(config, name_of(manifest.delta_version, manifest.manifest_root))
-    storage.write_bytes(location, content, config.storage)
+def _verdict(measure: str, value: float, limit: float | None) -> Cell:
+    if limit is not None:
+        return Cell("above the limit", "bad") if value > limit else Cell("within the limit", "good")
+    if measure == VOCABULARY:
+        return Cell("–", "quiet")
+    tone: Tone = "bad" if value > LARGE else "" if value > MODERATE else "good"
+    return Cell("large shift" if value > LARGE else "moderate shift" if value > MODERATE else "stable", tone)
 
 
-def remove_profiles(
-    gone: Sequence[str], kept: Sequence[Manifest], config: Configuration, dry_run: bool = False
-) -> int:
-    """Deletes the profiles of versions that are gone and of none that is kept; returns their number.
-
-    `gone`: the locations of their manifests.
-    """
-    stay = {_location(config, name_of(m.delta_version, m.manifest_root)) for m in kept}
-    there = {_location(config, location.rsplit("/", 1)[-1]) for location in gone} - stay
-    found = [location for location in sorted(there) if storage.exists(location, config.storage)]
-    for location in found if not dry_run else ():
-        file_system, path = storage.filesystem(location, config.storage)
-        file_system.rm(path)
-    return len(found)
+def _limit(limit: float | None) -> Cell:
+    return Cell("–" if limit is None else f"{limit:g}", number=True)
 
 
-def profile_before(
-    config: Configuration, manifest: Manifest | None, same: Profile | None = None
-) -> Earlier | None:
-    """That of the newest version before this one (of all, where nothing is published yet) with another content.
-
-    Where the root is not known yet, versions with the profile `same` count as of the same content.
-
-    None where there is no such version, or it was published before profiles were kept. Raises DataError for a damaged
-    one.
-    """
-    layout = Layout.of(config)
-    places = {
-        **published(storage.join(layout.manifests, EXPIRED), config.storage),
-        **published(layout.manifests, config.storage),
-    }
-    for version in sorted(places, reverse=True):
-        name = places[version].rsplit("/", 1)[-1]
-        if manifest is not None and (
-            version >= manifest.delta_version or name == name_of(version, manifest.manifest_root)
-        ):
+def _charts(before: Earlier, now: Profile) -> list[Chart]:
+    names = (f"version {before.version}", "this version")
+    found = []
+    largest = sorted(now.classes, key=lambda name: (-now.classes[name], name))[:MOST_CLASSES]
+    if largest:
+        series = dict(zip(names, _shares(before.profile.classes, now.classes, largest), strict=True))
+        title = "Class mix" if len(now.classes) <= MOST_CLASSES else f"The {MOST_CLASSES} largest classes"
+        found.append(
+            Chart(
+                charts.bars(title, series, largest, "class", "% of the rows"), "Shares of the published rows."
+            )
+        )
+    for column in now.lengths:
+        old, new = before.profile.lengths.get(column, {}), now.lengths[column]
+        used = old.keys() | new.keys()
+        if not used:
             continue
-        location = _location(config, name)
-        if not storage.exists(location, config.storage):
-            return None
-        try:
-            profile = Profile.model_validate_json(storage.read_bytes(location, config.storage))
-        except ValidationError as error:
-            raise DataError(
-                f"{location} is damaged: remove it, and nothing is compared with that version"
-            ) from error
-        if profile != same:
-            return Earlier(version, profile)
-    return None
+        bins = list(range(min(used), max(used) + 1))
+        series = dict(zip(names, _shares(old, new, bins), strict=True))
+        labels = [bin_label(k) for k in bins]
+        svg = charts.bars(f"Characters of {column}", series, labels, "characters", "% of the rows")
+        found.append(Chart(svg, f"Length of {column} as published."))
+    return found
 
 
-def _location(config: Configuration, name: str) -> str:
-    """Of the profile of the version whose manifest is called so: by the root alone, which a rollback keeps."""
-    return storage.join(Layout.of(config).quality, "profiles", name.split("-", 1)[1])
+def _shares(
+    before: Mapping[Name, int], now: Mapping[Name, int], names: list[Name]
+) -> tuple[list[float], list[float]]:
+    """Percentages before and now."""
+    whole = sum(before.values()) or 1, sum(now.values()) or 1
+    return (
+        [100 * before.get(name, 0) / whole[0] for name in names],
+        [100 * now.get(name, 0) / whole[1] for name in names],
+    )
+
+
+def _fates(before: Earlier, now: Profile) -> Table:
+    old, whole_old, whole_now = (
+        before.profile.fates,
+        sum(before.profile.fates.values()),
+        sum(now.fates.values()),
+    )
+    rows: list[list[Value]] = []
+    for name in dict.fromkeys([*now.fates, *old]):
+        counts = old.get(name, 0), now.fates.get(name, 0)
+        if any(counts):
+            rows.append(
+                row(
+                    name,
+                    number(counts[0]),
+                    share(counts[0], whole_old),
+                    number(counts[1]),
+                    share(counts[1], whole_now),
+                )
+            )
+    header = ["What became of the records", f"Version {before.version}", "Share", "This version", "Share"]
+    return Table(header, rows, "Without those that were erased on request.")
+
+
+def _words(before: Earlier, now: Profile) -> Table | None:
+    parts = divergence_by_word(before.profile.words, now.words)
+    if not parts:
+        return None
+    moved = sorted((word for word in parts if parts[word] > 0), key=lambda word: (-parts[word], word))[
+        :MOST_WORDS
+    ]
+    old, new = before.profile.words, now.words
+    rows = [
+        row(
+            Cell(word, "code"),
+            share(old.get(word, 0), sum(old.values())),
+            share(new.get(word, 0), sum(new.values())),
+            figure(parts[word], 5),
+        )
+        for word in moved
+    ]
+    caption = (
+        "The words that moved most, of a sample of the published texts. Shares are of all words, each counted once a "
+        "record; words of very few records are left out."
+    )
+    return (
+        Table(["Word", f"Version {before.version}", "This version", "Adds to the distance"], rows, caption)
+        if rows
+        else None
+    )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl.delta_tables import read_files, read_table
-from etl.reporting.facts import Cluster
+from etl.figures.facts import Cluster
+from etl.lake.tables import read_files, read_table
 from etl.rules.personal_data import masking_rules, rule_of
 from etl.rules.registry import Edit, Filter, Rule, build_rules
 from schemas.cleaning import Clean, PersonalDataRule
@@ -97,7 +97,7 @@ def rule_examples(
     """
     layout = Layout.of(config)
     chosen = _chosen(read_table(spark, layout.fields, versions.get("fields")))
-    # What was done to typed columns has a section of its own (etl/reporting/report_columns.py).
+    # What was done to typed columns has a section of its own (etl/reporting/columns.py).
     typed = {feature.name for feature in config.typed_features()}
     chosen = {name: records for name, records in chosen.items() if rule_of(name) not in typed}
     ids = sorted({record_id for records in chosen.values() for record_id in records})

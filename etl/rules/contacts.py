@@ -6,6 +6,7 @@ import unicodedata
 
 import phonenumbers
 
+from common.errors import ConfigurationError
 from etl.rules.personal_data import (
     PERHAPS_OTHER_DIGITS,
     Found,
@@ -17,7 +18,6 @@ from etl.rules.personal_data import (
 from etl.rules.phone_look_alikes import NUMBERED, is_no_phone
 from etl.rules.signs import Flags, Signs
 from schemas.cleaning import PhoneRule
-from schemas.errors import ConfigurationError
 
 # A local part begins where no character of one stands before it, so that it is looked at once; a domain has at least
 # two labels, the last of them letters.
@@ -56,6 +56,7 @@ class Phones(PersonalData):
     def __init__(self, settings: PhoneRule) -> None:
         super().__init__(settings)
         self.regions = settings.regions
+        self.look_alikes = [re.compile(pattern) for pattern in settings.look_alikes]
         digits = min(map(_fewest_digits, settings.regions), default=99)
         self.digits, self.fewest = digits, min(digits, 7)
         between = r"[ \t().\-/\u2010-\u2015\u00a0]{0,4}"
@@ -82,7 +83,7 @@ class Phones(PersonalData):
                 tries = max(len(window), 1)
                 for match in phonenumbers.PhoneNumberMatcher(window, region, max_tries=tries):
                     begin, stop = start + match.start, start + match.end
-                    if not is_no_phone(match.raw_string, text, begin, stop):
+                    if not is_no_phone(match.raw_string, text, begin, stop, self.look_alikes):
                         number = phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164)
                         found.append(Found(begin, stop, self.kind, number))
         return found

@@ -3,9 +3,9 @@
 Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification"; it is what CCNet, FineWeb and others filter by.
 """
 
+from common.errors import ConfigurationError
 from etl.rules.registry import Filter
 from schemas.cleaning import LanguageRule
-from schemas.errors import ConfigurationError
 
 LOOKED_AT = 1_000
 """Characters: more of a text say little more about its language, and take their time

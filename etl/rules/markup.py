@@ -92,7 +92,7 @@ def _without_sections(text: str) -> tuple[str, int]:
 
 
 def _find(text: str, end: str, start: int) -> int:
-    """Where `end` stands in upper or lower case, from `start` on; -1 where it does not."""
+    """Return the position of `end`, in upper or lower case, from `start` on; -1 where there is none."""
     found = re.compile(re.escape(end), re.IGNORECASE).search(text, start)
     return -1 if found is None else found.start()
 

@@ -43,7 +43,7 @@ class Kind:
     name: str
     country: str
     is_valid: Callable[[str], bool] | None
-    """Whether the check digits are right; None where there are none."""
+    """Check of the check digits; None where there are none."""
     own: str | None
     """In the country's own way, which nothing else is written in."""
     plain: str

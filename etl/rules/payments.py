@@ -63,7 +63,7 @@ class Ibans(PersonalData):
 
 @functools.cache
 def _of_country(country: str) -> "re.Pattern[str] | None":
-    """What an IBAN of a country looks like; None where there are none."""
+    """Return the pattern of a country's IBANs; None where there are none."""
     structure = dict(iban._ibandb.info(f"{country}00")[0][1]).get("bban")
     if structure is None:
         return None
@@ -101,7 +101,7 @@ def together(number: str) -> str:
 
 
 def is_card(digits: str) -> bool:
-    """Whether digits are the number of a card; those of one digit alone (4444 4444 …) are examples."""
+    """Return True for the digits of a card's number; those of one digit alone (4444 4444 …) are examples."""
     return CARDS.fullmatch(digits) is not None and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
 
 

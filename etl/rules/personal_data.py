@@ -1,4 +1,4 @@
-"""What all rules about personal data share: what is found is masked, replaced by a pseudonym, or drops the record."""
+"""The base of all rules about personal data: mask what is found, replace it by a pseudonym, or drop the record."""
 
 import hashlib
 import hmac
@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from common.errors import ConfigurationError
 from etl.rules.registry import Edit, Filter, Rule, makers
 from etl.rules.signs import NOT_DIGITS, Flags, Signs
 from schemas.cleaning import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
-from schemas.errors import ConfigurationError
 
 # Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
 PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))
@@ -41,7 +41,7 @@ class PersonalData(Edit):
 
     kind: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = ()
-    """Of a rule that finds several, each of which is counted on its own."""
+    """The kind, for a rule that finds several and counts each on its own."""
 
     def __init__(self, settings: PersonalDataRule) -> None:
         self.mask = settings.mask
@@ -52,7 +52,7 @@ class PersonalData(Edit):
         """All pieces, in any order; they may overlap."""
 
     def normal(self, value: str) -> str:
-        """The same string for all ways of writing the same value."""
+        """Return one string for all ways of writing the same value."""
         return value
 
     def apply(self, text: str) -> tuple[str, int]:
@@ -72,7 +72,7 @@ class PersonalData(Edit):
         return "".join([*kept, text[place:]]), Counter(one.kind for one in found)
 
     def replacement(self, found: Found) -> str:
-        """What stands in the place of a piece: a mask too where a report shows what a rule does, without the key."""
+        """Return the replacement of a piece: a mask too where a report shows what a rule does, without the key."""
         if not self.pseudonyms or self.key is None:
             return self.mask
         return f"<{found.kind}:{pseudonym(self.key, found.kind, self.normal(found.value))}>"

@@ -5,6 +5,7 @@ announces a telephone number, is one whatever else stands there; and most of wha
 """
 
 import re
+from collections.abc import Sequence
 
 BEFORE, AFTER = 80, 12
 """Characters around a number that are looked at."""
@@ -16,13 +17,6 @@ DATE = re.compile(
     r"(?:0?[1-9]|[12]\d|3[01])([./-])(?:0?[1-9]|1[0-2])\1(?:19|20)\d\d"
     r"|(?:19|20)\d\d([./-])(?:0?[1-9]|1[0-2])\2(?:0?[1-9]|[12]\d|3[01])"
 )
-# Words after which a number is that of a clause: 252.227-7013 of the US defence regulations (DFARS) would be a phone
-# number of North Carolina. The signs of a section are often misread (ﾧ, U+FFFD), and stand at the end of a line.
-CLAUSE = re.compile(
-    r"\b(?:D?FARS?(?: supplement)?|C\.?F\.?R|U\.?S\.?C|clauses?|sections?|sec|paragraphs?)[\s.:,()§ﾧ\ufffd-]{0,16}\Z",
-    re.IGNORECASE,
-)
-CLAUSE_NUMBER = re.compile(r"\d{2,3}\.\d{3}-\d{1,4}")
 ANNOUNCED = re.compile(
     r"(?:phone|fone|fono|telef|\btel|\btlf|\btfno|mobil|m[oó]vil|\bmob\b|\bcel|\bfax|\bsms\b|call|dial|\bring\b|whats|"
     r"\bwpp|wa\.me|t\.me|signal|telegram|contact|reach|llam|lig(?:ar|ue)|\bhome|\bwork|\bhotline|n[uú]mero)[^\n]{0,24}\Z",
@@ -66,13 +60,19 @@ DOCUMENT_PREFIX = re.compile(r"(?<![A-Za-z])(?:INV|PO|SO|SKU|REF|RMA|ORD|DOC|TKT
 ZIP_PLUS_4 = re.compile(r"\d{5}-\d{4}")
 
 
-def is_no_phone(number: str, text: str, start: int, end: int) -> bool:
-    """Whether `number`, which stands at text[start:end] and is possible as a telephone number, is something else."""
+def is_no_phone(number: str, text: str, start: int, end: int, own: Sequence[re.Pattern[str]] = ()) -> bool:
+    """Return True where `number`, a possible telephone number at text[start:end], is something else.
+
+    It is where a match of one of the user's `own` patterns covers it, also behind a word that announces a number.
+    """
     if FOUR_NUMBERS.fullmatch(number) or DATE.fullmatch(number):
         return True
-    before = text[max(start - BEFORE, 0) : start]
-    if CLAUSE_NUMBER.fullmatch(number) and CLAUSE.search(before):
-        return True
+    begin = max(start - BEFORE, 0)
+    around = text[begin : end + AFTER]
+    for match in (match for pattern in own for match in pattern.finditer(around)):
+        if match.start() <= start - begin and match.end() >= end - begin:
+            return True
+    before = text[begin:start]
     if "+" in number or "(" in number or ANNOUNCED.search(before):
         return False
     if SUM.fullmatch(number):

@@ -1,4 +1,4 @@
-"""What a cleaning rule is, and how the rules are found.
+"""The base of cleaning rules, and their registry.
 
 An edit returns the text as it should be and how many replacements that took; a filter says whether the record is to be
 left out. A module of this package offers its rules as `RULES`: name in the configuration → maker from its settings.
@@ -17,10 +17,10 @@ from schemas.cleaning import Clean
 
 
 class Rule:
-    """What edits and filters have in common."""
+    """The common base of edits and filters."""
 
     key: bytes | None = None
-    """Of pseudonyms, for the rules that make any."""
+    """Key of the pseudonyms, for the rules that make any."""
 
     def may_concern(self, signs: Signs) -> Flags | None:
         """For each of many texts, bool (n,), False where `apply` or `drops` surely does nothing; None: not known.

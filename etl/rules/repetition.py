@@ -67,10 +67,11 @@ def repeated_shares(pieces: Sequence[str]) -> tuple[float, float]:
 
 
 def ngram_shares(words: Sequence[str]) -> dict[int, float]:
-    """By n, shares of the words' characters: for 2 to 4 those in the most frequent n-gram, of several the one with the
-    most characters, if it occurs more than once; for 5 to 10 those in n-grams that occurred before.
+    """Return shares of the words' characters by n.
 
-    Exact (words and n-grams are numbered, not hashed), in time proportional to n log n of the words.
+    For n of 2 to 4 the share in the most frequent n-gram, if it occurs more than once (of several the one with the
+    most characters); for 5 to 10 the share in n-grams that occurred before. Exact (words and n-grams are numbered,
+    not hashed), in time proportional to n log n of the words.
     """
     shares = dict.fromkeys((*MOST_FREQUENT, *REPEATED), 0.0)
     numbers: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What the bytes of many texts say at once, so that a rule looks only at texts to which it may do something.
+"""Look at the bytes of many texts at once, so that a rule sees only texts to which it may do something.
 
 Most texts hold none of the signs that a rule is about. Asked of a batch's bytes in numpy that costs a fraction of what
 calling the rule on each text does.
@@ -43,7 +43,7 @@ class Signs:
         return len(self.texts)
 
     def any_of(self, values: Iterable[int]) -> Flags:
-        """Whether any of these bytes occurs in a text."""
+        """Return True for texts in which any of these bytes occurs."""
         return self._any_at(np.flatnonzero(self._is_one_of(bytes(values))))
 
     def sums(self, values: Iterable[int]) -> npt.NDArray[np.int64]:

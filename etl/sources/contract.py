@@ -2,21 +2,16 @@
 
 import hashlib
 import math
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from etl.normalisers.notations import DECIMAL, ISO_8601
 from schemas.config import Configuration
-from schemas.features import NumberFeature
+from schemas.features.number import NumberFeature
 
-# Date and time as ISO 8601 writes them; `datetime.fromisoformat`, which reads them, lets any character stand for the T.
-ISO_8601 = re.compile(
-    r"\d{4}-?(?:\d{2}-?\d{2}|W\d{2}(?:-?\d)?)(?:[T ]\d{2}[\d:.,]*(?:Z|[+-]\d{2}[\d:]*)?)?", re.ASCII
-)
-DECIMAL = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 MAX_NAME = 1000
 """Characters of an id, a label or a group: they stand in the ledger, the manifest and the report."""
 

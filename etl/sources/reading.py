@@ -1,4 +1,4 @@
-"""What a Spark task of `ingest` does: reads its pieces and gives their outcomes as Arrow batches.
+"""A Spark task of `ingest`: read pieces and return their outcomes as Arrow batches.
 
 An outcome is a record, a row of the quarantine, or what a piece says about its file. All three share one narrow
 schema, so that one reading of the sources serves the three tables.
@@ -10,13 +10,13 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from etl.erasure.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
+from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.contract import Contract, Problem
-from etl.sources.formats import Found, Part, Rejected, formats, rejected
-from etl.sources.listing import SourceFile
-from etl.sources.parquet import raw_row
-from etl.sources.pieces import Piece
-from etl.sources.streams import MAX_RAW_BYTES, SourceStream
+from etl.sources.files.formats import Found, Part, Rejected, formats, rejected
+from etl.sources.files.listing import SourceFile
+from etl.sources.files.parquet import raw_row
+from etl.sources.files.pieces import Piece
+from etl.sources.files.streams import MAX_RAW_BYTES, SourceStream
 from schemas.config import Configuration
 
 RECORD, QUARANTINE, FILE = 0, 1, 2
@@ -93,7 +93,7 @@ class Reader:
         ]
         self.next_row = 0
         self.hashes: dict[str, str | None] = {}
-        """By location, of whole files in which something may have been erased."""
+        """SHA-256 of whole files in which something may have been erased, by location."""
         self._clear()
 
     def _clear(self) -> None:
@@ -179,7 +179,7 @@ class Reader:
         return self._record(piece, row) if isinstance(row, Found) else row
 
     def _was_erased(self, file: SourceFile, position: int, record_id: str | None = None) -> bool:
-        """Whether a record was, by its id, or by its place in a file with this content."""
+        """Return True for an erased record, by its id, or by its place in a file with this content."""
         if not self.tombstones:
             return False
         if record_id is not None and self.tombstones.has_record(record_id):
@@ -189,7 +189,7 @@ class Reader:
         )
 
     def _sha256(self, file: SourceFile) -> str | None:
-        """Of a whole file, which is read for it once; None where it cannot be."""
+        """SHA-256 of a whole file, which is read for it once; None where it cannot be read."""
         if file.location not in self.hashes:
             with SourceStream(file.location, self.config.storage) as stream:
                 stream.finish()
@@ -259,7 +259,7 @@ class Reader:
             self.others.append(values)
 
     def _flush(self) -> Iterator[pa.RecordBatch]:
-        """What is held, records and others each as a batch."""
+        """Yield what is held, records and others each as a batch."""
         records, others = self.records, self.others
         self._clear()
         if records:
@@ -278,7 +278,7 @@ class Reader:
 
 
 def says_nothing_is_read(row: Rejected) -> bool:
-    """Whether a row stands for a file as a whole; then each piece of the file has one, which are one row together."""
+    """Return True where a row stands for a file as a whole; the rows of its pieces are one row together."""
     return row.damaged and row.position == 0
 
 

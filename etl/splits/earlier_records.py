@@ -13,7 +13,7 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.completion import made_from
+from etl.runs.completion import made_from
 from etl.splits.assignment import RowsByClass
 from schemas.config import Configuration
 from schemas.tables import SPLITS

@@ -1,11 +1,11 @@
-"""What has to stay together in one split: records that share a cluster of duplicates, or a group."""
+"""Units that stay together in one split: records that share a cluster of duplicates, or a group."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.components import components
-from etl.kept import kept
-from etl.skew import hot_keys, salted_join
+from etl.spark.persist import kept
+from etl.spark.skew import hot_keys, salted_join
 from schemas.config import Configuration
 
 

@@ -21,8 +21,8 @@ from benchmarks.etl import __main__ as command_line
 from benchmarks.etl import ours, quality, results, shuffles, watch
 from benchmarks.etl.systems import BY_NAME, ENVIRONMENTS, SYSTEMS, Data
 from benchmarks.process_tree import ProcessorTime, Status, busy_seconds, descendants, proportional_mb
+from common.errors import CheckError, UsageError
 from schemas import config
-from schemas.errors import CheckError, UsageError
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 from benchmarks import generate
 from benchmarks.corpus import compose, pieces, plan
 from benchmarks.corpus.randomness import Permutation
+from common.errors import UsageError
 from schemas import config
-from schemas.errors import UsageError
 
 SIZE = 2_000_000
 

@@ -11,7 +11,7 @@ from benchmarks.input import __main__ as command_line
 from benchmarks.input import compare, consumer, generate, measure, memory, raw_pyarrow, results
 from benchmarks.input.cases import CASES, PEERS
 from benchmarks.input.loaders import Batches, Job, memory_map, ringlake
-from training.order import World
+from training.parallel.world import World
 
 ROWS = 2_000
 OURS = {"variant": "small", "streams": 4, "window": 2}
@@ -25,10 +25,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_generated_rows_are_published_as_the_product_stores_them(folder: Path) -> None:
-    with ringlake.feed_of(Job(folder, options=OURS)) as feed:
-        assert feed.order.rows == ROWS
-        assert len(feed.order.streams_of(World(0, 1))) == 4
-        batches = list(feed)
+    with ringlake.feed_of(Job(folder, options=OURS)) as loader:
+        assert loader.order.rows == ROWS
+        assert len(loader.order.streams_of(World(0, 1))) == 4
+        batches = list(loader)
     numbers = ringlake.numbers([batch.keys for batch in batches], folder)
     tokens = np.concatenate([batch.features["tokens"].numpy() for batch in batches])
     assert sorted(numbers) == list(range(ROWS))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from etl.reporting.facts import Cluster, Lengths, RuleEffect, ShardFacts, SourceFacts, Summary, TokenFacts
+from etl.figures.facts import Cluster, Lengths, RuleEffect, ShardFacts, SourceFacts, Summary, TokenFacts
 
 FULL = ShardFacts(1024, [512, 512], 300_000)
 

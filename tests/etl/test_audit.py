@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from common.errors import DataError, UsageError
 from etl import verify
-from etl.audit import FILE, FIRST, append, audited, entries, findings, hash_of, last_commit
-from etl.invocation import invocation
-from etl.stage import timed
+from etl.runs.audit import FILE, FIRST, append, audited, entries, findings, hash_of, last_commit
+from etl.runs.invocation import invocation
+from etl.runs.stage import timed
 from schemas.config import Configuration
-from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest, Provenance
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration, write_toml
@@ -189,7 +189,7 @@ def test_what_a_crash_left_of_a_line_is_no_entry(config: Configuration) -> None:
 
 
 def test_a_trail_in_an_object_store_is_a_chain_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.audit.open_table", lambda *_: None)  # it knows no `memory:`
+    monkeypatch.setattr("etl.runs.audit.open_table", lambda *_: None)  # it knows no `memory:`
     remote = configuration(Path("/"), [{"format": "jsonl", "path": "*.jsonl"}])
     remote = remote.model_copy(
         update={"dataset": remote.dataset.model_copy(update={"root": "memory://audit"})}

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from common.storage import Storage
 from etl.encoders import byte_level, tokens
 from etl.encoders.byte_level import PieceEncoder
-from schemas.settings import Storage, TokensFeature
+from schemas.features.tokens import TokensFeature
 
 WORDS = [
     "the",

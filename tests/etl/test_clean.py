@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from common.errors import ConfigurationError, UsageError
 from etl.clean import CleanTexts, RuleSet, clean, words_of_rows
-from etl.delta_tables import read_table, write_table
-from etl.words import words_of
+from etl.lake.tables import read_table, write_table
+from etl.rules.sampled_words import words_of
 from schemas import tables
 from schemas.config import Configuration
-from schemas.errors import ConfigurationError, UsageError
 from tests.etl.sources.source_files import configuration
 
 COLUMNS = {"label": "label"}

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl import completion
-from etl.audit import versions
 from etl.clean import clean
 from etl.deduplicate import deduplicate
 from etl.encode import encode
 from etl.ingest import ingest
 from etl.pipeline import run_stages
-from etl.publish import published
+from etl.runs import completion
+from etl.runs.audit import versions
+from etl.runs.stage import timed
 from etl.split import split
-from etl.stage import timed
+from etl.versions.publishing import published
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout

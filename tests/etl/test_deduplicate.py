@@ -14,11 +14,11 @@ from pyspark.sql import functions as F
 
 from etl import deduplicate as stage
 from etl.deduplicate import deduplicate
-from etl.delta_tables import read_table
 from etl.duplicates import minhash
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding
 from etl.duplicates.near_duplicates import BLOCK_SHINGLES, connect_block, near_duplicate_clusters
+from etl.lake.tables import read_table
 from etl.split import conflicts
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, spark_schema

@@ -15,10 +15,10 @@ from pyspark.sql import SparkSession
 
 from etl.deduplicate import deduplicate
 from etl.encode import encode
-from etl.publish import publish
+from etl.runs.stage import timed
+from etl.runs.stage_metrics import StageMetrics, kept
 from etl.split import split
-from etl.stage import timed
-from etl.stage_metrics import StageMetrics, kept
+from etl.versions.publishing import publish
 from schemas import manifest as manifests
 from schemas.config import Configuration
 from schemas.tables import (

@@ -9,9 +9,11 @@ import pytest
 from pyspark.sql import SparkSession
 from scipy.spatial.distance import jensenshannon
 
-from etl.quality import judge
-from etl.reporting import vocabulary
-from etl.reporting.drift import (
+from common import storage
+from common.errors import DataError
+from common.pages.page import Table, Text
+from etl.figures import vocabulary
+from etl.figures.drift import (
     Earlier,
     Profile,
     drifts,
@@ -21,15 +23,13 @@ from etl.reporting.drift import (
     profile_before,
     with_drifts,
 )
-from etl.reporting.facts import Lengths
-from etl.reporting.report_drift import compared
-from etl.reporting.vocabulary import word_counts
-from etl.words import share_of, words_of
-from schemas import storage
+from etl.figures.facts import Lengths
+from etl.figures.vocabulary import word_counts
+from etl.gates.judgement import judge
+from etl.reporting.drift import compared
+from etl.rules.sampled_words import share_of, words_of
 from schemas.config import Configuration
-from schemas.errors import DataError
 from schemas.manifest import Manifest, name_of
-from schemas.report_page import Table, Text
 from schemas.tables import Layout
 from tests.etl.example_summary import example_summary
 from tests.etl.example_tables import configuration

@@ -13,11 +13,11 @@ from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 from tokenizers import Tokenizer
 
-from etl.delta_tables import read_table
+from common.errors import DataError
 from etl.encode import encode
-from etl.publish import encoded_artifacts
+from etl.lake.tables import read_table
+from etl.versions.publishing import encoded_artifacts
 from schemas.config import Configuration
-from schemas.errors import DataError
 from schemas.tables import Layout, fields_schema, ledger_schema
 from tests.etl.example_tables import configuration
 

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.quality import judge
-from etl.reporting.expectations import declared, file_sha256, message_of, published_records
+from common.errors import ConfigurationError, QualityGateError
+from etl.gates.expectations import declared, file_sha256, message_of, published_records
+from etl.gates.judgement import judge
 from schemas.config import Configuration
-from schemas.errors import ConfigurationError, QualityGateError
 from schemas.tables import Layout
 from tests.etl.example_summary import example_summary
 from tests.etl.example_tables import configuration, write_small_data_set

@@ -16,23 +16,26 @@ from delta.tables import DeltaTable
 from deltalake import CommitProperties, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl import audit, forget, quarantine, vacuum, verify
+from common import storage
+from common.errors import UsageError
+from etl import forget, quarantine, vacuum, verify
 from etl.clean import clean
-from etl.completion import COMPLETION
-from etl.delta_log import table_version
-from etl.delta_tables import read_table
+from etl.erasure import forgetting
 from etl.erasure.finding import Person, named_ids
-from etl.erasure.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
-from etl.history import EXPIRED
+from etl.figures.drift import keep_profile
 from etl.ingest import ingest
-from etl.invocation import command_line
+from etl.lake.log import table_version
+from etl.lake.tables import read_table
+from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
 from etl.pipeline import run_stages
-from etl.reporting.drift import keep_profile
+from etl.runs import audit
+from etl.runs.completion import COMPLETION
+from etl.runs.invocation import command_line
+from etl.versions import retention
+from etl.versions.verification import findings
 from schemas import manifest as manifests
-from schemas import storage
 from schemas.config import Configuration, canonical_json, load
-from schemas.errors import UsageError
-from schemas.manifest import Manifest
+from schemas.manifest import EXPIRED, Manifest
 from schemas.tables import Layout, tombstones_schema
 from tests.etl.example_summary import example_summary
 from tests.etl.sources.source_files import configuration
@@ -158,7 +161,7 @@ def test_a_record_is_erased_for_good(
     write_run(config, "other", ["0" * 64])
     splits = {row["record_id"]: row["split"] for row in rows(spark, config, "ledger") if row["split"]}
 
-    done = forget.forget(spark, config, Person.of([SEVEN]))
+    done = forgetting.forget(spark, config, Person.of([SEVEN]))
     # Once as a record and once in quarantine.
     assert (done.records, done.quarantined) == (1, 1)
     (trace,) = done.traces.versions
@@ -212,7 +215,7 @@ def test_a_record_is_erased_for_good(
 
     # The old version is still there, until it is said plainly that it shall go.
     assert files_with(tmp_path / "warehouse", SECRET.encode())
-    assert verify.findings(first, config.storage) == []
+    assert findings(first, config.storage) == []
     assert vacuum.main(["--config", str(tmp_path / "conf.toml"), "--forgotten"]) == 0
     assert list(manifests.published(layout.manifests)) == [second.delta_version]
     # The copy of another record says the same words and stays; the id stands nowhere any more.
@@ -235,11 +238,11 @@ def test_a_record_is_erased_for_good(
 
     # Once more: it is known, and nothing is written.
     at = audit.versions(layout, config.storage)
-    done = forget.forget(spark, config, Person.of([SEVEN]))
+    done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert (done.records, done.quarantined, done.tombstones) == (0, 0, 0)
     assert audit.versions(layout, config.storage) == at
     assert any("version 0 was vacuumed" in sentence for sentence in done.traces.not_known)
-    forget.tell(config, done)
+    forgetting.tell(config, done)
     assert "forgotten already" in capsys.readouterr().err
 
 
@@ -251,14 +254,14 @@ def test_a_person_is_found_by_a_pseudonym(
     (text,) = (r["text"] for r in rows(spark, config, "fields") if r["record_id"] == name_of(20))
     pseudonym = text.split()[2]
     assert pseudonym.startswith("<email:")
-    done = forget.forget(spark, config, Person.of(pseudonyms=[pseudonym]))
+    done = forgetting.forget(spark, config, Person.of(pseudonyms=[pseudonym]))
     # Twice in records, however it is written there, and once in a line that is no JSON.
     assert (done.records, done.quarantined) == (2, 1)
     left = rows(spark, config, "fields")
     assert not [row for row in left if pseudonym in row["text"]]
     assert len(left) == 58 - 2 + 2
     with pytest.raises(UsageError, match="no record of example has that pseudonym"):
-        forget.forget(spark, config, Person.of(pseudonyms=[pseudonym[7:-1]]))
+        forgetting.forget(spark, config, Person.of(pseudonyms=[pseudonym[7:-1]]))
     with pytest.raises(UsageError, match=r"^--pseudonym, number 2 is no pseudonym") as raised:
         Person.of(pseudonyms=[pseudonym, "joe@example.org"])
     assert "joe" not in str(raised.value)
@@ -281,7 +284,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     derived = configuration(tmp_path, [source], columns={"label": "label"})
     ingest(spark, derived)
     (mine,) = [row for row in rows(spark, derived, "records") if row["source_position"] == 0]
-    forget.forget(
+    forgetting.forget(
         spark, derived, Person.of([mine["record_id"]], places=[f"a.jsonl:{position_of(tmp_path, 58)}"])
     )
     # Other columns make other ids; without a column that there is, no record meets the contract.
@@ -311,16 +314,16 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     ingest(spark, config)
     clean(spark, config)
     with monkeypatch.context() as patch:
-        patch.setattr("etl.forget.remove", break_off)
+        patch.setattr("etl.erasure.forgetting.remove", break_off)
         with pytest.raises(InterruptedError):
-            forget.forget(spark, config, Person.of([SEVEN]))
+            forgetting.forget(spark, config, Person.of([SEVEN]))
     # Another erasure must not say that all is as it should be.
-    forget.forget(spark, config, Person.of([name_of(9)]))
+    forgetting.forget(spark, config, Person.of([name_of(9)]))
     assert SEVEN in {row["record_id"] for row in rows(spark, config, "records")}
     assert COMPLETION["ingest"](spark, config) is None
     # As if it had got to the first of the tables.
     DeltaTable.forPath(spark, layout.records).delete(f"record_id = '{SEVEN}'")
-    done = forget.forget(spark, config, Person.of([SEVEN]))
+    done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert done.records == 1
     for name in ("fields", "ledger"):
         assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
@@ -340,7 +343,7 @@ def test_a_file_that_cannot_be_read_is_never_taken_for_an_erased_record(
 ) -> None:
     (tmp_path / "z.jsonl").write_text(record(99, "another file"))
     ingest(spark, config)
-    forget.forget(spark, config, Person.of([name_of(0)]))  # at position 0
+    forgetting.forget(spark, config, Person.of([name_of(0)]))  # at position 0
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.jsonl").symlink_to("/nowhere")
@@ -364,7 +367,7 @@ def test_nobody_is_forgotten_by_mistake(
     monkeypatch.setattr("etl.forget.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     with pytest.raises(UsageError, match="nothing was ingested that could be forgotten"):
-        forget.forget(spark, config, Person.of(["x"]))
+        forgetting.forget(spark, config, Person.of(["x"]))
     ingest(spark, config)
     at = table_version(Layout.of(config).records, config.storage)
     # By number: what a job prints is kept.
@@ -376,7 +379,7 @@ def test_nobody_is_forgotten_by_mistake(
         (["a.jsonl:1", "joe"], "^--quarantined, number 2 is no place"),
     ):
         with pytest.raises(UsageError, match=told):
-            forget.forget(spark, config, Person.of(places=places))
+            forgetting.forget(spark, config, Person.of(places=places))
     assert table_version(Layout.of(config).records, config.storage) == at
     assert not Tombstones.of(config)
     with pytest.raises(UsageError, match="say whom to forget"):
@@ -409,7 +412,7 @@ def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(confi
         keep_profile(example_summary(), manifest, config)
     profiles = Path(layout.quality) / "profiles"
     for dry_run, left in ((True, 3), (False, 1)):
-        assert vacuum.vacuum(config, datetime.now(UTC), dry_run, forgotten=True)["profiles"] == 2
+        assert retention.vacuum(config, datetime.now(UTC), dry_run, forgotten=True)["profiles"] == 2
         assert len(list(profiles.iterdir())) == left
     after = next(path for path in (Path(layout.manifests) / EXPIRED).iterdir() if path.name[7] == "1")
     assert [path.name for path in profiles.iterdir()] == [after.name.split("-", 1)[1]]

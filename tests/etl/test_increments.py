@@ -15,17 +15,17 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl.completion import COMPLETION
-from etl.delta_tables import read_table, write_table
+from common.errors import DataError
 from etl.erasure.finding import Person
-from etl.forget import forget
-from etl.increments import SourceChanges, may_go_on, source_changes
+from etl.erasure.forgetting import forget
+from etl.lake.tables import read_table, write_table
 from etl.pipeline import run_stages
-from etl.sources.listing import SourceFile
-from etl.sources.pieces import Piece, list_pieces
+from etl.runs.completion import COMPLETION
+from etl.runs.increments import SourceChanges, may_go_on, source_changes
+from etl.sources.files.listing import SourceFile
+from etl.sources.files.pieces import Piece, list_pieces
 from etl.splits.assignment import divide
 from schemas.config import Configuration, load
-from schemas.errors import DataError
 from schemas.manifest import Manifest
 from schemas.settings import Split
 from schemas.tables import Layout, sources_schema

@@ -15,17 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import Row, SparkSession
 
+from common.errors import CheckError, DataError
 from etl import ingest as stage
-from etl.delta_tables import read_table
-from etl.erasure.tombstones import Tombstones, content_sha256, place_sha256
 from etl.ingest import check_counts, ingest
-from etl.sources import pieces
-from etl.sources.jsonl import JsonLinesFormat
-from etl.sources.parquet import ParquetFormat
+from etl.lake.tables import read_table
+from etl.lake.tombstones import Tombstones, content_sha256, place_sha256
+from etl.sources.files import pieces
+from etl.sources.files.jsonl import JsonLinesFormat
+from etl.sources.files.parquet import ParquetFormat
 from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
 from schemas import tables
 from schemas.config import Configuration
-from schemas.errors import CheckError, DataError
 from tests.etl.sources.source_files import configuration
 
 

@@ -9,11 +9,11 @@ from types import ModuleType
 
 import pytest
 
+from common.errors import DataError, UsageError
+from common.storage import exists, write_bytes
 from etl import quality, report
-from etl.lock import LOCK, locked
+from etl.runs.lock import LOCK, locked
 from schemas.config import Configuration, load
-from schemas.errors import DataError, UsageError
-from schemas.storage import exists, write_bytes
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration, write_toml
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import UsageError
 from etl.duplicates import minhash
 from etl.duplicates.minhash import Banding, sketch
-from schemas.errors import UsageError
 from tests.etl import documents
 
 # Letters that normalisation changes, joins and splits, other scripts, and what separates words.

@@ -3,7 +3,7 @@
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.partitions import salts as salts_of
+from etl.spark.partitions import salts as salts_of
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 3, 8, 13])

@@ -11,17 +11,19 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
+from common.errors import DataError, QualityGateError, UsageError
 from etl import verify
-from etl.delta_log import open_table
 from etl.encode import encode
+from etl.lake.log import open_table
 from etl.publication import commit
-from etl.publish import publish, publish_version
+from etl.versions import verification
+from etl.versions.publishing import publish, publish_version
+from etl.versions.verification import findings
+from provenance.checksums import sha256_of
+from provenance.keys import key_sums, record_key
 from schemas import manifest as manifests
-from schemas.checksums import sha256_of
 from schemas.class_balance import ClassBalance
 from schemas.config import Configuration
-from schemas.errors import DataError, QualityGateError, UsageError
-from schemas.keys import key_sums, record_key
 from schemas.manifest import Manifest
 from schemas.settings import Balance
 from schemas.tables import Layout, quarantine_schema, records_schema, signatures_schema, sources_schema
@@ -256,7 +258,7 @@ def test_of_two_publications_at_once_one_loses(
         publish(spark, third)
     monkeypatch.undo()
     assert newest(config) == winner
-    assert verify.findings(winner, config.storage) == []
+    assert findings(winner, config.storage) == []
 
 
 @pytest.mark.parametrize(
@@ -335,8 +337,8 @@ def test_verify_names_a_file_that_only_the_table_lists(
     publish(spark, config)
     manifest = newest(config)
     paths = commit.listed_files(manifest.table_uri, manifest.delta_version, config.storage)
-    monkeypatch.setattr(verify, "listed_files", lambda *_: [*paths[1:], "split=train/foreign.parquet"])
-    found = verify.findings(manifest, config.storage)
+    monkeypatch.setattr(verification, "listed_files", lambda *_: [*paths[1:], "split=train/foreign.parquet"])
+    found = findings(manifest, config.storage)
     assert len(found) == 2
     assert "split=train/foreign.parquet is foreign" in found[0]
     assert f"{paths[0]} is not in version" in found[1]

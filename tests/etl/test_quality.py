@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from etl.quality import check, check_quarantine, judge, validate
-from etl.reporting.facts import Lengths, ShardFacts, Summary, TokenFacts
-from etl.reporting.gate_results import GateResults
-from etl.reporting.gates import gates
-from etl.reporting.validation import new_context
-from schemas.errors import QualityGateError
+from common.errors import QualityGateError
+from etl.figures.facts import Lengths, ShardFacts, Summary, TokenFacts
+from etl.gates.gx_context import new_context
+from etl.gates.judgement import check, judge, validate
+from etl.gates.limits import check_quarantine, gates
+from etl.gates.results import GateResults
 from schemas.tables import Layout
 from tests.etl.example_summary import FULL, example_summary
 from tests.etl.example_tables import configuration

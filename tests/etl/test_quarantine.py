@@ -9,13 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.delta_tables import read_table
+from common.errors import DataError, UsageError
 from etl.ingest import ingest
-from etl.quarantine import export, main, masked, quarantined
+from etl.lake.tables import read_table
+from etl.quarantine import main
 from etl.reporting.examples import Mask
+from etl.reporting.rejects import masked
+from etl.sources.rejects import export, quarantined
 from schemas.cleaning import Clean
 from schemas.config import Configuration
-from schemas.errors import DataError, UsageError
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration
 

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from common.pages.page import Section, Table, Text, render
 from etl.clean import RuleSet
-from etl.report import report_page, write_report
-from etl.reporting import report_records, report_splits
+from etl.figures.facts import Cluster, RuleEffect, ShardFacts, Summary
+from etl.figures.summary import summarise
+from etl.gates.results import GateResult, GateResults
+from etl.reporting import records, splits
 from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible, with_some_masks
-from etl.reporting.facts import Cluster, RuleEffect, ShardFacts, Summary
-from etl.reporting.gate_results import GateResult, GateResults
-from etl.reporting.summary import summarise
+from etl.reporting.page import report_page, write_report
 from etl.rules.registry import build_rules
-from etl.stage_metrics import Shuffle, StageMetrics, keep
+from etl.runs.stage_metrics import Shuffle, StageMetrics, keep
 from schemas.cleaning import RegexRule
 from schemas.manifest import Manifest
-from schemas.report_page import Section, Table, Text, render
 from tests.etl.example_summary import example_summary
 from tests.etl.example_tables import configuration, write_signatures, write_small_data_set
 from tests.schemas.test_class_balance import oversampled
@@ -114,16 +114,16 @@ def tables(section: Section) -> list[list[list[str]]]:
 
 
 def test_a_funnel_that_does_not_add_up_says_so() -> None:
-    section = report_records.funnel(example_summary(records_in=10_002))
+    section = records.funnel(example_summary(records_in=10_002))
     assert Text("2 records are unaccounted for.", "bad") in section.blocks
     assert tables(section)[0][4] == ["Near-duplicates", "− 1,300", "8,002", "80.0%"]
 
 
 def test_a_failed_gate_is_told_with_its_remedy() -> None:
     failed = GateResult("g", "7.00%", "at most 5.00%", False, ["7.00% are bad"], "look at them")
-    section = report_records.gate_table(GateResults([failed], "x"), "data_docs/index.html")
+    section = records.gate_table(GateResults([failed], "x"), "data_docs/index.html")
     assert tables(section) == [[["g", "7.00%", "at most 5.00%", "failed", "7.00% are bad: look at them"]]]
-    tile = report_records.tiles(example_summary(), GateResults([failed], "x"))[-1]
+    tile = records.tiles(example_summary(), GateResults([failed], "x"))[-1]
     assert (tile.value, tile.tone) == ("0 of 1", "bad")
 
 
@@ -131,14 +131,14 @@ def test_cluster_sizes_are_put_together() -> None:
     summary = example_summary(
         cluster_sizes={1: 9, 4: 2, 7: 1, 20: 1}, largest_clusters=[Cluster("c", 20, "jo@example.org")]
     )
-    rows, largest = tables(report_records.duplicates(summary, {"jo@example.org": "its text"}, MASK))
+    rows, largest = tables(records.duplicates(summary, {"jo@example.org": "its text"}, MASK))
     assert largest == [["20", "its text", "<email>"]]
     assert rows == [["1", "9", "9"], ["4–7", "3", "15"], ["16–31", "1", "20"]]
 
 
 def test_leaks_are_listed() -> None:
     config = configuration(Path("unused"))
-    section = report_splits.leakage([("a", 0.1), ("b", 0.9), ("c", 1.0)], config)
+    section = splits.leakage([("a", 0.1), ("b", 0.9), ("c", 1.0)], config)
     first = section.blocks[0]
     assert isinstance(first, Text)
     assert first.tone == "bad"
@@ -214,7 +214,7 @@ def test_personal_data_that_only_cleaning_reveals_is_not_shown_before_it() -> No
 def test_what_a_later_rule_reveals_is_not_shown_after_an_earlier_one(rule: str, text: str) -> None:
     example = example_of(rule, "r", [text], RULES, MASK)
     assert (example.before, example.after, example.left_out) == ("", "", False)
-    shown = tables(report_records.rules(example_summary(), configuration(Path("unused")), [example]))[1]
+    shown = tables(records.rules(example_summary(), configuration(Path("unused")), [example]))[1]
     assert shown == [[rule, "(personal data: not shown)", "(personal data: not shown)"]]
 
 
@@ -251,13 +251,13 @@ def test_each_kind_of_national_numbers_is_counted_and_shown_on_its_own() -> None
         "national_ids.ssn": RuleEffect(4, 5),
         "emails": RuleEffect(6, 7),
     }
-    rows = tables(report_records.rules(example_summary(effects=effects), config, []))[0]
+    rows = tables(records.rules(example_summary(effects=effects), config, []))[0]
     assert ["national_ids.cpf", "2", "3", "0"] in rows
     assert ["national_ids.ssn", "4", "5", "0"] in rows
     assert ["emails", "6", "7", "0"] in rows
     assert "national_ids" not in [row[0] for row in rows]
     left_out = example_summary(filtered_by_rule={"length": 3, "split_conflict": 2})
-    rows = tables(report_records.rules(left_out, config, []))[0]
+    rows = tables(records.rules(left_out, config, []))[0]
     assert ["split_conflict", "2", "–", "2"] in rows
     dropping = CLEAN.national_ids.model_copy(update={"action": "drop", "countries": ["BR", "US"]})
     dropping_config = config.model_copy(update={"clean": CLEAN.model_copy(update={"national_ids": dropping})})
@@ -272,7 +272,7 @@ def test_each_kind_of_national_numbers_is_counted_and_shown_on_its_own() -> None
     summary = example_summary(
         effects=effects | {"national_ids": RuleEffect(5, 5)}, filtered_by_rule={"national_ids": 4}
     )
-    rows = tables(report_records.rules(summary, dropping_config, []))[0]
+    rows = tables(records.rules(summary, dropping_config, []))[0]
     assert ["national_ids.cpf", "2", "–", "0"] in rows
     assert ["national_ids", "5", "–", "4"] in rows
     wide = CLEAN.model_copy(

@@ -10,11 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.columns.number import written
+from common.errors import DataError
+from common.storage import Storage
 from etl.encoders import boolean, category, date, number
-from schemas.errors import DataError
-from schemas.features import BooleanFeature, CategoryFeature, DateFeature, NumberFeature, Outliers
-from schemas.settings import Storage
+from etl.normalisers.number import written
+from schemas.features import Outliers
+from schemas.features.boolean import BooleanFeature
+from schemas.features.category import CategoryFeature
+from schemas.features.date import DateFeature
+from schemas.features.number import NumberFeature
 
 VALUES = [f"{n}" for n in (1, 2, 3, 4, 5, 6, 7, 8, 100)]
 

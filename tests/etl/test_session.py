@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl import session
-from schemas.errors import UsageError
+from common.errors import UsageError
+from etl.spark import session
 
 
 def test_a_delta_table_is_written_and_read_back_without_deletion_vectors(

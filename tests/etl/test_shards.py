@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from common.storage import Storage
 from etl.publication import shards
 from etl.publication.shards import ShardWriter, row_bytes, shard_schema
-from schemas.settings import Storage
 from tests.etl.example_tables import configuration
 
 LENGTH, BATCH_ROWS, GROUP = 2_000, 500, 1_000

@@ -10,12 +10,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl import deduplicate as stage
-from etl import skew
-from etl.delta_tables import read_table
 from etl.duplicates.near_duplicates import near_duplicate_clusters
-from etl.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
+from etl.lake.tables import read_table
+from etl.runs.stage_metrics import metrics_since, newest_spark_stage
+from etl.spark import skew
+from etl.spark.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
 from etl.splits.units import with_unit
-from etl.stage_metrics import metrics_since, newest_spark_stage
 from schemas.tables import Layout
 from tests.etl import documents
 

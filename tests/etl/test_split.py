@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from etl.completion import made_from
-from etl.delta_tables import write_table
+from etl.lake.tables import write_table
+from etl.runs.completion import made_from
 from etl.split import split
 from etl.splits.assignment import Unit, assign, divide
 from etl.splits.earlier_records import STAYING, splits_stay, staying_splits

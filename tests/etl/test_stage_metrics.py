@@ -10,11 +10,12 @@ import pytest
 from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
-from etl import stage_metrics
-from etl.partitions import salts
-from etl.process_memory import tree_bytes
-from etl.reporting import report_stages
-from etl.stage_metrics import (
+from common.errors import DataError
+from common.pages.page import Table, Text
+from etl.reporting import stages
+from etl.runs import process_memory, stage_metrics
+from etl.runs.process_memory import tree_bytes
+from etl.runs.stage_metrics import (
     Shuffle,
     StageMetrics,
     keep,
@@ -23,8 +24,7 @@ from etl.stage_metrics import (
     metrics_since,
     newest_spark_stage,
 )
-from schemas.errors import DataError
-from schemas.report_page import Table, Text
+from etl.spark.partitions import salts
 from schemas.tables import Layout, sources_schema
 from tests.etl.example_tables import configuration
 
@@ -94,8 +94,32 @@ def test_memory_below_a_process_counts() -> None:
         child.stdout.readline()
         assert tree_bytes() - before > 290_000_000
         assert tree_bytes(child.pid) > 290_000_000
+        assert tree_bytes(child.pid, shared_divided=False) >= tree_bytes(child.pid)
         child.communicate(b"\n")
     assert tree_bytes(child.pid) == 0
+
+
+def test_shared_memory_is_divided_only_where_a_peak_may_be_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = [100, 104, 104, 110, 120, 90]
+    divided: list[int] = []
+    memory = process_memory.PeakMemory(seconds=0)
+
+    def measured_bytes(process: int | None = None, shared_divided: bool = True) -> int:
+        if shared_divided:
+            divided.append(resident[0])
+            return resident[0] - 10
+        if len(resident) > 1 and divided:
+            resident.pop(0)
+        if len(resident) == 1:
+            memory._ended.set()
+        return resident[0]
+
+    monkeypatch.setattr(process_memory, "tree_bytes", measured_bytes)
+    monkeypatch.setattr(process_memory, "SHARE_SECONDS", 1e9)
+    with memory:
+        memory._ended.wait()
+    assert divided == [100, 110, 120, 90]
+    assert memory.peak == 110
 
 
 EVEN = Shuffle(tasks=8, records=80_000, median_records=9_900.0, largest_records=12_870)
@@ -129,8 +153,8 @@ def test_what_is_kept_comes_back_in_the_order_of_the_stages(tmp_path: Path) -> N
 
 
 def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
-    def shown(*stages: StageMetrics) -> tuple[list[list[str]], Text]:
-        table, verdict = report_stages.balance(stages).blocks
+    def shown(*of_stages: StageMetrics) -> tuple[list[list[str]], Text]:
+        table, verdict = stages.balance(of_stages).blocks
         assert isinstance(table, Table)
         assert isinstance(verdict, Text)
         return [[cell.text for cell in row] for row in table.cells], verdict
@@ -150,13 +174,13 @@ def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:
     slow = stage("clean").model_copy(
         update={"seconds": 30.0, "input_bytes": 5_000, "peak_bytes": 2_000_000_000}
     )
-    table = report_stages.slowest([stage("ingest").model_copy(update={"seconds": 10.0}), slow]).blocks[0]
+    table = stages.slowest([stage("ingest").model_copy(update={"seconds": 10.0}), slow]).blocks[0]
     assert isinstance(table, Table)
     assert [[cell.text for cell in row] for row in table.cells] == [
         ["clean", "30.0", "75.0%", "5.0 kB", "–", "2.0 GB", "–"],
         ["ingest", "10.0", "25.0%", "–", "–", "–", "–"],
     ]
-    assert report_stages.balance([]).blocks[0] == Text(
+    assert stages.balance([]).blocks[0] == Text(
         "Nothing was measured: run the stages again, or the whole pipeline."
     )
     assert stage_metrics.FEW_RECORDS == 10_000

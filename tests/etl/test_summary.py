@@ -7,9 +7,9 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl.reporting.facts import Cluster, Lengths, RuleEffect, ShardFacts, SourceFacts, Summary, TokenFacts
-from etl.reporting.summary import summarise
-from schemas.errors import CheckError, UsageError
+from common.errors import CheckError, UsageError
+from etl.figures.facts import Cluster, Lengths, RuleEffect, ShardFacts, SourceFacts, Summary, TokenFacts
+from etl.figures.summary import summarise
 from schemas.tables import Layout
 from tests.etl.example_tables import configuration, write_small_data_set
 

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
+from common.errors import DataError
+from common.storage import Storage
 from etl.encoders import tokens
-from schemas.errors import DataError
-from schemas.settings import Storage, TokensFeature
+from schemas.features.tokens import TokensFeature
 
 TEXTS = [f"the licence number {n} grants use of the software to {'you ' * (n % 7)}" for n in range(200)]
 FEATURE = TokensFeature(name="tokens", column="text", vocabulary=400, length=8)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.completion import COMPLETION
-from etl.delta_tables import read_table
+from common.errors import ConfigurationError
+from etl.lake.tables import read_table
 from etl.pipeline import run_stages
+from etl.runs.completion import COMPLETION
 from schemas.config import Configuration, load
-from schemas.errors import ConfigurationError
 from schemas.manifest import Manifest, read_artifact
 from schemas.tables import Layout
 

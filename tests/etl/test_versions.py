@@ -7,14 +7,17 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from common.errors import DataError, QualityGateError, UsageError
 from etl import history, rollback, vacuum, verify
-from etl.audit import versions
-from etl.completion import COMPLETION
-from etl.delta_tables import read_table
+from etl.lake.tables import read_table
 from etl.pipeline import run_stages
+from etl.runs.audit import versions
+from etl.runs.completion import COMPLETION
+from etl.versions import retention, timeline
+from etl.versions.restoring import roll_back
+from etl.versions.verification import findings
 from schemas import manifest as manifests
 from schemas.config import Configuration, load
-from schemas.errors import DataError, QualityGateError, UsageError
 from schemas.manifest import Manifest
 from schemas.settings import Versions
 from schemas.tables import Layout
@@ -99,7 +102,7 @@ def test_versions_are_listed_made_current_again_and_deleted(
 
     # Back to the first; what broke off between commit and manifest is completed.
     with monkeypatch.context() as patch:
-        patch.setattr("schemas.storage.write_bytes", full_disk)
+        patch.setattr("common.storage.write_bytes", full_disk)
         with pytest.raises(DataError, match="a disk is full"):
             rollback.main([*flags, "--to", "0"])
     assert DeltaTable(layout.shards).version() == 2
@@ -115,9 +118,9 @@ def test_versions_are_listed_made_current_again_and_deleted(
         assert verify.main([*which, *flags]) == 0
     roots = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("root ")]
     assert roots == [first.manifest_root, second.manifest_root, first.manifest_root]
-    assert history.history(config)[-1].changes == ["the content of version 0 again"]
+    assert timeline.history(config)[-1].changes == ["the content of version 0 again"]
     assert rollback.main([*flags, "--to", "2"]) == 0  # current already
-    assert len(history.history(config)) == 3
+    assert len(timeline.history(config)) == 3
     for wrong, told in (("9", "there is no manifest of version 9"), ("-1", "versions count from 0")):
         with pytest.raises(UsageError, match=told):
             rollback.main([*flags, "--to", wrong])
@@ -127,9 +130,9 @@ def test_versions_are_listed_made_current_again_and_deleted(
     content = shard.read_bytes()
     shard.write_bytes(content[:-1] + b"x")
     with pytest.raises(DataError, match=r"version 1 can not be made current: .* is damaged"):
-        rollback.roll_back(config, 1)
+        roll_back(config, 1)
     shard.write_bytes(content)
-    assert rollback.roll_back(config, 1).delta_version == 3
+    assert roll_back(config, 1).delta_version == 3
     shard.unlink()
     with pytest.raises(DataError, match=r"version 3, which is kept, is damaged; nothing was deleted"):
         vacuum.main(flags)
@@ -137,21 +140,21 @@ def test_versions_are_listed_made_current_again_and_deleted(
     at = versions(layout, config.storage)
     assert vacuum.main([*flags, "--dry-run"]) == 0
     assert versions(layout, config.storage) == at
-    assert verify.findings(first, config.storage) == []
+    assert findings(first, config.storage) == []
 
     # What a kept version came from stays, also where it is not the newest and the tables were written anew since.
     wide = config.model_copy(update={"versions": Versions(keep=4, keep_days=0.0)})
-    assert vacuum.vacuum(wide, datetime.now(UTC))["versions"] == 0
+    assert retention.vacuum(wide, datetime.now(UTC))["versions"] == 0
     for manifest in two:
-        assert verify.findings(manifest, config.storage) == []
+        assert findings(manifest, config.storage) == []
         assert rows_read(manifest, layout) == manifest.content.counts["records_in"]
 
     assert vacuum.main(flags) == 0
     current = newest(config)
-    assert verify.findings(current, config.storage) == []
-    assert verify.findings(first, config.storage) != []
+    assert findings(current, config.storage) == []
+    assert findings(first, config.storage) != []
     assert list(manifests.published(layout.manifests)) == [3]
-    assert [(v.number, v.expired) for v in history.history(config)] == [
+    assert [(v.number, v.expired) for v in timeline.history(config)] == [
         *((number, True) for number in range(3)),
         (3, False),
     ]
@@ -207,4 +210,4 @@ def full_disk(*_: object) -> None:
 def test_versions_stay_by_number_or_by_age(keep: int, days: float, kept: list[int]) -> None:
     now = datetime(2026, 1, 10, tzinfo=UTC)
     published_at = {number: now - timedelta(days=3 - number) for number in range(4)}
-    assert sorted(vacuum.kept_versions(published_at, Versions(keep=keep, keep_days=days), now)) == kept
+    assert sorted(retention.kept_versions(published_at, Versions(keep=keep, keep_days=days), now)) == kept

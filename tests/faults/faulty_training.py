@@ -24,10 +24,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas import command
+from common import command
 from tests.faults.job import TOKEN, end, with_token
-from training import loop
-from training.feed import Feed, LocalBatch
+from training.engine import loop
+from training.input.batch_loader import BatchLoader, LocalBatch
 from training.train import main
 
 
@@ -89,7 +89,7 @@ def suffer(kind: str) -> None:
         raise ValueError(kind)
 
 
-class WatchedFeed(Feed):
+class WatchedLoader(BatchLoader):
     """The feed of the training, which tells what it delivers."""
 
     keys: Path | None = None
@@ -119,8 +119,8 @@ class WatchedFeed(Feed):
 
 if __name__ == "__main__":
     if sys.argv[1]:
-        WatchedFeed.keys = Path(sys.argv[1])
-        WatchedFeed.keys.mkdir(parents=True, exist_ok=True)
-    WatchedFeed.fault = sys.argv[2]
-    vars(loop)["Feed"] = WatchedFeed
+        WatchedLoader.keys = Path(sys.argv[1])
+        WatchedLoader.keys.mkdir(parents=True, exist_ok=True)
+    WatchedLoader.fault = sys.argv[2]
+    vars(loop)["BatchLoader"] = WatchedLoader
     sys.exit(command.run(main, sys.argv[3:]))

@@ -170,8 +170,8 @@ def batches(*launches: Path) -> dict[int, list[str]]:
         lines = [line for file in folder.glob("*.jsonl") for line in file.read_text().splitlines()]
         attempts: dict[int, dict[tuple[int, int], list[dict[str, Any]]]] = {}
         for entry in map(json.loads, filter(lambda line: line.endswith("}"), lines)):
-            ring = (entry["began"], entry["world"])
-            attempts.setdefault(entry["position"], {}).setdefault(ring, []).append(entry)
+            communicator = (entry["began"], entry["world"])
+            attempts.setdefault(entry["position"], {}).setdefault(communicator, []).append(entry)
         for position, tried in attempts.items():
             last = max(tried.values(), key=lambda entries: max(entry["time"] for entry in entries))
             found[position] = sorted(key for entry in last for key in entry["keys"])

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import etl
-from etl.audit import FILE, TABLES
-from etl.delta_log import open_table
+from etl.lake.log import open_table
+from etl.runs.audit import FILE, TABLES
 from schemas import manifest as manifests
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from etl.sources import pieces
+from etl.sources.files import pieces
 from etl.sources.reading import RECORD, Reader
 from tests.etl.sources.source_files import configuration
 from tests.faults.hostile_files import sources

@@ -8,7 +8,6 @@ import pytest
 
 from tests.faults.job import Job, training_command
 from tests.training.published import Published, publish
-from training import summary
 
 SHARDS = 80
 """More than a reader keeps open, so that what happens to a file is met when it is opened again; and with the rows
@@ -44,4 +43,4 @@ def test_the_file_and_row_group_are_named_and_all_ranks_end(
         assert job.wait() != 0
         print(f"all processes had ended {lasted:.1f} s after the message")
         assert lasted < PATIENCE
-    assert not (published.root / "runs" / "damaged" / summary.NAME).exists()
+    assert not (published.root / "runs" / "damaged" / "summary.json").exists()

@@ -10,7 +10,8 @@ import pytest
 from tests.faults.job import Job, training_command
 from tests.faults.mounts import Mount
 from tests.training.published import Published, publish
-from training import checkpoint, summary
+from training.checkpoints import store
+from training.tracking import summary
 
 pytestmark = [pytest.mark.thorough]
 SIZE = "1m"
@@ -46,7 +47,7 @@ def test_training_goes_on_and_the_last_good_checkpoint_stays_good(
     runs = tmp_path / "runs"
     mount(runs)
     to_runs = ("--set", f"train.runs={runs}")
-    folder = checkpoint.folder_of(runs / "run")
+    folder = store.folder_of(runs / "run")
     status, shown = train(
         tmp_path / "first", published, f"{kind}@0@173", runs if kind == "fill" else folder, *to_runs
     )
@@ -54,7 +55,7 @@ def test_training_goes_on_and_the_last_good_checkpoint_stays_good(
     assert "epoch 4: every one of 173 rows read exactly once" in shown
     assert "the last checkpoint of the run 'run' could not be written" in shown
     assert status != 0
-    found = checkpoint.last_good(runs / "run", print)
+    found = store.last_good(runs / "run", print)
     assert found is not None
     assert 0 < found[0].position <= 2 * 173
 

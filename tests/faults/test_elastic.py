@@ -10,7 +10,9 @@ import pytest
 
 from tests.faults.job import REPOSITORY, Job, batches, training_command
 from tests.training.published import Published, publish
-from training import checkpoint, summary, verify
+from training import verify
+from training.checkpoints import store
+from training.tracking import summary
 
 ROWS, BATCH, EPOCHS = 173, 16, 6
 WATCHDOG = 5
@@ -131,7 +133,7 @@ def test_below_the_minimum_the_job_ends_with_a_good_checkpoint(published: Publis
         assert job.wait() != 0
         assert job.orphans() == []
         assert re.search("minimum number of slots to become available", job.shown()), job.shown()
-    found = checkpoint.last_good(published.root / "runs" / "run", print)
+    found = store.last_good(published.root / "runs" / "run", print)
     assert found is not None
     assert found[0].step == int(told[1])
     assert found[0].step in (18, 20)

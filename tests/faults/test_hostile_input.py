@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.delta_tables import read_table
 from etl.ingest import ingest
+from etl.lake.tables import read_table
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration
 from tests.faults import hostile_files

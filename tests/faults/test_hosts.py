@@ -11,7 +11,7 @@ import pytest
 from tests.faults.hosts import INTERFACE, TwoHosts, lacking
 from tests.faults.job import REPOSITORY, Job, training_command
 from tests.training.published import Published, publish
-from training import summary
+from training.tracking import summary
 
 pytestmark = [pytest.mark.thorough]
 GLOO_TIMEOUT = 10

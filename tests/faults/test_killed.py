@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.job import Job, batches, training_command
 from tests.training.published import Published, publish
-from training import metrics, summary
+from training.tracking import metrics, summary
 
 ROWS, BATCH, EPOCHS = 173, 16, 2
 # Without dropout, and with Adam's epsilon above the rounding errors of gradients that are 0 in exact arithmetic.
@@ -39,7 +39,7 @@ def train_until_killed(
         assert job.wait() == -signal.SIGKILL, job.shown()
         assert (folder / f"job@0@{position}").read_text() == str(next(p for p in ends() if p >= position))
         assert job.orphans() == []
-    assert not (published.root / "runs" / run / summary.NAME).exists()
+    assert not (published.root / "runs" / run / "summary.json").exists()
 
 
 def ends() -> list[int]:

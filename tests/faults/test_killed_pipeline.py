@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from etl import audit, verify
+from etl.runs import audit
+from etl.versions.verification import findings
 from schemas.config import STAGES
 from tests.faults.mounts import Mount
 from tests.faults.pipeline_runs import PipelineFolder, write_files
@@ -54,7 +55,7 @@ def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(whole: Whole) -
     assert "Traceback" not in said
     folder = whole.folder
     assert folder.ended() == dict.fromkeys(STAGES, 1)
-    assert verify.findings(folder.manifest(), folder.config.storage) == []
+    assert findings(folder.manifest(), folder.config.storage) == []
 
 
 @pytest.mark.parametrize(("kills", "seed"), [(1, 0), pytest.param(20, 1, marks=pytest.mark.thorough)])
@@ -95,7 +96,7 @@ def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) 
     assert folder.rows() == undisturbed.rows()
     manifest = folder.manifest()
     assert manifest.manifest_root == undisturbed.manifest().manifest_root
-    assert verify.findings(manifest, folder.config.storage) == []
+    assert findings(manifest, folder.config.storage) == []
     assert audit.findings(folder.layout, {"newest": manifest}, folder.config.storage) == []
     ended = folder.ended()
     assert {name: ended[name] for name in STAGES if ended[name] > 1} == {}
@@ -142,12 +143,12 @@ def test_a_full_disk_is_told_the_version_before_stays_and_the_next_run_goes_on(t
             assert "error: a disk is full" in said
             assert "Traceback" not in said
             assert folder.manifest() == before
-            assert verify.findings(before, folder.config.storage) == []
+            assert findings(before, folder.config.storage) == []
         ended = folder.ended()
         assert [ended[stage] for stage in STAGES] == [2] * (len(STAGES) - 1) + [1]
         status, said = folder.run()
         assert status == 0, said
         assert folder.manifest().manifest_root != before.manifest_root
-        assert verify.findings(folder.manifest(), folder.config.storage) == []
+        assert findings(folder.manifest(), folder.config.storage) == []
     finally:
         mount.unmount()

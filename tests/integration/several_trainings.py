@@ -7,14 +7,14 @@ import json
 import os
 import sys
 
-from schemas import command
-from training.ring import Ring
+from common import command
+from training.parallel.communicator import Communicator
 from training.train import main
 
 if __name__ == "__main__":
-    leave = Ring.stop
+    leave = Communicator.stop
     # Horovod can be started once in a process: the ring stays until the last training is over.
-    Ring.stop = staticmethod(lambda: None)  # type: ignore[method-assign]
+    Communicator.stop = staticmethod(lambda: None)  # type: ignore[method-assign]
     for arguments in json.loads(sys.argv[1]):
         status = command.run(main, arguments)
         print(f"rank {os.environ['HOROVOD_RANK']} run {arguments[3]} status {status}", flush=True)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from etl.session import build_session
+from etl.spark.session import build_session
 
 
 def worker_facts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Replaces the rows by one that names where the worker's modules come from."""
-    import etl.session
+    import etl.spark.session
     import schemas
 
     for _ in batches:
         pass
-    facts = [etl.session.__file__, schemas.__file__, pa.__file__]
+    facts = [etl.spark.session.__file__, schemas.__file__, pa.__file__]
     yield pa.RecordBatch.from_pydict({"fact": facts})
 
 

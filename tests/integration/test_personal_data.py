@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from etl.delta_log import open_table
+from etl.lake.log import open_table
 from tests.etl.rules.personal_corpus import PLANTED
 from tests.faults.pipeline_runs import PipelineFolder
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etl.session import EXECUTOR_PYTHON
+from etl.spark.session import EXECUTOR_PYTHON
 from schemas import manifest
 from tests.integration.cluster import clean_environment, standalone_cluster, submit
 

@@ -14,8 +14,8 @@ import training
 from tests.training.devices import FOR_TWO
 from tests.training.published import Published, publish
 from tests.training.runs import EXACT, result, weights
-from training import metrics
-from training.order import SplitOrder, row_groups_of
+from training.input.order import SplitOrder, row_groups_of
+from training.tracking import metrics
 from training.train import main
 
 REPOSITORY = Path(training.__file__).parents[1]

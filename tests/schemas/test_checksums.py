@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from schemas import checksums
-from schemas.checksums import check_file, sha256_of
-from schemas.errors import DataError
+from common import storage
+from common.errors import DataError
+from provenance import checksums
+from provenance.checksums import check_file, sha256_of
 
 CONTENT = b"0123456789" * 1000
 
@@ -32,6 +33,15 @@ def test_a_good_file_passes_and_its_bytes_are_counted(shard: Path) -> None:
     assert sum(seen) == len(CONTENT)
     for mode in ("full", "cached", "cached", "off"):
         check(shard, mode)
+
+
+def test_one_hash_serves_uris_and_says_what_to_do(tmp_path: Path) -> None:
+    storage.write_bytes("memory://checksums/file", CONTENT)
+    assert sha256_of("memory://checksums/file") == (hashlib.sha256(CONTENT).hexdigest(), len(CONTENT))
+    with pytest.raises(DataError, match=r"absent is missing; look again"):
+        sha256_of(str(tmp_path / "absent"), remedy="look again")
+    with pytest.raises(DataError, match=r"cannot be read: Is a directory; restore it"):
+        sha256_of(str(tmp_path))
 
 
 def test_damage_names_the_file(shard: Path) -> None:

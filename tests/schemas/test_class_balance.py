@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from common.errors import DataError
+from common.pages.page import Table, Text
 from schemas.class_balance import ClassBalance
 from schemas.class_mix import class_shares, section
-from schemas.errors import DataError
 from schemas.manifest import Manifest, Shard, SplitContent, parse
-from schemas.report_page import Table, Text
 from tests.schemas.test_manifest import content, provenance
 
 

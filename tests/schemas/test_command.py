@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from schemas.command import run, without_credentials
-from schemas.errors import DataError, QualityGateError, UsageError
+from common.command import run, without_credentials
+from common.errors import DataError, QualityGateError, UsageError
 
 
 @pytest.mark.parametrize(

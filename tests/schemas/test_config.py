@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import ConfigurationError
 from schemas.config import Configuration, load
-from schemas.errors import ConfigurationError
 
 MINIMAL = """
 [dataset]
@@ -172,6 +172,12 @@ def test_rules_on_request_come_on_beside_the_default_ones(tmp_path: Path) -> Non
 )
 def test_a_regex_rule_must_make_sense(tmp_path: Path, rule: str, part: str) -> None:
     assert part in refusal(tmp_path, f'{MINIMAL}\n[[clean.regex]]\nname = "own"\n{rule}\n')
+
+
+def test_a_look_alike_of_phones_must_be_a_regular_expression(tmp_path: Path) -> None:
+    found = refusal(tmp_path, f"{MINIMAL}\n[clean.phones]\nlook_alikes = ['fine', '[']\n")
+    assert "'clean.phones.look_alikes.1'" in found
+    assert "not a regular expression: unterminated character set" in found
 
 
 def test_the_data_sections_know_no_paths_and_nothing_of_training(tmp_path: Path) -> None:

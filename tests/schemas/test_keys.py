@@ -7,7 +7,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.keys import add_sums, key_sums, record_key
+from provenance.keys import add_sums, key_sums, record_key
 
 
 def as_halves(ids: list[str]) -> npt.NDArray[np.uint64]:

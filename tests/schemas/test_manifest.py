@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import DataError, UsageError
+from common.errors import DataError, UsageError
 from schemas.manifest import (
     Column,
     Content,

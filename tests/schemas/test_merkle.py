@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.merkle import leaf_hash, root
+from provenance.merkle import leaf_hash, root
 
 # The leaves of the reference tests of Certificate Transparency and the roots over the first n of them.
 LEAVES = [bytes.fromhex(x) for x in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")]

@@ -2,8 +2,8 @@
 
 import re
 
-from schemas import charts
-from schemas.report_page import (
+from common.pages import charts
+from common.pages.page import (
     Block,
     Cell,
     Chart,

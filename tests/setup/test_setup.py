@@ -1,6 +1,7 @@
 """The set-up scripts, each in a small copy of the checkout, without network: what they refuse, skip and say."""
 
 import hashlib
+import hmac
 import os
 import shutil
 import subprocess
@@ -93,7 +94,7 @@ def test_elsewhere_than_on_debian_the_one_command_is_printed_and_nothing_is_done
     executable(checkout.parent / "bin" / "dnf", f"touch {checkout}/called")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    wanted = "python3.12 python3.12-devel java-17-openjdk-headless gcc-c++ cmake make"
+    wanted = "python3.12 python3.12-devel java-17-openjdk-headless gcc-c++ cmake make patch"
     assert f"sudo dnf install -y {wanted}" in result.stderr
     assert not (checkout / "called").exists()
 
@@ -104,8 +105,7 @@ def test_an_unknown_system_hears_what_is_missing(checkout: Path) -> None:
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
     python = "Python 3.11, 3.12 or 3.13, the venv module of Python, the header files of Python"
-    expected = f"{python}, Java 17, cmake, make"
-    assert result.stderr.strip().endswith(expected)
+    assert result.stderr.strip().endswith(f"{python}, Java 17, cmake, make, patch")
 
 
 def test_debian_without_rights_hears_the_command(checkout: Path) -> None:
@@ -123,14 +123,14 @@ def test_debian_as_root_names_what_it_installs_then_installs_it(checkout: Path) 
     executable(tools / "id", "echo 0")
     packages = checkout.parent / "packages"
     executable(packages / "java", "echo 'openjdk version \"17.0.1\"' >&2")
-    for name in ("c++", "cmake", "make"):
+    for name in ("c++", "cmake", "make", "patch"):
         executable(packages / name, "true")
     fake_python(packages / "python3", "3.11")
     executable(
         tools / "apt-get", f'echo "$@" >> {checkout}/called; [[ "$1" == update ]] || cp {packages}/* {tools}'
     )
     result = run(checkout, "prerequisites.sh")
-    announced = "python3 python3-venv python3-dev openjdk-17-jre-headless g++ cmake make"
+    announced = "python3 python3-venv python3-dev openjdk-17-jre-headless g++ cmake make patch"
     assert f"going to install with apt-get: {announced}" in result.stderr
     assert (checkout / "called").read_text().splitlines() == ["update", f"install -y {announced}"]
     assert result.returncode == 0, result.stderr
@@ -278,7 +278,7 @@ def test_damaged_demo_data_is_not_unpacked(checkout: Path) -> None:
 
 
 def fake_horovod(checkout: Path) -> Path:
-    """A `.venv` whose pip "builds" a wheel; returns the file that notes what pip was asked for."""
+    """A `.venv` whose pip "builds" a wheel, and a patch; returns the file that notes what pip was asked for."""
     calls = checkout.parent / "calls"
     python = CHECKOUT / ".venv" / "bin" / "python"
     source = checkout.parent / "source" / "horovod-0.28.1"
@@ -289,15 +289,20 @@ def fake_horovod(checkout: Path) -> Path:
     ):
         folder.mkdir(parents=True)
         (folder / "CMakeLists.txt").write_text(line)
-    (source / "setup.py").write_text("config = 'RelWithDebInfo'\n")
+    (source / "horovod" / "common" / "gloo").mkdir()
+    (source / "store").write_text("open to all\n")
+    for patch in (checkout / "setup" / "horovod").glob("*.patch"):
+        patch.unlink()
+    change = "--- a/store\n+++ b/store\n@@ -1 +1 @@\n-open to all\n+open to some\n"
+    (checkout / "setup" / "horovod" / "store.patch").write_text(f"Why.\n{change}")
     pip = f"""
         echo "$3" >> {calls}
         case "$3" in
             download) tar -czf "${{@: -1}}/horovod-0.28.1.tar.gz" -C {source.parent} horovod-0.28.1 ;;
             wheel)
                 cd "${{@: -1}}"
-                cat {{.,horovod/torch,horovod/common/ops/cuda}}/CMakeLists.txt > {checkout.parent}/patched
-                cat setup.py >> {checkout.parent}/patched
+                cat {{.,horovod/torch,horovod/common/ops/cuda}}/CMakeLists.txt store > {checkout.parent}/patched
+                ls horovod/common/gloo >> {checkout.parent}/patched
                 echo "$CXXFLAGS" > {checkout.parent}/flags
                 echo "$HOROVOD_NCCL_LINK $HOROVOD_NCCL_INCLUDE" > {checkout.parent}/nccl
                 [[ -z "$HOROVOD_NCCL_LIB" ]] || readlink "$HOROVOD_NCCL_LIB"/* >> {checkout.parent}/nccl
@@ -312,7 +317,7 @@ zipfile.ZipFile(sys.argv[1] + '/horovod-0.28.1-cp311.whl', 'w').writestr('x', 'y
         elif [[ "$2" != *horovod* ]]; then exec {python} "$@"
         fi"""
     executable(checkout / ".venv" / "bin" / "python", guard)
-    for tool in ("nproc", "gzip", "ln", "readlink"):
+    for tool in ("nproc", "gzip", "ln", "readlink", "patch"):
         (checkout.parent / "bin" / tool).symlink_to(str(shutil.which(tool)))
     return calls
 
@@ -321,10 +326,9 @@ def test_horovod_is_patched_built_once_and_then_taken_from_the_cache(checkout: P
     calls = fake_horovod(checkout)
     first = run(checkout, "horovod.sh")
     assert first.returncode == 0, first.stderr
-    patched = ["set(CMAKE_CXX_STANDARD 17)"] * 2 + ["set(CMAKE_CUDA_STANDARD 17)", "config = 'Release'"]
-    lines = (checkout.parent / "patched").read_text().splitlines()
-    assert [line for line in lines if "UNITY_BUILD" not in line] == patched
-    assert len(lines) == len(patched) + 2
+    patched = ["set(CMAKE_CXX_STANDARD 17)"] * 2 + ["set(CMAKE_CUDA_STANDARD 17)"]
+    patched += ["open to some", "hmac_sha256.h"]
+    assert (checkout.parent / "patched").read_text().splitlines() == patched
     assert (checkout.parent / "flags").read_text().split()[::2] == ["-include"] * 3
     assert not (checkout.parent / "nccl").read_text().strip()
     assert calls.read_text().split() == ["download", "wheel", "install"]
@@ -352,6 +356,42 @@ def test_horovod_for_gpus_is_linked_with_the_nccl_of_torch(checkout: Path) -> No
     # HOROVOD_NCCL_HOME is read by Horovod's build itself.
     assert not (checkout.parent / "nccl").read_text().strip()
     assert calls.read_text().split().count("wheel") == 3
+
+
+def test_horovod_is_built_again_when_a_patch_changes_and_not_when_it_does_not_fit(checkout: Path) -> None:
+    calls = fake_horovod(checkout)
+    assert run(checkout, "horovod.sh").returncode == 0
+    patch = checkout / "setup" / "horovod" / "store.patch"
+    patch.write_text(patch.read_text().replace("some", "one"))
+    assert run(checkout, "horovod.sh").returncode == 0
+    assert "open to one" in (checkout.parent / "patched").read_text()
+    assert calls.read_text().split().count("wheel") == 2
+    patch.write_text(patch.read_text().replace("all", "nobody"))
+    result = run(checkout, "horovod.sh")
+    assert result.returncode == 2
+    assert "store.patch does not fit" in result.stderr
+    assert calls.read_text().split().count("wheel") == 2
+
+
+def test_the_message_authentication_code_in_c_is_that_of_the_standard(tmp_path: Path) -> None:
+    program = """
+#include <iostream>
+#include "hmac_sha256.h"
+int main() {
+  for (int size = 0; size < 200; ++size) {
+    std::string text;
+    for (int i = 0; i < size; ++i) {
+      text += static_cast<char>(i * 7);
+    }
+    std::cout << horovod::common::Hex(horovod::common::HmacSha256(text, text + "x")) << std::endl;
+  }
+}"""
+    (tmp_path / "main.cc").write_text(program)
+    build = ["c++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "main.cc", "-o", "main"]
+    subprocess.run([*build, f"-I{CHECKOUT / 'setup' / 'horovod'}"], cwd=tmp_path, check=True)
+    codes = subprocess.run([tmp_path / "main"], capture_output=True, text=True, check=True).stdout.split()
+    texts = [bytes(i * 7 % 256 for i in range(size)) for size in range(200)]
+    assert codes == [hmac.new(text, text + b"x", hashlib.sha256).hexdigest() for text in texts]
 
 
 def test_horovod_is_built_again_for_another_torch_or_a_damaged_wheel(checkout: Path) -> None:

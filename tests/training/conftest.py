@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from training.ring import Ring, make_deterministic
+from training.parallel.communicator import Communicator, make_deterministic
 
 
 @pytest.fixture
-def ring() -> Iterator[Ring]:
+def communicator() -> Iterator[Communicator]:
     """A ring of this process alone."""
     make_deterministic(1)
-    started = Ring.start()
+    started = Communicator.start()
     yield started
     started.stop()

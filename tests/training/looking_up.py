@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from training.gradients import TABLE_ROWS
+from training.parallel.gradients import TABLE_ROWS
 
 
 class LookUp(nn.Module):

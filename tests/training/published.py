@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.publication import class_balance
-from schemas import config, merkle
+from provenance import merkle
+from provenance.checksums import row_group_crc32
+from provenance.keys import key_sums, record_key
+from schemas import config
 from schemas import manifest as contract
-from schemas.checksums import row_group_crc32
-from schemas.keys import key_sums, record_key
 from schemas.settings import Balance
 
 LENGTH = 16

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from tests.training.published import Published
-from training import summary
+from training.tracking import summary
 
 # Without dropout, whose random numbers differ between ranks and devices, and with Adam's epsilon above the rounding
 # errors of gradients that are 0 in exact arithmetic.

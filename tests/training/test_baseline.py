@@ -8,12 +8,12 @@ import pytest
 from deltalake import write_deltalake
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from common.errors import DataError, UsageError
 from schemas import manifest as manifests
 from schemas.config import Configuration, load
-from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest
 from tests.training.published import CLASSES, Published, publish
-from training.baseline import evaluate_baseline, fit, hashed_texts, read_rows
+from training.evaluation.linear_baseline import evaluate_baseline, fit, hashed_texts, read_rows
 
 SPLITS = ("train", "validation", "test")
 

@@ -12,14 +12,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from common.errors import DataError, UsageError
 from schemas.config import load
-from schemas.errors import DataError, UsageError
 from schemas.manifest import Manifest
 from schemas.runs import RUN_FILE
 from schemas.settings import Train
 from tests.training.published import Published, publish, publish_again
 from training import batches, cli
-from training.feed import split_order
+from training.input.batch_loader import split_order
 
 SHARDS = ((7, 7, 7, 3), (1, 7, 7, 2), (7, 5))
 DEFAULTS = Train()

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
-from schemas.errors import DataError, UsageError
 from tests.training.published import publish
-from training import checkpoint
+from training.checkpoints import store, tensors
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +21,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
     return load(publish(tmp_path_factory.mktemp("published"), train=((4,),)).config)
 
 
-def a_state(config: Configuration, step: int, root: str = "root") -> checkpoint.State:
+def a_state(config: Configuration, step: int, root: str = "root") -> store.State:
     return {
-        "format_version": checkpoint.FORMAT_VERSION,
+        "format_version": store.FORMAT_VERSION,
         "manifest_root": root,
-        "decisive": json.dumps(checkpoint.decisive(config)),
+        "decisive": json.dumps(store.decisive(config)),
         "step": step,
         "position": step * 16,
         "proof": ["3", "1", str(2**64 - 1)],
@@ -47,27 +48,27 @@ def facts(config: Configuration, validation_loss: float | None = None) -> dict[s
 
 def save(
     run: Path, config: Configuration, step: int, root: str = "root", validation_loss: float | None = None
-) -> checkpoint.Record:
+) -> store.Record:
     """Follows the last of the chain, as the saver does."""
-    chain = checkpoint.read_chain(run)
+    chain = store.read_chain(run)
     previous = chain[-1].chain if chain else None
-    state = checkpoint.copied(a_state(config, step, root))
-    return checkpoint.save(run, state, previous, facts(config, validation_loss))
+    state = tensors.copied(a_state(config, step, root))
+    return store.save(run, state, previous, facts(config, validation_loss))
 
 
 def names(run: Path) -> list[str]:
-    return sorted(path.name for path in checkpoint.folder_of(run).iterdir())
+    return sorted(path.name for path in store.folder_of(run).iterdir())
 
 
 def test_what_was_saved_is_read_back(config: Configuration, tmp_path: Path) -> None:
     record = save(tmp_path, config, 200)
     assert names(tmp_path) == ["chain.jsonl", "step-00000200.json", "step-00000200.pt"]
-    found = checkpoint.last_good(tmp_path, pytest.fail)
+    found = store.last_good(tmp_path, pytest.fail)
     assert found is not None
     assert found[0] == record
     assert found[1]["proof"] == ["3", "1", str(2**64 - 1)]
     assert torch.equal(found[1]["model"]["weight"], torch.full((2, 2), 200.0))
-    assert checkpoint.sha256_of(checkpoint.folder_of(tmp_path) / record.file) == record.sha256
+    assert sha256_of(str(store.folder_of(tmp_path) / record.file))[0] == record.sha256
 
 
 def test_equal_states_give_equal_files(config: Configuration, tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 ) -> None:
     for step in (200, 400):
         save(tmp_path, config, step)
-    file = checkpoint.folder_of(tmp_path) / "step-00000400.pt"
+    file = store.folder_of(tmp_path) / "step-00000400.pt"
     record = file.with_suffix(".json")
     if damage == "flip":
         content = bytearray(file.read_bytes())
@@ -98,7 +99,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     else:
         file.write_bytes((file.parent / "step-00000200.pt").read_bytes())
     said: list[str] = []
-    found = checkpoint.last_good(tmp_path, said.append)
+    found = store.last_good(tmp_path, said.append)
     assert found is not None
     assert found[0].step == 200
     assert len(said) == 1
@@ -107,7 +108,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
 
 
 def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
-    assert checkpoint.last_good(tmp_path, pytest.fail) is None
+    assert store.last_good(tmp_path, pytest.fail) is None
 
 
 def test_code_in_a_checkpoint_is_not_run(config: Configuration, tmp_path: Path) -> None:
@@ -116,15 +117,15 @@ def test_code_in_a_checkpoint_is_not_run(config: Configuration, tmp_path: Path) 
             return (Path.touch, (tmp_path / "sprung",))
 
     save(tmp_path, config, 1)
-    file = checkpoint.folder_of(tmp_path) / "step-00000001.pt"
+    file = store.folder_of(tmp_path) / "step-00000001.pt"
     torch.save({"format_version": 1, "manifest_root": "root", "trap": Trap()}, file)
-    record = checkpoint.Record.model_validate_json(file.with_suffix(".json").read_text())
-    sha256 = checkpoint.sha256_of(file)
+    record = store.Record.model_validate_json(file.with_suffix(".json").read_text())
+    sha256 = sha256_of(str(file))[0]
     forged = record.model_copy(update={"sha256": sha256})
     forged = forged.model_copy(update={"chain": forged.link()})
     file.with_suffix(".json").write_text(forged.model_dump_json())
     with pytest.raises(DataError, match="cannot be read"):
-        checkpoint.read(file.with_suffix(".json"))
+        store.read(file.with_suffix(".json"))
     assert not (tmp_path / "sprung").exists()
 
 
@@ -141,28 +142,28 @@ def test_an_interrupted_write_leaves_the_last_one_good(
             patch.setattr(os if place == "fsync" else Path, place, fail)
             with pytest.raises(OSError, match="no space"):
                 save(tmp_path, config, 400)
-        found = checkpoint.last_good(tmp_path, pytest.fail)
+        found = store.last_good(tmp_path, pytest.fail)
         assert found is not None
         assert found[0].step == 200
-    checkpoint.prune(tmp_path, 3)
+    store.prune(tmp_path, 3)
     assert names(tmp_path) == ["chain.jsonl", "step-00000200.json", "step-00000200.pt"]
 
 
 def test_the_newest_are_kept(config: Configuration, tmp_path: Path) -> None:
     for step in (5, 10, 15, 20):
         save(tmp_path, config, step)
-        checkpoint.prune(tmp_path, 2)
+        store.prune(tmp_path, 2)
     expected = [f"step-000000{step}.{end}" for step in (15, 20) for end in ("json", "pt")]
     assert names(tmp_path) == ["chain.jsonl", *expected]
-    assert [record.step for record in checkpoint.read_chain(tmp_path)] == [5, 10, 15, 20]
-    assert checkpoint.clear(tmp_path) == 5
+    assert [record.step for record in store.read_chain(tmp_path)] == [5, 10, 15, 20]
+    assert store.clear(tmp_path) == 5
     assert names(tmp_path) == []
 
 
 def test_the_best_is_kept_as_well(config: Configuration, tmp_path: Path) -> None:
     for step, loss in ((10, 0.5), (20, 0.3), (30, None), (40, 0.4), (50, 0.3)):
         save(tmp_path, config, step, validation_loss=loss)
-        checkpoint.prune(tmp_path, 1)
+        store.prune(tmp_path, 1)
     assert [name for name in names(tmp_path) if name.endswith(".pt")] == [
         "step-00000020.pt",
         "step-00000050.pt",
@@ -175,7 +176,7 @@ def test_a_validation_loss_that_is_not_finite_is_never_the_best(
 ) -> None:
     save(tmp_path, config, 10, validation_loss=0.5)
     assert save(tmp_path, config, 20, validation_loss=loss).validation_loss is None
-    best = checkpoint.best_of(checkpoint.read_chain(tmp_path))
+    best = store.best_of(store.read_chain(tmp_path))
     assert best is not None
     assert best.step == 10
 
@@ -193,44 +194,44 @@ def test_going_on_from_an_earlier_checkpoint_sets_later_ones_aside(
     config: Configuration, tmp_path: Path
 ) -> None:
     kept, *_ = [save(tmp_path, config, step) for step in (5, 10, 15)]
-    aside = checkpoint.go_on_from(tmp_path, kept)
+    aside = store.go_on_from(tmp_path, kept)
     assert aside == [f"step-000000{step}.{end}" for step in (10, 15) for end in ("json", "pt")]
-    assert checkpoint.read_chain(tmp_path) == [kept]
-    found = checkpoint.last_good(tmp_path, pytest.fail)
+    assert store.read_chain(tmp_path) == [kept]
+    found = store.last_good(tmp_path, pytest.fail)
     assert found is not None
     assert found[0] == kept
     assert sum(name.endswith(".rejected") for name in names(tmp_path)) == 4
     # A kill between a checkpoint's record and its line in the chain: the line is made up for.
-    (checkpoint.folder_of(tmp_path) / "chain.jsonl").write_text("", encoding="utf-8")
-    assert checkpoint.go_on_from(tmp_path, kept) == []
-    assert checkpoint.read_chain(tmp_path) == [kept]
+    (store.folder_of(tmp_path) / "chain.jsonl").write_text("", encoding="utf-8")
+    assert store.go_on_from(tmp_path, kept) == []
+    assert store.read_chain(tmp_path) == [kept]
 
 
 def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp_path: Path) -> None:
     record = save(tmp_path, config, 5)
     state = a_state(config, 5)
-    checkpoint.check_fits(record, state, config, "root", tmp_path)
+    store.check_fits(record, state, config, "root", tmp_path)
     with pytest.raises(
         UsageError, match=r"manifest with the root root…, not other…: .*--manifest.*--new-data"
     ):
-        checkpoint.check_fits(record, state, config, "other", tmp_path)
-    checkpoint.check_fits(record, state, config, "other", tmp_path, new_data=True)
+        store.check_fits(record, state, config, "other", tmp_path)
+    store.check_fits(record, state, config, "other", tmp_path, new_data=True)
     for section, key, value in (("model", "width", 32), ("train", "batch", 8), ("optimizer", "warm_up", 0.5)):
         part = getattr(config, section).model_copy(update={key: value})
         changed = config.model_copy(update={section: part})
         with pytest.raises(UsageError, match=rf"{section}\.{key} was .* and is now {value}"):
-            checkpoint.check_fits(record, state, changed, "root", tmp_path)
+            store.check_fits(record, state, changed, "root", tmp_path)
     # How it is read and logged may change.
     part = config.train.model_copy(update={"workers": 4, "log_every": 1, "checkpoint_every": 7})
-    checkpoint.check_fits(record, state, config.model_copy(update={"train": part}), "root", tmp_path)
+    store.check_fits(record, state, config.model_copy(update={"train": part}), "root", tmp_path)
 
 
 def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
-    def hashed(**tensors: torch.Tensor) -> str:
+    def hashed(**weights: torch.Tensor) -> str:
         module = nn.Module()
-        for name, tensor in tensors.items():
+        for name, tensor in weights.items():
             module.register_buffer(name, tensor)
-        return checkpoint.weights_sha256(module)
+        return tensors.weights_sha256(module)
 
     plain = hashed(a=torch.zeros(4), b=torch.ones(2))
     assert plain == hashed(b=torch.ones(2), a=torch.zeros(4))
@@ -245,4 +246,4 @@ def test_the_hash_of_the_weights_covers_names_types_shapes_and_values() -> None:
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match=r"the weights in here do not fit"):
-        checkpoint.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")
+        tensors.load_model(nn.Linear(2, 2), {"model": {"weight": torch.zeros(3)}}, "here")

@@ -11,21 +11,24 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from common.errors import CheckError, DataError
+from provenance.keys import key_sums
 from schemas import manifest as contract
 from schemas.config import load
-from schemas.errors import CheckError, DataError
-from schemas.keys import key_sums
 from schemas.manifest import Manifest, SplitContent
 from schemas.settings import Train
 from tests.training.published import CLASSES, Published, publish
-from training import batches, class_balance, methods, metrics, non_finite, summary
-from training.columns import SplitFiles
-from training.data import PlannedReader
-from training.feed import Feed, columns_of, split_order
-from training.memory import memory_need
+from training import batches, methods
+from training.input import class_balance
+from training.input.batch_loader import BatchLoader, columns_of, split_order
+from training.input.columns import SplitFiles
+from training.input.memory import memory_need
+from training.input.petastorm_reader import PlannedReader
+from training.input.proof import Proof
 from training.methods import plain
-from training.metrics import Proof
-from training.order import World
+from training.objectives.classification import Classification, class_weights
+from training.parallel.world import World
+from training.tracking import metrics, non_finite, summary
 from training.train import main
 
 SHARDS = ((7, 7, 7, 3), (1, 7, 7, 2), (7, 5))
@@ -81,8 +84,10 @@ def ids_read(manifest: Manifest, train: Train, ranks: int, position: int) -> dic
     found: dict[int, list[str]] = {}
     for rank in range(ranks):
         world = World(rank, ranks)
-        with Feed(manifest, "train", train, world, epochs=EPOCHS, position=position, with_ids=True) as feed:
-            for batch in feed:
+        with BatchLoader(
+            manifest, "train", train, world, epochs=EPOCHS, position=position, with_ids=True
+        ) as loader:
+            for batch in loader:
                 assert batch.record_ids is not None
                 found.setdefault(batch.position, []).extend(batch.record_ids.tolist())
     return found
@@ -140,8 +145,8 @@ def test_every_time_a_row_is_taken_it_has_its_own_label_and_features(manifest: M
         for row in pq.read_table(manifest.shard_uri(shard)).to_pylist():
             rows[row["record_key"]] = (row["label_index"], np.frombuffer(row["tokens"], "<u2").tolist())
     seen = 0
-    with Feed(manifest, "train", settings(), World(0, 1)) as feed:
-        for batch in feed:
+    with BatchLoader(manifest, "train", settings(), World(0, 1)) as loader:
+        for batch in loader:
             assert batch.labels is not None
             for key, label, tokens in zip(
                 batch.keys, batch.labels.tolist(), batch.features["tokens"].tolist(), strict=True
@@ -153,8 +158,8 @@ def test_every_time_a_row_is_taken_it_has_its_own_label_and_features(manifest: M
 
 def test_the_other_splits_are_read_once(manifest: Manifest) -> None:
     validation = manifest.splits["validation"]
-    with Feed(manifest, "validation", settings(), World(0, 1), with_ids=True) as feed:
-        ids = [one for batch in feed for one in (batch.record_ids if batch.record_ids is not None else [])]
+    with BatchLoader(manifest, "validation", settings(), World(0, 1), with_ids=True) as loader:
+        ids = [one for batch in loader for one in (batch.record_ids if batch.record_ids is not None else [])]
     assert len(ids) == len(set(ids)) == validation.rows == validation.rows_taken
 
 
@@ -179,8 +184,8 @@ def test_rows_lie_once_in_memory_however_often_they_are_taken(tmp_path: Path) ->
     largest_taken = max(often.splits["train"].shards[0].row_groups_taken or [])
     longest = split_order(often, "train", train).stream_rows(0)
     assert needs[1].index_bytes == (3 + 4) * 8 * min(2 * largest_taken, longest) > needs[0].index_bytes
-    with Feed(often, "train", train, World(0, 1)) as feed:
-        assert sum(batch.rows for batch in feed) == often.splits["train"].rows_taken
+    with BatchLoader(often, "train", train, World(0, 1)) as loader:
+        assert sum(batch.rows for batch in loader) == often.splits["train"].rows_taken
 
 
 def test_the_auditor_shows_each_record_as_often(
@@ -220,8 +225,11 @@ def moved(split: SplitContent) -> list[contract.Shard]:
 def test_rows_that_a_row_group_does_not_give_are_refused(manifest: Manifest, tmp_path: Path) -> None:
     lying = altered(manifest, tmp_path, shards=moved(manifest.splits["train"]))
     message = r"row group \d of .* gives \d+ rows in an epoch instead of the \d+ that the manifest says"
-    with pytest.raises(DataError, match=message), Feed(lying, "train", settings(), World(0, 1)) as feed:
-        list(feed)
+    with (
+        pytest.raises(DataError, match=message),
+        BatchLoader(lying, "train", settings(), World(0, 1)) as loader,
+    ):
+        list(loader)
 
 
 @pytest.mark.timeout(60)
@@ -242,8 +250,8 @@ def test_labels_without_a_class_are_refused(manifest: Manifest) -> None:
 def test_a_proof_tells_rows_that_were_taken_in_place_of_others(manifest: Manifest) -> None:
     train = manifest.splits["train"]
     keys: list[npt.NDArray[np.uint64]] = []
-    with Feed(manifest, "train", settings(), World(0, 1)) as feed:
-        keys += [batch.keys for batch in feed]
+    with BatchLoader(manifest, "train", settings(), World(0, 1)) as loader:
+        keys += [batch.keys for batch in loader]
     whole = np.concatenate(keys)
     assert key_sums(whole) == train.key_sums_taken != train.key_sums
     right, wrong = Proof(), Proof()
@@ -285,14 +293,14 @@ def test_a_training_takes_the_rows_as_often_and_resumes_bit_for_bit(
 def test_a_batch_of_a_later_epoch_that_is_not_finite_names_its_records(
     published: Published, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, steps = plain.Method.step, -(-manifest.splits["train"].rows_taken // 16)
+    real, steps = plain.Plain.step, -(-manifest.splits["train"].rows_taken // 16)
 
     def poisoned(method: Any, batch: Any, step: int, *rest: Any) -> Any:
         if step == steps + 1:  # the second batch of the second epoch
             method.parameters[-1].register_hook(lambda gradient: gradient * torch.nan)
         return real(method, batch, step, *rest)
 
-    monkeypatch.setattr(plain.Method, "step", poisoned)
+    monkeypatch.setattr(plain.Plain, "step", poisoned)
     with pytest.raises(CheckError, match="not finite at step"):
         train(published, "poisoned")
     (found,) = non_finite.read(published.root / "runs" / "poisoned")
@@ -316,18 +324,19 @@ def test_losses_weigh_what_they_weighed_when_training_decided_it(
     weighted = publish(tmp_path, balance=f'policy = "weights"\nstrength = "{strength}"', chances=CHANCES)
     manifest = weighted.load()
     assert class_balance.times_taken(manifest, "train") is None
-    found = class_balance.loss_weights(manifest, torch.device("cpu"))
+    found = class_weights(manifest, list(CLASSES), torch.device("cpu"))
     assert found is not None
     assert found.dtype == torch.float32
     assert len(set(found.tolist())) == 3
     torch.testing.assert_close(found, as_before(manifest, power), rtol=1e-7, atol=0)
     plain = publish(tmp_path / "plain", chances=CHANCES).load()
-    assert class_balance.loss_weights(plain, torch.device("cpu")) is None
+    assert class_weights(plain, list(CLASSES), torch.device("cpu")) is None
     used: list[torch.Tensor | None] = []
     build = methods.build
 
     def noting(setting: methods.Setting) -> methods.Method:
-        used.append(setting.class_weights)
+        assert isinstance(setting.objective, Classification)
+        used.append(setting.objective.class_weights)
         return build(setting)
 
     monkeypatch.setattr(methods, "build", noting)

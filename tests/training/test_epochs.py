@@ -7,12 +7,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from schemas.keys import record_key
+from provenance.keys import record_key
 from schemas.manifest import Manifest
 from schemas.settings import Train
 from tests.training.published import publish, record_ids
-from training.feed import Feed, split_order
-from training.order import World
+from training.input.batch_loader import BatchLoader, split_order
+from training.parallel.world import World
 
 EPOCHS = 1000
 SHARDS = ((1, 9, 2, 5), (3, 3, 7), (8, 1, 4, 6, 2))
@@ -69,12 +69,12 @@ def test_no_row_is_lost_and_none_comes_twice(
     rows = 0
     for rank in range(ranks):
         steps = 0
-        with Feed(manifest, "train", settings(workers), World(rank, ranks), epochs=EPOCHS) as feed:
-            for batch in feed:
+        with BatchLoader(manifest, "train", settings(workers), World(rank, ranks), epochs=EPOCHS) as loader:
+            for batch in loader:
                 numbers = numbers_of(batch.keys)
                 assert (batches[batch.epoch, numbers] == -1).all()
-                batches[batch.epoch, numbers] = steps % feed.order.steps(BATCH)
+                batches[batch.epoch, numbers] = steps % loader.order.steps(BATCH)
                 rows, steps = rows + batch.rows, steps + 1
-        assert steps == EPOCHS * feed.order.steps(BATCH)
+        assert steps == EPOCHS * loader.order.steps(BATCH)
     assert rows == expected.size
     assert (batches == expected).all()

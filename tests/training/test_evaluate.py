@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from common.errors import DataError, UsageError
 from schemas.config import load
-from schemas.errors import DataError, UsageError
 from tests.training.published import CLASSES, Published, publish, publish_again
 from tests.training.test_baseline import with_texts
-from training import checkpoint, evaluate, models
-from training.feed import columns_of
-from training.scores import scores
+from training import evaluate, models
+from training.checkpoints import store, tensors
+from training.evaluation.class_scores import scores
+from training.input.batch_loader import columns_of
 
 
 def test_scores_are_those_computed_by_hand() -> None:
@@ -65,16 +66,16 @@ def untrained_run(published: Published, root: str | None = None) -> Path:
     config, manifest = load(published.config), published.load()
     features = [column for column in columns_of(manifest) if column.role == "feature"]
     torch.manual_seed(0)
-    model = models.build(config.model, features, len(CLASSES))
+    model = models.build(config.model, features, {"logits": len(CLASSES)})
     run = Path(config.train.runs) / "demo"
     sealed = root or manifest.manifest_root
     state = {
-        "format_version": checkpoint.FORMAT_VERSION,
+        "format_version": store.FORMAT_VERSION,
         "manifest_root": sealed,
         "step": 3,
         "position": 48,
         "model": model.state_dict(),
-        "decisive": json.dumps(checkpoint.decisive(config)),
+        "decisive": json.dumps(store.decisive(config)),
     }
     facts = {
         "configuration_sha256": config.sha256(),
@@ -85,7 +86,7 @@ def untrained_run(published: Published, root: str | None = None) -> Path:
         "seconds": 1.0,
         "seconds_waited": 0.0,
     }
-    checkpoint.save(run, checkpoint.copied(state), None, facts)
+    store.save(run, tensors.copied(state), None, facts)
     return run
 
 
@@ -100,12 +101,16 @@ def test_the_command_writes_both_files_and_prints_a_table(
     section = json.loads((run / "summary.json").read_text())["evaluation"]
     assert section["baseline_accuracy"] == section["baseline_macro_f1"] == 1.0
     document = json.loads((run / "evaluation.json").read_text())
-    confusion = np.array(document["model"]["confusion"])
+    confusion = np.array(document["model"]["details"]["confusion"])
     assert confusion.sum() == section["rows"] == 20
     assert section["accuracy"] == pytest.approx(np.trace(confusion) / 20)
     assert confusion.sum(axis=1).tolist() == list(published.load().splits["test"].label_counts.values())
     assert document["checkpoint_sha256"] == section["checkpoint_sha256"]
-    assert document["baseline"]["converged"] is True
+    assert document["baselines"]["linear"]["details"]["converged"] is True
+    assert section["figures"] == document["model"]["figures"]
+    assert section["baselines"] == {"linear": document["baselines"]["linear"]["figures"]}
+    assert (section["objective"], section["split"]) == ("classification", "test")
+    assert section["checkpoint"] == "step-00000003.pt"
     shown = capsys.readouterr().out
     assert f"{section['accuracy']:.3f}" in shown
     assert "baseline" in shown

@@ -14,8 +14,8 @@ from schemas.config import load
 from tests.training.devices import HAS_GPU, OF_TWO
 from tests.training.published import Published, publish
 from tests.training.runs import EXACT, result, weights
-from training.feed import Feed
-from training.order import World
+from training.input.batch_loader import BatchLoader
+from training.parallel.world import World
 
 pytestmark = pytest.mark.skipif(not HAS_GPU, reason="no GPU here")
 
@@ -103,8 +103,8 @@ def test_batches_lie_in_page_locked_memory_where_asked_for(published: Published)
     manifest = published.load()
     settings = load(published.config).train
     with (
-        Feed(manifest, "train", settings, World(0, 1), pinned=True) as first,
-        Feed(manifest, "train", settings, World(0, 1)) as second,
+        BatchLoader(manifest, "train", settings, World(0, 1), pinned=True) as first,
+        BatchLoader(manifest, "train", settings, World(0, 1)) as second,
     ):
         pinned, pageable = list(first), list(second)
     assert len(pinned) == len(pageable) == 11

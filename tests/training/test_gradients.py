@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import training
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.settings import Train
 from tests.training.devices import DEVICES, HAS_GPU, OF_TWO
 from tests.training.looking_up import LookUp, a_loss
-from training import gradients
-from training.order import World
-from training.ring import Ring
+from training.parallel import gradients
+from training.parallel.communicator import Communicator
+from training.parallel.world import World
 
 REPOSITORY = Path(training.__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
@@ -27,13 +27,14 @@ CPU = torch.device("cpu")
 on_each_device = pytest.mark.parametrize("device", DEVICES)
 
 
-def exchange_of(model: nn.Module, ring: Ring, **train: Any) -> gradients.Exchange:
-    return gradients.build(Train.model_validate(train), model, ring, next(model.parameters()).device)
+def exchange_of(model: nn.Module, communicator: Communicator, **train: Any) -> gradients.Exchange:
+    return gradients.build(Train.model_validate(train), model, communicator, next(model.parameters()).device)
 
 
 def after_step(model: nn.Module, exchange: gradients.Exchange, step: int) -> list[Tensor]:
     exchange.begin()
     exchange.backward(a_loss(model, step, 0, 8))
+    exchange.sum()
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
@@ -51,9 +52,11 @@ def plain(model: nn.Module, step: int) -> list[Tensor]:
 
 @on_each_device
 @pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
-def test_step_after_step_the_gradients_are_those_of_backward(ring: Ring, name: str, device: str) -> None:
+def test_step_after_step_the_gradients_are_those_of_backward(
+    communicator: Communicator, name: str, device: str
+) -> None:
     model = LookUp().to(device)
-    exchange = exchange_of(model, ring, gradients=name)
+    exchange = exchange_of(model, communicator, gradients=name)
     for step in range(4):
         found, right = after_step(model, exchange, step), plain(model, step)
         assert len(found) == len(right) == 4
@@ -65,47 +68,52 @@ def test_step_after_step_the_gradients_are_those_of_backward(ring: Ring, name: s
 
 @on_each_device
 @pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
-def test_a_rank_without_rows_adds_zeros(ring: Ring, name: str, device: str) -> None:
+def test_a_rank_without_rows_adds_zeros(communicator: Communicator, name: str, device: str) -> None:
     model = LookUp().to(device)
-    exchange = exchange_of(model, ring, gradients=name)
+    exchange = exchange_of(model, communicator, gradients=name)
     after_step(model, exchange, 0)
     exchange.begin()
     exchange.backward(None)
+    exchange.sum()
     for parameter in model.parameters():
         assert parameter.grad is not None
         assert not parameter.grad.any()
 
 
 @on_each_device
-def test_half_precision_is_used_where_asked_for(ring: Ring, device: str) -> None:
+def test_half_precision_is_used_where_asked_for(communicator: Communicator, device: str) -> None:
     model = LookUp().to(device)
-    found = after_step(model, exchange_of(model, ring, gradients="flat", gradient_compression="fp16"), 0)
+    found = after_step(
+        model, exchange_of(model, communicator, gradients="flat", gradient_compression="fp16"), 0
+    )
     for ours, theirs in zip(found, plain(model, 0), strict=True):
         assert torch.equal(ours, theirs.half().float())
 
 
-def test_the_hardware_decides_by_default(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hardware_decides_by_default(communicator: Communicator, monkeypatch: pytest.MonkeyPatch) -> None:
     settings, model = Train(), LookUp()
-    two = Ring(World(0, 2), 0)
+    two = Communicator(World(0, 2), 0)
     monkeypatch.setattr(hvd, "cuda_built", lambda: True)
-    assert isinstance(gradients.build(settings, model, ring, CPU), gradients.Alone)
+    assert isinstance(gradients.build(settings, model, communicator, CPU), gradients.Alone)
     assert isinstance(gradients.build(settings, model, two, CPU), gradients.Flat)
     assert isinstance(gradients.build(settings, model, two, torch.device("cuda")), gradients.Overlapped)
 
 
 def test_a_horovod_without_cuda_is_refused_where_it_has_to_send_from_a_gpu(
-    ring: Ring, monkeypatch: pytest.MonkeyPatch
+    communicator: Communicator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hvd, "cuda_built", lambda: False)
     gpu, model = torch.device("cuda", 0), LookUp()
-    assert isinstance(gradients.build(Train(), model, ring, gpu), gradients.Alone)  # which sends nothing
+    assert isinstance(
+        gradients.build(Train(), model, communicator, gpu), gradients.Alone
+    )  # which sends nothing
     with pytest.raises(
         UsageError, match=r"built without CUDA .* cuda:0: .*HOROVOD_GPU_OPERATIONS=NCCL make setup"
     ):
-        gradients.build(Train(), model, Ring(World(0, 2), 0), gpu)
+        gradients.build(Train(), model, Communicator(World(0, 2), 0), gpu)
 
 
-def test_only_large_tables_that_belong_to_one_module_travel_by_rows(ring: Ring) -> None:
+def test_only_large_tables_that_belong_to_one_module_travel_by_rows(communicator: Communicator) -> None:
     model = LookUp()
     assert [table.name for table in gradients.Flat(model, half=False).tables] == ["table"]
     tied = LookUp()
@@ -114,19 +122,19 @@ def test_only_large_tables_that_belong_to_one_module_travel_by_rows(ring: Ring) 
     assert gradients.Flat(tied, half=False).tables == []
 
 
-def test_a_table_that_is_not_only_looked_up_is_refused(ring: Ring) -> None:
+def test_a_table_that_is_not_only_looked_up_is_refused(communicator: Communicator) -> None:
     class Tied(LookUp):
         def forward(self, ids: Tensor) -> Tensor:
             return super().forward(ids) + self.table.weight.sum()
 
     model = Tied()
-    exchange = exchange_of(model, ring, gradients="flat")
+    exchange = exchange_of(model, communicator, gradients="flat")
     with pytest.raises(UsageError, match=r'embedding table .* set train.gradients = "overlapped"'):
         after_step(model, exchange, 0)
-    after_step(model, exchange_of(model, ring, gradients="overlapped"), 0)
+    after_step(model, exchange_of(model, communicator, gradients="overlapped"), 0)
 
 
-def test_evaluation_leaves_no_traces(ring: Ring) -> None:
+def test_evaluation_leaves_no_traces(communicator: Communicator) -> None:
     model = LookUp()
     exchange = gradients.Flat(model, half=False)
     with torch.no_grad():
@@ -134,13 +142,13 @@ def test_evaluation_leaves_no_traces(ring: Ring) -> None:
     assert exchange.tables[0].seen == []
 
 
-def test_a_new_exchange_takes_the_place_of_the_old(ring: Ring) -> None:
+def test_a_new_exchange_takes_the_place_of_the_old(communicator: Communicator) -> None:
     model = LookUp()
     for _ in range(3):
-        exchange_of(model, ring, gradients="flat")
+        exchange_of(model, communicator, gradients="flat")
         assert model.table.sparse
         assert len(model.table._forward_pre_hooks) == 1
-    exchange_of(model, ring, gradients="overlapped")
+    exchange_of(model, communicator, gradients="overlapped")
     assert not model.table.sparse
     assert not model.table._forward_pre_hooks
 
@@ -148,7 +156,7 @@ def test_a_new_exchange_takes_the_place_of_the_old(ring: Ring) -> None:
 @pytest.mark.skipif(HAS_GPU, reason="with a GPU they have processors of their own")
 def test_horovods_threads_step_back_and_this_one_does_not() -> None:
     before = set(os.listdir("/proc/self/task"))
-    ring = Ring.start()
+    communicator = Communicator.start()
     try:
         started = [int(thread) for thread in set(os.listdir("/proc/self/task")) - before]
         assert started
@@ -157,7 +165,7 @@ def test_horovods_threads_step_back_and_this_one_does_not() -> None:
             assert os.getpriority(os.PRIO_PROCESS, thread) >= 10
         assert os.sched_getscheduler(0) == os.SCHED_OTHER
     finally:
-        ring.stop()
+        communicator.stop()
 
 
 @pytest.fixture(scope="module", params=OF_TWO)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier as Settings
+from schemas.models.transformer_classifier import TransformerClassifier as Settings
 from training import models
 from training.models.transformer_classifier import Encoder, Layer, Packing
 
@@ -45,7 +45,7 @@ def tokens(*lengths: int) -> torch.Tensor:
 
 def build(**values: Any) -> nn.Module:
     torch.manual_seed(0)
-    return models.build(settings(**values), [feature()], CLASSES).eval()
+    return models.build(settings(**values), [feature()], {"logits": CLASSES}).eval()
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "mean_max"])
@@ -53,26 +53,26 @@ def build(**values: Any) -> nn.Module:
 def test_a_row_alone_gives_what_it_gives_in_a_batch(pooling: str, layers: int) -> None:
     model = build(pooling=pooling, layers=layers)
     batch = tokens(3, LENGTH, 1, 17, 9)  # with four groups, two rows in each but the last
-    together = model({"tokens": batch})
+    together = model({"tokens": batch})["logits"]
     assert together.shape == (5, CLASSES)
     for row in range(len(batch)):
-        alone = model({"tokens": batch[row : row + 1]})
+        alone = model({"tokens": batch[row : row + 1]})["logits"]
         torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-6)
     # Trimmed by hand to the longest row, or not.
-    torch.testing.assert_close(model({"tokens": batch[:1, :3]}), together[:1], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model({"tokens": batch[:1, :3]})["logits"], together[:1], rtol=1e-5, atol=1e-6)
     assert not torch.allclose(together[0], together[1])
 
 
 def test_every_token_and_its_place_matter() -> None:
     model = build(layers=2)
     batch = tokens(6)
-    plain = model({"tokens": batch})
+    plain = model({"tokens": batch})["logits"]
     for place in range(6):
         changed = batch.clone()
         changed[0, place] = changed[0, place] % (VOCABULARY - 1) + 1
-        assert not torch.allclose(model({"tokens": changed}), plain, atol=1e-5)
+        assert not torch.allclose(model({"tokens": changed})["logits"], plain, atol=1e-5)
     swapped = batch[:, [1, 0, *range(2, LENGTH)]]
-    assert not torch.allclose(model({"tokens": swapped}), plain, atol=1e-5)
+    assert not torch.allclose(model({"tokens": swapped})["logits"], plain, atol=1e-5)
 
 
 def test_a_layer_is_pytorchs_pre_norm_layer() -> None:
@@ -139,7 +139,7 @@ def test_pooling_is_over_tokens_alone() -> None:
 
 def test_a_row_of_padding_alone_gives_finite_numbers() -> None:
     model = build()
-    logits = model({"tokens": tokens(0, 5)})
+    logits = model({"tokens": tokens(0, 5)})["logits"]
     logits.sum().backward()
     assert torch.isfinite(logits).all()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
@@ -157,11 +157,11 @@ def test_sizes_come_from_the_settings_and_the_manifest() -> None:
 def test_several_features_are_used_all() -> None:
     torch.manual_seed(0)
     columns = [feature(name="title", shape=[4], vocabulary=9), feature(name="body")]
-    model = models.build(settings(), columns, CLASSES).eval()
+    model = models.build(settings(), columns, {"logits": CLASSES}).eval()
     batch = {"title": torch.tensor([[1, 2, 0, 0]], dtype=torch.int32), "body": tokens(7)}
-    plain = model(batch)
-    assert not torch.allclose(model({**batch, "title": batch["title"] * 3}), plain, atol=1e-5)
-    assert not torch.allclose(model({**batch, "body": tokens(8)}), plain, atol=1e-5)
+    plain = model(batch)["logits"]
+    assert not torch.allclose(model({**batch, "title": batch["title"] * 3})["logits"], plain, atol=1e-5)
+    assert not torch.allclose(model({**batch, "body": tokens(8)})["logits"], plain, atol=1e-5)
 
 
 def test_dropout_follows_the_seed_alone() -> None:
@@ -170,11 +170,13 @@ def test_dropout_follows_the_seed_alone() -> None:
     outputs = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        outputs.append(model(batch))
+        outputs.append(model(batch)["logits"])
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.allclose(outputs[0], outputs[2])
 
 
 def test_features_without_token_ids_are_refused() -> None:
     with pytest.raises(UsageError, match="'picture' does not consist of token ids"):
-        models.build(settings(), [feature(name="picture", shape=[8, 8], vocabulary=None)], CLASSES)
+        models.build(
+            settings(), [feature(name="picture", shape=[8, 8], vocabulary=None)], {"logits": CLASSES}
+        )

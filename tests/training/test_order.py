@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.errors import UsageError
-from training.order import EpochOrder, SplitOrder, World, permutation, reading_order
+from common.errors import UsageError
+from training.input.order import EpochOrder, SplitOrder, permutation, reading_order
+from training.parallel.world import World
 
 ROW_GROUPS = [(1,), (5,), (3, 3, 3), (4, 4, 4, 1), (7, 1, 7, 2, 7), (2,) * 11, (32, 32, 9, 32, 32, 1)]
 

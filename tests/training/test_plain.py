@@ -12,11 +12,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from schemas.settings import AdamW, Train
+from schemas.methods.plain import Plain as PlainSettings
+from schemas.optimizers.adamw import AdamW
+from schemas.settings import Train
 from training import methods
-from training.feed import LocalBatch
-from training.optimizer import build_optimizer, learning_rate
-from training.ring import Ring
+from training.input.batch_loader import LocalBatch
+from training.objectives.classification import Classification
+from training.optimizers import build as build_optimizer
+from training.optimizers import learning_rate
+from training.parallel.communicator import Communicator
 
 CLASSES = 3
 
@@ -28,9 +32,16 @@ class Linear(nn.Module):
         super().__init__()
         self.layer = nn.Linear(4, CLASSES)
 
-    def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits: torch.Tensor = self.layer(features["x"])
-        return logits
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": self.layer(features["x"])}
+
+
+class Classes(Classification):
+    """The objective without a data set."""
+
+    def __init__(self, weights: torch.Tensor | None) -> None:
+        self.class_weights, self.weighted = weights, weights is not None
+        self.outputs = {"logits": CLASSES}
 
 
 def a_batch(first: int, last: int, global_rows: int) -> LocalBatch:
@@ -43,26 +54,31 @@ def a_batch(first: int, last: int, global_rows: int) -> LocalBatch:
 
 
 def method_of(
-    model: nn.Module, ring: Ring, weights: torch.Tensor | None = None, **train: Any
+    model: nn.Module, communicator: Communicator, weights: torch.Tensor | None = None, **train: Any
 ) -> methods.Method:
     settings = Train.model_validate({"clip_norm": None, **train})
     optimizer = AdamW(kind="adamw", learning_rate=0.1, weight_decay=0.1, warm_up=0.0)
-    return methods.build(methods.Setting(model, optimizer, settings, ring, torch.device("cpu"), 10, weights))
+    device = torch.device("cpu")
+    return methods.build(
+        methods.Setting(
+            model, Classes(weights), PlainSettings(), optimizer, settings, communicator, device, 10
+        )
+    )
 
 
 def gradients(model: nn.Module) -> list[torch.Tensor]:
     return [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
-def test_a_step_is_adamws_on_the_mean_loss(ring: Ring) -> None:
+def test_a_step_is_adamws_on_the_mean_loss(communicator: Communicator) -> None:
     torch.manual_seed(0)
     model = Linear()
     reference = copy.deepcopy(model)
     batch = a_batch(0, 8, 8)
-    result = method_of(model, ring).step(batch, 0)
+    result = method_of(model, communicator).step(batch, 0)
     optimizer = build_optimizer(reference, AdamW(kind="adamw", learning_rate=0.1, weight_decay=0.1))
     assert batch.labels is not None
-    loss = functional.cross_entropy(reference(batch.features), batch.labels)
+    loss = functional.cross_entropy(reference(batch.features)["logits"], batch.labels)
     loss.backward()
     optimizer.step()
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
@@ -73,26 +89,28 @@ def test_a_step_is_adamws_on_the_mean_loss(ring: Ring) -> None:
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 4.0])])
 def test_a_rank_alone_sends_nothing(
-    ring: Ring, weights: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+    communicator: Communicator, weights: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("allreduce_async", "allreduce_async_", "broadcast_parameters", "broadcast_object"):
         monkeypatch.setattr(hvd, name, lambda *_, **__: pytest.fail("Horovod was called"))
-    method = method_of(Linear(), ring, weights)
+    method = method_of(Linear(), communicator, weights)
     method.broadcast()
     assert torch.isfinite(method.step(a_batch(0, 8, 8), 0).gradient_norm)
 
 
 @pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 4.0])])
-def test_gradients_of_the_parts_add_up_to_that_of_the_whole(ring: Ring, weights: torch.Tensor | None) -> None:
+def test_gradients_of_the_parts_add_up_to_that_of_the_whole(
+    communicator: Communicator, weights: torch.Tensor | None
+) -> None:
     torch.manual_seed(0)
     model = Linear()
     whole = copy.deepcopy(model)
-    method_of(whole, ring, weights).step(a_batch(0, 8, 8), 0)
+    method_of(whole, communicator, weights).step(a_batch(0, 8, 8), 0)
     total: list[torch.Tensor] = [torch.zeros_like(p) for p in model.parameters()]
     all_weights = 8.0 if weights is None else float(weights[torch.arange(8) % CLASSES].sum())
     for first, last in ((0, 3), (3, 3), (3, 8)):  # one of the three ranks has no rows
         part = copy.deepcopy(model)
-        result = method_of(part, ring, weights).step(a_batch(first, last, 8), 0)
+        result = method_of(part, communicator, weights).step(a_batch(first, last, 8), 0)
         # In a ring of one the weights of the others are missing from the denominator; put them back.
         own = float(result.weight_sum)
         share = 1.0 if weights is None else own / all_weights
@@ -105,25 +123,27 @@ def test_gradients_of_the_parts_add_up_to_that_of_the_whole(ring: Ring, weights:
         torch.testing.assert_close(so_far, gradient)
 
 
-def test_class_weights_are_those_of_the_weighted_mean(ring: Ring) -> None:
+def test_class_weights_are_those_of_the_weighted_mean(communicator: Communicator) -> None:
     torch.manual_seed(0)
     model = Linear()
     reference = copy.deepcopy(model)
     weights = torch.tensor([0.5, 1.0, 4.0])
     batch = a_batch(0, 8, 8)
-    method_of(model, ring, weights).step(batch, 0)
+    method_of(model, communicator, weights).step(batch, 0)
     assert batch.labels is not None
-    functional.cross_entropy(reference(batch.features), batch.labels, weight=weights).backward()
+    functional.cross_entropy(reference(batch.features)["logits"], batch.labels, weight=weights).backward()
     for ours, theirs in zip(gradients(model), gradients(reference), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 
-def test_gradients_are_clipped_and_the_norm_is_that_before(ring: Ring) -> None:
+def test_gradients_are_clipped_and_the_norm_is_that_before(communicator: Communicator) -> None:
     torch.manual_seed(0)
     plain, clipped = Linear(), Linear()
     clipped.load_state_dict(plain.state_dict())
-    before = method_of(plain, ring).step(a_batch(0, 8, 8), 0).gradient_norm
-    after = method_of(clipped, ring, clip_norm=float(before) / 4).step(a_batch(0, 8, 8), 0).gradient_norm
+    before = method_of(plain, communicator).step(a_batch(0, 8, 8), 0).gradient_norm
+    after = (
+        method_of(clipped, communicator, clip_norm=float(before) / 4).step(a_batch(0, 8, 8), 0).gradient_norm
+    )
     assert float(after) == pytest.approx(float(before))
     norm = torch.sqrt(sum((g**2).sum() for g in gradients(clipped)) + torch.zeros(()))
     assert float(norm) == pytest.approx(float(before) / 4, rel=1e-4)
@@ -148,15 +168,15 @@ def test_learning_rate_warms_up_and_anneals() -> None:
     assert learning_rate(AdamW(kind="adamw", warm_up=0.0), 0, 1) == 1e-3
 
 
-def test_a_restored_optimizer_goes_on_as_if_never_stopped(ring: Ring) -> None:
+def test_a_restored_optimizer_goes_on_as_if_never_stopped(communicator: Communicator) -> None:
     torch.manual_seed(0)
     model = Linear()
-    method = method_of(model, ring)
+    method = method_of(model, communicator)
     for step in range(3):
         method.step(a_batch(0, 8, 8), step)
     copied = Linear()
     copied.load_state_dict(model.state_dict())
-    restored = method_of(copied, ring)
+    restored = method_of(copied, communicator)
     restored.load_state(copy.deepcopy(method.state()))
     for step in range(3, 6):
         method.step(a_batch(0, 8, 8), step)
@@ -173,15 +193,16 @@ class Words(nn.Module):
         self.table = nn.Embedding(2048, 4)
         self.layer = nn.Linear(4, CLASSES)
 
-    def forward(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
-        logits: torch.Tensor = self.layer(self.table(features["x"].long() + 7))
-        return logits
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": self.layer(self.table(features["x"].long() + 7))}
 
 
 @pytest.mark.parametrize("clip_norm", [1.0, None])
-def test_nothing_of_a_batch_that_is_not_finite_stays(ring: Ring, clip_norm: float | None) -> None:
+def test_nothing_of_a_batch_that_is_not_finite_stays(
+    communicator: Communicator, clip_norm: float | None
+) -> None:
     model = Words()
-    method = method_of(model, ring, gradients="flat", clip_norm=clip_norm)
+    method = method_of(model, communicator, gradients="flat", clip_norm=clip_norm)
     whole = a_batch(0, 8, 8)
     first = dataclasses.replace(whole, features={"x": torch.arange(8)})
     second = dataclasses.replace(whole, features={"x": 100 + torch.arange(8)})

@@ -13,17 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from common.errors import DataError, UsageError
 from etl.publication.balance import row_group_size
-from schemas.errors import DataError, UsageError
-from schemas.keys import record_key
+from provenance.keys import record_key
 from schemas.manifest import FIXED, Column, Manifest, Shard
 from schemas.settings import Publish, Train
 from tests.training.published import Published, publish, record_ids
-from training.columns import SplitFiles, row_bytes, to_array
-from training.data import PlannedReader
-from training.feed import Feed, columns_of, split_order
-from training.memory import BLOCKS, check_memory, memory_need
-from training.order import SplitOrder, World, reading_order
+from training.input.batch_loader import BatchLoader, columns_of, split_order
+from training.input.columns import SplitFiles, row_bytes, to_array
+from training.input.memory import BLOCKS, check_memory, memory_need
+from training.input.order import SplitOrder, reading_order
+from training.input.petastorm_reader import PlannedReader
+from training.parallel.world import World
 
 SHARDS = ((7, 7, 7, 3), (7, 7, 7, 2), (7, 5))
 
@@ -57,9 +58,9 @@ def expected_ids(manifest: Manifest, train: Train, epoch: int) -> list[str]:
     return [by_group[group][row] for group, row in order.all_rows().tolist()]
 
 
-def read_ids(feed: Feed) -> Iterator[tuple[int, list[str]]]:
+def read_ids(loader: BatchLoader) -> Iterator[tuple[int, list[str]]]:
     names = ids_by_key()
-    for batch in feed:
+    for batch in loader:
         assert batch.rows == len(batch.keys) == len(batch.features["tokens"])
         yield batch.position, [names[key.tobytes()] for key in batch.keys]
 
@@ -75,8 +76,10 @@ def test_batches_hold_exactly_the_rows_of_the_order(manifest: Manifest, workers:
         whole = expected_ids(manifest, train, 0) + expected_ids(manifest, train, 1)
         found: dict[int, list[str]] = {}
         for rank in range(size):
-            with Feed(manifest, "train", train, World(rank, size), epochs=2, position=position) as feed:
-                for at, ids in read_ids(feed):
+            with BatchLoader(
+                manifest, "train", train, World(rank, size), epochs=2, position=position
+            ) as loader:
+                for at, ids in read_ids(loader):
                     found.setdefault(at, []).extend(ids)
         before = position
         for at in sorted(found):
@@ -87,8 +90,8 @@ def test_batches_hold_exactly_the_rows_of_the_order(manifest: Manifest, workers:
 
 def test_one_rank_reads_in_the_order_of_positions(manifest: Manifest) -> None:
     train = settings()
-    with Feed(manifest, "train", train, World(0, 1)) as feed:
-        ids = [one for _, batch in read_ids(feed) for one in batch]
+    with BatchLoader(manifest, "train", train, World(0, 1)) as loader:
+        ids = [one for _, batch in read_ids(loader) for one in batch]
     assert ids == expected_ids(manifest, train, 0)
 
 
@@ -99,8 +102,8 @@ def test_many_epochs_of_small_row_groups_lose_nothing(tmp_path: Path) -> None:
     for workers, epochs in ((1, 60), (2, 60), (4, 60)):
         train = settings(streams=5, window=2, batch=8, workers=workers)
         keys: list[npt.NDArray[np.uint64]] = []
-        with Feed(manifest, "train", train, World(0, 1), epochs=epochs) as feed:
-            for batch in feed:
+        with BatchLoader(manifest, "train", train, World(0, 1), epochs=epochs) as loader:
+            for batch in loader:
                 keys.append(batch.keys)
         together = np.concatenate(keys)
         assert len(together) == epochs * whole.rows
@@ -117,8 +120,8 @@ def test_tensors_are_what_the_files_hold(published: Published, manifest: Manifes
         for row in table.to_pylist():
             rows[row["record_key"]] = (row["label_index"], np.frombuffer(row["tokens"], "<u2").tolist())
         assert table.num_rows == shard.rows
-    with Feed(manifest, "train", settings(), World(0, 1)) as feed:
-        for batch in feed:
+    with BatchLoader(manifest, "train", settings(), World(0, 1)) as loader:
+        for batch in loader:
             assert batch.labels is not None
             assert str(batch.features["tokens"].dtype) == "torch.int32"
             assert str(batch.labels.dtype) == "torch.int64"
@@ -134,21 +137,21 @@ def test_all_row_groups_pass_through_petastorm_and_no_more(manifest: Manifest) -
     order = split_order(manifest, "train", train)
     for size in (1, 2, 3):
         for rank in range(size):
-            with Feed(manifest, "train", train, World(rank, size)) as feed:
-                for _ in feed:
+            with BatchLoader(manifest, "train", train, World(rank, size)) as loader:
+                for _ in loader:
                     pass
-                assert isinstance(feed.reader, PlannedReader)
+                assert isinstance(loader.reader, PlannedReader)
                 planned = sum(
                     len(window.segments) for window in reading_order(order.epoch(0), World(rank, size))
                 )
-                assert feed.reader.diagnostics["row_groups"] == planned
+                assert loader.reader.diagnostics["row_groups"] == planned
     # One rank reads each row group, and one again for each of the two cuts between three streams.
     total = len(order.row_groups)
     assert planned <= total
-    with Feed(manifest, "train", train, World(0, 1)) as feed:
-        list(feed)
-        assert feed.reader is not None
-        assert total <= feed.reader.diagnostics["row_groups"] <= total + 2
+    with BatchLoader(manifest, "train", train, World(0, 1)) as loader:
+        list(loader)
+        assert loader.reader is not None
+        assert total <= loader.reader.diagnostics["row_groups"] <= total + 2
 
 
 def test_no_more_is_read_ahead_than_computed(published: Published, manifest: Manifest) -> None:
@@ -168,14 +171,14 @@ def test_no_more_is_read_ahead_than_computed(published: Published, manifest: Man
 
 def test_memory_of_a_block_is_used_again_only_when_nobody_holds_it(manifest: Manifest) -> None:
     train = settings(batch=8)
-    with Feed(manifest, "train", train, World(0, 1), epochs=40) as feed:
-        held = [(batch, batch.features["tokens"].clone()) for batch in feed]
+    with BatchLoader(manifest, "train", train, World(0, 1), epochs=40) as loader:
+        held = [(batch, batch.features["tokens"].clone()) for batch in loader]
     assert len(held) > 200
     for batch, tokens in held:
         assert torch.equal(batch.features["tokens"], tokens)
     addresses = []
-    with Feed(manifest, "train", train, World(0, 1), epochs=40) as feed:
-        for batch in feed:
+    with BatchLoader(manifest, "train", train, World(0, 1), epochs=40) as loader:
+        for batch in loader:
             addresses.append(batch.features["tokens"].untyped_storage().data_ptr())
     # At most one buffer more than there are blocks under way, and what joins two blocks of a batch.
     assert len(set(addresses)) < len(addresses) / 2
@@ -193,8 +196,10 @@ def test_reading_goes_on_from_every_batch_on_every_rank(manifest: Manifest, stre
         for start in starts:
             found: dict[int, list[str]] = {}
             for rank in range(ranks):
-                with Feed(manifest, "train", train, World(rank, ranks), epochs=2, position=start) as feed:
-                    for position, ids in read_ids(feed):
+                with BatchLoader(
+                    manifest, "train", train, World(rank, ranks), epochs=2, position=start
+                ) as loader:
+                    for position, ids in read_ids(loader):
                         found.setdefault(position, []).extend(ids)
             ends = sorted(found)
             for first, last in zip([start, *ends[:-1]], ends, strict=True):
@@ -205,8 +210,8 @@ def test_reading_goes_on_from_every_batch_on_every_rank(manifest: Manifest, stre
 def test_ids_come_on_request(manifest: Manifest) -> None:
     train = settings()
     names = ids_by_key()
-    with Feed(manifest, "train", train, World(0, 1), with_ids=True) as feed:
-        for batch in feed:
+    with BatchLoader(manifest, "train", train, World(0, 1), with_ids=True) as loader:
+        for batch in loader:
             assert batch.record_ids is not None
             assert batch.record_ids.tolist() == [names[key.tobytes()] for key in batch.keys]
 
@@ -216,13 +221,13 @@ def test_ranks_without_rows_get_empty_batches(tmp_path: Path) -> None:
     train = settings(batch=1)
     sizes = []
     for rank in range(2):
-        with Feed(manifest, "train", train, World(rank, 2)) as feed:
-            sizes.append([(batch.rows, batch.global_rows) for batch in feed])
+        with BatchLoader(manifest, "train", train, World(rank, 2)) as loader:
+            sizes.append([(batch.rows, batch.global_rows) for batch in loader])
     assert [a[0] + b[0] for a, b in zip(*sizes, strict=True)] == [1, 1, 1, 1]
     assert {one for rank in sizes for one in rank} == {(0, 1), (1, 1)}
     # More ranks than streams: fine for validation, where the third has nothing to do.
-    with Feed(manifest, "validation", train, World(2, 3)) as feed:
-        batches = list(feed)
+    with BatchLoader(manifest, "validation", train, World(2, 3)) as loader:
+        batches = list(loader)
     assert [(batch.rows, batch.features["tokens"].shape) for batch in batches] == [(0, (0, 16))] * 3
 
 
@@ -234,8 +239,8 @@ def copied(published: Published, folder: Path) -> tuple[Path, Manifest]:
 
 
 def read_all(manifest: Manifest, **values: object) -> None:
-    with Feed(manifest, "train", settings(**values), World(0, 1)) as feed:
-        for _ in feed:
+    with BatchLoader(manifest, "train", settings(**values), World(0, 1)) as loader:
+        for _ in loader:
             pass
 
 
@@ -306,22 +311,22 @@ def test_a_row_group_that_decodes_to_something_else_is_named(
 def test_an_error_reaches_a_slow_consumer(published: Published, tmp_path: Path) -> None:
     table, manifest = copied(published, tmp_path)
     train = settings(streams=1, window=1, workers=2, batch=64)
-    with Feed(manifest, "train", train, World(0, 1), epochs=5000) as feed:
-        next(feed)
+    with BatchLoader(manifest, "train", train, World(0, 1), epochs=5000) as loader:
+        next(loader)
         for shard in manifest.splits["train"].shards:
             # Open files stay readable on Linux: cut them off instead of deleting them.
             with (table / shard.path).open("r+b") as file:
                 file.truncate(10)
         with pytest.raises(DataError, match="row group"):
-            for _ in feed:
+            for _ in loader:
                 pass
 
 
 def test_a_feed_that_is_left_early_ends_its_threads(manifest: Manifest) -> None:
-    with Feed(manifest, "train", settings(workers=3), World(0, 1), epochs=50) as feed:
-        next(feed)
-        assert feed.reader is not None
-        threads = feed.reader.pool._threads
+    with BatchLoader(manifest, "train", settings(workers=3), World(0, 1), epochs=50) as loader:
+        next(loader)
+        assert loader.reader is not None
+        threads = loader.reader.pool._threads
         assert all(thread.is_alive() for thread in threads)
     assert not any(thread.is_alive() for thread in threads)
 
@@ -412,7 +417,7 @@ def test_files_of_another_scheme_are_read(published: Published, manifest: Manife
     files = SplitFiles.of(moved, "train", columns_of(manifest))
     assert files.locations[0].startswith("memory://reader/train/")
     train = settings()
-    with Feed(moved, "train", train, World(0, 1)) as feed:
-        ids = [one for _, batch in read_ids(feed) for one in batch]
+    with BatchLoader(moved, "train", train, World(0, 1)) as loader:
+        ids = [one for _, batch in read_ids(loader) for one in batch]
     assert ids == expected_ids(manifest, train, 0)
     memory.rm("/reader", recursive=True)

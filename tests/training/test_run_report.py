@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from schemas.errors import DataError, UsageError
-from schemas.report_page import Table, Text
+from common.errors import DataError, UsageError
+from common.pages.page import Table, Text
 from tests.training.published import Published, publish
 from tests.training.test_baseline import with_texts
 from tests.training.test_evaluate import untrained_run
-from training import evaluate, non_finite, report, report_sections
+from training import evaluate, report
+from training.reporting import class_sections, sections
+from training.tracking import non_finite
 
 
 def flags(published: Published) -> list[str]:
@@ -29,7 +31,13 @@ def finished_run(tmp_path: Path) -> tuple[Published, Path]:
         "folder": "/somewhere",
         "manifest": str(published.manifest),
         "manifest_root": manifest.manifest_root,
-        "configuration": {"model": {"layers": 1}, "optimizer": {"kind": "adamw"}, "train": {"epochs": 2}},
+        "configuration": {
+            "objective": {"kind": "classification"},
+            "model": {"layers": 1},
+            "method": {"kind": "plain"},
+            "optimizer": {"kind": "adamw"},
+            "train": {"epochs": 2},
+        },
         "environment": {"python": "3.11", "world_size": 2},
     }
     (run / "run.json").write_text(json.dumps(began), encoding="utf-8")
@@ -43,7 +51,7 @@ def finished_run(tmp_path: Path) -> tuple[Published, Path]:
     training |= {"samples_per_second": 108.1, "input_wait_share": 0.0212, "checkpoint": "step-00000003.pt"}
     training |= {"checkpoint_sha256": "c" * 64, "weights_sha256": "d" * 64}
     training |= {"checkpoint_chain": "e" * 64, "batches_skipped": 1}
-    non_finite.write(run, non_finite.Batch(3, 1, 128, [f"id-{number}" for number in range(10)]))
+    non_finite.write(run, non_finite.NonFiniteBatch(3, 1, 128, [f"id-{number}" for number in range(10)]))
     (run / "summary.json").write_text(json.dumps({"training": training}), encoding="utf-8")
     return published, run
 
@@ -79,7 +87,7 @@ def test_a_run_that_was_not_evaluated_says_so(tmp_path: Path) -> None:
     published, run = finished_run(tmp_path)
     assert report.main(flags(published)) == 0
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert report_sections.NOT_EVALUATED in html
+    assert sections.NOT_EVALUATED in html
     assert "Confusion matrix" not in html
 
 
@@ -89,13 +97,13 @@ def test_an_evaluation_of_an_earlier_training_is_not_shown(tmp_path: Path) -> No
     document = json.loads((run / "evaluation.json").read_text())
     (run / "evaluation.json").write_text(json.dumps({**document, "manifest_root": "0" * 64}))
     report.main(flags(published))
-    assert report_sections.NOT_EVALUATED in (run / "report.html").read_text(encoding="utf-8")
+    assert sections.NOT_EVALUATED in (run / "report.html").read_text(encoding="utf-8")
 
 
 def scored(accuracy: float, macro_f1: float) -> dict[str, Any]:
     one = {"label": "a", "rows": 5, "precision": 0.5, "recall": 0.5, "f1": macro_f1}
     figures = {"accuracy": accuracy, "macro_f1": macro_f1, "macro_precision": 0.5, "macro_recall": 0.5}
-    return {**figures, "classes": [one], "confusion": [[5]]}
+    return {"rows": 5, "figures": figures, "details": {"classes": [one], "confusion": [[5]]}}
 
 
 @pytest.mark.parametrize(
@@ -110,13 +118,9 @@ def scored(accuracy: float, macro_f1: float) -> dict[str, Any]:
 def test_the_figures_stand_there_whichever_way_they_fall(
     model: tuple[float, float], verdict: str, tone: str
 ) -> None:
-    baseline = {
-        **scored(0.8, 0.7),
-        "regularisation": 10.0,
-        "validation_accuracy": {"10": 0.8},
-        "converged": False,
-    }
-    section = report_sections.against_baseline({"model": scored(*model), "baseline": baseline})
+    baseline = scored(0.8, 0.7)
+    baseline["details"] |= {"regularisation": 10.0, "validation_accuracy": {"10": 0.8}, "converged": False}
+    section = class_sections.against_baseline({"model": scored(*model), "baselines": {"linear": baseline}})
     first, whole = section.blocks[0], section.blocks[1]
     assert isinstance(first, Text)
     assert isinstance(whole, Table)

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from training import checkpoint
-from training.saver import Saver
+from training.checkpoints import store
+from training.checkpoints.saver import Saver
 
 
-def state(step: int, weight: torch.Tensor) -> checkpoint.State:
+def state(step: int, weight: torch.Tensor) -> store.State:
     return {
-        "format_version": checkpoint.FORMAT_VERSION,
+        "format_version": store.FORMAT_VERSION,
         "manifest_root": "root",
         "step": step,
         "position": step,
@@ -35,19 +35,19 @@ FACTS: dict[str, Any] = {
 def test_the_weights_may_change_while_they_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    go_on, real = threading.Event(), checkpoint.save
+    go_on, real = threading.Event(), store.save
 
-    def slow(*arguments: Any) -> checkpoint.Record:
+    def slow(*arguments: Any) -> store.Record:
         assert go_on.wait(30)
         return real(*arguments)
 
-    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(store, "save", slow)
     weight = torch.ones(3)
     with Saver(tmp_path, 3, None, pytest.fail) as saver:
         saver.save(state(1, weight), FACTS)
         weight += 1  # the next step
         go_on.set()
-    found = checkpoint.last_good(tmp_path, pytest.fail)
+    found = store.last_good(tmp_path, pytest.fail)
     assert found is not None
     assert found[1]["model"]["weight"].tolist() == [1.0, 1.0, 1.0]
 
@@ -56,12 +56,12 @@ def test_checkpoints_follow_one_another(tmp_path: Path) -> None:
     with Saver(tmp_path, 2, None, pytest.fail) as saver:
         for step in (1, 2, 3):
             saver.save(state(step, torch.zeros(2)), FACTS)
-    records = checkpoint.read_chain(tmp_path)
+    records = store.read_chain(tmp_path)
     assert [record.step for record in records] == [1, 2, 3]
     assert [record.previous for record in records] == [None, records[0].chain, records[1].chain]
     with Saver(tmp_path, 2, records[-1], pytest.fail) as saver:
         saver.save(state(4, torch.zeros(2)), FACTS)
-    assert checkpoint.read_chain(tmp_path)[-1].previous == records[-1].chain
+    assert store.read_chain(tmp_path)[-1].previous == records[-1].chain
 
 
 def test_a_full_disk_is_told_and_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +90,8 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path, monkeypatch: pytest.Mo
         "warning: the checkpoint of step 2 could not be written"
     ] * 2
     assert "the last good one is of step 1" in said[0]
-    assert [record.step for record in checkpoint.read_chain(tmp_path)] == [1, 3]
-    assert not list(checkpoint.folder_of(tmp_path).glob(".*"))
+    assert [record.step for record in store.read_chain(tmp_path)] == [1, 3]
+    assert not list(store.folder_of(tmp_path).glob(".*"))
 
 
 def test_a_defect_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,15 +10,19 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from common.errors import CheckError, DataError, UsageError
+from provenance.checksums import sha256_of
 from schemas import manifest
 from schemas.config import load
-from schemas.errors import CheckError, DataError, UsageError
 from tests.training.published import Published, publish, publish_again
-from training import checkpoint, metrics, non_finite, start, summary, windows
-from training.feed import split_order
+from training.checkpoints import store
+from training.engine import preparation
+from training.input import windows
+from training.input.batch_loader import split_order
+from training.input.proof import Proof
 from training.methods import plain
-from training.metrics import Proof
-from training.ring import Ring
+from training.parallel.communicator import Communicator
+from training.tracking import metrics, non_finite, summary
 from training.train import main
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)
@@ -72,7 +76,7 @@ def test_the_summary_tells_of_data_set_and_training(published: Published, whole:
     assert 0 <= part["input_wait_share"] <= 1
     file = Path(part["checkpoint"])
     assert file == folder(published, whole) / "checkpoints" / "step-00000022.pt"
-    assert checkpoint.sha256_of(file) == part["checkpoint_sha256"]
+    assert sha256_of(str(file))[0] == part["checkpoint_sha256"]
     state = torch.load(file, weights_only=True)
     assert state["manifest_root"] == sealed.manifest_root
     assert state["position"] == 346
@@ -176,7 +180,7 @@ def test_resume_of_a_finished_run_ends_at_once(
     published: Published, whole: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (folder(published, whole) / "summary.json").read_bytes()
-    monkeypatch.setattr(start, "verify", lambda *_: pytest.fail("the shards were verified"))
+    monkeypatch.setattr(preparation, "verify", lambda *_: pytest.fail("the shards were verified"))
     assert train(published, whole, "--resume") == 0
     assert "finished already" in capsys.readouterr().err
     assert (folder(published, whole) / "summary.json").read_bytes() == before
@@ -286,8 +290,8 @@ def test_lost_rows_are_found_at_the_end_of_the_epoch(
             train(published, "broken")
 
 
-def test_the_proof_is_exact_for_the_largest_sums(ring: Ring) -> None:
-    proof = Proof(2**40, (2**64 - 1, 2**63)).over_all_ranks(ring)
+def test_the_proof_is_exact_for_the_largest_sums(communicator: Communicator) -> None:
+    proof = Proof(2**40, (2**64 - 1, 2**63)).over_all_ranks(communicator)
     assert (proof.count, proof.sums) == (2**40, (2**64 - 1, 2**63))
 
 
@@ -308,27 +312,27 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_records(publi
     groups = [(shard, first) for shard in (0, 1) for first in (0, 32, 64)]
     ids = [f"train-{groups[group][0]}-{groups[group][1] + row}" for group, row in rows]
     assert found.record_ids == ids
-    assert checkpoint.last_good(run, pytest.fail) is None
+    assert store.last_good(run, pytest.fail) is None
 
 
 def test_batches_that_are_not_finite_can_be_skipped(
     published: Published, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real = plain.Method.step
+    real = plain.Plain.step
 
     def once(method: Any, batch: Any, step: int, *rest: Any) -> Any:
         if step == 4:
             method.parameters[-1].register_hook(lambda gradient: gradient * torch.nan)
         return real(method, batch, step, *rest)
 
-    monkeypatch.setattr(plain.Method, "step", once)
+    monkeypatch.setattr(plain.Plain, "step", once)
     assert train(published, "skipping", "--set", "train.on_non_finite=skip", "--set", "train.epochs=1") == 0
     assert "warning: the batch of step 5" in capsys.readouterr().err
     found = training(published, "skipping")
     # The hook stays, so every batch from the fifth on is skipped, but read.
     assert (found["batches_skipped"], found["steps"], found["samples_seen"]) == (7, 11, 173)
     assert [one.step for one in non_finite.read(folder(published, "skipping"))] == list(range(5, 12))
-    record = checkpoint.last_good(folder(published, "skipping"), pytest.fail)
+    record = store.last_good(folder(published, "skipping"), pytest.fail)
     assert record is not None
     assert all(torch.isfinite(tensor).all() for tensor in record[1]["model"].values())
 
@@ -358,7 +362,7 @@ def test_learning_goes_on_with_other_data_when_told_so(
     after = training(published, "moving")
     # Two epochs of 84 rows in batches of 16 more.
     assert (after["steps"], after["samples_seen"]) == (22 + 2 * 6, 2 * 84)
-    chain = checkpoint.read_chain(folder(published, "moving"))
+    chain = store.read_chain(folder(published, "moving"))
     assert [r.manifest_root for r in chain].count(other.load().manifest_root) >= 2
     first = next(r for r in chain if r.manifest_root == other.load().manifest_root)
     assert first.previous == before["checkpoint_chain"]

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from schemas.errors import DataError, UsageError
+from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
 from tests.training.published import Published, publish
-from training import checkpoint
 from training import verify as command
+from training.checkpoints import store
 from training.train import main
 
 
@@ -33,7 +34,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 def test_a_whole_run_is_in_order(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([str(trained)]) == 0
-    records = checkpoint.read_chain(trained)
+    records = store.read_chain(trained)
     # Every five steps, and after the validation at the end of either epoch of eleven.
     assert [record.step for record in records] == [5, 10, 11, 15, 20, 22]
     shown = capsys.readouterr()
@@ -65,8 +66,8 @@ def forge(folder: Path) -> None:
     """Other contents with a record that fits them."""
     shutil.copy(folder / "step-00000020.pt", folder / "step-00000022.pt")
     record = json.loads((folder / "step-00000022.json").read_text())
-    record["sha256"] = checkpoint.sha256_of(folder / "step-00000022.pt")
-    forged = checkpoint.Record.model_validate(record)
+    record["sha256"] = sha256_of(str(folder / "step-00000022.pt"))[0]
+    forged = store.Record.model_validate(record)
     forged = forged.model_copy(update={"chain": forged.link()})
     (folder / "step-00000022.json").write_text(forged.model_dump_json())
 
@@ -92,7 +93,7 @@ def unfinished(folder: Path) -> None:
         (flip, r"step-00000020\.pt is damaged"),
         (forge, r"step-00000022\.pt does not belong to"),
         (stray, r"step-00000021\.json is not in the chain"),
-        (lambda folder: (folder / "step-00000022.pt").unlink(), r"step-00000022\.pt cannot be read"),
+        (lambda folder: (folder / "step-00000022.pt").unlink(), r"step-00000022\.pt is missing; put it back"),
         (lambda folder: (folder / "step-00000022.json").unlink(), r"step-00000022\.json is missing"),
         # As a kill leaves it: in the middle of a deletion, or before a checkpoint was finished.
         (lambda folder: (folder / "step-00000020.json").unlink(), None),
@@ -100,7 +101,7 @@ def unfinished(folder: Path) -> None:
     ],
 )
 def test_damage_is_named(run: Path, damage: Callable[[Path], None], message: str | None) -> None:
-    damage(checkpoint.folder_of(run))
+    damage(store.folder_of(run))
     if message is None:  # (times are no part of the chain's hash)
         assert command.main([str(run)]) == 0
         return

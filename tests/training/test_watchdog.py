@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 
 import training
-from training import watchdog
-from training.watchdog import Watchdog
-from training.watchdog_process import Stopwatch
+from training.parallel import watchdog
+from training.parallel.watchdog import Watchdog
+from training.parallel.watchdog_process import Stopwatch
 
 REPOSITORY = Path(training.__file__).parents[1]
-START = (
-    "import os, signal, sys, time\nfrom training import watchdog\nfrom training.watchdog import Watchdog\n"
-)
+START = "import os, signal, sys, time\nfrom training import watchdog\nfrom training.parallel.watchdog import Watchdog\n"
 SECONDS = 60
 """No test waits longer for anything, however slow the machine is."""
 

@@ -13,8 +13,8 @@ import torch
 
 from schemas.settings import Train
 from tests.training.looking_up import LookUp, a_loss
-from training import gradients
-from training.ring import Ring, device_of, make_deterministic
+from training.parallel import gradients
+from training.parallel.communicator import Communicator, device_of, make_deterministic
 
 STEPS = 4
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -26,16 +26,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def check(name: str, ring: Ring, device: torch.device) -> None:
+def check(name: str, communicator: Communicator, device: torch.device) -> None:
     """Rank 0 has the rows 0 to `cut`, rank 1 the others; once rank 0 has none, once rank 1."""
     model = LookUp().to(device)
     whole = copy.deepcopy(model)
-    exchange = gradients.build(Train.model_validate(SETTINGS[name]), model, ring, device)
+    exchange = gradients.build(Train.model_validate(SETTINGS[name]), model, communicator, device)
     digest, worst = hashlib.sha256(), 0.0
     for step, cut in enumerate((3, 8, 0, 5)[:STEPS]):
-        first, last = (0, cut) if ring.world.rank == 0 else (cut, 8)
+        first, last = (0, cut) if communicator.world.rank == 0 else (cut, 8)
         exchange.begin()
         exchange.backward(a_loss(model, step, first, last) if last > first else None)
+        exchange.sum()
         whole.zero_grad()
         a_loss(whole, step, 0, 8).backward()
         for ours, right in zip(model.parameters(), whole.parameters(), strict=True):
@@ -44,12 +45,12 @@ def check(name: str, ring: Ring, device: torch.device) -> None:
             digest.update(ours.grad.cpu().numpy().tobytes())
             scale = float(right.grad.abs().max())
             worst = max(worst, float((ours.grad - right.grad).abs().max()) / scale)
-    print(f"rank {ring.world.rank} {name} {worst:.2e} {digest.hexdigest()}", flush=True)
+    print(f"rank {communicator.world.rank} {name} {worst:.2e} {digest.hexdigest()}", flush=True)
 
 
 if __name__ == "__main__":
     make_deterministic(1)
-    joined = Ring.start()
+    joined = Communicator.start()
     place = torch.device("cpu") if sys.argv[1] == "cpu" else device_of(joined)
     for exchange_name in SETTINGS:
         check(exchange_name, joined, place)

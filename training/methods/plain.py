@@ -1,62 +1,47 @@
-"""Plain training: cross-entropy over global batches, one update from the gradients of all ranks a step."""
+"""Plain training: one update a step from the gradients of all ranks over the global batch."""
 
 from typing import Any
 
 import horovod.torch as hvd
 import torch
-from torch.nn import functional
 
-from training import checkpoint, gradients
-from training.feed import LocalBatch
-from training.methods import Setting, StepResult
-from training.optimizer import build_optimizer, learning_rate
-from training.ring import seed_of, wait_for
+from training import optimizers
+from training.checkpoints import tensors
+from training.input.batch_loader import LocalBatch
+from training.methods import Method, Setting, StepResult
+from training.parallel import gradients
+from training.parallel.communicator import seed_of, wait_for
 
 
-class Method:
-    """See `training.methods.Method`.
-
-    Each rank's loss is the sum over its rows, divided by the rows (or the weights) of the *global* batch, and the
-    ranks' gradients are summed: so the update is that of one process on the whole batch, however the rows are spread.
+class Plain(Method):
+    """Each rank's loss is the weighted sum over its units, divided by the rows of the *global* batch, or by its whole
+    weight, and the ranks' gradients are summed: so the update is that of one process on the whole batch, however the
+    rows are spread.
     """
 
     def __init__(self, setting: Setting) -> None:
-        self.setting, self.model = setting, setting.model
-        self.optimizer = build_optimizer(self.model, setting.optimizer)
-        self.exchange = gradients.build(setting.train, self.model, setting.ring, setting.device)
+        super().__init__(setting)
+        self.optimizer = optimizers.build(self.model, setting.optimizer)
+        self.exchange = gradients.build(setting.train, self.model, setting.communicator, setting.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
-        setting, rank = self.setting, self.setting.ring.world.rank
-        assert batch.labels is not None
+        setting, world = self.setting, self.setting.communicator.world
         # No random state of any rank has to be saved: it follows from seed, step and rank.
-        torch.manual_seed(seed_of(setting.train.seed, step, rank))
+        torch.manual_seed(seed_of(setting.train.seed, step, world.rank))
         of_schedule = step if scheduled is None else scheduled
-        rate = learning_rate(setting.optimizer, of_schedule, setting.total_steps)
+        rate = optimizers.learning_rate(setting.optimizer, of_schedule, setting.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        features = {k: v.to(setting.device, non_blocking=True) for k, v in batch.features.items()}
-        labels = batch.labels.to(setting.device, non_blocking=True)
-        weights = None if setting.class_weights is None else setting.class_weights[labels]
-        weight_sum = (
-            torch.tensor(float(batch.rows), device=setting.device) if weights is None else weights.sum()
-        )
-        # In float64, so that Horovod never fuses it with the gradients, whose order of summation would change.
-        total = None
-        if weights is not None and setting.ring.world.size > 1:
-            total = hvd.allreduce_async(weight_sum.double(), op=hvd.Sum, name="weights")
-
         self.model.train()
         self.exchange.begin()
-        loss_sum, loss = torch.zeros((), device=setting.device), None
-        if batch.rows:
-            losses = functional.cross_entropy(self.model(features), labels, reduction="none")
-            loss_sum = losses.sum() if weights is None else (losses * weights).sum()
-            # Times 1, or times NaN where the loss is not finite: then neither is the gradient, on any rank.
-            loss = loss_sum / batch.global_rows * (1 + 0 * loss_sum.detach())
-        self.exchange.backward(loss)
-        if weights is not None:
-            whole = weight_sum
+        loss_sum, weight_sum = self.backward(batch.to(setting.device))
+        whole, total = weight_sum, None
+        if setting.objective.weighted and world.size > 1:
+            # In float64, so that Horovod never fuses it with the gradients, whose order of summation would change.
+            total = hvd.allreduce_async(weight_sum.double(), op=hvd.Sum, name="weights")
+        self.exchange.sum()
+        if setting.objective.weighted:
             if total is not None:
                 wait_for(total)
                 whole = hvd.synchronize(total).float()
@@ -69,7 +54,21 @@ class Method:
             if (limit := setting.train.clip_norm) is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
             self.optimizer.step()
-        return StepResult(loss_sum.detach(), weight_sum, norm, rate)
+        return StepResult(loss_sum, weight_sum, norm, rate)
+
+    def backward(self, batch: LocalBatch, last: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+        """A forward and a backward pass over rows of this rank; the sums of their weighted losses and their weights.
+
+        `last` as for `gradients.Exchange.backward`.
+        """
+        if not batch.rows:
+            self.exchange.backward(None, last)
+            return torch.zeros((), device=self.setting.device), torch.zeros((), device=self.setting.device)
+        terms = self.setting.objective.terms(self.model, batch)
+        loss_sum, weight_sum = (terms.loss * terms.weight).sum(), terms.weight.sum()
+        # Times 1, or times NaN where the loss is not finite: then neither is the gradient, on any rank.
+        self.exchange.backward(loss_sum / batch.global_rows * (1 + 0 * loss_sum.detach()), last)
+        return loss_sum.detach(), weight_sum
 
     def state(self) -> dict[str, Any]:
         return {"optimizer": self.optimizer.state_dict()}
@@ -81,11 +80,11 @@ class Method:
             group.update(values)  # they may differ where a training goes on with other data
 
     def broadcast(self) -> None:
-        if self.setting.ring.world.size == 1:
+        communicator = self.setting.communicator
+        if communicator.world.size == 1:
             return
         hvd.broadcast_parameters(self.model.state_dict(), root_rank=0)
         # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which AdamW's decay
         # changes the weights; sending the state as it is does not. Tensors of rank 0's GPU would arrive on that GPU.
-        writes = self.setting.ring.writes
-        state = checkpoint.copied(self.optimizer.state_dict()) if writes else None
-        self.optimizer.load_state_dict(self.setting.ring.broadcast(state))
+        state = tensors.copied(self.optimizer.state_dict()) if communicator.writes else None
+        self.optimizer.load_state_dict(communicator.broadcast(state))

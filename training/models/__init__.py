@@ -1,19 +1,19 @@
-"""Models, one file a kind: `training/models/<kind>.py` with a function `build(settings, features, classes)`."""
+"""Models, one file a kind: `training/models/<kind>.py` with a function `build(settings, features, outputs)`."""
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from common import kinds
+from schemas.kinds import AnyModel
 from schemas.manifest import Column
-from schemas.settings import AnyModel
 
 
-def build(settings: AnyModel, features: Sequence[Column], classes: int) -> nn.Module:
-    """The model of `[model] kind`, its sizes taken from the manifest's feature columns.
+def build(settings: AnyModel, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
+    """The model of `[model] kind`, for the manifest's feature columns and the heads that the objective asks for.
 
-    Called with a dict of feature tensors by name, (rows, *shape) each, it returns logits (rows, classes), float32.
+    Called with a dict of feature tensors by name, (rows, *shape) each, it returns one of outputs by head, (rows, size)
+    each, float32.
     """
-    module = importlib.import_module(f"training.models.{settings.kind}")
-    model: nn.Module = module.build(settings, features, classes)
+    model: nn.Module = kinds.module("training.models", settings.kind).build(settings, features, outputs)
     return model

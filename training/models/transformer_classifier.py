@@ -1,4 +1,4 @@
-"""A transformer encoder over token ids with a linear classifier on the pooled tokens.
+"""A transformer encoder over token ids with linear heads on the pooled tokens.
 
 Pre-norm layers (Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture") of multi-head
 self-attention (Vaswani et al. 2017) and a GELU feed-forward part, with learned position embeddings.
@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.errors import UsageError
+from common.errors import UsageError
 from schemas.manifest import Column
-from schemas.settings import TransformerClassifier as Settings
+from schemas.models.transformer_classifier import TransformerClassifier as Settings
 
 PADDING = 0
 
 
-def build(settings: Settings, features: Sequence[Column], classes: int) -> nn.Module:
+def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
     """See `training.models.build`. Raises UsageError for features that are not token ids."""
     for feature in features:
         if feature.vocabulary is None or len(feature.shape) != 1:
@@ -30,13 +30,13 @@ def build(settings: Settings, features: Sequence[Column], classes: int) -> nn.Mo
                 f"the feature {feature.name!r} does not consist of token ids, "
                 f"which model.kind = {settings.kind!r} needs"
             )
-    return Classifier(settings, features, classes)
+    return Classifier(settings, features, outputs)
 
 
 class Classifier(nn.Module):
     """One encoder a feature, their pooled outputs side by side, and a linear layer over them."""
 
-    def __init__(self, settings: Settings, features: Sequence[Column], classes: int) -> None:
+    def __init__(self, settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> None:
         super().__init__()
         self.names = [feature.name for feature in features]
         self.encoders = nn.ModuleList(
@@ -44,13 +44,14 @@ class Classifier(nn.Module):
         )
         pooled = settings.width * (2 if settings.pooling == "mean_max" else 1) * len(self.names)
         self.dropout = nn.Dropout(settings.dropout)
-        self.output = nn.Linear(pooled, classes)
+        self.heads = dict(outputs)
+        self.output = nn.Linear(pooled, sum(self.heads.values()))
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Token ids by feature, (n, length) integers with 0 as padding on the right → logits (n, classes), float32."""
+    def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Token ids by feature, (n, length) integers with 0 as padding on the right → by head (n, size), float32."""
         pooled = [encoder(features[name]) for name, encoder in zip(self.names, self.encoders, strict=True)]
-        logits: Tensor = self.output(self.dropout(torch.cat(pooled, dim=1)))
-        return logits
+        heads = self.output(self.dropout(torch.cat(pooled, dim=1))).split(list(self.heads.values()), dim=1)
+        return dict(zip(self.heads, heads, strict=True))
 
 
 GROUPS = 4

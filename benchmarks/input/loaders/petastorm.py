@@ -15,7 +15,7 @@ from benchmarks.input.loaders import (
     concatenated,
     rows_of,
 )
-from training.petastorm_arrow import make_batch_reader
+from training.input.petastorm_arrow import make_batch_reader
 
 ROWS_PER_GROUP = 4096
 FILES = 8
@@ -37,7 +37,9 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    from petastorm.pytorch import BatchedDataLoader  # which needs what training.petastorm_arrow lays under it
+    from petastorm.pytorch import (
+        BatchedDataLoader,
+    )  # which needs what training.input.petastorm_arrow lays under it
 
     files = sorted(path.absolute().as_uri() for path in (job.folder / "petastorm").glob("*.parquet"))
     shuffled = job.options.get("shuffle", True)

@@ -9,15 +9,15 @@ from benchmarks.input.generate import DataSet
 from benchmarks.input.loaders import BATCH, Batches, Job, Numbers
 from schemas import manifest as contract
 from schemas.settings import Train
-from training.feed import Feed
-from training.order import World
+from training.input.batch_loader import BatchLoader
+from training.parallel.world import World
 
 
 def prepare(folder: Path, rows: int) -> None:
     """The shards are there already."""
 
 
-def feed_of(job: Job, position: int = 0) -> Feed:
+def feed_of(job: Job, position: int = 0) -> BatchLoader:
     """The feed of one rank; `options` holds the variant of the shards, and keys of `[train]`."""
     options = dict(job.options)
     data = DataSet.load(job.folder)
@@ -26,14 +26,14 @@ def feed_of(job: Job, position: int = 0) -> Feed:
     manifest = contract.load(data.manifests[variant])
     world = World(job.rank, job.ranks)
     # As on any number of ranks, `batch` counts the rows of all of them.
-    return Feed(
+    return BatchLoader(
         manifest, data.split, settings, world, epochs=job.epochs, position=position, batch=BATCH * job.ranks
     )
 
 
 def batches(job: Job) -> Batches:
-    with feed_of(job) as feed:
-        for batch in feed:
+    with feed_of(job) as loader:
+        for batch in loader:
             yield next(iter(batch.features.values())), batch.keys
 
 

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from benchmarks.minhash.kernels import HASHES, SHINGLE
-from etl.session import build_session
+from etl.spark.session import build_session
 
 FEATURES = 1 << 20
 

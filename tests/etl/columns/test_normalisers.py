@@ -5,9 +5,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from etl.columns import ColumnNormaliser, normaliser
-from etl.columns.date import days
-from schemas.features import BooleanFeature, CategoryFeature, DateFeature, NumberFeature
+from etl.normalisers import ColumnNormaliser, normaliser
+from etl.normalisers.date import days
+from schemas.features.boolean import BooleanFeature
+from schemas.features.category import CategoryFeature
+from schemas.features.date import DateFeature
+from schemas.features.number import NumberFeature
 
 
 def number(**settings: Any) -> NumberFeature:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import ConfigurationError
 from etl.rules.contacts import IPV4, Emails, IpAddresses, Phones, may_have_ipv4
 from etl.rules.personal_data import has_digits
 from schemas.cleaning import EmailRule, IpAddressRule, PhoneRule
-from schemas.errors import ConfigurationError
+from schemas.config import load
 
 EMAILS = Emails(EmailRule())
 PHONES = Phones(PhoneRule())
@@ -42,10 +43,6 @@ def test_emails(text: str, expected: tuple[str, int]) -> None:
         ("Phone: +44 1223 334714, +49 (89) 636-48018", ("Phone: <phone>, <phone>", 2)),
         ("MA 02110-1301, 1991-2007, ISO 9001:2008", ("MA 02110-1301, 1991-2007, ISO 9001:2008", 0)),
         ("2020-01-01 12:00:00 and 1234567890123456", ("2020-01-01 12:00:00 and 1234567890123456", 0)),
-        ("DFARS 252.227-7013 and clause\n252.227-7014", ("DFARS 252.227-7013 and clause\n252.227-7014", 0)),
-        ("48 C.F.R. §\n      252.227-7014(a)(1)", ("48 C.F.R. §\n      252.227-7014(a)(1)", 0)),
-        ("the DOD FAR supplement\n252.227-7013", ("the DOD FAR supplement\n252.227-7013", 0)),
-        ("Clause (DFARS) 252.227-7014", ("Clause (DFARS) 252.227-7014", 0)),
         ("212.227.70.13", ("212.227.70.13", 0)),
         (
             "x" * 500 + " 650-253-0000 " + "y" * 500 + " 650-253-0000",
@@ -55,6 +52,32 @@ def test_emails(text: str, expected: tuple[str, int]) -> None:
 )
 def test_phones(text: str, expected: tuple[str, int]) -> None:
     assert PHONES.apply(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("DFARS 252.227-7013 and clause\n252.227-7014", "DFARS <phone> and clause\n<phone>"),
+        ("48 C.F.R. §\n      252.227-7014(a)(1)", "48 C.F.R. §\n      <phone>(a)(1)"),
+        ("the DOD FAR supplement\n252.227-7013", "the DOD FAR supplement\n<phone>"),
+        ("Clause (DFARS) 252.227-7014", "Clause (DFARS) <phone>"),
+    ],
+)
+def test_the_demo_tells_clauses_of_defence_regulations_from_phones(text: str, masked: str) -> None:
+    demo = Phones(load("conf/licences.toml", []).clean.phones)
+    assert PHONES.apply(text) == (masked, 1 + ("and" in text))
+    assert demo.apply(text) == (text, 0)
+
+
+def test_a_number_inside_a_match_of_a_configured_pattern_stays() -> None:
+    ours = Phones(PhoneRule(look_alikes=[r"part \d{3}-\d{3}-\d{4}/\d", r"#\d{3}-\d{3}"]))
+    for text, expected in {
+        "call part 650-253-0000/1": "call part 650-253-0000/1",
+        "part 650-253-0000": "part <phone>",
+        "#650-253-0000": "#<phone>",  # of which the pattern has a part only
+        "part 650-253-0000/1, 650-253-0000": "part 650-253-0000/1, <phone>",
+    }.items():
+        assert ours.apply(text)[0] == expected
 
 
 def test_behind_however_many_other_numbers_a_phone_is_found() -> None:

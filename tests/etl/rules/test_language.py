@@ -2,9 +2,9 @@
 
 import pytest
 
+from common.errors import ConfigurationError
 from etl.rules.language import LOOKED_AT, FilterLanguage
 from schemas.cleaning import LanguageRule
-from schemas.errors import ConfigurationError
 
 TEXTS = {
     "en": "The seller delivers the goods within thirty days, and the buyer pays what the invoice says.",

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import ConfigurationError
 from etl.clean import RuleSet
 from etl.rules.contacts import Emails, Phones
 from etl.rules.national_ids import NationalIds
 from etl.rules.personal_data import PersonalData, masking_rules, pseudonym, pseudonym_key
 from etl.rules.registry import Filter, Rule, build_rules
 from schemas.cleaning import Clean, EmailRule, NationalIdRule, PhoneRule
-from schemas.errors import ConfigurationError
 from tests.etl.rules.personal_corpus import LOOK_ALIKES, PLANTED, a_phone_of, corpus, sentence
 from tests.etl.sources.source_files import configuration
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from etl.sources.contract import Contract
-from etl.sources.formats import Found, Part, Rejected, formats
+from etl.sources.files.formats import Found, Part, Rejected, formats
 from schemas.config import Configuration
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.sources.contract import Plain
-from etl.sources.csv import split_records
-from etl.sources.formats import Found, Rejected
+from etl.sources.files.csv import split_records
+from etl.sources.files.formats import Found, Rejected
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
 HEADER = b"id,label,text\n"

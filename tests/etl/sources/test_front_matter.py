@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from etl.sources.contract import Moment, NotScalar, Number
-from etl.sources.formats import Found, Rejected
-from etl.sources.front_matter import MAX_FRONT_MATTER, parse_file
-from schemas.settings import FrontMatter
+from etl.sources.files.formats import Found, Rejected
+from etl.sources.files.front_matter import MAX_FRONT_MATTER, parse_file
+from schemas.sources.front_matter import FrontMatter
 from tests.etl.sources.source_files import configuration, read_rows
 
 SETTINGS = FrontMatter.model_validate(

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.sources.formats import Found, Rejected
-from etl.sources.jsonl import MAX_DEPTH, parse_line, parse_object
-from etl.sources.streams import Line
+from etl.sources.files.formats import Found, Rejected
+from etl.sources.files.jsonl import MAX_DEPTH, parse_line, parse_object
+from etl.sources.files.streams import Line
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 GOOD: dict[bytes, set[str]] = {
@@ -141,16 +141,16 @@ def test_byte_ranges_give_every_line_exactly_once(
 @pytest.mark.parametrize("end", [b"]}", b'"', b"\\", b'\\"' * 500_000, b""])
 def test_a_long_line_of_very_many_values_is_not_decoded(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
     """Whatever comes behind them, and in time that does not grow faster than the line."""
-    monkeypatch.setattr("etl.sources.jsonl.LONG_LINE", 1 << 20)
-    monkeypatch.setattr("etl.sources.jsonl.MAX_VALUES", 300_000)
-    monkeypatch.setattr("etl.sources.jsonl.decode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr("etl.sources.files.jsonl.LONG_LINE", 1 << 20)
+    monkeypatch.setattr("etl.sources.files.jsonl.MAX_VALUES", 300_000)
+    monkeypatch.setattr("etl.sources.files.jsonl.decode", lambda *_: pytest.fail("it was decoded"))
     found = parse_line(line(b'{"text": "a", "more": [' + b"1, " * 400_000 + b'"' + end))
     assert isinstance(found, Rejected)
     assert (found.reason, found.detail) == ("too_many_values", "the line has more than 300,000 values")
 
 
 def test_commas_of_a_long_text_are_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.sources.jsonl.LONG_LINE", 1 << 20)
-    monkeypatch.setattr("etl.sources.jsonl.MAX_VALUES", 10)
+    monkeypatch.setattr("etl.sources.files.jsonl.LONG_LINE", 1 << 20)
+    monkeypatch.setattr("etl.sources.files.jsonl.MAX_VALUES", 10)
     found = parse_line(line(b'{"text": "' + b'a, \\"b\\", ' * 200_000 + b'", "label": "x"}'))
     assert isinstance(found, Found)

@@ -7,12 +7,12 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from etl.sources.formats import formats
-from etl.sources.listing import NO_FILE, OUTSIDE, SourceFile, expand_braces, list_source
-from etl.sources.pieces import Piece, cut, group, list_pieces
-from schemas.errors import DataError, UsageError
-from schemas.settings import JsonLines
-from schemas.storage import read_bytes
+from common.errors import DataError, UsageError
+from common.storage import read_bytes
+from etl.sources.files.formats import formats
+from etl.sources.files.listing import NO_FILE, OUTSIDE, SourceFile, expand_braces, list_source
+from etl.sources.files.pieces import Piece, cut, group, list_pieces
+from schemas.sources.jsonl import JsonLines
 from tests.etl.sources.source_files import configuration
 
 FILES = (
@@ -115,7 +115,7 @@ def test_a_time_that_no_calendar_has_is_none(
     absurd = os.stat_result([*status, seconds, seconds, seconds])
     assert absurd.st_mtime == seconds
     with monkeypatch.context() as patched:
-        patched.setattr("etl.sources.listing.os.stat", lambda _: absurd)
+        patched.setattr("etl.sources.files.listing.os.stat", lambda _: absurd)
         (file,) = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/a.jsonl"), 0)
     assert (file.bytes, file.modified, file.obstacle) == (4, None, None)
 
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
     def refused(_: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("etl.sources.listing.os.scandir", refused)
+    monkeypatch.setattr("etl.sources.files.listing.os.scandir", refused)
     with pytest.raises(
         DataError, match=r"cannot be listed: Permission denied; check its permissions, or let"
     ):

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from etl.sources.pieces import list_pieces
+from etl.sources.files.pieces import list_pieces
 from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
 from tests.etl.sources.source_files import configuration
 

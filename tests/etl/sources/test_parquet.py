@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from etl.sources import parquet
 from etl.sources.contract import Accepted, Contract, Problem
-from etl.sources.formats import Found, Rejected
-from etl.sources.parquet import BATCH_ROWS, batch_rows, raw_row
+from etl.sources.files import parquet
+from etl.sources.files.formats import Found, Rejected
+from etl.sources.files.parquet import BATCH_ROWS, batch_rows, raw_row
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 COLUMNS = {"label": "label", "time": "seen"}
@@ -144,7 +144,7 @@ def test_a_name_that_is_not_utf_8_is_one_row(tmp_path: Path) -> None:
 def test_a_row_group_without_rows_has_no_shared_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.sources.parquet.SMALL_CHUNK", -1)
+    monkeypatch.setattr("etl.sources.files.parquet.SMALL_CHUNK", -1)
     table = pa.table({"label": ["x"], "text": ["t"], "seen": ["2020-01-01"]})
     file = tmp_path / "a.parquet"
     with pq.ParquetWriter(file, table.schema) as writer:
@@ -228,7 +228,7 @@ def test_where_rows_share_a_long_value_fewer_are_read_at_a_time(
 def test_what_is_quarantined_counts_for_the_limit_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.sources.parquet.MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr("etl.sources.files.parquet.MAX_RECORD_BYTES", 1000)
     table = pa.table({"label": ["x"] * 500, "text": [LONG] * 500, "seen": ["2020-01-01"] * 500})
     found = read(tmp_path, table, compression="zstd")
     assert set(reasons(found[:-1])) == {"too_long"}
@@ -236,7 +236,7 @@ def test_what_is_quarantined_counts_for_the_limit_too(
 
 
 def test_a_row_that_is_too_long_is_quarantined_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.sources.parquet.MAX_RECORD_BYTES", 100)
+    monkeypatch.setattr("etl.sources.files.parquet.MAX_RECORD_BYTES", 100)
     table = pa.table({"label": ["x"] * 3, "text": ["a", "b" * 100, "c"], "seen": ["2020-01-01"] * 3})
     found = read(tmp_path, table)
     assert reasons(found) == [None, "too_long", None]

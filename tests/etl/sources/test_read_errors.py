@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from etl.sources.formats import Found, Rejected
+from etl.sources.files.formats import Found, Rejected
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 ROWS = 40_000
@@ -92,7 +92,9 @@ def reading(
     format_name, write = FILES[name]
     write(tmp_path / name)
     for module in ("streams", "parquet"):
-        monkeypatch.setattr(f"etl.sources.{module}.open_plain", lambda location, _: opened(Path(location)))
+        monkeypatch.setattr(
+            f"etl.sources.files.{module}.open_plain", lambda location, _: opened(Path(location))
+        )
     config = configuration(tmp_path, [{"format": format_name, "path": f"{tmp_path}/{name}"}])
     return read_rows(config, tmp_path / name)
 
@@ -123,7 +125,7 @@ def test_a_piece_whose_first_bytes_cannot_be_read_says_where_it_begins(
     json_lines(file)
     middle = file.stat().st_size // 2
     bad = range(middle - 10, middle + 4096)
-    monkeypatch.setattr("etl.sources.streams.open_plain", lambda *_: HalfReadable(file, bad))
+    monkeypatch.setattr("etl.sources.files.streams.open_plain", lambda *_: HalfReadable(file, bad))
     config = configuration(tmp_path, [{"format": "jsonl", "path": str(file)}])
     (row,) = read_rows(config, file, middle, file.stat().st_size)
     assert isinstance(row, Rejected)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from etl.sources.formats import Found, Part
-from etl.sources.streams import SourceStream, read_line
+from etl.sources.files.formats import Found, Part
+from etl.sources.files.streams import SourceStream, read_line
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
 LINES = b"".join(b'{"id":"%d","label":"x","text":"%s"}\n' % (i, b"word " * (i % 50)) for i in range(3000))
@@ -102,7 +102,7 @@ def test_what_is_not_compressed_is_damaged(tmp_path: Path, suffix: str, content:
 def test_a_bomb_is_given_up_where_its_content_gets_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("etl.sources.streams.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("etl.sources.files.streams.FREE_BYTES", 1 << 20)
     file = tmp_path / f"a.jsonl{suffix}"
     file.write_bytes(COMPRESSORS[suffix](LINES + b" " * (8 << 20) + b"\n" + LINES))
     expansion = (2 * len(LINES) + (8 << 20)) / file.stat().st_size
@@ -148,8 +148,8 @@ def test_a_field_of_64_megabytes_passes(tmp_path: Path) -> None:
 def test_a_longer_record_than_the_limit_is_rejected_with_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etl.sources.formats.MAX_RAW_BYTES", 8)
-    monkeypatch.setattr("etl.sources.jsonl.MAX_RECORD_BYTES", 16)
+    monkeypatch.setattr("etl.sources.files.formats.MAX_RAW_BYTES", 8)
+    monkeypatch.setattr("etl.sources.files.jsonl.MAX_RECORD_BYTES", 16)
     file = tmp_path / "a.jsonl"
     file.write_bytes(b'{"text":"' + b"a" * 100 + b'"}\n{"text":"b"}\n')
     rows = read_rows(configuration(tmp_path, [{"format": "jsonl", "path": str(file)}]), file)

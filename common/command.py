@@ -1,0 +1,109 @@
+"""How every command ends: a `RinglakeError` becomes one sentence and its exit status, anything else goes to a log file.
+
+Used by all modules that `python -m` or `spark-submit` starts:
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        arguments = parser().parse_args(argv)
+        ...
+        return 0
+
+    if __name__ == "__main__":
+        sys.exit(run(main))
+"""
+
+import argparse
+import re
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from common.errors import RinglakeError
+
+LOG_FOLDER = Path("logs")
+HIDDEN = "..."
+"""Stands in a command line for what is not written down."""
+_CREDENTIAL = re.compile(r"(--[\w-]+=)?(\s*[\"']?storage\b[^=]*=).*", re.DOTALL)
+
+
+def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """Calls `main(argv)` and returns the exit status: its own, the error's, 130 after an interrupt, 1 for a defect."""
+    try:
+        return main(argv)
+    except RinglakeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    # The last line of defence: the traceback belongs in the log, not on the terminal.
+    except Exception as error:  # noqa: BLE001
+        log = write_traceback()
+        # What the system says is about the machine; any other message may quote a record.
+        of_system = isinstance(error, OSError | ImportError | MemoryError)
+        first_line = (str(error).strip().splitlines() or [""])[0][:300]
+        print(
+            f"error: {type(error).__name__}{f': {first_line}' if of_system else ''} (unexpected; the traceback is in "
+            f"{log}: please report it with that file, once you have seen that it quotes no personal data)",
+            file=sys.stderr,
+        )
+        return 1
+
+
+def write_traceback() -> Path:
+    """Writes the current exception's traceback to a new file in `logs/` and returns its path."""
+    LOG_FOLDER.mkdir(parents=True, exist_ok=True)
+    log = LOG_FOLDER / f"error-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}.log"
+    log.write_text(traceback.format_exc(), encoding="utf-8")
+    return log
+
+
+def configuration_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
+    """A parser with the two flags that all stages share: `--config FILE` and the repeatable `--set KEY=VALUE`."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="the data set's TOML file")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a key of the configuration, e.g. --set train.epochs=1 (repeatable)",
+    )
+    return parser
+
+
+def without_credentials(arguments: Sequence[str]) -> list[str]:
+    """The arguments with HIDDEN in the place of all values that `--set` gives to keys of `[storage]`."""
+    return [
+        f"{found[1] or ''}{found[2]}{HIDDEN}" if (found := _CREDENTIAL.fullmatch(argument)) else argument
+        for argument in arguments
+    ]
+
+
+def add_manifest_flags(parser: argparse.ArgumentParser, default: str | None, explained: str) -> None:
+    """`--manifest PATH` and, instead of it, `--version N`; either becomes `manifest`, for schemas.manifest.resolve."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--manifest", default=default, metavar="PATH", help=explained)
+    add_version_flag(which, "manifest")
+
+
+def add_version_flag(parser: "argparse._ActionsContainer", destination: str = "version") -> None:
+    """`--version N`: the number as text, as schemas.manifest.resolve takes it."""
+    parser.add_argument(
+        "--version",
+        dest=destination,
+        default=argparse.SUPPRESS if destination == "manifest" else None,
+        type=_version,
+        metavar="N",
+        help="a published version by its number (`ringlake-etl history` lists them)",
+    )
+
+
+def _version(text: str) -> str:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not the number of a version")
+    return text

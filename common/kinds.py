@@ -1,0 +1,79 @@
+"""Kinds: models, objectives, methods, optimizers, sources and features, each of them two files.
+
+A kind is `schemas/<room>/<kind>.py` with its settings and `<wing>/<room>/<kind>.py` with its code. A third party adds
+kinds from a package of its own with the same folders, named by an entry point of the group `ringlake.kinds`: under the
+value `my_package`, `my_package/schemas/models/tiny.py` and `my_package/training/models/tiny.py` make the model `tiny`.
+"""
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+from importlib.metadata import entry_points
+from typing import Any
+
+from common.errors import UsageError
+
+GROUP = "ringlake.kinds"
+
+
+@functools.cache
+def modules(room: str) -> dict[str, str]:
+    """The full names of the modules in a room (`training.models`) by kind, ours first, then those of entry points.
+
+    Raises UsageError where two packages have the same kind, or an entry point names no package.
+    """
+    found: dict[str, str] = {}
+    for point in (None, *entry_points(group=GROUP)):
+        package = room if point is None else f"{point.value}.{room}"
+        for name in _in_package(package, None if point is None else point.name):
+            full = f"{package}.{name}"
+            if name in found:
+                raise UsageError(
+                    f"{full} and {found[name]} are of the same kind {name!r}: rename one of the two"
+                )
+            found[name] = full
+    return found
+
+
+def _in_package(package: str, point: str | None) -> list[str]:
+    """The names of the modules in a package; none where a third party has no such folder."""
+    if point is not None:
+        try:
+            importlib.import_module(package.split(".", 1)[0])
+            if importlib.util.find_spec(package) is None:
+                return []
+        except ModuleNotFoundError as error:
+            if error.name is not None and package.startswith(f"{error.name}."):
+                return []
+            raise UsageError(
+                f"the entry point {point!r} of the group {GROUP} names a package that cannot be imported: {error}"
+            ) from error
+    path = importlib.import_module(package).__path__
+    return [module.name for module in pkgutil.iter_modules(path) if not module.ispkg]
+
+
+def module(room: str, kind: str) -> Any:
+    """The module of a kind in a room. Raises UsageError where a kind has settings but no code there."""
+    found = modules(room)
+    if kind not in found:
+        raise UsageError(
+            f"there is no {room.replace('.', '/')}/{kind}.py for the kind {kind!r}: each kind has its settings below "
+            f"schemas/ and its code there; known are {', '.join(sorted(found))}"
+        )
+    return importlib.import_module(found[kind])
+
+
+def subclass(room: str, kind: str, base: type) -> type:
+    """The one class of a kind's module that is made from `base`. Raises UsageError where there is not exactly one."""
+    of_kind = module(room, kind)
+    found: list[type] = [
+        value
+        for value in vars(of_kind).values()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == of_kind.__name__
+    ]
+    if len(found) != 1:
+        raise UsageError(
+            f"{of_kind.__file__} has to have one class that is made from {base.__name__}, not {len(found)}"
+        )
+    return found[0]

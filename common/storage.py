@@ -1,0 +1,102 @@
+"""Paths and URIs: one place that opens them, and that translates `[storage]` for each of the libraries that do.
+
+A location is a local path (relative ones follow the working folder) or a URI of any scheme that fsspec knows.
+"""
+
+import os
+import posixpath
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec import AbstractFileSystem
+
+from common import files
+from common.errors import DataError, UsageError
+from common.sections import Section
+
+
+class Storage(Section):
+    """`[storage]`: credentials and options for the three libraries that open URIs, each in its own words."""
+
+    fsspec: dict[str, str] = {}
+    hadoop: dict[str, str] = {}
+    delta: dict[str, str] = {}
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def is_local(location: str) -> bool:
+    """True for a path without a scheme, and for `file:` URIs."""
+    scheme = urlsplit(location).scheme if "://" in location or location.startswith("file:") else ""
+    return scheme in ("", "file", "local")
+
+
+def absolute(location: str) -> str:
+    """A local path as an absolute path without scheme; a URI as it is, without a slash at its end."""
+    if is_local(location):
+        return os.path.abspath(
+            location.removeprefix("local://").removeprefix("file://").removeprefix("file:")
+        )
+    return location.rstrip("/")
+
+
+def join(location: str, *parts: str) -> str:
+    """Joins path segments to a path or URI."""
+    return posixpath.join(location.rstrip("/") if location != "/" else location, *parts)
+
+
+def filesystem(location: str, storage: Storage | None = None) -> tuple[AbstractFileSystem, str]:
+    """The fsspec file system of a location and the path in it. Raises UsageError for a scheme that nobody opens."""
+    options: Mapping[str, str] = storage.fsspec if storage is not None and not is_local(location) else {}
+    try:
+        file_system, path = fsspec.core.url_to_fs(absolute(location), **options)
+    except (ValueError, ImportError) as error:
+        raise UsageError(
+            f"{location} cannot be opened: {error}; install the fsspec package of its scheme"
+        ) from error
+    return file_system, path
+
+
+def read_bytes(location: str, storage: Storage | None = None) -> bytes:
+    """The content of a file. Raises DataError naming the file when it is missing or cannot be read."""
+    file_system, path = filesystem(location, storage)
+    try:
+        with file_system.open(path, "rb") as file:
+            return bytes(file.read())
+    except FileNotFoundError as error:
+        raise DataError(f"the file {location} is missing") from error
+    except OSError as error:
+        raise DataError(f"the file {location} cannot be read: {error}") from error
+
+
+def write_bytes(location: str, content: bytes, storage: Storage | None = None) -> None:
+    """Writes a file as a whole or not at all: under another name first, then renamed."""
+    if is_local(location):
+        files.write(Path(absolute(location)), content)
+        return
+    file_system, path = filesystem(location, storage)
+    file_system.makedirs(posixpath.dirname(path), exist_ok=True)
+    attempt = posixpath.join(posixpath.dirname(path), f".{posixpath.basename(path)}.{uuid.uuid4().hex}.part")
+    with file_system.open(attempt, "wb") as file:
+        file.write(content)
+    file_system.mv(attempt, path)
+
+
+def hadoop_options(storage: Storage) -> dict[str, str]:
+    """`[storage.hadoop]` as Spark configuration: the keys with `spark.hadoop.` before them."""
+    return {f"spark.hadoop.{key}": value for key, value in storage.hadoop.items()}
+
+
+def delta_options(storage: Storage | None) -> dict[str, str] | None:
+    """`[storage.delta]`, the `storage_options` of the deltalake package; None when there are none."""
+    return dict(storage.delta) if storage is not None and storage.delta else None
+
+
+def exists(location: str, storage: Storage | None = None) -> bool:
+    """Return True where a file or folder exists."""
+    file_system, path = filesystem(location, storage)
+    return bool(file_system.exists(path))

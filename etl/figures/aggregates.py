@@ -1,0 +1,265 @@
+"""The Spark queries of `etl/figures/summary.py`: each returns a row for each class, rule or bin of length."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from pyspark.sql import Column, DataFrame, Row
+from pyspark.sql import functions as F
+
+from etl.encoders.scalars import MISSING, OUTLIER
+from etl.figures.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
+from schemas.config import Configuration
+from schemas.features import TypedFeature
+from schemas.tables import SPLITS
+
+LARGEST_CLUSTERS = 12
+UNLABELLED = "(no label)"
+"""Stands for a missing label among the class names."""
+LOST = "lost"
+"""The fate of a record that the ledger does not know, or that is kept but in no split."""
+
+
+def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> DataFrame:
+    """A narrow row for each record: label, group, the length of each text, its cluster, and what became of it.
+
+    `fate` is the split of a published record, else the status; LOST where the ledger contradicts itself or
+    does not know the record. `reason` is that of a filtered record. The texts themselves do not cross the shuffle.
+    """
+    lengths = _lengths(config, "text_characters")
+    group = F.col(config.columns.group) if config.columns.group is not None else F.lit(None)
+    narrow = fields.select("record_id", _label(config), group.alias("group"), *lengths)
+    kept, split = F.col("status") == "kept", F.col("split")
+    fate = (
+        F.when(kept & split.isin(*SPLITS), split)
+        .when(~kept & split.isNull(), F.col("status"))
+        .otherwise(LOST)
+    )
+    return narrow.join(ledger, on="record_id", how="full").select(
+        "record_id",
+        "label",
+        "group",
+        *(f"length_{i}" for i in range(len(lengths))),
+        "cluster_id",
+        "status",
+        fate.alias("fate"),
+        F.when(F.col("status") == "filtered", F.coalesce("reason", F.lit("(no rule)"))).alias("reason"),
+    )
+
+
+def as_read(config: Configuration, fields: DataFrame) -> DataFrame:
+    """A narrow row for each record: label, and the length that each text had before it was cleaned."""
+    return fields.select(_label(config), *_lengths(config, "text_characters_read"))
+
+
+def _lengths(config: Configuration, column: str) -> list[Column]:
+    """Those of each text, out of a column of silver/fields that lists them."""
+    return [F.col(column)[i].alias(f"length_{i}") for i in range(len(config.text_columns()))]
+
+
+def count_by_length(config: Configuration, frame: DataFrame, *keys: str) -> DataFrame:
+    """Counts, sums and maxima of the text lengths of `frame` by the `keys`, label, column and bin of length.
+
+    `frame`: what `as_read` or `with_fates` gives.
+    """
+    lengths = F.array(
+        *(
+            F.struct(
+                F.lit(column).alias("column"),
+                F.coalesce(f"length_{i}", F.lit(0)).alias("length"),
+            )
+            for i, column in enumerate(config.text_columns())
+        )
+    )
+    return (
+        frame.select(*keys, "label", F.explode(lengths).alias("text"))
+        .groupBy(*keys, "label", F.col("text.column"), _bin(F.col("text.length")))
+        .agg(
+            F.count("*").alias("count"),
+            F.sum("text.length").alias("total"),
+            F.max("text.length").alias("maximum"),
+        )
+    )
+
+
+def _label(config: Configuration) -> Column:
+    if config.columns.label is None:
+        return F.lit(None).cast("string").alias("label")
+    return F.coalesce(F.col(config.columns.label), F.lit(UNLABELLED)).alias("label")
+
+
+def _bin(length: Column) -> Column:
+    """k for lengths in [2^k, 2^(k+1)), -1 for 0; from the binary digits, a rounded logarithm can miss."""
+    return F.when(length > 0, F.length(F.bin(length)) - 1).otherwise(-1).alias("bin")
+
+
+def total_of(rows: Iterable[Row]) -> int:
+    return sum(row["count"] for row in rows)
+
+
+def with_fate(rows: Iterable[Row], fate: str) -> list[Row]:
+    return [row for row in rows if row["fate"] == fate]
+
+
+def sums_by(rows: Iterable[Row], key: str) -> dict[str, int]:
+    """Sums of `count` by a column, the largest first."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums[row[key]] += row["count"]
+    return dict(sorted(sums.items(), key=lambda item: (-item[1], item[0])))
+
+
+def lengths_of(rows: Iterable[Row]) -> Lengths:
+    bins: Counter[int] = Counter()
+    total = maximum = 0
+    for row in rows:
+        bins[row["bin"]] += row["count"]
+        total += row["total"]
+        maximum = max(maximum, row["maximum"])
+    return Lengths(bins.total(), total, maximum, dict(sorted(bins.items())))
+
+
+def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]:
+    unreadable = F.col("status") == "unreadable"
+    rows = (
+        sources.groupBy("source_index")
+        .agg(
+            F.count("*").alias("files"),
+            F.count_if(unreadable).alias("unreadable"),
+            F.sum("bytes").alias("bytes"),
+            # A file that cannot be read stands in the quarantine as one record.
+            F.sum(F.greatest(F.coalesce("records", F.lit(0)), unreadable.cast("long"))).alias("records"),
+            F.sum(F.greatest(F.coalesce("quarantined", F.lit(0)), unreadable.cast("long"))).alias(
+                "quarantined"
+            ),
+        )
+        .orderBy("source_index")
+        .collect()
+    )
+    return [
+        SourceFacts(
+            row["source_index"],
+            config.source[row["source_index"]].path,
+            config.source[row["source_index"]].format,
+            row["files"],
+            row["unreadable"],
+            row["bytes"] or 0,
+            row["records"],
+            row["quarantined"],
+        )
+        for row in rows
+    ]
+
+
+def rule_effects(fields: DataFrame) -> dict[str, RuleEffect]:
+    rows = (
+        fields.select(F.explode("effects").alias("effect"))
+        .groupBy("effect.rule")
+        .agg(F.count("*").alias("records"), F.sum("effect.count").alias("changes"))
+        .orderBy("rule")
+        .collect()
+    )
+    return {row["rule"]: RuleEffect(row["records"], row["changes"]) for row in rows}
+
+
+def class_groups(config: Configuration, fates: DataFrame) -> dict[str, int]:
+    if config.columns.label is None:
+        return {}
+    counts = [F.count_distinct("cluster_id").alias("clusters"), F.count_distinct("group").alias("groups")]
+    rows = fates.where(F.col("fate").isin(*SPLITS)).groupBy("label").agg(*counts).collect()
+    grouped = config.columns.group is not None
+    return {r["label"]: min(r["clusters"], r["groups"]) if grouped else r["clusters"] for r in rows}
+
+
+def clusters_of(fates: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
+    """Clusters by size, and the largest ones."""
+    survivor = F.min_by("record_id", F.struct(F.col("status") != "kept", "record_id"))
+    clusters = (
+        fates.where(F.col("cluster_id").isNotNull())
+        .groupBy("cluster_id")
+        .agg(F.count("*").alias("records"), survivor.alias("record_id"))
+    )
+    sizes = clusters.groupBy("records").count().orderBy("records").collect()
+    largest = (
+        clusters.where("records > 1")
+        .orderBy(F.desc("records"), "cluster_id")
+        .limit(LARGEST_CLUSTERS)
+        .collect()
+    )
+    return (
+        {row["records"]: row["count"] for row in sizes},
+        [Cluster(row["cluster_id"], row["records"], row["record_id"]) for row in largest],
+    )
+
+
+def token_facts(
+    config: Configuration, encoded: DataFrame
+) -> tuple[dict[str, int], dict[str, dict[str, TokenFacts]]]:
+    """Rows of silver/encoded by split, and the tokens of each feature of text by split."""
+    by_split = encoded.groupBy("split").count().collect()
+    rows_of_split = {row["split"]: int(row["count"]) for row in by_split}
+    token_features = config.token_features()
+    if not token_features:
+        return rows_of_split, {}
+    features = F.array(
+        *(
+            F.struct(
+                F.lit(f.name).alias("feature"),
+                F.coalesce(F.col(f"{f.name}_tokens"), F.lit(0)).alias("tokens"),
+                F.greatest(F.col(f"{f.name}_tokens") - f.length, F.lit(0)).alias("cut"),
+            )
+            for f in token_features
+        )
+    )
+    rows = (
+        encoded.select("split", F.explode(features).alias("one"))
+        .groupBy("split", "one.feature", _bin(F.col("one.tokens")))
+        .agg(
+            F.count("*").alias("count"),
+            F.sum("one.tokens").alias("total"),
+            F.max("one.tokens").alias("maximum"),
+            F.sum("one.cut").alias("cut"),
+            F.count_if(F.col("one.cut") > 0).alias("cut_rows"),
+        )
+        .collect()
+    )
+    limits = {feature.name: feature.length for feature in token_features}
+    parts: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        parts[row["feature"], row["split"]].append(row)
+    tokens: dict[str, dict[str, TokenFacts]] = {name: {} for name in limits}
+    for name, split in ((name, split) for name in limits for split in SPLITS if (name, split) in parts):
+        part = parts[name, split]
+        cut, cut_rows = sum(row["cut"] for row in part), sum(row["cut_rows"] for row in part)
+        tokens[name][split] = TokenFacts(lengths_of(part), limits[name], cut, cut_rows)
+    return rows_of_split, tokens
+
+
+def typed_facts(
+    config: Configuration, encoded: DataFrame, effects: Mapping[str, RuleEffect]
+) -> dict[str, TypedFacts]:
+    """What was done to each typed column, and how many of the rows to be published are without a value or outliers."""
+    features = config.typed_features()
+    if not features:
+        return {}
+    flags = [F.col(f"{feature.name}_flags") for feature in features]
+    row = encoded.agg(
+        *(F.count_if(flag.bitwiseAND(MISSING) > 0) for flag in flags),
+        *(F.count_if(flag.bitwiseAND(OUTLIER) > 0) for flag in flags),
+    ).collect()[0]
+
+    def records(feature: TypedFeature, what: str) -> int:
+        found = effects.get(f"{feature.name}.{what}")
+        return 0 if found is None else found.records
+
+    return {
+        feature.name: TypedFacts(
+            column=feature.column,
+            kind=feature.encode,
+            normalised=records(feature, "normalised"),
+            invalid=records(feature, "invalid"),
+            missing=records(feature, "missing"),
+            published_missing=int(row[place]),
+            published_outliers=int(row[len(features) + place]),
+        )
+        for place, feature in enumerate(features)
+    }

@@ -1,0 +1,191 @@
+"""The figures that the quality gates and the report look at; `etl/figures/summary.py` fills them in."""
+
+from dataclasses import dataclass, field
+
+from common.errors import CheckError
+from etl.lake.tombstones import FORGOTTEN
+from schemas.tables import SPLITS
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """A shard as it was written: rows, rows of each row group in the order of the file, bytes."""
+
+    rows: int
+    row_groups: list[int]
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """A distribution of lengths. Bin k counts those in [2^k, 2^(k+1)); bin -1 those that are 0."""
+
+    rows: int = 0
+    total: int = 0
+    maximum: int = 0
+    bins: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.rows if self.rows else 0.0
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """The tokens of a feature in one split before truncation, and what was cut off at `limit` tokens a row."""
+
+    lengths: Lengths
+    limit: int
+    cut_tokens: int
+    cut_rows: int
+
+
+@dataclass(frozen=True)
+class TypedFacts:
+    """A typed column: records of bronze whose value was brought into one notation, was invalid, or was missing; and
+    published rows without a value of their own, and with an outlier."""
+
+    column: str
+    kind: str
+    normalised: int
+    invalid: int
+    missing: int
+    published_missing: int
+    published_outliers: int
+
+
+@dataclass(frozen=True)
+class RuleEffect:
+    """What a cleaning rule did: the records it touched, and its replacements (or 1 a record for a filter)."""
+
+    records: int
+    changes: int
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster of duplicates; `record_id` is its survivor, or the smallest id where all are kept."""
+
+    cluster_id: str
+    records: int
+    record_id: str
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """One `[[source]]`: its files, their bytes, the records in them, those that went to the quarantine."""
+
+    index: int
+    path: str
+    format: str
+    files: int
+    unreadable: int
+    bytes: int
+    records: int
+    quarantined: int
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a measure of a version is from that of the version before (etl/reporting/drift.py)."""
+
+    measure: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """See the module; `published`, `encoded` and `classes` are by split, counts are records."""
+
+    records_in: int
+    quarantined_by_reason: dict[str, int]
+    filtered_by_rule: dict[str, int]
+    exact_duplicates: int
+    near_duplicates: int
+    published: dict[str, int]
+    encoded: dict[str, int]
+    """Rows of silver/encoded; equal to `published` unless encoding lost or repeated some."""
+    unlabelled: int
+    """Published records without a label, where a label is configured."""
+    effects: dict[str, RuleEffect]
+    classes_before: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    class_groups: dict[str, int]
+    """By class the groups that can be split apart: clusters, or values of the group column where those are fewer."""
+    characters: dict[str, dict[str, Lengths]]
+    """By column: `read` (bronze) and `published` (cleaned)."""
+    tokens: dict[str, dict[str, TokenFacts]]
+    """By feature, then by split."""
+    cluster_sizes: dict[int, int]
+    """Records of a cluster: number of clusters of that size."""
+    largest_clusters: list[Cluster]
+    shards: dict[str, list[ShardFacts]]
+    rows_per_group: int
+    """Of a full row group: as configured, or what the default came to."""
+    sources: list[SourceFacts]
+    typed: dict[str, TypedFacts] = field(default_factory=dict)
+    """By feature."""
+    words: dict[str, int] = field(default_factory=dict)
+    """Sampled published records by word (etl/figures/vocabulary.py)."""
+    drifts: list[Drift] = field(default_factory=list)
+    """From the version before; empty where there is none."""
+
+    @property
+    def quarantined(self) -> int:
+        return sum(self.quarantined_by_reason.values())
+
+    @property
+    def forgotten(self) -> int:
+        """Of those in quarantine, what was erased on request and is not judged."""
+        return self.quarantined_by_reason.get(FORGOTTEN, 0)
+
+    @property
+    def filtered(self) -> int:
+        return sum(self.filtered_by_rule.values())
+
+    @property
+    def published_rows(self) -> int:
+        return sum(self.published.values())
+
+    @property
+    def accounted(self) -> int:
+        """Records whose end is known; equals `records_in` unless some were lost or counted twice."""
+        return (
+            self.quarantined
+            + self.filtered
+            + self.exact_duplicates
+            + self.near_duplicates
+            + self.published_rows
+        )
+
+    def counts(self) -> dict[str, int]:
+        """The six counts of the manifest and of summary.json."""
+        return {
+            "records_in": self.records_in,
+            "quarantined": self.quarantined,
+            "filtered": self.filtered,
+            "exact_duplicates": self.exact_duplicates,
+            "near_duplicates": self.near_duplicates,
+            "published": self.published_rows,
+        }
+
+    def check_accounting(self) -> None:
+        """Raises CheckError when a record was lost or counted twice on its way from the sources to the shards."""
+        if self.records_in != self.accounted:
+            parts = " + ".join(
+                f"{count:,} {name.replace('_', ' ')}" for name, count in list(self.counts().items())[1:]
+            )
+            raise CheckError(
+                f"the records do not add up: {self.records_in:,} were read, but {parts} = {self.accounted:,}; "
+                "run the pipeline again from the first stage (python -m etl.pipeline --again)"
+            )
+        for name, others in (("encoded", self.encoded), ("in the shards", self._rows_in_shards())):
+            for split in SPLITS:
+                if self.published.get(split, 0) != others.get(split, 0):
+                    raise CheckError(
+                        f"the split {split} has {self.published.get(split, 0):,} published records, but "
+                        f"{others.get(split, 0):,} {name}; run the stages encode and publish with --again"
+                    )
+
+    def _rows_in_shards(self) -> dict[str, int]:
+        return {split: sum(shard.rows for shard in shards) for split, shards in self.shards.items()}

@@ -1,0 +1,117 @@
+"""What the gates and the report look at: the whole data set in a few hundred numbers, aggregated by Spark.
+
+`summarise` reads narrow columns of the bronze and silver tables: how long each text is, and the words of a sample,
+`clean` has noted. So it costs the same for the checks and for the report, and little more where texts are longer. The
+records read are counted from `bronze/sources`, everything else from where the records ended up: that the two agree is
+a check, not an arrangement.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from pyspark.sql import DataFrame, SparkSession
+
+from common.errors import UsageError
+from etl.figures import aggregates
+from etl.figures.aggregates import UNLABELLED
+from etl.figures.facts import ShardFacts, Summary
+from etl.figures.vocabulary import word_counts
+from etl.lake.tables import read_table
+from etl.publication import balance
+from etl.publication.shards import row_bytes
+from etl.rules.sampled_words import share_of
+from etl.spark.persist import kept
+from schemas.config import Configuration
+from schemas.tables import SPLITS, Layout
+
+__all__ = ["ShardFacts", "Summary", "summarise"]
+
+
+def summarise(
+    spark: SparkSession,
+    config: Configuration,
+    shards: Mapping[str, Sequence[ShardFacts]],
+    versions: Mapping[str, int] | None = None,
+) -> Summary:
+    """The summary of `shards` and the newest bronze and silver tables, or the given `versions` of them by name.
+
+    Raises UsageError when a table is missing, or was written by a version that did not note what is read here.
+    """
+    layout = Layout.of(config)
+
+    def table(name: str) -> DataFrame:
+        return read_table(spark, getattr(layout, name), (versions or {}).get(name))
+
+    first = config.text_columns()[0]
+    sources = aggregates.source_facts(config, table("sources"))
+    fields = table("fields")
+    if "text_characters" not in fields.columns:
+        raise UsageError(
+            f"{layout.fields} was written by an earlier version of ringlake: run the stage clean again, "
+            "and those after it"
+        )
+    read = aggregates.as_read(config, fields).transform(partial(aggregates.count_by_length, config)).collect()
+    with kept(aggregates.with_fates(config, fields, table("ledger"))) as fates:
+        ended = fates.transform(
+            lambda frame: aggregates.count_by_length(config, frame, "fate", "reason")
+        ).collect()
+        groups = aggregates.class_groups(config, fates)
+        cluster_sizes, largest = aggregates.clusters_of(fates)
+    ends = [
+        row for row in ended if row["column"] == first
+    ]  # each record once, whatever the number of columns
+    encoded, tokens = aggregates.token_facts(config, table("encoded"))
+    effects = aggregates.rule_effects(fields)
+    labelled = config.columns.label is not None
+    characters = {
+        column: {
+            "read": aggregates.lengths_of(row for row in read if row["column"] == column),
+            "published": aggregates.lengths_of(
+                r for r in ended if r["column"] == column and r["fate"] in SPLITS
+            ),
+        }
+        for column in config.text_columns()
+    }
+    records = aggregates.total_of(row for row in read if row["column"] == first)
+    # No more than `clean` has noted of every record, by the bytes that it went by.
+    share = min(
+        share_of(sum(source.bytes for source in sources), records),
+        share_of(
+            sum(lengths["published"].total for lengths in characters.values()),
+            characters[first]["published"].rows,
+        ),
+    )
+    classes = {
+        s: aggregates.sums_by(aggregates.with_fate(ends, s), "label") if labelled else {} for s in SPLITS
+    }
+    return Summary(
+        records_in=sum(source.records for source in sources),
+        quarantined_by_reason=aggregates.sums_by(
+            table("quarantine").groupBy("reason").count().collect(), "reason"
+        ),
+        filtered_by_rule=aggregates.sums_by(aggregates.with_fate(ends, "filtered"), "reason"),
+        exact_duplicates=aggregates.total_of(aggregates.with_fate(ends, "exact_duplicate")),
+        near_duplicates=aggregates.total_of(aggregates.with_fate(ends, "near_duplicate")),
+        published={split: aggregates.total_of(aggregates.with_fate(ends, split)) for split in SPLITS},
+        encoded=encoded,
+        unlabelled=sum(by_class.get(UNLABELLED, 0) for by_class in classes.values()),
+        effects=effects,
+        typed=aggregates.typed_facts(config, table("encoded"), effects),
+        classes_before=aggregates.sums_by([row for row in read if row["column"] == first], "label")
+        if labelled
+        else {},
+        classes=classes,
+        class_groups=groups,
+        characters=characters,
+        tokens=tokens,
+        cluster_sizes=cluster_sizes,
+        largest_clusters=largest,
+        shards={split: list(facts) for split, facts in shards.items()},
+        rows_per_group=balance.row_group_size(
+            config.publish,
+            {split: sum(shard.rows for shard in facts) for split, facts in shards.items()},
+            row_bytes(config),
+        ),
+        sources=sources,
+        words=word_counts(fields, table("ledger"), share),
+    )

@@ -1,0 +1,1 @@
+"""Limits and expectations that a version has to meet before it is published."""

@@ -1,0 +1,349 @@
+"""The quality gates of a publication: what is measured, what is allowed, and what to do when it is not met.
+
+Each gate names a column of a small table that `measures` derives from the summary. The names of the columns are what
+Great Expectations' pages show; `said` turns a failing row into the sentence that a person reads.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import QualityGateError
+from etl.figures.facts import Summary
+from etl.gates.results import GateResult, sentence_of
+from schemas.config import Configuration
+from schemas.tables import SPLITS
+
+Measured = Mapping[str, Any]
+"""A row of one of the tables."""
+
+SPLIT_ROWS = 1000
+"""Below so many published rows the shares of the splits are not judged."""
+CLASS_GROUPS = 500
+"""Classes with fewer groups are not judged."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One expectation: the values of `column` in `table` lie between `minimum` and `maximum`."""
+
+    name: str
+    table: str
+    column: str
+    minimum: float | None
+    maximum: float | None
+    said: Callable[[Measured], str]
+    """What was observed in a row, as a clause: `the quarantine has 12.00% of the records read`."""
+    allowed: str
+    remedy: str
+    percent: bool = False
+
+    def shown(self, value: float) -> str:
+        """A value of this gate, formatted."""
+        if self.percent:
+            return percent(value)
+        return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+
+    def result(self, rows: Sequence[Measured], failing: Sequence[Measured]) -> GateResult:
+        """The outcome for these rows of its table, of which some fail; without rows it passes."""
+        values = [row[self.column] for row in failing or rows]
+        worst = (min if self.maximum is None else max)(values) if values else None
+        return GateResult(
+            name=self.name,
+            observed="nothing to judge" if worst is None else self.shown(worst),
+            allowed=self.allowed,
+            passed=not failing,
+            failures=[self.said(row) for row in failing],
+            remedy=self.remedy,
+        )
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with two digits."""
+    return f"{100 * share:.2f}%"
+
+
+def measures(summary: Summary, config: Configuration) -> dict[str, list[dict[str, Any]]]:
+    """The tables that are validated, by name: `records` has one row, the others one a split, class or feature.
+
+    A table without anything to judge (no class is large enough) has no rows.
+    """
+    return {
+        "records": [_records(summary, config)],
+        "splits": [_split(summary, config, split) for split in SPLITS],
+        "classes": _classes(summary),
+        "features": [_feature(summary, feature.name) for feature in config.token_features()],
+        **{
+            f"{measure}_drift": [{measure: d.value} for d in summary.drifts if d.measure == measure]
+            for measure in DRIFTS
+        },
+    }
+
+
+def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
+    """All gates, in the order in which they are reported; `rows_per_group` is that of a full row group."""
+    quality = config.quality
+    return [
+        quarantine_gate(config),
+        _share_gate("filtered", quality.max_filtered_share, "look at the rules in [clean]"),
+        _share_gate("duplicate", quality.max_duplicate_share, "look at [deduplicate] and at the sources"),
+        Gate(
+            "rows published",
+            "records",
+            "published",
+            quality.min_published,
+            None,
+            lambda row: f"{row['published']:,} rows are left to publish",
+            f"at least {quality.min_published:,} (quality.min_published)",
+            "see the funnel for where the records went",
+        ),
+        Gate(
+            "every record accounted for",
+            "records",
+            "unaccounted",
+            0,
+            0,
+            lambda row: f"{row['unaccounted']:,} of {row['records_in']:,} records read have no end",
+            "none",
+            "run the pipeline again from the first stage, with --again",
+        ),
+        Gate(
+            "every row has a label",
+            "records",
+            "unlabelled",
+            0,
+            0,
+            lambda row: f"{row['unlabelled']:,} published rows have no label",
+            "none",
+            "correct columns.label or the sources, and run the pipeline again",
+        ),
+        Gate(
+            "share of each split",
+            "splits",
+            "share_deviation",
+            0,
+            quality.max_split_deviation,
+            lambda row: (
+                f"the split {row['split']} has {percent(row['share'])} of the rows instead of "
+                f"{percent(row['expected_share'])}"
+            ),
+            f"a difference of {percent(quality.max_split_deviation)} (quality.max_split_deviation)",
+            "large groups or clusters may not fit: change [split] or columns.group, or raise the limit",
+            percent=True,
+        ),
+        Gate(
+            "share of each class",
+            "classes",
+            "class_deviation",
+            0,
+            quality.max_class_deviation,
+            lambda row: (
+                f"the class {row['label']!r} is {percent(row['share'])} of the split {row['split']} but "
+                f"{percent(row['whole_share'])} of all rows"
+            ),
+            f"a difference of {percent(quality.max_class_deviation)} (quality.max_class_deviation)",
+            "change columns.group or split.seed, or raise the limit",
+            percent=True,
+        ),
+        Gate(
+            "training shards of equal size",
+            "splits",
+            "shard_spread",
+            0,
+            rows_per_group,
+            lambda row: f"the row counts of the {row['split']} shards differ by {row['shard_spread']:,}",
+            f"at most one row group of {rows_per_group:,} rows",
+            "run the stage publish again, and report this",
+        ),
+        Gate(
+            "row groups exactly full",
+            "splits",
+            "inexact_row_groups",
+            0,
+            0,
+            lambda row: (
+                f"{row['inexact_row_groups']:,} row groups of the split {row['split']}, its last left aside, "
+                f"do not have {rows_per_group:,} rows"
+            ),
+            "none",
+            "run the stage publish again, and report this",
+        ),
+        Gate(
+            "every row in one shard",
+            "splits",
+            "rows_astray",
+            0,
+            0,
+            lambda row: (
+                f"the split {row['split']} has {row['rows']:,} published records, {row['encoded_rows']:,} "
+                f"encoded and {row['shard_rows']:,} in shards"
+            ),
+            "all three equal",
+            "run the stages encode and publish with --again",
+        ),
+        Gate(
+            "tokens cut off",
+            "features",
+            "cut_share",
+            0,
+            quality.max_cut_share,
+            lambda row: (
+                f"truncation cut off {percent(row['cut_share'])} of the tokens of the feature "
+                f"{row['feature']!r} in the training split"
+            ),
+            f"at most {percent(quality.max_cut_share)} (quality.max_cut_share)",
+            "raise the feature's length, or the limit",
+            percent=True,
+        ),
+        *_drift_gates(config),
+    ]
+
+
+DRIFTS = {
+    "classes": ("drift of the classes", "max_class_drift", "the class mix"),
+    "lengths": ("drift of the lengths", "max_length_drift", "the mix of lengths"),
+    "vocabulary": ("drift of the vocabulary", "max_vocabulary_drift", "the mix of words"),
+    "fates": ("drift of the drop rates", "max_fate_drift", "what became of the records"),
+}
+"""By measure the gate's name, its key, and what it is about."""
+
+
+def _drift_gates(config: Configuration) -> list[Gate]:
+    """Those with a limit."""
+    limits = config.quality.drift_limits()
+    return [
+        Gate(
+            name,
+            f"{measure}_drift",
+            measure,
+            0,
+            limits[measure],
+            lambda row, measure=measure, about=about: (  # type: ignore[misc]
+                f"{about} is {row[measure]:.3f} from that of the version before"
+            ),
+            f"at most {limits[measure]:g} (quality.{key})",
+            f"compare the two versions in the report; where the change is meant, raise quality.{key}",
+        )
+        for measure, (name, key, about) in DRIFTS.items()
+        if limits[measure] is not None
+    ]
+
+
+def check_quarantine(counts: Mapping[str, int], config: Configuration) -> None:
+    """Checks the first gate alone, right after `ingest` and before hours of work. Raises QualityGateError.
+
+    `counts`: those that `ingest` returns.
+    """
+    gate = quarantine_gate(config)
+    # What was erased on request says nothing about the quality of the data.
+    row = quarantine_row(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0))
+    if gate.maximum is not None and row[gate.column] > gate.maximum:
+        raise QualityGateError(
+            f"a quality gate failed after ingest: {sentence_of(gate.result([row], [row]))}"
+        )
+
+
+def quarantine_gate(config: Configuration) -> Gate:
+    """The gate that is checked a first time right after `ingest`."""
+    maximum = config.quality.max_quarantine_share
+    return _share_gate("quarantine", maximum, "look at the reasons in bronze/quarantine")
+
+
+def _share_gate(what: str, maximum: float, remedy: str) -> Gate:
+    labels = {
+        "quarantine": "in the quarantine",
+        "filtered": "filtered out by cleaning rules",
+        "duplicate": "exact or near-duplicates",
+    }
+    key = f"quality.max_{what}_share"
+    return Gate(
+        f"share {labels[what]}",
+        "records",
+        f"{what}_share",
+        0,
+        maximum,
+        lambda row: (
+            f"{percent(row[f'{what}_share'])} of the records read "
+            f"({row[f'{what}_records']:,} of {row['records_in']:,}) are {labels[what]}"
+        ),
+        f"at most {percent(maximum)} ({key})",
+        f"{remedy}, or raise {key}",
+        percent=True,
+    )
+
+
+def quarantine_row(records_in: int, quarantined: int) -> dict[str, Any]:
+    """The part of the table `records` that is known after `ingest`."""
+    return {
+        "records_in": records_in,
+        "quarantine_records": quarantined,
+        "quarantine_share": _share(quarantined, records_in),
+    }
+
+
+def _records(summary: Summary, config: Configuration) -> dict[str, Any]:
+    duplicates = summary.exact_duplicates + summary.near_duplicates
+    return {
+        **quarantine_row(summary.records_in, summary.quarantined - summary.forgotten),
+        "filtered_records": summary.filtered,
+        "filtered_share": _share(summary.filtered, summary.records_in),
+        "duplicate_records": duplicates,
+        "duplicate_share": _share(duplicates, summary.records_in),
+        "published": summary.published_rows,
+        "unaccounted": abs(summary.records_in - summary.accounted),
+        "unlabelled": summary.unlabelled,
+    }
+
+
+def _split(summary: Summary, config: Configuration, split: str) -> dict[str, Any]:
+    rows, shards = summary.published.get(split, 0), summary.shards.get(split, [])
+    share, expected = _share(rows, summary.published_rows), float(getattr(config.split, split))
+    sizes = [shard.rows for shard in shards]
+    row_groups = [group for shard in shards for group in shard.row_groups]
+    full = summary.rows_per_group
+    inexact = sum(group != full for group in row_groups[:-1]) + sum(
+        not 0 < g <= full for g in row_groups[-1:]
+    )
+    encoded = summary.encoded.get(split, 0)
+    return {
+        "split": split,
+        "rows": rows,
+        "share": share,
+        "expected_share": expected,
+        "share_deviation": abs(share - expected) if summary.published_rows >= SPLIT_ROWS else 0.0,
+        "shards": len(shards),
+        "shard_spread": max(sizes) - min(sizes) if sizes and split == "train" else 0,
+        "inexact_row_groups": inexact,
+        "encoded_rows": encoded,
+        "shard_rows": sum(sizes),
+        "rows_astray": abs(rows - encoded) + abs(rows - sum(sizes)) + abs(sum(sizes) - sum(row_groups)),
+    }
+
+
+def _classes(summary: Summary) -> list[dict[str, Any]]:
+    rows = []
+    for label, groups in sorted(summary.class_groups.items()):
+        if groups < CLASS_GROUPS:
+            continue
+        whole = _share(
+            sum(by_class.get(label, 0) for by_class in summary.classes.values()), summary.published_rows
+        )
+        for split in SPLITS:
+            if summary.published.get(split, 0) == 0:
+                continue
+            share = _share(summary.classes.get(split, {}).get(label, 0), summary.published[split])
+            rows.append(
+                {"label": label, "split": split, "share": share, "whole_share": whole}
+                | {"class_deviation": abs(share - whole)}
+            )
+    return rows
+
+
+def _feature(summary: Summary, name: str) -> dict[str, Any]:
+    facts = summary.tokens.get(name, {}).get("train")
+    total, cut = (facts.lengths.total, facts.cut_tokens) if facts is not None else (0, 0)
+    return {"feature": name, "tokens": total, "cut_tokens": cut, "cut_share": _share(cut, total)}
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

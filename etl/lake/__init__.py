@@ -1,0 +1,1 @@
+"""Delta tables: reading, writing, what their logs note, tombstones."""

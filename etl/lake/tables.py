@@ -1,0 +1,118 @@
+"""Reading and writing the bronze and silver Delta tables, with the same properties for all of them."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+
+import pyarrow as pa
+from delta.tables import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
+
+from common import storage
+from common.errors import UsageError
+from common.storage import Storage
+from etl.lake.log import open_table, table_version
+from schemas.config import Configuration
+from schemas.tables import spark_schema
+
+STATISTICS = "delta.dataSkippingNumIndexedCols"
+PROPERTIES = {
+    # Deletion vectors would let erased rows come back when files are read by name; column mapping hides the names.
+    "delta.enableDeletionVectors": "false",
+    "delta.columnMapping.mode": "none",
+    # Statistics hold values: the smallest and the largest id, the beginning of a text. In the log no erasure could
+    # reach them, and nobody looks for ranges of ids.
+    STATISTICS: "0",
+    # `provenance` in the manifest names versions of these tables: their log stays, and
+    # etl/versions/retention.py decides about their files.
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+    "delta.enableExpiredLogCleanup": "false",
+}
+
+
+def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
+    """A table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
+    if not DeltaTable.isDeltaTable(spark, uri):
+        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    return reader.load(uri)
+
+
+def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: StructType) -> DataFrame:
+    """Some of the files of a table, by their paths relative to it, with the table's schema; nothing else is opened."""
+    # What looks like a pattern in the place of the data set is none.
+    reader = spark.read.option("__globPaths__", "false").schema(schema)
+    return reader.parquet(*(storage.join(uri, path) for path in paths))
+
+
+def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> None:
+    """Makes a version of a table, given by its identity, the newest one, where it is not that already."""
+    version = int(identity.rpartition("@")[2])
+    if table_version(uri, options) != version:
+        DeltaTable.forPath(spark, uri).restoreToVersion(version)
+
+
+def _without_statistics(spark: SparkSession, uri: str, config: Configuration) -> None:
+    """Ends the statistics of a table that an earlier version made; Delta takes a writer's properties for new ones."""
+    table = open_table(uri, config.storage)
+    if table is not None and table.metadata().configuration.get(STATISTICS) != PROPERTIES[STATISTICS]:
+        spark.sql(
+            f"ALTER TABLE delta.`{uri}` SET TBLPROPERTIES ('{STATISTICS}' = '{PROPERTIES[STATISTICS]}')"
+        )
+
+
+@contextmanager
+def configured(spark: SparkSession, key: str, value: str) -> Iterator[None]:
+    """A setting of the session that holds while the body runs."""
+    spark.conf.set(key, value)
+    try:
+        yield
+    finally:
+        spark.conf.unset(key)
+
+
+def committing_always(spark: SparkSession) -> AbstractContextManager[None]:
+    """Lets Delta commit also what adds no file; what such a commit notes counts all the same."""
+    return configured(spark, "spark.databricks.delta.skipRecordingEmptyCommits", "false")
+
+
+def write_table(
+    frame: DataFrame,
+    uri: str,
+    schema: pa.Schema,
+    config: Configuration,
+    stage: str,
+    facts: Mapping[str, object] = {},
+    append: bool = False,
+) -> int:
+    """Replaces the content of a table, or adds to it, in one commit and returns its version.
+
+    The columns are those of `schema`, in that order. The commit's `userMetadata` names the stage, the hash of the
+    configuration and the given facts.
+    """
+    _without_statistics(frame.sparkSession, uri, config)
+    names = [field.name for field in schema]
+    target = spark_schema(schema)
+    columns = [frame[name].cast(target[name].dataType).alias(name) for name in names]
+    metadata = {
+        "stage": stage,
+        "configuration_sha256": config.sha256(),
+        "data_sha256": config.data_sha256(stage),
+        **facts,
+    }
+    writer = (
+        frame.select(*columns)
+        .write.format("delta")
+        .mode("append" if append else "overwrite")
+        .option("userMetadata", json.dumps(metadata, sort_keys=True))
+    )
+    if not append:
+        writer = writer.option("overwriteSchema", "true")
+    for key, value in PROPERTIES.items():
+        writer = writer.option(key, value)
+    with committing_always(frame.sparkSession):
+        writer.save(uri)
+    return table_version(uri, config.storage)

@@ -1,0 +1,143 @@
+"""Tombstones: what was erased, by hashes alone, so that no later run on the same files brings it back.
+
+A record leaves one of its id and one of its place: its id alone would not be enough, since ids that are made from a
+record's columns change with the configuration, nor its place, since files are moved. The place is a `content`, which
+holds for the file as it was; since nobody hashes every file before it is read, a `spot` beside it says which places
+are worth hashing their file for. A `place` holds by the size of the file alone: where its hash is not known, and of
+what was erased before there were the others. What was in quarantine leaves a `raw`.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from common.storage import Storage
+from etl.lake.log import facts_at, open_table
+from schemas.config import Configuration, canonical_json
+from schemas.manifest import Manifest
+from schemas.tables import Layout
+
+FORGOTTEN = "forgotten"
+"""The reason in the quarantine of what was erased; such a row has no raw bytes."""
+FORGOTTEN_DETAIL = "it was erased on request: bronze/tombstones has its hash and the date"
+
+
+def record_sha256(record_id: str) -> bytes:
+    """SHA-256 (FIPS 180-4) of an id in UTF-8."""
+    return hashlib.sha256(record_id.encode()).digest()
+
+
+def place_sha256(path: str, twin: int, position: int, file_bytes: int) -> bytes:
+    """SHA-256 of where a record stands: the file's path, which of equal paths, its position there, the file's size.
+
+    With the size, since in a file that was written anew something else stands at the same position.
+    """
+    return hashlib.sha256(canonical_json([path, twin, position, file_bytes])).digest()
+
+
+def content_sha256(path: str, twin: int, position: int, file_sha256: str) -> bytes:
+    """The same with the file's own SHA-256 in hex instead of its size."""
+    return hashlib.sha256(canonical_json([path, twin, position, file_sha256])).digest()
+
+
+def raw_sha256(raw: bytes) -> bytes:
+    """SHA-256 of the raw bytes as the quarantine holds them."""
+    return hashlib.sha256(raw).digest()
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """The hashes of each kind, 32 bytes each."""
+
+    records: frozenset[bytes] = frozenset()
+    places: frozenset[bytes] = frozenset()
+    raws: frozenset[bytes] = frozenset()
+    spots: frozenset[bytes] = frozenset()
+    contents: frozenset[bytes] = frozenset()
+
+    @classmethod
+    def of(cls, config: Configuration) -> "Tombstones":
+        """Those of a data set."""
+        table = open_table(Layout.of(config).tombstones, config.storage)
+        if table is None:
+            return NO_TOMBSTONES
+        rows = table.to_pyarrow_dataset().to_table(columns=["kind", "sha256"])
+        return cls.of_rows(rows.to_pylist())
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, str]]) -> "Tombstones":
+        """From rows of `bronze/tombstones`."""
+        by_kind: dict[str, set[bytes]] = {kind: set() for kind in NO_TOMBSTONES.by_kind()}
+        for row in rows:
+            by_kind[row["kind"]].add(bytes.fromhex(row["sha256"]))
+        return cls._of(by_kind)
+
+    @classmethod
+    def _of(cls, by_kind: Mapping[str, Collection[bytes]]) -> "Tombstones":
+        return cls(*(frozenset(by_kind[kind]) for kind in ("record", "place", "raw", "spot", "content")))
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.places or self.raws or self.spots)
+
+    def has_record(self, record_id: str) -> bool:
+        return record_sha256(record_id) in self.records
+
+    def has_place(
+        self, path: str, twin: int, position: int, file_bytes: int, file_sha256: Callable[[], str | None]
+    ) -> bool:
+        """Whether something was erased there; `file_sha256` is asked for only where the answer depends on it.
+
+        Where it gives None the file cannot be hashed, and what has its size counts as the same.
+        """
+        place = place_sha256(path, twin, position, file_bytes)
+        if place in self.places or place not in self.spots:
+            return place in self.places
+        found = file_sha256()
+        return found is None or content_sha256(path, twin, position, found) in self.contents
+
+    def has_raw(self, raw: bytes) -> bool:
+        return bool(raw) and bool(self.raws) and raw_sha256(raw) in self.raws
+
+    def by_kind(self) -> dict[str, frozenset[bytes]]:
+        """As they stand in the table."""
+        return {
+            "record": self.records,
+            "place": self.places,
+            "raw": self.raws,
+            "spot": self.spots,
+            "content": self.contents,
+        }
+
+    def joined(self, others: "Tombstones") -> "Tombstones":
+        """These and those."""
+        theirs = others.by_kind()
+        return self._of({kind: mine | theirs[kind] for kind, mine in self.by_kind().items()})
+
+    def without(self, others: "Tombstones") -> "Tombstones":
+        """These but those."""
+        theirs = others.by_kind()
+        return self._of({kind: mine - theirs[kind] for kind, mine in self.by_kind().items()})
+
+    def count(self) -> int:
+        return sum(map(len, self.by_kind().values()))
+
+    def fingerprint(self) -> str | None:
+        """SHA-256 over all of them, None where there are none: equal where the same was erased."""
+        if not self:
+            return None
+        document = {kind: sorted(map(bytes.hex, found)) for kind, found in self.by_kind().items()}
+        # That of data sets without them is the one that it was before there were any.
+        for kind in ("spot", "content"):
+            if not document[kind]:
+                del document[kind]
+        return hashlib.sha256(canonical_json(document)).hexdigest()
+
+
+NO_TOMBSTONES = Tombstones()
+
+
+def erased_before(manifest: Manifest, layout: Layout, options: Storage) -> str | None:
+    """The fingerprint of what was erased when the records were ingested that a published version came from."""
+    facts = facts_at(layout.records, manifest.provenance.bronze_versions["records"], options)
+    found: str | None = facts.get("made_from", {}).get("tombstones")
+    return found

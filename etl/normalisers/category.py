@@ -1,0 +1,22 @@
+"""Names of categories: white space, case, and other spellings of the same name."""
+
+from etl.normalisers import Normaliser, squeezed
+from schemas.features.category import CategoryFeature
+
+
+def normaliser(feature: CategoryFeature) -> Normaliser:
+    """The configured name of a spelling, else the value itself with single spaces, in lower case where configured."""
+    names = {
+        squeezed(spelling).casefold(): name
+        for name, others in feature.spellings.items()
+        for spelling in (name, *others)
+    }
+
+    def normal(value: str) -> str | None:
+        text = squeezed(value)
+        known = names.get(text.casefold())
+        if known is not None:
+            return known
+        return (text.lower() if feature.case == "lower" else text) or None
+
+    return normal

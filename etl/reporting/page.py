@@ -1,0 +1,123 @@
+"""The data-quality report of a version, or of an attempt that a gate stopped."""
+
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import SparkSession
+
+from common import storage
+from common.pages.page import Page, Section, render
+from etl.duplicates.leakage import leakage_sample
+from etl.figures.drift import Earlier, Profile, profile_before
+from etl.figures.facts import Summary
+from etl.gates.results import GateResults
+from etl.reporting import columns, drift, records, splits, stages
+from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.runs.stage_metrics import StageMetrics, kept
+from etl.spark.session import spark_progress
+from schemas import class_mix
+from schemas.config import Configuration
+from schemas.manifest import Manifest
+from schemas.tables import Layout
+
+SAMPLED_TEST_ROWS = 200
+
+
+REPORT = "report.html"
+
+
+def write_report(
+    spark: SparkSession,
+    config: Configuration,
+    summary: Summary,
+    manifest: Manifest | None,
+    gates: GateResults,
+) -> str:
+    """Writes `quality/report.html` of a data set and returns its location; `manifest` is None for a failed attempt."""
+    versions = table_versions(manifest)
+    mask = Mask(config.clean)
+    with spark_progress(spark, "write report"):
+        page = report_page(
+            summary,
+            config,
+            manifest,
+            gates,
+            quarantine_reasons(spark, config, versions, mask),
+            rule_examples(spark, config, versions, mask),
+            cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
+            [(mask(record_id), value) for record_id, value in _similarities(spark, config)],
+            kept(config),
+            profile_before(config, manifest),
+        )
+    layout = Layout.of(config)
+    location = storage.join(layout.quality, REPORT)
+    storage.write_bytes(location, render(page).encode(), config.storage)
+    return location
+
+
+def report_page(
+    summary: Summary,
+    config: Configuration,
+    manifest: Manifest | None,
+    gates: GateResults,
+    reasons: Sequence[Reason],
+    examples: Sequence[Example],
+    snippets: Mapping[str, str],
+    similarities: Sequence[tuple[str, float]],
+    stage_metrics: Sequence[StageMetrics] = (),
+    before: Earlier | None = None,
+) -> Page:
+    """The page from what was gathered; the same figures give the same page."""
+    if manifest is None:
+        subtitle = "Nothing was published: this is the report of an attempt that a gate stopped."
+    else:
+        subtitle = (
+            f"Version {manifest.delta_version}, published {manifest.provenance.created}, manifest root "
+            f"{manifest.manifest_root}"
+        )
+    shown = [
+        records.funnel(summary),
+        records.gate_table(gates, "data_docs/index.html"),
+        drift.compared(before, Profile.of(summary), config),
+        records.quarantine(summary, reasons),
+        records.rules(summary, config, examples),
+        *([columns.typed(summary)] if summary.typed else []),
+        records.duplicates(summary, snippets, Mask(config.clean)),
+        *([splits.classes(summary)] if config.columns.label is not None else []),
+        *_class_balance(manifest),
+        splits.lengths(summary),
+        splits.balance(summary, config),
+        stages.slowest(stage_metrics),
+        stages.balance(stage_metrics),
+        splits.leakage(similarities, config),
+        splits.sources(summary),
+        splits.provenance(manifest, config),
+    ]
+    title = f"Data quality of {config.dataset.name}"
+    return Page(title, subtitle, records.tiles(summary, gates), shown, "Made by ringlake.")
+
+
+def _class_balance(manifest: Manifest | None) -> list[Section]:
+    """What the published training split makes of its classes; nothing where there are none, or nothing published."""
+    if manifest is None or not manifest.splits["train"].label_counts:
+        return []
+    return [class_mix.section(manifest.splits["train"])]
+
+
+def is_report_of(manifest: Manifest, config: Configuration) -> bool:
+    """Whether the report that lies there is of a version: it names the manifest's root."""
+    location = storage.join(Layout.of(config).quality, REPORT)
+    if not storage.exists(location, config.storage):
+        return False
+    return manifest.manifest_root.encode() in storage.read_bytes(location, config.storage)
+
+
+def table_versions(manifest: Manifest | None) -> dict[str, int]:
+    """The versions of the bronze and silver tables that a manifest names; none without one: the newest are read."""
+    if manifest is None:
+        return {}
+    return {**manifest.provenance.bronze_versions, **manifest.provenance.silver_versions}
+
+
+def _similarities(spark: SparkSession, config: Configuration) -> list[tuple[str, float]]:
+    sample = leakage_sample(spark, config, SAMPLED_TEST_ROWS)
+    return list(zip(sample["record_id"].astype(str), sample["highest_similarity"].astype(float), strict=True))

@@ -1,0 +1,57 @@
+"""Quarantined records on the terminal, personal data masked."""
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from etl.reporting.examples import LONGEST, Mask, snippet
+from etl.rules.characters import NormaliseWhiteSpace, RemoveControlCharacters
+from etl.sources.escapes import unescaped
+from etl.sources.rejects import _place, with_raw
+from schemas.cleaning import ControlCharactersRule, WhiteSpaceRule
+from schemas.config import Configuration
+
+
+def show(config: Configuration, table: DeltaTable, rows: pa.Table, examples: int) -> None:
+    """Prints the reasons, most frequent first, and `examples` records of each."""
+    mask = Mask(config.clean)
+    counts = Counter(rows["reason"].to_pylist())
+    chosen = [place for reason in counts for place in _first(rows, reason, examples)]
+    raws = {_place(row): row["raw"] for row in with_raw(table, rows.take(pa.array(chosen, pa.int64())))}
+    print(f"{len(rows):,} records in quarantine")
+    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        print(f"\n{reason}: {count:,}")
+        for row in rows.take(pa.array(_first(rows, reason, examples), pa.int64())).to_pylist():
+            raw = raws[_place(row)]
+            place, detail = one_line(mask(row["source_path"])), one_line(mask(row["detail"]))
+            print(f"  {place}, at {row['source_position'] or 0:,}: {detail}")
+            if raw:
+                print(f"    {masked(raw, mask)}")
+
+
+def _first(rows: pa.Table, reason: str, count: int) -> list[int]:
+    """The places in `rows` of its first records with a reason."""
+    found: list[int] = pc.indices_nonzero(pc.equal(rows["reason"], reason))[:count].to_pylist()
+    return found
+
+
+def masked(raw: bytes, mask: Mask) -> str:
+    """The beginning of a raw record in a line, personal data masked, also where escapes of JSON or HTML hide it.
+
+    Where more is found without invisible characters and with plain spaces, it is shown so. What holds NUL bytes is not
+    shown: in UTF-16, for one, no rule finds anything, and people can read it all the same.
+    """
+    if b"\0" in raw[:LONGEST]:
+        return "(not shown: it holds NUL bytes)"
+    text, cut_off = unescaped(raw[:LONGEST]), len(raw) >= LONGEST
+    visible, _ = RemoveControlCharacters(ControlCharactersRule()).apply(text)
+    plain, _ = NormaliseWhiteSpace(WhiteSpaceRule()).apply(visible)
+    as_it_is, as_cleaned = mask.marked(text, cut_off), mask.marked(plain, cut_off)
+    return snippet(as_it_is if mask.hides_as_much(as_it_is, as_cleaned) else as_cleaned)
+
+
+def one_line(path: str) -> str:
+    """A path as it is, but for characters that would break the line or have no shape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

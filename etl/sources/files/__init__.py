@@ -1,0 +1,1 @@
+"""Sources that are files: listing, cutting into pieces, one module a format."""

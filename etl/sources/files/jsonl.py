@@ -1,0 +1,160 @@
+"""JSON lines: a line is one object of RFC 8259 in strict UTF-8.
+
+An LF ends a line. A CR before it, white space around the object and a byte order mark at the beginning of the file are
+tolerated; blank lines are no records. Keys that are not configured are not looked at beyond the grammar.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import NoReturn
+
+from etl.sources.contract import Contract, NotScalar, Number, Truth
+from etl.sources.files.formats import (
+    PIECE_BYTES,
+    Found,
+    Part,
+    Rejected,
+    SourceFormat,
+    damaged,
+    decode,
+    rejected,
+)
+from etl.sources.files.streams import MAX_RECORD_BYTES, Line, read_lines
+from schemas.sources import SourceSettings
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+WHITE_SPACE = b" \t\r"
+LONG_LINE = 8 << 20
+MAX_VALUES = 1_000_000
+"""Of a line longer than LONG_LINE: each is an object of Python's of some hundred bytes before any is looked at."""
+# Matches wherever a string begins, also one without an end: what fails is tried again from every quotation mark on.
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+MAX_DEPTH = 400
+"""Deeper nested arrays and objects are refused, well before Python's own limit, which depends on the caller."""
+
+
+class JsonLinesFormat(SourceFormat):
+    """`format = "jsonl"`"""
+
+    name = "jsonl"
+    piece_bytes = PIECE_BYTES
+
+    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
+        stream, reader = part.open()
+        # A file that cannot be opened is damaged from its beginning on, whichever piece finds that out.
+        position = part.start if stream.damage is None else 0
+        for line in read_lines(reader, part.start, part.end):
+            if stream.damage is not None and not line.ended:
+                yield damaged(stream, line.position, line.content)
+                return
+            position = line.position + line.size + line.ended
+            row = parse_line(line)
+            if row is not None:
+                yield row
+        if stream.damage is not None:
+            yield damaged(stream, position)
+
+
+def parse_line(line: Line) -> Found | Rejected | None:
+    """The record of a line; None for a blank one."""
+    content = line.content
+    if line.position == 0:
+        content = content.removeprefix(BYTE_ORDER_MARK)
+    content = content.strip(WHITE_SPACE)
+    if not content:
+        return None
+    if line.size > MAX_RECORD_BYTES:
+        detail = f"the line is longer than {MAX_RECORD_BYTES:,} bytes"
+        return rejected(line.position, line.content, "too_long", detail, line.size)
+    if line.size > LONG_LINE and STRING.sub(b"", content).count(b",") > MAX_VALUES:
+        detail = f"the line has more than {MAX_VALUES:,} values"
+        return rejected(line.position, line.content, "too_many_values", detail, line.size)
+    text = decode(content, line.position)
+    if isinstance(text, Rejected):
+        return rejected(line.position, line.content, text.reason, text.detail)
+    parsed = parse_object(text)
+    if isinstance(parsed, dict):
+        return Found(line.position, line.size, line.content, parsed)
+    return rejected(line.position, line.content, *parsed)
+
+
+def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
+    """The values of one JSON object by key, or the reason and the detail why it is none.
+
+    Strings are `str`, numbers `Number` as they are written, null None, all else `NotScalar`.
+    """
+    try:
+        value = _decoded(text)
+    except json.JSONDecodeError as error:
+        return "invalid_json", f"not JSON at character {error.pos:,}: {_grammar(error)}"
+    except _Constant:
+        return "invalid_json", "not JSON: NaN and Infinity are no numbers of RFC 8259"
+    except RecursionError:
+        return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
+    if not isinstance(value, tuple):
+        return "not_an_object", "the line is JSON but not an object"
+    parsed: dict[str, object] = dict(value)
+    if len(parsed) < len(value) or not _SCALARS.issuperset(map(type, parsed.values())):
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+            return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
+        parsed = {key: _scalar(item) for key, item in value}
+    if len(parsed) < len(value):
+        return "duplicate_key", "a key stands in the object more than once"
+    return parsed
+
+
+class _Constant(ValueError):
+    """NaN, Infinity or -Infinity, which Python's parser takes for numbers."""
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise _Constant
+
+
+# An object becomes the tuple of its pairs (arrays are lists), so that repeated keys show; numbers stay text, so that
+# they are stored verbatim and their length costs nothing.
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=tuple, parse_int=Number, parse_float=Number, parse_constant=_refuse_constant
+)
+
+
+_SCALARS = frozenset({str, Number, type(None)})
+
+
+def _decoded(text: str) -> object:
+    """Decode like `_DECODER.decode`, without its search for white space where there is none."""
+    try:
+        value, end = _DECODER.scan_once(text, 0)  # type: ignore[attr-defined]
+    except StopIteration:
+        end = -1
+    return value if end == len(text) else _DECODER.decode(text)
+
+
+def _grammar(error: json.JSONDecodeError) -> str:
+    """The parser's message, which names what it expected and never the content."""
+    return error.msg[:1].lower() + error.msg[1:].removesuffix(" at").removesuffix(" starting at")
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, bool):
+        return Truth("true" if value else "false")
+    return value if value is None or isinstance(value, str) else NotScalar()
+
+
+def _depth(value: object) -> int:
+    """How deep arrays and objects are nested, found without recursion."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, tuple):  # the pairs of an object
+                inner.extend(v for _, v in item if isinstance(v, (tuple, list)))
+            elif isinstance(item, list):
+                inner.extend(v for v in item if isinstance(v, (tuple, list)))
+        level = inner
+    return depth
+
+
+FORMAT = JsonLinesFormat()

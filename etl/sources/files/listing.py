@@ -1,0 +1,245 @@
+"""The files that a source's pattern names.
+
+`*`, `?` and `[…]` match within one segment of a path, `**` any number of folders, `{a,b}` either. As in a shell, a
+wildcard matches no leading dot, and `**` does not follow links to folders. What a pattern matches but is not to be
+opened (a link out of the source, a link to nowhere, a named pipe) is listed with the reason why.
+
+A folder that cannot be listed is an error, lest its records be missing in silence. wcmatch 12 and fsspec's own glob
+pass over such folders, wcmatch knows no remote file systems, fsspec no braces and no hidden files: so the walk is ours.
+"""
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import translate
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from fsspec import AbstractFileSystem
+
+from common import storage
+from common.errors import DataError, UsageError
+from common.storage import Storage
+from schemas.sources import SourceSettings
+
+WILDCARD = re.compile(r"[*?\[{]")
+
+
+class Obstacle(NamedTuple):
+    """Why a file is not read: a reason and a detail for the quarantine."""
+
+    reason: str
+    detail: str
+
+
+OUTSIDE = Obstacle(
+    "outside_of_source",
+    "a link leads out of the source's root; `follow_links = true` in its [[source]] reads such files",
+)
+NO_FILE = Obstacle("unreadable_file", "it is a named pipe, a socket or a device, and no file")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a source as it was found; `path` is relative to the source's root and stands in the tables."""
+
+    source_index: int
+    path: str
+    location: str
+    bytes: int
+    modified: datetime | None
+    twin: int = 0
+    """How many earlier sources have a file with the same relative path; it keeps derived ids apart."""
+    obstacle: Obstacle | None = None
+
+
+class Entry(NamedTuple):
+    """An entry of a folder."""
+
+    name: str
+    path: str
+    is_folder: bool
+    is_link: bool
+    """True where the entry that a wildcard found, or a folder on the way to it, is a link."""
+    info: Mapping[str, Any] = {}
+    """Facts that a remote file system gives of it."""
+
+
+def list_source(
+    source: SourceSettings, source_index: int, options: Storage | None = None
+) -> list[SourceFile]:
+    """The files of a source in the order of their relative paths. Raises DataError where the pattern names none."""
+    file_system, _ = storage.filesystem(_fixed_part(source.path), options)
+    local = storage.is_local(source.path)
+    pattern = storage.absolute(source.path)
+    root = storage.absolute(source.root if source.root is not None else _fixed_part(source.path))
+    if not local:  # the file system names its files without the scheme
+        pattern, root = file_system._strip_protocol(pattern), file_system._strip_protocol(root)
+    found: dict[str, SourceFile] = {}
+    for entry in _matches(file_system, pattern, local):
+        path, relative = entry.path, _relative(entry.path, root)
+        if relative is None:
+            raise UsageError(
+                f"{_shown(path)} is not below the root {root} of the source {source.path!r}; "
+                "correct the source's `root`"
+            )
+        location = path if local else str(file_system.unstrip_protocol(path))
+        if relative in found and found[relative].location != location:
+            raise DataError(
+                f"two files of the source {source.path!r} are called {relative} once the bytes of one that are not "
+                "UTF-8 are written out: rename one of them"
+            )
+        size, modified, obstacle = _local_facts(path) if local else _remote_facts(entry.info)
+        if obstacle is None and entry.is_link and not source.follow_links and not _is_below(path, root):
+            obstacle = OUTSIDE
+        found[relative] = SourceFile(source_index, relative, location, size, modified, obstacle=obstacle)
+    if not found:
+        raise DataError(f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern})")
+    return [found[path] for path in sorted(found)]
+
+
+def _fixed_part(path: str) -> str:
+    """The folder before the first wildcard of a pattern, or that of a single file."""
+    match = WILDCARD.search(path)
+    folder = path[: match.start()] if match else path
+    return posixpath.dirname(folder) or ("/" if folder.startswith("/") else ".")
+
+
+def _relative(path: str, root: str) -> str | None:
+    prefix = root if root.endswith("/") else root + "/"
+    return _shown(path[len(prefix) :]) if path.startswith(prefix) else None
+
+
+def _is_below(path: str, root: str) -> bool:
+    """Return True where a local file lies below a folder once all links are resolved."""
+    return os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), ""))
+
+
+def _shown(path: str) -> str:
+    """A path as valid Unicode: bytes of a local file name that are not UTF-8 are written as `\\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[Entry]:
+    """The files that a pattern matches, some possibly twice."""
+    literal = _entry(file_system, pattern, local)
+    if literal is not None and not literal.is_folder:
+        yield literal
+        return
+    if literal is not None:
+        raise UsageError(
+            f"{pattern} is a folder; write a pattern for the files in it, e.g. {pattern}/**/*.jsonl"
+        )
+    for alternative in expand_braces(pattern):
+        base = _fixed_part(alternative) if WILDCARD.search(alternative) else posixpath.dirname(alternative)
+        rest = alternative[len(base) :].strip("/").split("/")
+        yield from _walk(file_system, base, rest, local)
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """The patterns that one with `{a,b}` stands for, nested braces included; unbalanced ones stay as they are."""
+    depth, start = 0, -1
+    commas: list[int] = []
+    for place, character in enumerate(pattern):
+        if character == "{":
+            if depth == 0:
+                start, commas = place, []
+            depth += 1
+        elif character == "," and depth == 1:
+            commas.append(place)
+        elif character == "}" and depth:
+            depth -= 1
+            if depth == 0:
+                cuts = [start, *commas, place]
+                parts = [pattern[a + 1 : b] for a, b in pairwise(cuts)]
+                tails = expand_braces(pattern[place + 1 :])
+                return [pattern[:start] + p + t for part in parts for p in expand_braces(part) for t in tails]
+    return [pattern]
+
+
+def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], local: bool) -> Iterator[Entry]:
+    """The files below `folder` whose path matches the segments of a pattern."""
+    segment, rest = segments[0], segments[1:]
+    if segment == "**":
+        if rest:
+            yield from _walk(file_system, folder, rest, local)
+        for entry in _entries(file_system, folder, local):
+            if entry.name.startswith("."):
+                continue
+            if entry.is_folder and not entry.is_link:
+                yield from _walk(file_system, entry.path, segments, local)
+            elif not entry.is_folder and not rest:
+                yield entry
+        return
+    matches = re.compile(translate(segment)).match
+    hidden = segment.startswith(".")
+    for entry in _entries(file_system, folder, local):
+        if (entry.name.startswith(".") and not hidden) or not matches(entry.name):
+            continue
+        if entry.is_folder and rest:
+            below = _walk(file_system, entry.path, rest, local)
+            yield from (e._replace(is_link=True) for e in below) if entry.is_link else below
+        elif not entry.is_folder and not rest:
+            yield entry
+
+
+def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Iterator[Entry]:
+    """List a folder; nothing where there is none. Raises DataError where it cannot be listed."""
+    try:
+        if local:
+            with os.scandir(folder) as entries:
+                yield from [Entry(e.name, e.path, _is_folder(e), e.is_symlink()) for e in entries]
+            return
+        for info in file_system.ls(folder, detail=True):
+            if info["name"].rstrip("/") != folder.rstrip("/"):
+                yield _remote_entry(info)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise DataError(
+            f"the folder {_shown(folder)} cannot be listed: {error.strerror or error}; check its permissions, or "
+            "let the `path` of the [[source]] leave it out"
+        ) from error
+
+
+def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | None:
+    if local:  # a file that is named may be a link
+        return Entry("", path, os.path.isdir(path), False) if os.path.exists(path) else None
+    try:
+        return _remote_entry(file_system.info(path))._replace(path=path)
+    except OSError:
+        return None
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether it is a folder or a link to one; False for a link to itself, of which the entry would raise an error."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _local_facts(path: str) -> tuple[int, datetime | None, Obstacle | None]:
+    """Size, time of modification, and why it is not to be read."""
+    try:
+        status = os.stat(path)
+    except OSError as error:  # a link to nowhere or to itself, or a file that has just gone
+        return 0, None, Obstacle("unreadable_file", f"it leads to no file ({error.strerror})")
+    try:
+        modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    except (OverflowError, OSError, ValueError):  # not in the years 1 to 9999, as damaged file systems say
+        modified = None
+    return status.st_size, modified, None if stat.S_ISREG(status.st_mode) else NO_FILE
+
+
+def _remote_entry(info: Mapping[str, Any]) -> Entry:
+    path = str(info["name"]).rstrip("/")
+    return Entry(posixpath.basename(path), path, info.get("type") == "directory", False, info)
+
+
+def _remote_facts(info: Mapping[str, Any]) -> tuple[int, datetime | None, None]:
+    times = [
+        info[key] for key in ("mtime", "LastModified", "last_modified", "updated", "created") if key in info
+    ]
+    return int(info.get("size") or 0), next((t for t in times if isinstance(t, datetime)), None), None

@@ -1,0 +1,92 @@
+"""Cutting source files into pieces, and grouping the pieces into tasks of like cost."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from common.errors import RinglakeError
+from etl.sources.files.formats import SourceFormat, formats
+from etl.sources.files.listing import SourceFile, list_source
+from etl.sources.files.streams import compression_of
+from schemas.config import Configuration
+
+TASK_BYTES = 32 << 20
+FILE_COST = 4 << 10
+"""What opening a file costs, in bytes that could have been read meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A unit of work on a file: read its records from `start` to `end`, or only hash it.
+
+    `end` is None for a file that is read as a whole.
+    """
+
+    file: SourceFile
+    start: int = 0
+    end: int | None = None
+    hash_only: bool = False
+
+    @property
+    def cost(self) -> int:
+        size = self.file.bytes if self.end is None else self.end - self.start
+        # A file that is only hashed costs its reading, which is a small part of what its parsing costs.
+        return FILE_COST + (size // 4 if self.hash_only else size)
+
+
+def list_pieces(config: Configuration) -> list[Piece]:
+    """The pieces of all sources, in the order of the sources and of the paths in each."""
+    pieces: list[Piece] = []
+    seen: dict[str, int] = {}
+    for index, source in enumerate(config.source):
+        source_format = formats()[source.format]
+        for file in list_source(source, index, config.storage):
+            twin = seen.get(file.path, 0)
+            seen[file.path] = twin + 1
+            pieces.extend(cut(replace(file, twin=twin) if twin else file, source_format))
+    return pieces
+
+
+def source_bytes(config: Configuration) -> int:
+    """The bytes of all source files, compressed ones as they lie there; 0 where they cannot be listed."""
+    try:
+        return sum(
+            file.bytes
+            for index, source in enumerate(config.source)
+            for file in list_source(source, index, config.storage)
+        )
+    except RinglakeError:  # for `ingest` to report, which a later stage does not need
+        return 0
+
+
+def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
+    """The pieces of a file: byte ranges of equal size and one for the hash, or the file as a whole."""
+    if file.obstacle is not None:
+        yield Piece(file)
+        return
+    size = source_format.piece_bytes
+    plain = source_format.random_access or compression_of(file.path) is None
+    if size is not None and plain and file.bytes > size:
+        count = -(-file.bytes // size)
+        bounds = [file.bytes * i // count for i in range(count + 1)]
+        yield from (Piece(file, a, b) for a, b in pairwise(bounds))
+        yield Piece(file, hash_only=True)
+        return
+    yield Piece(file)
+    if source_format.random_access:
+        yield Piece(file, hash_only=True)
+
+
+def group(pieces: Iterable[Piece], cores: int) -> list[list[Piece]]:
+    """Tasks of pieces that follow one another: about `TASK_BYTES` each, or less so that each core has four."""
+    pieces = list(pieces)
+    target = min(TASK_BYTES, max(sum(piece.cost for piece in pieces) // (4 * cores), 1 << 20))
+    tasks: list[list[Piece]] = []
+    cost = target
+    for piece in pieces:
+        if cost >= target:
+            tasks.append([])
+            cost = 0
+        tasks[-1].append(piece)
+        cost += piece.cost
+    return tasks

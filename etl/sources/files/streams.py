@@ -1,0 +1,236 @@
+"""Opening source files: decompressed, hashed on the way, with bounded memory, and damage noted instead of raised."""
+
+import bz2
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NamedTuple, Protocol, cast
+
+import zstandard
+
+from common import storage
+from common.storage import Storage
+
+CHUNK = 1 << 20
+MAX_RECORD_BYTES = 200 << 20
+"""The longest record that is read. A field of 64 MB passes even where most of its characters are escaped."""
+MAX_RAW_BYTES = 64 << 20
+"""The longest raw record that bronze/quarantine holds as a whole; of longer ones it holds the beginning."""
+CANNOT_OPEN, CANNOT_READ_ON = "the file cannot be opened", "the file cannot be read on"
+FREE_BYTES = 64 << 20
+"""So many bytes of content a compressed file may hold however small it is."""
+
+
+def content_limit(size: int, max_expansion: int | None) -> int | None:
+    """So many bytes of content a file of `size` bytes may hold; None without a limit."""
+    return None if max_expansion is None else max(FREE_BYTES, max_expansion * size)
+
+
+class Decompressor(Protocol):
+    """The common interface of zlib, bz2 and zstandard: one compressed member, fed piece by piece."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, /) -> bytes: ...
+
+
+def _zstd() -> Decompressor:
+    return cast(Decompressor, zstandard.ZstdDecompressor().decompressobj())
+
+
+DECOMPRESSORS: dict[str, tuple[Callable[[], Decompressor], int]] = {
+    # With each: how many compressed bytes are fed at a time. The densest input that each format allows grows about
+    # 1,000-fold (gz), 25,000-fold (bz2, zst), so that one feeding stays below about 64 MB.
+    ".gz": (lambda: cast(Decompressor, zlib.decompressobj(wbits=31)), 64 << 10),
+    ".bz2": (bz2.BZ2Decompressor, 2 << 10),
+    ".zst": (_zstd, 2 << 10),
+}
+
+
+def compression_of(path: str) -> str | None:
+    """The suffix by which a file is decompressed, None for a plain one."""
+    return next((suffix for suffix in DECOMPRESSORS if path.lower().endswith(suffix)), None)
+
+
+def open_plain(location: str, options: Storage | None) -> IO[bytes]:
+    """A file as it lies there, unbuffered where it is local. Raises OSError."""
+    if storage.is_local(location):
+        return open(storage.absolute(location), "rb", buffering=0)
+    file_system, path = storage.filesystem(location, options)
+    return cast(IO[bytes], file_system.open(path, "rb"))
+
+
+class SourceStream(io.RawIOBase):
+    """A file as a stream of decompressed bytes. `damage` says in half a sentence why it ended early, None otherwise.
+
+    `size` and `sha256` are those of the file as it lies there, and are complete once `finish` was called. With
+    `start` reading begins at that byte, of a plain file only. `max_expansion`: a compressed file counts as damaged
+    from where its content gets larger than so many times the file (`listed` bytes, or what was read of it where that
+    is more), and than FREE_BYTES.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        options: Storage | None,
+        start: int = 0,
+        max_expansion: int | None = None,
+        listed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.damage: str | None = None
+        self.reason = "unreadable_file"
+        self.max_expansion, self.listed = max_expansion, listed
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+        self._pending = memoryview(b"")
+        self._file: IO[bytes] | None = None
+        try:
+            self._file = open_plain(location, options)
+            if start:
+                self._file.seek(start)
+        except OSError as error:
+            self.damage = f"{CANNOT_OPEN} ({error.strerror or type(error).__name__})"
+        suffix = compression_of(location)
+        self._chunks = self._plain(CHUNK) if suffix is None else self._decompressed(suffix)
+
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 of all bytes read; None when the file could not be opened or read to its end."""
+        return None if self._file is None or self._broken else self._sha256.hexdigest()
+
+    _broken = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._pending:
+            chunk = next(self._chunks, b"")
+            if not chunk:
+                return 0
+            self._pending = memoryview(chunk)
+        count = min(len(buffer), len(self._pending))
+        buffer[:count] = self._pending[:count]
+        self._pending = self._pending[count:]
+        return count
+
+    def finish(self) -> None:
+        """Reads what is left of the file as it lies there, so that size and hash are of the whole."""
+        for _ in self._plain(CHUNK):
+            pass
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+    def _plain(self, size: int) -> Iterator[bytes]:
+        while self._file is not None and not self._broken:
+            try:
+                chunk = self._file.read(size)
+            except OSError as error:
+                self._broken = True
+                self.damage = f"{CANNOT_READ_ON} ({error.strerror or type(error).__name__})"
+                return
+            if not chunk:
+                return
+            self.size += len(chunk)
+            self._sha256.update(chunk)
+            yield chunk
+
+    def _decompressed(self, suffix: str) -> Iterator[bytes]:
+        """The members of a compressed file one after the other; zeros behind the last one are padding."""
+        new, step = DECOMPRESSORS[suffix]
+        member: Decompressor | None = None
+        members = given = 0
+        for chunk in self._plain(CHUNK):
+            # What is left of the chunk is never copied: there may be a member in every few bytes.
+            view, place = memoryview(chunk), 0
+            while place < len(chunk):
+                if member is None:
+                    if members and not chunk[place] and not any(view[place:]):
+                        break
+                    member = new()
+                fed = view[place : place + step]
+                try:
+                    data = member.decompress(fed)
+                except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+                    self.damage = f"the {suffix} data are damaged"
+                    return
+                place += len(fed)
+                if member.eof:
+                    place -= len(member.unused_data)
+                    member, members = None, members + 1
+                given += len(data)
+                if self._too_much(given):
+                    return
+                if data:
+                    yield data
+        if self.damage is None and (member is not None or not members):
+            self.damage = f"the {suffix} data end too early"
+
+    def _too_much(self, given: int) -> bool:
+        limit = content_limit(max(self.size, self.listed), self.max_expansion)
+        if limit is None or given <= limit:
+            return False
+        self.reason = "too_large_content"
+        self.damage = (
+            f"the content is more than {self.max_expansion:,} times as large as the compressed file "
+            "(`max_expansion` of its [[source]])"
+        )
+        return True
+
+
+# A frozen dataclass takes three times as long to make, and there is one of these for each line.
+class Line(NamedTuple):
+    """A line without the LF that ends it; `size` counts all its bytes, of which `content` may be only the first."""
+
+    position: int
+    content: bytes
+    size: int
+    ended: bool
+    """False for a last line without LF."""
+
+
+def read_line(reader: io.BufferedReader, position: int, limit: int = MAX_RECORD_BYTES) -> Line | None:
+    """The line at `position`, or None at the end. Of a line longer than `limit` the first `limit` bytes."""
+    line = reader.readline(limit + 1)
+    if not line:
+        return None
+    if line.endswith(b"\n"):
+        return Line(position, line[:-1], len(line) - 1, True)
+    size = len(line)
+    while size > limit:
+        more = reader.readline(CHUNK)
+        if not more or more.endswith(b"\n"):
+            return Line(position, line[:limit], size + max(len(more) - 1, 0), bool(more))
+        size += len(more)
+    return Line(position, line, size, False)
+
+
+def read_lines(
+    reader: io.BufferedReader, start: int, end: int | None, limit: int = MAX_RECORD_BYTES
+) -> Iterator[Line]:
+    """The lines that begin in the bytes [start, end), to the end of the file without `end`.
+
+    The reader stands at byte `start - 1`, or at 0: a line begins at `start` exactly when an LF stands before it.
+    """
+    position = 0
+    if start:
+        position = start - 1
+        skipped = b""
+        while not skipped.endswith(b"\n"):
+            skipped = reader.readline(CHUNK)
+            if not skipped:
+                return
+            position += len(skipped)
+    while end is None or position < end:
+        line = read_line(reader, position, limit)
+        if line is None:
+            return
+        yield line
+        position += line.size + line.ended

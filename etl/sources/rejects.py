@@ -1,0 +1,150 @@
+"""Records in quarantine: their rows, their raw bytes, and their export into files."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from common.errors import DataError, UsageError
+from etl.lake.log import open_table
+from etl.lake.tombstones import FORGOTTEN
+from etl.sources.files.csv import split_records, without_mark
+from etl.sources.files.formats import Part
+from etl.sources.files.listing import list_source
+from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
+from schemas.config import Configuration
+from schemas.sources.csv import Csv
+from schemas.tables import Layout
+
+PLACE = ["source_index", "source_path", "source_position"]
+
+
+BATCH_ROWS = 16
+"""Rows whose raw bytes are held at a time: each has up to 64 MiB of them."""
+
+
+def quarantined(config: Configuration, reasons: Sequence[str] = ()) -> tuple[DeltaTable, pa.Table]:
+    """The table bronze/quarantine, and its rows without the raw bytes by source and position.
+
+    `reasons` are the only ones that are wanted, if there are any. Raises UsageError where nothing was ingested yet,
+    or no record is quarantined for one of them.
+    """
+    uri = Layout.of(config).quarantine
+    table = open_table(uri, config.storage)
+    if table is None:
+        raise UsageError(f"there is no table {uri}; run the stage ingest first")
+    rows = table.to_pyarrow_dataset().to_table(columns=[*PLACE, "reason", "detail"])
+    for reason in reasons:
+        if not pc.any(pc.equal(rows["reason"], reason)).as_py():
+            known = ", ".join(sorted(set(rows["reason"].to_pylist()))) or "none at all"
+            raise UsageError(f"nothing is in quarantine for the reason {reason!r}; there is {known}")
+    if reasons:
+        rows = rows.filter(pc.is_in(rows["reason"], pa.array(reasons)))
+    return table, rows.sort_by([(name, "ascending") for name in PLACE])
+
+
+def with_raw(table: DeltaTable, rows: pa.Table) -> Iterator[dict[str, Any]]:
+    """These rows with their raw bytes, a few at a time and in no order."""
+    if not len(rows):
+        return
+    paths = pc.unique(rows["source_path"])
+    wanted = set(map(_place, rows.select(PLACE).to_pylist()))
+    scanned = table.to_pyarrow_dataset().to_batches(
+        columns=[*PLACE, "reason", "detail", "raw"],
+        filter=pc.field("source_path").isin(paths),
+        batch_size=BATCH_ROWS,
+        batch_readahead=1,
+        fragment_readahead=1,
+    )
+    for batch in scanned:
+        for row in batch.to_pylist():
+            if _place(row) in wanted:
+                yield row
+
+
+def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which record of which file a row is about."""
+    return tuple(row[name] for name in PLACE)
+
+
+def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Path) -> Counter[str]:
+    """Writes raw records into files below `folder`; returns how many were exported, cut off or had no bytes.
+
+    Records of CSV files get the header line of their file, rows of Parquet files become JSON lines. Raises UsageError
+    where the folder holds anything, and DataError where a header can no longer be read.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; name another folder, so that nothing mended is overwritten")
+    done: Counter[str] = Counter()
+    files: dict[tuple[int, str], Path] = {}
+    for row in with_raw(table, rows):
+        raw = row["raw"] or b""
+        kind = (
+            "forgotten"
+            if row["reason"] == FORGOTTEN
+            else "without bytes"
+            if not raw
+            else "cut off"
+            if len(raw) >= MAX_RAW_BYTES
+            else "exported"
+        )
+        done[kind] += 1
+        if kind != "exported":
+            continue
+        source = (row["source_index"], row["source_path"])
+        begun = source in files
+        if not begun:
+            files[source] = _free(folder / exported_name(config, *source), set(files.values()))
+        with _private(files[source]) as out:
+            if not begun:
+                out.write(_header(config, *source))
+            out.write(raw if config.source[row["source_index"]].format == "front_matter" else raw + b"\n")
+    return done
+
+
+def exported_name(config: Configuration, source_index: int, path: str) -> str:
+    """The relative path of the file for the records of a source file: as it is called, but not compressed."""
+    suffix = compression_of(path)
+    name = path[: -len(suffix)] if suffix is not None else path
+    ending = ".jsonl" if config.source[source_index].format == "parquet" else ""
+    return f"{source_index}/{name}{ending}"
+
+
+def _free(file: Path, taken: set[Path]) -> Path:
+    """The file, or where another source file has it (`a.csv` and `a.csv.gz`) one with a number in its name."""
+    number = 1
+    free = file
+    while free in taken:
+        number += 1
+        free = file.with_name(f"{file.stem}-{number}{file.suffix}")
+    return free
+
+
+def _private(file: Path) -> Any:
+    """A file to append to, which nobody but its owner may read."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return open(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+
+
+def _header(config: Configuration, source_index: int, path: str) -> bytes:
+    """The header line of a CSV file with its line break, empty for other formats and where the configuration has it."""
+    source = config.source[source_index]
+    if not isinstance(source, Csv) or source.header is not None:
+        return b""
+    for file in list_source(source, source_index, config.storage):
+        if file.path == path:
+            part = Part(file.location, config.storage)
+            _, reader = part.open()
+            for record in split_records(reader, source.delimiter.encode(), source.quote.encode()):
+                if without_mark(record.line).strip(b"\r"):
+                    part.close()
+                    # One with broken quotes stands in quarantine itself, with all that it took with it.
+                    return b"" if record.problem is not None else record.line.content + b"\n"
+    raise DataError(f"{path} is no longer there, so that the header of its records is not known: restore it")

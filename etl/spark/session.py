@@ -1,0 +1,242 @@
+"""The Spark session of every stage: started here for `python -m`, taken as submitted under `spark-submit`.
+
+Started here, the Java machine's and the Python workers' output goes to `logs/spark-<application>-<time>.log`,
+whose name is printed once; the terminal shows nothing of Spark's own. Under `spark-submit` the master, the
+jars and whatever else the submission set stay as they are; only what it left open gets a default.
+"""
+
+import importlib.metadata
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pyspark
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
+
+from common.errors import UsageError
+from common.progress import Progress, say
+from provenance.checksums import cache_folder
+
+LOG_FOLDER = Path("logs")
+SMALL_BYTES = 256_000_000
+"""Of source files: for fewer, optimising code takes the Java machine more time than it saves."""
+SMALL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS")
+"""Variables of the environment by which a user chooses another compiler or collector."""
+DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
+DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
+
+# Written by `make package` into spark.properties: the Python inside the environment archive. It exists only
+# where Spark unpacks archives for executors, so `spark.pyspark.python` cannot hold it: that would break local
+# masters.
+EXECUTOR_PYTHON = "spark.ringlake.executor.python"
+
+# What every master needs. The session's time zone and the two switches on what Delta writes are part of what
+# makes a published data set the same everywhere.
+COMMON: Mapping[str, str] = {
+    "spark.sql.extensions": DELTA_EXTENSION,
+    "spark.sql.catalog.spark_catalog": DELTA_CATALOG,
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    # Batches of texts are bounded in bytes, not only in rows: a single text may have 64 MB.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 << 20),
+    "spark.sql.adaptive.enabled": "true",
+    "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
+    "spark.databricks.delta.properties.defaults.columnMapping.mode": "none",
+    "spark.ui.showConsoleProgress": "false",
+}
+
+
+def delta_jars() -> list[Path]:
+    """The Delta jars that `make setup` resolved and verified, for the installed versions of delta-spark and Spark.
+
+    The folder appears under its name only when it is complete. Raises UsageError when it is not there.
+    """
+    version = importlib.metadata.version
+    folder = cache_folder() / "jars" / f"delta-{version('delta-spark')}-spark-{version('pyspark')}"
+    jars = sorted(folder.glob("*.jar"))
+    if not jars:
+        raise UsageError(
+            f"the Delta jars are missing from {folder}: run `make setup` once (it needs the network)"
+        )
+    return jars
+
+
+def is_local(master: str) -> bool:
+    """True for `local`, `local[4]`, `local[*]`, `local[4,2]`: driver and executor in one Java machine."""
+    return master == "local" or master.startswith("local[")
+
+
+def local_cores(master: str) -> int:
+    """The number of tasks that a local master runs at a time."""
+    match = re.match(r"local\[(\d+)", master)
+    if match:
+        return int(match.group(1))
+    return len(os.sched_getaffinity(0)) if master.startswith("local[") else 1
+
+
+def default_driver_memory() -> str:
+    """The driver's heap, in which a local master also runs its tasks."""
+    return os.environ.get("RINGLAKE_DRIVER_MEMORY", "4g")
+
+
+def session_settings(master: str) -> dict[str, str]:
+    """The defaults for `master`: those of every session, and for a local one what suits a small machine."""
+    settings = dict(COMMON)
+    if is_local(master):
+        # A host name that resolves to an unreachable address would make the driver fail; 200 shuffle tasks
+        # and 50 snapshot tasks (the defaults) are the whole cost of a small job.
+        settings |= {
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.memory": default_driver_memory(),
+            "spark.sql.shuffle.partitions": str(max(4, 2 * local_cores(master))),
+            "spark.databricks.delta.snapshotPartitions": "2",
+            "spark.ui.enabled": "false",
+            "spark.python.daemon.module": "etl.spark.python_daemon",
+        }
+    return settings
+
+
+def build_session(
+    app_name: str, conf: Mapping[str, str] | None = None, source_bytes: Callable[[], int] | None = None
+) -> SparkSession:
+    """The session of this process; the one that is already running, if there is one.
+
+    `conf` adds Spark settings or replaces our defaults, but never what a submission set. Outside
+    `spark-submit` the master is `SPARK_MASTER` from the environment, else `local[*]`. `source_bytes` is asked where a
+    Java machine is started for a local master: for less than SMALL_BYTES it takes SMALL_JAVA_OPTIONS. Raises UsageError
+    when the Delta jars are missing.
+    """
+    wanted = dict(conf or {})
+    if SparkContext._active_spark_context is not None:
+        return _active_session(wanted)
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        spark_conf = _submitted_conf(wanted)
+    else:
+        spark_conf = _own_conf({"spark.app.name": app_name, **wanted}, source_bytes)
+    context = SparkContext(appName=app_name, conf=spark_conf)
+    return SparkSession(context)
+
+
+def _active_session(wanted: Mapping[str, str]) -> SparkSession:
+    session = SparkSession.builder.getOrCreate()
+    for key, value in wanted.items():
+        if session.conf.isModifiable(key):
+            session.conf.set(key, value)
+    return session
+
+
+def _submitted_conf(wanted: Mapping[str, str]) -> SparkConf:
+    SparkContext._ensure_initialized()  # connects to the Java machine of spark-submit
+    conf = SparkConf()
+    master = conf.get("spark.master", "local[*]") or "local[*]"
+    for key, value in {**session_settings(master), **wanted}.items():
+        conf.setIfMissing(key, value)
+    if is_local(master):
+        # The driver is the executor: it has this Python already, and nobody would use the unpacked
+        # environment.
+        conf.set("spark.archives", "")
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+    else:
+        os.environ.setdefault("PYSPARK_PYTHON", conf.get(EXECUTOR_PYTHON, sys.executable) or sys.executable)
+    jvm: Any = SparkContext._jvm
+    if not jvm.org.apache.spark.util.Utils.classIsLoadable(DELTA_EXTENSION):
+        raise UsageError(
+            "the submission has no Delta jars: add `--properties-file dist/spark.properties`, "
+            "which `make package` writes"
+        )
+    return conf
+
+
+def _own_conf(wanted: Mapping[str, str], source_bytes: Callable[[], int] | None) -> SparkConf:
+    master = wanted.get("spark.master") or os.environ.get("SPARK_MASTER") or "local[*]"
+    settings = {
+        "spark.master": master,
+        "spark.jars": ",".join(jar.as_uri() for jar in delta_jars()),
+        **session_settings(master),
+        **wanted,
+    }
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if (
+        SparkContext._gateway is None
+    ):  # an earlier session of this process may have left its Java machine running
+        _launch(settings, java_options(settings, source_bytes))
+    conf = SparkConf()
+    for key, value in settings.items():
+        conf.set(key, value)
+    return conf
+
+
+def java_options(settings: Mapping[str, str], source_bytes: Callable[[], int] | None) -> str:
+    """Options of the Java machine: those that were set, else for a local master those that suit the sources' size."""
+    given = settings.get("spark.driver.extraJavaOptions", "")
+    chosen = given or any(os.environ.get(name) for name in JAVA_VARIABLES)
+    if chosen or source_bytes is None or not is_local(settings["spark.master"]):
+        return given
+    return SMALL_JAVA_OPTIONS if source_bytes() < SMALL_BYTES else ""
+
+
+def _launch(settings: Mapping[str, str], java: str) -> None:
+    """Starts the Java machine with its output, and that of the Python workers it forks, in a log file."""
+    # The Spark that belongs to this Python package, whatever other Spark the user's shell points to.
+    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
+    LOG_FOLDER.mkdir(parents=True, exist_ok=True)
+    application = re.sub(
+        r"\W+", "-", settings.get("spark.app.name", Path(sys.argv[0]).stem or "session")
+    ).strip("-")
+    log_path = LOG_FOLDER / f"spark-{application}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    say(f"starting Spark ({settings['spark.master']}); its own messages go to {log_path}")
+    conf = SparkConf(loadDefaults=False)
+    for key, value in settings.items():
+        conf.set(key, value)
+    with resources.as_file(resources.files("etl.spark") / "log4j2.properties") as logging:
+        options = f"-Dlog4j2.configurationFile={logging.as_uri()} {java}".rstrip()
+        conf.set("spark.driver.extraJavaOptions", options)
+        with log_path.open("ab") as log:
+            gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
+    SparkContext._ensure_initialized(gateway=gateway)
+
+
+@contextmanager
+def spark_progress(spark: SparkSession, what: str, seconds: float = 1.0) -> Iterator[None]:
+    """Shows the tasks that are done of those known so far under the heading `what`, until the block ends.
+
+    A thread asks Spark's status tracker every `seconds`. Stages that Spark skips, or adds on the way, correct
+    the total.
+    """
+    ended = threading.Event()
+    with Progress(what, None, "tasks") as progress:
+        watcher = threading.Thread(target=_watch, args=(spark, progress, ended, seconds), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+
+def _watch(spark: SparkSession, progress: Progress, ended: threading.Event, seconds: float) -> None:
+    tracker = spark.sparkContext.statusTracker()
+    stages: dict[int, tuple[int, int]] = {}  # id: tasks done, tasks of the stage
+    last = False
+    while not last:
+        last = ended.wait(seconds)  # one more look after the end, so that the last line is complete
+        active = tracker.getActiveStageIds()
+        for stage in {*active, *(stage for stage, (done, total) in stages.items() if done < total)}:
+            info = tracker.getStageInfo(stage)
+            if info is not None:
+                stages[stage] = (info.numCompletedTasks, info.numTasks)
+        done, total = (sum(column) for column in zip(*stages.values(), strict=True)) if stages else (0, 0)
+        if total:
+            progress.grow(total)
+        progress.update(done - progress.done, note=f"{len(active)} stages running")

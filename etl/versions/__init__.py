@@ -1,0 +1,1 @@
+"""Published versions: publication, verification, history, rollback, a second judgement, retention."""

@@ -1,0 +1,56 @@
+"""Judges a published version again, and writes its report."""
+
+from pyspark.sql import SparkSession
+
+from common import storage
+from common.progress import say
+from etl.figures.drift import keep_profile, profile_before, with_drifts
+from etl.figures.facts import ShardFacts
+from etl.figures.summary import summarise
+from etl.gates.expectations import published_records
+from etl.gates.judgement import judge
+from etl.gates.results import GateResults
+from etl.reporting.page import table_versions, write_report
+from etl.runs.full_disk import full_disk_is_told
+from etl.runs.lock import locked
+from etl.spark.session import build_session, spark_progress
+from schemas.config import Configuration
+from schemas.manifest import Manifest, newest
+from schemas.manifest import load as load_manifest
+from schemas.tables import Layout
+
+
+def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
+    """The shards of a published version by split, as the summary wants them."""
+    return {
+        split: [ShardFacts(shard.rows, list(shard.row_groups), shard.bytes) for shard in content.shards]
+        for split, content in manifest.splits.items()
+    }
+
+
+def judge_again(config: Configuration) -> GateResults:
+    """Judges the newest published version again and writes its Data Docs and report, in a session of its own.
+
+    Under the lock, since a run that publishes meanwhile writes the same files.
+    """
+    with full_disk_is_told(config), locked(config):
+        manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
+        spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
+        try:
+            gates, location = judge_version(spark, config, manifest)
+            say(f"report: {location}")
+        finally:
+            spark.stop()
+    return gates
+
+
+def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest) -> tuple[GateResults, str]:
+    """Judges a published version and writes its Data Docs and report; returns what came of it, and where that lies."""
+    with spark_progress(spark, "summarise"):
+        summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
+        summary = with_drifts(summary, profile_before(config, manifest))
+    keep_profile(summary, manifest, config)
+    gates = judge(
+        summary, config, Layout.of(config), published_records(spark, config, table_versions(manifest))
+    )
+    return gates, write_report(spark, config, summary, manifest, gates)

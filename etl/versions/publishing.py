@@ -1,0 +1,242 @@
+"""Publication of a version: exact shards, the gates, one atomic Delta version, the manifest, in that order."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+
+from common import storage
+from common.errors import CheckError, DataError, UsageError
+from common.progress import say
+from common.version import code_version
+from etl.figures.drift import Profile, keep_profile, profile_before, with_drifts
+from etl.figures.summary import ShardFacts, Summary, summarise
+from etl.gates.expectations import file_sha256, published_records
+from etl.gates.judgement import judge
+from etl.gates.results import GateResults
+from etl.lake.log import commit_facts, identity, open_table, table_version
+from etl.lake.tables import read_table
+from etl.lake.tombstones import Tombstones, erased_before
+from etl.publication import balance, class_balance, commit, shards
+from etl.publication.content import class_names, manifest_content
+from etl.publication.shards import WrittenShard
+from etl.reporting.page import write_report
+from etl.runs.audit import append, audited, last_commit
+from etl.runs.completion import is_encoded
+from etl.runs.invocation import invocation, now
+from etl.spark.session import spark_progress
+from etl.versions.verification import findings
+from schemas.config import Configuration
+from schemas.manifest import (
+    Content,
+    Manifest,
+    Provenance,
+    load,
+    name_of,
+    newest,
+)
+from schemas.tables import SPLITS, Layout
+
+
+def publish(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+    """Runs the stage and returns its counts: delta_version, shards, rows of each split."""
+    return counts_of(publish_version(spark, config, time.monotonic())[0])
+
+
+def publish_version(
+    spark: SparkSession, config: Configuration, began: float
+) -> tuple[Manifest, Summary, GateResults]:
+    """Publishes what silver/encoded holds; `began` is the `time.monotonic()` that provenance.seconds counts from.
+
+    Raises QualityGateError when a gate fails, before anything is committed, and CheckError when rows were lost.
+    """
+    with audited("publish", config) as outcome:
+        manifest, summary, gates = _publish_version(spark, config, began)
+        outcome["counts"] = manifest.content.counts
+        return manifest, summary, gates
+
+
+def _publish_version(
+    spark: SparkSession, config: Configuration, began: float
+) -> tuple[Manifest, Summary, GateResults]:
+    layout = Layout.of(config)
+    encoded = read_table(spark, layout.encoded, table_version(layout.encoded, config.storage))
+    stored = encoded_artifacts(config, layout)
+    classes = class_names(config, layout, stored)
+    ordered = encoded.transform(balance.with_order_key)
+    with spark_progress(spark, "plan shards"):
+        sent = _sent(ordered)
+        rows, width = {split: rows for split, (rows, _) in sent.items()}, shards.row_bytes(config)
+        counts = balance.shard_counts(rows, config.publish, width)
+        rows_per_group = balance.row_group_size(config.publish, rows, width)
+        plans = balance.plan(ordered, {split: (rows[split], counts[split]) for split in rows}, rows_per_group)
+        of_train = class_balance.of_train(encoded, config.balance, classes)
+    with spark_progress(spark, "write shards"):
+        taken = class_balance.by_index(of_train, classes)
+        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, taken)
+    _nothing_lost(sent, written)
+    with spark_progress(spark, "check quality"):
+        facts = {
+            split: [ShardFacts(s.rows, s.row_groups, s.bytes) for s in written if s.split == split]
+            for split in SPLITS
+        }
+        summary = summarise(spark, config, facts)
+        summary = with_drifts(summary, profile_before(config, None, same=Profile.of(summary)))
+    gates = judge(summary, config, layout, published_records(spark, config))
+    if not gates.passed:
+        say(f"  report: {write_report(spark, config, summary, None, gates)}")
+        gates.raise_for_failures()
+    summary.check_accounting()
+    content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
+    manifest = _commit(spark, config, layout, content, written, began)
+    keep_profile(summary, manifest, config)
+    return manifest, summary, gates
+
+
+def published(config: Configuration) -> Manifest | None:
+    """The newest version where it is just what publishing again would give; None where there may be a difference.
+
+    By the audit trail it was published last, with the same configuration and from what silver/encoded holds; that is
+    complete; and all its files are as they were published (publishing again mends a damaged one).
+    """
+    layout = Layout.of(config)
+    try:
+        manifest = load(newest(layout.manifests, config.storage), config.storage)
+    except (DataError, UsageError):
+        return None  # none was published, or it is damaged: publishing writes it anew
+    last = last_commit(layout, config.storage)
+    same = (last.get("manifest_root"), last.get("configuration_sha256"), last.get("delta_version"))
+    if same != (manifest.manifest_root, config.sha256(), manifest.delta_version):
+        return None
+    if last.get("expectations") != file_sha256(config):
+        return None
+    if not is_encoded(config) or last.get("encoded") != identity(layout.encoded, config.storage):
+        return None
+    gold = open_table(layout.shards, config.storage)
+    if gold is None or commit.committed_root(gold) != manifest.manifest_root:
+        return None
+    return None if findings(manifest, config.storage) else manifest
+
+
+def counts_of(manifest: Manifest) -> dict[str, int]:
+    """delta_version, shards, rows of each split."""
+    return {
+        "delta_version": manifest.delta_version,
+        "shards": sum(len(content.shards) for content in manifest.splits.values()),
+        **{split: content.rows for split, content in manifest.splits.items()},
+    }
+
+
+def published_counts(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+    """Of a version that is just what publishing again would give."""
+    manifest = published(config)
+    return None if manifest is None else counts_of(manifest)
+
+
+def _sent(ordered: DataFrame) -> dict[str, tuple[int, int]]:
+    """Rows and the sum of the order keys of each split, to compare with what the writers received."""
+    rows = ordered.groupBy("split").agg(
+        sf.count("*").alias("rows"), sf.sum(sf.col("order_key").cast("decimal(38,0)")).alias("order_sum")
+    )
+    return {row["split"]: (row["rows"], int(row["order_sum"])) for row in rows.collect()}
+
+
+def _nothing_lost(sent: Mapping[str, tuple[int, int]], written: Sequence[WrittenShard]) -> None:
+    for split, (rows, order_sum) in sent.items():
+        mine = [shard for shard in written if shard.split == split]
+        if sum(s.rows for s in mine) != rows or sum(s.order_sum for s in mine) != order_sum:
+            raise CheckError(
+                f"the {split} shards hold {sum(s.rows for s in mine):,} rows, but {rows:,} were sent, or they are "
+                "others: nothing was published; run the stage again and report this"
+            )
+
+
+def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
+    """The hashes of the artifacts that the newest version of silver/encoded was made with, by feature, and `classes`.
+
+    Raises UsageError when a table was made by another configuration of the data, or from a version of another table
+    that is no longer the newest: what would be published is not what the manifest would say.
+    """
+    facts = commit_facts(layout.encoded, config.storage)
+    for name, uri in (("clean", layout.fields), ("split", layout.ledger), ("encode", layout.encoded)):
+        made_by = (facts if name == "encode" else commit_facts(uri, config.storage)).get("data_sha256")
+        if made_by != config.data_sha256(name) and (made_by is not None or name == "encode"):
+            raise UsageError(
+                f"{uri} was made by another configuration of the data than the one that is given; "
+                f"run the stage {name} again, and those after it"
+            )
+    for name, version in facts.get("versions", {}).items():
+        uri = layout.at("silver", name)
+        if table_version(uri, config.storage) != version:
+            raise UsageError(f"{uri} has changed since {layout.encoded} was made; run the stage encode again")
+    records = commit_facts(layout.fields, config.storage).get("records_version")
+    if records is not None and records != table_version(layout.records, config.storage):
+        raise UsageError(
+            f"{layout.records} has changed since {layout.fields} was made; run the stage clean again"
+        )
+    stored: dict[str, str] = facts["artifacts"]
+    return stored
+
+
+def _commit(
+    spark: SparkSession,
+    config: Configuration,
+    layout: Layout,
+    content: Content,
+    written: Sequence[WrittenShard],
+    began: float,
+) -> Manifest:
+    silver = {
+        name: table_version(layout.at("silver", name), config.storage)
+        for name in ("fields", "ledger", "encoded")
+    }
+    bronze = {
+        name: table_version(layout.at("bronze", name), config.storage)
+        for name in ("sources", "records", "quarantine")
+    }
+    provenance = Provenance(
+        created=now(),
+        **invocation(),
+        code_version=code_version(),
+        configuration_sha256=config.sha256(),
+        spark_version=spark.version,
+        seconds=round(time.monotonic() - began, 1),
+        bronze_versions=bronze,
+        silver_versions=silver,
+    )
+    draft = Manifest.seal(content, provenance, layout.shards, -1, layout.root)
+    schema = shards.shard_schema(config)
+    version, new = commit.commit(written, schema, draft.manifest_root, layout.shards, config.storage)
+    # Before the manifest, so that there is none of which the audit trail does not know.
+    published_as = {
+        "manifest_root": draft.manifest_root,
+        "delta_version": version,
+        "new": new,
+        "encoded": identity(layout.encoded, config.storage),
+        "expectations": file_sha256(config),
+    }
+    append(layout, config, {"action": "publish", "event": "commit", **published_as})
+    location = storage.join(layout.manifests, name_of(version, draft.manifest_root))
+    if not new and storage.exists(location, config.storage):
+        try:
+            standing = load(location, config.storage)
+        except DataError as error:
+            say(f"  {error}: it is written anew")
+        else:
+            if erased_before(standing, layout, config.storage) == Tombstones.of(config).fingerprint():
+                say(
+                    f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
+                )
+                return standing
+            # Else `vacuum --forgotten` would take it for one that came from what is forgotten.
+            say("  nothing has changed but the tables that it came from: the manifest is written anew")
+    manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
+    storage.write_bytes(location, manifest.to_json(), config.storage)
+    say(f"  manifest: {location}")
+    say(f"  root: {manifest.manifest_root}")
+    if newest(layout.manifests, config.storage) != location:
+        raise CheckError(
+            f"{location} is not the newest manifest of its folder; is another publication running?"
+        )
+    return manifest

@@ -1,0 +1,1 @@
+"""Proofs: record keys, Merkle trees, file hashes, hash chains."""

@@ -1,0 +1,99 @@
+"""`[[feature]]`: one module a kind, with the keys of that kind.
+
+What the values of a typed column mean (notation, spellings, what counts as missing) is applied by `clean`, to each
+record alone. What is learned from the training split (limits of outliers, means, categories) is fitted in `encode`.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from common.sections import Name, NonEmpty, Positive, Section
+
+MISSING = ["", "na", "n/a", "nan", "null", "none", "-"]
+
+
+class FeatureSettings(Section):
+    """Keys that every `[[feature]]` has."""
+
+    name: Name
+    column: NonEmpty
+    encode: str
+
+
+class TypedFeature(FeatureSettings):
+    """Keys that every typed column has."""
+
+    missing_values: list[str] = MISSING
+    """Spellings of a missing value, beside null and an absent column; white space and case do not count."""
+    invalid: Literal["drop", "missing"] = "drop"
+    """A value that cannot be read as one of its type: leave the record out (reason `<name>.invalid`), or take the value
+    as missing."""
+
+    def normalisation(self) -> dict[str, Any]:
+        """The keys by which `clean` goes."""
+        return self.model_dump(mode="json", exclude=self.fitted())
+
+    def fitted(self) -> set[str]:
+        """The keys by which only `encode` goes."""
+        return set()
+
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Outliers(Section):
+    """`outliers`: which values are far from the others, and what becomes of them."""
+
+    rule: Literal["iqr", "mad", "quantiles", "limits"]
+    """`iqr`: outside Q1 - factor·IQR to Q3 + factor·IQR (Tukey 1977); `mad`: |x - median|·0.6745/MAD above factor
+    (Iglewicz and Hoaglin 1993); `quantiles`: outside the quantiles `low` to `high`; `limits`: outside these numbers."""
+    action: Literal["mark", "clip", "drop"] = "mark"
+    """`mark`: one more element, 1 where the value is an outlier; `clip`: the nearest limit instead; `drop`: the record
+    is left out (reason `<name>.outlier`)."""
+    factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Default: 1.5 for `iqr`, 3.5 for `mad`."""
+    low: Finite | None = None
+    high: Finite | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.rule in ("iqr", "mad") and (self.low is not None or self.high is not None):
+            raise ValueError(f"rule = {self.rule!r} takes a factor, neither low nor high")
+        if self.rule in ("quantiles", "limits"):
+            if self.factor is not None:
+                raise ValueError(f"rule = {self.rule!r} takes low and high, no factor")
+            if self.low is None and self.high is None:
+                raise ValueError(f"rule = {self.rule!r} needs low, high, or both")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError("low is above high")
+        if self.rule == "quantiles" and not all(
+            0 <= each <= 1 for each in (self.low, self.high) if each is not None
+        ):
+            raise ValueError("quantiles lie between 0 and 1")
+        return self
+
+
+class ScalarFeature(TypedFeature):
+    """A column of numbers, or of what is counted like numbers."""
+
+    missing: Literal["drop", "mean", "median", "constant"] = "drop"
+    """`drop`: a record without a value is left out (reason `<name>.missing`); else what takes the value's place."""
+    fill: Finite | None = None
+    """The constant of `missing = "constant"`."""
+    mark_missing: bool = False
+    """One more element, 1 where the value was missing."""
+    outliers: Outliers | None = None
+    scale: Literal["none", "standard", "min_max"] = "none"
+    """`standard`: mean 0 and standard deviation 1 over the training split; `min_max`: 0 to 1 there."""
+    fit_rows: Positive = 5_000_000
+    """Statistics are taken from at most about so many rows, chosen by the hash of the record id."""
+
+    @model_validator(mode="after")
+    def _filled(self) -> Self:
+        if (self.missing == "constant") != (self.fill is not None):
+            raise ValueError('fill belongs to missing = "constant", and that needs it')
+        return self
+
+    def fitted(self) -> set[str]:
+        return {"fill", "mark_missing", "outliers", "scale", "fit_rows"}

@@ -1,0 +1,22 @@
+"""Texts as subword tokens."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from common.sections import NonEmpty, Positive
+from schemas.features import FeatureSettings
+
+
+class TokensFeature(FeatureSettings):
+    """A `[[feature]]` of subword tokens."""
+
+    encode: Literal["tokens"] = "tokens"
+    vocabulary: Annotated[int, Field(ge=260, le=1 << 20)] = 8192
+    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128
+    """Tokens of a row; shorter texts are padded, longer ones truncated."""
+    truncate: Literal["head", "head_tail"] = "head_tail"
+    tokenizer: NonEmpty | None = None
+    """A `tokenizer.json` to load instead of training one on the training split."""
+    fit_bytes: Positive = 50_000_000
+    """At most about so many bytes of text train the tokenizer, chosen by the hash of the record id."""

@@ -1,0 +1,1 @@
+"""Checkpoints: the store with its hash chain, and the thread that saves."""

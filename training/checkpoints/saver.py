@@ -1,0 +1,77 @@
+"""Saves checkpoints beside the training: a step waits for a copy in memory, not for the disk."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from training.checkpoints import store, tensors
+from training.checkpoints.store import Record, State
+
+
+class Saver:
+    """Writes the checkpoints of a run in a thread, one at a time; a context manager that waits for the last.
+
+    One that cannot be written (disk full, no permission) is reported to `log`, counted, and the training goes on.
+    """
+
+    def __init__(self, run: Path, keep: int, last: Record | None, log: Callable[[str], None]) -> None:
+        """`last` is the checkpoint that the next one follows in the chain."""
+        self.run, self.keep, self.last, self.log = run, keep, last, log
+        self.failures = 0
+        self.seconds_held = 0.0
+        """Seconds blocked on checkpointing."""
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._under_way: Future[Record] | None = None
+        self._step = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.wait()
+        self._pool.shutdown()
+
+    def save(self, state: State, facts: Mapping[str, Any]) -> None:
+        """Takes a copy of `state` and writes it while the training goes on; waits where an earlier one is still
+        being written. `facts` as for `checkpoint.save`.
+        """
+        began = time.perf_counter()
+        self.wait()
+        previous = None if self.last is None else self.last.chain
+        self._step = state["step"]
+        self._under_way = self._pool.submit(self._write, tensors.copied(state), previous, dict(facts))
+        self.seconds_held += time.perf_counter() - began
+
+    def wait(self) -> bool:
+        """Until nothing is being written any more; False where the last checkpoint could not be written."""
+        if self._under_way is None:
+            return True
+        future, self._under_way = self._under_way, None
+        try:
+            self.last = future.result()
+        except OSError as error:
+            self.failures += 1
+            last = (
+                "there is none yet"
+                if self.last is None
+                else f"the last good one is of step {self.last.step:,}"
+            )
+            self.log(
+                f"warning: the checkpoint of step {self._step:,} could not be written ({error}); the training goes "
+                f"on, {last}; make room in {self.run} or mend its permissions"
+            )
+            return False
+        return True
+
+    def _write(self, state: State, previous: str | None, facts: dict[str, Any]) -> Record:
+        record = store.save(self.run, state, previous, facts)
+        try:
+            store.prune(self.run, self.keep)
+        except OSError as error:
+            self.log(f"warning: older checkpoints in {self.run} could not be deleted: {error}")
+        return record

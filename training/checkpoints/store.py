@@ -1,0 +1,391 @@
+"""Checkpoints: written as a whole or not at all, hashed, chained to one another and to the manifest.
+
+`checkpoints/step-00000200.pt` holds tensors and plain values alone (it loads with `weights_only`), nothing of times
+and hosts, so two identical runs give identical files; `step-00000200.json` beside it, written afterwards, holds its
+hashes and what a reader wants to know first. A checkpoint is good when both are there and agree.
+`checkpoints/chain.jsonl` keeps the records of all checkpoints, also of those that were deleted since.
+"""
+
+import hashlib
+import json
+import math
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common import files
+from common.errors import DataError, UsageError
+from provenance.checksums import sha256_of
+from schemas.config import Configuration, canonical_json
+from schemas.runs import CHAIN, CHECKPOINTS
+
+FORMAT_VERSION = 3
+CHECKPOINT_FILE = re.compile(r"step-(\d{8,})\.(?:pt|json)")
+LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
+"""Whatever two equal trainings have in common; neither paths nor times."""
+State = dict[str, Any]
+
+
+class Record(BaseModel):
+    """What stands in the JSON file beside a checkpoint, and as a line in the chain."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    sha256: str
+    """Of the file, all of whose bytes are contents: equal states have equal hashes, whatever was saved before."""
+    previous: str | None
+    """`chain` of the checkpoint before."""
+    chain: str
+    """What `link` gives."""
+    manifest_root: str
+    configuration_sha256: str
+    step: int
+    epoch: int
+    """Epochs completed."""
+    position: int
+    """Rows that all ranks together have taken since the start of the training (on these data)."""
+    finished: bool
+    world_size: int
+    validation_loss: float | None
+    """Where a validation came just before."""
+    seconds: float
+    seconds_waited: float
+    """For input, averaged over the ranks."""
+
+    @classmethod
+    def of(cls, state: State, sha256: str, previous: str | None, facts: Mapping[str, Any]) -> Self:
+        """The record of a state whose file has that hash; `facts` are the fields that do not follow from it.
+
+        A validation loss that is not finite counts as none: no such checkpoint is the best.
+        """
+        loss = facts["validation_loss"]
+        unlinked = cls(
+            file=f"{name_of(state['step'])}.pt",
+            sha256=sha256,
+            previous=previous,
+            chain="",
+            manifest_root=state["manifest_root"],
+            step=state["step"],
+            position=state["position"],
+            **{**facts, "validation_loss": loss if loss is not None and math.isfinite(loss) else None},
+        )
+        return unlinked.model_copy(update={"chain": unlinked.link()})
+
+    def link(self) -> str:
+        """The hash that this checkpoint adds to the chain: SHA-256 over the canonical JSON of the fields in LINKED.
+
+        It can still be checked when the checkpoint itself is deleted.
+        """
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
+
+
+def name_of(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def folder_of(run: Path) -> Path:
+    return run / CHECKPOINTS
+
+
+def has_any(run: Path) -> bool:
+    """Whether there are files of checkpoints, good or not."""
+    return bool(steps_of(run))
+
+
+def steps_of(run: Path, ending: str = "") -> list[int]:
+    """The steps of which there are files (with that ending), ascending."""
+    files = folder_of(run).glob(f"*{ending}")
+    return sorted({step for path in files if (step := _step(path)) is not None})
+
+
+def _records_first(files: Iterable[Path]) -> list[Path]:
+    """The order in which files go: a checkpoint without a record is no good one, should this end in between."""
+    return sorted(files, key=lambda path: path.suffix != ".json")
+
+
+def decisive(config: Configuration) -> dict[str, Any]:
+    """The settings that have to be the same for a training to go on where it stopped."""
+    train = config.train.model_dump(
+        mode="json",
+        include={
+            "epochs",
+            "batch",
+            "patience",
+            "seed",
+            "streams",
+            "window",
+            "clip_norm",
+            "gradient_compression",
+        },
+    )
+    kinds = {name: getattr(config, name) for name in ("objective", "model", "method", "optimizer")}
+    return {**{name: settings.model_dump(mode="json") for name, settings in kinds.items()}, "train": train}
+
+
+def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]) -> Record:
+    """Writes a checkpoint: the file, then its record, each under another name first, synced and renamed.
+
+    `state` is taken as `tensors.copied` made it; `previous` and `facts` are those of `Record.of`. Raises OSError; what
+    was there before is then still there.
+    """
+    import torch
+
+    file = folder_of(run) / f"{name_of(state['step'])}.pt"
+    try:
+        with files.replacing(file) as attempt:
+            torch.save(state, attempt)
+            attempt.flush()
+            os.fsync(attempt.fileno())
+            attempt.seek(0)
+            sha256 = hashlib.file_digest(attempt, "sha256").hexdigest()
+            # An older record of this step must not stand beside the new file, should this end in between.
+            file.with_suffix(".json").unlink(missing_ok=True)
+    except RuntimeError as error:
+        # torch's writer says so when the disk is full, instead of raising what the file raised.
+        raise OSError(f"{file} cannot be written: {str(error).splitlines()[0]}") from error
+    record = Record.of(state, sha256, previous, facts)
+    files.write(file.with_suffix(".json"), record.model_dump_json(indent=1).encode() + b"\n")
+    try:
+        _write_chain(run, [*_readable_chain(run), record])
+    except OSError:
+        for path in (file.with_suffix(".json"), file):
+            path.unlink(missing_ok=True)
+        raise
+    return record
+
+
+def _write_chain(run: Path, records: list[Record]) -> None:
+    files.write(folder_of(run) / CHAIN, "".join(r.model_dump_json() + "\n" for r in records).encode())
+
+
+def read_chain(run: Path) -> list[Record]:
+    """The records of all checkpoints so far. Raises DataError naming the line that is none.
+
+    A last line that an interruption cut off is left out.
+    """
+    records, damage = _parsed_chain(run)
+    if damage is not None:
+        raise DataError(damage)
+    return records
+
+
+def _parsed_chain(run: Path) -> tuple[list[Record], str | None]:
+    """The records up to the first line that is none, and what is wrong with that."""
+    path = folder_of(run) / CHAIN
+    if not path.exists():
+        return [], None
+    records: list[Record] = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            records.append(Record.model_validate_json(line))
+        except ValidationError as error:
+            return records, f"{path}, line {number}: {str(error).splitlines()[0]}"
+    return records, None
+
+
+def go_on_from(run: Path, record: Record) -> list[str]:
+    """Makes a checkpoint the last of the chain; returns the files of later ones, which are set aside as `.rejected`.
+
+    They are damaged, or belong to a course of the training that is left.
+    """
+    folder = folder_of(run)
+    later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
+    for path in _records_first(later):
+        path.replace(path.with_name(f"{path.name}.rejected"))
+    _write_chain(run, [*(r for r in _readable_chain(run) if r.step < record.step), record])
+    return sorted(path.name for path in later)
+
+
+def _readable_chain(run: Path) -> list[Record]:
+    return _parsed_chain(run)[0]  # `verify` names the damage
+
+
+def prune(run: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints and the one with the lowest validation loss; the chain stays."""
+    folder = folder_of(run)
+    steps = steps_of(run)
+    best = best_of(_readable_chain(run))
+    kept = {*steps[-keep:], *(() if best is None else (best.step,))}
+    for path in _records_first(folder.iterdir()):
+        step = _step(path)
+        if (step is not None and step not in kept) or path.name.endswith(".part"):
+            path.unlink()
+
+
+def best_of(records: list[Record]) -> Record | None:
+    """The one with the lowest validation loss, the first of equals; None where none was validated.
+
+    Only those on the newest data count: losses on others cannot be compared.
+    """
+    root = records[-1].manifest_root if records else None
+    validated = [r for r in records if r.validation_loss is not None and r.manifest_root == root]
+    return min(validated, key=lambda record: record.validation_loss or 0.0, default=None)
+
+
+def clear(run: Path) -> int:
+    """Deletes all checkpoints of a run; returns how many files that were."""
+    folder = folder_of(run)
+    found = [
+        path
+        for path in folder.glob("*")
+        if _step(path) is not None or path.name == CHAIN or path.suffix in (".part", ".rejected")
+    ]
+    for path in _records_first(found):
+        path.unlink()
+    return len(found)
+
+
+def _step(path: Path) -> int | None:
+    match = CHECKPOINT_FILE.fullmatch(path.name)
+    return int(match[1]) if match else None
+
+
+def last_good(
+    run: Path, log: Callable[[str], None], at_most: int | None = None
+) -> tuple[Record, State] | None:
+    """The newest checkpoint that is whole, and its content (on the CPU); None when there is none.
+
+    Those after the step `at_most` do not count. A damaged or unfinished one is skipped, which is logged.
+    """
+    for step in reversed(steps_of(run)):
+        if at_most is not None and step > at_most:
+            continue
+        try:
+            return read(folder_of(run) / f"{name_of(step)}.json")
+        except DataError as error:
+            log(f"the checkpoint of step {step:,} is skipped: {error}")
+    return None
+
+
+def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, State] | None:
+    """The checkpoint with the lowest validation loss, or the last good one where none was validated.
+
+    Which one it is, and why, is logged.
+    """
+    best = best_of(read_chain(run))
+    if best is not None:
+        try:
+            found = read(folder_of(run) / f"{name_of(best.step)}.json")
+            loss = best.validation_loss
+            log(f"takes the checkpoint of step {best.step:,}, the best by its validation loss {loss:.4f}")
+            return found
+        except DataError as error:
+            log(f"the best checkpoint is skipped: {error}")
+    last = last_good(run, log)
+    if last is not None:
+        log(
+            f"takes the last checkpoint, of step {last[0].step:,}"
+            + (", as none was validated" if best is None else "")
+        )
+    return last
+
+
+def read(record_file: Path) -> tuple[Record, State]:
+    """A checkpoint by its record. Raises DataError, naming the file, where it is missing or damaged."""
+    import torch  # not needed to verify a run
+
+    record, file = _hashed(record_file)
+    try:
+        state: State = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
+        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+    _check_belongs(record, file, state)
+    return record, state
+
+
+def check(record_file: Path) -> Record:
+    """As `read` does, without loading a tensor, nor torch."""
+    record, file = _hashed(record_file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            values = _PlainValues(archive.open(name)).load()
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
+    _check_belongs(record, file, values if isinstance(values, dict) else {})
+    return record
+
+
+class _PlainValues(pickle.Unpickler):
+    """Reads the plain values of a checkpoint; tensors, and whatever else a file may name, become nothing."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _Nothing
+
+    def persistent_load(self, pid: Any) -> Any:
+        return None
+
+
+class _Nothing:
+    """Stands for every object that is not a plain value: no code of a file is imported or run."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+
+def _hashed(record_file: Path) -> tuple[Record, Path]:
+    """The record and the file of a checkpoint, whose hashes hold."""
+    try:
+        record = Record.model_validate_json(record_file.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{record_file} is missing, so its writing was not finished") from error
+    except (OSError, ValidationError) as error:
+        raise DataError(
+            f"{record_file} is no checkpoint's record ({str(error).splitlines()[0]}); delete it"
+        ) from error
+    if record.file != f"{name_of(record.step)}.pt":
+        raise DataError(f"{record_file} was altered: it names the file {record.file!r}")
+    file = record_file.with_name(record.file)
+    if record.link() != record.chain:
+        raise DataError(f"{record_file} was altered: its values do not have the hash {record.chain}")
+    if sha256_of(str(file), remedy="put it back from a copy")[0] != record.sha256:
+        raise DataError(f"{file} is damaged: its SHA-256 is not {record.sha256}")
+    return record, file
+
+
+def _check_belongs(record: Record, file: Path, state: Mapping[str, Any]) -> None:
+    version = state.get("format_version")
+    if version in range(1, FORMAT_VERSION):
+        raise DataError(
+            f"{file} has the format {version}, this version of ringlake reads the format {FORMAT_VERSION}: train again"
+        )
+    same = ("manifest_root", "step", "position")
+    if version != FORMAT_VERSION or any(state.get(key) != getattr(record, key) for key in same):
+        raise DataError(f"{file} does not belong to {file.with_suffix('.json')}")
+
+
+def check_fits(
+    record: Record, state: State, config: Configuration, root: str, run: Path, new_data: bool = False
+) -> None:
+    """Raises UsageError where a checkpoint cannot be gone on from with this manifest and configuration."""
+    if record.manifest_root != root and not new_data:
+        raise UsageError(
+            f"the run {run.name!r} was trained on the manifest with the root {record.manifest_root[:16]}…, not "
+            f"{root[:16]}…: give its manifest with --manifest (run.json names it), start another run with --run, "
+            "or learn on from these weights on the other data with --new-data"
+        )
+    was, now = json.loads(state["decisive"]), decisive(config)
+    for section in now:
+        keys = {*was.get(section, {}), *now[section]}
+        if record.manifest_root != root and section in ("optimizer", "train"):
+            keys &= {"kind"}  # all else may change with the data
+        for key in sorted(keys):
+            before, after = was.get(section, {}).get(key), now[section].get(key)
+            if before != after:
+                raise UsageError(
+                    f"{section}.{key} was {before!r} in the run {run.name!r} and is now {after!r}: put it back, "
+                    "or start another run with --run"
+                )

@@ -1,0 +1,246 @@
+"""The training loop: batches in, steps, proofs, metrics and checkpoints out."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from common.errors import CheckError
+from common.progress import Progress
+from training import methods
+from training.checkpoints import store
+from training.checkpoints.saver import Saver
+from training.engine import snapshot
+from training.engine.state import TrainContext, TrainState
+from training.engine.validation import stale, validate
+from training.input import class_balance
+from training.input.batch_loader import BatchLoader, LocalBatch
+from training.input.proof import Proof
+from training.parallel import watchdog
+from training.tracking import non_finite
+from training.tracking.metrics import Metrics
+from training.tracking.non_finite import NonFiniteBatch
+from training.tracking.run_files import NON_FINITE_FILE
+
+Commit = Callable[[store.State, dict[str, Any]], None]
+"""Takes the state of the training, which refers to live weights, and what a checkpoint's record says beside it."""
+
+
+class Loop:
+    """Trains from a state to the end, until validation no longer improves, or until it is told to stop."""
+
+    def __init__(
+        self,
+        context: TrainContext,
+        state: TrainState,
+        metrics: Metrics | None,
+        saver: Saver | None,
+        commit: Commit | None = None,
+    ) -> None:
+        """`metrics` and `saver` are None on all ranks but the one that writes."""
+        self.context, self.state, self.metrics, self.saver, self.commit = (
+            context,
+            state,
+            metrics,
+            saver,
+            commit,
+        )
+        self.shown = ""
+        """What the progress bar adds about the loss."""
+        self.began = self.last_logged = time.monotonic()
+        self.logged_waited = 0.0
+        self.logged_position = state.position
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over, or the last validations brought no improvement; the same on all ranks."""
+        state, patience = self.state, self.context.config.train.patience
+        stopped_early = patience is not None and state.validated and stale(state.validation) >= patience
+        return stopped_early or state.position == self.context.total_rows
+
+    def train(self, stop_after: int | None = None) -> bool:
+        """Runs the steps that are left, at most `stop_after`; True when the training is finished.
+
+        Raises CheckError when an epoch did not read every row exactly as often as the manifest says.
+        """
+        context, state, settings = self.context, self.state, self.context.config.train
+        if self.finished:
+            return True
+        last_step = None if stop_after is None else state.step + stop_after
+        left = context.total_rows - state.position
+        with BatchLoader(
+            context.manifest,
+            "train",
+            settings,
+            context.communicator.world,
+            epochs=settings.epochs,
+            position=state.position,
+            options=context.config.storage,
+            pinned=context.device.type == "cuda",
+        ) as loader:
+            bar = Progress("training", left, "rows") if context.communicator.writes else None
+            for batch in loader:
+                self._step(batch, loader)
+                stop = self.finished or state.step == last_step
+                due = state.step % settings.checkpoint_every == 0 or state.validated or stop
+                if due or (self.commit is not None and state.step % settings.commit_every == 0):
+                    self._save(loader, due)
+                if bar is not None:
+                    bar.update(batch.global_rows, f"epoch {batch.epoch + 1}/{settings.epochs}{self.shown}")
+                if stop:
+                    break
+            if bar is not None:
+                bar.close()
+            self._carry_over(loader)
+        return self.finished
+
+    def _step(self, batch: LocalBatch, loader: BatchLoader) -> None:
+        context, state, settings = self.context, self.state, self.context.config.train
+        result = context.method.step(batch, state.step, state.step - state.origin["step"])
+        watchdog.step()
+        state.proof.add(batch.keys)
+        state.step, state.position = state.step + 1, batch.position
+        if math.isfinite(float(result.gradient_norm)):
+            state.loss += torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
+        else:
+            self._non_finite(batch)
+        ends_epoch = state.position % context.rows == 0
+        if state.step % settings.log_every == 0 or ends_epoch:
+            self._log(result, batch.epoch, loader)
+        if ends_epoch:
+            whole = state.proof.over_all_ranks(context.communicator)
+            whole.check(context.manifest.splits["train"], f"epoch {batch.epoch + 1}")
+            state.proof = Proof()
+            if context.manifest.splits["validation"].rows:
+                self._validate(batch.epoch)
+
+    def _log(self, result: methods.StepResult, epoch: int, loader: BatchLoader) -> None:
+        """Losses are means since the last entry, over all ranks; so are rates."""
+        now, waited = time.monotonic(), loader.seconds_waited
+        size, state = self.context.communicator.world.size, self.state
+        interval = max(now - self.last_logged, 1e-9)
+        loss, weight, share = self.context.communicator.sum_floats(
+            [*self.state.loss.tolist(), (waited - self.logged_waited) / interval]
+        )
+        rate = (state.position - self.logged_position) / interval
+        mean = loss / weight if weight else math.nan  # every batch since the last entry was skipped
+        if weight and not math.isfinite(mean):
+            # All ranks see the same mean, so they all end here.
+            raise CheckError(
+                f"the loss is {mean} at step {state.step:,} though the gradient is finite: lower "
+                "optimizer.learning_rate or set train.clip_norm; the checkpoints before are kept"
+            )
+        self.shown = f", loss {mean:.3f}"
+        if self.metrics is not None:
+            self.metrics.write(
+                state.step,
+                "train",
+                epoch=epoch + 1,
+                position=state.position,
+                loss=mean if math.isfinite(mean) else None,
+                learning_rate=result.learning_rate,
+                gradient_norm=float(result.gradient_norm),
+                samples_per_second=rate,
+                input_wait_share=share / size,
+            )
+        self.state.loss.zero_()
+        self.last_logged, self.logged_waited, self.logged_position = now, waited, state.position
+
+    def _validate(self, epoch: int) -> None:
+        context = self.context
+        found = validate(
+            context.model,
+            context.objective,
+            context.manifest,
+            "validation",
+            context.config,
+            context.communicator,
+        )
+        self.state.validation.append(
+            {"step": self.state.step, "epoch": epoch + 1, "loss": found.loss, **found.metrics}
+        )
+        if self.metrics is not None:
+            self.metrics.write(
+                self.state.step,
+                "validation",
+                epoch=epoch + 1,
+                position=self.state.position,
+                loss=found.loss if math.isfinite(found.loss) else None,
+                **found.metrics,
+            )
+            metrics = "".join(f", {name} {value:.3f}" for name, value in found.metrics.items())
+            context.log(
+                f"  epoch {epoch + 1}: {class_balance.described(context.manifest.splits['train'])}; "
+                f"validation loss {found.loss:.3f}{metrics}"
+            )
+            if self.finished and self.state.position < context.total_rows:
+                context.log(f"stops early: no improvement in {stale(self.state.validation)} validations")
+        self.last_logged = time.monotonic()
+
+    def _non_finite(self, batch: LocalBatch) -> None:
+        """All ranks see the same gradient norm, so they all come here, and end together where they are to end."""
+        context, state = self.context, self.state
+        state.skipped += 1
+        first = (state.position - batch.global_rows) % context.rows
+        found = NonFiniteBatch(state.step, batch.epoch + 1, first, self._record_ids(batch, first))
+        if context.communicator.writes:
+            non_finite.write(context.run, found)
+        where = f"step {state.step:,} (record ids in {context.run / NON_FINITE_FILE})"
+        if context.config.train.on_non_finite == "stop":
+            raise CheckError(
+                f"the loss or the gradient is not finite at {where}: lower optimizer.learning_rate, raise "
+                "optimizer.warm_up, set train.clip_norm, look at these records, or leave such batches out with "
+                'train.on_non_finite = "skip"; the checkpoints before are kept'
+            )
+        if context.communicator.writes:
+            context.log(f"warning: the batch of {where} is skipped, its loss or gradient is not finite")
+
+    def _record_ids(self, batch: LocalBatch, first: int) -> list[str]:
+        """The ids of all rows of a global batch, which begins at `first` in its epoch; called by all ranks.
+
+        They are read again, because training does not read them otherwise.
+        """
+        context, mine = self.context, list[str]()
+        with BatchLoader(
+            context.manifest,
+            "train",
+            context.config.train,
+            context.communicator.world,
+            epochs=batch.epoch + 1,
+            position=batch.epoch * context.rows + first,
+            options=context.config.storage,
+            with_ids=True,
+        ) as loader:
+            again = next(loader)
+            if again.record_ids is not None:
+                mine = [str(one) for one in again.record_ids]
+        return [one for part in context.communicator.gather(mine) for one in part]
+
+    def _save(self, loader: BatchLoader, checkpoint_due: bool) -> None:
+        """Called by all ranks: the sums over all of them go into what is committed, and the file of rank 0."""
+        context, state, world = self.context, self.state, self.context.communicator.world
+        whole = snapshot.over_all_ranks(state, context.communicator)
+        waited = context.communicator.sum_floats([loader.seconds_waited])[0] / world.size
+        if self.saver is None and self.commit is None:
+            return
+        facts = {
+            "configuration_sha256": context.config.sha256(),
+            "epoch": state.position // context.rows,
+            "finished": self.finished,
+            "world_size": world.size,
+            "validation_loss": state.validation[-1]["loss"] if state.validated else None,
+            "seconds": state.seconds + time.monotonic() - self.began,
+            "seconds_waited": state.seconds_waited + waited,
+        }
+        saved = snapshot.state_of(context, state, whole)
+        if self.saver is not None and checkpoint_due:
+            self.saver.save(saved, facts)
+        if self.commit is not None:
+            self.commit(saved, facts)
+
+    def _carry_over(self, loader: BatchLoader) -> None:
+        self.state.seconds += time.monotonic() - self.began
+        waited = self.context.communicator.sum_floats([loader.seconds_waited])[0]
+        self.state.seconds_waited += waited / self.context.communicator.world.size

@@ -1,0 +1,232 @@
+"""What comes before the first step of a training."""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from common.errors import RinglakeError, UsageError
+from common.progress import Progress, say
+from provenance.checksums import Mode, check_file
+from schemas.config import Configuration, canonical_json
+from schemas.manifest import Manifest
+from training import methods, models, objectives
+from training.checkpoints import store, tensors
+from training.engine import snapshot
+from training.engine.state import TrainContext, TrainState
+from training.input.batch_loader import columns_of, read_need, split_order
+from training.input.memory import check_memory
+from training.input.proof import Proof
+from training.parallel import watchdog
+from training.parallel.communicator import Communicator, device_of
+from training.tracking import summary
+from training.tracking.run_files import SUMMARY_FILE
+
+Checkpoint = tuple[store.Record, store.State]
+
+
+def check_configuration(config: Configuration, manifest: Manifest) -> None:
+    """Raises UsageError where a configuration and a published data set do not belong together.
+
+    Says which other data sections differ: they had their effect when the data set was published.
+    """
+    published, configured = manifest.content.configuration, config.data_sections()
+    if manifest.content.dataset != config.dataset.name:
+        raise UsageError(
+            f"the manifest is of the data set {manifest.content.dataset!r}, the configuration of "
+            f"{config.dataset.name!r}: give the right one with --manifest"
+        )
+    for section in ("feature", "columns"):
+        if published[section] != configured[section]:
+            raise UsageError(
+                f"the configuration's {section} is {json.dumps(configured[section])}, the data set was published with "
+                f"{json.dumps(published[section])}: publish it again, or put the configuration back"
+            )
+    objectives.check(config, manifest)
+    differing = [name for name in configured if configured[name] != published.get(name)]
+    if differing:
+        say(
+            f"note: the configuration has changed in {', '.join(differing)} since the data set was published; "
+            "what was published is used"
+        )
+    if not manifest.splits["train"].rows:
+        raise UsageError("the training split of this data set has no rows; publish one that has")
+    if config.train.patience is not None and not manifest.splits["validation"].rows:
+        raise UsageError(
+            "train.patience stops by the loss on the validation split, and this data set has none: leave it out, or "
+            "publish one with split.validation above 0"
+        )
+
+
+def find_checkpoint(
+    config: Configuration, manifest: Manifest, run: Path, communicator: Communicator, new_data: bool
+) -> Checkpoint | None:
+    """The last good checkpoint, for all ranks its record; the content is filled on rank 0 alone, which shares it.
+
+    Raises UsageError on all ranks where it does not fit the manifest or the configuration.
+    """
+    found: Checkpoint | None = None
+    error: RinglakeError | None = None
+    if communicator.writes:
+        found = store.last_good(run, say)
+        if found is None:
+            if store.has_any(run):
+                error = UsageError(
+                    f"no checkpoint of the run {run.name!r} is good, see above: put one back from a copy, or train "
+                    "without --resume, which starts afresh and removes them"
+                )
+            else:
+                say(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
+        else:
+            try:
+                store.check_fits(*found, config, manifest.manifest_root, run, new_data)
+            except UsageError as unfit:
+                error = unfit
+    communicator.agree(error)
+    record: store.Record | None = communicator.broadcast(None if found is None else found[0])
+    if record is None:
+        return None
+    return record, {} if found is None else found[1]
+
+
+def begin(
+    config: Configuration,
+    manifest: Manifest,
+    run: Path,
+    communicator: Communicator,
+    arguments: argparse.Namespace,
+) -> tuple[bool, Checkpoint | None]:
+    """Whether the run is finished already, and where not, the checkpoint to go on from; then the data are verified.
+
+    `arguments` are those of `training.train`. Raises as `find_checkpoint` and `verify` do.
+    """
+    found = None
+    if arguments.resume:
+        found = find_checkpoint(config, manifest, run, communicator, arguments.new_data)
+    same_data = found is not None and found[0].manifest_root == manifest.manifest_root
+    if found is not None and same_data and is_complete(run, found[0], communicator):
+        if communicator.writes:
+            say(f"the run {run.name!r} is finished already; its summary is {run / SUMMARY_FILE}")
+        return True, found
+    verify(manifest, arguments.verify, config, communicator)
+    return False, found
+
+
+def is_complete(run: Path, record: store.Record, communicator: Communicator) -> bool:
+    """True where the run is finished and its summary tells of that checkpoint."""
+    complete = False
+    if communicator.writes and record.finished:
+        training = summary.read(run).get("training", {})
+        complete = training.get("checkpoint_sha256") == record.sha256
+    return bool(communicator.broadcast(complete))
+
+
+def verify(manifest: Manifest, mode: Mode, config: Configuration, communicator: Communicator) -> None:
+    """Re-hashes all shards and artifacts, each on one rank; raises DataError on all ranks where one is damaged."""
+    if mode == "off":
+        return
+    files = [
+        (manifest.shard_uri(shard), shard.sha256, shard.bytes)
+        for split in manifest.splits.values()
+        for shard in split.shards
+    ]
+    files += [(manifest.artifact_uri(a.sha256), a.sha256, a.bytes) for a in manifest.content.artifacts]
+    mine = files[communicator.world.rank :: communicator.world.size]
+    error: RinglakeError | None = None
+    bar = (
+        Progress("verifying shards", sum(size for _, _, size in mine), "bytes")
+        if communicator.writes
+        else None
+    )
+
+    def progress(read: int) -> None:
+        watchdog.step()
+        if bar is not None:
+            bar.update(read)
+
+    try:
+        for location, sha256, size in mine:
+            check_file(location, sha256, size, mode, config.storage, progress)
+    except RinglakeError as found:
+        error = found
+    if bar is not None:
+        bar.close()
+    communicator.agree(error)
+
+
+def prepare(
+    config: Configuration, manifest: Manifest, run: Path, communicator: Communicator, found: Checkpoint | None
+) -> tuple[TrainContext, TrainState]:
+    """Model, objective, method and state, the same on all ranks.
+
+    Raises UsageError for too many ranks or too little memory.
+    """
+    settings = config.train
+    order = split_order(manifest, "train", settings)
+    order.check_world(communicator.world)
+    columns = columns_of(manifest)
+    need = read_need(manifest, "train", settings, communicator.world, options=config.storage)
+    # While the validation split is read, the reader of the training keeps what it has read ahead.
+    validating = read_need(
+        manifest, "validation", settings, communicator.world, config.evaluate.batch, config.storage
+    ).total
+    if communicator.writes:
+        say(
+            f"reading holds at most {need.total / 2**20:,.1f} MiB on this rank: "
+            f"{need.slots} windows of up to {need.slot_rows:,} rows {need.windows_bytes / 2**20:,.1f}, "
+            f"their order {need.index_bytes / 2**20:,.1f}, "
+            f"read ahead {need.ahead_bytes / 2**20:,.1f}, being placed {need.blocks_bytes / 2**20:,.1f}; "
+            f"validating {validating / 2**20:,.1f} more"
+        )
+    error: RinglakeError | None = None
+    try:
+        check_memory(need.total + validating, settings)
+    except UsageError as refused:
+        error = refused
+    communicator.agree(error)
+    device = device_of(communicator)
+    objective = objectives.build(config, manifest, device)
+    torch.manual_seed(settings.seed)
+    model = models.build(config.model, [c for c in columns if c.role == "feature"], objective.outputs)
+    state = TrainState()
+    if found is not None:
+        record, saved = found
+        if communicator.writes:
+            tensors.load_model(model, saved, record.file)
+            snapshot.restore(state, saved, writes=True)
+            state.seconds, state.seconds_waited = record.seconds, record.seconds_waited
+            if record.manifest_root != manifest.manifest_root:
+                take_up(state, record, saved, manifest)
+        shared = communicator.broadcast(
+            replace(state, proof=Proof(), loss=torch.zeros(2, dtype=torch.float64))
+        )
+        state = state if communicator.writes else shared
+    model.to(device)
+    steps = order.steps(settings.batch) * settings.epochs
+    method = methods.build(
+        methods.Setting(
+            model, objective, config.method, config.optimizer, settings, communicator, device, steps
+        )
+    )
+    if found is not None and communicator.writes:
+        method.load_state(found[1]["method"])
+    method.broadcast()
+    return TrainContext(config, manifest, run, communicator, device, model, objective, method), state
+
+
+def take_up(state: TrainState, record: store.Record, saved: store.State, manifest: Manifest) -> None:
+    """Makes a state, which a training on other data reached, the beginning of one on these."""
+    columns = canonical_json([c.model_dump(mode="json") for c in manifest.content.columns]).decode()
+    if columns != saved["columns"]:
+        say(
+            "warning: the columns of these data are not those of the checkpoint's (another tokenizer or other "
+            "classes): the weights begin with other meanings of the token ids or the labels"
+        )
+    state.origin = {"step": state.step, "manifest_root": record.manifest_root, "chain": record.chain}
+    state.position, state.proof, state.validation = 0, Proof(), []
+    state.loss = torch.zeros(2, dtype=torch.float64)
+    say(
+        f"goes on from step {state.step:,} with the weights that were trained on {record.manifest_root[:16]}…"
+    )

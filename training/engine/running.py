@@ -1,0 +1,165 @@
+"""A training from the first step to the last, and what it writes before and after."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from common import command, files, storage
+from common.errors import CheckError
+from common.progress import say
+from schemas.runs import RUN_FILE
+from training.checkpoints import store, tensors
+from training.checkpoints.saver import Saver
+from training.engine.loop import Commit, Loop
+from training.engine.state import TrainContext, TrainState
+from training.tracking import non_finite, summary
+from training.tracking.metrics import Metrics
+from training.tracking.run_files import EVENTS, METRICS_FILE, NON_FINITE_FILE, RESULTS, SUMMARY_FILE
+
+PACKAGES = ("torch", "horovod", "petastorm", "pyarrow", "numpy")
+
+
+def begin_run(context: TrainContext, location: str, given: list[str], last: store.Record | None) -> None:
+    """Makes the run's folder ready and writes run.json.
+
+    A fresh start, where there is no `last` checkpoint, removes what an earlier one left there; else what came after
+    that checkpoint is set aside.
+    """
+    context.run.mkdir(parents=True, exist_ok=True)
+    if last is not None:
+        aside = store.go_on_from(context.run, last)
+        if aside:
+            say(f"set aside as .rejected: {', '.join(aside)}")
+        # They tell of the end that the run had before it went on.
+        for name in RESULTS:
+            (context.run / name).unlink(missing_ok=True)
+        non_finite.cut_back(context.run, last.step)
+    else:
+        removed = store.clear(context.run)
+        if removed or (context.run / SUMMARY_FILE).exists():
+            say(
+                f"the run {context.run.name!r} starts afresh: its earlier checkpoints and results are removed"
+            )
+        for name in (*RESULTS, METRICS_FILE, NON_FINITE_FILE):
+            (context.run / name).unlink(missing_ok=True)
+        shutil.rmtree(context.run / EVENTS, ignore_errors=True)
+    world = context.communicator.world
+    launcher = f"horovodrun -np {world.size} " if world.size > 1 else ""
+    document = {
+        "command": f"{launcher}python -m training.train {shlex.join(command.without_credentials(given))}",
+        "folder": str(Path.cwd()),
+        "manifest": storage.absolute(location),
+        "manifest_root": context.manifest.manifest_root,
+        "goes_on_from": None if last is None else last.chain,
+        "configuration_sha256": context.config.sha256(),
+        # Credentials stay out.
+        "configuration": context.config.model_dump(mode="json", exclude={"storage"}),
+        "environment": environment(context),
+    }
+    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    files.write(context.run / RUN_FILE, content.encode())
+
+
+def environment(context: TrainContext) -> dict[str, Any]:
+    """Versions, machine and world of a training."""
+    return {
+        "python": sys.version.split()[0],
+        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "device": str(context.device),
+        "threads": context.config.train.threads,
+        "world_size": context.communicator.world.size,
+    }
+
+
+def run_loop(
+    context: TrainContext,
+    state: TrainState,
+    last: store.Record | None,
+    stop_after: int | None,
+    commit: Commit | None = None,
+) -> bool:
+    """Trains; True when finished. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
+
+    `commit` is called by all ranks every `train.commit_every` steps, and whenever a checkpoint is saved.
+    Raises CheckError on all ranks where the last checkpoint could not be written.
+    """
+    if context.communicator.writes:
+        parameters = sum(p.numel() for p in context.model.parameters())
+        settings = context.config.train
+        say(
+            f"training {parameters:,} parameters on {context.rows:,} rows × {settings.epochs} epochs "
+            f"(class balance: {context.manifest.splits['train'].balance.policy}) in global batches of "
+            f"{settings.batch}, {context.communicator.world.size} rank(s)"
+            + (f", from step {state.step:,} on" if state.step else "")
+        )
+        with (
+            Saver(context.run, settings.keep_checkpoints, last, say) as saver,
+            Metrics(context.run, state.step) as metrics,
+        ):
+            loop = Loop(context, state, metrics, saver, commit)
+            finished = loop.train(stop_after)
+            written = saver.wait()
+            state.seconds_held += saver.seconds_held
+            state.failed_saves += saver.failures
+    else:
+        finished, written = Loop(context, state, None, None, commit).train(stop_after), True
+    context.communicator.agree(
+        None
+        if written
+        else CheckError(
+            f"the last checkpoint of the run {context.run.name!r} could not be written; make room in {context.run} or "
+            "mend its permissions, then go on with --resume"
+        )
+    )
+    return finished
+
+
+def finish(context: TrainContext, state: TrainState, location: str) -> None:
+    """Compares the weights of all ranks and writes the summary. Raises CheckError where they differ."""
+    weights = tensors.weights_sha256(context.model)
+    if len(set(context.communicator.gather(weights))) > 1:
+        raise CheckError("the ranks ended with different weights; please report it with the configuration")
+    if not context.communicator.writes:
+        return
+    found = store.last_good(context.run, say)
+    if found is None or not found[0].finished:
+        raise CheckError(f"the last checkpoint in {context.run} is not that of the finished training")
+    record = found[0]
+    best = store.best_of(store.read_chain(context.run))
+    training = {
+        "world_size": context.communicator.world.size,
+        "epochs": context.config.train.epochs,
+        "steps": record.step,
+        "samples_seen": record.position,
+        "seconds": round(state.seconds, 3),
+        "samples_per_second": round(record.position / max(state.seconds, 1e-9), 1),
+        "input_wait_share": round(state.seconds_waited / max(state.seconds, 1e-9), 6),
+        "checkpoint": str(store.folder_of(context.run) / record.file),
+        "checkpoint_sha256": record.sha256,
+        "checkpoint_chain": record.chain,
+        "best_checkpoint": str(store.folder_of(context.run) / (best or record).file),
+        "best_step": (best or record).step,
+        "best_validation_loss": None if best is None else best.validation_loss,
+        "stopped_early": record.position < context.total_rows,
+        "checkpoint_wait_share": round(state.seconds_held / max(state.seconds, 1e-9), 6),
+        "checkpoints_failed": state.failed_saves,
+        "batches_skipped": state.skipped,
+        "weights_sha256": weights,
+    }
+    summary.update(
+        context.run, dataset=summary.dataset_section(context.manifest, location), training=training
+    )
+    say(
+        f"trained {record.step:,} steps in {state.seconds:.1f} s, {training['samples_per_second']:,} rows/s, "
+        f"{100 * float(str(training['input_wait_share'])):.2f}% of it waiting for input; "
+        f"summary: {context.run / SUMMARY_FILE}"
+    )

@@ -1,0 +1,74 @@
+"""Loss and metrics of an objective over a whole split, spread over the ranks, every row counted once."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from schemas.config import Configuration
+from schemas.manifest import Manifest
+from training.input.batch_loader import BatchLoader
+from training.input.proof import Proof
+from training.objectives import Objective
+from training.parallel import watchdog
+from training.parallel.communicator import Communicator
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Weighted means over a split."""
+
+    loss: float
+    metrics: dict[str, float]
+
+
+@torch.no_grad()
+def validate(
+    model: nn.Module,
+    objective: Objective,
+    manifest: Manifest,
+    split: str,
+    config: Configuration,
+    communicator: Communicator,
+) -> Validation:
+    """Called by all ranks together. Raises CheckError when not every row of the split was read exactly once."""
+    model.eval()
+    proof, sums = Proof(), {"loss": 0.0, "weight": 0.0}
+    with BatchLoader(
+        manifest, split, config.train, communicator.world, batch=config.evaluate.batch, options=config.storage
+    ) as loader:
+        for batch in loader:
+            watchdog.step()
+            proof.add(batch.keys)
+            if batch.rows:
+                terms = objective.terms(model, batch.to(objective.device))
+                weight = terms.weight.double()
+                found = {
+                    "loss": terms.loss,
+                    **{f"metric {name}": each for name, each in terms.metrics.items()},
+                }
+                for name, values in found.items():
+                    sums[name] = sums.get(name, 0.0) + float((values.double() * weight).sum())
+                sums["weight"] += float(weight.sum())
+    whole = proof.over_all_ranks(communicator)
+    whole.check(manifest.splits[split], f"the {split} split")
+    # A rank without rows does not know the metrics.
+    names = sorted(set().union(*communicator.gather(list(sums))))
+    totals = dict(zip(names, communicator.sum_floats([sums.get(name, 0.0) for name in names]), strict=True))
+    means = {name: total / (totals["weight"] or 1.0) for name, total in totals.items()}
+    metrics = {name.removeprefix("metric "): means[name] for name in names if name.startswith("metric ")}
+    return Validation(means["loss"], metrics)
+
+
+def stale(validation: Sequence[dict[str, float]]) -> int:
+    """How many validations have passed since the one with the lowest loss, the first of equals.
+
+    A loss that is not finite is no improvement.
+    """
+    best, since = math.inf, 0
+    for entry in validation:
+        improved = entry["loss"] < best
+        best, since = (entry["loss"], 0) if improved else (best, since + 1)
+    return since

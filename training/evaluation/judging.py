@@ -1,0 +1,115 @@
+"""Judges a checkpoint of a run on a split, and writes the figures."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from common import files
+from common.errors import UsageError
+from common.progress import Progress, say
+from schemas.config import Configuration
+from schemas.kinds import AnyModel, AnyObjective
+from schemas.manifest import Manifest
+from schemas.runs import RUN_FILE
+from training import models
+from training.checkpoints import store, tensors
+from training.input.batch_loader import BatchLoader, columns_of
+from training.input.proof import Proof
+from training.objectives import Judgement, Objective
+from training.parallel.world import World
+from training.tracking import summary
+from training.tracking.run_files import EVALUATION_FILE
+
+
+def manifest_of(run: Path) -> str:
+    """The manifest that a run was trained on, as run.json names it; `latest` without one."""
+    try:
+        document = json.loads((run / RUN_FILE).read_bytes())
+        return str(document["manifest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "latest"  # the root is compared with the checkpoint's in any case
+
+
+def find_checkpoint(run: Path, given: str | None) -> tuple[store.Record, store.State]:
+    """The given checkpoint, or the run's best. Raises UsageError when there is none."""
+    if given is not None:
+        return store.read(Path(given).with_suffix(".json"))
+    found = store.best_good(run, say)
+    if found is None:
+        raise UsageError(f"the run {run.name!r} has no checkpoint in {store.folder_of(run)}; train it first")
+    return found
+
+
+def as_trained(config: Configuration, state: store.State) -> Configuration:
+    """The configuration with the model and the objective that a checkpoint was trained with."""
+    decisive = json.loads(state["decisive"])
+    model: AnyModel = TypeAdapter(AnyModel).validate_python(decisive["model"])
+    objective: AnyObjective = TypeAdapter(AnyObjective).validate_python(decisive["objective"])
+    return config.model_copy(update={"model": model, "objective": objective})
+
+
+def build_model(
+    config: Configuration, manifest: Manifest, objective: Objective, state: store.State, record: store.Record
+) -> nn.Module:
+    """The model with the weights of a checkpoint."""
+    features = [column for column in columns_of(manifest) if column.role == "feature"]
+    model = models.build(config.model, features, objective.outputs)
+    tensors.load_model(model, state, record.file)
+    return model.eval()
+
+
+@torch.no_grad()
+def judge(
+    model: nn.Module, objective: Objective, manifest: Manifest, config: Configuration, split: str = "test"
+) -> Judgement:
+    """The figures on a split. Raises CheckError when not every row of it was read exactly once."""
+    found, proof, content = objective.judge(), Proof(), manifest.splits[split]
+    world, batch = World(0, 1), config.evaluate.batch
+    with (
+        BatchLoader(manifest, split, config.train, world, batch=batch, options=config.storage) as loader,
+        Progress("evaluating", content.rows, "rows") as progress,
+    ):
+        for part in loader:
+            proof.add(part.keys)
+            found.add(part, model(part.features))
+            progress.update(part.rows)
+    proof.check(content, "the evaluation")
+    return found.judgement()
+
+
+def write(
+    run: Path,
+    record: store.Record,
+    objective: Objective,
+    split: str,
+    found: Judgement,
+    baselines: Mapping[str, Judgement],
+) -> None:
+    """Writes evaluation.json, and the section `evaluation` of summary.json."""
+    which: dict[str, Any] = {
+        "objective": objective.config.objective.kind,
+        "checkpoint": record.file,
+        "checkpoint_sha256": record.sha256,
+        "split": split,
+    }
+    document = {
+        "manifest_root": record.manifest_root,
+        **which,
+        "model": found.as_json(),
+        "baselines": {name: one.as_json() for name, one in baselines.items()},
+    }
+    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    files.write(run / EVALUATION_FILE, content.encode())
+    section = {
+        **which,
+        "rows": found.rows,
+        "figures": found.figures,
+        "baselines": {name: one.figures for name, one in baselines.items()},
+        **objective.summary(found, baselines),
+    }
+    summary.update(run, evaluation=section)

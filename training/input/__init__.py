@@ -1,0 +1,1 @@
+"""The way of the rows from shards to batches: order, reader, windows, memory."""

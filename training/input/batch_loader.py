@@ -1,0 +1,233 @@
+"""From row groups to batches: every rank's share of each global batch, as tensors, from any position on.
+
+The order comes from `training.input.order`, the row groups from `training.input.petastorm_reader`;
+`training.input.windows` puts rows in their places, in a thread, a block ahead of the batches that are cut from them
+here.
+"""
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from common.storage import Storage
+from schemas.manifest import Column, Manifest
+from schemas.settings import Train
+from training.input.columns import SplitFiles
+from training.input.memory import MemoryNeed, memory_need
+from training.input.order import EpochOrder, SplitOrder, Window, reading_order, row_groups_of
+from training.input.petastorm_reader import PlannedReader
+from training.input.prefetch import Prefetcher
+from training.input.windows import Block, WindowPool, joined
+from training.parallel.world import World
+
+
+@dataclass(slots=True)
+class LocalBatch:
+    """One rank's rows of a global batch, in the order of their global positions."""
+
+    features: dict[str, torch.Tensor]
+    """By name: (rows, *shape); token ids as int32."""
+    labels: torch.Tensor | None
+    """(rows,), int64; None where the data set has no label column."""
+    keys: npt.NDArray[np.uint64]
+    """(rows, 2): the two halves of each record key."""
+    record_ids: npt.NDArray[np.object_] | None
+    """(rows,) of str; None unless the ids are asked for."""
+    rows: int
+    """Of this rank; may be 0."""
+    global_rows: int
+    """Of all ranks together."""
+    epoch: int
+    position: int
+    """Rows that all ranks together have taken since the start of the training, this batch included."""
+    split: str = "train"
+
+    def part(self, first: int, last: int) -> Self:
+        """The rows `first` to `last` (exclusive) of this rank, of the same global batch, without copying."""
+        return dataclasses.replace(
+            self,
+            features={name: values[first:last] for name, values in self.features.items()},
+            labels=None if self.labels is None else self.labels[first:last],
+            keys=self.keys[first:last],
+            record_ids=None if self.record_ids is None else self.record_ids[first:last],
+            rows=len(self.keys[first:last]),
+        )
+
+    def to(self, device: torch.device) -> Self:
+        """The same rows with features and labels on a device; keys and ids stay where they are."""
+        return dataclasses.replace(
+            self,
+            features={name: values.to(device, non_blocking=True) for name, values in self.features.items()},
+            labels=None if self.labels is None else self.labels.to(device, non_blocking=True),
+        )
+
+
+def columns_of(manifest: Manifest, with_ids: bool = False) -> list[Column]:
+    """The columns that training reads: keys, the label where there is one, features."""
+    roles = ("id", "key", "label", "feature") if with_ids else ("key", "label", "feature")
+    return [column for column in manifest.content.columns if column.role in roles]
+
+
+def split_order(manifest: Manifest, split: str, settings: Train) -> SplitOrder:
+    """The order of a split as `[train]` configures it, over its rows as they are taken in an epoch."""
+    shards = [shard for shard in manifest.splits[split].shards if shard.rows]
+    return SplitOrder(
+        row_groups_of([shard.row_groups_taken or shard.row_groups for shard in shards]),
+        settings.streams,
+        settings.window,
+        manifest.manifest_root,
+        settings.seed,
+    )
+
+
+def read_need(
+    manifest: Manifest,
+    split: str,
+    settings: Train,
+    world: World,
+    batch: int | None = None,
+    options: Storage | None = None,
+) -> MemoryNeed:
+    """What a `BatchLoader` of these arguments will hold on this rank."""
+    columns = columns_of(manifest)
+    largest = SplitFiles.of(manifest, split, columns, options).largest
+    return memory_need(split_order(manifest, split, settings), world, columns, settings, batch, largest)
+
+
+class BatchLoader:
+    """The batches of a rank from a position to the end of the last epoch; an iterator and a context manager.
+
+    `seconds_waited` is how long the caller has waited for batches. Errors of the reader come out of `next`.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str,
+        settings: Train,
+        world: World,
+        epochs: int = 1,
+        position: int = 0,
+        batch: int | None = None,
+        options: Storage | None = None,
+        pinned: bool = False,
+        with_ids: bool = False,
+    ) -> None:
+        """`position` counts rows since the start of the first epoch. `pinned`: tensors in page-locked memory.
+
+        `with_ids`: the record ids are read as well, for audits.
+        """
+        self.order, self.world, self.epochs = split_order(manifest, split, settings), world, epochs
+        self.split, self.batch, self.position = split, batch or settings.batch, position
+        self.columns = columns_of(manifest, with_ids)
+        self.seconds_waited, self.pinned = 0.0, pinned
+        self._together = 1
+        self.reader: PlannedReader | None = None
+        self._several: Iterator[list[LocalBatch]]
+        self._blocks: Iterator[Block] = iter(())
+        self._threads: list[Prefetcher[Any]] = []
+        if self.order.rows and self.order.streams_of(world):
+            files = SplitFiles.of(manifest, split, self.columns, options)
+            need = memory_need(self.order, world, self.columns, settings, self.batch, files.largest)
+            self._together = need.batches
+            # One plan for both: its permutations are computed once. The reader is ahead by what it reads ahead.
+            to_read, to_place = itertools.tee(self._windows())
+            plan = (segment.row_group for _, window in to_read for segment in window.segments)
+            self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
+            pool = WindowPool(self.columns, need, to_place, self.reader, pinned, files.taken)
+            self._blocks = placing = Prefetcher(self._all_blocks(pool), 1, "place rows")
+            self._several = cutting = Prefetcher(self._lists(), 1, "cut batches")
+            self._threads = [placing, cutting]
+        else:
+            self._several = self._lists()
+        self._ready: Iterator[LocalBatch] = iter(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the threads of the reader."""
+        if self.reader is not None:
+            self.reader.stop()
+            self.reader.join()
+        for thread in self._threads:
+            thread.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> LocalBatch:
+        batch = next(self._ready, None)
+        if batch is None:
+            began = time.perf_counter()
+            try:
+                self._ready = iter(next(self._several))
+            finally:
+                self.seconds_waited += time.perf_counter() - began
+            batch = next(self._ready)
+        return batch
+
+    def _epochs(self) -> Iterator[tuple[int, int]]:
+        """Epochs that are still to come, each with the position in it from which on it is read."""
+        if self.order.rows:
+            first, start = divmod(self.position, self.order.rows)
+            for epoch in range(first, self.epochs):
+                yield epoch, start if epoch == first else 0
+
+    def _windows(self) -> Iterator[tuple[EpochOrder, Window]]:
+        """The windows that the blocks are made of, in the order in which they are needed."""
+        for epoch, start in self._epochs():
+            order = self.order.epoch(epoch)
+            for window in reading_order(order, self.world, start):
+                yield order, window
+
+    def _all_blocks(self, pool: WindowPool) -> Iterator[Block]:
+        for epoch, start in self._epochs():
+            yield from pool.blocks(self.order.epoch(epoch), self.world, start)
+
+    def _lists(self) -> Iterator[list[LocalBatch]]:
+        batches = self._all_batches()
+        while several := list(itertools.islice(batches, self._together)):
+            yield several
+
+    def _all_batches(self) -> Iterator[LocalBatch]:
+        for epoch, start in self._epochs():
+            block: Block | None = None
+            last = self.order.local_rows(self.world, start)
+            for batch in self.order.batches(self.batch, start):
+                first, last = last, self.order.local_rows(self.world, batch.last)
+                parts = []
+                while first < last:
+                    if block is None or first >= block.end:
+                        block = next(self._blocks)
+                        assert block.epoch == epoch
+                        assert block.first <= first
+                        continue
+                    upto = min(last, block.end)
+                    parts.append(block.part(first - block.first, upto - block.first))
+                    first = upto
+                rows = parts[0] if len(parts) == 1 else joined(parts, self.columns, self.pinned)
+                yield LocalBatch(
+                    rows.features,
+                    rows.labels,
+                    rows.keys,
+                    rows.record_ids,
+                    rows.rows,
+                    batch.rows,
+                    epoch,
+                    epoch * self.order.rows + batch.last,
+                    self.split,
+                )

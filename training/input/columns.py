@@ -1,0 +1,133 @@
+"""What is read from the shards: exactly the files of the manifest, and their columns as arrays."""
+
+import bisect
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from common.errors import DataError
+from common.storage import Storage
+from schemas.manifest import FIXED, Column, Manifest
+from training.input.class_balance import times_taken
+
+Arrays = dict[str, npt.NDArray[Any]]
+"""By column name: (rows, *shape) arrays, read-only views of Arrow's memory where the file's storage allows it."""
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of a split and what is to be read from them."""
+
+    locations: tuple[str, ...]
+    row_groups: tuple[tuple[int, ...], ...]
+    """Rows of each row group, by file, as in the manifest."""
+    crc32: tuple[tuple[int, ...], ...]
+    """Of each row group: see `schemas.manifest.Shard`."""
+    columns: tuple[Column, ...]
+    options: Storage | None = None
+    row_groups_taken: tuple[tuple[int, ...], ...] = ()
+    """Rows that an epoch takes from each row group, by file; () where each row is taken once."""
+    taken: npt.NDArray[np.int64] | None = None
+    """How often rows are taken: see `training.input.class_balance.times_taken`."""
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, split: str, columns: Sequence[Column], options: Storage | None = None
+    ) -> "SplitFiles":
+        """Exactly the files that the manifest names for a split: no directory is ever listed."""
+        shards = [shard for shard in manifest.splits[split].shards if shard.rows]
+        return cls(
+            tuple(manifest.shard_uri(shard) for shard in shards),
+            tuple(tuple(shard.row_groups) for shard in shards),
+            tuple(tuple(shard.row_group_crc32) for shard in shards),
+            tuple(columns),
+            options,
+            tuple(tuple(s.row_groups_taken) for s in shards if s.row_groups_taken is not None),
+            times_taken(manifest, split, options),
+        )
+
+    @property
+    def largest(self) -> int:
+        """Rows of the largest row group."""
+        return max(itertools.chain.from_iterable(self.row_groups), default=0)
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(map(len, self.row_groups)))
+
+    def place(self, row_group: int) -> tuple[int, int]:
+        """File and row group in it, of a row group numbered within the split."""
+        file = bisect.bisect_right(self._ends, row_group)
+        return file, row_group - (self._ends[file - 1] if file else 0)
+
+
+def row_bytes(columns: Sequence[Column]) -> int:
+    """Decoded bytes of a row in the given columns; ids, which are of any length, count as a pointer."""
+    return sum(element_type(column).itemsize * math.prod(column.shape) for column in columns)
+
+
+@functools.cache
+def _of_name(dtype: str) -> np.dtype[Any]:
+    if dtype in ("string", "bytes"):
+        return np.dtype(object) if dtype == "string" else np.dtype("u1")
+    return np.dtype(dtype).newbyteorder("<")
+
+
+def element_type(column: Column) -> np.dtype[Any]:
+    """The dtype of a column's elements as they lie in the file (little-endian); strings are Python objects."""
+    return _of_name(column.dtype)
+
+
+def dtype_for_model(dtype: np.dtype[Any]) -> torch.dtype:
+    """Token ids as int32, the smallest type that embeddings take; everything else as it is, in native byte order."""
+    if dtype.kind in "ui" and dtype.itemsize <= 4:
+        return torch.int32
+    return torch.from_numpy(np.zeros(0, dtype=dtype.newbyteorder("="))).dtype
+
+
+def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
+    """A column of a row group as (rows, *shape); a view of Arrow's buffer, but for strings, which become objects.
+
+    Raises DataError where it is missing, holds a null, or does not have the type that the manifest says.
+    """
+    again = "publish the data set again"
+    try:
+        chunked = table.column(column.name)
+    except KeyError as error:
+        raise DataError(f"{where} has no column {column.name!r}; {again}") from error
+    array = chunked.chunk(0) if chunked.num_chunks == 1 else chunked.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # what combine_chunks returns for no chunks at all
+        array = pa.array([], chunked.type)
+    if array.null_count:
+        raise DataError(f"{where} has empty values in the column {column.name!r}; {again}")
+    shape = (len(array), *column.shape)
+    if column.storage == "string":
+        return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+    dtype = element_type(column)
+    if column.storage == FIXED:
+        items = math.prod(shape)
+        width = dtype.itemsize * math.prod(column.shape)
+        kind = array.type
+        if not pa.types.is_fixed_size_binary(kind) or kind.byte_width != width:
+            raise DataError(
+                f"{where} has {kind} in the column {column.name!r} instead of {width} bytes a row; {again}"
+            )
+        if not items:
+            return np.zeros(shape, dtype=dtype)
+        start = array.offset * width
+        return np.frombuffer(array.buffers()[1], dtype=dtype, count=items, offset=start).reshape(shape)
+    values = array.to_numpy()
+    if values.dtype != dtype:
+        raise DataError(
+            f"{where} has {array.type} in the column {column.name!r} instead of {column.dtype}; {again}"
+        )
+    rows: npt.NDArray[Any] = values.reshape(shape)
+    return rows

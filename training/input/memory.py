@@ -1,0 +1,117 @@
+"""What reading will hold in memory, computed from the manifest before the first step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from common.errors import UsageError
+from schemas.manifest import Column
+from schemas.settings import Train
+from training.input.columns import dtype_for_model, element_type, row_bytes
+from training.input.order import SplitOrder
+from training.parallel.world import World
+
+BLOCK_ROWS = 4096
+BLOCK_BYTES = 4 << 20
+"""So many rows or bytes, whichever is less, are put in their places at a time."""
+BLOCKS = 6
+"""One being put together, one waiting, one being cut into batches, and those of the batches that wait or are used."""
+BATCHES_TOGETHER = 16
+BEING_SHUFFLED = 4
+"""So many arrays of the size of an index exist while that of one window is made."""
+TASK_BYTES = 1 << 20
+"""A worker reads about so much at a time: a hand-over between threads costs as much as a small row group."""
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """What the reader of a rank holds at most, and the sizes that follow from it."""
+
+    slots: int
+    """Windows that are held at a time: one a stream of the rank, and spare ones, so that the next can arrive before
+    the last row of another is taken."""
+    slot_rows: int
+    """Rows of the largest window."""
+    together: int
+    """Row groups that a worker reads at a time."""
+    ahead: int
+    """How many times so many are read before they are needed."""
+    block: int
+    """Elements of each stream that are put in their places at a time."""
+    batches: int
+    """Batches that are cut at a time, in a thread: whoever trains only takes them."""
+    windows_bytes: int
+    index_bytes: int
+    """Of the rows that the windows are shuffled to: 8 for each that is taken, be it for the first time or again."""
+    ahead_bytes: int
+    blocks_bytes: int
+
+    @property
+    def total(self) -> int:
+        """Bytes."""
+        return self.windows_bytes + self.index_bytes + self.ahead_bytes + self.blocks_bytes
+
+
+def memory_need(
+    order: SplitOrder,
+    world: World,
+    columns: Sequence[Column],
+    settings: Train,
+    batch: int | None = None,
+    largest: int | None = None,
+) -> MemoryNeed:
+    """What reading a split will hold on a rank, in global batches of `batch` rows (default: those of training).
+
+    `largest` is the number of rows in the largest row group of the files, by default that of the order: where rows
+    are taken several times, the order has more. The need grows with window × row group × streams of the rank, not
+    with the number of row groups.
+    """
+    owned = len(order.streams_of(world))
+    largest_taken = max(order.row_groups, default=0)
+    largest = largest_taken if largest is None else largest
+    width, width_out = row_bytes(columns), block_row_bytes(columns)
+    slots = owned + max(1, owned // 8)
+    # A window holds whole row groups of a stream, but for the two that its cuts divide.
+    slot_rows = min(settings.window * largest, order.stream_rows(0))
+    taken_rows = min(settings.window * largest_taken, order.stream_rows(0))
+    group = max(1, largest * width)
+    together = max(1, TASK_BYTES // group)
+    ahead = 2 * settings.workers  # one in each worker's hands, and one waiting
+    block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // width_out) // max(1, owned))
+    block_rows = block * owned
+    local = -(-(batch or settings.batch) // world.size)
+    batches = max(1, min(BATCHES_TOGETHER, block_rows // local))
+    # A batch that lies in several blocks is a copy; a list of batches is being cut, one waits, one is used.
+    copies = 3 * local
+    return MemoryNeed(
+        slots,
+        slot_rows,
+        together,
+        ahead,
+        block,
+        batches,
+        windows_bytes=slots * slot_rows * width,
+        index_bytes=(slots + BEING_SHUFFLED) * taken_rows * 8,
+        ahead_bytes=ahead * together * group,
+        blocks_bytes=(BLOCKS * block_rows + copies) * width_out,
+    )
+
+
+def block_row_bytes(columns: Sequence[Column]) -> int:
+    """Bytes of a row as it is handed to the model: features as `dtype_for_model` says, keys and labels in 64 bits."""
+    total = 0
+    for column in columns:
+        is_feature = column.role == "feature"
+        size = dtype_for_model(element_type(column)).itemsize if is_feature else 8
+        total += math.prod(column.shape) * size
+    return total
+
+
+def check_memory(total: int, settings: Train) -> None:
+    """Raises UsageError with the remedy where the readers would hold more bytes than `train.read_memory`."""
+    if total > settings.read_memory:
+        raise UsageError(
+            f"reading would hold {total:,} bytes on this rank, above train.read_memory = "
+            f"{settings.read_memory:,}: lower train.streams or train.window, start more ranks, "
+            "publish smaller row groups (publish.rows_per_group), or raise train.read_memory"
+        )

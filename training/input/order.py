@@ -1,0 +1,296 @@
+"""In which order the rows of a split are read, as integer arithmetic: no files, no ranks that are asked for, no clock.
+
+Per epoch the row groups of a split are permuted and laid end to end: N rows. They are cut into S streams of N // S
+rows, the first N % S of them one row longer. Within a stream the rows are shuffled in windows of some row groups.
+Global row p is then element p // S of stream p % S, global batch k holds the rows k·B to (k+1)·B, and rank r of R
+owns the streams r, r + R, r + 2R, … So what a global batch holds does not depend on R, every row is read exactly
+once an epoch, and a place in an epoch is one integer.
+
+Where the class balance takes rows several times an epoch, each time counts as a row of its own: the sizes of the row
+groups are then those of what is taken from them, a row's repetitions side by side
+(`training.input.class_balance.rows_of`).
+
+Letters: N rows, G row groups, S streams, B rows of a global batch, R ranks, r a rank, p a global row,
+e an element (a row's place in its stream), q a local row (a row's place among those of one rank, in order of p).
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import UsageError
+from training.parallel.world import World
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The rows `first` to `last` (exclusive) of a row group, which is numbered within its split."""
+
+    row_group: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Window:
+    """Elements of one stream that are shuffled together: `first` and `rows` count elements of the stream."""
+
+    stream: int
+    index: int
+    first: int
+    rows: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def end(self) -> int:
+        """The element after the last."""
+        return self.first + self.rows
+
+
+@dataclass(frozen=True)
+class GlobalBatch:
+    """The rows `first` to `last` (exclusive) of an epoch: one global batch, or what is left of it."""
+
+    first: int
+    last: int
+
+    @property
+    def rows(self) -> int:
+        return self.last - self.first
+
+
+def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
+    """A permutation of 0 … count-1 that `key` determines, the same on every machine and with every numpy.
+
+    It sorts the raw output of a counter-based generator, which numpy guarantees not to change (NEP 19), unlike
+    `Generator.permutation`; the low bits of each number make room for its place, so that no two are equal and a sort
+    of values does what `argsort` would, in a third of the time. Shape (count,), dtype int64.
+    """
+    digest = hashlib.sha256("\0".join(["ringlake order 1", *map(str, key)]).encode()).digest()
+    raw = np.random.Philox(key=int.from_bytes(digest[:16], "little")).random_raw(count)
+    places = np.uint64((1 << max(0, count - 1).bit_length()) - 1)
+    raw &= ~places
+    raw |= np.arange(count, dtype=np.uint64)
+    raw.sort()
+    return (raw & places).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class SplitOrder:
+    """The order of a split in all epochs.
+
+    `row_groups` holds the rows taken of each, in the order of the manifest; `streams` and `window` as configured;
+    `root` is the manifest's and `seed` any integer (0 is one like any other).
+    """
+
+    row_groups: tuple[int, ...]
+    streams: int
+    window: int
+    root: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if any(rows < 1 for rows in self.row_groups):
+            raise ValueError("a row group without rows has no place in an order")
+        if self.streams < 1 or self.window < 1:
+            raise ValueError("streams and window must be at least 1")
+
+    @cached_property
+    def rows(self) -> int:
+        """N, the rows of the split."""
+        return sum(self.row_groups)
+
+    @cached_property
+    def stream_count(self) -> int:
+        """S: as configured, but at most one stream a row group; the number of ranks plays no part."""
+        return max(1, min(self.streams, len(self.row_groups)))
+
+    def epoch(self, epoch: int) -> "EpochOrder":
+        """The order of one epoch, counted from 0."""
+        return EpochOrder(self, epoch)
+
+    def check_world(self, world: World) -> None:
+        """Raises UsageError where there are more ranks than streams, because some would never have a row."""
+        if world.size > self.stream_count:
+            raise UsageError(
+                f"{world.size} ranks cannot share {self.stream_count} streams: start at most "
+                f"{self.stream_count} ranks, or raise train.streams (now {self.streams}) and publish more row groups "
+                f"(now {len(self.row_groups)}; a smaller publish.rows_per_group makes more)"
+            )
+
+    def streams_of(self, world: World) -> range:
+        """The streams that a rank owns."""
+        return range(world.rank, self.stream_count, world.size)
+
+    def owners(self, batch: GlobalBatch, ranks: int) -> npt.NDArray[np.int64]:
+        """The rank that each row of a global batch belongs to, out of so many; shape (rows,), dtype int64."""
+        return np.arange(batch.first, batch.last) % self.stream_count % ranks
+
+    def local_rows(self, world: World, position: int) -> int:
+        """How many of the rows 0 … position-1 of an epoch belong to a rank."""
+        owned = len(self.streams_of(world))
+        elements, rest = divmod(position, self.stream_count)
+        # Of the element that is begun, the streams below `rest` have had their turn.
+        begun = len(range(world.rank, rest, world.size))
+        return elements * owned + begun
+
+    def stream_rows(self, stream: int) -> int:
+        """The rows of a stream; no two streams differ by more than one."""
+        rows, longer = divmod(self.rows, self.stream_count)
+        return rows + (1 if stream < longer else 0)
+
+    def batches(self, batch: int, position: int = 0) -> Iterator[GlobalBatch]:
+        """The global batches from `position` to an epoch's end; the first may be the rest of one, the last small."""
+        while position < self.rows:
+            last = min(self.rows, (position // batch + 1) * batch)
+            yield GlobalBatch(position, last)
+            position = last
+
+    def steps(self, batch: int) -> int:
+        """The global batches of an epoch: for all ranks the same number."""
+        return -(-self.rows // batch)
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """The segments of all streams, stream after stream: (segments,) each, int64."""
+
+    row_group: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    last: npt.NDArray[np.int64]
+    element: npt.NDArray[np.int64]
+    """The place of a segment's first row in its stream."""
+    begins: npt.NDArray[np.int64]
+    """(S + 1,): the first segment of each stream, and after them the number of segments."""
+
+
+@dataclass(frozen=True)
+class EpochOrder:
+    """The order of one epoch of a split; it holds some dozens of bytes a row group, however many rows that has."""
+
+    split: SplitOrder
+    epoch: int
+
+    def _permutation(self, count: int, *key: str | int) -> npt.NDArray[np.int64]:
+        return permutation(count, self.split.root, self.split.seed, self.epoch, *key)
+
+    @cached_property
+    def _cut(self) -> _Cut:
+        """The row groups, permuted and laid end to end, and cut into streams."""
+        split = self.split
+        laid = self._permutation(len(split.row_groups), "row groups")
+        sizes = np.asarray(split.row_groups, dtype=np.int64)[laid]
+        ends = np.cumsum(sizes)
+        rows, longer = divmod(split.rows, split.stream_count)
+        numbers = np.arange(split.stream_count + 1)
+        streams = numbers * rows + np.minimum(numbers, longer)
+        # Segments lie between neighbouring edges: ends of row groups and beginnings of streams, which may coincide.
+        edges = np.union1d(streams, ends)
+        begin, end = edges[:-1], edges[1:]
+        place = np.searchsorted(ends, begin, side="right")
+        before = ends[place] - sizes[place]
+        own_stream = np.searchsorted(streams, begin, side="right") - 1
+        return _Cut(
+            row_group=laid[place],
+            first=begin - before,
+            last=end - before,
+            element=begin - streams[own_stream],
+            begins=np.searchsorted(edges, streams),
+        )
+
+    def _segments(self, begin: int, end: int) -> tuple[Segment, ...]:
+        columns = (self._cut.row_group, self._cut.first, self._cut.last)
+        return tuple(map(Segment, *(column[begin:end].tolist() for column in columns)))
+
+    def segments(self, stream: int) -> tuple[Segment, ...]:
+        """The parts of row groups that make up a stream; a row group that a cut divides stands in two streams."""
+        return self._segments(*self._cut.begins[stream : stream + 2].tolist())
+
+    def places(self, stream: int) -> npt.NDArray[np.int64]:
+        """The windows of a stream as numbers, from which `window` makes them: shape (windows, 6), dtype int64.
+
+        Each row is stream, index, first element, element after the last, first segment, segment after the last. The
+        first windows of the streams differ in length, so that the streams do not all need their next row groups at
+        the same step.
+        """
+        begin, end = self._cut.begins[stream : stream + 2].tolist()
+        width = self.split.window
+        length = max(1, width - stream * width // self.split.stream_count)
+        begins = [begin, *range(begin + length, end, width)] if begin < end else []
+        found = np.zeros((len(begins), 6), dtype=np.int64)
+        found[:, 0], found[:, 1] = stream, np.arange(len(begins))
+        found[:, 2], found[:, 4] = self._cut.element[begins], begins
+        found[:-1, 3], found[:-1, 5] = found[1:, 2], found[1:, 4]
+        found[-1:, 3], found[-1:, 5] = self.split.stream_rows(stream), end
+        return found
+
+    def window(self, place: npt.NDArray[np.int64]) -> Window:
+        """The window that a row of `places` stands for."""
+        stream, index, first, after, begin, end = place.tolist()
+        return Window(stream, index, first, after - first, self._segments(begin, end))
+
+    def windows(self, stream: int) -> list[Window]:
+        """The windows of a stream, in the order in which they are read."""
+        return [self.window(place) for place in self.places(stream)]
+
+    def shuffled(self, window: Window) -> npt.NDArray[np.int64]:
+        """Which row of the window (its segments laid end to end) each of its elements is; shape (rows,), int64."""
+        return self._permutation(window.rows, "window", window.stream, window.index)
+
+    def stream_contents(self, stream: int) -> npt.NDArray[np.int64]:
+        """A whole stream, element by element: shape (elements, 2) of row group and row in it, dtype int64."""
+        parts = [np.zeros((0, 2), dtype=np.int64)]
+        for window in self.windows(stream):
+            rows = [
+                np.stack([np.full(s.last - s.first, s.row_group), np.arange(s.first, s.last)], axis=1)
+                for s in window.segments
+            ]
+            parts.append(np.concatenate(rows)[self.shuffled(window)])
+        return np.concatenate(parts)
+
+    def all_rows(self) -> npt.NDArray[np.int64]:
+        """The whole epoch by global position, for audits: shape (N, 2) of row group and row in it, dtype int64."""
+        out = np.zeros((self.split.rows, 2), dtype=np.int64)
+        for stream in range(self.split.stream_count):
+            out[stream :: self.split.stream_count] = self.stream_contents(stream)
+        return out
+
+
+@dataclass(frozen=True)
+class ReadingOrder:
+    """Windows in the order in which they are needed; each is made when it is its turn, any number of times."""
+
+    epoch: EpochOrder
+    places: npt.NDArray[np.int64]
+    """(windows, 6), as in `EpochOrder.places`."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __iter__(self) -> Iterator[Window]:
+        return map(self.epoch.window, self.places)
+
+
+def reading_order(order: EpochOrder, world: World, position: int = 0) -> ReadingOrder:
+    """The windows that a rank needs from `position` on, in the order in which it needs them."""
+    owned = order.split.streams_of(world)
+    places = np.concatenate([np.zeros((0, 6), dtype=np.int64), *map(order.places, owned)])
+    begun = order.split.local_rows(world, position)
+    if begun == order.split.local_rows(world, order.split.rows):
+        places = places[
+            :0
+        ]  # of the last element the rank has had its part, though its windows do not end before it
+    elif owned:
+        element = begun // len(owned)
+        places = places[places[:, 3] > element]
+        places = places[np.lexsort((places[:, 0], places[:, 2]))]
+    return ReadingOrder(order, places)
+
+
+def row_groups_of(splits: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """The row groups of all shards of a split, one after another."""
+    return tuple(rows for shard in splits for rows in shard)

@@ -1,0 +1,330 @@
+"""All of Petastorm: a reader that delivers planned row groups, in the planned order, each exactly once.
+
+Petastorm's `Reader` is used with a pool, a worker and a ventilator of our own, because its stock ones lose row groups,
+hang on errors, and neither keep an order nor take one. Which row groups are read, and what becomes of their rows, is
+decided elsewhere (`training.input.order`, `training.input.batch_loader`).
+"""
+
+import itertools
+import threading
+import warnings
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common import storage
+from common.errors import DataError
+from provenance.checksums import row_group_crc32
+from training.input.columns import Arrays, SplitFiles, to_array
+from training.input.petastorm_arrow import EmptyResultError, Reader, Ventilator, WorkerBase
+
+JOIN_SECONDS = 2.0
+"""A read that hangs (a remote file system) does not keep a process that is to end: the threads are daemons."""
+OPEN_FILES = 16
+"""A worker keeps so many files open, for the next row group of the same file."""
+
+
+class RowGroupWorker(WorkerBase):  # type: ignore[misc]
+    """Reads one row group into arrays; runs in a thread of the pool."""
+
+    def __init__(self, worker_id: int, publish: Callable[[Arrays], None], arguments: tuple[Any, ...]) -> None:
+        super().__init__(worker_id, publish, arguments)
+        self.file_system, self.pieces, self.files = arguments[0], arguments[4], arguments[-1]
+        self.is_local = all(map(storage.is_local, self.files.locations))
+        self.names = [column.name for column in self.files.columns]
+        self.hashed = [column.name for column in self.files.columns if column.role != "id"]
+        self.label = next((column.name for column in self.files.columns if column.role == "label"), "")
+        self.open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
+
+    @staticmethod
+    def new_results_queue_reader() -> "_PassOn":
+        return _PassOn()
+
+    def process(self, row_group: int) -> None:
+        """Publishes the arrays of a row group, numbered within the split. Raises DataError, naming it and its file."""
+        file, number = self.files.place(row_group)
+        piece = self.pieces[row_group]
+        where = f"row group {number} of {self.files.locations[file]}"
+        try:
+            table = self._parquet(piece.path).read_row_group(
+                piece.row_group, columns=self.names, use_threads=False
+            )
+            rows = self.files.row_groups[file][number]
+            if table.num_rows != rows:
+                raise DataError(
+                    f"{where} has {table.num_rows:,} rows instead of {rows:,}; publish the data set again"
+                )
+            arrays = {column.name: to_array(table, column, where) for column in self.files.columns}
+            # What was verified before the first step may have changed on the disk since.
+            if row_group_crc32(arrays[name] for name in self.hashed) != self.files.crc32[file][number]:
+                raise DataError(
+                    f"{where} has changed since it was published: its CRC-32 is not that of the manifest; "
+                    "restore the file or publish the data set again"
+                )
+            if self.files.taken is not None:
+                self._check_taken(arrays, self.files.row_groups_taken[file][number], where)
+        except (OSError, KeyError, pa.ArrowException) as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                f"{where} cannot be read ({first}); restore the file or publish the data set again"
+            ) from error
+        except Exception as error:
+            # File systems of others raise errors of their own; whichever it is, it has to say what was being read.
+            error.add_note(f"while {where} was being read")
+            raise
+        self.publish_func(arrays)
+
+    def _check_taken(self, arrays: Arrays, expected: int, where: str) -> None:
+        """Raises DataError where the labels of a row group do not give the rows that the order counts on."""
+        by_label = np.bincount(arrays[self.label])
+        taken = self.files.taken
+        assert taken is not None
+        found = int(by_label @ taken[: len(by_label)]) if len(by_label) <= len(taken) else None
+        if found != expected:
+            raise DataError(
+                f"{where} gives {'labels without a class' if found is None else f'{found:,} rows'} in an epoch "
+                f"instead of the {expected:,} that the manifest says; publish the data set again"
+            )
+
+    def _parquet(self, path: str) -> pq.ParquetFile:
+        if path in self.open:
+            self.open.move_to_end(path)
+            return self.open[path]
+        source = path if self.is_local else self.file_system.open(path, "rb")
+        self.open[path] = pq.ParquetFile(source, pre_buffer=False)  # which is slower for local files
+        if len(self.open) > OPEN_FILES:
+            self.open.popitem(last=False)[1].close()
+        return self.open[path]
+
+    def shutdown(self) -> None:
+        for file in self.open.values():
+            file.close()
+        self.open.clear()
+
+
+class _PassOn:
+    """Petastorm's end of the results: what a worker published, as it is."""
+
+    batched_output = True
+
+    @staticmethod
+    def read_next(pool: "OrderedPool", schema: object, ngram: object) -> Arrays:
+        try:
+            return pool.get_results()
+        except EmptyResultError:
+            raise StopIteration from None
+
+
+class PlannedVentilator(Ventilator):  # type: ignore[misc]
+    """Hands the plan to the pool, some row groups at a time, at most `ahead` tasks before what has been taken out.
+
+    It has no thread of its own: whoever takes a task's last result lets the next task in. So nothing can end too
+    early, and what is read ahead is bounded.
+    """
+
+    def __init__(
+        self, ventilate: Callable[..., None], plan: Iterator[int], together: int, ahead: int
+    ) -> None:
+        super().__init__(ventilate)
+        self.plan, self.together, self.ahead, self.exhausted = plan, together, ahead, False
+
+    def start(self) -> None:
+        for _ in range(self.ahead):
+            self.processed_item()
+
+    def processed_item(self) -> None:
+        row_groups = () if self.exhausted else tuple(itertools.islice(self.plan, self.together))
+        if row_groups:
+            self._ventilate_fn(*row_groups)
+        else:
+            self.exhausted = True
+
+    def completed(self) -> bool:
+        return self.exhausted
+
+    def stop(self) -> None:
+        self.exhausted = True
+
+
+class OrderedPool:
+    """Threads that read row groups side by side, and deliver them in the order in which they were asked for.
+
+    Petastorm's pool protocol: start, ventilate, get_results, stop, join. Two queues carry all that passes between the
+    threads, so there is no polling; an error in a worker comes out of `get_results` at the place of its row group.
+    """
+
+    def __init__(self, workers: int, files: SplitFiles) -> None:
+        self.workers_count, self.files = workers, files
+        self.ventilated = self.taken = self.row_groups = 0
+        # None tells a worker, or whoever waits for results, to end.
+        self._tasks: SimpleQueue[tuple[int, tuple[int, ...]] | None] = SimpleQueue()
+        self._results: SimpleQueue[tuple[int, list[Arrays | Exception]] | None] = SimpleQueue()
+        self._early: dict[int, list[Arrays | Exception]] = {}
+        self._current: deque[Arrays | Exception] = deque()
+        self._threads: list[threading.Thread] = []
+        self._stopped = False
+
+    def start(self, worker_class: type[RowGroupWorker], worker_args: Any, ventilator: Any = None) -> None:
+        for number in range(self.workers_count):
+            thread = threading.Thread(
+                target=self._work,
+                args=(worker_class, number, worker_args),
+                name=f"read-{number}",
+                daemon=True,
+            )
+            self._threads.append(thread)
+            thread.start()
+        self._ventilator = ventilator
+        ventilator.start()
+
+    def ventilate(self, *row_groups: int) -> None:
+        """Puts a task, row groups that one worker reads, at the end of what is to be read."""
+        self._tasks.put((self.ventilated, row_groups))
+        self.ventilated += 1
+
+    def get_results(self) -> Arrays:
+        """The next row group in order; waits for it. Raises EmptyResultError at the end, or the worker's error.
+
+        To be called by one thread alone.
+        """
+        if not self._current:
+            self._take_task()
+        result = self._current.popleft()
+        if isinstance(result, Exception):
+            self.stop()
+            raise result
+        self.row_groups += 1
+        if not self._current:
+            self._ventilator.processed_item()
+        return result
+
+    def _take_task(self) -> None:
+        if self.taken == self.ventilated and self._ventilator.completed():
+            raise EmptyResultError
+        while self.taken not in self._early:
+            arrived = self._results.get()
+            if arrived is None or self._stopped:
+                raise EmptyResultError
+            number, results = arrived
+            self._early[number] = results
+        self._current.extend(self._early.pop(self.taken))
+        self.taken += 1
+
+    @property
+    def ready(self) -> bool:
+        """Whether `get_results` would not wait. To be asked by the thread that calls it."""
+        while not self._current and self.taken not in self._early and not self._results.empty():
+            arrived = self._results.get()
+            if arrived is None:  # stopped, which `get_results` is to find
+                self._results.put(None)
+                return True
+            number, results = arrived
+            self._early[number] = results
+        return bool(self._current) or self.taken in self._early
+
+    def stop(self) -> None:
+        """Ends the workers, after the row groups that they have in hand, and a wait for results."""
+        self._stopped = True
+        for _ in self._threads:
+            self._tasks.put(None)
+        self._results.put(None)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(JOIN_SECONDS)
+
+    def results_qsize(self) -> int:
+        return self._results.qsize() + len(self._early)
+
+    @property
+    def diagnostics(self) -> Mapping[str, int]:
+        """`row_groups` is how many have passed through the pool so far."""
+        return {"output_queue_size": self.results_qsize(), "row_groups": self.row_groups}
+
+    def _work(self, worker_class: type[RowGroupWorker], number: int, arguments: tuple[Any, ...]) -> None:
+        found: list[Arrays | Exception] = []
+        worker = worker_class(number, found.append, (*arguments, self.files))
+        while (task := self._tasks.get()) is not None and not self._stopped:
+            place, row_groups = task
+            try:
+                for row_group in row_groups:
+                    worker.process(row_group)
+            # Whatever goes wrong in this thread has to reach the one that waits for the row group.
+            except Exception as error:  # noqa: BLE001
+                found.append(error)
+            self._results.put((place, found.copy()))
+            found.clear()
+        worker.shutdown()
+
+
+class PlannedReader(Reader):  # type: ignore[misc]
+    """Petastorm's reader over the files of a split: iterating delivers the planned row groups as arrays, in order."""
+
+    def __init__(
+        self, files: SplitFiles, plan: Iterator[int], workers: int, ahead: int, together: int = 1
+    ) -> None:
+        """`plan` yields row groups numbered within the split. A worker reads `together` of them at a time, and
+        `ahead` such tasks are read before they are asked for.
+
+        Raises DataError where a file cannot be opened or does not have the row groups that the manifest says.
+        """
+        self.files, self._plan, self._together, self._ahead = files, plan, together, ahead
+        self.pool = OrderedPool(workers, files)
+        paths = [storage.filesystem(location, files.options)[1] for location in files.locations]
+        try:
+            with warnings.catch_warnings():
+                # Petastorm warns of columns of types that it does not know, which its own workers would leave out.
+                warnings.simplefilter("ignore")
+                super().__init__(
+                    storage.filesystem(files.locations[0], files.options)[0],
+                    paths,
+                    schema_fields=[f"^{column.name}$" for column in files.columns],
+                    reader_pool=self.pool,
+                    worker_class=RowGroupWorker,
+                    is_batched_reader=True,
+                    shuffle_row_groups=False,
+                )
+        except (OSError, pa.ArrowException) as error:
+            raise self._explained(error) from error
+
+    def _filter_row_groups(self, dataset: Any, row_groups: list[Any], *_: object) -> tuple[list[int], None]:
+        """Petastorm's list of row groups, brought into the manifest's order and compared with it."""
+        found = {(piece.path, piece.row_group): piece for piece in row_groups}
+        paths = [storage.filesystem(location, self.files.options)[1] for location in self.files.locations]
+        counts = Counter(piece.path for piece in row_groups)
+        ordered = []
+        for path, location, sizes in zip(paths, self.files.locations, self.files.row_groups, strict=True):
+            count = counts[path]
+            if count != len(sizes):
+                raise DataError(
+                    f"{location} has {count} row groups instead of {len(sizes)}; publish the data set again"
+                )
+            ordered += [found[path, number] for number in range(len(sizes))]
+        row_groups[:] = ordered
+        return list(range(len(ordered))), None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next row group is there."""
+        return self.pool.ready
+
+    def _create_ventilator(self, *_: object) -> PlannedVentilator:
+        return PlannedVentilator(self.pool.ventilate, self._plan, self._together, self._ahead)
+
+    def _explained(self, error: Exception) -> DataError:
+        for location in self.files.locations:
+            file_system, path = storage.filesystem(location, self.files.options)
+            try:
+                with file_system.open(path, "rb") as file:
+                    pq.read_metadata(file)
+            except (OSError, pa.ArrowException) as found:
+                first = (str(found).splitlines() or [""])[0]
+                return DataError(
+                    f"the shard {location} cannot be read ({first}); restore it or publish the data set again"
+                )
+        return DataError(f"the shards cannot be read: {error}")

@@ -1,0 +1,295 @@
+"""The windows that a rank's rows are drawn from, and the rows put in their places.
+
+All windows lie in one array a column, each in a slot of its own; so a block of rows, of however many streams, is one
+gather (`numpy.take`), and memory does not depend on the size of the data set.
+"""
+
+import sys
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from schemas.manifest import Column
+from training.input.class_balance import rows_of
+from training.input.columns import Arrays, dtype_for_model, element_type
+from training.input.memory import BLOCKS, MemoryNeed
+from training.input.order import EpochOrder, Segment, Window
+from training.parallel.world import World
+
+UNUSED = 3
+"""References to an object that stands in a list, is a loop's variable, and is asked for its references."""
+
+
+@dataclass(slots=True)
+class Block:
+    """Consecutive rows of a rank."""
+
+    epoch: int
+    first: int
+    """The local row (see `training.input.order`) that the first one is."""
+    rows: int
+    features: dict[str, torch.Tensor]
+    """By name: (rows, *shape); integers as int32."""
+    labels: torch.Tensor | None
+    """(rows,), int64."""
+    keys: npt.NDArray[np.uint64]
+    """(rows, 2)."""
+    record_ids: npt.NDArray[np.object_] | None
+    """(rows,) of str, where the ids are read."""
+
+    @property
+    def end(self) -> int:
+        """The local row after the last."""
+        return self.first + self.rows
+
+    def part(self, first: int, last: int) -> "Block":
+        """The rows `first` to `last` (exclusive) of the block, without copying."""
+        return Block(
+            self.epoch,
+            self.first + first,
+            last - first,
+            {name: values[first:last] for name, values in self.features.items()},
+            None if self.labels is None else self.labels[first:last],
+            self.keys[first:last],
+            None if self.record_ids is None else self.record_ids[first:last],
+        )
+
+
+def joined(blocks: Sequence[Block], columns: Sequence[Column], pinned: bool = False) -> Block:
+    """Blocks that follow one another as one, in page-locked memory if `pinned`; without any, a block of no rows."""
+    if not blocks:
+        features = [column for column in columns if column.role == "feature"]
+        return Block(
+            0,
+            0,
+            0,
+            {c.name: torch.zeros((0, *c.shape), dtype=dtype_for_model(element_type(c))) for c in features},
+            torch.zeros(0, dtype=torch.int64) if any(c.role == "label" for c in columns) else None,
+            np.zeros((0, 2), dtype=np.uint64),
+            np.zeros(0, dtype=object) if any(c.role == "id" for c in columns) else None,
+        )
+    labels = [block.labels for block in blocks if block.labels is not None]
+    ids = [block.record_ids for block in blocks if block.record_ids is not None]
+    return Block(
+        blocks[0].epoch,
+        blocks[0].first,
+        sum(block.rows for block in blocks),
+        {name: _cat([block.features[name] for block in blocks], pinned) for name in blocks[0].features},
+        _cat(labels, pinned) if labels else None,
+        np.concatenate([block.keys for block in blocks]),
+        np.concatenate(ids) if ids else None,
+    )
+
+
+def _cat(parts: list[torch.Tensor], pinned: bool) -> torch.Tensor:
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    out = torch.empty(shape, dtype=parts[0].dtype, pin_memory=pinned)
+    return torch.cat(parts, out=out)
+
+
+@dataclass
+class _Loaded:
+    """A window in its slot."""
+
+    window: Window
+    slot: int
+    rows: npt.NDArray[np.intp] = field(repr=False)
+    """By element of the window: which row of the pool it is."""
+
+
+@dataclass
+class _Loading:
+    """A window of which some row groups have arrived."""
+
+    epoch: EpochOrder
+    window: Window
+    slot: int
+    segments: Iterator[Segment]
+    left: int
+    """Segments that are still to come."""
+    at: int
+    """The row of the pool where the next one goes."""
+    rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    """Where rows are taken several times, segment by segment: by taken row, which row of the pool it is."""
+
+
+class Arriving(Protocol):
+    """Row groups, one after another, in the order of the plan."""
+
+    def __next__(self) -> Arrays: ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether the next one is there."""
+
+
+class WindowPool:
+    """Holds windows of rows, and gathers blocks from them."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        need: MemoryNeed,
+        plan: Iterator[tuple[EpochOrder, Window]],
+        arriving: Arriving,
+        pinned: bool = False,
+        taken: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """`plan` yields the windows of all epochs in the order in which they are needed, `arriving` the row groups of
+        their segments. `pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous.
+        `taken`: how often rows are taken, by label index; None: each once.
+        """
+        self.columns, self.need, self.pinned, self.taken = columns, need, pinned, taken
+        self.label = next((column.name for column in columns if column.role == "label"), "")
+        self.plan, self.arriving = plan, arriving
+        rows = need.slots * need.slot_rows
+        self.pool: Arrays = {
+            column.name: np.empty((rows, *column.shape), dtype=element_type(column)) for column in columns
+        }
+        self.free = list(range(need.slots))
+        self._upcoming = next(plan, None)
+        self._loading: _Loading | None = None
+        self._held: defaultdict[tuple[int, int], deque[_Loaded]] = defaultdict(deque)
+        self._scratch: Arrays = {}
+        self._buffers: dict[tuple[str, torch.dtype], list[npt.NDArray[Any]]] = {}
+
+    def blocks(self, epoch: EpochOrder, world: World, start: int) -> Iterator[Block]:
+        """The rows of a rank from the position `start` of an epoch to its end.
+
+        Slots that are free take windows from further on in the plan, of the next epoch too, as they arrive.
+        """
+        split = epoch.split
+        owned = split.streams_of(world)
+        if not owned:
+            return
+        total, begun = split.local_rows(world, split.rows), split.local_rows(world, start)
+        if begun >= total:
+            return
+        element = begun // len(owned)
+        end = -(-total // len(owned))
+        while element < end:
+            upto = min(end, element + self.need.block)
+            while (first := self._next_first(epoch)) is not None and first < upto:
+                if not self._advance():
+                    # No slot is free. Windows come in the order of their first elements: those before are all there.
+                    upto = first
+                    break
+            places = np.zeros((upto - element, len(owned)), dtype=np.intp)
+            for column, stream in enumerate(owned):
+                for loaded in self._held[epoch.epoch, stream]:
+                    first, last = max(element, loaded.window.first), min(upto, loaded.window.end)
+                    if first < last:
+                        chosen = loaded.rows[first - loaded.window.first : last - loaded.window.first]
+                        places[first - element : last - element, column] = chosen
+            first_row = element * len(owned)
+            # In the last element of an epoch the shorter streams have no row any more.
+            yield self._gather(places.reshape(-1)[: total - first_row], epoch.epoch, first_row)
+            element = upto
+            for stream in owned:
+                held = self._held[epoch.epoch, stream]
+                while held and held[0].window.end <= element:
+                    self.free.append(held.popleft().slot)
+            while self.arriving.ready and self._advance():
+                pass
+        for stream in owned:
+            self._held.pop((epoch.epoch, stream), None)
+
+    def _next_first(self, epoch: EpochOrder) -> int | None:
+        """The first element of the next window that is not whole yet; None where it is of another epoch."""
+        if self._loading is not None:
+            found, window = self._loading.epoch, self._loading.window
+        elif self._upcoming is not None:
+            found, window = self._upcoming
+        else:
+            return None
+        return window.first if found.epoch == epoch.epoch else None
+
+    def _advance(self) -> bool:
+        """Takes one more row group, waiting for it, to its place; False where no slot is free, or none is to come."""
+        loading = self._loading
+        if loading is None:
+            if self._upcoming is None or not self.free:
+                return False
+            epoch, window = self._upcoming
+            slot = self.free.pop()
+            loading = _Loading(
+                epoch, window, slot, iter(window.segments), len(window.segments), slot * self.need.slot_rows
+            )
+            self._loading, self._upcoming = loading, next(self.plan, None)
+        segment, arrays = next(loading.segments), next(self.arriving)
+        first, last = segment.first, segment.last
+        if self.taken is not None:
+            # A segment counts rows as they are taken; each lies once in the pool, however often it is taken.
+            rows_taken = rows_of(arrays[self.label], self.taken)[first:last]
+            first, last = int(rows_taken[0]), int(rows_taken[-1]) + 1
+            loading.rows.append(rows_taken + (loading.at - first))
+        rows = last - first
+        for name, values in arrays.items():
+            self.pool[name][loading.at : loading.at + rows] = values[first:last]
+        loading.at, loading.left = loading.at + rows, loading.left - 1
+        if not loading.left:
+            chosen = loading.epoch.shuffled(loading.window)
+            if self.taken is None:
+                chosen += loading.slot * self.need.slot_rows
+            else:
+                chosen = np.concatenate(loading.rows)[chosen]
+            whole = _Loaded(loading.window, loading.slot, chosen)
+            self._held[loading.epoch.epoch, loading.window.stream].append(whole)
+            self._loading = None
+        return True
+
+    def _gather(self, places: npt.NDArray[np.intp], epoch: int, first: int) -> Block:
+        features: dict[str, torch.Tensor] = {}
+        labels = record_ids = None
+        keys = np.empty((len(places), 2), dtype=np.uint64)
+        for column in self.columns:
+            values = self.pool[column.name]
+            if column.role == "key":
+                np.take(values, places, axis=0, out=keys, mode="clip")
+            elif column.role == "id":
+                record_ids = values[places]
+            elif column.role == "label":
+                labels = self._tensor(column, places, torch.int64)
+            else:
+                features[column.name] = self._tensor(column, places, dtype_for_model(values.dtype))
+        return Block(epoch, first, len(places), features, labels, keys, record_ids)
+
+    def _tensor(self, column: Column, places: npt.NDArray[np.intp], dtype: torch.dtype) -> torch.Tensor:
+        values = self.pool[column.name]
+        tensor = self._empty(column, len(places), dtype)
+        out = tensor.numpy()
+        if out.dtype == values.dtype:
+            np.take(values, places, axis=0, out=out, mode="clip")
+        else:
+            scratch = self._scratch.get(column.name)
+            if scratch is None or len(scratch) < len(places):
+                scratch = np.empty((len(places), *column.shape), dtype=values.dtype)
+                self._scratch[column.name] = scratch
+            # `clip`, because numpy buffers the output where it checks indices; these are in range by construction.
+            np.take(values, places, axis=0, out=scratch[: len(places)], mode="clip")
+            out[...] = scratch[: len(places)]
+        return tensor
+
+    def _empty(self, column: Column, rows: int, dtype: torch.dtype) -> torch.Tensor:
+        """Memory for (rows, *shape), where possible that of an earlier block of which nobody holds a part any more.
+
+        Fresh memory costs more than all the copying: the kernel has to clear it, page by page.
+        """
+        shape = (rows, *column.shape)
+        if self.pinned:  # there torch's own allocator does the same
+            return torch.empty(shape, dtype=dtype, pin_memory=True)
+        buffers = self._buffers.setdefault((column.name, dtype), [])
+        for buffer in buffers:
+            # Every tensor over a buffer holds a reference to it: here only the list, the loop and the call do.
+            if len(buffer) >= rows and sys.getrefcount(buffer) == UNUSED:
+                break
+        else:
+            buffer = torch.empty(shape, dtype=dtype).numpy()
+            if len(buffers) < BLOCKS + 1:
+                buffers.append(buffer)
+        return torch.from_numpy(buffer[:rows])

@@ -1,0 +1,130 @@
+"""Classes of rows: cross-entropy, weighted by class in training, and a linear baseline beside the model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from common.pages.page import Section
+from schemas.config import Configuration
+from schemas.manifest import Manifest
+from training.evaluation.class_scores import Scores, scores
+from training.input.batch_loader import LocalBatch
+from training.objectives import Judgement, Objective, Outputs, Terms, figures_table
+
+LOGITS = "logits"
+
+
+class Classification(Objective):
+    """One class of several for each row."""
+
+    needs = frozenset({"label"})
+
+    def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
+        super().__init__(config, manifest, device)
+        self.classes = manifest.classes(config.storage)
+        self.outputs = {LOGITS: len(self.classes)}
+        self.class_weights = class_weights(manifest, self.classes, device)
+        self.weighted = self.class_weights is not None
+
+    def terms(self, model: nn.Module, batch: LocalBatch) -> Terms:
+        labels = batch.labels
+        assert labels is not None  # `needs`
+        logits: torch.Tensor = model(batch.features)[LOGITS]
+        loss = functional.cross_entropy(logits, labels, reduction="none")
+        weight = torch.ones_like(loss)
+        # Weights make up for the classes of the training split; the splits that judge a model are never balanced.
+        if self.class_weights is not None and batch.split == "train":
+            weight = self.class_weights[labels]
+        return Terms(loss, weight, {"accuracy": (logits.detach().argmax(dim=1) == labels).float()})
+
+    def judge(self) -> "ClassJudge":
+        return ClassJudge(self.classes)
+
+    def baselines(self) -> dict[str, Judgement]:
+        from training.evaluation.linear_baseline import evaluate_baseline  # scikit-learn takes seconds
+
+        found = evaluate_baseline(self.manifest, self.config, self.classes)
+        details = {
+            "regularisation": found.regularisation,
+            "validation_accuracy": found.validation_accuracy,
+            "converged": found.converged,
+        }
+        return {"linear": judgement(found.test, details)}
+
+    def summary(self, found: Judgement, baselines: Mapping[str, Judgement]) -> dict[str, Any]:
+        linear = baselines.get("linear")
+        section: dict[str, Any] = {
+            "accuracy": found.figures["accuracy"],
+            "macro_f1": found.figures["macro_f1"],
+            "baseline_accuracy": None if linear is None else linear.figures["accuracy"],
+            "baseline_macro_f1": None if linear is None else linear.figures["macro_f1"],
+            "classes": {
+                one["label"]: {"rows": one["rows"], **_three(one)} for one in found.details["classes"]
+            },
+        }
+        if linear is not None:
+            section["baseline_classes"] = {one["label"]: _three(one) for one in linear.details["classes"]}
+        return section
+
+    def table(self, found: Judgement, baselines: Mapping[str, Judgement]) -> str:
+        columns = {"model": found, **baselines}
+        by_class = {
+            name: {one["label"]: one["f1"] for one in judged.details["classes"]}
+            for name, judged in columns.items()
+        }
+        lines = [super().table(found, baselines), figures_table(by_class, "F1 by class")]
+        for judged in baselines.values():
+            lines.append(
+                f"baseline: C = {judged.details['regularisation']:g}, chosen on the validation split"
+            )
+            if not judged.details["converged"]:
+                lines.append(
+                    "the baseline's regression did not converge: its figures are a lower bound of what it can do"
+                )
+        return "\n".join(lines)
+
+    @classmethod
+    def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[Section]:
+        from training.reporting import class_sections  # only reports need it
+
+        return class_sections.sections(manifest, evaluation)
+
+
+class ClassJudge:
+    """Counts which class each row was taken for."""
+
+    def __init__(self, classes: list[str]) -> None:
+        self.classes = classes
+        self.labels, self.predicted = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+
+    def add(self, batch: LocalBatch, outputs: Outputs) -> None:
+        assert batch.labels is not None
+        self.labels.append(batch.labels.numpy())
+        self.predicted.append(outputs[LOGITS].argmax(dim=1).numpy())
+
+    def judgement(self) -> Judgement:
+        return judgement(scores(np.concatenate(self.labels), np.concatenate(self.predicted), self.classes))
+
+
+def class_weights(manifest: Manifest, classes: list[str], device: torch.device) -> torch.Tensor | None:
+    """What the loss of a row of the training split counts, by class: (classes,) float32; None: all alike."""
+    weights = manifest.splits["train"].balance.weights
+    if not weights:
+        return None
+    return torch.tensor([weights[name] for name in classes], dtype=torch.float32, device=device)
+
+
+def judgement(found: Scores, more: Mapping[str, Any] | None = None) -> Judgement:
+    """Scores as a judgement, with further details."""
+    document = found.as_json()
+    figures = {name: document[name] for name in ("accuracy", "macro_f1", "macro_precision", "macro_recall")}
+    details = {"classes": document["classes"], "confusion": document["confusion"], **(more or {})}
+    return Judgement(found.rows, figures, details)
+
+
+def _three(one: dict[str, Any]) -> dict[str, float]:
+    return {name: one[name] for name in ("precision", "recall", "f1")}

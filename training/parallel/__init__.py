@@ -1,0 +1,1 @@
+"""Ranks that train together: the communicator, the exchange of gradients, the watchdog."""

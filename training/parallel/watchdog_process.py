@@ -1,0 +1,71 @@
+"""The process beside a rank that ends it when its heartbeats stop: a stopped process cannot watch itself.
+
+Started by `training.parallel.watchdog` with the heartbeats on standard input, one byte each, and the arguments rank,
+process id and limit in seconds. It imports four small modules of the standard library, and ends with the rank in any
+case.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+TICK = 0.5
+"""Seconds between two looks at the clock."""
+GRACE = 2
+"""Ticks for a last heartbeat, should rank and watchdog have been stopped and woken together."""
+
+
+class Stopwatch:
+    """Seconds since the last reset in which this process itself was running.
+
+    A tick that took far longer than it should was a time in which it was stopped too (Ctrl-Z and fg, a suspended
+    machine): that proves nothing about what it watches, so no tick counts for more than two.
+    """
+
+    def __init__(self, tick: float = TICK, clock: Callable[[], float] = time.monotonic) -> None:
+        self.tick, self.clock = tick, clock
+        self.seconds, self.last = 0.0, clock()
+
+    def advance(self) -> float:
+        """To be called every tick; the seconds so far."""
+        now = self.clock()
+        self.seconds += min(now - self.last, 2 * self.tick)
+        self.last = now
+        return self.seconds
+
+    def reset(self) -> None:
+        self.seconds, self.last = 0.0, self.clock()
+
+
+def watch(rank: str, process: int, limit: float) -> None:
+    """Returns when the rank has ended; ends it when no heartbeat came for `limit` seconds."""
+    stopwatch, doing = Stopwatch(), b"w"
+    while os.getppid() == process:
+        if select.select([0], [], [], TICK)[0]:
+            beats = os.read(0, 4096)
+            if not beats:
+                return
+            doing = beats[-1:]
+            stopwatch.reset()
+        elif stopwatch.advance() > limit + GRACE * TICK:
+            activity = "waited for the other ranks" if doing == b"c" else "worked"
+            print(
+                f"watchdog: rank {rank} (process {process}) gave no sign of life for {limit:g} seconds "
+                f"(train.watchdog), when last heard it {activity}; it is stopped or stuck, and is ended",
+                file=sys.stderr,
+                flush=True,
+            )
+            # Still the parent, so the number cannot have passed on to another process.
+            if os.getppid() == process:
+                os.kill(process, signal.SIGKILL)
+            return
+
+
+if __name__ == "__main__":
+    # Ctrl-C is meant for the rank, and this ends when the rank does. SIGTERM ends it: horovodrun sends that to the
+    # children of a rank, and waits for them before it ends the rank itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    watch(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

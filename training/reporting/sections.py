@@ -1,0 +1,234 @@
+"""The sections of the run report, each from figures alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from common.pages import charts
+from common.pages.page import (
+    Block,
+    Cell,
+    Chart,
+    Code,
+    Section,
+    Table,
+    Text,
+    Tile,
+    Value,
+    figure,
+    number,
+    size,
+)
+from schemas.manifest import Manifest
+from training.tracking.non_finite import NonFiniteBatch
+
+Evaluation = dict[str, Any]
+NOT_EVALUATED = "This run has not been evaluated: python -m training.evaluate does that."
+IDS_SHOWN, BATCHES_SHOWN = 8, 20
+CURVES = {
+    "learning_rate": ("Learning rate", "learning rate"),
+    "gradient_norm": ("Gradient norm", "norm before clipping"),
+    "samples_per_second": ("Throughput", "rows a second, all ranks"),
+    "input_wait_share": ("Waiting for input", "share of the time"),
+}
+
+CAPTIONS = {
+    "learning_rate": "Warm-up, then cosine annealing.",
+    "gradient_norm": "Of the gradient over the whole global batch, before it is clipped.",
+    "samples_per_second": "Rows that all ranks together trained on, a second.",
+    "input_wait_share": "Share of the time in which a rank waited for its next batch, averaged over the ranks.",
+}
+
+
+def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]:
+    """The figures at the top."""
+    found: list[Tile] = []
+    if evaluation is not None:
+        for name, value in list(evaluation["model"]["figures"].items())[:2]:
+            others = [f"{baseline['figures'][name]:.3f}" for baseline in evaluation["baselines"].values()]
+            note = f"baseline {', '.join(others)}" if others else "no baseline"
+            found.append(Tile(f"{evaluation['split'].capitalize()} {shown_name(name)}", f"{value:.3f}", note))
+    if training:
+        share = 100 * training["input_wait_share"]
+        found += [
+            Tile("Steps", f"{training['steps']:,}", f"{training['epochs']:,} epochs"),
+            Tile(
+                "Rows seen", f"{training['samples_seen']:,}", f"by {training['world_size']:,} ranks together"
+            ),
+            Tile(
+                "Training time",
+                f"{training['seconds']:,.0f} s",
+                f"{training['samples_per_second']:,.0f} rows/s",
+            ),
+            Tile("Waiting for input", f"{share:.2f}%", "of the training time"),
+        ]
+        if training["batches_skipped"]:
+            found.append(
+                Tile("Batches skipped", f"{training['batches_skipped']:,}", "their loss was not finite")
+            )
+    return found
+
+
+def figures(evaluation: Evaluation | None) -> Section:
+    """The figures of the model beside those of the baselines, whichever way they fall."""
+    if evaluation is None:
+        return Section("Evaluation", [Text(NOT_EVALUATED, "quiet")])
+    baselines = evaluation["baselines"]
+    header = ["", "Model"]
+    for name in baselines:
+        header += [f"Baseline: {name}" if len(baselines) > 1 else "Baseline", "Difference"]
+    rows: list[list[Value]] = []
+    for name, value in evaluation["model"]["figures"].items():
+        row: list[Value] = [shown_name(name, start=True), figure(value)]
+        for baseline in baselines.values():
+            row += [figure(baseline["figures"].get(name)), difference(value, baseline["figures"].get(name))]
+        rows.append(row)
+    counted = Text(
+        f"Over the {evaluation['model']['rows']:,} rows of the {evaluation['split']} split.", "quiet"
+    )
+    return Section(f"{evaluation['split'].capitalize()} split", [Table(header, rows), counted])
+
+
+def difference(model: float, baseline: float | None) -> Value:
+    """How far the model is above the baseline, with a sign."""
+    if baseline is None:
+        return figure(None)
+    ahead = model - baseline
+    sign = "+" if ahead >= 0.0005 else "−" if ahead <= -0.0005 else "±"
+    return Cell(f"{sign}{abs(ahead):.3f}", number=True)
+
+
+def shown_name(name: str, start: bool = False) -> str:
+    """The name of a figure, for people; `start` makes it the beginning of a line."""
+    words = name.replace("_", " ").replace(" f1", " F1")
+    return words[:1].upper() + words[1:] if start else words
+
+
+def curves(entries: Sequence[dict[str, Any]]) -> Section:
+    """Loss, the metrics of the validation split, learning rate, gradient norm, throughput, waiting for input."""
+
+    def series(kind: str, key: str) -> list[tuple[float, float]]:
+        return [(e["step"], e[key]) for e in entries if e["kind"] == kind and e.get(key) is not None]
+
+    blocks: list[Block] = []
+    loss = {"training": series("train", "loss"), "validation": series("validation", "loss")}
+    loss = {name: points for name, points in loss.items() if points}
+    if loss:
+        svg = charts.lines("Loss", loss, "step", "loss")
+        blocks.append(
+            Chart(svg, "Weighted mean: over the batches trained on, and over the whole validation split.")
+        )
+    known = {"step", "kind", "epoch", "position", "loss"}
+    metrics = {key for entry in entries if entry["kind"] == "validation" for key in entry} - known
+    for name in sorted(metrics):
+        points = series("validation", name)
+        if points:
+            title = f"{shown_name(name, start=True)} on the validation split"
+            svg = charts.lines(title, {"validation": points}, "step", shown_name(name))
+            blocks.append(Chart(svg, "Mean over the whole validation split."))
+    for key, (title, unit) in CURVES.items():
+        points = series("train", key)
+        if points:
+            svg = charts.lines(title, {key: points}, "step", unit, from_zero=True)
+            blocks.append(Chart(svg, CAPTIONS[key]))
+    if not blocks:
+        blocks.append(Text("Nothing was measured yet.", "quiet"))
+    return Section("Learning curves", blocks)
+
+
+def lineage(
+    manifest: Manifest, began: dict[str, Any], training: dict[str, Any], evaluation: Evaluation | None
+) -> Section:
+    """From the raw files to the checkpoint, each with the hash that pins it."""
+    made, content = manifest.provenance, manifest.content
+    rows: list[list[Value]] = [
+        [
+            "Sources",
+            f"{content.sources.files:,} files, {size(content.sources.bytes)}",
+            Cell(content.sources.root, "code"),
+        ],
+        ["Bronze", _versions(made.bronze_versions), ""],
+        ["Silver", _versions(made.silver_versions), ""],
+        [
+            "Shards",
+            f"Delta version {manifest.delta_version}, "
+            f"{sum(len(split.shards) for split in manifest.splits.values()):,} shards, "
+            f"{content.counts['published']:,} of {content.counts['records_in']:,} records",
+            Cell(manifest.table_uri, "code"),
+        ],
+        ["Manifest", Cell(str(began["manifest"]), "code"), Cell(manifest.manifest_root, "code")],
+    ]
+    if training:
+        rows.append(
+            ["Checkpoint", Cell(training["checkpoint"], "code"), Cell(training["checkpoint_sha256"], "code")]
+        )
+        rows.append(
+            [
+                "Chain",
+                "of all checkpoints of the run, each to the one before",
+                Cell(training["checkpoint_chain"], "code"),
+            ]
+        )
+        rows.append(["Weights", "the model's tensors alone", Cell(training["weights_sha256"], "code")])
+    if evaluation is not None:
+        rows.append(
+            [
+                "Evaluated",
+                Cell(evaluation["checkpoint"], "code"),
+                Cell(evaluation["checkpoint_sha256"], "code"),
+            ]
+        )
+    note = Text(
+        "The root covers every shard, artifact and setting that decides what training sees; `python -m etl.verify` "
+        "hashes all of it again, `python -m training.verify` the checkpoints and their chain.",
+        "quiet",
+    )
+    return Section("Lineage", [Table(["", "What", "Pinned by (SHA-256)"], rows), note])
+
+
+def non_finite(batches: Sequence[NonFiniteBatch]) -> list[Section]:
+    """The batches whose loss or gradient was not finite, with the records that they held; nothing where none was."""
+    if not batches:
+        return []
+    rows: list[list[Value]] = []
+    for batch in batches[:BATCHES_SHOWN]:
+        ids = batch.record_ids
+        shown = ", ".join(ids[:IDS_SHOWN]) + (" …" if len(ids) > IDS_SHOWN else "")
+        facts = (batch.step, batch.epoch, batch.position, len(ids))
+        rows.append([*map(number, facts), Cell(shown, "code")])
+    more = (
+        "" if len(batches) <= BATCHES_SHOWN else f" The first {BATCHES_SHOWN} of {len(batches):,} are shown."
+    )
+    note = Text(
+        f"These batches changed no weight. All ids of their records are in non_finite.jsonl.{more}", "quiet"
+    )
+    table = Table(["Step", "Epoch", "Position", "Rows", "Records"], rows)
+    return [Section("Batches without a finite loss", [table, note])]
+
+
+def settings(began: dict[str, Any]) -> Section:
+    """The sections of the configuration that decide the training."""
+    rows: list[list[Value]] = [
+        [Cell(f"{section}.{key}", "code"), Cell("–" if value is None else str(value), "code")]
+        for section in ("objective", "model", "method", "optimizer", "train")
+        for key, value in began["configuration"][section].items()
+    ]
+    return Section("Settings", [Table(["Key", "Value"], rows)])
+
+
+def environment(began: dict[str, Any]) -> Section:
+    """Where it ran, and how to do it again."""
+    rows: list[list[Value]] = [
+        [name.replace("_", " "), Cell(str(value), "code")] for name, value in began["environment"].items()
+    ]
+    return Section(
+        "Environment",
+        [
+            Table(["", ""], rows),
+            Text("The command that repeats this run, and the folder it was given in:"),
+            Code(f"cd {began['folder']}\n{began['command']}"),
+        ],
+    )
+
+
+def _versions(versions: dict[str, int]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items())) or "–"
