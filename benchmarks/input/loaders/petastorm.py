@@ -37,9 +37,8 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    from petastorm.pytorch import (
-        BatchedDataLoader,
-    )  # which needs what training.input.petastorm_arrow lays under it
+    # It needs what training.input.petastorm_arrow lays under it.
+    from petastorm.pytorch import BatchedDataLoader
 
     files = sorted(path.absolute().as_uri() for path in (job.folder / "petastorm").glob("*.parquet"))
     shuffled = job.options.get("shuffle", True)
