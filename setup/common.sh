@@ -47,22 +47,20 @@ with_progress() {
 # The Python to build the environment from: $PYTHON, else the one that it was built from, else the newest of 3.13, 3.12
 # and 3.11; empty when there is none. Each is run, as those that pyenv puts on the PATH may only say where they are.
 find_python() {
-    local candidate minor
-    local -a candidates=()
+    local name candidate
+    local -a names=(python3.13 python3.12 python3.11 python3)
     if [[ -n "${PYTHON:-}" ]]; then
-        candidates=("$PYTHON")
-    else
-        [[ ! -f "$STAMPS/python" ]] || candidates+=("$(cat "$STAMPS/python")")
-        for minor in 13 12 11; do
-            candidates+=("python3.$minor" "${PYENV_ROOT:-$HOME/.pyenv}/versions/3.$minor".*/bin/"python3.$minor")
-        done
-        candidates+=(python3)
+        names=("$PYTHON")
+    elif [[ -f "$STAMPS/python" ]]; then
+        names=("$(cat "$STAMPS/python")" "${names[@]}")
     fi
-    for candidate in "${candidates[@]}"; do
-        if [[ "$(version_of "$candidate" 2> /dev/null)" =~ ^3\.1[123]$ ]]; then
-            command -v "$candidate"
-            return
-        fi
+    for name in "${names[@]}"; do
+        for candidate in "$name" "${PYENV_ROOT:-$HOME/.pyenv}/versions/${name#python}".*/bin/"$name"; do
+            if [[ "$(version_of "$candidate" 2> /dev/null)" =~ ^3\.1[123]$ ]]; then
+                command -v "$candidate"
+                return
+            fi
+        done
     done
 }
 

@@ -56,6 +56,8 @@ joined() { paste -s -d '|' | sed "s/|/$1/g"; } # the lines of standard input, wi
 
 [[ "$(uname -s)" == Linux ]] || die "this runs on Linux only, and here is $(uname -s)"
 
+[[ -z "${PYTHON:-}" || -n "$(find_python)" ]] || die "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13 that runs here"
+
 lacking="$(missing)"
 if [[ -n "$lacking" ]]; then
     if command -v apt-get > /dev/null; then

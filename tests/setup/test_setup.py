@@ -75,12 +75,15 @@ def test_the_newest_python_that_runs_is_taken_and_kept(checkout: Path) -> None:
     fake_python(of_pyenv, "3.12")
     assert found() == str(of_pyenv)
     assert found(PYTHON="python3.11") == str(tools / "python3.11")
+    assert found(PYTHON="python3.12") == str(of_pyenv)
     fake_python(tools / "python3.13", "3.13t")  # free-threaded
     assert found() == str(of_pyenv)
     (checkout / ".venv" / ".ringlake").mkdir(parents=True)
     (checkout / ".venv" / ".ringlake" / "python").write_text(f"{tools}/python3.11\n")
     assert found() == str(tools / "python3.11")
     assert found(PYTHON="python3") == ""  # what was asked for, or nothing
+    refused = run(checkout, "prerequisites.sh", PYTHON="python3")
+    assert (refused.returncode, "PYTHON=python3 is no Python 3.11" in refused.stderr) == (2, True)
 
 
 def test_what_a_python_lacks_is_asked_for_by_its_version(checkout: Path) -> None:
