@@ -9,45 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 
-import pytest
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-TOOLS = """
-    awk bash cat cp cut dirname env grep head ls mkdir mktemp mv paste
-    rm sed setsid sha256sum sleep tail tar tr uname
-"""
-
-
-def executable(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_text(f"#!/usr/bin/env bash\n{text}\n", encoding="utf-8")
-    path.chmod(0o755)
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder with the set-up scripts and the requirements, a home beside it and a PATH of only basic tools."""
-    for name in ("setup", "requirements"):
-        shutil.copytree(CHECKOUT / name, tmp_path / "checkout" / name)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "bin").mkdir()
-    for tool in TOOLS.split():
-        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
-    return tmp_path / "checkout"
-
-
-def run(checkout: Path, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script as a user with an empty home would; what it says is in `stderr`."""
-    environment = {"HOME": str(checkout.parent / "home"), "PATH": str(checkout.parent / "bin"), **variables}
-    command = [str(checkout / "setup" / script), *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=checkout, capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def cache(checkout: Path) -> Path:
-    return checkout.parent / "home" / ".cache" / "ringlake"
+from tests.setup.scripts import CHECKOUT, cache, executable, expect_end, run
 
 
 def fake_python(path: Path, version: str, lacks: str = "nothing") -> None:
@@ -178,12 +140,7 @@ def test_an_interrupted_heartbeat_ends_the_command_and_what_it_started(tmp_path:
             time.sleep(0.05)
         heartbeat.terminate()
         assert heartbeat.wait(timeout=60) == 130
-    grandchild = Path("/proc") / (tmp_path / "started").read_text().strip() / "stat"
-    for _ in range(600):
-        if not grandchild.exists() or grandchild.read_text().split()[2] == "Z":
-            return
-        time.sleep(0.1)
-    raise AssertionError("what the command had started is still running")
+    expect_end(tmp_path / "started")
 
 
 # --- Delta jars

@@ -63,7 +63,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def locked(tmp_path: Path) -> Path:
     """The set-up scripts, and locks of a tiny torch, which asks for CUDA and `helper`; of these and of uv there is an
     index `main`, and an index `other` of a torch that asks for `helper` alone."""
     checkout = tmp_path / "checkout"
@@ -112,8 +112,8 @@ def installed(checkout: Path, url: str, **variables: str) -> tuple[str, set[str]
     return build.strip(), {path.stem for path in packages.glob("*.py")} - {"torch"}
 
 
-def test_torch_comes_from_the_index_that_is_named_until_another_is(checkout: Path, url: str) -> None:
-    assert installed(checkout, url, TORCH_INDEX_URL=f"{url}/other") == ("cpu", {"helper"})
-    assert installed(checkout, url) == ("cpu", {"helper"})  # as by every target of make
-    assert installed(checkout, url, TORCH_INDEX_URL="") == ("cuda", {"helper", "nvidia_x"})
-    assert installed(checkout, url, GPU="1") == ("cuda", {"helper", "nvidia_x", "triton"})
+def test_torch_comes_from_the_index_that_is_named_until_another_is(locked: Path, url: str) -> None:
+    assert installed(locked, url, TORCH_INDEX_URL=f"{url}/other") == ("cpu", {"helper"})
+    assert installed(locked, url) == ("cpu", {"helper"})  # as by every target of make
+    assert installed(locked, url, TORCH_INDEX_URL="") == ("cuda", {"helper", "nvidia_x"})
+    assert installed(locked, url, GPU="1") == ("cuda", {"helper", "nvidia_x", "triton"})
