@@ -88,6 +88,8 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names
 
     Dictionaries of chunks of up to SMALL_CHUNK are not looked at.
     """
+    if metadata.row_group(group).total_byte_size <= SMALL_CHUNK:
+        return 0
     wanted = set(names)
     chunks = map(metadata.row_group(group).column, range(metadata.num_columns))
     shared = [
@@ -126,7 +128,8 @@ def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iter
     for group in range(metadata.num_row_groups):
         facts = metadata.row_group(group)
         offset = 0
-        if facts.num_columns:
+        # Asked about a column whose part of the footer is damaged, pyarrow ends the process; reading raises an error.
+        if facts.num_columns and (start, end) != (0, None):
             column = facts.column(0)
             offset = min(o for o in (column.dictionary_page_offset, column.data_page_offset) if o is not None)
         if offset >= start and (end is None or offset < end):
