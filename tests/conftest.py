@@ -1,33 +1,60 @@
-"""What all tests share: one Spark session for the whole run."""
+"""What all tests share: a Spark session for each worker, the demo's raw data, and marks by what a test uses."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import settings
 from pyspark.sql import SparkSession
 
+from etl.pipeline import run_stages
 from etl.spark.session import build_session
+from tests.data_sets import made_once
+from tests.faults.pipeline_runs import PipelineFolder, write_files
+from tests.kinds import ORDER, group_of, kind_of
 
 # Tests are many small jobs in several Java machines, and their code runs too seldom to repay the optimising compiler:
-# without it a Delta write and read took 31 s of CPU time instead of 62. Java reads this variable wherever it starts.
-os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# without it a Delta write and read took 31 s of CPU time instead of 62. Without that compiler Java would reserve 48 MB
+# for compiled code, which Spark fills: from then on Java drops what it compiled, and each publication takes twice as
+# long. Java reads this variable wherever it starts.
+os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+WORKER_BYTES = 4 << 30
+"""A worker with its Spark session and the processes that a test of it may start."""
 
 # How long an example takes says nothing on a machine that does other things as well.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test with its kind, the benchmarks' own as thorough, and what has to run in one worker."""
+    kinds = {item: kind_of(item) for item in items}
+    for item, kind in kinds.items():
+        item.add_marker(kind)
+        if (CHECKOUT / "tests" / "benchmarks") in item.path.parents:
+            item.add_marker("thorough")
+        group = group_of(item)
+        if group is not None:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: ORDER.index(kinds[item]))
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores, since tests of processes mostly wait, as far as the memory goes."""
+    by_memory = int(psutil.virtual_memory().available // WORKER_BYTES)
+    return max(1, min(len(os.sched_getaffinity(0)) + 1, by_memory))
+
+
 @pytest.fixture(scope="session")
 def licences_folder() -> Path:
-    """The demo's raw data: the folder with `licenses` and `rules`, unpacked by the set-up where it is not there yet."""
+    """The demo's raw data: the folder with `licenses` and `rules`."""
     folder = CHECKOUT / "data" / "licensedcode" / "licensedcode" / "data"
-    if not folder.exists():
-        subprocess.run(["bash", "setup/data.sh"], cwd=CHECKOUT, check=True)
+    assert folder.exists(), "the demo's raw data are missing: run `make data` once (it needs the network)"
     return folder
 
 
@@ -41,11 +68,31 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
             "tests",
             {
                 "spark.master": "local[2]",
-                "spark.driver.memory": "2g",
+                "spark.driver.memory": "1g",
                 "spark.sql.shuffle.partitions": "4",
+                "spark.databricks.delta.snapshotPartitions": "1",
                 "spark.sql.warehouse.dir": str(folder / "warehouse"),
                 "spark.local.dir": str(folder / "scratch"),
             },
         )
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="session")
+def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PipelineFolder:
+    """The small data set, published once for all workers: tests look at it, or change a copy of it.
+
+    Its shuffles have other partitions than those of any other session.
+    """
+
+    def publish(folder: Path) -> None:
+        write_files(folder / "files")
+        made, spark = PipelineFolder(folder / "run", folder / "files"), request.getfixturevalue("spark")
+        before = spark.conf.get("spark.sql.shuffle.partitions")
+        spark.conf.set("spark.sql.shuffle.partitions", "7")
+        run_stages(spark, made.config, 0.0, again=False)
+        spark.conf.set("spark.sql.shuffle.partitions", before)
+
+    folder = made_once(tmp_path_factory, "small", publish)
+    return PipelineFolder(folder / "run", folder / "files")

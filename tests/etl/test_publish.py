@@ -1,6 +1,7 @@
 """publish: exact shards, one atomic version, a manifest that says all of it; and verify, which finds every change."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import verify
-from etl.encode import encode
 from etl.lake.log import open_table
+from etl.lake.tables import read_table
 from etl.publication import commit
+from etl.publication.class_balance import of_train
+from etl.publication.shards import shard_schema
+from etl.runs.run import Run
+from etl.stages.encode import encode
 from etl.versions import verification
 from etl.versions.publishing import publish, publish_version
 from etl.versions.verification import findings
@@ -27,6 +32,7 @@ from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.settings import Balance
 from schemas.tables import Layout, quarantine_schema, records_schema, signatures_schema, sources_schema
+from tests.data_sets import copy_of
 from tests.etl.example_tables import configuration
 from tests.etl.test_encode import write_silver
 
@@ -42,22 +48,6 @@ ROWS = [
 TRAIN, TEST = 184, 46
 IN_TRAIN = {"notice": 0, "tag": 161, "text": 23}
 """Rows of each class in the training split; `notice` occurs in the test split alone."""
-
-
-def prepared(spark: SparkSession, folder: Path, **publish_section: Any) -> Configuration:
-    """A configuration whose silver and bronze tables are filled, as the stages before publish leave them."""
-    sections = {"rows_per_group": 16, "shards": 5, **publish_section}
-    config = configuration(
-        folder,
-        feature=[{"name": "tokens", "column": "text", "length": 6, "vocabulary": 300}],
-        publish=sections,
-        split={"train": 0.8, "validation": 0.0, "test": 0.2},
-        quality={"max_class_deviation": 1.0, "max_split_deviation": 1.0},
-    )
-    write_silver(config, [*ROWS])
-    write_bronze(config)
-    encode(spark, config)
-    return config
 
 
 def write_bronze(config: Configuration) -> None:
@@ -97,9 +87,18 @@ def files_of(manifest: Manifest) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Configuration:
-    """A data set that tests only look at."""
-    config = prepared(spark, tmp_path_factory.mktemp("published"))
-    publish(spark, config)
+    """A data set that tests only look at; what changes one begins from a copy."""
+    config = configuration(
+        tmp_path_factory.mktemp("published"),
+        feature=[{"name": "tokens", "column": "text", "length": 6, "vocabulary": 300}],
+        publish={"rows_per_group": 16, "shards": 5},
+        split={"train": 0.8, "validation": 0.0, "test": 0.2},
+        quality={"max_class_deviation": 1.0, "max_split_deviation": 1.0},
+    )
+    write_silver(config, [*ROWS])
+    write_bronze(config)
+    encode(Run(spark, config))
+    publish(Run(spark, config))
     return config
 
 
@@ -147,11 +146,11 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     spark: SparkSession, published: Configuration, tmp_path: Path
 ) -> None:
     """The stage publish alone is run again with another policy: the encoded rows stay what they are."""
-    config = prepared(spark, tmp_path)
+    config = copy_of(published, tmp_path)
     plain = newest(published)
     assert plain.splits["train"].label_counts == IN_TRAIN
     assert plain.splits["train"].balance.policy == "none"
-    publish(spark, rebalanced(config, policy="oversample", most=5))
+    publish(Run(spark, rebalanced(config, policy="oversample", most=5)))
     manifest, taken = newest(config), {"notice": 1, "tag": 1, "text": 5}
     train, labels = manifest.splits["train"], {i: label for i, label, _, _ in ROWS}
     assert train.balance == ClassBalance(policy="oversample", taken=taken)
@@ -174,14 +173,16 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     for split in ("validation", "test"):
         assert manifest.splits[split] == plain.splits[split]
     assert verify.main([manifests.newest(Layout.of(config).manifests)]) == 0
-    publish(spark, rebalanced(config, policy="weights", strength="square_root"))
-    weighted = newest(config).splits["train"]
-    assert [s.path for s in weighted.shards] == [s.path for s in train.shards]
-    weights = weighted.balance.weights
+
+
+def test_weights_come_from_the_rows_of_the_training_split(
+    spark: SparkSession, published: Configuration
+) -> None:
+    encoded = read_table(spark, Layout.of(published).encoded)
+    weights = of_train(encoded, Balance(policy="weights", strength="square_root"), [*IN_TRAIN]).weights
     assert weights["notice"] == 0
     assert weights["text"] / weights["tag"] == pytest.approx((161 / 23) ** 0.5)
     assert sum(weights[name] * rows for name, rows in IN_TRAIN.items()) == pytest.approx(TRAIN)
-    assert (weighted.rows_taken, weighted.key_sums_taken) == (TRAIN, train.key_sums)
 
 
 def test_spark_reads_the_version_as_any_delta_table(spark: SparkSession, published: Configuration) -> None:
@@ -192,44 +193,27 @@ def test_spark_reads_the_version_as_any_delta_table(spark: SparkSession, publish
     assert set(table.get_add_actions(flatten=True).column("num_records").to_pylist()) <= {32, 40, 48, 46}
 
 
-def test_the_root_is_the_same_elsewhere_and_with_other_partitions(
+def test_a_rerun_completes_what_a_crash_left_and_publishes_nothing_new(
     spark: SparkSession, published: Configuration, tmp_path: Path
 ) -> None:
-    before = spark.conf.get("spark.sql.shuffle.partitions")
-    try:
-        spark.conf.set("spark.sql.shuffle.partitions", 7)
-        spark.conf.set("spark.sql.adaptive.enabled", False)
-        config = prepared(spark, tmp_path)
-        publish(spark, config)
-    finally:
-        spark.conf.set("spark.sql.shuffle.partitions", before or "4")
-        spark.conf.set("spark.sql.adaptive.enabled", True)
-    assert newest(config).manifest_root == newest(published).manifest_root
-    assert newest(config).table_uri != newest(published).table_uri
-
-
-def test_a_rerun_publishes_nothing_new_and_completes_what_a_crash_left(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    config = prepared(spark, tmp_path)
-    first = publish(spark, config)
+    config = copy_of(published, tmp_path)
+    first = newest(config)
     location = Path(manifests.newest(Layout.of(config).manifests))
-    text = location.read_bytes()
-    assert publish(spark, config) == first
-    assert location.read_bytes() == text
     location.unlink()  # as if the driver had died between commit and manifest
-    assert publish(spark, config) == first
-    assert newest(config).manifest_root == manifests.parse(text, "first").manifest_root
-    assert DeltaTable(Layout.of(config).shards).version() == first["delta_version"]
-    changed = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 20})})
-    second = publish(spark, changed)
-    assert second["delta_version"] == first["delta_version"] + 1
-    assert newest(config).delta_version == second["delta_version"]
-    assert verify.main([str(location)]) == 0  # the earlier version can still be read and verified
+    counts = publish(Run(spark, config))
+    text = location.read_bytes()
+    assert newest(config).manifest_root == first.manifest_root
+    assert publish(Run(spark, config)) == counts
+    assert location.read_bytes() == text
+    assert DeltaTable(Layout.of(config).shards).version() == counts["delta_version"] == first.delta_version
 
 
-def test_a_failing_gate_publishes_nothing(spark: SparkSession, tmp_path: Path) -> None:
-    config = prepared(spark, tmp_path)
+def test_a_failing_gate_publishes_nothing(
+    spark: SparkSession, published: Configuration, tmp_path: Path
+) -> None:
+    config = copy_of(published, tmp_path)
+    for never_published in (Layout.of(config).shards, Layout.of(config).manifests):
+        shutil.rmtree(never_published)
     strict = config.model_copy(
         update={"quality": config.quality.model_copy(update={"max_quarantine_share": 0.001})}
     )
@@ -244,21 +228,21 @@ def test_a_failing_gate_publishes_nothing(spark: SparkSession, tmp_path: Path) -
 
 
 def test_of_two_publications_at_once_one_loses(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = prepared(spark, tmp_path)
-    publish(spark, config)
-    stale = open_table(Layout.of(config).shards, config.storage)
-    other = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 20})})
-    publish(spark, other)
-    winner = newest(config)
-    monkeypatch.setattr("etl.publication.commit.open_table", lambda *_: stale)
-    third = config.model_copy(update={"publish": config.publish.model_copy(update={"rows_per_group": 24})})
+    config = copy_of(published, tmp_path)
+    standing, shards = newest(config), Layout.of(config).shards
+    stale, current = (open_table(shards, config.storage) for _ in range(2))
+    assert current is not None
+    assert commit.restore(current, standing, shards, config.storage) == standing.delta_version + 1
+    monkeypatch.setattr(commit, "open_table", lambda *_: stale)
     with pytest.raises(DataError, match="another run published at the same time"):
-        publish(spark, third)
+        commit.commit([], shard_schema(config), "f" * 64, shards, config.storage)
     monkeypatch.undo()
-    assert newest(config) == winner
-    assert findings(winner, config.storage) == []
+    table = open_table(shards, config.storage)
+    assert table is not None
+    assert commit.committed(table) == (standing.delta_version + 1, standing.manifest_root)
+    assert findings(standing, config.storage) == []
 
 
 @pytest.mark.parametrize(
@@ -271,40 +255,42 @@ def test_what_another_configuration_made_is_not_sealed(
     other = published.model_copy(update={name: getattr(published, name).model_copy(update=changes)})
     before = manifests.newest(Layout.of(published).manifests)
     with pytest.raises(UsageError, match="made by another configuration of the data"):
-        publish(spark, other)
+        publish(Run(spark, other))
     assert manifests.newest(Layout.of(published).manifests) == before
 
 
-def test_a_ledger_that_changed_after_encode_is_not_sealed(spark: SparkSession, tmp_path: Path) -> None:
-    config = prepared(spark, tmp_path)
+def test_a_ledger_that_changed_after_encode_is_not_sealed(
+    spark: SparkSession, published: Configuration, tmp_path: Path
+) -> None:
+    config = copy_of(published, tmp_path)
     write_silver(config, [*ROWS])  # new versions of fields and ledger
     with pytest.raises(UsageError, match=r"has changed since .*encoded was made; run the stage encode again"):
-        publish(spark, config)
+        publish(Run(spark, config))
 
 
 @pytest.mark.thorough
-def test_a_damaged_manifest_is_written_anew(spark: SparkSession, tmp_path: Path) -> None:
-    config = prepared(spark, tmp_path)
-    publish(spark, config)
+def test_a_damaged_manifest_is_written_anew(
+    spark: SparkSession, published: Configuration, tmp_path: Path
+) -> None:
+    config = copy_of(published, tmp_path)
     root, location = newest(config).manifest_root, Path(manifests.newest(Layout.of(config).manifests))
     location.write_text("{}", encoding="utf-8")
-    publish(spark, config)
+    publish(Run(spark, config))
     assert newest(config).manifest_root == root
     assert verify.main([str(location)]) == 0
 
 
-def test_encoding_with_other_features_is_refused(spark: SparkSession, tmp_path: Path) -> None:
-    config = prepared(spark, tmp_path)
-    renamed = config.model_copy(update={"feature": [config.feature[0].model_copy(update={"name": "words"})]})
+def test_encoding_with_other_features_is_refused(spark: SparkSession, published: Configuration) -> None:
+    words = published.feature[0].model_copy(update={"name": "words"})
+    renamed = published.model_copy(update={"feature": [words]})
     with pytest.raises(UsageError, match="run the stage encode again"):
-        publish(spark, renamed)
+        publish(Run(spark, renamed))
 
 
 def test_verify_names_every_damaged_missing_and_foreign_file(
-    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    published: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = prepared(spark, tmp_path)
-    publish(spark, config)
+    config = copy_of(published, tmp_path)
     manifest = newest(config)
     location = manifests.newest(Layout.of(config).manifests)
     assert verify.main([location]) == 0
@@ -331,11 +317,9 @@ def test_verify_names_every_damaged_missing_and_foreign_file(
 
 
 def test_verify_names_a_file_that_only_the_table_lists(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    published: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = prepared(spark, tmp_path)
-    publish(spark, config)
-    manifest = newest(config)
+    manifest, config = newest(published), published
     paths = commit.listed_files(manifest.table_uri, manifest.delta_version, config.storage)
     monkeypatch.setattr(verification, "listed_files", lambda *_: [*paths[1:], "split=train/foreign.parquet"])
     found = findings(manifest, config.storage)

@@ -9,52 +9,31 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import history, rollback, vacuum, verify
-from etl.lake.tables import read_table
-from etl.pipeline import run_stages
+from etl.pipeline import STAGES, run_stages
 from etl.runs.audit import versions
-from etl.runs.completion import COMPLETION
+from etl.runs.run import Run
 from etl.versions import retention, timeline
 from etl.versions.restoring import roll_back
 from etl.versions.verification import findings
 from schemas import manifest as manifests
-from schemas.config import Configuration, load
+from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.settings import Versions
 from schemas.tables import Layout
 from tests.etl.sources.source_files import write_numbered
+from tests.faults.pipeline_runs import PipelineFolder
 
-CONFIGURATION = """
-[dataset]
-name = "example"
-root = "{root}/warehouse"
-[[source]]
-format = "jsonl"
-path = "{root}/*.jsonl"
-[columns]
-id = "id"
-label = "label"
-[[feature]]
-name = "tokens"
-column = "text"
-vocabulary = 300
-length = 8
+KEEP_ONE = """
 [versions]
 keep = 1
 keep_days = 0.0
 """
-
-
 EXPECTATIONS = """
 import great_expectations as gx
 
 def expectations():
-    return [gx.expectations.ExpectColumnValuesToBeInSet(column="label", value_set=["x", "y"])]
+    return [gx.expectations.ExpectColumnValuesToBeInSet(column="label", value_set=["x", "y", "z"])]
 """
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Configuration:
-    return load(command_line(tmp_path)[1])
 
 
 def publish(spark: SparkSession, config: Configuration) -> Manifest:
@@ -62,33 +41,38 @@ def publish(spark: SparkSession, config: Configuration) -> Manifest:
 
 
 @pytest.fixture
-def two(spark: SparkSession, config: Configuration, tmp_path: Path) -> list[Manifest]:
+def folder(small: PipelineFolder, tmp_path: Path) -> PipelineFolder:
+    """A copy of the small data set, whose one version is alone to be kept."""
+    copied = small.copied_to(tmp_path / "run")
+    copied.conf.write_text(copied.conf.read_text() + KEEP_ONE)
+    return copied
+
+
+@pytest.fixture
+def two(spark: SparkSession, folder: PipelineFolder) -> list[Manifest]:
     """Two versions, the second with another file and other rules."""
-    write_numbered(tmp_path / "a.jsonl", range(40))
-    first = publish(spark, config)
-    write_numbered(tmp_path / "b.jsonl", range(40, 50))
-    split = config.split.model_copy(update={"seed": 3})
-    return [first, publish(spark, config.model_copy(update={"split": split}))]
+    first = folder.manifest()
+    write_numbered(folder.files / "b.jsonl", range(1000, 1010))
+    return [first, publish(spark, split_again(folder.config))]
 
 
-def command_line(tmp_path: Path) -> list[str]:
-    (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=tmp_path))
-    return ["--config", str(tmp_path / "conf.toml")]
+def split_again(config: Configuration) -> Configuration:
+    return config.model_copy(update={"split": config.split.model_copy(update={"seed": 3})})
 
 
 def test_versions_are_listed_made_current_again_and_deleted(
     spark: SparkSession,
-    config: Configuration,
+    folder: PipelineFolder,
     two: list[Manifest],
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    flags, layout = command_line(tmp_path), Layout.of(config)
+    config, flags, layout = folder.config, ["--config", str(folder.conf)], folder.layout
     first, second = two
     assert history.main(flags) == 0
     shown = capsys.readouterr().out
-    assert "version 1, current: 50 of 50 records" in shown
+    counts = second.content.counts
+    assert f"version 1, current: {counts['published']} of {counts['records_in']} records" in shown
     for manifest in two:
         made = manifest.provenance
         assert f"  root {manifest.manifest_root}\n  configuration {made.configuration_sha256}, code " in shown
@@ -111,8 +95,9 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert DeltaTable(layout.shards).version() == 2
     back = newest(config)
     assert (back.delta_version, back.manifest_root) == (2, first.manifest_root)
-    rows = read_table(spark, back.table_uri).select("record_id").collect()
-    assert {row[0] for row in rows} == {str(n) for n in range(40)}
+    ids = DeltaTable(layout.shards).to_pyarrow_table(columns=["record_id"])["record_id"].to_pylist()
+    assert len(ids) == first.content.counts["published"] == counts["published"] - 10
+    assert not {str(n) for n in range(1000, 1010)} & set(ids)
     capsys.readouterr()
     for which in (["--version", "0"], ["--version", "1"], ["latest"]):
         assert verify.main([*which, *flags]) == 0
@@ -167,24 +152,31 @@ def test_versions_are_listed_made_current_again_and_deleted(
         assert len(DeltaTable(layout.at("silver", name), version=version).to_pyarrow_table()) > 0
 
     # What vacuum commits is no new content: nothing has to run again.
-    same = config.model_copy(update={"split": config.split.model_copy(update={"seed": 3})})
-    assert all(complete(spark, same) is not None for complete in COMPLETION.values())
+    same = split_again(config)
+    assert all(stage.completion(Run(spark, same)) is not None for stage in STAGES)
     assert publish(spark, same).manifest_root == second.manifest_root
     assert verify.main(["latest", *flags]) == 0
 
-    # What has moved too far, or is not what the user's own file expects, is not published; the version before stands.
-    (tmp_path / "c.jsonl").write_text('{"id": "c", "label": "z", "text": "of another class and length"}\n')
+
+@pytest.mark.thorough  # the gates themselves are tested in test_drift.py and test_expectations.py
+def test_what_moved_too_far_or_is_not_as_expected_leaves_the_version_before(
+    spark: SparkSession, folder: PipelineFolder, tmp_path: Path
+) -> None:
+    flags, config, current = ["latest", "--config", str(folder.conf)], folder.config, folder.manifest()
+    (folder.files / "c.jsonl").write_text(
+        '{"id": "c", "label": "w", "text": "of another class and length"}\n'
+    )
     (tmp_path / "mine.py").write_text(EXPECTATIONS)
     limits = {"max_class_drift": 0.001, "expectations_file": str(tmp_path / "mine.py")}
-    strict = same.model_copy(update={"quality": same.quality.model_copy(update=limits)})
+    strict = config.model_copy(update={"quality": config.quality.model_copy(update=limits)})
     with pytest.raises(QualityGateError, match="2 quality gates failed") as raised:
         publish(spark, strict)
     assert raised.value.exit_status == 3
     assert "the class mix is" in str(raised.value)
     assert "(label): 1 of " in str(raised.value)
     assert newest(config) == current
-    assert verify.main(["latest", *flags]) == 0
-    assert publish(spark, same).classes() == ["x", "y", "z"]
+    assert verify.main(flags) == 0
+    assert publish(spark, config).classes() == ["w", "x", "y", "z"]
 
 
 def rows_read(manifest: Manifest, layout: Layout) -> int:

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import etl
 from etl.lake.log import open_table
@@ -15,6 +16,7 @@ from schemas import manifest as manifests
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest
 from schemas.tables import Layout
+from tests.data_sets import copy_of
 
 REPOSITORY = Path(etl.__file__).parents[1]
 CONFIGURATION = """
@@ -66,10 +68,18 @@ class PipelineFolder:
     """A data set below a folder of its own, made from files that several may share."""
 
     def __init__(self, folder: Path, files: Path) -> None:
-        folder.mkdir()
-        self.folder = folder
+        self.folder, self.files = folder, files
         self.conf = folder / "conf.toml"
-        self.conf.write_text(CONFIGURATION.format(root=folder / "warehouse", files=files))
+        if not folder.exists():
+            folder.mkdir()
+            self.conf.write_text(CONFIGURATION.format(root=folder / "warehouse", files=files))
+
+    def copied_to(self, folder: Path) -> Self:
+        """A copy of the data set and of its files, in a folder of its own."""
+        copied = type(self)(folder, folder / "files")
+        shutil.copytree(self.files, copied.files)
+        copy_of(self.config, folder / "warehouse")
+        return copied
 
     @property
     def config(self) -> Configuration:
@@ -87,7 +97,7 @@ class PipelineFolder:
             env={
                 **os.environ,
                 "PYTHONPATH": str(REPOSITORY),
-                "SPARK_MASTER": "local[2]",
+                "SPARK_MASTER": "local[1]",
                 "RINGLAKE_DRIVER_MEMORY": "1g",
             },
             stdin=subprocess.DEVNULL,

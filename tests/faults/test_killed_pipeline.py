@@ -16,13 +16,6 @@ from tests.faults.mounts import Mount
 from tests.faults.pipeline_runs import PipelineFolder, write_files
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sources") / "files"
-    write_files(folder)
-    return folder
-
-
 @dataclass(frozen=True)
 class Whole:
     """A run that nothing disturbed but another one that wanted to begin."""
@@ -34,8 +27,8 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder = PipelineFolder(tmp_path_factory.mktemp("whole") / "run", files)
+def whole(small: PipelineFolder, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder = PipelineFolder(tmp_path_factory.mktemp("whole") / "run", small.files)
     began = time.monotonic()
     with folder.start() as first:
         lock = Path(folder.layout.at("lock"))
@@ -58,15 +51,22 @@ def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(whole: Whole) -
     assert findings(folder.manifest(), folder.config.storage) == []
 
 
+def test_another_folder_master_and_partitions_give_the_same_root(whole: Whole, small: PipelineFolder) -> None:
+    """One ran as a process on one core, the other in a session on two cores with other partitions."""
+    assert whole.folder.layout.root != small.layout.root
+    assert whole.folder.rows() == small.rows()
+    assert whole.folder.manifest().manifest_root == small.manifest().manifest_root
+
+
 @pytest.mark.parametrize(("kills", "seed"), [(1, 0), pytest.param(20, 1, marks=pytest.mark.thorough)])
 @pytest.mark.timeout(3600)
 def test_a_killed_pipeline_goes_on_and_ends_with_the_same_tables(
-    whole: Whole, files: Path, tmp_path: Path, kills: int, seed: int
+    whole: Whole, tmp_path: Path, kills: int, seed: int
 ) -> None:
     draw = random.Random(seed)
     left, runs = kills, 0
     while left:
-        folder = PipelineFolder(tmp_path / f"run-{runs}", files)
+        folder = PipelineFolder(tmp_path / f"run-{runs}", whole.folder.files)
         runs += 1
         while left and killed(folder, draw.uniform(0.1, 0.95) * whole.seconds):
             left -= 1

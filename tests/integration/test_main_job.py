@@ -1,13 +1,17 @@
-"""The main job end to end: raw files to a trained, evaluated model, twice, and what it refuses."""
+"""The main job end to end: raw files to a trained, evaluated model, and what it refuses."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from common.command import run
+from etl import ingest, pipeline
 from tests.integration.main_job import CHECKOUT, MainJob, succeeded
+from training import train
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,7 @@ def test_the_summary_accounts_for_every_record(first: MainJob) -> None:
         assert manifest.manifest_root in page
 
 
+@pytest.mark.thorough  # of roots test_killed_pipeline.py, of weights test_training.py has the same with small data
 def test_another_folder_master_and_partitions_give_the_same_root_and_weights(
     first: MainJob, tmp_path: Path
 ) -> None:
@@ -70,6 +75,7 @@ def test_the_notebook_runs_on_it(first: MainJob, monkeypatch: pytest.MonkeyPatch
     assert first.manifest().manifest_root in printed
 
 
+@pytest.mark.thorough  # the status is also tested in test_personal_data.py, the rest in test_publish.py
 def test_a_failing_gate_ends_the_pipeline_with_status_3_and_publishes_nothing(
     first: MainJob, tmp_path: Path
 ) -> None:
@@ -82,17 +88,21 @@ def test_a_failing_gate_ends_the_pipeline_with_status_3_and_publishes_nothing(
     assert not (tmp_path / "warehouse" / "licences" / "gold" / "shards" / "_delta_log").exists()
 
 
-@pytest.mark.parametrize("module", ["etl.pipeline", "etl.ingest", "training.train"])
+@pytest.mark.parametrize("main", [pipeline.main, ingest.main, train.main])
 def test_a_wrong_key_ends_with_status_2_before_anything_runs(
-    first: MainJob, tmp_path: Path, module: str
+    main: Callable[[Sequence[str] | None], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    flags = ["--run", "r"] if module.startswith("training") else []
-    process = MainJob(tmp_path, first.licences).command(module, *flags, sets=["model.widht=3"])
-    assert process.returncode == 2
-    assert "unknown key 'model.widht'" in process.stderr
+    monkeypatch.chdir(tmp_path)
+    flags = ["--config", str(CHECKOUT / "conf" / "licences.toml"), "--set", "model.widht=3"]
+    assert run(main, flags + ["--run", "r"] * (main is train.main)) == 2
+    assert "unknown key 'model.widht'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough  # also in test_publish.py and test_training.py, with less around it
 def test_one_flipped_byte_is_found_by_verify_and_refused_by_training(first: MainJob) -> None:
     manifest = first.manifest()
     shard = Path(manifest.shard_uri(manifest.splits["train"].shards[-1]))

@@ -13,6 +13,7 @@ from etl.spark.session import EXECUTOR_PYTHON
 from schemas import manifest
 from tests.integration.cluster import clean_environment, standalone_cluster, submit
 
+pytestmark = pytest.mark.thorough  # packing and unpacking the whole environment takes minutes
 CHECKOUT = Path(__file__).resolve().parents[2]
 JOB = CHECKOUT / "tests" / "integration" / "submitted_job.py"
 # A cluster's own defaults are made for large data: 200 and 50 tasks for a hundred rows.
@@ -124,7 +125,6 @@ def root_of(folder: Path) -> str:
     return manifest.load(manifest.newest(str(folder / "warehouse" / "colours" / "manifests"))).manifest_root
 
 
-@pytest.mark.thorough  # some five minutes; one submitted job runs in every `make test`
 @pytest.mark.timeout(1800)
 def test_submitted_stages_publish_the_same_root_as_the_local_pipeline(
     unpacked: Path, master: str, tmp_path: Path

@@ -125,9 +125,11 @@ def test_heartbeat_speaks_while_the_command_is_silent(tmp_path: Path) -> None:
         str(tmp_path / "log"),
         "bash",
         "-c",
-        "echo [ 40%]; sleep 6",
+        "echo [ 40%]; sleep 2",
     ]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "HEARTBEAT_SECONDS": "1"}
+    )
     assert result.returncode == 0
     assert "s  [ 40%]" in result.stderr
 
