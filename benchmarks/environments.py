@@ -30,7 +30,7 @@ class Environments:
         return self.bench / "requirements" / f"{peer}.txt"
 
     def python_of(self, peer: str) -> Path:
-        """The peer's interpreter; builds its environment first where that is not there or out of date.
+        """Return the peer's interpreter; builds its environment first where that is not there or out of date.
 
         Raises subprocess.CalledProcessError where it cannot be built.
         """
@@ -51,7 +51,7 @@ class Environments:
         return python
 
     def version_of(self, peer: str, package: str) -> str:
-        """The version of a package that the peer's lock names."""
+        """Return the version of a package that the peer's lock names."""
         lock = self.requirements(peer)
         pinned = re.search(rf"^{package}==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
         assert pinned is not None, f"{lock} does not name {package}"

@@ -104,7 +104,7 @@ kind = "adamw"
 
 
 def bytes_of(size: str) -> int:
-    """`100MB` in bytes. Raises UsageError for what is no size."""
+    """Return `100MB` in bytes. Raises UsageError for what is no size."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]B)", size.strip().upper())
     if match is None:
         raise UsageError(f"{size!r} is no size: give a number of kB, MB or GB, 100MB say")
@@ -112,7 +112,7 @@ def bytes_of(size: str) -> int:
 
 
 def plan_of(size: int, seed: int, malformed_share: float = MALFORMED_SHARE) -> Plan:
-    """The plan of a data set of about `size` bytes. Raises UsageError for one that is too small or too large."""
+    """Return the plan of a data set of about `size` bytes. Raises UsageError for one that is too small or too large."""
     records = size // RECORD_BYTES
     if not 400 <= records <= 10**9:
         raise UsageError(f"{size:,} bytes are too few or too many: give 500kB to 800GB")
@@ -126,7 +126,9 @@ def records_of_a_file(plan: Plan) -> int:
 
 
 def blocks(plan: Plan) -> Iterator[tuple[memoryview, pa.RecordBatch]]:
-    """The lines of RECORDS_AT_ONCE records at a time, in order, and the rows of RECORDS that tell what they are."""
+    """Yield the lines of RECORDS_AT_ONCE records at a time, in order, and the rows of RECORDS that tell what they
+    are.
+    """
     of_a_file = records_of_a_file(plan)
     for first in range(0, plan.records, RECORDS_AT_ONCE):
         records = np.arange(first, min(first + RECORDS_AT_ONCE, plan.records))
@@ -155,7 +157,7 @@ def blocks(plan: Plan) -> Iterator[tuple[memoryview, pa.RecordBatch]]:
 def generate(
     folder: Path, size: int, seed: int = 0, malformed_share: float = MALFORMED_SHARE
 ) -> dict[str, Any]:
-    """Writes a data set into `folder`, which it empties first, and returns what stands in `truth/summary.json`."""
+    """Write a data set into `folder`, which it empties first, and return what stands in `truth/summary.json`."""
     plan = plan_of(size, seed, malformed_share)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "truth").mkdir(parents=True)
@@ -204,7 +206,7 @@ def generate(
 
 
 def write_configuration(folder: Path) -> Path:
-    """Writes `ringlake.toml`, whose data set goes to `warehouse` in the same folder."""
+    """Write `ringlake.toml`, whose data set goes to `warehouse` in the same folder."""
     file = folder / "ringlake.toml"
     whole = folder.resolve()
     text = CONFIGURATION.format(

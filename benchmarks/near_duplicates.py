@@ -29,13 +29,13 @@ def words(rng: random.Random, count: int) -> list[str]:
 
 
 def copies(rng: random.Random, count: int) -> Iterator[str]:
-    """Exact copies of one text of 150 words."""
+    """Yield exact copies of one text of 150 words."""
     text = " ".join(words(rng, 150))
     return (text for _ in range(count))
 
 
 def near_copies(rng: random.Random, count: int, least: float, most: float) -> Iterator[str]:
-    """A text of 150 words, and copies with a share of `least` to `most` of its words edited."""
+    """Yield a text of 150 words, and copies with a share of `least` to `most` of its words edited."""
     text = words(rng, 150)
     yield " ".join(text)
     for _ in range(count - 1):
@@ -44,7 +44,7 @@ def near_copies(rng: random.Random, count: int, least: float, most: float) -> It
 
 
 def headed(rng: random.Random, count: int, least: int, most: int) -> Iterator[str]:
-    """Texts that share a header of 130 words before `least` to `most` of their own."""
+    """Yield texts that share a header of 130 words before `least` to `most` of their own."""
     header = words(rng, 130)
     return (" ".join(header + words(rng, rng.randint(least, most))) for _ in range(count))
 
@@ -60,7 +60,7 @@ CASES: dict[str, tuple[int, Callable[[random.Random, int], Iterable[str]]]] = {
 
 
 def in_process(texts: Iterable[str]) -> dict[str, Any]:
-    """The kernel and the comparison, as a task of Spark does them for a block."""
+    """Return the kernel and the comparison, as a task of Spark does them for a block."""
     began = time.process_time()
     seen: set[bytes] = set()
     batches = list(texts)

@@ -40,7 +40,7 @@ def statuses() -> dict[int, Status]:
 
 
 def descendants(root: int, of: dict[int, Status] | None = None) -> list[int]:
-    """A process and all below it."""
+    """Return a process and all below it."""
     running = statuses() if of is None else of
     children: dict[int, list[int]] = {}
     for process, status in running.items():
@@ -85,13 +85,13 @@ class ProcessorTime:
 
 
 def busy_seconds() -> float:
-    """Processor time of the whole machine since it started, whoever used it."""
+    """Return processor time of the whole machine since it started, whoever used it."""
     first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     return sum(int(first[field]) for field in BUSY) / TICKS
 
 
 def proportional_mb(process: int) -> float:
-    """Memory of a process in MB, pages that several share divided among them; 0 where it has ended."""
+    """Return memory of a process in MB, pages that several share divided among them; 0 where it has ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:

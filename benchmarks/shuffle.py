@@ -74,7 +74,7 @@ class Quality:
 
 
 def measure(orders: Iterator[Numbers], batch: int = BATCH) -> Quality:
-    """`orders`: for each epoch the rows, numbered in the order of the files, by position; (N,), int64."""
+    """Return `orders`: for each epoch the rows, numbered in the order of the files, by position; (N,), int64."""
     epochs = [astuple(_figures(rows, batch)) for rows in orders]
     travel, *others = (np.mean(values, axis=0).tolist() for values in zip(*epochs, strict=True))
     return Quality(tuple(travel), *others)
@@ -104,7 +104,7 @@ def _figures(rows: Numbers, batch: int) -> Quality:
 
 
 def our_orders(row_groups: int, streams: int, window: int | None) -> Iterator[Numbers]:
-    """The rows of each epoch as training reads them."""
+    """Yield the rows of each epoch as training reads them."""
     split = SplitOrder((ROWS_PER_GROUP,) * row_groups, streams, window or row_groups, "shuffle quality", 0)
     for epoch in range(EPOCHS):
         group, row = split.epoch(epoch).all_rows().T
@@ -129,12 +129,14 @@ def measure_all() -> dict[tuple[int, int, int | None] | int, Quality]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def tables(found: dict[tuple[int, int, int | None] | int, Quality]) -> str:
-    """A table of the mixing for each number of row groups, and one of the distances, which hardly depend on it."""
+    """Return a table of the mixing for each number of row groups, and one of the distances, which hardly depend on
+    it.
+    """
     parts = []
     for groups in ROW_GROUPS:
         mixed, travelled = [], []
@@ -184,7 +186,7 @@ def tables(found: dict[tuple[int, int, int | None] | int, Quality]) -> str:
 
 
 def by_batch() -> str:
-    """A table of the class mix of smaller and larger batches, beside what the rule of thumb gives."""
+    """Return a table of the class mix of smaller and larger batches, beside what the rule of thumb gives."""
     groups, streams, rows = ROW_GROUPS[1], STREAMS[-1], []
     for batch in BATCHES:
         full = measure(full_permutations(groups), batch)
@@ -198,7 +200,7 @@ def by_batch() -> str:
 
 
 def figure(found: dict[tuple[int, int, int | None] | int, Quality], title: str, name: str, label: str) -> str:
-    """A stand-alone SVG: the figure `name` by window and streams, of the middle number of row groups."""
+    """Return a stand-alone SVG: the figure `name` by window and streams, of the middle number of row groups."""
     groups = ROW_GROUPS[1]
     series = {
         f"{streams} stream{'s' if streams > 1 else ''}": [
@@ -216,7 +218,7 @@ def figure(found: dict[tuple[int, int, int | None] | int, Quality], title: str, 
 
 
 def write(text: str, found: dict[tuple[int, int, int | None] | int, Quality]) -> None:
-    """Puts tables and figures into docs/. Raises CheckError where the page has no place for them."""
+    """Put tables and figures into docs/. Raises CheckError where the page has no place for them."""
     page = DOCS / "shuffling.md"
     before, begin, rest = page.read_text(encoding="utf-8").partition(
         "<!-- tables: benchmarks/shuffle.py -->\n"
@@ -249,7 +251,7 @@ def planning_seconds() -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints, and writes where asked to."""
+    """Measure, print, and write where asked to."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -23,7 +23,7 @@ BIN = Path(sys.executable).parent
 
 
 def pipeline_seconds(config: str, root: Path) -> dict[str, float]:
-    """Runs the pipeline into `root` and returns seconds by stage, from the lines with which it announces them.
+    """Run the pipeline into `root` and return seconds by stage, from the lines with which it announces them.
 
     The first entry, `start`, is all that comes before the first stage: imports and the start of Spark.
     """
@@ -42,7 +42,7 @@ def pipeline_seconds(config: str, root: Path) -> dict[str, float]:
 
 
 def training_figures(config: str, root: Path, ranks: int) -> dict[str, float]:
-    """Trains one epoch on what was published in `root`; returns seconds, samples per second, share of input waits."""
+    """Train one epoch on what was published in `root`; returns seconds, samples per second, share of input waits."""
     launcher = [str(BIN / "horovodrun"), "-np", str(ranks), "--gloo", "-H", f"localhost:{ranks}"]
     training = [sys.executable, "-m", "training.train", "--config", config, "--run", "bench"]
     settings = [f"dataset.root={root}", f"train.runs={root / 'runs'}", "train.epochs=1"]
@@ -55,7 +55,7 @@ def training_figures(config: str, root: Path, ranks: int) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

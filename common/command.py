@@ -28,7 +28,7 @@ _CREDENTIAL = re.compile(r"(--[\w-]+=)?(\s*[\"']?storage\b[^=]*=).*", re.DOTALL)
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Calls `main(argv)` and returns the exit status: its own, the error's, 130 after an interrupt, 1 for a defect."""
+    """Call `main(argv)` and return the exit status: its own, the error's, 130 after an interrupt, 1 for a defect."""
     try:
         return main(argv)
     except RinglakeError as error:
@@ -52,7 +52,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
 
 
 def write_traceback() -> Path:
-    """Writes the current exception's traceback to a new file in `logs/` and returns its path."""
+    """Write the current exception's traceback to a new file in `logs/` and return its path."""
     LOG_FOLDER.mkdir(parents=True, exist_ok=True)
     log = LOG_FOLDER / f"error-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}.log"
     log.write_text(traceback.format_exc(), encoding="utf-8")
@@ -60,7 +60,7 @@ def write_traceback() -> Path:
 
 
 def configuration_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser with the two flags that all stages share: `--config FILE` and the repeatable `--set KEY=VALUE`."""
+    """Return a parser with the two flags that all stages share: `--config FILE` and the repeatable `--set KEY=VALUE`."""
     parser = argparse.ArgumentParser(
         prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -77,7 +77,7 @@ def configuration_parser(prog: str, description: str | None) -> argparse.Argumen
 
 
 def without_credentials(arguments: Sequence[str]) -> list[str]:
-    """The arguments with HIDDEN in the place of all values that `--set` gives to keys of `[storage]`."""
+    """Return the arguments with HIDDEN in the place of all values that `--set` gives to keys of `[storage]`."""
     return [
         f"{found[1] or ''}{found[2]}{HIDDEN}" if (found := _CREDENTIAL.fullmatch(argument)) else argument
         for argument in arguments

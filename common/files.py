@@ -32,13 +32,13 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedRandom]:
 
 
 def write(path: Path, content: bytes, durable: bool = True) -> None:
-    """Writes a whole file as `replacing` does."""
+    """Write a whole file as `replacing` does."""
     with replacing(path, durable) as file:
         file.write(content)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the renames in a folder durable."""
+    """Make the renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -19,7 +19,7 @@ BLOCK = 1 << 12
 
 
 def lines(location: str, options: Storage | None = None) -> list[bytes]:
-    """The whole lines of a file, without their ends; none where there is no file."""
+    """Return the whole lines of a file, without their ends; none where there is no file."""
     if not storage.exists(location, options):
         return []
     return storage.read_bytes(location, options).split(b"\n")[:-1]
@@ -28,7 +28,7 @@ def lines(location: str, options: Storage | None = None) -> list[bytes]:
 def read(
     location: str, parse: Callable[[bytes], Entry] = json.loads, options: Storage | None = None
 ) -> Iterator[Entry]:
-    """The entries of a file. Raises DataError naming the file and the first line in which `parse` finds none."""
+    """Yield the entries of a file. Raises DataError naming the file and the first line in which `parse` finds none."""
     for number, line in enumerate(lines(location, options), 1):
         try:
             entry = parse(line)
@@ -41,7 +41,7 @@ def read(
 def readable(
     location: str, parse: Callable[[bytes], Entry] = json.loads, options: Storage | None = None
 ) -> list[Entry]:
-    """The entries before the first line in which `parse` finds none."""
+    """Return the entries before the first line in which `parse` finds none."""
     found = []
     for line in lines(location, options):
         try:
@@ -54,7 +54,7 @@ def readable(
 def append(
     location: str, line: bytes, options: Storage | None = None, durable: bool = True, mode: int = 0o666
 ) -> None:
-    """Adds a line, given without its end; creates the file with `mode`, less the umask.
+    """Add a line, given without its end; creates the file with `mode`, less the umask.
 
     Raises OSError where the disk does not take it; no part of it is then there.
     """
@@ -83,12 +83,12 @@ def append(
 
 
 def write(location: str, written: Iterable[bytes], options: Storage | None = None) -> None:
-    """Replaces a file by these lines, given without their ends, as a whole or not at all."""
+    """Replace a file by these lines, given without their ends, as a whole or not at all."""
     storage.write_bytes(location, b"".join(line + b"\n" for line in written), options)
 
 
 def keep(location: str, wanted: Callable[[Any], bool]) -> None:
-    """Drops the entries of a file that are not wanted. Raises DataError as `read` does."""
+    """Drop the entries of a file that are not wanted. Raises DataError as `read` does."""
     if storage.exists(location):
         judged = read(location, lambda line: (line, wanted(json.loads(line))))
         write(location, [line for line, stays in judged if stays])

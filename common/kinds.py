@@ -19,7 +19,8 @@ GROUP = "ringlake.kinds"
 
 @functools.cache
 def modules(room: str) -> dict[str, str]:
-    """The full names of the modules in a room (`training.models`) by kind, ours first, then those of entry points.
+    """Return the full names of the modules in a room (`training.models`) by kind, ours first, then those of entry
+    points.
 
     Raises UsageError where two packages have the same kind, or an entry point names no package.
     """
@@ -37,7 +38,7 @@ def modules(room: str) -> dict[str, str]:
 
 
 def _in_package(package: str, point: str | None) -> list[str]:
-    """The names of the modules in a package; none where a third party has no such folder."""
+    """Return the names of the modules in a package; none where a third party has no such folder."""
     if point is not None:
         try:
             importlib.import_module(package.split(".", 1)[0])
@@ -54,7 +55,7 @@ def _in_package(package: str, point: str | None) -> list[str]:
 
 
 def module(room: str, kind: str) -> Any:
-    """The module of a kind in a room. Raises UsageError where a kind has settings but no code there."""
+    """Return the module of a kind in a room. Raises UsageError where a kind has settings but no code there."""
     found = modules(room)
     if kind not in found:
         raise UsageError(
@@ -65,7 +66,10 @@ def module(room: str, kind: str) -> Any:
 
 
 def subclass(room: str, kind: str, base: type) -> type:
-    """The one class of a kind's module that is made from `base`. Raises UsageError where there is not exactly one."""
+    """Return the one class of a kind's module that is made from `base`.
+
+    Raises UsageError where there is not exactly one.
+    """
     of_kind = module(room, kind)
     found: list[type] = [
         value

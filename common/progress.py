@@ -10,7 +10,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def say(message: str) -> None:
-    """Prints one line to standard error at once, so that the output of a command stays clean for pipes."""
+    """Print one line to standard error at once, so that the output of a command stays clean for pipes."""
     print(message, file=sys.stderr, flush=True)
 
 
@@ -36,7 +36,7 @@ class Progress:
         self.close()
 
     def update(self, amount: int = 1, note: str = "") -> None:
-        """Adds `amount` to what is done; `note` is shown behind the figures. Call it with 0 to show a sign of life."""
+        """Add `amount` to what is done; `note` is shown behind the figures. Call it with 0 to show a sign of life."""
         self.done += amount
         if self.bar is not None:
             if note:
@@ -46,14 +46,14 @@ class Progress:
             self._line(note)
 
     def grow(self, total: int) -> None:
-        """Corrects the total, for work whose size shows only on the way."""
+        """Correct the total, for work whose size shows only on the way."""
         self.total = total
         if self.bar is not None:
             self.bar.total = total
             self.bar.refresh()
 
     def close(self, note: str = "") -> None:
-        """Ends the bar, or prints the last line."""
+        """End the bar, or print the last line."""
         if self.bar is not None:
             if note:
                 self.bar.set_postfix_str(note)

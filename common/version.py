@@ -9,7 +9,10 @@ VERSION = "0.1.0"
 
 @functools.cache  # a process goes on running the code that it began with, and asking git takes a process of its own
 def code_version() -> str:
-    """E.g. `0.1.0+g1a2b3c4d5e6f` (`.dirty` behind it with uncommitted changes), or `0.1.0` outside a checkout."""
+    """Return E.g.
+
+    `0.1.0+g1a2b3c4d5e6f` (`.dirty` behind it with uncommitted changes), or `0.1.0` outside a checkout.
+    """
     checkout = Path(__file__).resolve().parent.parent
     if not (checkout / ".git").exists():
         return VERSION

@@ -49,7 +49,7 @@ PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$packages" exec "$python" "$@"
 
 
 def shipped_distributions(root: str = "ringlake") -> list[importlib.metadata.Distribution]:
-    """The installed distributions that `root` requires, directly or not, without those in `NOT_SHIPPED`."""
+    """Return the installed distributions that `root` requires, directly or not, without those in `NOT_SHIPPED`."""
     found: dict[str, importlib.metadata.Distribution] = {}
     waiting = [root]
     while waiting:
@@ -65,7 +65,7 @@ def shipped_distributions(root: str = "ringlake") -> list[importlib.metadata.Dis
 
 
 def shipped_files(distribution: importlib.metadata.Distribution) -> Iterator[tuple[Path, str]]:
-    """Yields (file on disk, path below site-packages) for the files of one distribution that a program reads."""
+    """Yield (file on disk, path below site-packages) for the files of one distribution that a program reads."""
     for file in distribution.files or []:
         path = Path(str(distribution.locate_file(file)))
         outside = file.is_absolute() or ".." in file.parts  # console scripts
@@ -122,7 +122,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None
 
 
 def properties(archive: Path) -> Mapping[str, str]:
-    """The settings of a submission, whatever its master."""
+    """Return the settings of a submission, whatever its master."""
     return {
         "spark.jars": ",".join(jar.as_uri() for jar in delta_jars()),
         "spark.archives": f"{archive.as_uri()}#environment",
@@ -135,7 +135,7 @@ def properties(archive: Path) -> Mapping[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Builds the files and says how to use them."""
+    """Build the files and say how to use them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

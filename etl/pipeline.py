@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
-    """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
+    """Run what is not complete, or with `again` everything; returns the published version, and where its report is."""
     declared(config)  # an expectation that cannot be made stops here, before hours of work
     whole = Run(spark, config)
     first, *others = STAGES

@@ -13,7 +13,7 @@ from schemas.config import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the report of the newest published version again; returns 0 whatever the gates say."""
+    """Write the report of the newest published version again; returns 0 whatever the gates say."""
     arguments = configuration_parser("python -m etl.report", __doc__).parse_args(argv)
     judge_again(load(arguments.config, arguments.overrides))
     return 0

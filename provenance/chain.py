@@ -28,7 +28,7 @@ class Link(NamedTuple):
 def verified(
     entries: Iterable[Entry], link: Callable[[Entry], Link], name: str, first: str | None = None
 ) -> Iterator[Entry]:
-    """The entries of a chain in their order; `first` is what the first has as `previous`.
+    """Yield the entries of a chain in their order; `first` is what the first has as `previous`.
 
     Raises DataError naming `name` and the line, counted from 1, where the chain breaks.
     """

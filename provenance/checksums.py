@@ -24,13 +24,14 @@ same tick of the file system's clock and be invisible in its times."""
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/ringlake`, by default `~/.cache/ringlake`."""
+    """Return `$XDG_CACHE_HOME/ringlake`, by default `~/.cache/ringlake`."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "ringlake"
 
 
 def row_group_crc32(columns: Iterable[npt.NDArray[Any]]) -> int:
-    """CRC-32 (ISO-HDLC, as in gzip) over the bytes of columns, one after another; each C-contiguous, little-endian.
+    """Return the CRC-32 (ISO-HDLC, as in gzip) over the bytes of columns, one after another; each C-contiguous,
+    little-endian.
 
     It finds what changed between the hashing of a file and the reading of a row group, at 4 GB/s.
     """
@@ -46,7 +47,7 @@ def sha256_of(
     on_bytes: Callable[[int], None] | None = None,
     remedy: str = "restore it or publish the data set again",
 ) -> tuple[str, int]:
-    """Hex SHA-256 and size in bytes of a file.
+    """Return the hex SHA-256 and size in bytes of a file.
 
     Raises DataError naming a file that is missing or unreadable, and the `remedy`.
     """
@@ -74,7 +75,7 @@ def check_file(
     options: Storage | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> None:
-    """Raises DataError, naming the file, when its bytes are not those with that hash and size.
+    """Raise DataError, naming the file, when its bytes are not those with that hash and size.
 
     `full` always reads it. `cached` trusts a local file whose size, modification time, change time and inode are as
     when it was last found good; other files it reads. `off` looks at nothing.
@@ -103,7 +104,9 @@ def check_file(
 
 
 def _identity(path: str) -> list[int] | None:
-    """Size, modification time, change time (ns), inode and device; None when the file is not there or is in flux."""
+    """Return size, modification time, change time (ns), inode and device; None when the file is not there or is in
+    flux.
+    """
     try:
         status = os.stat(path)
     except OSError:

@@ -36,7 +36,7 @@ class ClassShare:
 
 
 def class_shares(split: SplitContent) -> list[ClassShare]:
-    """All classes, the largest first."""
+    """Return all classes, the largest first."""
     balance = split.balance
     shares = [
         ClassShare(name, rows, balance.taken.get(name, 1), balance.weights.get(name, 1.0))

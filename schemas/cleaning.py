@@ -297,7 +297,7 @@ class Clean(Section):
         return self
 
     def active(self) -> list[str]:
-        """The names of the rules that are on, in the order of application (not that of the list)."""
+        """Return the names of the rules that are on, in the order of application (not that of the list)."""
         order = [*EDITS, *(rule.name for rule in self.regex), *FILTERS]
         on = {DEFAULT} if self.rules == DEFAULT else set(self.rules)
         if DEFAULT in on:

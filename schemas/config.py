@@ -141,38 +141,42 @@ class Configuration(Section):
                 )
 
     def token_features(self) -> list[TokensFeature]:
-        """The features of text."""
+        """Return the features of text."""
         return [feature for feature in self.feature if isinstance(feature, TokensFeature)]
 
     def typed_features(self) -> list[TypedFeature]:
-        """The features of typed columns."""
+        """Return the features of typed columns."""
         return [feature for feature in self.feature if isinstance(feature, TypedFeature)]
 
     def dropping_features(self) -> list[ScalarFeature]:
-        """The features of typed columns whose outliers are left out."""
+        """Return the features of typed columns whose outliers are left out."""
         scalars = (feature for feature in self.feature if isinstance(feature, ScalarFeature))
         return [one for one in scalars if one.outliers is not None and one.outliers.action == "drop"]
 
     def deduplicated_column(self) -> str:
-        """The column by which duplicates are found."""
+        """Return the column by which duplicates are found."""
         return self.deduplicate.column or self.token_features()[0].column
 
     def text_columns(self) -> list[str]:
-        """The columns that are cleaned, each once: those of text features and the one that is deduplicated."""
+        """Return the columns that are cleaned, each once: those of text features and the one that is deduplicated."""
         return list(dict.fromkeys([*(f.column for f in self.token_features()), self.deduplicated_column()]))
 
     def typed_columns(self) -> list[str]:
-        """The columns that are brought into the notation of a type; their values may be missing."""
+        """Return the columns that are brought into the notation of a type; their values may be missing."""
         return [feature.column for feature in self.typed_features()]
 
     def table_columns(self) -> list[str]:
-        """The configured columns that stand in `bronze/records` beside the product's own, each once, id left out."""
+        """Return the configured columns that stand in `bronze/records` beside the product's own, each once, id left
+        out.
+        """
         roles = (self.columns.label, self.columns.group, self.columns.time)
         named = [*(c for c in roles if c is not None), *self.text_columns(), *self.typed_columns()]
         return list(dict.fromkeys(named))
 
     def data_sections(self) -> dict[str, Any]:
-        """Sections that determine the published rows: no paths, no storage, nothing of quality, model and training."""
+        """Return sections that determine the published rows: no paths, no storage, nothing of quality, model and
+        training.
+        """
         whole = self.model_dump(mode="json")
         sections = ("columns", "clean", "deduplicate", "split", "publish")
         without_paths = [{k: v for k, v in s.items() if k not in ("path", "root")} for s in whole["source"]]
@@ -187,7 +191,8 @@ class Configuration(Section):
         }
 
     def data_sha256(self, stage: str = "encode") -> str:
-        """SHA-256 of what in the configuration determines the rows that a stage writes, the stages before it included.
+        """Return the SHA-256 of what in the configuration determines the rows that a stage writes, the stages before
+        it included.
 
         What comes after `encode` has no part in it: `publish` only cuts the rows up, `balance` only says how they are
         to be used.
@@ -208,20 +213,20 @@ class Configuration(Section):
         return hashlib.sha256(canonical_json(sections)).hexdigest()
 
     def sha256(self) -> str:
-        """SHA-256 of the whole configuration in canonical JSON, credentials left out."""
+        """Return the SHA-256 of the whole configuration in canonical JSON, credentials left out."""
         whole = self.model_dump(mode="json", exclude={"storage"})
         return hashlib.sha256(canonical_json(whole)).hexdigest()
 
 
 def canonical_json(value: object) -> bytes:
-    """UTF-8 JSON with sorted keys and no white space: the same bytes for the same value, on any machine."""
+    """Return UTF-8 JSON with sorted keys and no white space: the same bytes for the same value, on any machine."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
-    """Reads and validates a configuration; `overrides` are `section.key=value`, the value in TOML or a bare string.
+    """Read and validate a configuration; `overrides` are `section.key=value`, the value in TOML or a bare string.
 
     Raises ConfigurationError, naming key, file and what is allowed.
     """
@@ -319,7 +324,7 @@ _UNION_BRANCHES = ("list[str]", "literal['default']")
 
 
 def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:
-    """Leaves out what pydantic puts in for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
+    """Leave out what pydantic puts in for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
     room = kinds.ROOMS.get(str(location[0])) if location else None
     tag_at = 2 if location[:1] in (("source",), ("feature",)) else 1
     kept: list[int | str] = []
@@ -331,7 +336,7 @@ def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at `location`; for a list of unions those of all its branches."""
+    """Return the keys of the table at `location`; for a list of unions those of all its branches."""
     models: list[type[BaseModel]] = [Configuration]
     for part in location:
         if isinstance(part, int):

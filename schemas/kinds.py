@@ -59,21 +59,21 @@ class Room:
         return found[0]
 
     def kind_of(self, value: Any) -> str | None:
-        """The kind of a table, from the TOML or validated."""
+        """Return the kind of a table, from the TOML or validated."""
         if isinstance(value, dict):
             kind = value.get(self.key, self.default)
             return kind if isinstance(kind, str) else None
         return getattr(value, self.key, None)
 
     def union(self) -> Any:
-        """The type of a table of any of the kinds, for pydantic."""
+        """Return the type of a table of any of the kinds, for pydantic."""
         if len(self.classes) == 1:  # pydantic has no union of one; its literal names the allowed kind as well
             return next(iter(self.classes.values()))
         tagged = [Annotated[settings, Tag(kind)] for kind, settings in self.classes.items()]
         return Annotated[functools.reduce(operator.or_, tagged), Discriminator(self.kind_of)]
 
     def default_settings(self) -> Any:
-        """The settings of the default kind, with the defaults of all its keys."""
+        """Return the settings of the default kind, with the defaults of all its keys."""
         assert self.default is not None
         return self.classes[self.default]()
 

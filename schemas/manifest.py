@@ -69,7 +69,7 @@ class SplitContent(Part):
 
 
 def _check_balance(split: SplitContent) -> None:
-    """Raises ValueError where the numbers of a split do not belong together.
+    """Raise ValueError where the numbers of a split do not belong together.
 
     A manifest that somebody altered and sealed again would pass its hashes; this one would be read in another order
     than it says.
@@ -222,7 +222,7 @@ class Manifest(Part):
         return self.content.splits
 
     def column(self, role: str) -> Column:
-        """The first column with that role. Raises UsageError where the data set has none."""
+        """Return the first column with that role. Raises UsageError where the data set has none."""
         for column in self.content.columns:
             if column.role == role:
                 return column
@@ -231,7 +231,7 @@ class Manifest(Part):
         )
 
     def classes(self, storage_options: Storage | None = None) -> list[str]:
-        """The class names; the label column holds indices into them."""
+        """Return the class names; the label column holds indices into them."""
         sha256 = self.column("label").artifacts["classes"]
         return list(json.loads(read_artifact(self, sha256, storage_options)))
 
@@ -245,7 +245,7 @@ class Manifest(Part):
     def seal(
         cls, content: Content, provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str
     ) -> Self:
-        """A manifest with its two hashes computed."""
+        """Return a manifest with its two hashes computed."""
         return cls(
             manifest_root=content_root(content),
             table_uri=table_uri,
@@ -264,7 +264,9 @@ class Manifest(Part):
 
 
 def content_root(content: Content) -> str:
-    """Hex Merkle root: the first leaf is the canonical JSON of all but the shards, then one leaf (a hash) a shard."""
+    """Return the hex Merkle root: the first leaf is the canonical JSON of all but the shards, then one leaf (a hash)
+    a shard.
+    """
     document = content.model_dump(mode="json")
     leaves = []
     for name in sorted(document["splits"]):
@@ -275,7 +277,7 @@ def content_root(content: Content) -> str:
 
 
 def provenance_hash(provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str) -> str:
-    """SHA-256 over the canonical JSON of all that the root does not cover."""
+    """Return the SHA-256 over the canonical JSON of all that the root does not cover."""
     whole = {
         "provenance": provenance.model_dump(mode="json"),
         "table_uri": table_uri,
@@ -286,7 +288,7 @@ def provenance_hash(provenance: Provenance, table_uri: str, delta_version: int, 
 
 
 def parse(content: bytes, name: str) -> Manifest:
-    """Reads a manifest's JSON and checks its two hashes. Raises DataError naming the manifest."""
+    """Read a manifest's JSON and check its two hashes. Raises DataError naming the manifest."""
     try:
         document = json.loads(content)
         version = document["content"]["format_version"]
@@ -316,17 +318,17 @@ def parse(content: bytes, name: str) -> Manifest:
 
 
 def load(location: str, storage_options: Storage | None = None) -> Manifest:
-    """Loads and checks a manifest file. Raises DataError when it is missing, damaged or altered."""
+    """Load and check a manifest file. Raises DataError when it is missing, damaged or altered."""
     return parse(storage.read_bytes(location, storage_options), location)
 
 
 def name_of(delta_version: int, manifest_root: str) -> str:
-    """The file name of a manifest: ordered by version, and telling the root."""
+    """Return the file name of a manifest: ordered by version, and telling the root."""
     return f"{delta_version:08d}-{manifest_root[:16]}.json"
 
 
 def newest(manifests: str, storage_options: Storage | None = None) -> str:
-    """The location of the newest manifest in a `manifests/` folder. Raises UsageError when there is none."""
+    """Return the location of the newest manifest in a `manifests/` folder. Raises UsageError when there is none."""
     found = published(manifests, storage_options)
     if not found:
         raise UsageError(
@@ -336,7 +338,7 @@ def newest(manifests: str, storage_options: Storage | None = None) -> str:
 
 
 def published(manifests: str, storage_options: Storage | None = None) -> dict[int, str]:
-    """The locations of all manifests in a `manifests/` folder by their Delta version, oldest first."""
+    """Return the locations of all manifests in a `manifests/` folder by their Delta version, oldest first."""
     file_system, path = storage.filesystem(manifests, storage_options)
     if not file_system.isdir(path):
         return {}
@@ -364,7 +366,7 @@ def resolve(given: str, manifests: str, storage_options: Storage | None = None) 
 
 
 def read_artifact(manifest: Manifest, sha256: str, storage_options: Storage | None = None) -> bytes:
-    """The content of an artifact, its hash checked. Raises DataError naming it when it is missing or damaged."""
+    """Return the content of an artifact, its hash checked. Raises DataError naming it when it is missing or damaged."""
     location = manifest.artifact_uri(sha256)
     content = storage.read_bytes(location, storage_options)
     if hashlib.sha256(content).hexdigest() != sha256:

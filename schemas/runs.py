@@ -16,14 +16,14 @@ CHAIN: Final = "chain.jsonl"
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The folders of the runs below `train.runs`, by name."""
+    """Return the folders of the runs below `train.runs`, by name."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if (path / RUN_FILE).exists() or _chain(path).exists())
 
 
 def roots_of(run: Path) -> set[str]:
-    """The manifest roots that a run was trained on. Raises DataError naming the file that cannot be read."""
+    """Return the manifest roots that a run was trained on. Raises DataError naming the file that cannot be read."""
     return set(_roots(run))
 
 

@@ -88,7 +88,7 @@ class Balance(Section):
     """With `oversample`: no row is taken more often than this in an epoch."""
 
     def effective(self) -> dict[str, str | int]:
-        """The keys that the policy makes use of: the others change nothing."""
+        """Return the keys that the policy makes use of: the others change nothing."""
         used = {"none": set[str](), "weights": {"strength"}, "oversample": {"most"}}[self.policy]
         return self.model_dump(mode="json", include={"policy"} | used)
 
@@ -135,7 +135,7 @@ class Quality(Section):
     """A Python file whose function `expectations()` returns a list of Great Expectations' expectations."""
 
     def drift_limits(self) -> dict[str, float | None]:
-        """Limits by measure."""
+        """Return limits by measure."""
         return {
             "classes": self.max_class_drift,
             "lengths": self.max_length_drift,

@@ -89,7 +89,7 @@ _EFFECT = pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int32())]))
 
 
 def sources_schema() -> pa.Schema:
-    """`bronze/sources`: a row for each file of the sources."""
+    """Return `bronze/sources`: a row for each file of the sources."""
     return pa.schema(
         [
             ("source_index", pa.int32()),  # which [[source]], from 0
@@ -106,7 +106,7 @@ def sources_schema() -> pa.Schema:
 
 
 def records_schema(config: Configuration) -> pa.Schema:
-    """`bronze/records`: every record that could be read; the configured columns are strings, verbatim.
+    """Return `bronze/records`: every record that could be read; the configured columns are strings, verbatim.
 
     Those of typed features may be null.
     """
@@ -127,7 +127,7 @@ def records_schema(config: Configuration) -> pa.Schema:
 
 
 def quarantine_schema() -> pa.Schema:
-    """`bronze/quarantine`: every record that did not meet the contract."""
+    """Return `bronze/quarantine`: every record that did not meet the contract."""
     return pa.schema(
         [
             ("source_index", pa.int32()),
@@ -141,7 +141,7 @@ def quarantine_schema() -> pa.Schema:
 
 
 def tombstones_schema() -> pa.Schema:
-    """`bronze/tombstones`: what `forget` erased, by hashes alone (etl/lake/tombstones.py says of what)."""
+    """Return `bronze/tombstones`: what `forget` erased, by hashes alone (etl/lake/tombstones.py says of what)."""
     return pa.schema(
         [
             ("kind", _TEXT),  # record | spot | content | place | raw
@@ -152,7 +152,7 @@ def tombstones_schema() -> pa.Schema:
 
 
 def fields_schema(config: Configuration) -> pa.Schema:
-    """`silver/fields`: every record of bronze with its texts cleaned, and its typed columns in one notation.
+    """Return `silver/fields`: every record of bronze with its texts cleaned, and its typed columns in one notation.
 
     Rules annotate, nothing disappears; a typed value that is missing, or is none of its type, is null.
     """
@@ -175,12 +175,12 @@ def fields_schema(config: Configuration) -> pa.Schema:
 
 
 def clusters_schema() -> pa.Schema:
-    """`silver/clusters`: for each record of bronze what it is a duplicate of, before splits are known."""
+    """Return `silver/clusters`: for each record of bronze what it is a duplicate of, before splits are known."""
     return pa.schema([field for field in ledger_schema() if field.name != "split"])
 
 
 def ledger_schema() -> pa.Schema:
-    """`silver/ledger`: one narrow row for each record of bronze."""
+    """Return `silver/ledger`: one narrow row for each record of bronze."""
     return pa.schema(
         [
             ("record_id", _TEXT),
@@ -197,7 +197,7 @@ def ledger_schema() -> pa.Schema:
 
 
 def signatures_schema() -> pa.Schema:
-    """`silver/signatures`: what the duplicate finder compares, for each distinct text."""
+    """Return `silver/signatures`: what the duplicate finder compares, for each distinct text."""
     return pa.schema(
         [
             ("record_id", _TEXT),
@@ -209,7 +209,7 @@ def signatures_schema() -> pa.Schema:
 
 
 def encoded_schema(config: Configuration) -> pa.Schema:
-    """`silver/encoded`: the rows to be published, ready for training but not yet in shards.
+    """Return `silver/encoded`: the rows to be published, ready for training but not yet in shards.
 
     Where outliers of a typed column are left out, these have a row as well, with their id and LEFT_OUT alone.
     """
@@ -229,7 +229,7 @@ def encoded_schema(config: Configuration) -> pa.Schema:
 
 
 def spark_schema(schema: pa.Schema) -> "StructType":
-    """The Spark schema with the same columns, all nullable."""
+    """Return the Spark schema with the same columns, all nullable."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema)

@@ -55,7 +55,7 @@ class Texts:
 
 @cache
 def word_quantiles() -> npt.NDArray[np.int32]:
-    """Words by quantile of the law of Zipf and Mandelbrot: p(rank) ~ 1 / (rank + 2.7)."""
+    """Return words by quantile of the law of Zipf and Mandelbrot: p(rank) ~ 1 / (rank + 2.7)."""
     weights = 1 / (np.arange(1, COMMON_WORDS + 1) + ZIPF_SHIFT)
     bounds = np.cumsum(weights / weights.sum())
     found = np.searchsorted(bounds, (np.arange(QUANTILES) + 0.5) / QUANTILES)
@@ -75,7 +75,7 @@ def endings() -> npt.NDArray[np.int8]:
 
 
 def compose(documents: Documents) -> Texts:
-    """The texts of some documents."""
+    """Return the texts of some documents."""
     offsets = np.zeros(len(documents) + 1, dtype=np.int64)
     np.cumsum(documents.length, out=offsets[1:])
     document = np.repeat(np.arange(len(documents), dtype=np.int32), documents.length)
@@ -159,7 +159,7 @@ def _forms(
 
 
 def _put_serials(found: npt.NDArray[np.int32], documents: Documents, offsets: Ints) -> None:
-    """Puts the number of a short document in its middle, three digits a word."""
+    """Put the number of a short document in its middle, three digits a word."""
     rows = np.flatnonzero(documents.serial >= 0)
     first = offsets[rows] + (documents.length[rows] - SERIAL_WORDS) // 2
     number = documents.serial[rows]
@@ -169,7 +169,7 @@ def _put_serials(found: npt.NDArray[np.int32], documents: Documents, offsets: In
 
 
 def _put_personal(found: npt.NDArray[np.int32], documents: Documents, offsets: Ints) -> None:
-    """Puts an e-mail address, a telephone number or an IP address over a few words."""
+    """Put an e-mail address, a telephone number or an IP address over a few words."""
     table = pieces()
 
     def number(drawn: Words, least: int, most: int) -> Ints:
@@ -201,13 +201,13 @@ def _put_personal(found: npt.NDArray[np.int32], documents: Documents, offsets: I
 
 
 def token_ids(texts: Texts) -> npt.NDArray[np.int32]:
-    """The token that each piece of a text holds: equal exactly where the tokens are."""
+    """Return the token that each piece of a text holds: equal exactly where the tokens are."""
     found: npt.NDArray[np.int32] = pieces().token[texts.pieces]
     return found
 
 
 def lines(records: Ints, documents: Documents, malformed: Ints) -> memoryview:
-    """The lines of JSON of some records; `malformed` is an entry of MALFORMED or -1."""
+    """Return the lines of JSON of some records; `malformed` is an entry of MALFORMED or -1."""
     texts = compose(documents)
     table = pieces()
     heads = np.empty((len(records), BEFORE_TEXT), dtype=np.int32)

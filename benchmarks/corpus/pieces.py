@@ -73,7 +73,7 @@ class Pieces:
 
 @functools.cache
 def words() -> tuple[str, ...]:
-    """WORDS different pronounceable words, accented ones last."""
+    """Return WORDS different pronounceable words, accented ones last."""
     found: dict[str, None] = {}
     number = 0
     while len(found) < COMMON_WORDS:
@@ -92,7 +92,7 @@ def words() -> tuple[str, ...]:
 
 @functools.cache
 def pieces() -> Pieces:
-    """Builds the table, in half a second."""
+    """Build the table, in half a second."""
     terms = [*words(), *(f"{number:03}" for number in range(NUMBERS))]
     capitals = [term.capitalize() for term in terms]
     table = [(term + suffix).encode() for cased in (terms, capitals) for suffix in SUFFIXES for term in cased]
@@ -133,7 +133,7 @@ def normalised(text: str) -> str:
 
 
 def accented(terms: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The words of a document with letters beyond ASCII, for those that an all-ASCII one would have."""
+    """Return the words of a document with letters beyond ASCII, for those that an all-ASCII one would have."""
     has_accent = (terms < COMMON_WORDS) & (terms % ACCENTED_EVERY == ACCENTED_EVERY - 1)
     found: npt.NDArray[np.int32] = np.where(has_accent, COMMON_WORDS + terms // ACCENTED_EVERY, terms)
     return found

@@ -161,7 +161,7 @@ class Plan:
         return found
 
     def malformed(self, records: Ints, kind: Ints) -> Ints:
-        """An entry of MALFORMED, or -1, for each record; only single records are spoilt."""
+        """Return an entry of MALFORMED, or -1, for each record; only single records are spoilt."""
         drawn = hashed(self._keys[0], records)
         spoilt = (kind == SINGLE) & (shares(drawn) < self.malformed_share)
         return np.where(spoilt, below(drawn, len(MALFORMED)), -1)
@@ -242,7 +242,7 @@ class Plan:
     def _runs(
         self, length: Ints, operation: Ints, kind: Ints, edit: Words, number: Ints, member: Ints
     ) -> tuple[Ints, Ints, Ints]:
-        """Starts and ends of the runs, and the target of moved ones."""
+        """Start and end of the runs, and the target of moved ones."""
         low, high = np.log(EDITED)
         starts = np.zeros((len(length), RUNS), dtype=np.int64)
         ends = np.zeros_like(starts)

@@ -18,7 +18,7 @@ ROUNDS = 4
 
 
 def mixed(words: Words) -> Words:
-    """Spreads every bit over all 64, in place."""
+    """Spread every bit over all 64, in place."""
     words ^= words >> np.uint64(30)
     words *= np.uint64(0xBF58476D1CE4E5B9)
     words ^= words >> np.uint64(27)
@@ -28,22 +28,22 @@ def mixed(words: Words) -> Words:
 
 
 def hashed(key: int, numbers: Ints | Words) -> Words:
-    """64 pseudo-random bits for each number, of the stream `key`."""
+    """Return 64 pseudo-random bits for each number, of the stream `key`."""
     return mixed((numbers.astype(np.uint64) + np.uint64(1)) * GOLDEN + np.uint64(key & MASK))
 
 
 def key_of(seed: int, stream: int) -> int:
-    """The key of one of the independent streams of a seed."""
+    """Return the key of one of the independent streams of a seed."""
     return int(hashed(int(hashed(0, np.array([seed]))[0]), np.array([stream]))[0])
 
 
 def shares(words: Words) -> npt.NDArray[np.float64]:
-    """Numbers from 0 to below 1, from the upper 32 bits."""
+    """Return numbers from 0 to below 1, from the upper 32 bits."""
     return (words >> np.uint64(32)).astype(np.float64) / 2.0**32
 
 
 def below(words: Words, bounds: Ints | int) -> Ints:
-    """Numbers from 0 to below each bound (less than 2^31), from the lower 32 bits."""
+    """Return numbers from 0 to below each bound (less than 2^31), from the lower 32 bits."""
     low = (words & np.uint64(0xFFFFFFFF)).astype(np.int64)
     found: Ints = (low * bounds) >> 32
     return found

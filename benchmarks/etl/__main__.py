@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def prepare(root: Path, size: str, seed: int, systems: Sequence[System]) -> Data:
-    """Generates what is not there yet."""
+    """Generate what is not there yet."""
 
     def generated(name: str, bytes_wanted: int, malformed: float) -> Path:
         folder = root / name
@@ -81,13 +81,13 @@ def prepare(root: Path, size: str, seed: int, systems: Sequence[System]) -> Data
 
 
 def turns(systems: Sequence[System], cold: bool) -> list[tuple[System, bool]]:
-    """A round: each system, whether warm; this product's near-duplicate stage also cold."""
+    """Return a round: each system, whether warm; this product's near-duplicate stage also cold."""
     found = [(system, True) for system in systems]
     return found + [(system, False) for system in systems if cold and system.what == "near_duplicates"]
 
 
 def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The runs of earlier rounds, by system."""
+    """Return the runs of earlier rounds, by system."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for sample in json_lines.read(str(file), json.loads):
         found[sample.pop("system")].append(sample)
@@ -115,7 +115,7 @@ def document_with(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the tables and writes the results."""
+    """Measure, print the tables and write the results."""
     arguments = parser().parse_args(argv)
     size = str(arguments.size).upper()
     wanted = generate.bytes_of(size)

@@ -29,7 +29,7 @@ def median(samples: Sequence[Sample], *names: str) -> float | None:
 
 
 def figures(samples: Sequence[Sample], size_bytes: int, documents: int) -> dict[str, Any]:
-    """The entry of one system for one size. Rates are of the files' bytes and lines."""
+    """Return the entry of one system for one size. Rates are of the files' bytes and lines."""
     warm = [sample for sample in samples if sample["warm"]]
     cold = [sample for sample in samples if not sample["warm"]]
     seconds = median(warm, "seconds")
@@ -82,7 +82,7 @@ def sizes_of(document: Mapping[str, Any]) -> list[str]:
 
 
 def goals(document: Mapping[str, Any]) -> list[tuple[str, float | None, float, bool]]:
-    """Name, value (None: not measured), bound, and whether the bound is an upper one."""
+    """Return name, value (None: not measured), bound, and whether the bound is an upper one."""
     near = {size: document[size].get("ours_near_duplicates", {}) for size in sizes_of(document)}
     pipeline = {size: document[size].get("ours_pipeline", {}) for size in sizes_of(document)}
     found: list[tuple[str, float | None, float, bool]] = []
@@ -116,7 +116,7 @@ def goals(document: Mapping[str, Any]) -> list[tuple[str, float | None, float, b
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """All tables, the smallest size first."""
+    """Return all tables, the smallest size first."""
     lines: list[str] = []
     for size in sizes_of(document):
         lines += [*_table(size, document[size]), ""]

@@ -76,7 +76,7 @@ BY_NAME = {system.name: system for system in SYSTEMS}
 
 
 def interpreters(systems: Sequence[System]) -> dict[str, Path]:
-    """The Python of each system; builds the environments of peers where they are missing.
+    """Return the Python of each system; builds the environments of peers where they are missing.
 
     Raises subprocess.CalledProcessError where one cannot be built.
     """
@@ -106,7 +106,7 @@ class Data:
 
 
 def measure(system: System, python: Path, data: Data, work: Path, warm: bool) -> Run:
-    """One run of a system in an empty working folder, which is emptied again afterwards.
+    """Return one run of a system in an empty working folder, which is emptied again afterwards.
 
     `more` of the run holds the quality of its clusters, and for this product the bytes of each shuffle.
     Raises CheckError where it fails.
@@ -146,7 +146,7 @@ def _quality(folder: Path, files: Path) -> dict[str, float | int]:
 def measure_undisturbed(
     system: System, python: Path, data: Data, work: Path, warm: bool, repeats: int
 ) -> Iterator[Run]:
-    """`measure`, again up to `repeats` times while others disturb it; the run that counts is the last of them.
+    """Yield `measure`, again up to `repeats` times while others disturb it; the run that counts is the last of them.
 
     Gives fewer runs, or none, where one fails, and says why.
     """

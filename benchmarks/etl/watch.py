@@ -33,7 +33,7 @@ class Peaks:
     """Spark's Python workers."""
 
     def add(self, root: int) -> None:
-        """Takes a sample of a process and all below it."""
+        """Take a sample of a process and all below it."""
         running = statuses()
         memory = {process: proportional_mb(process) for process in descendants(root, running)}
         java = {process for process in memory if process in running and running[process].name == "java"}
@@ -81,12 +81,12 @@ class Run:
 
 
 def others_share(begin: Moment, end: Moment, cores: int) -> float:
-    """The part of the machine's processor time between two moments that neither we used nor nobody."""
+    """Return the part of the machine's processor time between two moments that neither we used nor nobody."""
     return max(0.0, (end.busy - begin.busy) - (end.own - begin.own)) / (cores * (end.wall - begin.wall))
 
 
 def watch(python: Path, module: str, arguments: Sequence[str], environment: dict[str, str], log: Path) -> Run:
-    """Runs `python -m module` in the checkout, its messages in `log`.
+    """Run `python -m module` in the checkout, its messages in `log`.
 
     Raises CheckError with the end of the messages where it fails or says nothing of what it does.
     """

@@ -43,7 +43,7 @@ def interpreters(cases: Sequence[Case]) -> tuple[dict[str, Path], dict[str, str]
 
 
 def prepare(folder: Path, rows: int, pythons: Mapping[str, Path], cases: Sequence[Case]) -> dict[str, str]:
-    """Writes each loader's own copy of a folder's rows, once; returns the messages of those that could not."""
+    """Write each loader's own copy of a folder's rows, once; returns the messages of those that could not."""
     failed: dict[str, str] = {}
     content, _ = sha256_of(str(folder / "rows.npy"))
     for case in {case.loader: case for case in cases if case.loader in pythons}.values():
@@ -64,7 +64,7 @@ def prepare(folder: Path, rows: int, pythons: Mapping[str, Path], cases: Sequenc
 
 
 def raw(folder: Path, rows: int) -> Sample:
-    """The two scans of pyarrow."""
+    """Return the two scans of pyarrow."""
     data = generate.DataSet.load(folder)
     manifest = contract.load(data.manifests[str(OURS[folder.name]["variant"])])
     shards = [manifest.shard_uri(shard) for shard in manifest.splits[data.split].shards if shard.rows]
@@ -162,7 +162,9 @@ def _both_ranks(case: Case, folder: Path, python: Path, rows: int) -> dict[str, 
 
 
 def consumers(folder: Path, seconds: float) -> Sample:
-    """Two ranks that take 200,000 rows a second each, side by side: the worse of both figures, and each rank's."""
+    """Return two ranks that take 200,000 rows a second each, side by side: the worse of both figures, and each
+    rank's.
+    """
     rows = generate.DataSet.load(folder).rows
     epochs = max(2, round(seconds * 400_000 / rows))
     values = {"folder": folder, "options": OURS[folder.name], "epochs": epochs, "ranks": 2}
@@ -174,7 +176,7 @@ def consumers(folder: Path, seconds: float) -> Sample:
 
 
 def memory_over_epochs(folder: Path, rows: int, after: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Megabytes after some epochs, of a data set of `rows` rows and of one four times as large."""
+    """Return megabytes after some epochs, of a data set of `rows` rows and of one four times as large."""
     found = {}
     for size in (rows, 4 * rows):
         data = folder / f"memory-{size}"

@@ -20,7 +20,8 @@ PR_SET_TIMERSLACK = 29
 
 
 def consume(job: Job, rate: float) -> dict[str, float]:
-    """`wait_share`: the share of the time from the second batch on that was spent in `next`, however short it was.
+    """Return `wait_share`: the share of the time from the second batch on that was spent in `next`, however short it
+    was.
 
     `late_share` counts only what exceeded 100 µs a batch: waits that a step of a training would notice.
     """

@@ -80,7 +80,9 @@ class DataSet:
 
 
 def tokens(rows: int, seed: int = 0) -> Tokens:
-    """Token ids drawn by Zipf's law (exponent 1) over the vocabulary without the padding; shape (rows, 128), uint16."""
+    """Return token ids drawn by Zipf's law (exponent 1) over the vocabulary without the padding; shape (rows, 128),
+    uint16.
+    """
     weights = 1 / np.arange(1, VOCABULARY)
     bounds = np.cumsum(weights / weights.sum())
     drawn = np.random.default_rng(seed).random((rows, LENGTH), dtype=np.float32)
@@ -90,7 +92,7 @@ def tokens(rows: int, seed: int = 0) -> Tokens:
 def generate(
     folder: Path, rows: int, variants: Mapping[str, int], shards: int = SHARDS, seed: int = 0
 ) -> DataSet:
-    """Writes generated rows: `variants` is the rows of a row group by the name of the variant."""
+    """Write generated rows: `variants` is the rows of a row group by the name of the variant."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = tokens(rows, seed)
     ids = [f"row-{number}" for number in range(rows)]
@@ -105,7 +107,7 @@ def generate(
 
 
 def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
-    """Takes the rows of a published data set, through the product's own reader, in the order of their keys."""
+    """Take the rows of a published data set, through the product's own reader, in the order of their keys."""
     manifest = contract.load(manifest_location)
     settings = Train(streams=1, window=1, batch=4096)
     found, keys = [], []
@@ -125,7 +127,7 @@ def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
 def publish(
     folder: Path, ids: Sequence[str], drawn: Tokens, rows_per_group: int, shards: int, seed: int
 ) -> Path:
-    """Writes shards with the product's writer, and seals a manifest over them; returns where that lies."""
+    """Write shards with the product's writer, and seals a manifest over them; returns where that lies."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

@@ -29,7 +29,7 @@ def cpu_seconds() -> float:
 
 
 def read(loader: Loader, job: Job, limit: float) -> dict[str, Any]:
-    """One pass, which ends after `limit` seconds at the latest."""
+    """Return one pass, which ends after `limit` seconds at the latest."""
     rows, identities, dtype = 0, [], ""
     cpu, began = cpu_seconds(), time.perf_counter()
     batches = loader.batches(job)
@@ -55,7 +55,7 @@ def read(loader: Loader, job: Job, limit: float) -> dict[str, Any]:
 
 
 def check(loader: Loader, job: Job, passes: int, file: Path) -> dict[str, Any]:
-    """Passes whose numbers go to `file`, an array each; says how many rows had other tokens than they should."""
+    """Pass whose numbers go to `file`, an array each; says how many rows had other tokens than they should."""
     expected = np.load(job.folder / "rows.npy", mmap_mode="r")
     wrong, found = 0, []
     for _ in range(passes):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 
 def scan(files: Sequence[str], columns: Sequence[str]) -> int:
-    """Decodes every row group of the files; returns the rows."""
+    """Decode every row group of the files; returns the rows."""
     rows = 0
     for name in files:
         with pq.ParquetFile(name) as file:
@@ -24,7 +24,7 @@ def scan(files: Sequence[str], columns: Sequence[str]) -> int:
 
 
 def rows_per_second(once: Callable[[], int], rows: int) -> float:
-    """Rates a scan, repeated until it took `rows` rows, after one to warm up."""
+    """Return rates a scan, repeated until it took `rows` rows, after one to warm up."""
 
     def repeated() -> Iterator[int]:
         done = 0

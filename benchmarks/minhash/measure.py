@@ -18,7 +18,7 @@ from benchmarks.process_tree import descendants, statuses
 
 
 def cpu_seconds_below() -> float:
-    """Processor time of the processes below this one, in the system's ticks."""
+    """Return processor time of the processes below this one, in the system's ticks."""
     running = statuses()
     below = (process for process in descendants(os.getpid(), running) if process != os.getpid())
     return sum(running[process].cpu_seconds for process in below if process in running)

@@ -32,7 +32,7 @@ WARM_UP = 1.5
 
 
 def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any]:
-    """All figures of a model, of so many cases as are alive at a time."""
+    """Return all figures of a model, of so many cases as are alive at a time."""
     say(f"{model}: starting {', '.join(cases)} …")
     with ExitStack() as stack:
         groups = {}
@@ -58,7 +58,7 @@ def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any
 
 
 def chunks(cases: Mapping[str, Case]) -> list[dict[str, Case]]:
-    """ALIVE cases each, and the ceiling with all of them."""
+    """Return ALIVE cases each, and the ceiling with all of them."""
     others = [name for name in cases if name != CEILING]
     return [
         {name: cases[name] for name in (CEILING, *others[first : first + ALIVE])}
@@ -69,7 +69,7 @@ def chunks(cases: Mapping[str, Case]) -> list[dict[str, Case]]:
 def describe(
     model: str, taken: Mapping[str, Sequence[Slice]], found: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
-    """Rates and ratios by the names that readers of scaling.json look for, and what lies behind them."""
+    """Return rates and ratios by the names that readers of scaling.json look for, and what lies behind them."""
     ratios = figures.medians(found)
     result: dict[str, Any] = {
         name: round(median(s.rate for s in slices), 1) for name, slices in taken.items()
@@ -89,7 +89,7 @@ def describe(
 
 
 def merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of cases that were not measured this time stay; the ceiling is that beside `horovod`."""
+    """Return figures of cases that were not measured this time stay; the ceiling is that beside `horovod`."""
     keep = CEILING in before and "horovod" not in now
     joined = {**before, **{name: value for name, value in now.items() if not (keep and name == CEILING)}}
     for name, value in now.items():
@@ -100,7 +100,7 @@ def merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the table and writes the files; what is not measured now stays there."""
+    """Measure, print the table and write the files; what is not measured now stays there."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling",
         description=__doc__,

@@ -40,7 +40,7 @@ class Group:
     """The processes of one case, in sessions of their own, stopped between their turns."""
 
     def __init__(self, name: str, case: Case, model: str) -> None:
-        """Starts them; `wait` for them before the first turn."""
+        """Start them; `wait` for them before the first turn."""
         self.name, self.case = name, case
         self.folder = tempfile.TemporaryDirectory(prefix="ringlake-scaling-")
         address, store = str(Path(self.folder.name) / "harness"), str(Path(self.folder.name) / "store")
@@ -111,7 +111,7 @@ class Group:
         self.run(1)
 
     def run(self, steps: int) -> Slice:
-        """Lets the processes train so many steps, and stops them again. Raises CheckError when one ended."""
+        """Let the processes train so many steps, and stops them again. Raises CheckError when one ended."""
         self._signal(signal.SIGCONT)
         for connection in self.connections:
             connection.send(steps)
@@ -132,7 +132,7 @@ class Group:
             os.kill(pid, number)
 
     def close(self) -> None:
-        """Ends the processes, whatever has become of them."""
+        """End the processes, whatever has become of them."""
         self.listener.close()
         for connection in self.connections:
             with contextlib.suppress(OSError):

@@ -12,7 +12,7 @@ REPEATS = 40
 
 
 def exchange(connection: socket.socket, content: bytes, into: memoryview) -> None:
-    """Sends `content` and fills `into` at the same time."""
+    """Send `content` and fill `into` at the same time."""
     sender = Thread(target=connection.sendall, args=(content,))
     sender.start()
     received = 0
@@ -30,7 +30,7 @@ def other(port: int) -> None:
 
 
 def bandwidth() -> float:
-    """Bytes/s in each direction, median."""
+    """Return bytes/s in each direction, median."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         process = multiprocessing.get_context("spawn").Process(target=other, args=(server.getsockname()[1],))
         process.start()

@@ -18,7 +18,9 @@ LATENCY = 10e-6
 
 
 def ring_seconds(size: float, ranks: int, bandwidth: float, latency: float = 0.0) -> float:
-    """Seconds at least for `size` bytes over `ranks` with `bandwidth` bytes/s in each direction; 0 for one rank."""
+    """Return seconds at least for `size` bytes over `ranks` with `bandwidth` bytes/s in each direction; 0 for one
+    rank.
+    """
     return 2 * (ranks - 1) / ranks * size / bandwidth + 2 * (ranks - 1) * latency
 
 
@@ -52,7 +54,7 @@ class Projection:
 
 
 def markdown() -> str:
-    """The table of docs/scaling.md."""
+    """Return the table of docs/scaling.md."""
     lines = [
         "| ranks | network, Gb/s | gradients | exchange, ms | flat | overlapped, at best |",
         "|---|---|---|---|---|---|",

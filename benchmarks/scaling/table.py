@@ -7,7 +7,7 @@ from benchmarks.scaling.cases import CEILING
 
 
 def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table a model: rate, ratio to the ceiling with its range, and where the time of a step goes."""
+    """Return a table a model: rate, ratio to the ceiling with its range, and where the time of a step goes."""
     parts = []
     for model, figures in results.items():
         lines = [

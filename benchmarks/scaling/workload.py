@@ -35,7 +35,7 @@ class Workload:
     even: bool
 
     def build(self) -> nn.Module:
-        """The model, with the same weights on every rank."""
+        """Return the model, with the same weights on every rank."""
         torch.manual_seed(0)
         column = Column(
             name="tokens",
@@ -48,7 +48,7 @@ class Workload:
         return models.build(MODELS[self.model], [column], {"logits": CLASSES})
 
     def batches(self, ranks: int) -> list[LocalBatch]:
-        """BATCHES of ROWS rows, token ids Zipf-like as in texts."""
+        """Return BATCHES of ROWS rows, token ids Zipf-like as in texts."""
         mine = np.random.default_rng([7, self.rank])
         lengths_from = np.random.default_rng(7) if self.even else mine
         made = []

@@ -51,7 +51,7 @@ def lines(
     logarithmic: bool = False,
     from_zero: bool = False,
 ) -> str:
-    """Curves by name over a common x axis; a series of a few points has marks on them."""
+    """Return curves by name over a common x axis; a series of a few points has marks on them."""
 
     def draw(axes: "Axes") -> None:
         for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
@@ -85,7 +85,7 @@ def bars(
     y_label: str,
     line_after: float | None = None,
 ) -> str:
-    """Bars side by side for each of the `labels`; `line_after` marks a limit at that place of the x axis."""
+    """Return bars side by side for each of the `labels`; `line_after` marks a limit at that place of the x axis."""
 
     def draw(axes: "Axes") -> None:
         width = 0.8 / max(1, len(series))

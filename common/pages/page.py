@@ -136,23 +136,23 @@ def as_cell(value: Value) -> Cell:
 
 
 def number(value: int, bar: float | None = None, tone: Tone = "") -> Cell:
-    """A whole number with thousands separators, right-aligned."""
+    """Return a whole number with thousands separators, right-aligned."""
     return Cell(f"{value:,}", tone=tone, bar=bar, number=True)
 
 
 def figure(value: float | None, digits: int = 3) -> Cell:
-    """A number with so many digits behind the point; a dash where there is none."""
+    """Return a number with so many digits behind the point; a dash where there is none."""
     return Cell("–" if value is None else f"{value:,.{digits}f}", number=True)
 
 
 def share(part: float, whole: float, bar: bool = False) -> Cell:
-    """`part` of `whole` as a percentage with one digit."""
+    """Return `part` of `whole` as a percentage with one digit."""
     value = part / whole if whole else 0.0
     return Cell(f"{100 * value:.1f}%", number=True, bar=value if bar else None)
 
 
 def size(count: float) -> str:
-    """A number of bytes for people, in powers of 1,000: `27.1 MB`."""
+    """Return a number of bytes for people, in powers of 1,000: `27.1 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:,.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -161,7 +161,7 @@ def size(count: float) -> str:
 
 
 def render(page: Page) -> str:
-    """The HTML of a page; the same page gives the same bytes."""
+    """Return the HTML of a page; the same page gives the same bytes."""
     return _template().render(page=page) + "\n"
 
 
@@ -181,10 +181,10 @@ def _template() -> Template:
 
 
 def _breakable(text: str) -> Markup:
-    """Lets a line end within long names of keys and columns, which would hide what stands beside them on a phone."""
+    """Let a line end within long names of keys and columns, which would hide what stands beside them on a phone."""
     return Markup("_<wbr>").join(escape(part) for part in text.split("_"))
 
 
 def _runs(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
-    """Neighbouring blocks of one kind together, so that charts can stand side by side."""
+    """Return neighbouring blocks of one kind together, so that charts can stand side by side."""
     return [(kind, list(run)) for kind, run in itertools.groupby(blocks, key=lambda block: block.kind)]

@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def packed(values: npt.NDArray[Any], offsets: Ints) -> pa.Array:
-    """A binary array of n values from the lists values[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1,).
+    """Return a binary array of n values from the lists values[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1,).
 
     `values` (1-D) may have any type of fixed size. Raises OverflowError where the lists have 2 GiB or more together.
     """
@@ -27,7 +27,7 @@ def packed(values: npt.NDArray[Any], offsets: Ints) -> pa.Array:
 
 
 def unpacked(array: pa.Array | pa.ChunkedArray, dtype: str = "<i8") -> tuple[npt.NDArray[Any], Ints]:
-    """The inverse of `packed`: (values, offsets), from a binary or large_binary array without nulls.
+    """Return the inverse of `packed`: (values, offsets), from a binary or large_binary array without nulls.
 
     Raises TypeError for an array of another type, such as the lists that earlier versions of the tables held.
     """

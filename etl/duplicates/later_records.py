@@ -29,7 +29,7 @@ class Earlier:
 
 
 def to_compare(new: DataFrame, earlier: Earlier, of_texts: DataFrame) -> DataFrame:
-    """The signatures among which clusters of new texts are looked for; `of_texts`: see `clusters_of_texts`.
+    """Return the signatures among which clusters of new texts are looked for; `of_texts`: see `clusters_of_texts`.
 
     Earlier texts without a cluster belong to records that were left out: a later copy counts as new, and may stay.
     """
@@ -39,7 +39,9 @@ def to_compare(new: DataFrame, earlier: Earlier, of_texts: DataFrame) -> DataFra
 
 
 def to_compare_with(new: DataFrame, earlier: DataFrame) -> DataFrame:
-    """The earlier signatures that share a band with a new one; both frames have the columns of silver/signatures."""
+    """Return the earlier signatures that share a band with a new one; both frames have the columns of
+    silver/signatures.
+    """
     keys = new.select(F.explode("bands").alias("band")).distinct()
     if keys.count() <= BROADCAST_KEYS:
         keys = F.broadcast(keys)
@@ -91,7 +93,7 @@ def earlier_clusters(components: DataFrame, texts: DataFrame, of_texts: DataFram
 
 
 def count_conflicts(records: DataFrame, joined: DataFrame, config: Configuration) -> int:
-    """The number of new records that belong to clusters of several splits, and would be kept with others.
+    """Return the number of new records that belong to clusters of several splits, and would be kept with others.
 
     Where duplicates are dropped, what is near to an earlier record would be left out with any splits.
     """

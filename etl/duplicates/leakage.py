@@ -24,8 +24,8 @@ Ints = npt.NDArray[np.int64]
 def leakage_sample(
     spark: SparkSession, config: Configuration, splits: DataFrame, rows: int = 200
 ) -> pd.DataFrame:
-    """The highest Jaccard similarity to any training row, computed exactly from the shingle sets, of `rows` distinct
-    texts of the test split, chosen by the hash of the record_id.
+    """Return the highest Jaccard similarity to any training row, computed exactly from the shingle sets, of `rows`
+    distinct texts of the test split, chosen by the hash of the record_id.
 
     `splits`: columns `record_id`, `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1;
     0 where nothing is shared or there is no training row), ordered by record_id. Exact copies of a test row lie in the
@@ -48,7 +48,7 @@ def leakage_sample(
 
 
 def hashes_of(records: DataFrame) -> Ints:
-    """The sorted 64-bit hashes of the ids in the column `record_id`, int64."""
+    """Return the sorted 64-bit hashes of the ids in the column `record_id`, int64."""
     found: Ints = np.sort(records.select(F.xxhash64("record_id").alias("hash")).toArrow()["hash"].to_numpy())
     return found
 
@@ -99,7 +99,7 @@ def _are_in(values: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
 def _highest(
     lists: pa.Array, vocabulary: npt.NDArray[np.int64], by_shingle: csr_array, sizes: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """The highest similarity of each set of the sample to the sets of a batch; shape (sample,)."""
+    """Return the highest similarity of each set of the sample to the sets of a batch; shape (sample,)."""
     values, offsets = unpacked(lists)
     places = np.minimum(np.searchsorted(vocabulary, values), len(vocabulary) - 1)
     known = vocabulary[places] == values

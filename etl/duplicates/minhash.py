@@ -56,7 +56,8 @@ class Banding:
 
     @classmethod
     def for_similarity(cls, similarity: float) -> "Banding":
-        """The most selective banding of at most MOST_HASHES values that finds a pair at `similarity` but for MISSED.
+        """Return the most selective banding of at most MOST_HASHES values that finds a pair at `similarity` but for
+        MISSED.
 
         A pair of Jaccard similarity s shares a band with probability 1 - (1 - s^rows)^bands: 28 x 5 at 0.8.
         Raises UsageError where even bands of one value would be too many.
@@ -76,7 +77,7 @@ class Banding:
         return best
 
     def recall(self, similarity: float) -> float:
-        """The probability that two texts of this similarity share at least one band."""
+        """Return the probability that two texts of this similarity share at least one band."""
         return float(1 - (1 - similarity**self.rows) ** self.bands)
 
 
@@ -98,7 +99,7 @@ class Sketches:
 
 
 def mix(words: Words) -> Words:
-    """Spreads every bit over all 64, in place; a bijection."""
+    """Spread every bit over all 64, in place; a bijection."""
     words ^= words >> np.uint64(30)
     words *= np.uint64(0xBF58476D1CE4E5B9)
     words ^= words >> np.uint64(27)
@@ -108,7 +109,7 @@ def mix(words: Words) -> Words:
 
 
 def _constants(stream: int, count: int) -> Words:
-    """`count` fixed pseudo-random words, uint64; another stream gives others."""
+    """Return `count` fixed pseudo-random words, uint64; another stream gives others."""
     numbers = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(stream) << np.uint64(32))
     return mix(numbers * _GOLDEN)
 
@@ -146,7 +147,7 @@ def _offsets(counts: npt.NDArray[Any]) -> Ints:
 
 
 def tokenise(texts: pa.Array) -> _Tokens:
-    """Finds the tokens of an Arrow array of strings (null counts as empty), at most 2 GB of them."""
+    """Find the tokens of an Arrow array of strings (null counts as empty), at most 2 GB of them."""
     texts = pc.fill_null(texts.cast(pa.large_string()), "")
     beyond_ascii = _beyond_ascii(texts)
     if beyond_ascii.any():
@@ -186,7 +187,7 @@ def sequence_hashes(tokens: _Tokens) -> list[bytes]:
 
 
 def token_hashes(tokens: _Tokens) -> Words:
-    """A 64-bit hash of each token's bytes, eight bytes a step; shape (tokens,), dtype uint64."""
+    """Return a 64-bit hash of each token's bytes, eight bytes a step; shape (tokens,), dtype uint64."""
     buffer, starts, lengths = tokens.buffer, tokens.starts, tokens.lengths
     eights: Words = np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer, strides=(1,))
     hashes: Words = eights[starts] & _LOW_BYTES[np.minimum(lengths, 8)]
@@ -207,7 +208,7 @@ def token_hashes(tokens: _Tokens) -> Words:
 
 
 def _fold(tokens: Words, first: Ints | slice, size: int) -> Words:
-    """Hashes of the windows of `size` tokens that begin at `first`."""
+    """Hash of the windows of `size` tokens that begin at `first`."""
     last = len(tokens) - size + 1
     place = (lambda j: slice(j, last + j)) if isinstance(first, slice) else (lambda j: first + j)
     window = tokens[place(0)].copy()
@@ -219,7 +220,7 @@ def _fold(tokens: Words, first: Ints | slice, size: int) -> Words:
 
 
 def shingle_sets(tokens: _Tokens, shingle: int) -> tuple[Ints, Ints]:
-    """The sorted distinct 64-bit hashes of each text's shingles: (values, offsets), both int64."""
+    """Return the sorted distinct 64-bit hashes of each text's shingles: (values, offsets), both int64."""
     hashes, counts = token_hashes(tokens), tokens.counts()
     sizes = np.where(counts >= shingle, counts - shingle + 1, np.minimum(counts, 1))
     offsets = _offsets(sizes)
@@ -237,7 +238,7 @@ def shingle_sets(tokens: _Tokens, shingle: int) -> tuple[Ints, Ints]:
 
 
 def distinct_sorted(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
-    """Each list values[offsets[i]:offsets[i + 1]] sorted (in place) and without repetitions."""
+    """Return each list values[offsets[i]:offsets[i + 1]] sorted (in place) and without repetitions."""
     bounds = offsets.tolist()
     for start, end in pairwise(bounds):
         values[start:end].sort()
@@ -250,7 +251,7 @@ def distinct_sorted(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
 
 
 def minhash(values: Ints, offsets: Ints, count: int) -> npt.NDArray[np.uint32]:
-    """`count` MinHash values of each set; shape (count, sets), dtype uint32. No set may be empty.
+    """Return `count` MinHash values of each set; shape (count, sets), dtype uint32. No set may be empty.
 
     Permutation i takes x to a_i·x modulo 2^32 with a_i odd, x being the upper half of a shingle's hash. As the x are
     hashes already, adding a constant would make no permutation more random.
@@ -273,7 +274,10 @@ def minhash(values: Ints, offsets: Ints, count: int) -> npt.NDArray[np.uint32]:
 
 
 def band_keys(values: Ints, offsets: Ints, banding: Banding) -> Ints:
-    """The LSH bucket keys of each set, shape (sets, bands), dtype int64; no set may be empty. Bands share no keys."""
+    """Return the LSH bucket keys of each set, shape (sets, bands), dtype int64; no set may be empty.
+
+    Bands share no keys.
+    """
     hashes = minhash(values, offsets, banding.bands * banding.rows)
     keys = np.empty((len(offsets) - 1, banding.bands), dtype=np.int64)
     for band, start in enumerate(_constants(3, banding.bands)):
@@ -285,8 +289,9 @@ def band_keys(values: Ints, offsets: Ints, banding: Banding) -> Ints:
 
 
 def sketch(texts: pa.Array, shingle: int, banding: Banding, seen: set[bytes]) -> Sketches:
-    """Sketches a batch of texts. Those whose hash is in `seen`, or appears earlier in the batch, carry nothing;
-    the others' hashes are added to it.
+    """Return sketches a batch of texts.
+
+    Those whose hash is in `seen`, or appears earlier in the batch, carry nothing; the others' hashes are added to it.
     """
     tokens = tokenise(texts)
     text_hash = sequence_hashes(tokens)

@@ -46,7 +46,7 @@ _FOUND = "text_hash binary, component binary"
 def near_duplicate_clusters(
     signatures: DataFrame, similarity: float, block_shingles: int = BLOCK_SHINGLES
 ) -> DataFrame:
-    """Columns `member`, `component` (text hashes) for each text that has a near-duplicate.
+    """Return columns `member`, `component` (text hashes) for each text that has a near-duplicate.
 
     `signatures` has the columns of silver/signatures; `component` is the smallest member. What fits into one block
     as a whole is compared on the driver: a cluster has nothing to gain there.
@@ -107,7 +107,7 @@ def _shingles(signatures: DataFrame) -> int:
 
 
 def _totals(sized: DataFrame, block_shingles: int) -> tuple[int, int]:
-    """Shingles in components that fit into a block, and in larger ones."""
+    """Return shingles in components that fit into a block, and in larger ones."""
     fits = F.col("shingles") <= block_shingles
     sums = sized.agg(
         F.sum(F.when(fits, F.col("shingles"))).alias("packed"),
@@ -118,7 +118,7 @@ def _totals(sized: DataFrame, block_shingles: int) -> tuple[int, int]:
 
 
 def _connected(rows: DataFrame, similarity: float) -> DataFrame:
-    """Columns `member`, `component`: what is connected within a block; texts that are not are left out."""
+    """Return columns `member`, `component`: what is connected within a block; texts that are not are left out."""
 
     def connect(block: pa.Table) -> pa.Table:
         return connect_block(block, similarity)
@@ -128,7 +128,7 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 
 
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
-    """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
+    """Return columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
     # The shingles are most of a task's memory: they are not sorted, and copied once where they come in several batches.
     hashes, bands = (block[name].combine_chunks() for name in ("text_hash", "bands"))
     sets = SimilarSets(*unpacked(block["shingles"]), similarity)

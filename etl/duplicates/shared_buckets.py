@@ -35,13 +35,13 @@ _SHARED = "text long, bucket long, first long"
 
 
 def short_hash() -> Column:
-    """The 64 bits of `text_hash` that a text goes by."""
+    """Return the 64 bits of `text_hash` that a text goes by."""
     return F.xxhash64("text_hash")
 
 
 def shared_buckets(signatures: DataFrame, keys_at_a_time: int = AT_A_TIME) -> DataFrame:
-    """Columns `text` (short_hash), `bucket`, `first` (the bucket's smallest `text`) of all buckets with two texts or
-    more.
+    """Return columns `text` (short_hash), `bucket`, `first` (the bucket's smallest `text`) of all buckets with two
+    texts or more.
 
     `signatures` has `text_hash` (each once) and `bands` (bucket keys; a text without tokens has none).
     """
@@ -61,7 +61,7 @@ def bands_of_a_text(signatures: DataFrame) -> int:
 
 
 def scatter(salt: list[int]) -> Batches:
-    """The function for `mapInArrow` that makes parcels: for each batch and part one row of _PARCELS."""
+    """Return the function for `mapInArrow` that makes parcels: for each batch and part one row of _PARCELS."""
     parts, salt_of = len(salt), np.asarray(salt, dtype=np.int32)
 
     def scattered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -87,7 +87,7 @@ def scatter(salt: list[int]) -> Batches:
 
 
 def shared_in_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The shared buckets of the parcels of one part, for `mapInArrow`."""
+    """Yield the shared buckets of the parcels of one part, for `mapInArrow`."""
     texts: list[Ints] = []
     keys: list[Ints] = []
     for batch in batches:
@@ -103,7 +103,7 @@ def shared_in_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
 
 
 def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """One array out of several, which are let go."""
+    """Return one array out of several, which are let go."""
     whole: npt.NDArray[Any] = np.concatenate(arrays)
     arrays.clear()
     return whole

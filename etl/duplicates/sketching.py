@@ -46,7 +46,7 @@ _SKETCHES = pa.schema(
 
 
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
-    """A row of _SKETCHES for each record that is not filtered."""
+    """Return a row of _SKETCHES for each record that is not filtered."""
     settings = config.deduplicate
     banding = Banding.for_similarity(settings.similarity)
 
@@ -79,7 +79,9 @@ def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: s
 
 
 def survivor_rank(config: Configuration) -> Column:
-    """A struct by which the smaller record survives; its last field is the record_id, so that no two are equal."""
+    """Return a struct by which the smaller record survives; its last field is the record_id, so that no two are
+    equal.
+    """
     policies: Mapping[str, list[Column]] = {
         "longest": [-F.col("length")],
         "first": [F.col("source_index"), F.col("source_path"), F.col("source_position")],
@@ -98,7 +100,7 @@ def group_by_text(records: DataFrame, config: Configuration) -> DataFrame:
 
 
 def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
-    """One carrier of each distinct text, under the representative's record_id."""
+    """Return one carrier of each distinct text, under the representative's record_id."""
     copied = texts.where("records > 1").select(
         "text_hash", "carrier_id", F.col("rank.record_id").alias("representative")
     )

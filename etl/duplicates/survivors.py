@@ -11,7 +11,7 @@ from schemas.config import Configuration
 
 
 def hot_texts_and_clusters(texts: DataFrame, clusters: DataFrame) -> tuple[HotKeys, HotKeys]:
-    """The texts with very many copies, and the clusters with very many texts; both frames should be persisted."""
+    """Return the texts with very many copies, and the clusters with very many texts; both frames should be persisted."""
     sizes = clusters.groupBy("component").agg(F.count("*").alias("texts"))
     return hot_keys(texts.select("text_hash", "records")), hot_keys(sizes)
 
@@ -43,7 +43,7 @@ def build_clusters(
     config: Configuration,
     hot: HotKeys = NO_HOT_KEYS,
 ) -> DataFrame:
-    """The rows of silver/clusters; `hot`: texts with so many copies that they are salted."""
+    """Return the rows of silver/clusters; `hot`: texts with so many copies that they are salted."""
     is_survivor = F.col("record_id") == F.col("survivor")
     if config.deduplicate.duplicates == "keep":
         status, reason = F.lit("kept"), F.lit(None)
@@ -74,7 +74,7 @@ def build_clusters(
 def clusters_of_joined(
     records: DataFrame, texts: DataFrame, joined: DataFrame, config: Configuration
 ) -> DataFrame:
-    """The rows of silver/clusters of new records that belong to an earlier cluster, or to several."""
+    """Return the rows of silver/clusters of new records that belong to an earlier cluster, or to several."""
     none = F.lit(None).cast("string")
     # Wherever it went, a near-copy of it would be in another split.
     conflict = F.size("splits") > 1

@@ -17,7 +17,7 @@ class Encoder(Protocol):
     """The purpose of its artifact in the manifest: tokenizer, statistics, categories …"""
 
     def fit(self, values: Iterable[Any], feature: Any, options: Storage) -> bytes:
-        """Learns from the training split alone (or loads what the configuration names); returns the artifact.
+        """Learn from the training split alone (or load what the configuration names); returns the artifact.
 
         Values of typed columns are in normal form (etl/normalisers), None where missing; those of booleans and
         categories may come as a Counter.
@@ -25,24 +25,25 @@ class Encoder(Protocol):
         ...
 
     def encode(self, values: pa.Array, artifact: bytes, feature: Any) -> tuple[pa.Array, pa.Array]:
-        """The column for the shards, `binary`, and an `int32` for each row: of texts the tokens before truncation, of
-        typed columns flags (etl/encoders/scalars.py)."""
+        """Return the column for the shards, `binary`, and an `int32` for each row: of texts the tokens before
+        truncation, of typed columns flags (etl/encoders/scalars.py).
+        """
         ...
 
     def dtype(self, feature: Any) -> str:
-        """numpy's name of one element."""
+        """Return numpy's name of one element."""
         ...
 
     def shape(self, feature: Any) -> list[int]:
-        """The shape of one row."""
+        """Return the shape of one row."""
         ...
 
     def vocabulary(self, artifact: bytes) -> int | None:
-        """The number of distinct values of an element, where that is bounded."""
+        """Return the number of distinct values of an element, where that is bounded."""
         ...
 
 
 def encoder_of(feature: FeatureSettings) -> Encoder:
-    """The encoder of a `[[feature]]`: the module of its kind in this folder, or in that of a third party."""
+    """Return the encoder of a `[[feature]]`: the module of its kind in this folder, or in that of a third party."""
     encoder: Encoder = kinds.module("etl.encoders", feature.encode)
     return encoder

@@ -33,7 +33,7 @@ def fit(values: Iterable[str | None], feature: BooleanFeature, options: Storage)
 
 
 def encode(values: pa.StringArray, artifact: bytes, feature: BooleanFeature) -> tuple[pa.Array, pa.Array]:
-    """Rows of float32, and beside them each row's flags."""
+    """Return rows of float32, and beside them each row's flags."""
     fill = json.loads(artifact)["fill"]
     known = {"true": 1.0, "false": 0.0, None: float("nan") if fill is None else float(fill)}
     x = np.array([known[value] for value in values.to_pylist()], dtype=np.float64)
@@ -43,15 +43,15 @@ def encode(values: pa.StringArray, artifact: bytes, feature: BooleanFeature) -> 
 
 
 def dtype(feature: BooleanFeature) -> str:
-    """Numpy's name of the element type."""
+    """Return Numpy's name of the element type."""
     return "float32"
 
 
 def shape(feature: BooleanFeature) -> list[int]:
-    """The value, and a mark for missing ones where that is asked for."""
+    """Return the value, and a mark for missing ones where that is asked for."""
     return [1 + feature.mark_missing]
 
 
 def vocabulary(artifact: bytes) -> int | None:
-    """None: they are numbers."""
+    """Return None: they are numbers."""
     return None

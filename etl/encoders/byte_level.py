@@ -61,7 +61,8 @@ class PieceEncoder:
         return cls(tokenizer, _cuts_as_gpt2(json.loads(tokenizer.to_str())))
 
     def encode(self, texts: Sequence[str], length: int, tail: int) -> tuple[Ids, Ids]:
-        """Rows of `length` ids, int32 (texts, length), padded with 0, and the number of ids before, int64 (texts,).
+        """Return rows of `length` ids, int32 (texts, length), padded with 0, and the number of ids before, int64
+        (texts,).
 
         Of a text with more ids the first length - tail and the last `tail` are kept. Special tokens are not added.
         """
@@ -80,7 +81,7 @@ class PieceEncoder:
         return rows, counts
 
     def _encode_long(self, text: str, length: int, tail: int) -> tuple[Ids, int]:
-        """A row, and the number of ids before, of a text that is encoded in parts."""
+        """Return a row, and the number of ids before, of a text that is encoded in parts."""
         first, last, count, begin = np.zeros(0, np.int32), np.zeros(0, np.int32), 0, 0
         while begin < len(text):
             seam = _SEAM.search(text, begin + AT_A_TIME)
@@ -127,7 +128,7 @@ class PieceEncoder:
 
     @staticmethod
     def _cut(text: str) -> list[str] | None:
-        """The pieces of a text; None where the library has to find them."""
+        """Return the pieces of a text; None where the library has to find them."""
         if not text.isascii():
             if _AGREED.fullmatch(text) is None:
                 return None
@@ -152,7 +153,7 @@ class _Pieces(dict[str, int]):
         return number
 
     def arrays(self) -> tuple[Ids, Ids, Ids]:
-        """The ids of all pieces, and where those of each begin and end."""
+        """Return the ids of all pieces, and where those of each begin and end."""
         ends = np.array(self.ends)
         return np.array(self.ids), np.concatenate(([0], ends[:-1])), ends
 
@@ -160,7 +161,7 @@ class _Pieces(dict[str, int]):
 def _place(
     rows: Ids, counts: Ids, places: Ids, pieces: Ids, sizes: Ids, tail: int, known: tuple[Ids, Ids, Ids]
 ) -> None:
-    """Fills in the `places` of `rows` and `counts` from the numbers of the texts' pieces, laid end to end.
+    """Fill in the `places` of `rows` and `counts` from the numbers of the texts' pieces, laid end to end.
 
     `sizes`: how many pieces each of the texts has; `known`: as `_Pieces.arrays`.
     """

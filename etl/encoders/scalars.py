@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[str], float]) -> bytes:
-    """Statistics of the values of the training split, in normal form, null where missing; `number` reads one.
+    """Return statistics of the values of the training split, in normal form, null where missing; `number` reads one.
 
     Raises DataError where there is no value to learn from.
     """
@@ -91,7 +91,7 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
 
 
 def moments(ordered: Floats) -> tuple[float, float]:
-    """Mean and standard deviation (of the values themselves, divided by n), from exact sums."""
+    """Return mean and standard deviation (of the values themselves, divided by n), from exact sums."""
     mean = math.fsum(ordered) / len(ordered)
     return mean, math.sqrt(math.fsum((ordered - mean) ** 2) / len(ordered))
 
@@ -126,12 +126,12 @@ def outlying(values: Floats, low: float | None, high: float | None) -> npt.NDArr
 
 
 def numbers_of(values: pa.StringArray, number: Callable[[str], float]) -> Floats:
-    """NaN for null."""
+    """Return naN for null."""
     return np.array([math.nan if each is None else number(each) for each in values.to_pylist()], np.float64)
 
 
 def flags_of(floats: Floats, learned: Mapping[str, Any]) -> npt.NDArray[np.int32]:
-    """MISSING and OUTLIER of each value."""
+    """Return MISSING and OUTLIER of each value."""
     found = np.isnan(floats) * MISSING + outlying(floats, learned["low"], learned["high"]) * OUTLIER
     return found.astype(np.int32)
 
@@ -149,7 +149,8 @@ class ScalarEncoder:
     def encode(
         self, values: pa.StringArray, artifact: bytes, feature: ScalarFeature
     ) -> tuple[pa.Array, pa.Array]:
-        """Rows of float32: the value, then 1 where it was missing and 1 where it is an outlier, as far as asked for.
+        """Return rows of float32: the value, then 1 where it was missing and 1 where it is an outlier, as far as
+        asked for.
 
         Beside them each row's flags.
         """
@@ -167,18 +168,18 @@ class ScalarEncoder:
         return fixed_rows(np.stack(columns, axis=1).astype("<f4")), pa.array(found)
 
     def flags(self, values: pa.StringArray, artifact: bytes) -> npt.NDArray[np.int32]:
-        """MISSING and OUTLIER of each row."""
+        """Return MISSING and OUTLIER of each row."""
         return flags_of(numbers_of(values, self.number), json.loads(artifact))
 
     def dtype(self, feature: ScalarFeature) -> str:
-        """Numpy's name of the element type."""
+        """Return Numpy's name of the element type."""
         return "float32"
 
     def shape(self, feature: ScalarFeature) -> list[int]:
-        """The value, and a mark each for missing values and for outliers, as far as they are asked for."""
+        """Return the value, and a mark each for missing values and for outliers, as far as they are asked for."""
         marked = feature.outliers is not None and feature.outliers.action == "mark"
         return [1 + feature.mark_missing + marked]
 
     def vocabulary(self, artifact: bytes) -> int | None:
-        """None: any number may come."""
+        """Return None: any number may come."""
         return None

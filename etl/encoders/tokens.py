@@ -26,7 +26,7 @@ PADDING = "<pad>"
 
 
 def fit(texts: Iterable[str], feature: TokensFeature, options: Storage) -> bytes:
-    """The tokenizer as the bytes of a `tokenizer.json`: trained on `texts`, or the configured file.
+    """Return the tokenizer as the bytes of a `tokenizer.json`: trained on `texts`, or the configured file.
 
     Raises DataError where the configured file is not a tokenizer whose token 0 can be the padding.
     """
@@ -74,7 +74,8 @@ def _load(feature: TokensFeature, options: Storage) -> bytes:
 
 
 def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa.Array, pa.Array]:
-    """Rows of exactly `length` token ids, truncated and padded with 0, and the count of tokens before truncation.
+    """Return rows of exactly `length` token ids, truncated and padded with 0, and the count of tokens before
+    truncation.
 
     `texts`: string array of n rows without nulls. Returns a binary array (n rows of length × itemsize bytes,
     little-endian) and an int32 array.
@@ -88,21 +89,21 @@ def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa
 
 
 def dtype(feature: TokensFeature) -> str:
-    """`uint16` up to 65,536 tokens, else `uint32`."""
+    """Return `uint16` up to 65,536 tokens, else `uint32`."""
     return "uint16" if feature.vocabulary <= 1 << 16 else "uint32"
 
 
 def shape(feature: TokensFeature) -> list[int]:
-    """One row: `[length]`."""
+    """Return one row: `[length]`."""
     return [feature.length]
 
 
 def vocabulary(artifact: bytes) -> int | None:
-    """The number of token ids, padding included."""
+    """Return the number of token ids, padding included."""
     return int(_encoder(hashlib.sha256(artifact).digest(), artifact).tokenizer.get_vocab_size())
 
 
 @functools.lru_cache(maxsize=4)
 def _encoder(_key: bytes, artifact: bytes) -> PieceEncoder:
-    """A worker parses a tokenizer once, not once a batch, and remembers the pieces that it has met."""
+    """Return a worker parses a tokenizer once, not once a batch, and remembers the pieces that it has met."""
     return PieceEncoder.of(artifact)

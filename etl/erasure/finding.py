@@ -68,7 +68,9 @@ class Person:
         return cls(tuple(ids), tuple(dict.fromkeys(letters)), tuple(dict.fromkeys(positions)))
 
     def pattern(self) -> str:
-        """A regular expression, for Java as well as for Python, that finds any of the pseudonyms in a cleaned text."""
+        """Return a regular expression, for Java as well as for Python, that finds any of the pseudonyms in a cleaned
+        text.
+        """
         return f"<[^<>:]*:(?:{'|'.join(self.pseudonyms)})>"
 
 
@@ -143,7 +145,7 @@ def facts_of(files: DataFrame, paths: set[str]) -> dict[tuple[int, str], FileFac
 
 
 def _broadcast(spark: SparkSession, name: str, values: Iterable[str]) -> DataFrame:
-    """A frame of one column, small enough for every executor."""
+    """Return a frame of one column, small enough for every executor."""
     return F.broadcast(spark.createDataFrame(pa.table({name: pa.array(sorted(values), pa.string())})))
 
 
@@ -185,7 +187,7 @@ def find(
 
 
 def at_places(quarantine: DataFrame, person: Person) -> list[Row]:
-    """The rows with raw bytes at the given places, without those that are erased already.
+    """Return the rows with raw bytes at the given places, without those that are erased already.
 
     Raises UsageError where there is none.
     """
@@ -207,7 +209,7 @@ def at_places(quarantine: DataFrame, person: Person) -> list[Row]:
 
 
 def with_pseudonym(fields: DataFrame | None, config: Configuration, person: Person) -> set[str]:
-    """The ids of records in whose cleaned texts one of the pseudonyms stands."""
+    """Return the ids of records in whose cleaned texts one of the pseudonyms stands."""
     if fields is None:
         return set()
     found = F.lit(False)

@@ -33,7 +33,7 @@ class Forgotten:
 
 
 def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgotten:
-    """Erases what there is of a person; what is erased already stays so.
+    """Erase what there is of a person; what is erased already stays so.
 
     Raises UsageError where nothing was ingested yet, and for ids, pseudonyms and places that are found nowhere; then
     nothing is erased.
@@ -81,7 +81,7 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
 
 
 def tell(config: Configuration, done: Forgotten) -> None:
-    """Says what was erased, where the records still are, and what to do about it."""
+    """Say what was erased, where the records still are, and what to do about it."""
     if not done.records and not done.quarantined and not done.tombstones:
         say("forgotten already: no table has these records")
     else:

@@ -30,7 +30,7 @@ PLACE = ("source_index", "source_path", "source_position")
 
 
 def bury(spark: SparkSession, layout: Layout, new: Tombstones, moment: datetime) -> None:
-    """Adds tombstones to bronze/tombstones."""
+    """Add tombstones to bronze/tombstones."""
     rows = [
         {"kind": kind, "sha256": sha256.hex(), "forgotten": moment}
         for kind, found in new.by_kind().items()
@@ -49,7 +49,7 @@ def bury(spark: SparkSession, layout: Layout, new: Tombstones, moment: datetime)
 def remove(
     spark: SparkSession, config: Configuration, erasure: Erasure, before: Tombstones, tombstones: Tombstones
 ) -> None:
-    """Removes what was found; the tombstones are those that there were before, and those that there are now."""
+    """Remove what was found; the tombstones are those that there were before, and those that there are now."""
     layout, options = Layout.of(config), config.storage
     uris = {name: layout.at("bronze", name) for name in ("sources", "quarantine", "records")}
     uris |= {name: layout.at("silver", name) for name in SILVER}
@@ -116,7 +116,7 @@ def _splits_of(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -
 
 
 def _stand_in(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:
-    """Adds the rows of the quarantine that stand for the records, and counts them with their files."""
+    """Add the rows of the quarantine that stand for the records, and count them with their files."""
     # First the rows that stand for them: then every record that was read is always in one of the two tables or in both.
     gone = _frame(spark, [*erasure.records.values()])
     rows = gone.select(
@@ -147,7 +147,7 @@ def _restate(
     tombstones: Tombstones,
     options: Storage,
 ) -> None:
-    """Notes in the tables that were complete that they still are, from what is left.
+    """Record in the tables that were complete that they still are, from what is left.
 
     What a stage makes of each record alone (`ingest`, `clean`) is what it would make of the others again. What it finds
     out by comparing them is not: where records went, `deduplicate` and the stages after it have to run.

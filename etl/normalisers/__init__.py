@@ -19,7 +19,9 @@ Normaliser = Callable[[str], str | None]
 
 
 def normaliser(feature: TypedFeature) -> Normaliser:
-    """The normaliser of a typed `[[feature]]`; a kind without a module here takes values as they stand, squeezed."""
+    """Return the normaliser of a typed `[[feature]]`; a kind without a module here takes values as they stand,
+    squeezed.
+    """
     if feature.encode not in kinds.modules("etl.normalisers"):
         return squeezed
     made: Normaliser = kinds.module("etl.normalisers", feature.encode).normaliser(feature)

@@ -5,7 +5,9 @@ from schemas.features.category import CategoryFeature
 
 
 def normaliser(feature: CategoryFeature) -> Normaliser:
-    """The configured name of a spelling, else the value itself with single spaces, in lower case where configured."""
+    """Return the configured name of a spelling, else the value itself with single spaces, in lower case where
+    configured.
+    """
     names = {
         squeezed(spelling).casefold(): name
         for name, others in feature.spellings.items()

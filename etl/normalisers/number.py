@@ -16,7 +16,7 @@ SPACES = dict.fromkeys(map(ord, "\u00a0\u2009\u202f"), " ")
 
 
 def normaliser(feature: NumberFeature) -> Normaliser:
-    """A value as Python writes the number: the shortest decimals that give the same 64-bit number."""
+    """Return a value as Python writes the number: the shortest decimals that give the same 64-bit number."""
     units = {squeezed(unit).casefold(): factor for unit, factor in feature.units.items()}
     # Longer units first: of `kg` and `g` the former is meant where both would do.
     ordered = sorted(units, key=lambda unit: (-len(unit), unit))
@@ -41,12 +41,14 @@ def normaliser(feature: NumberFeature) -> Normaliser:
 
 
 def written(number: float) -> str:
-    """`12`, `0.5`, `1e+22`."""
+    """Return `12`, `0.5`, `1e+22`."""
     return repr(number).removesuffix(".0") if number else "0"
 
 
 def without_grouping(text: str, decimal: str) -> str | None:
-    """The number with a point before its decimals and nothing between its thousands; None where that is not clear."""
+    """Return the number with a point before its decimals and nothing between its thousands; None where that is not
+    clear.
+    """
     if PLAIN.fullmatch(text) and (decimal == "point" or "e" in text.lower()):
         return text
     comma, point = text.count(","), text.count(".")

@@ -9,7 +9,7 @@ from schemas.tables import Layout
 
 
 def store(content: bytes, purpose: str, layout: Layout, options: Storage) -> Artifact:
-    """Writes `artifacts/<sha256>`, as a whole or not at all, and returns its entry for the manifest."""
+    """Write `artifacts/<sha256>`, as a whole or not at all, and return its entry for the manifest."""
     sha256 = hashlib.sha256(content).hexdigest()
     # Written even where a file of that name lies there already: it could be a damaged one.
     storage.write_bytes(storage.join(layout.artifacts, sha256), content, options)

@@ -39,12 +39,13 @@ class SplitPlan:
     first: tuple[tuple[int, str], ...]
 
     def shard_of(self, key: int, record_id: str) -> int:
-        """The number of the shard that holds the row with this order key and id."""
+        """Return the number of the shard that holds the row with this order key and id."""
         return bisect.bisect_right(self.first, (key, record_id)) - 1
 
 
 def shard_rows(rows: int, shards: int, rows_per_group: int) -> list[int]:
-    """Rows of each shard: all row groups of the split but its last are full, and two shards differ by at most one.
+    """Return rows of each shard: all row groups of the split but its last are full, and two shards differ by at most
+    one.
 
     There are never more shards than row groups. The larger shards stand last, so that the one row group that may not
     be full belongs to a larger one: otherwise the difference could exceed a row group.
@@ -60,7 +61,7 @@ def shard_rows(rows: int, shards: int, rows_per_group: int) -> list[int]:
 
 
 def row_group_size(publish: Publish, rows: Mapping[str, int], row_bytes: int) -> int:
-    """Rows of a full row group: as configured, else about GROUP_BYTES decoded.
+    """Return rows of a full row group: as configured, else about GROUP_BYTES decoded.
 
     A small data set gets smaller ones, so that the training split still has about TRAIN_GROUPS: training shuffles row
     groups, and its streams are made of them. `rows` are those of each split, `row_bytes` what training decodes of one.
@@ -72,7 +73,8 @@ def row_group_size(publish: Publish, rows: Mapping[str, int], row_bytes: int) ->
 
 
 def shard_counts(rows: Mapping[str, int], publish: Publish, row_bytes: int) -> dict[str, int]:
-    """The number of shards of each split: `shards` for train and in proportion for the others, or by target size.
+    """Return the number of shards of each split: `shards` for train and in proportion for the others, or by target
+    size.
 
     With neither configured: of about SHARD_BYTES each, but up to DEFAULT_SHARDS of at least GROUPS_A_SHARD row groups
     where that gives more, so that a small data set is written, read and verified in parallel too.
@@ -92,7 +94,7 @@ def shard_counts(rows: Mapping[str, int], publish: Publish, row_bytes: int) -> d
 
 
 def with_order_key(frame: DataFrame) -> DataFrame:
-    """Adds `order_key`, a 64-bit hash of the record id (Spark's xxhash64, seed 42, which is stable by contract)."""
+    """Add `order_key`, a 64-bit hash of the record id (Spark's xxhash64, seed 42, which is stable by contract)."""
     return frame.withColumn("order_key", sf.xxhash64("record_id"))
 
 
@@ -137,16 +139,16 @@ def plan(
 
 
 def row_groups(rows: int, rows_per_group: int) -> list[int]:
-    """Rows of each row group of a shard: all full but perhaps the last."""
+    """Return rows of each row group of a shard: all full but perhaps the last."""
     full, rest = divmod(rows, rows_per_group)
     return [rows_per_group] * full + ([rest] if rest else [])
 
 
 def planned(plans: Mapping[str, SplitPlan]) -> list[tuple[str, int]]:
-    """All shards as (split, number), in a fixed order: the partition of each is its place in this list."""
+    """Return all shards as (split, number), in a fixed order: the partition of each is its place in this list."""
     return [(split, number) for split in sorted(plans) for number in range(len(plans[split].rows))]
 
 
 def expected_rows(plans: Mapping[str, SplitPlan], shards: Sequence[tuple[str, int]]) -> list[int]:
-    """Rows of each shard in the order of `planned`."""
+    """Return rows of each shard in the order of `planned`."""
     return [plans[split].rows[number] for split, number in shards]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_train(encoded: "DataFrame", settings: Balance, classes: Sequence[str]) -> ClassBalance:
-    """The balance of the training split of silver/encoded; with the policy `none` nothing is counted for it."""
+    """Return the balance of the training split of silver/encoded; with the policy `none` nothing is counted for it."""
     if settings.policy == "none":
         return ClassBalance()
     counted = encoded.where("split = 'train'").groupBy("label_index").count().collect()

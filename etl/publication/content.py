@@ -148,7 +148,7 @@ def _split_content(
 
 
 def source_list(spark: SparkSession, layout: Layout) -> tuple[Sources, bytes | None]:
-    """The raw files for the manifest, and the content of the artifact that lists them where they are many."""
+    """Return the raw files for the manifest, and the content of the artifact that lists them where they are many."""
     rows = (
         read_table(spark, layout.sources).select("source_index", "source_path", "bytes", "sha256").collect()
     )

@@ -82,7 +82,9 @@ RESULT = pa.schema(
 
 
 def shard_schema(config: Configuration) -> pa.Schema:
-    """The Arrow schema of a shard, with dtype, shape and byte order in the metadata of the columns of fixed width."""
+    """Return the Arrow schema of a shard, with dtype, shape and byte order in the metadata of the columns of fixed
+    width.
+    """
     columns = [
         pa.field("record_id", pa.string(), nullable=False),
         pa.field("record_key", pa.binary(KEY_BYTES), nullable=False, metadata=_described("uint64", [2])),
@@ -102,7 +104,7 @@ def _described(dtype: str, shape: Sequence[int]) -> dict[str, str]:
 
 
 def row_bytes(config: Configuration) -> int:
-    """The bytes that training decodes of a row: key, label and features, all of fixed width."""
+    """Return the bytes that training decodes of a row: key, label and features, all of fixed width."""
     widths = (part.type.bit_width // 8 for part in shard_schema(config) if part.name != "record_id")
     return sum(widths)
 
@@ -115,7 +117,7 @@ def write_shards(
     table_uri: str,
     taken: Sequence[int] | None = None,
 ) -> list[WrittenShard]:
-    """Writes all shards and returns what was written, in the order of `planned(plans)`.
+    """Write all shards and return what was written, in the order of `planned(plans)`.
 
     `taken` is how often training takes the rows of each label index in an epoch (None: once); rows are written once.
     `frame` is a pinned table with the columns of `encoded_schema` and `order_key`. A task that runs again writes the
@@ -282,14 +284,14 @@ class ShardWriter:
         )
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Takes rows in their order and writes every row group that they fill."""
+        """Take rows in their order and write every row group that they fill."""
         self.pending.append(pa.Table.from_batches([batch]))
         self.pending_rows += batch.num_rows
         while self.pending_rows >= self.rows_per_group:
             self._write_group(self.rows_per_group)
 
     def close(self) -> dict[str, Any]:
-        """Writes the rest, makes the file durable, names it by its hash; returns a row of `RESULT`."""
+        """Write the rest, make the file durable, names it by its hash; returns a row of `RESULT`."""
         if self.pending_rows:
             self._write_group(self.pending_rows)
         self.writer.close()
@@ -356,7 +358,9 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _of_fixed_width(array: pa.Array, part: pa.Field) -> pa.Array:
-    """Spark's binary values as Parquet's FIXED_LEN_BYTE_ARRAY, which spares readers the offsets; others as they are."""
+    """Return Spark's binary values as Parquet's FIXED_LEN_BYTE_ARRAY, which spares readers the offsets; others as
+    they are.
+    """
     if not pa.types.is_fixed_size_binary(part.type) or array.type == part.type:
         return array
     width = part.type.byte_width
@@ -369,7 +373,7 @@ def _of_fixed_width(array: pa.Array, part: pa.Field) -> pa.Array:
 
 
 def _values(array: pa.Array) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of fixed width."""
+    """Return the bytes of a column of fixed width."""
     width = array.type.bit_width // 8
     values = np.frombuffer(array.buffers()[1], dtype=np.uint8)
     return values[array.offset * width : (array.offset + len(array)) * width]

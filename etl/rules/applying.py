@@ -82,7 +82,7 @@ class CleanTexts:
 
 
 def lengths_of(texts: Sequence[pa.StringArray]) -> pa.ListArray:
-    """The characters of each of n rows' texts, list<int32> (n)."""
+    """Return the characters of each of n rows' texts, list<int32> (n)."""
     lengths = [pc.utf8_length(column).to_numpy() for column in texts]
     values = np.stack(lengths, axis=1).astype(np.int32).ravel()
     offsets = np.arange(len(texts[0]) + 1, dtype=np.int32) * len(texts)
@@ -90,7 +90,7 @@ def lengths_of(texts: Sequence[pa.StringArray]) -> pa.ListArray:
 
 
 def words_of_rows(texts: Sequence[pa.StringArray], sampled: pa.BooleanArray) -> pa.ListArray:
-    """The words of the sampled ones of n rows, list<string> (n); null for the others."""
+    """Return the words of the sampled ones of n rows, list<string> (n); null for the others."""
     rows = np.flatnonzero(sampled.to_numpy(zero_copy_only=False))
     found: list[list[str] | None] = [None] * len(sampled)
     columns = [column.take(pa.array(rows)).to_pylist() for column in texts]
@@ -102,7 +102,7 @@ def words_of_rows(texts: Sequence[pa.StringArray], sampled: pa.BooleanArray) -> 
 def rows_with(
     effects: Sequence[dict[str, object]], done: npt.NDArray[np.int32]
 ) -> list[list[dict[str, object]]]:
-    """The effects of each row, from those of all rows one after another and how many each has."""
+    """Return the effects of each row, from those of all rows one after another and how many each has."""
     ends = np.cumsum(done).tolist()
     return [list(effects[end - count : end]) for end, count in zip(ends, done.tolist(), strict=True)]
 
@@ -113,7 +113,7 @@ def normalise(
     filtered_by: list[str | None],
     effects: list[list[dict[str, object]]],
 ) -> None:
-    """Brings a typed column into one notation, and notes what was done to each row, and which is to be left out."""
+    """Bring a typed column into one notation, and record what was done to each row, and which is to be left out."""
     feature = normaliser.feature
     found = normaliser(columns[feature.column])
     columns[feature.column] = found.values
@@ -131,7 +131,7 @@ def normalise(
 
 
 def effects_by_kind(rule: str, kinds: Counter[str]) -> list[dict[str, object]]:
-    """The effects of a rule that finds several kinds, each on its own."""
+    """Return the effects of a rule that finds several kinds, each on its own."""
     return [{"rule": effect_of(rule, kind), "count": kinds[kind]} for kind in sorted(kinds)]
 
 
@@ -165,7 +165,7 @@ class RuleSet:
     def apply(
         self, texts: Sequence[str], may: Sequence[bool] | None = None
     ) -> tuple[list[str], str | None, list[dict[str, object]]]:
-        """The cleaned texts, the first filter that any of them met, and the effects in the order of the rules.
+        """Return the cleaned texts, the first filter that any of them met, and the effects in the order of the rules.
 
         Rules for which `may` is False are skipped until one changes a text: it was asked of the texts as given.
         """

@@ -91,7 +91,7 @@ class NormaliseWhiteSpace(Edit):
         return stripped, count + blanks + (len(stripped) < len(text))
 
     def _is_plain(self, text: str) -> bool:
-        """True for ASCII whose white space is line feeds and single spaces: most text, and cheap to tell."""
+        """Return True for ASCII whose white space is line feeds and single spaces: most text, and cheap to tell."""
         if not text.isascii() or "  " in text:
             return False
         encoded = text.encode("ascii")

@@ -90,7 +90,7 @@ class Phones(PersonalData):
 
 
 def _fewest_digits(region: str) -> int:
-    """The digits of the shortest number that can be written without its country code in a region."""
+    """Return the digits of the shortest number that can be written without its country code in a region."""
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
     if metadata is None or metadata.general_desc is None:
         raise ConfigurationError(

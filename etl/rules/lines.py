@@ -51,7 +51,7 @@ class FilterEllipsisLines(Filter):
 
 
 def filled_lines(text: str) -> list[str]:
-    """The lines of a text that are not blank, without white space at their ends."""
+    """Return the lines of a text that are not blank, without white space at their ends."""
     return [line for line in map(str.strip, text.split("\n")) if line]
 
 

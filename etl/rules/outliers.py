@@ -53,17 +53,17 @@ class FilterDigitRatio(Filter):
 
 
 def count_letters(text: str) -> tuple[int, int]:
-    """The letters and digits, and the characters that are not white space, of a text."""
+    """Return the letters and digits, and the characters that are not white space, of a text."""
     return _count(text, NOT_ALPHANUMERIC, str.isalnum)
 
 
 def count_digits(text: str) -> tuple[int, int]:
-    """The decimal digits of any script, and the characters that are not white space, of a text."""
+    """Return the decimal digits of any script, and the characters that are not white space, of a text."""
     return _count(text, NOT_DIGITS, str.isdecimal)
 
 
 def _count(text: str, others: bytes, counts: Callable[[str], bool]) -> tuple[int, int]:
-    """The characters that count (in ASCII all but the `others`), and those that are not white space."""
+    """Return the characters that count (in ASCII all but the `others`), and those that are not white space."""
     if text.isascii():  # bytes.translate is some 30 times faster than asking each character
         encoded = text.encode("ascii")
         return len(encoded.translate(None, others)), len(encoded.translate(None, WHITE_SPACE))

@@ -96,7 +96,7 @@ class Cards(PersonalData):
 
 
 def together(number: str) -> str:
-    """A number without what separates its groups."""
+    """Return a number without what separates its groups."""
     return re.sub(f"[{SEPARATORS}]", "", number)
 
 

@@ -49,7 +49,7 @@ class PersonalData(Edit):
 
     @abstractmethod
     def find(self, text: str) -> list[Found]:
-        """All pieces, in any order; they may overlap."""
+        """Return all pieces, in any order; they may overlap."""
 
     def normal(self, value: str) -> str:
         """Return one string for all ways of writing the same value."""
@@ -60,7 +60,7 @@ class PersonalData(Edit):
         return replaced, counts.total()
 
     def apply_by_kind(self, text: str) -> tuple[str, Counter[str]]:
-        """The text after the rule, and the number of replacements of each kind."""
+        """Return the text after the rule, and the number of replacements of each kind."""
         found = apart(self.find(text))
         if not found:
             return text, Counter()
@@ -96,7 +96,7 @@ class DropPersonalData(Filter):
 
 
 def rule_maker(finder: Callable[[Any], PersonalData]) -> Callable[[Any], Rule]:
-    """The maker of a rule from its settings, whatever their action."""
+    """Return the maker of a rule from its settings, whatever their action."""
 
     def make(settings: PersonalDataRule) -> Rule:
         found = finder(settings)
@@ -106,7 +106,7 @@ def rule_maker(finder: Callable[[Any], PersonalData]) -> Callable[[Any], Rule]:
 
 
 def pseudonym(key: bytes, kind: str, value: str) -> str:
-    """LETTERS_OF_A_PSEUDONYM letters from a to p: the beginning of HMAC-SHA256 (RFC 2104) of kind and value.
+    """Return LETTERS_OF_A_PSEUDONYM letters from a to p: the beginning of HMAC-SHA256 (RFC 2104) of kind and value.
 
     The same value gives the same letters in every data set with that key; without the key nobody can tell from a list
     of candidates which one it is.
@@ -119,7 +119,7 @@ _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 
 
 def pseudonym_key(clean: Clean) -> bytes | None:
-    """The key of the pseudonyms from the environment or a file; None where no rule that is on makes any.
+    """Return the key of the pseudonyms from the environment or a file; None where no rule that is on makes any.
 
     Raises ConfigurationError, which never shows it, for one that is missing or shorter than SHORTEST_KEY bytes.
     """
@@ -151,7 +151,7 @@ def pseudonym_key(clean: Clean) -> bytes | None:
 
 
 def masking_rules(clean: Clean) -> dict[str, PersonalData]:
-    """All rules about personal data by name, of all countries, as masks, whether or not they are on."""
+    """Return all rules about personal data by name, of all countries, as masks, whether or not they are on."""
     found = {}
     for name in type(clean).model_fields:
         settings = getattr(clean, name)
@@ -164,22 +164,24 @@ def masking_rules(clean: Clean) -> dict[str, PersonalData]:
 
 
 def effect_of(rule: str, kind: str) -> str:
-    """The name under which an effect is counted of a rule that finds several kinds."""
+    """Return the name under which an effect is counted of a rule that finds several kinds."""
     return f"{rule}.{kind}"
 
 
 def rule_of(effect: str) -> str:
-    """The rule of an effect."""
+    """Return the rule of an effect."""
     return effect.partition(".")[0]
 
 
 def has_digits(text: str, fewest: int) -> bool:
-    """False for a text with fewer digits, where it is cheap to tell: a search for numbers takes fifty times as long."""
+    """Return False for a text with fewer digits, where it is cheap to tell: a search for numbers takes fifty times as
+    long.
+    """
     return not text.isascii() or len(text.encode("ascii").translate(None, NOT_DIGITS)) >= fewest
 
 
 def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans in order, those that overlap or touch as one."""
+    """Return the spans in order, those that overlap or touch as one."""
     found: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1]:
@@ -190,7 +192,7 @@ def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def apart(found: list[Found]) -> list[Found]:
-    """The pieces in order, those that overlap or touch as one with the value of the first of them."""
+    """Return the pieces in order, those that overlap or touch as one with the value of the first of them."""
     result: list[Found] = []
     for one in sorted(found):
         if result and one.start <= result[-1].end:

@@ -35,7 +35,7 @@ class Edit(Rule, ABC):
 
     @abstractmethod
     def apply(self, text: str) -> tuple[str, int]:
-        """The text after the rule, and the number of replacements (0: it is the same text)."""
+        """Return the text after the rule, and the number of replacements (0: it is the same text)."""
 
 
 class Filter(Rule, ABC):
@@ -43,12 +43,12 @@ class Filter(Rule, ABC):
 
     @abstractmethod
     def drops(self, text: str) -> bool:
-        """True for a text whose record is to be left out."""
+        """Return True for a text whose record is to be left out."""
 
 
 @functools.cache
 def makers() -> dict[str, Callable[[Any], Rule]]:
-    """The makers of the built-in rules by name, from all modules of this package."""
+    """Return the makers of the built-in rules by name, from all modules of this package."""
     found: dict[str, Callable[[Any], Rule]] = {}
     for module in pkgutil.iter_modules(etl.rules.__path__, "etl.rules."):
         found.update(getattr(importlib.import_module(module.name), "RULES", {}))
@@ -56,7 +56,7 @@ def makers() -> dict[str, Callable[[Any], Rule]]:
 
 
 def build_rules(clean: Clean, key: bytes | None = None) -> list[tuple[str, Rule]]:
-    """The rules that are on, with their names, in the order of their application; `key`: of their pseudonyms."""
+    """Return the rules that are on, with their names, in the order of their application; `key`: of their pseudonyms."""
     own = {settings.name: settings for settings in clean.regex}
     rules = [
         (name, makers()["regex"](own[name]) if name in own else makers()[name](getattr(clean, name)))

@@ -28,7 +28,7 @@ class FilterPattern(Filter):
 
 
 def make(settings: RegexRule) -> Rule:
-    """The rule of an entry of `[[clean.regex]]`."""
+    """Return the rule of an entry of `[[clean.regex]]`."""
     return FilterPattern(settings) if settings.drop else ReplacePattern(settings)
 
 

@@ -58,7 +58,7 @@ class FilterRepeatedNgrams(Filter):
 
 
 def repeated_shares(pieces: Sequence[str]) -> tuple[float, float]:
-    """The share of the pieces that occurred before, and the share of all their characters in those."""
+    """Return the share of the pieces that occurred before, and the share of all their characters in those."""
     if not pieces:
         return 0.0, 0.0
     first = set(pieces)

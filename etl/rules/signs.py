@@ -68,8 +68,8 @@ class Signs:
         return self.sums(DIGITS)
 
     def runs_of_white_space(self, line_feeds: int) -> Flags:
-        """Spaces and line feeds next to one another, but for up to `line_feeds` line feeds in a row, and such at a
-        text's beginning or end; what stands across the border of two texts is a false alarm.
+        """Return spaces and line feeds next to one another, but for up to `line_feeds` line feeds in a row, and such
+        at a text's beginning or end; what stands across the border of two texts is a false alarm.
         """
         codes = np.frombuffer(self.content.translate(_WHITE_SPACE), dtype=np.uint8)
         pairs = codes[:-1] * codes[1:]  # 1 or 2 with a space in them, 4 of two line feeds

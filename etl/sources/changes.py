@@ -37,7 +37,7 @@ class SourceChanges:
 
 
 def source_changes(config: Configuration, pieces: Sequence[Piece]) -> SourceChanges:
-    """Compares files by path, size and, where the time of modification is another, SHA-256."""
+    """Compare files by path, size and, where the time of modification is another, SHA-256."""
     table = open_table(Layout.of(config).sources, config.storage)
     columns = ["source_index", "source_path", "bytes", "sha256", "modified", "status"]
     rows = [] if table is None else table.to_pyarrow_dataset().to_table(columns=columns).to_pylist()

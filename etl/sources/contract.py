@@ -87,7 +87,7 @@ class Contract:
         )
 
     def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
-        """Holds a record to the contract; the other arguments derive its id where none is configured."""
+        """Hold a record to the contract; the other arguments derive its id where none is configured."""
         seconds: float | None = None
         for column, is_time, is_text, longest in self._roles:
             if column not in record:
@@ -157,7 +157,7 @@ class Contract:
 
 
 def _written(value: object, is_number: bool) -> str | None:
-    """A value of a typed column as the source writes it, None where it is missing.
+    """Return a value of a typed column as the source writes it, None where it is missing.
 
     In a column of numbers, what the source types as one with decimals ends with an exponent, so that its point is never
     taken for a sign between thousands.
@@ -178,7 +178,7 @@ def _encodes(value: str) -> bool:
 
 
 def time_in_seconds(value: object) -> float | Problem:
-    """An ISO 8601 string (UTC where it names no zone) or a finite number, as seconds since 1970."""
+    """Return an ISO 8601 string (UTC where it names no zone) or a finite number, as seconds since 1970."""
     if value is None:
         return Problem("null_value", "is null")
     if isinstance(value, Number):
@@ -206,7 +206,8 @@ def _finite(value: str) -> float | Problem:
 
 
 def derived_id(path: str, twin: int, position: int, values: tuple[str | None, ...]) -> str:
-    """The id of a record without one: BLAKE2b-128 (RFC 7693) of where it stands and what its columns hold, in hex.
+    """Return the id of a record without one: BLAKE2b-128 (RFC 7693) of where it stands and what its columns hold, in
+    hex.
 
     Each part is preceded by its length, so that no two records give the same input; a missing value by a length that
     none has.

@@ -20,7 +20,7 @@ class EarlierRun:
 
 
 def earlier_run(run: Run, now: Fingerprint, pieces: Sequence[Piece]) -> EarlierRun | None:
-    """The run before, where only new files separate it from this one; None where everything is to be read.
+    """Return the run before, where only new files separate it from this one; None where everything is to be read.
 
     Raises DataError where files have changed or vanished and the configuration says to stop then.
     """
@@ -43,7 +43,7 @@ def earlier_run(run: Run, now: Fingerprint, pieces: Sequence[Piece]) -> EarlierR
 
 
 def restore_tables(run: Run, noted: Mapping[str, str]) -> bool:
-    """Brings sources and quarantine back to the versions that belong to bronze/records; False where that cannot be."""
+    """Bring sources and quarantine back to the versions that belong to bronze/records; False where that cannot be."""
     for name in ("sources", "quarantine"):
         commit, identity = run.commit(name), noted.get(name, "")
         if commit is None or not identity or commit.identity_at(version_in(identity)) != identity:

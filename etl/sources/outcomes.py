@@ -55,7 +55,7 @@ def read_outcomes(
 
 
 def file_rows(outcomes: DataFrame) -> DataFrame:
-    """A row for each file, from what its pieces say about it."""
+    """Return a row for each file, from what its pieces say about it."""
     # That nothing of it can be read each of them says, and it is one row of the quarantine.
     surplus = F.greatest(F.sum("from_start") - 1, F.lit(0))
     return (
@@ -85,7 +85,7 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
 def check_files(
     files: DataFrame, config: Configuration, readable: frozenset[int] = frozenset()
 ) -> dict[str, int]:
-    """The numbers of files and records read. Raises DataError for what must not go on.
+    """Return the numbers of files and records read. Raises DataError for what must not go on.
 
     `readable`: sources of which an earlier run could read a file; of these every new one may be unreadable.
     """
@@ -128,7 +128,8 @@ def failed_to_read(detail: Column) -> Column:
 
 
 def repeated_records(outcomes: DataFrame, known: DataFrame | None = None) -> DataFrame:
-    """The records whose id an earlier one has (by source, path and position), with the place of that first one.
+    """Return the records whose id an earlier one has (by source, path and position), with the place of that first
+    one.
 
     `known`: the records of earlier runs, all of which come before. Only ids and positions are shuffled.
     """
@@ -169,7 +170,7 @@ def with_raw(
     tasks: Sequence[Sequence[Piece]],
     tombstones: Tombstones = NO_TOMBSTONES,
 ) -> DataFrame:
-    """Adds the raw bytes of the records, from a second reading of the tasks that hold them.
+    """Add the raw bytes of the records, from a second reading of the tasks that hold them.
 
     They are few as a rule, and to keep the bytes of all records for them would be as much again as their columns.
     """
@@ -181,7 +182,7 @@ def with_raw(
 def check_raw(
     repeated: DataFrame, raws: DataFrame, config: Configuration, tasks: Sequence[Sequence[Piece]]
 ) -> None:
-    """Raises DataError where the second reading did not find the records, or their files have changed since the first.
+    """Raise DataError where the second reading did not find the records, or their files have changed since the first.
 
     A file has changed when its size or its time of modification has.
     """
@@ -203,7 +204,7 @@ def check_raw(
 
 
 def check_repeated(repeated: DataFrame, config: Configuration) -> int:
-    """The number of records. Raises DataError when so many ids repeat that the column cannot be meant as one."""
+    """Return the number of records. Raises DataError when so many ids repeat that the column cannot be meant as one."""
     count = repeated.count()
     if count > MAX_REPEATED:
         raise DataError(
@@ -214,7 +215,7 @@ def check_repeated(repeated: DataFrame, config: Configuration) -> int:
 
 
 def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configuration) -> DataFrame:
-    """The rows of `bronze/records`."""
+    """Return the rows of `bronze/records`."""
     columns = [F.col(column_name(place)).alias(column) for place, column in enumerate(config.table_columns())]
     records = outcomes.where(F.col("kind") == RECORD)
     if repeated is not None:
@@ -224,7 +225,9 @@ def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configurat
 
 
 def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool) -> DataFrame:
-    """The rows of `bronze/quarantine`; `in_pieces`: several pieces of a file say that nothing of it can be read."""
+    """Return the rows of `bronze/quarantine`; `in_pieces`: several pieces of a file say that nothing of it can be
+    read.
+    """
     columns = ("source_index", "source_path", "source_position", "reason", "detail", "raw")
     all_rejected = outcomes.where(F.col("kind") == QUARANTINE)
     rejected = all_rejected.select(*columns)
@@ -244,7 +247,7 @@ def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool
 
 
 def source_rows(files: DataFrame, repeated: DataFrame | None, ingested: datetime) -> DataFrame:
-    """The rows of `bronze/sources`."""
+    """Return the rows of `bronze/sources`."""
     files = files.withColumn("ingested", F.lit(ingested))
     if repeated is None:
         return files

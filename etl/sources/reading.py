@@ -27,12 +27,12 @@ TASK_BITS = 40
 
 
 def column_name(place: int) -> str:
-    """The name in an outcome of the configured column at a place of `config.table_columns()`."""
+    """Return the name in an outcome of the configured column at a place of `config.table_columns()`."""
     return f"column_{place}"
 
 
 def outcome_schema(config: Configuration) -> pa.Schema:
-    """The columns of an outcome; those that do not belong to its kind are null."""
+    """Return the columns of an outcome; those that do not belong to its kind are null."""
     return pa.schema(
         [
             ("kind", pa.int8()),  # RECORD, QUARANTINE or FILE
@@ -103,7 +103,7 @@ class Reader:
         self.held = 0
 
     def batches(self, task: int, pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
-        """The outcomes of a task's pieces; the same task and files give the same row numbers."""
+        """Yield the outcomes of a task's pieces; the same task and files give the same row numbers."""
         self.next_row = task << TASK_BITS
         for piece in pieces:
             yield from self._piece(piece)
@@ -166,7 +166,7 @@ class Reader:
         )
 
     def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
-        """Adds a record, or returns why there is none to add."""
+        """Add a record, or return why there is none to add."""
         if self.tombstones:
             is_file = isinstance(row, Rejected) and row.damaged  # no record, but the rest of a file
             raw = row.raw
@@ -189,7 +189,7 @@ class Reader:
         )
 
     def _sha256(self, file: SourceFile) -> str | None:
-        """SHA-256 of a whole file, which is read for it once; None where it cannot be read."""
+        """Return the SHA-256 of a whole file, which is read for it once; None where it cannot be read."""
         if file.location not in self.hashes:
             with SourceStream(file.location, self.config.storage) as stream:
                 stream.finish()
@@ -197,7 +197,7 @@ class Reader:
         return self.hashes[file.location]
 
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
-        """Adds a record, or returns why it does not meet the contract, or was erased."""
+        """Add a record, or return why it does not meet the contract, or was erased."""
         file = piece.file
         checked = self.contract.check(found.values, file.path, file.twin, found.position)
         record_id = None if isinstance(checked, Problem) else checked.record_id
@@ -283,7 +283,7 @@ def says_nothing_is_read(row: Rejected) -> bool:
 
 
 def forgotten(row: Found | Rejected) -> Rejected:
-    """Stands for a record that was erased: it is still in its file, and nothing of it is read into a table."""
+    """Return stands for a record that was erased: it is still in its file, and nothing of it is read into a table."""
     return Rejected(row.position, b"", FORGOTTEN, FORGOTTEN_DETAIL)
 
 

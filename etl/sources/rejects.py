@@ -29,7 +29,7 @@ BATCH_ROWS = 16
 
 
 def quarantined(config: Configuration, reasons: Sequence[str] = ()) -> tuple[DeltaTable, pa.Table]:
-    """The table bronze/quarantine, and its rows without the raw bytes by source and position.
+    """Return the table bronze/quarantine, and its rows without the raw bytes by source and position.
 
     `reasons` are the only ones that are wanted, if there are any. Raises UsageError where nothing was ingested yet,
     or no record is quarantined for one of them.
@@ -73,7 +73,7 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Path) -> Counter[str]:
-    """Writes raw records into files below `folder`; returns how many were exported, cut off or had no bytes.
+    """Write raw records into files below `folder`; returns how many were exported, cut off or had no bytes.
 
     Records of CSV files get the header line of their file, rows of Parquet files become JSON lines. Raises UsageError
     where the folder holds anything, and DataError where a header can no longer be read.
@@ -110,7 +110,7 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
 
 
 def exported_name(config: Configuration, source_index: int, path: str) -> str:
-    """The relative path of the file for the records of a source file: as it is called, but not compressed."""
+    """Return the relative path of the file for the records of a source file: as it is called, but not compressed."""
     suffix = compression_of(path)
     name = path[: -len(suffix)] if suffix is not None else path
     ending = ".jsonl" if config.source[source_index].format == "parquet" else ""
@@ -118,7 +118,7 @@ def exported_name(config: Configuration, source_index: int, path: str) -> str:
 
 
 def _free(file: Path, taken: set[Path]) -> Path:
-    """The file, or where another source file has it (`a.csv` and `a.csv.gz`) one with a number in its name."""
+    """Return the file, or where another source file has it (`a.csv` and `a.csv.gz`) one with a number in its name."""
     number = 1
     free = file
     while free in taken:
@@ -128,13 +128,15 @@ def _free(file: Path, taken: set[Path]) -> Path:
 
 
 def _private(file: Path) -> Any:
-    """A file to append to, which nobody but its owner may read."""
+    """Return a file to append to, which nobody but its owner may read."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return open(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
 def _header(config: Configuration, source_index: int, path: str) -> bytes:
-    """The header line of a CSV file with its line break, empty for other formats and where the configuration has it."""
+    """Return the header line of a CSV file with its line break, empty for other formats and where the configuration
+    has it.
+    """
     source = config.source[source_index]
     if not isinstance(source, Csv) or source.header is not None:
         return b""

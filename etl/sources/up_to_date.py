@@ -20,7 +20,7 @@ def ingest_fingerprint(config: Configuration) -> Fingerprint:
 
 
 def sources_fingerprint(config: Configuration) -> str | None:
-    """SHA-256 over place, size and time of modification of all source files, and whether they may be read.
+    """Return the SHA-256 over place, size and time of modification of all source files, and whether they may be read.
 
     None where a file system tells no time of modification. A file that was altered within the resolution of its clock,
     to the same size, goes unnoticed; its hash in bronze/sources shows it.
@@ -39,6 +39,6 @@ def sources_fingerprint(config: Configuration) -> str | None:
 
 
 def bronze_tables(data: DataSet) -> dict[str, str]:
-    """The identities of the tables that `ingest` writes before bronze/records."""
+    """Return the identities of the tables that `ingest` writes before bronze/records."""
     others = {name: data.commit(name) for name in ("sources", "quarantine")}
     return {name: commit.identity for name, commit in others.items() if commit is not None}

@@ -43,7 +43,7 @@ class Cut:
     shares: tuple[float, ...]
 
     def split_at(self, middle: float) -> str:
-        """The split of a unit whose middle lies at `middle` of 0 to 1."""
+        """Return the split of a unit whose middle lies at `middle` of 0 to 1."""
         train, validation, test = self.shares
         if middle < train:
             return "train"
@@ -59,7 +59,7 @@ def assign(
     units_on_driver: int = UNITS_ON_DRIVER,
     there: RowsByClass = NOTHING_THERE,
 ) -> DataFrame:
-    """Columns `unit`, `split` from `unit`, `label`, `rows`, `order`; both ways give the same.
+    """Return columns `unit`, `split` from `unit`, `label`, `rows`, `order`; both ways give the same.
 
     `there`: rows that have a split already, beside which these are to come to the proportions of the configuration.
     """
@@ -147,7 +147,7 @@ def _assign_on_cluster(
 
 
 def with_middle(units: DataFrame, slices: int) -> DataFrame:
-    """Adds `middle`: where the middle of a unit lies, from 0 to 1, when a class's units are laid end to end by hash.
+    """Add `middle`: where the middle of a unit lies, from 0 to 1, when a class's units are laid end to end by hash.
 
     A class is cut into `slices` ranges of the hash, numbered one by one, so that no task has to sort a whole class.
     """
@@ -182,7 +182,7 @@ def divide(
     settings: Split,
     there: RowsByClass = NOTHING_THERE,
 ) -> tuple[dict[str, str], list[Cut]]:
-    """The splits of the large units, by name, and for each class with others how these are cut.
+    """Return the splits of the large units, by name, and for each class with others how these are cut.
 
     `totals`: rows of each class, large units included. `there`: those that have a split already.
     """

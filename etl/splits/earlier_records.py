@@ -34,7 +34,7 @@ def splits_stay(ledger: LedgerFacts, config: Configuration) -> bool:
 
 
 def with_splits_of(clusters: DataFrame, earlier: DataFrame) -> DataFrame:
-    """The rows of silver/clusters made anew, with the split that `earlier` gives for each record that is kept.
+    """Return the rows of silver/clusters made anew, with the split that `earlier` gives for each record that is kept.
 
     That of its own, or of the cluster that it was in: another record may survive there than before.
     """
@@ -53,7 +53,7 @@ def with_splits_of(clusters: DataFrame, earlier: DataFrame) -> DataFrame:
 
 
 def units_that_stay(members: DataFrame, ledger: DataFrame) -> DataFrame:
-    """Columns `unit`, `splits` of each unit with records that have a split in the ledger, which is one.
+    """Return columns `unit`, `splits` of each unit with records that have a split in the ledger, which is one.
 
     It is one, but where a record that takes another's place is of a group in another split: then what may have been
     trained on stays in the training split.
@@ -87,7 +87,7 @@ def anchors(members: DataFrame, earlier: DataFrame, fields: DataFrame, config: C
 
 
 def rows_by_class(earlier: DataFrame, fields: DataFrame, config: Configuration) -> RowsByClass:
-    """The rows of earlier records by class, then in the order of SPLITS."""
+    """Return the rows of earlier records by class, then in the order of SPLITS."""
     placed = earlier.where("split IS NOT NULL").select("record_id", "split")
     label = config.columns.label
     if label is None:

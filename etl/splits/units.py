@@ -10,7 +10,8 @@ from schemas.config import Configuration
 
 
 def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tuple[DataFrame, int]:
-    """The ledger without `split`, with `label` (null where none is configured) and the `unit` of each kept record.
+    """Return the ledger without `split`, with `label` (null where none is configured) and the `unit` of each kept
+    record.
 
     The second value is the number of hot keys that were salted on the way.
     """
@@ -46,7 +47,7 @@ def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tu
 
 
 def count_units(members: DataFrame, seed: int) -> DataFrame:
-    """Columns `unit`, `label` (that of most of its rows; of equals the smallest), `rows`, `order` (a hash)."""
+    """Return columns `unit`, `label` (that of most of its rows; of equals the smallest), `rows`, `order` (a hash)."""
     by_label = members.where("unit IS NOT NULL").groupBy("unit", "label").agg(F.count("*").alias("rows"))
     most = F.min(F.struct(-F.col("rows"), F.col("label")))
     return (

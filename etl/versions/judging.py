@@ -21,7 +21,7 @@ from schemas.tables import Layout
 
 
 def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
-    """The shards of a published version by split, as the summary wants them."""
+    """Return the shards of a published version by split, as the summary wants them."""
     return {
         split: [ShardFacts(shard.rows, list(shard.row_groups), shard.bytes) for shard in content.shards]
         for split, content in manifest.splits.items()
@@ -29,7 +29,7 @@ def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
 
 
 def judge_again(config: Configuration) -> GateResults:
-    """Judges the newest published version again and writes its Data Docs and report, in a session of its own.
+    """Judge the newest published version again and write its Data Docs and report, in a session of its own.
 
     Under the lock, since a run that publishes meanwhile writes the same files.
     """
@@ -45,7 +45,7 @@ def judge_again(config: Configuration) -> GateResults:
 
 
 def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest) -> tuple[GateResults, str]:
-    """Judges a published version and writes its Data Docs and report; returns what came of it, and where that lies."""
+    """Judge a published version and write its Data Docs and report; returns what came of it, and where that lies."""
     with spark_progress(spark, "summarise"):
         summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
         summary = with_drifts(summary, profile_before(config, manifest))

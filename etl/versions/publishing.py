@@ -47,14 +47,14 @@ WRITES = {"clean": "fields", "deduplicate": "clusters", "split": "ledger", "enco
 
 
 def publish(run: Run) -> Mapping[str, int]:
-    """Runs the stage and returns its counts: delta_version, shards, rows of each split."""
+    """Run the stage and return its counts: delta_version, shards, rows of each split."""
     return counts_of(publish_version(run.spark, run.config, time.monotonic())[0])
 
 
 def publish_version(
     spark: SparkSession, config: Configuration, began: float
 ) -> tuple[Manifest, Summary, GateResults]:
-    """Publishes what silver/encoded holds; `began` is the `time.monotonic()` that provenance.seconds counts from.
+    """Publish what silver/encoded holds; `began` is the `time.monotonic()` that provenance.seconds counts from.
 
     Raises QualityGateError when a gate fails, before anything is committed, and CheckError when rows were lost.
     """
@@ -103,7 +103,8 @@ def _publish_version(
 
 
 def published(config: Configuration) -> Manifest | None:
-    """The newest version where it is just what publishing again would give; None where there may be a difference.
+    """Return the newest version where it is just what publishing again would give; None where there may be a
+    difference.
 
     By the audit trail it was published last, with the same configuration and from what silver/encoded holds; that is
     complete; and all its files are as they were published (publishing again mends a damaged one).
@@ -128,7 +129,7 @@ def published(config: Configuration) -> Manifest | None:
 
 
 def counts_of(manifest: Manifest) -> dict[str, int]:
-    """delta_version, shards, rows of each split."""
+    """Return delta_version, shards, rows of each split."""
     return {
         "delta_version": manifest.delta_version,
         "shards": sum(len(content.shards) for content in manifest.splits.values()),
@@ -143,7 +144,7 @@ def published_counts(run: Run) -> dict[str, int] | None:
 
 
 def _sent(ordered: DataFrame) -> dict[str, tuple[int, int]]:
-    """Rows and the sum of the order keys of each split, to compare with what the writers received."""
+    """Return rows and the sum of the order keys of each split, to compare with what the writers received."""
     rows = ordered.groupBy("split").agg(
         sf.count("*").alias("rows"), sf.sum(sf.col("order_key").cast("decimal(38,0)")).alias("order_sum")
     )
@@ -161,7 +162,8 @@ def _nothing_lost(sent: Mapping[str, tuple[int, int]], written: Sequence[Written
 
 
 def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
-    """The hashes of the artifacts that the newest version of silver/encoded was made with, by feature, and `classes`.
+    """Return the hashes of the artifacts that the newest version of silver/encoded was made with, by feature, and
+    `classes`.
 
     Raises UsageError when a table was made by another configuration of the data, or from a version of another table
     that is no longer the newest: what would be published is not what the manifest would say.

@@ -18,7 +18,7 @@ from schemas.tables import Layout
 
 
 def roll_back(config: Configuration, version: int) -> Manifest:
-    """Makes a version current and returns the manifest that is current then.
+    """Make a version current and return the manifest that is current then.
 
     Raises UsageError where there is no such version, DataError where a file of it is no longer as it was published.
     """

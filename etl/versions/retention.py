@@ -22,14 +22,14 @@ from schemas.tables import Layout
 
 
 def kept_versions(published_at: Mapping[int, datetime], policy: Versions, now: datetime) -> set[int]:
-    """The versions that meet either condition of the policy."""
+    """Return the versions that meet either condition of the policy."""
     newest = sorted(published_at)[-policy.keep :]
     oldest = now - timedelta(days=policy.keep_days)
     return {*newest, *(version for version, moment in published_at.items() if moment >= oldest)}
 
 
 def versions_without_forgotten(config: Configuration, manifests: Mapping[int, Manifest]) -> set[int]:
-    """The versions that were made when everything that is forgotten today was forgotten already.
+    """Return the versions that were made when everything that is forgotten today was forgotten already.
 
     Raises UsageError where nothing was ever forgotten, or the newest version is not one of them.
     """
@@ -52,7 +52,7 @@ def versions_without_forgotten(config: Configuration, manifests: Mapping[int, Ma
 
 
 def expired_with_forgotten(config: Configuration) -> list[str]:
-    """The manifests of versions that went before and came from what is forgotten today, or may have.
+    """Return the manifests of versions that went before and came from what is forgotten today, or may have.
 
     Of those the counts are left, which are kept for comparison.
     """
@@ -72,7 +72,7 @@ def expired_with_forgotten(config: Configuration) -> list[str]:
 def vacuum(
     config: Configuration, now: datetime, dry_run: bool = False, forgotten: bool = False
 ) -> dict[str, int]:
-    """Deletes what is not kept; returns the number of versions that go and of files by table, and of artifacts.
+    """Delete what is not kept; returns the number of versions that go and of files by table, and of artifacts.
 
     With `forgotten` only versions are kept that know of no record that is forgotten today. Raises DataError where a
     kept version is damaged: what is left of it may be all there is.
@@ -106,7 +106,7 @@ def vacuum(
 
 
 def _damaged(manifests: Sequence[Manifest], config: Configuration) -> Iterator[tuple[int, str]]:
-    """The number of each version that is no longer as it was published, with one thing that is wrong."""
+    """Yield the number of each version that is no longer as it was published, with one thing that is wrong."""
     for manifest in manifests:
         wrong = findings(manifest, config.storage)
         if wrong:
@@ -114,7 +114,7 @@ def _damaged(manifests: Sequence[Manifest], config: Configuration) -> Iterator[t
 
 
 def _expire(location: str, layout: Layout, config: Configuration) -> None:
-    """Moves a manifest out of the way of those that can be read."""
+    """Move a manifest out of the way of those that can be read."""
     content = storage.read_bytes(location, config.storage)
     name = location.rsplit("/", 1)[-1]
     storage.write_bytes(storage.join(layout.manifests, EXPIRED, name), content, config.storage)
@@ -123,7 +123,7 @@ def _expire(location: str, layout: Layout, config: Configuration) -> None:
 
 
 def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Configuration) -> set[int]:
-    """The versions of a table whose files stay: the newest, and those that kept manifests name.
+    """Return the versions of a table whose files stay: the newest, and those that kept manifests name.
 
     Raises DataError where one can no longer be opened: then nobody could say which files it needs.
     """

@@ -25,7 +25,7 @@ class Version:
 
 
 def history(config: Configuration) -> list[Version]:
-    """All versions that were ever published, oldest first."""
+    """Return all versions that were ever published, oldest first."""
     manifests = Layout.of(config).manifests
     places = {
         version: (location, False) for version, location in published(manifests, config.storage).items()
@@ -87,7 +87,7 @@ def _differences(before: Mapping[str, int], now: Mapping[str, int]) -> str:
 
 
 def lines(versions: Sequence[Version]) -> list[str]:
-    """The history as text, newest version first."""
+    """Return the history as text, newest version first."""
     shown = []
     for version in reversed(versions):
         state = ", current" if version is versions[-1] else ", vacuumed" if version.expired else ""

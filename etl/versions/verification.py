@@ -12,7 +12,7 @@ from schemas.tables import Layout
 
 
 def findings(manifest: Manifest, options: Storage) -> list[str]:
-    """One sentence for each damaged, missing or foreign file of a version, in the order of the manifest."""
+    """Return one sentence for each damaged, missing or foreign file of a version, in the order of the manifest."""
     found: list[str] = []
     files = [
         (manifest.shard_uri(shard), shard.sha256, shard.bytes)

@@ -31,11 +31,11 @@ class TypedFeature(FeatureSettings):
     as missing."""
 
     def normalisation(self) -> dict[str, Any]:
-        """The keys by which `clean` goes."""
+        """Return the keys by which `clean` goes."""
         return self.model_dump(mode="json", exclude=self.fitted())
 
     def fitted(self) -> set[str]:
-        """The keys by which only `encode` goes."""
+        """Return the keys by which only `encode` goes."""
         return set()
 
 

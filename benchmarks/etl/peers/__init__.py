@@ -15,7 +15,7 @@ import numpy as np
 
 
 def arguments() -> argparse.Namespace:
-    """The flags of every peer."""
+    """Return the flags of every peer."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
@@ -25,12 +25,12 @@ def arguments() -> argparse.Namespace:
 
 
 def tell(event: str) -> None:
-    """Says that something begins or ends, to whoever measures."""
+    """Say that something begins or end, to whoever measures."""
     print(json.dumps({"event": event}), flush=True)
 
 
 def write(work: Path, cluster_of: Mapping[int, int]) -> None:
-    """Writes the clusters, by record."""
+    """Write the clusters, by record."""
     records = np.fromiter(cluster_of.keys(), dtype=np.int64, count=len(cluster_of))
     clusters = np.fromiter(cluster_of.values(), dtype=np.int64, count=len(cluster_of))
     np.savez(work / "clusters.npz", record=records, cluster=clusters)

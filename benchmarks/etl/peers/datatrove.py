@@ -29,7 +29,7 @@ class Tokens:
 
 
 def settings() -> minhash.MinhashConfig:
-    """5 tokens a shingle; everything else as it comes, but for the normalisation, which the tokeniser does."""
+    """Return 5 tokens a shingle; everything else as it comes, but for the normalisation, which the tokeniser does."""
     untouched = TextNormConfig(
         lowercase=False,
         norm_whitespace=False,
@@ -43,7 +43,7 @@ def settings() -> minhash.MinhashConfig:
 
 
 def find(files: Path, work: Path, workers: int, as_it_comes: bool) -> None:
-    """Writes the clusters into `work/clusters`, a file for each of the source's."""
+    """Write the clusters into `work/clusters`, a file for each of the source's."""
     config = minhash.MinhashConfig()
     if not as_it_comes:
         config = settings()
@@ -63,7 +63,7 @@ def find(files: Path, work: Path, workers: int, as_it_comes: bool) -> None:
 
 
 def clusters_of(files: Path, work: Path) -> dict[int, int]:
-    """The cluster of each record that is in one. datatrove names documents by file and place in it."""
+    """Return the cluster of each record that is in one. datatrove names documents by file and place in it."""
     found = {}
     for number, file in enumerate(sorted(files.glob("part-*.jsonl"))):
         members = work / "clusters" / f"{number:06d}.clusters"

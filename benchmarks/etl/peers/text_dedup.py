@@ -33,7 +33,7 @@ def flags(files: Path, work: Path, workers: int) -> list[str]:
 
 
 def clusters_of(work: Path) -> dict[int, int]:
-    """The cluster of each record that is in one."""
+    """Return the cluster of each record that is in one."""
     with (work / "output" / "uf.pkl").open("rb") as file:
         found = pickle.load(file)
     return {int(record): int(found.find(record)) for record in list(found.parent)}

@@ -41,13 +41,13 @@ class Loader(Protocol):
 
 
 def concatenated(identities: list[Any], folder: Path) -> Numbers:
-    """Row numbers that came as one array or tensor a batch."""
+    """Return row numbers that came as one array or tensor a batch."""
     return np.concatenate(
         [np.zeros(0, dtype=np.int64), *(np.asarray(part).reshape(-1) for part in identities)]
     )
 
 
 def rows_of(folder: Path, rows: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The first rows of a folder for a loader's own copy: tokens (rows, 128) and numbers (rows,), int32."""
+    """Return the first rows of a folder for a loader's own copy: tokens (rows, 128) and numbers (rows,), int32."""
     tokens = np.load(folder / "rows.npy", mmap_mode="r")[:rows].astype(np.int32)
     return tokens, np.arange(len(tokens), dtype=np.int32)

@@ -28,7 +28,7 @@ class Kernel(Protocol):
 
 
 def shingles(text: str) -> list[str]:
-    """The distinct shingles of a text, by Python's own means: for libraries that leave this to their caller."""
+    """Return the distinct shingles of a text, by Python's own means: for libraries that leave this to their caller."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     if len(words) < SHINGLE:
         return [" ".join(words)] if words else []
@@ -36,5 +36,5 @@ def shingles(text: str) -> list[str]:
 
 
 def batches(texts: Sequence[str]) -> list[Sequence[str]]:
-    """The texts, BATCH at a time."""
+    """Return the texts, BATCH at a time."""
     return [texts[begin : begin + BATCH] for begin in range(0, len(texts), BATCH)]

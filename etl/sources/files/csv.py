@@ -75,12 +75,12 @@ def _header_problem(header: list[str], contract: Contract) -> str | None:
 
 
 def without_mark(line: Line) -> bytes:
-    """The content of a line without the byte order mark at the beginning of a file."""
+    """Return the content of a line without the byte order mark at the beginning of a file."""
     return line.content.removeprefix(BYTE_ORDER_MARK) if line.position == 0 else line.content
 
 
 def parse_record(record: RawRecord, settings: Csv) -> list[str] | Rejected:
-    """The fields of a record."""
+    """Return the fields of a record."""
     line = record.line
     if line.size > MAX_RECORD_BYTES:
         detail = f"the record is longer than {MAX_RECORD_BYTES:,} bytes"
@@ -103,7 +103,7 @@ def parse_record(record: RawRecord, settings: Csv) -> list[str] | Rejected:
 def split_records(
     reader: io.BufferedReader, delimiter: bytes, quote: bytes, limit: int = MAX_RECORD_BYTES
 ) -> Iterator[RawRecord]:
-    """Splits at line breaks outside quotes. Of a record longer than `limit` only the beginning is held."""
+    """Split at line breaks outside quotes. Of a record longer than `limit` only the beginning is held."""
     position = 0
     quotes = Quotes(delimiter, quote)
     while (line := read_line(reader, position, limit)) is not None:
@@ -151,7 +151,7 @@ class Quotes:
             self._after_quoted(line, place)
 
     def _fields(self, line: bytes, place: int) -> None:
-        """Follows the fields from `place`, where one begins."""
+        """Follow the fields from `place`, where one begins."""
         while True:
             if line.startswith(self.quote, place):
                 self.open = True

@@ -59,7 +59,7 @@ class Part:
         self._reader: io.BufferedReader | None = None
 
     def open(self) -> tuple[SourceStream, io.BufferedReader]:
-        """The content from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
+        """Return the content from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
         self.stream = SourceStream(
             self.location, self.options, max(self.start - 1, 0), self.max_expansion, self.listed
         )
@@ -69,7 +69,7 @@ class Part:
         return self.stream, self._reader
 
     def close(self) -> None:
-        """Closes what `open` opened."""
+        """Close what `open` opened."""
         if self._reader is not None:
             self._reader.close()
 
@@ -85,17 +85,17 @@ class SourceFormat(ABC):
 
     @abstractmethod
     def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
-        """The records that begin in the part, each once; what cannot be read is one row marked `damaged`."""
+        """Yield the records that begin in the part, each once; what cannot be read is one row marked `damaged`."""
 
 
 @functools.cache
 def formats() -> dict[str, SourceFormat]:
-    """All formats by their name in the configuration: `FORMAT` of the module of each kind in this folder."""
+    """Return all formats by their name in the configuration: `FORMAT` of the module of each kind in this folder."""
     return {kind: kinds.module("etl.sources.files", kind).FORMAT for kind in SOURCES.classes}
 
 
 def rejected(position: int, raw: bytes, reason: str, detail: str, size: int | None = None) -> Rejected:
-    """A rejected record whose raw bytes are cut to what the quarantine holds; then the detail says so."""
+    """Return a rejected record whose raw bytes are cut to what the quarantine holds; then the detail says so."""
     whole = len(raw) if size is None else size
     if whole > MAX_RAW_BYTES:
         detail += f"; only the first {min(MAX_RAW_BYTES, len(raw)):,} of its {whole:,} bytes are kept here"
@@ -104,13 +104,15 @@ def rejected(position: int, raw: bytes, reason: str, detail: str, size: int | No
 
 
 def damaged(stream: SourceStream, position: int, raw: bytes = b"") -> Rejected:
-    """The one row for what a damaged file holds from `position` on; `raw` is the beginning of an unfinished record."""
+    """Return the one row for what a damaged file holds from `position` on; `raw` is the beginning of an unfinished
+    record.
+    """
     detail = f"{stream.damage}: nothing can be read from byte {position:,} of its content on"
     return Rejected(position, raw[:MAX_RAW_BYTES], stream.reason, detail, damaged=True)
 
 
 def decode(raw: bytes, position: int) -> str | Rejected:
-    """Strict UTF-8."""
+    """Return strict UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -120,7 +122,7 @@ def decode(raw: bytes, position: int) -> str | Rejected:
 
 
 def read_bounded(reader: io.BufferedReader, limit: int) -> tuple[bytes, int]:
-    """The first `limit` bytes of a stream, and how many it has in all."""
+    """Return the first `limit` bytes of a stream, and how many it has in all."""
     content = reader.read(limit)
     size = len(content)
     if size == limit:

@@ -50,7 +50,7 @@ class FrontMatterFormat(SourceFormat):
 
 
 def parse_file(raw: bytes, settings: FrontMatter) -> Found | Rejected:
-    """The one record of a file."""
+    """Return the one record of a file."""
     content = decode(raw, 0)
     if isinstance(content, Rejected):
         return content
@@ -80,7 +80,7 @@ def parse_file(raw: bytes, settings: FrontMatter) -> Found | Rejected:
 
 
 def parse_mapping(text: str) -> dict[str, object] | tuple[str, str]:
-    """The scalars of a YAML mapping by key, or the reason and the detail why it is none.
+    """Return the scalars of a YAML mapping by key, or the reason and the detail why it is none.
 
     Only the tree of nodes is built, no Python objects: nothing is coerced, and aliases are not unfolded.
     """
@@ -107,7 +107,7 @@ def parse_mapping(text: str) -> dict[str, object] | tuple[str, str]:
 
 
 def _nested_too_deep(text: str) -> bool:
-    """Counts the levels by the parser's events, which come one by one, where there are signs enough for so many."""
+    """Count the levels by the parser's events, which come one by one, where there are signs enough for so many."""
     if sum(map(text.count, "[{-?:")) <= MAX_DEPTH:
         return False
     depth = 0
@@ -140,7 +140,7 @@ def _scalar(node: yaml.Node) -> object:
 
 
 def fill_first_true(values: dict[str, object], rule: FirstTrue) -> tuple[str, str] | None:
-    """Adds the rule's column to `values`; returns a reason and a detail where the front matter has it already."""
+    """Add the rule's column to `values`; returns a reason and a detail where the front matter has it already."""
     if rule.column in values:
         return (
             "duplicate_key",

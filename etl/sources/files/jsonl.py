@@ -57,7 +57,7 @@ class JsonLinesFormat(SourceFormat):
 
 
 def parse_line(line: Line) -> Found | Rejected | None:
-    """The record of a line; None for a blank one."""
+    """Return the record of a line; None for a blank one."""
     content = line.content
     if line.position == 0:
         content = content.removeprefix(BYTE_ORDER_MARK)
@@ -80,7 +80,7 @@ def parse_line(line: Line) -> Found | Rejected | None:
 
 
 def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
-    """The values of one JSON object by key, or the reason and the detail why it is none.
+    """Return the values of one JSON object by key, or the reason and the detail why it is none.
 
     Strings are `str`, numbers `Number` as they are written, null None, all else `NotScalar`.
     """
@@ -132,7 +132,7 @@ def _decoded(text: str) -> object:
 
 
 def _grammar(error: json.JSONDecodeError) -> str:
-    """The parser's message, which names what it expected and never the content."""
+    """Return the parser's message, which names what it expected and never the content."""
     return error.msg[:1].lower() + error.msg[1:].removesuffix(" at").removesuffix(" starting at")
 
 

@@ -72,7 +72,10 @@ class Entry(NamedTuple):
 def list_source(
     source: SourceSettings, source_index: int, options: Storage | None = None
 ) -> list[SourceFile]:
-    """The files of a source in the order of their relative paths. Raises DataError where the pattern names none."""
+    """Return the files of a source in the order of their relative paths.
+
+    Raises DataError where the pattern names none.
+    """
     file_system, _ = storage.filesystem(_fixed_part(source.path), options)
     local = storage.is_local(source.path)
     pattern = storage.absolute(source.path)
@@ -103,7 +106,7 @@ def list_source(
 
 
 def _fixed_part(path: str) -> str:
-    """The folder before the first wildcard of a pattern, or that of a single file."""
+    """Return the folder before the first wildcard of a pattern, or that of a single file."""
     match = WILDCARD.search(path)
     folder = path[: match.start()] if match else path
     return posixpath.dirname(folder) or ("/" if folder.startswith("/") else ".")
@@ -125,7 +128,7 @@ def _shown(path: str) -> str:
 
 
 def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[Entry]:
-    """The files that a pattern matches, some possibly twice."""
+    """Yield the files that a pattern matches, some possibly twice."""
     literal = _entry(file_system, pattern, local)
     if literal is not None and not literal.is_folder:
         yield literal
@@ -141,7 +144,7 @@ def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iter
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The patterns that one with `{a,b}` stands for, nested braces included; unbalanced ones stay as they are."""
+    """Return the patterns that one with `{a,b}` stands for, nested braces included; unbalanced ones stay as they are."""
     depth, start = 0, -1
     commas: list[int] = []
     for place, character in enumerate(pattern):
@@ -162,7 +165,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], local: bool) -> Iterator[Entry]:
-    """The files below `folder` whose path matches the segments of a pattern."""
+    """Yield the files below `folder` whose path matches the segments of a pattern."""
     segment, rest = segments[0], segments[1:]
     if segment == "**":
         if rest:
@@ -221,7 +224,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def _local_facts(path: str) -> tuple[int, datetime | None, Obstacle | None]:
-    """Size, time of modification, and why it is not to be read."""
+    """Return size, time of modification, and why it is not to be read."""
     try:
         status = os.stat(path)
     except OSError as error:  # a link to nowhere or to itself, or a file that has just gone

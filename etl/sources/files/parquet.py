@@ -70,7 +70,7 @@ class ParquetFormat(SourceFormat):
 
 
 def too_large(row: int, max_expansion: int | None) -> Rejected:
-    """The one row for what a file holds from there on that is more than it may hold."""
+    """Return the one row for what a file holds from there on that is more than it may hold."""
     detail = (
         f"the content is more than {max_expansion:,} times as large as the file (`max_expansion` of its [[source]]): "
         f"nothing is read from row {row:,} on"
@@ -79,12 +79,13 @@ def too_large(row: int, max_expansion: int | None) -> Rejected:
 
 
 def unpacked_bytes(metadata: pq.FileMetaData) -> int:
-    """The pages of all columns, decompressed."""
+    """Return the pages of all columns, decompressed."""
     return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
 def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names: Iterable[str]) -> int:
-    """Bytes of the longest value that the rows of a row group may share: the longest in a dictionary of these columns.
+    """Return bytes of the longest value that the rows of a row group may share: the longest in a dictionary of these
+    columns.
 
     Dictionaries of chunks of up to SMALL_CHUNK are not looked at.
     """
@@ -114,14 +115,14 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names
 
 
 def _size(row: Found | Rejected) -> int:
-    """Characters of its strings, or its raw bytes."""
+    """Return characters of its strings, or its raw bytes."""
     if isinstance(row, Rejected):
         return len(row.raw)
     return sum(len(value) for value in row.values.values() if isinstance(value, str))
 
 
 def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iterator[tuple[int, int]]:
-    """The row groups that begin in the bytes [start, end), each with the number of its first row."""
+    """Yield the row groups that begin in the bytes [start, end), each with the number of its first row."""
     first = 0
     for group in range(metadata.num_row_groups):
         facts = metadata.row_group(group)
@@ -166,13 +167,15 @@ def _rows(
 
 
 def batch_rows(group: pq.RowGroupMetaData, shared: int = 0) -> int:
-    """The rows of a batch of about BATCH_BYTES, 1 to BATCH_ROWS; `shared`: bytes that each may have beside its own."""
+    """Return the rows of a batch of about BATCH_BYTES, 1 to BATCH_ROWS; `shared`: bytes that each may have beside its
+    own.
+    """
     bytes_of_a_row = max(1, group.total_byte_size / max(1, group.num_rows), shared)
     return max(1, min(BATCH_ROWS, int(BATCH_BYTES / bytes_of_a_row)))
 
 
 def raw_row(values: Mapping[str, object]) -> bytes:
-    """The configured columns of a row as JSON, for the quarantine."""
+    """Return the configured columns of a row as JSON, for the quarantine."""
     shown = {
         name: value if value is None or isinstance(value, str) else "(not text)"
         for name, value in values.items()
@@ -181,7 +184,7 @@ def raw_row(values: Mapping[str, object]) -> bytes:
 
 
 def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
-    """The values of a column as the contract knows them."""
+    """Yield the values of a column as the contract knows them."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type

@@ -35,7 +35,7 @@ class Piece:
 
 
 def list_pieces(config: Configuration) -> list[Piece]:
-    """The pieces of all sources, in the order of the sources and of the paths in each."""
+    """Return the pieces of all sources, in the order of the sources and of the paths in each."""
     pieces: list[Piece] = []
     seen: dict[str, int] = {}
     for index, source in enumerate(config.source):
@@ -48,7 +48,7 @@ def list_pieces(config: Configuration) -> list[Piece]:
 
 
 def source_bytes(config: Configuration) -> int:
-    """The bytes of all source files, compressed ones as they lie there; 0 where they cannot be listed."""
+    """Return the bytes of all source files, compressed ones as they lie there; 0 where they cannot be listed."""
     try:
         return sum(
             file.bytes
@@ -60,7 +60,7 @@ def source_bytes(config: Configuration) -> int:
 
 
 def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
-    """The pieces of a file: byte ranges of equal size and one for the hash, or the file as a whole."""
+    """Yield the pieces of a file: byte ranges of equal size and one for the hash, or the file as a whole."""
     if file.obstacle is not None:
         yield Piece(file)
         return
@@ -78,7 +78,7 @@ def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
 
 
 def group(pieces: Iterable[Piece], cores: int) -> list[list[Piece]]:
-    """Tasks of pieces that follow one another: about `TASK_BYTES` each, or less so that each core has four."""
+    """Return tasks of pieces that follow one another: about `TASK_BYTES` each, or less so that each core has four."""
     pieces = list(pieces)
     target = min(TASK_BYTES, max(sum(piece.cost for piece in pieces) // (4 * cores), 1 << 20))
     tasks: list[list[Piece]] = []

@@ -51,12 +51,12 @@ DECOMPRESSORS: dict[str, tuple[Callable[[], Decompressor], int]] = {
 
 
 def compression_of(path: str) -> str | None:
-    """The suffix by which a file is decompressed, None for a plain one."""
+    """Return the suffix by which a file is decompressed, None for a plain one."""
     return next((suffix for suffix in DECOMPRESSORS if path.lower().endswith(suffix)), None)
 
 
 def open_plain(location: str, options: Storage | None) -> IO[bytes]:
-    """A file as it lies there, unbuffered where it is local. Raises OSError."""
+    """Return a file as it lies there, unbuffered where it is local. Raises OSError."""
     if storage.is_local(location):
         return open(storage.absolute(location), "rb", buffering=0)
     file_system, path = storage.filesystem(location, options)
@@ -119,7 +119,7 @@ class SourceStream(io.RawIOBase):
         return count
 
     def finish(self) -> None:
-        """Reads what is left of the file as it lies there, so that size and hash are of the whole."""
+        """Read what is left of the file as it lies there, so that size and hash are of the whole."""
         for _ in self._plain(CHUNK):
             pass
 
@@ -143,7 +143,7 @@ class SourceStream(io.RawIOBase):
             yield chunk
 
     def _decompressed(self, suffix: str) -> Iterator[bytes]:
-        """The members of a compressed file one after the other; zeros behind the last one are padding."""
+        """Yield the members of a compressed file one after the other; zeros behind the last one are padding."""
         new, step = DECOMPRESSORS[suffix]
         member: Decompressor | None = None
         members = given = 0
@@ -197,7 +197,7 @@ class Line(NamedTuple):
 
 
 def read_line(reader: io.BufferedReader, position: int, limit: int = MAX_RECORD_BYTES) -> Line | None:
-    """The line at `position`, or None at the end. Of a line longer than `limit` the first `limit` bytes."""
+    """Return the line at `position`, or None at the end. Of a line longer than `limit` the first `limit` bytes."""
     line = reader.readline(limit + 1)
     if not line:
         return None
@@ -215,7 +215,7 @@ def read_line(reader: io.BufferedReader, position: int, limit: int = MAX_RECORD_
 def read_lines(
     reader: io.BufferedReader, start: int, end: int | None, limit: int = MAX_RECORD_BYTES
 ) -> Iterator[Line]:
-    """The lines that begin in the bytes [start, end), to the end of the file without `end`.
+    """Yield the lines that begin in the bytes [start, end), to the end of the file without `end`.
 
     The reader stands at byte `start - 1`, or at 0: a line begins at `start` exactly when an LF stands before it.
     """
