@@ -128,7 +128,7 @@ def pieces() -> Pieces:
 
 
 def normalised(text: str) -> str:
-    """The text whose runs of `\\w` are its tokens."""
+    """Return the text whose runs of `\\w` are its tokens."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 

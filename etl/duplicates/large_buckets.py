@@ -26,7 +26,7 @@ from etl.duplicates.similarity import PAIRS_AT_ONCE, SLACK, SMALL_BUCKET, Bucket
 
 Floats = npt.NDArray[np.float64]
 
-DROPPED = 8  # when an eighth of the members are done, the core of the others is worth finding anew
+DROPPED = 8  # when an eighth of the members are done, a new core for the others pays off
 
 
 def connect_buckets(sets: SimilarSets, buckets: Buckets) -> None:
@@ -62,10 +62,10 @@ def _connect_all(sets: SimilarSets, rows: Ints) -> None:
 
 @dataclass(frozen=True)
 class _Differences:
-    """The differences of n sets from their core.
+    """Differences of n sets from their core.
 
-    `excess` float64 (n,) as above. `common` int64 (n,): how many elements of a set's difference others have too;
-    these are `elements`, numbered from the rarest, of the sets `owners` (int64, places in 0..n-1).
+    `excess` float64 (n,) as above. `common` int64 (n,): number of elements of a set's difference that others have
+    too; these are `elements`, numbered from the rarest, of the sets `owners` (int64, places in 0..n-1).
     """
 
     excess: Floats
@@ -113,7 +113,7 @@ def _renumbered(codes: npt.NDArray[np.int32], width: int) -> tuple[Ints, Ints]:
 
 
 def _smaller_buckets(sets: SimilarSets, rows: Ints) -> Buckets:
-    """Connect what is near the core; then buckets so that each pair that may still have to be connected shares one."""
+    """Connect sets near the core; return buckets in which each pair that may still have to be connected shares one."""
     nothing = Buckets(rows[:0], np.zeros(1, dtype=np.int64))
     while True:
         if len(np.unique(sets.labels_of(rows))) < 2:
@@ -139,8 +139,8 @@ def _smaller_buckets(sets: SimilarSets, rows: Ints) -> Buckets:
 
 
 def _among_others(labels: Ints, values: Floats, best: np.ufunc) -> Floats:
-    """For each set a bound on the smallest (largest) value among sets of other components; exact where its component
-    is the largest.
+    """Bound, for each set, the smallest (largest) value among sets of other components; exact for the largest
+    component.
     """
     names, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     largest = places == int(sizes.argmax())
@@ -154,10 +154,10 @@ def _by_prefixes(
 ) -> Buckets:
     """Return buckets of the kept sets, one for each element that two have in their prefixes.
 
-    Of a similar pair let x be the one of smaller excess. `least` bounds the excess of what a set may be similar to.
-    So they have at least (e(x) + max(e(x), least(x))) / 2 and (e(y) + least(y)) / 2 elements in common; also y has at
-    most (1 - t) / t |y| elements that x has not. With c elements in common in one order, the first
-    common(x) - c + 1 of x and the first common(y) - c + 1 of y have one in common.
+    Of a similar pair let x be the one of smaller excess. `least` bounds the excess of sets that a set may be similar
+    to. So they have at least (e(x) + max(e(x), least(x))) / 2 and (e(y) + least(y)) / 2 elements in common; also y
+    has at most (1 - t) / t |y| elements that x has not. With c elements in common in one order, the first common(x) -
+    c + 1 of x and the first common(y) - c + 1 of y have one in common.
     """
     excess, sizes, t = found.excess, sets.sizes[rows], sets.similarity
     distance = excess + (1 - t) / (1 + t) * sizes

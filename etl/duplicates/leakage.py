@@ -1,4 +1,4 @@
-"""How similar test rows are to their nearest training row: what the split by cluster is there to keep low."""
+"""Similarity of test rows to their nearest training row, which the split by cluster is there to keep low."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ from schemas.config import Configuration
 from schemas.tables import Layout
 
 IDS_AT_ONCE = 20_000_000
-"""Up to so many ids of the training split (64 bits of the hash of each, 160 MB) go to every executor."""
+"""Ids of the training split (64 bits of the hash of each, 160 MB) that may go to every executor."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -24,12 +24,12 @@ Ints = npt.NDArray[np.int64]
 def leakage_sample(
     spark: SparkSession, config: Configuration, splits: DataFrame, rows: int = 200
 ) -> pd.DataFrame:
-    """Return the highest Jaccard similarity to any training row, computed exactly from the shingle sets, of `rows`
-    distinct texts of the test split, chosen by the hash of the record_id.
+    """Return the highest similarity of `rows` distinct test texts to any training row.
 
-    `splits`: columns `record_id`, `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1;
-    0 where nothing is shared or there is no training row), ordered by record_id. Exact copies of a test row lie in the
-    same split, so that one of them stands for all.
+    It is the exact Jaccard similarity of shingle sets; the rows are chosen by the hash of the record_id. `splits`:
+    columns `record_id`, `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1; 0 where
+    nothing is shared or there is no training row), ordered by record_id. Exact copies of a test row lie in the same
+    split, so that one of them stands for all.
     """
     layout = Layout.of(config)
     signatures = read_table(spark, layout.signatures).select("record_id", "shingles")
@@ -56,9 +56,10 @@ def hashes_of(records: DataFrame) -> Ints:
 def highest_similarities(
     sample: pa.Array, train: DataFrame, among: Ints | None = None
 ) -> npt.NDArray[np.float64]:
-    """For each list of hashes in `sample` the highest Jaccard similarity to any in the first column of `train`.
+    """Return, for each list of hashes in `sample`, the highest Jaccard similarity to any in the first column of
+    `train`.
 
-    With `among` (sorted) only rows count whose second column, a hash, is in it.
+    With `among` (sorted), only rows count whose second column, a hash, is in it.
     """
     wanted = None if among is None else train.sparkSession.sparkContext.broadcast(among)
     values, offsets = unpacked(sample)
@@ -88,7 +89,7 @@ def highest_similarities(
 
 
 def _are_in(values: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
-    """Which of the values are among others that are sorted."""
+    """Return a mask of the values that are among sorted others."""
     if not len(ordered):
         return np.zeros(len(values), dtype=bool)
     places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)

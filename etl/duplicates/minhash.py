@@ -1,4 +1,4 @@
-"""The duplicate finder's kernel: from texts to hashes of their shingles and to MinHash bands, in numpy.
+"""Kernel of the duplicate finder: from texts to hashes of their shingles and to MinHash bands, in numpy.
 
 Tokens are maximal runs of `\\w` in the NFKC-normalised, case-folded text; shingles are windows of consecutive
 tokens (a text with fewer tokens than a window is one shingle). A batch of texts is one byte buffer: tokens are
@@ -49,18 +49,18 @@ _MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd; combines the tokens of a shi
 
 @dataclass(frozen=True)
 class Banding:
-    """How MinHash values are cut into `bands` keys of `rows` values each."""
+    """Division of MinHash values into `bands` keys of `rows` values each."""
 
     bands: int
     rows: int
 
     @classmethod
     def for_similarity(cls, similarity: float) -> "Banding":
-        """Return the most selective banding of at most MOST_HASHES values that finds a pair at `similarity` but for
-        MISSED.
+        """Return the most selective banding of at most MOST_HASHES values that misses at most MISSED of the similar
+        pairs.
 
-        A pair of Jaccard similarity s shares a band with probability 1 - (1 - s^rows)^bands: 28 x 5 at 0.8.
-        Raises UsageError where even bands of one value would be too many.
+        A pair of Jaccard similarity s shares a band with probability 1 - (1 - s^rows)^bands: 28 x 5 at 0.8. Raises
+        UsageError where even bands of one value would be too many.
         """
         best = None
         for rows in range(1, 17):
@@ -85,10 +85,10 @@ class Banding:
 class Sketches:
     """Sketches of a batch of n texts, as the duplicate finder keeps them.
 
-    `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `carrier`: bool (n,), false
+    `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `sketch_owner`: bool (n,), false
     for a text that is known to have been sketched before; those have no shingles and bands. `values`, `offsets`:
-    int64; the sorted distinct shingle hashes of text i are values[offsets[i]:offsets[i + 1]]. `bands`: int64
-    (m, bands) for the m texts with shingles, in order.
+    int64; the sorted distinct shingle hashes of text i are values[offsets[i]:offsets[i + 1]]. `bands`: int64 (m,
+    bands) for the m texts with shingles, in order.
     """
 
     text_hash: list[bytes]
@@ -115,13 +115,13 @@ def _constants(stream: int, count: int) -> Words:
 
 
 def normalise(text: str) -> str:
-    """The text whose runs of `\\w` are its tokens."""
+    """Return the text whose runs of `\\w` are its tokens."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The tokens of a batch: `buffer` holds them between spaces; `offsets[i]` is the first token of text i."""
+    """Tokens of a batch: `buffer` holds them between spaces; `offsets[i]` is the first token of text i."""
 
     buffer: npt.NDArray[np.uint8]
     starts: Ints
@@ -132,7 +132,7 @@ class _Tokens:
         return np.diff(self.offsets)
 
     def of_texts(self, keep: npt.NDArray[np.bool_]) -> "_Tokens":
-        """Without the tokens of the other texts, which then have none."""
+        """Return the tokens of the kept texts; the others then have none."""
         counts = self.counts()
         mask = np.repeat(keep, counts)
         return _Tokens(
@@ -169,7 +169,7 @@ def tokenise(texts: pa.Array) -> _Tokens:
 
 
 def _beyond_ascii(texts: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
-    """Which texts have other than ASCII characters; on one core several times as fast as Arrow's string_is_ascii."""
+    """Mark texts with non-ASCII characters, on one core several times as fast as Arrow's string_is_ascii."""
     offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
     high = np.flatnonzero(np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8) >= 128)
     beyond: npt.NDArray[np.bool_] = np.diff(np.searchsorted(high, offsets)) > 0
@@ -177,7 +177,7 @@ def _beyond_ascii(texts: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
 
 
 def sequence_hashes(tokens: _Tokens) -> list[bytes]:
-    """For each text 128 bits (BLAKE2b, RFC 7693) of its token sequence: the tokens in UTF-8, a space after each."""
+    """Return 128 bits (BLAKE2b, RFC 7693) of each text's token sequence: the tokens in UTF-8, a space after each."""
     is_word = tokens.buffer != SPACE
     is_word[1:] |= is_word[:-1].copy()
     collapsed = memoryview(tokens.buffer[is_word].tobytes())
@@ -208,7 +208,7 @@ def token_hashes(tokens: _Tokens) -> Words:
 
 
 def _fold(tokens: Words, first: Ints | slice, size: int) -> Words:
-    """Hash of the windows of `size` tokens that begin at `first`."""
+    """Hash the windows of `size` tokens that begin at `first`."""
     last = len(tokens) - size + 1
     place = (lambda j: slice(j, last + j)) if isinstance(first, slice) else (lambda j: first + j)
     window = tokens[place(0)].copy()
@@ -238,7 +238,7 @@ def shingle_sets(tokens: _Tokens, shingle: int) -> tuple[Ints, Ints]:
 
 
 def distinct_sorted(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
-    """Return each list values[offsets[i]:offsets[i + 1]] sorted (in place) and without repetitions."""
+    """Sort each list values[offsets[i]:offsets[i + 1]] (in place), and return the lists without repetitions."""
     bounds = offsets.tolist()
     for start, end in pairwise(bounds):
         values[start:end].sort()
@@ -289,9 +289,10 @@ def band_keys(values: Ints, offsets: Ints, banding: Banding) -> Ints:
 
 
 def sketch(texts: pa.Array, shingle: int, banding: Banding, seen: set[bytes]) -> Sketches:
-    """Return sketches a batch of texts.
+    """Sketch a batch of texts.
 
-    Those whose hash is in `seen`, or appears earlier in the batch, carry nothing; the others' hashes are added to it.
+    Texts whose hash is in `seen`, or appears earlier in the batch, get no shingles; the others' hashes are added to
+    it.
     """
     tokens = tokenise(texts)
     text_hash = sequence_hashes(tokens)

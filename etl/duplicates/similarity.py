@@ -32,14 +32,14 @@ SLACK = 1e-9  # against rounding where a bound may only ever be too generous
 
 @dataclass(frozen=True)
 class Buckets:
-    """LSH buckets: those of `members[offsets[i]:offsets[i + 1]]`, indices of sets; each at least two; int64."""
+    """LSH buckets: bucket i is `members[offsets[i]:offsets[i + 1]]`, indices of sets; each at least two; int64."""
 
     members: Ints
     offsets: Ints
 
     @classmethod
     def of(cls, keys: Ints, rows: Ints) -> "Buckets":
-        """From pairs (bucket key, row); buckets of one member are left out."""
+        """Build buckets from pairs (bucket key, row); leave out buckets of one member."""
         order = np.lexsort((rows, keys))
         keys, rows = keys[order], rows[order]
         first = np.ones(len(keys), dtype=bool)
@@ -74,7 +74,7 @@ class Buckets:
 
 
 class SimilarSets:
-    """Sets of 64-bit hashes, and which of them are connected so far.
+    """Sets of 64-bit hashes, and their components so far.
 
     `values`, `offsets` int64: set i is values[offsets[i]:offsets[i + 1]], sorted and without repetitions, not empty.
     `sizes` int64 (sets,). `matrix`: sets x those values that two sets or more contain (no other can be common).
@@ -100,11 +100,11 @@ class SimilarSets:
 
     @property
     def labels(self) -> Ints:
-        """For each set the first (smallest index) of its component; int64 (sets,)."""
+        """First set (smallest index) of each set's component; int64 (sets,)."""
         return self.labels_of(np.arange(len(self.sizes)))
 
     def labels_of(self, rows: Ints) -> Ints:
-        """For each of `rows` the first set of its component."""
+        """Return the first set of the component of each of `rows`."""
         found = self._parents[rows]
         while True:
             above = self._parents[found]
@@ -124,7 +124,7 @@ class SimilarSets:
         return similarities
 
     def connect(self, first: Ints, second: Ints) -> None:
-        """Compare the pairs that are not connected and could be similar by their sizes; connects the similar ones."""
+        """Compare the pairs that are not connected and could be similar by their sizes; connect the similar ones."""
         self.listed += len(first)
         pairs = np.unique(self._open(np.minimum(first, second), np.maximum(first, second)))
         for begin in range(0, len(pairs), OPENED_AT_ONCE):
@@ -175,7 +175,7 @@ class SimilarSets:
         return buckets.where(np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts))
 
     def connect_small(self, buckets: Buckets) -> None:
-        """Connect all pairs of members of a bucket that are similar, comparing all that are not connected yet."""
+        """Connect all similar pairs of members of a bucket, comparing all that are not connected yet."""
         buckets = self.in_pieces(buckets)
         self.connect(np.repeat(buckets.members[buckets.offsets[:-1]], buckets.sizes), buckets.members)
         for first, second in self.in_pieces(buckets).all_pairs():
@@ -183,7 +183,7 @@ class SimilarSets:
 
 
 def _codes_of_shared(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
-    """For each value its rank among those that occur more than once, -1 for the others; and the number of ranks."""
+    """Return the rank of each value among those that occur more than once, -1 for others, and the number of ranks."""
     codes = np.full(len(values), -1, dtype=np.int32)
     ranks = 0
     # One sixteenth of all hashes at a time, by their first four bits: sorting takes four times its input.
@@ -221,7 +221,7 @@ def _parities(values: Ints, offsets: Ints) -> npt.NDArray[np.uint64]:
 
 
 def _ones_in(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """How many bits of each word are one (numpy 2 has bitwise_count): Warren 2002, "Hacker's delight", 5-1."""
+    """Return the number of one bits of each word (numpy 2 has bitwise_count): Warren 2002, "Hacker's delight", 5-1."""
     words = words - ((words >> np.uint64(1)) & np.uint64(0x5555555555555555))
     words = (words & np.uint64(0x3333333333333333)) + (
         (words >> np.uint64(2)) & np.uint64(0x3333333333333333)

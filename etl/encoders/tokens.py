@@ -22,7 +22,7 @@ from schemas.features.tokens import TokensFeature
 ARTIFACT = "tokenizer"
 
 PADDING = "<pad>"
-"""The special token 0; texts cannot produce it."""
+"""Special token 0, which no text produces."""
 
 
 def fit(texts: Iterable[str], feature: TokensFeature, options: Storage) -> bytes:
@@ -53,7 +53,7 @@ def _load(feature: TokensFeature, options: Storage) -> bytes:
     content = storage.read_bytes(feature.tokenizer, options)
     try:
         tokenizer = Tokenizer.from_str(content.decode())
-    except Exception as error:  # the library raises bare Exception for whatever it cannot parse
+    except Exception as error:  # the library raises bare Exception for anything that it cannot parse
         if type(error) is not Exception and not isinstance(error, ValueError):
             raise
         raise DataError(
@@ -74,8 +74,7 @@ def _load(feature: TokensFeature, options: Storage) -> bytes:
 
 
 def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa.Array, pa.Array]:
-    """Return rows of exactly `length` token ids, truncated and padded with 0, and the count of tokens before
-    truncation.
+    """Return rows of exactly `length` token ids, truncated and padded with 0, and the token counts before truncation.
 
     `texts`: string array of n rows without nulls. Returns a binary array (n rows of length × itemsize bytes,
     little-endian) and an int32 array.
@@ -94,7 +93,7 @@ def dtype(feature: TokensFeature) -> str:
 
 
 def shape(feature: TokensFeature) -> list[int]:
-    """Return one row: `[length]`."""
+    """Return the shape of one row: `[length]`."""
     return [feature.length]
 
 
@@ -105,5 +104,5 @@ def vocabulary(artifact: bytes) -> int | None:
 
 @functools.lru_cache(maxsize=4)
 def _encoder(_key: bytes, artifact: bytes) -> PieceEncoder:
-    """Return a worker parses a tokenizer once, not once a batch, and remembers the pieces that it has met."""
+    """Return a cached encoder: a worker parses a tokenizer once, not once a batch, and remembers the pieces it met."""
     return PieceEncoder.of(artifact)

@@ -1,11 +1,11 @@
-"""Names of categories: white space, case, and other spellings of the same name."""
+"""Category names: white space, case, and other spellings of a name."""
 
 from etl.normalisers import Normaliser, squeezed
 from schemas.features.category import CategoryFeature
 
 
 def normaliser(feature: CategoryFeature) -> Normaliser:
-    """Return the configured name of a spelling, else the value itself with single spaces, in lower case where
+    """Return a function that gives a spelling's configured name, else the squeezed value, in lower case where
     configured.
     """
     names = {

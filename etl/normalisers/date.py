@@ -10,7 +10,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def normaliser(feature: DateFeature) -> Normaliser:
-    """Return `2024-03-01` for a day, `2024-03-01T12:30:00Z` for a moment; a value without a zone is in UTC."""
+    """Return a function that gives `2024-03-01` for a day, `2024-03-01T12:30:00Z` for a moment; no zone means UTC."""
 
     def normal(value: str) -> str | None:
         text = squeezed(value)
@@ -47,14 +47,14 @@ def _in_utc(moment: datetime) -> datetime | None:
 
 
 def written(moment: datetime) -> str:
-    """Return a moment in UTC; one at midnight as its day."""
+    """Write a moment in UTC; one at midnight as its day."""
     if moment.timetz().replace(tzinfo=None) == datetime.min.time():
         return moment.date().isoformat()
     return moment.replace(tzinfo=None).isoformat() + "Z"
 
 
 def days(normal: str) -> float:
-    """Return days since 1970-01-01 in UTC of a value in normal form."""
+    """Return the days since 1970-01-01 in UTC of a value in normal form."""
     moment = datetime.fromisoformat(normal)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return (moment - EPOCH) / timedelta(days=1)

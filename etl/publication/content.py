@@ -1,4 +1,4 @@
-"""The content of a manifest: what its root is taken over, from the written shards and the tables behind them."""
+"""Content of a manifest, which its root covers, from the written shards and the tables behind them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def manifest_content(
     counts: dict[str, int],
     of_train: ClassBalance,
 ) -> Content:
-    """What the root is taken over."""
+    """Return the content that the root covers."""
     kept = {name: _artifact(layout, config, name, sha256) for name, sha256 in stored.items()}
     classes = class_names(config, layout, stored)
     balances = {split: of_train if split == "train" else ClassBalance() for split in SPLITS}
@@ -61,7 +61,7 @@ def manifest_content(
 
 
 def class_names(config: Configuration, layout: Layout, stored: Mapping[str, str]) -> list[str]:
-    """By label index."""
+    """Return the class names by label index."""
     content = storage.read_bytes(storage.join(layout.artifacts, stored["classes"]), config.storage)
     return list(json.loads(content))
 

@@ -123,7 +123,7 @@ def _is_below(path: str, root: str) -> bool:
 
 
 def _shown(path: str) -> str:
-    """A path as valid Unicode: bytes of a local file name that are not UTF-8 are written as `\\xNN`."""
+    """Return a path as valid Unicode: bytes of a local file name that are not UTF-8 become `\\xNN`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
