@@ -1,4 +1,4 @@
-"""What writing one shard takes that is larger than Spark's memory: `python -m benchmarks.large_shard --gigabytes 1.5`.
+"""Cost of writing one shard that is larger than Spark's memory: `python -m benchmarks.large_shard --gigabytes 1.5`.
 
 Generates encoded rows of 128 random tokens in a temporary folder, publishes them as one shard with a Java heap of
 `--heap`, and prints one line of JSON: the peak resident memory of the Java machine and of the largest Python worker
@@ -32,7 +32,7 @@ TOKENS, ROW_BYTES, SAMPLE_SECONDS = 128, 2 * 128, 0.05
 
 
 def generated(spark: SparkSession, rows: int, config: Configuration) -> DataFrame:
-    """Return rows of silver/encoded with random tokens, the same for the same row numbers."""
+    """Return rows of silver/encoded with random tokens, equal for equal row numbers."""
     schema = encoded_schema(config)
 
     def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -55,7 +55,7 @@ def generated(spark: SparkSession, rows: int, config: Configuration) -> DataFram
 
 
 class Peaks(threading.Thread):
-    """Samples the resident memory of the Java machine and of the Python workers of this process."""
+    """Sampler of the resident memory of the Java machine and of the Python workers of this process."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)

@@ -1,7 +1,8 @@
-"""Skewed data at full size through the near-duplicate finder: `python benchmarks/near_duplicates.py CASE [--texts N]`.
+"""Skewed data at full size through the near-duplicate finder: `python benchmarks/near_duplicates.py CASE [--texts
+N]`.
 
-On one core, in one block: sketches, LSH buckets, exact comparison. Prints a line of JSON with the processor seconds of
-both, the peak of the memory before and after the comparison, and the work that was counted.
+On one core, in one block: sketches, LSH buckets, exact comparison. Prints a line of JSON with the processor seconds
+of both, the peak memory before and after the comparison, and the counted work.
 """
 
 import argparse
@@ -56,11 +57,11 @@ CASES: dict[str, tuple[int, Callable[[random.Random, int], Iterable[str]]]] = {
     "header": (100_000, lambda rng, count: headed(rng, count, 50, 50)),
     "header-any-length": (100_000, lambda rng, count: headed(rng, count, 5, 60)),
 }
-"""By name: how many texts, and what makes them."""
+"""By name: the number of texts, and their generator."""
 
 
 def in_process(texts: Iterable[str]) -> dict[str, Any]:
-    """Return the kernel and the comparison, as a task of Spark does them for a block."""
+    """Run the kernel and the comparison, as a Spark task does them for a block."""
     began = time.process_time()
     seen: set[bytes] = set()
     batches = list(texts)
@@ -71,7 +72,7 @@ def in_process(texts: Iterable[str]) -> dict[str, Any]:
     del batches
     values = np.concatenate([part.values for part in parts])
     offsets = np.concatenate(([0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))))
-    offsets = np.unique(offsets)  # copies carry nothing
+    offsets = np.unique(offsets)  # copies have no sketch
     keys = np.concatenate([part.bands for part in parts])
     del parts
     sketched, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -20,7 +20,7 @@ from benchmarks.corpus.randomness import below, hashed
 COMMON_WORDS = 1 << 15
 """By rank; the frequent ones are short."""
 ACCENTED_EVERY = 16
-"""In documents with letters beyond ASCII the words of one rank in so many have an accent."""
+"""In documents with letters beyond ASCII, one rank in so many has words with an accent."""
 WORDS = COMMON_WORDS + COMMON_WORDS // ACCENTED_EVERY
 NUMBERS = 1000
 TERMS = WORDS + NUMBERS
@@ -37,7 +37,7 @@ DAYS = 3650
 AREA_CODES = (202, 212, 213, 305, 312, 404, 415, 503, 602, 617, 702, 713)
 TOP_LEVEL = ("org", "net", "com", "edu")
 MALFORMED = ("invalid_json", "wrong_type", "missing_column", "invalid_utf8")
-"""How a record is spoilt, by the reason that the quarantine gives for it."""
+"""Damage done to a record, by the reason that the quarantine gives for it."""
 _OPENINGS = {"wrong_type": '","text":["', "missing_column": '","body":"'}
 _CLOSINGS = {"invalid_json": b"\n", "wrong_type": b'"]}\n', "invalid_utf8": b'\xff"}\n'}
 
@@ -65,10 +65,10 @@ class Pieces:
     line: int
     top_level: int
     opening: int
-    """Of the text: the sound one, then one for each of MALFORMED."""
+    """Opening of the text: the sound one, then one for each of MALFORMED."""
     closing: int
     heads: tuple[int, int, int, int]
-    """What stands before the id, the label, the source and the time."""
+    """Pieces before the id, the label, the source and the time."""
 
 
 @functools.cache
@@ -133,7 +133,7 @@ def normalised(text: str) -> str:
 
 
 def accented(terms: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """Return the words of a document with letters beyond ASCII, for those that an all-ASCII one would have."""
+    """Return the words of a document with letters beyond ASCII, from those of an all-ASCII one."""
     has_accent = (terms < COMMON_WORDS) & (terms % ACCENTED_EVERY == ACCENTED_EVERY - 1)
     found: npt.NDArray[np.int32] = np.where(has_accent, COMMON_WORDS + terms // ACCENTED_EVERY, terms)
     return found

@@ -1,6 +1,6 @@
-"""Pseudo-random numbers by arithmetic on counters: the same for the same counters, whenever they are asked for.
+"""Pseudo-random numbers by arithmetic on counters: equal for equal counters, whenever they are computed.
 
-So a document can be made again wherever a copy of it is wanted, and nothing has to be remembered. The mixing function
+So a document can be recreated wherever a copy of it is needed, and nothing has to be remembered. The mixing function
 is the finaliser of SplitMix64: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators".
 """
 
@@ -51,8 +51,8 @@ def below(words: Words, bounds: Ints | int) -> Ints:
 
 @dataclass(frozen=True)
 class Permutation:
-    """A bijection of 0 to count - 1: a Feistel network (Luby and Rackoff 1988) over the next power of four, walked on
-    until it is back below `count`.
+    """Bijection of 0 to count - 1: a Feistel network (Luby and Rackoff 1988) over the next power of four, iterated
+    until the result is below `count`.
     """
 
     count: int
@@ -78,7 +78,7 @@ class Permutation:
         left, right = numbers >> bits, numbers & mask
         inverse = rounds.step < 0
         for number in rounds:
-            # Backwards, what was the right half stands on the left.
+            # Backwards, the former right half stands on the left.
             known = left if inverse else right
             drawn = (hashed(self.key + number * 0x51ED2701, known) >> np.uint64(20)).astype(np.int64) & mask
             if inverse:

@@ -43,19 +43,19 @@ def near_duplicates(spark: SparkSession, config: Configuration) -> None:
 
 
 def overrides(files: Path, root: Path) -> list[str]:
-    """Of the configuration of a generated data set, which may have been moved."""
+    """Return the overrides of the configuration of a generated data set, which may have been moved."""
     return [f"dataset.root={root}", f"source.0.path={files.resolve()}/part-*.jsonl"]
 
 
 def run_near_duplicates(files: Path, root: Path) -> Configuration:
-    """In the session that is running, which is left running."""
+    """Find near-duplicates in the running session, which stays open."""
     config = load(files / "ringlake.toml", overrides(files, root))
     near_duplicates(build_session("near-duplicates", hadoop_options(config.storage)), config)
     return config
 
 
 def run_pipeline(files: Path, root: Path) -> Configuration:
-    """Return every stage, in a session of its own."""
+    """Run every stage, in a session of its own."""
     given = [part for override in overrides(files, root) for part in ("--set", override)]
     status = pipeline.main(["--config", str(files / "ringlake.toml"), *given])
     if status != 0:

@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def demo_manifest(file: str) -> str:
-    """Return the newest manifest of the demo; publishes it first where there is none."""
+    """Return the newest manifest of the demo; publish it first where there is none."""
     layout = Layout.of(config.load(file))
     try:
         return contract.newest(layout.at("manifests"))
@@ -70,7 +70,7 @@ def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def versions() -> dict[str, str]:
-    """Of what was measured, and of what it ran on."""
+    """Return the versions of what was measured, and of what it ran on."""
     own = {name: version(name) for name in ("torch", "pyarrow", "numpy", "petastorm")}
     peers = {peer: environments.version_of(peer, package) for peer, package in PACKAGES.items()}
     return {"python": platform.python_version(), "platform": platform.platform(), **own, **peers}

@@ -1,4 +1,4 @@
-"""Starting the measuring processes, reading the line of JSON that each prints, and watching their memory."""
+"""Measuring processes: start them, read the line of JSON that each prints, watch their memory."""
 
 import json
 import os
@@ -19,7 +19,7 @@ SAMPLE_SECONDS = 0.05
 
 @dataclass
 class Peak:
-    """The most memory that a process and its descendants held together."""
+    """Highest memory that a process and its descendants held together."""
 
     mb: float = 0.0
 
@@ -63,7 +63,7 @@ def result(process: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
 
 
 def run(python: Path, module: str, arguments: Sequence[str], seconds: float = 300) -> dict[str, Any]:
-    """Start a process and waits for its line of JSON."""
+    """Start a process and wait for its line of JSON."""
     return result(start(python, module, arguments), seconds)
 
 
@@ -97,9 +97,7 @@ def run_ranks(
 def run_watched(
     python: Path, module: str, arguments: Sequence[str], seconds: float = 300
 ) -> tuple[dict[str, Any], float]:
-    """Return `run`, and the peak of the memory of the process and all its descendants, shared pages counted once, in
-    MB.
-    """
+    """Return the result of `run`, and the peak memory in MB of the process and its descendants, shared pages once."""
     process, peak, ended = start(python, module, arguments), Peak(), threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""From samples to figures: medians, ratios, which goals hold; the JSON document and the Markdown table."""
+"""Figures from samples: medians, ratios, which goals hold; the JSON document and the Markdown table."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ CPU_MICROSECONDS, WAIT_SHARE = 1.0, 0.02
 
 
 def rates(samples: Samples, name: str) -> list[float]:
-    """Return rows per second of each sample of a case that did not fail."""
+    """Return the rows per second of each sample of a case that did not fail."""
     return [each["rows"] / each["seconds"] for each in samples.get(name, ()) if "error" not in each]
 
 
 def cpu_microseconds(samples: Samples, name: str) -> list[float]:
-    """Return processor time a row of each sample, worker processes included."""
+    """Return the processor time a row of each sample, worker processes included."""
     ran = (each for each in samples.get(name, ()) if "error" not in each)
     return [each["cpu_seconds"] / each["rows"] * 1e6 for each in ran]
 

@@ -1,4 +1,4 @@
-"""The texts that every kernel gets: generated, in a file of JSON strings, one a line."""
+"""Texts for every kernel: generated, in a file of JSON strings, one a line."""
 
 import json
 import random
@@ -58,7 +58,7 @@ def texts(count: int, seed: int = 1) -> Iterator[str]:
 
 
 def write(file: Path, count: int) -> None:
-    """Write the texts where the file does not hold as many already."""
+    """Write the texts where the file does not hold enough already."""
     if file.exists() and sum(1 for _ in file.open(encoding="utf-8")) == count:
         return
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From turns to ratios."""
+"""Ratios from turns."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -27,5 +27,5 @@ def ratios(order: Sequence[str], rates: Sequence[float]) -> dict[str, float]:
 
 
 def medians(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each case over all passes."""
+    """Return the median of each case over all passes."""
     return {name: median(each[name] for each in passes) for name in passes[0]}

@@ -14,10 +14,11 @@ from schemas.settings import Split
 from schemas.tables import SPLITS
 
 LARGE = 256  # a unit of more than 1/LARGE of its class is assigned one by one, on the driver
-CARRIED = 500  # a class takes over at most 1/CARRIED of its rows (but always one row) from the remainder of the previous class
-UNITS_ON_DRIVER = (
-    250_000  # units (some 50 MB) that the driver assigns alone; of more, a task numbers about so many
+CARRIED = (
+    500  # a class takes over at most 1/CARRIED of its rows (but always one) from what the previous one left
 )
+UNITS_ON_DRIVER = 250_000
+"""Units (some 50 MB) that the driver assigns alone; of more, a task numbers about so many."""
 
 RowsByClass = Mapping[str | None, Sequence[int]]
 """Rows by class, in the order of SPLITS."""

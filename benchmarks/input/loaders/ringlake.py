@@ -14,11 +14,11 @@ from training.parallel.world import World
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """The shards are there already."""
+    """Do nothing: the shards exist already."""
 
 
 def feed_of(job: Job, position: int = 0) -> BatchLoader:
-    """Return the feed of one rank; `options` holds the variant of the shards, and keys of `[train]`."""
+    """Return the loader of one rank; `options` holds the variant of the shards, and keys of `[train]`."""
     options = dict(job.options)
     data = DataSet.load(job.folder)
     variant = options.pop("variant", next(iter(data.manifests)))
