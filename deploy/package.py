@@ -2,10 +2,11 @@
 
 ringlake.zip        the packages etl and schemas, for --py-files
 environment.tar.gz  the Python packages that the stages import; Spark unpacks it for executors as ./environment
-environment.txt     their names and versions
+environment.txt     their names and versions, and that of Python
 spark.properties    the Delta jars, the archive, and the settings that every master needs, for --properties-file
 
-Workers need Python 3.11 on their PATH and a Spark of this version, which brings pyspark itself.
+Workers need on their PATH the version of Python that this is run with (3.13, say), and a Spark of this version, which
+brings pyspark itself.
 """
 
 import argparse
@@ -36,15 +37,16 @@ UNREAD_FOLDERS = {"tests", "include", "__pycache__"}
 UNREAD_SUFFIXES = {".a", ".h", ".hpp", ".pxd", ".pyx"}
 
 # An archive cannot hold a virtual environment, which names the interpreter's folder on the machine it was made on.
-LAUNCHER = """#!/bin/sh
-# Python 3.11 of this machine with the packages of this archive.
-python="${RINGLAKE_PYTHON:-python3.11}"
-if ! command -v "$python" > /dev/null; then
-    echo "no $python on this machine: install Python 3.11 or set spark.executorEnv.RINGLAKE_PYTHON" >&2
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+LAUNCHER = f"""#!/bin/sh
+# Python {VERSION} of this machine with the packages of this archive.
+python="${{RINGLAKE_PYTHON:-python{VERSION}}}"
+if ! "$python" -c pass 2> /dev/null; then
+    echo "no $python on this machine: install Python {VERSION} or set spark.executorEnv.RINGLAKE_PYTHON" >&2
     exit 127
 fi
 packages="$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)/site-packages"
-PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$packages" exec "$python" "$@"
+PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}$packages" exec "$python" "$@"
 """
 
 
@@ -91,7 +93,8 @@ def write_environment(target: Path) -> None:
     Equal packages give equal bytes, so an archive whose list is still right is left as it is.
     """
     distributions = shipped_distributions()
-    contents = "".join(f"{distribution.name}=={distribution.version}\n" for distribution in distributions)
+    packages = [f"{distribution.name}=={distribution.version}" for distribution in distributions]
+    contents = "\n".join([f"python=={VERSION}", *packages, ""])
     listing = target.with_name("environment.txt")
     if target.exists() and listing.exists() and listing.read_text(encoding="utf-8") == contents:
         say(f"{target.name} is up to date")

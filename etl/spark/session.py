@@ -57,11 +57,12 @@ COMMON: Mapping[str, str] = {
 
 
 def delta_jars() -> list[Path]:
-    """The Delta jars that `make setup` resolved and verified, for the installed version of delta-spark.
+    """The Delta jars that `make setup` resolved and verified, for the installed versions of delta-spark and Spark.
 
     The folder appears under its name only when it is complete. Raises UsageError when it is not there.
     """
-    folder = cache_folder() / "jars" / f"delta-{importlib.metadata.version('delta-spark')}"
+    version = importlib.metadata.version
+    folder = cache_folder() / "jars" / f"delta-{version('delta-spark')}-spark-{version('pyspark')}"
     jars = sorted(folder.glob("*.jar"))
     if not jars:
         raise UsageError(

@@ -26,6 +26,8 @@ from schemas.sources.front_matter import FirstTrue, FrontMatter
 
 MAX_FRONT_MATTER = 1 << 20
 """In characters. YAML takes a hundred times its length in memory; nobody writes a megabyte of it by hand."""
+LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
+"""What libyaml says of 1,000 levels, which it may look at before it passes the first one on."""
 MAX_DEPTH = 100
 """Of nested lists and mappings: libyaml recurses on the C stack, which deep ones overflow."""
 FENCE = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
@@ -84,11 +86,14 @@ def parse_mapping(text: str) -> dict[str, object] | tuple[str, str]:
 
     Only the tree of nodes is built, no Python objects: nothing is coerced, and aliases are not expanded.
     """
+    too_deep = ("too_deep", f"the front matter is nested deeper than {MAX_DEPTH} levels")
     try:
         if _nested_too_deep(text):
-            return "too_deep", f"the front matter is nested deeper than {MAX_DEPTH} levels"
+            return too_deep
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
+        if getattr(error, "problem", None) == LIBYAML_TOO_DEEP:
+            return too_deep
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1:,} of the front matter" if mark is not None else ""
         return "invalid_yaml", f"not YAML{place}"

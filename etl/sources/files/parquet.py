@@ -26,7 +26,7 @@ BATCH_ROWS = 512
 BATCH_BYTES = 32 << 20
 """Target size of a batch, in bytes, where rows are so long that BATCH_ROWS would exceed it."""
 READ_BYTES = 1 << 20
-"""Size of the pieces, in bytes, that column chunks are read in."""
+"""Size of the pieces, in bytes, that column chunks are read in, and not as a whole, as `pre_buffer` would."""
 SMALL_CHUNK = 512 << 10
 """Size in bytes of a column chunk of which BATCH_ROWS can be read at a time, whatever value it holds."""
 
@@ -43,7 +43,7 @@ class ParquetFormat(SourceFormat):
         try:
             with open_plain(part.location, part.options) as file:
                 limit = content_limit(file.seek(0, io.SEEK_END), part.max_expansion)
-                with pq.ParquetFile(file, buffer_size=READ_BYTES) as parquet:
+                with pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False) as parquet:
                     metadata = parquet.metadata
                     groups = list(owned_groups(metadata, part.start, part.end))
                     if groups and limit is not None and unpacked_bytes(metadata) > limit:
@@ -85,11 +85,12 @@ def unpacked_bytes(metadata: pq.FileMetaData) -> int:
 
 
 def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names: Iterable[str]) -> int:
-    """Return the bytes of the longest value that rows of a row group may share: the longest in these columns'
-    dictionaries.
+    """Return the bytes of the longest value that rows of a row group may share, from these columns' dictionaries.
 
     Dictionaries of chunks of up to SMALL_CHUNK are skipped.
     """
+    if metadata.row_group(group).total_byte_size <= SMALL_CHUNK:
+        return 0
     wanted = set(names)
     chunks = map(metadata.row_group(group).column, range(metadata.num_columns))
     shared = [
@@ -104,7 +105,7 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names
     for name in shared:
         # The dictionary of a chunk precedes its rows, and is loaded as a whole with the first of them.
         with pq.ParquetFile(
-            file, metadata=metadata, read_dictionary=[name], buffer_size=READ_BYTES
+            file, metadata=metadata, read_dictionary=[name], buffer_size=READ_BYTES, pre_buffer=False
         ) as parquet:
             batch = next(parquet.iter_batches(1, row_groups=[group], columns=[name]), None)
         if batch is None:  # a row group without rows
@@ -128,7 +129,8 @@ def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iter
     for group in range(metadata.num_row_groups):
         facts = metadata.row_group(group)
         offset = 0
-        if facts.num_columns:
+        # Asked about a column whose part of the footer is damaged, pyarrow ends the process; reading raises an error.
+        if facts.num_columns and (start, end) != (0, None):
             column = facts.column(0)
             offset = min(o for o in (column.dictionary_page_offset, column.data_page_offset) if o is not None)
         if offset >= start and (end is None or offset < end):
