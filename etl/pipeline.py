@@ -1,8 +1,8 @@
 """The whole way from the sources to a published version, in one Spark session: all stages, then the report.
 
-Stages that are complete, from the same input, configuration and code, are not run again: a pipeline that was killed
-goes on with the stage it was killed in, and one that has nothing new to do commits nothing. --again runs all of them.
-Exit status 0: published; 1: damaged data or a failed check; 2: wrong use or configuration; 3: a quality gate.
+Stages that are complete, with the same input, configuration and code, are skipped: a pipeline that was killed resumes
+at the stage it was killed in, and one with nothing new to do commits nothing. --again runs all of them. Exit status
+0: published; 1: damaged data or a failed check; 2: wrong use or configuration; 3: a quality gate.
 """
 
 import sys
@@ -31,7 +31,7 @@ from schemas.manifest import Manifest, name_of
 from schemas.tables import Layout
 
 STAGES = tuple(stage.STAGE for stage in (ingest, clean, deduplicate, split, encode))
-"""In their order; publishing, which comes last, goes by more than what silver/encoded holds."""
+"""In order; publishing, which comes last, depends on more than silver/encoded."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,8 +77,8 @@ def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
 
 
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
-    """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
-    declared(config)  # an expectation that cannot be made stops here, before hours of work
+    """Run incomplete stages, or with `again` all; return the published version, and the location of its report."""
+    declared(config)  # an impossible expectation stops here, before hours of work
     whole = Run(spark, config)
     first, *others = STAGES
     check_quarantine(timed(first, whole, again), config)

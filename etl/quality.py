@@ -14,7 +14,7 @@ from schemas.config import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Judges the newest published version by the gates of the configuration, and writes Data Docs and report.
+    """Judge the newest published version by the configured gates, and write Data Docs and report.
 
     Raises QualityGateError when a gate fails: exit status 3.
     """

@@ -1,4 +1,4 @@
-"""Judges a published version again, and writes its report."""
+"""New judgement of a published version, with its report."""
 
 from pyspark.sql import SparkSession
 
@@ -22,7 +22,7 @@ from schemas.tables import Layout
 
 
 def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
-    """The shards of a published version by split, as the summary wants them."""
+    """Return the shards of a published version by split, in the form of the summary."""
     return {
         split: [ShardFacts(shard.rows, list(shard.row_groups), shard.bytes) for shard in content.shards]
         for split, content in manifest.splits.items()
@@ -30,9 +30,9 @@ def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
 
 
 def judge_again(config: Configuration) -> GateResults:
-    """Judges the newest published version again and writes its Data Docs and report, in a session of its own.
+    """Judge the newest published version again, and write its Data Docs and report, in a session of its own.
 
-    Under the lock, since a run that publishes meanwhile writes the same files.
+    It holds the lock, since a publishing run writes the same files.
     """
     with full_disk_is_told(config), locked(config):
         manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
@@ -46,7 +46,7 @@ def judge_again(config: Configuration) -> GateResults:
 
 
 def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest) -> tuple[GateResults, str]:
-    """Judges a published version and writes its Data Docs and report; returns what came of it, and where that lies."""
+    """Judge a published version and write its Data Docs and report; return the results and the report's location."""
     importing = import_in_background()
     with spark_progress(spark, "summarise"):
         summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))

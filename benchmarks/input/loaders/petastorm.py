@@ -22,7 +22,7 @@ FILES = 8
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """list<int32>, because it has no way to turn binary columns of a batch into tensors; zstd."""
+    """Write list<int32>, because it has no way to turn binary columns of a batch into tensors; zstd."""
     tokens, row_numbers = rows_of(folder, rows)
     target = folder / "petastorm"
     target.mkdir(exist_ok=True)
