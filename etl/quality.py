@@ -1,7 +1,7 @@
 """The quality gates, as Great Expectations on the aggregated summary, and its Data Docs.
 
-A gate that fails stops the publication: `check` raises QualityGateError, exit status 3. The Data Docs are written
-before that, so that a failed attempt can be looked at.
+A gate that fails stops the publication with exit status 3. Report and Data Docs are written before that, so that a
+failed attempt can be looked at.
 """
 
 import sys

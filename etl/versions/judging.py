@@ -8,6 +8,7 @@ from etl.figures.drift import keep_profile, profile_before, with_drifts
 from etl.figures.facts import ShardFacts
 from etl.figures.summary import summarise
 from etl.gates.expectations import published_records
+from etl.gates.gx_context import import_in_background
 from etl.gates.judgement import judge
 from etl.gates.results import GateResults
 from etl.reporting.page import table_versions, write_report
@@ -46,10 +47,12 @@ def judge_again(config: Configuration) -> GateResults:
 
 def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest) -> tuple[GateResults, str]:
     """Judges a published version and writes its Data Docs and report; returns what came of it, and where that lies."""
+    importing = import_in_background()
     with spark_progress(spark, "summarise"):
         summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
         summary = with_drifts(summary, profile_before(config, manifest))
     keep_profile(summary, manifest, config)
+    importing.join()
     gates = judge(
         summary, config, Layout.of(config), published_records(spark, config, table_versions(manifest))
     )

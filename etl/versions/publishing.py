@@ -13,6 +13,7 @@ from common.version import code_version
 from etl.figures.drift import Profile, keep_profile, profile_before, with_drifts
 from etl.figures.summary import ShardFacts, Summary, summarise
 from etl.gates.expectations import file_sha256, published_records
+from etl.gates.gx_context import import_in_background
 from etl.gates.judgement import judge
 from etl.gates.results import GateResults
 from etl.lake.facts import FACTS, EncodedFacts
@@ -80,6 +81,8 @@ def _publish_version(
         rows_per_group = balance.row_group_size(config.publish, rows, width)
         plans = balance.plan(ordered, {split: (rows[split], counts[split]) for split in rows}, rows_per_group)
         of_train = class_balance.of_train(encoded, config.balance, classes)
+    # Its import takes seconds of this process, which does nothing but wait for Spark meanwhile.
+    importing = import_in_background()
     with spark_progress(spark, "write shards"):
         taken = class_balance.by_index(of_train, classes)
         written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, taken)
@@ -91,6 +94,7 @@ def _publish_version(
         }
         summary = summarise(spark, config, facts)
         summary = with_drifts(summary, profile_before(config, None, same=Profile.of(summary)))
+    importing.join()
     gates = judge(summary, config, layout, published_records(spark, config))
     if not gates.passed:
         say(f"  report: {write_report(spark, config, summary, None, gates)}")
@@ -136,7 +140,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def published_counts(run: Run) -> dict[str, int] | None:
+def published_counts(run: DataSet) -> dict[str, int] | None:
     """Of a version that is just what publishing again would give."""
     manifest = published(run.config)
     return None if manifest is None else counts_of(manifest)

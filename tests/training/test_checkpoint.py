@@ -171,6 +171,38 @@ def test_the_best_is_kept_as_well(config: Configuration, tmp_path: Path) -> None
     ]
 
 
+def test_the_best_is_taken_or_else_the_last(config: Configuration, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    def taken() -> int:
+        found = store.best_good(tmp_path, said.append)
+        assert found is not None
+        return found[0].step
+
+    assert store.best_good(tmp_path, said.append) is None
+    for step, loss in ((10, None), (20, None)):
+        save(tmp_path, config, step, validation_loss=loss)
+    assert taken() == 20
+    assert said.pop() == "takes the last checkpoint, of step 20, as none was validated"
+    for step, loss in ((30, 0.5), (40, 0.3), (50, 0.4)):
+        save(tmp_path, config, step, validation_loss=loss)
+    assert taken() == 40
+    assert said.pop() == "takes the checkpoint of step 40, the best by its validation loss 0.3000"
+    (store.folder_of(tmp_path) / "step-00000040.pt").write_bytes(b"")
+    assert taken() == 50
+    assert said[0].startswith("the best checkpoint is skipped: ")
+    assert said[1] == "takes the last checkpoint, of step 50"
+
+
+def test_a_checkpoint_of_an_earlier_format_is_named(config: Configuration, tmp_path: Path) -> None:
+    state = tensors.copied({**a_state(config, 5), "format_version": store.FORMAT_VERSION - 1})
+    store.save(tmp_path, state, None, facts(config))
+    record = store.folder_of(tmp_path) / "step-00000005.json"
+    for read in (store.read, store.check):
+        with pytest.raises(DataError, match="has the format 2, this version of ringlake reads the format 3"):
+            read(record)
+
+
 @pytest.mark.parametrize("loss", [float("nan"), float("inf")])
 def test_a_validation_loss_that_is_not_finite_is_never_the_best(
     config: Configuration, tmp_path: Path, loss: float

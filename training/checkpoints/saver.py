@@ -39,7 +39,7 @@ class Saver:
 
     def save(self, state: State, facts: Mapping[str, Any]) -> None:
         """Takes a copy of `state` and writes it while the training goes on; waits where an earlier one is still
-        being written. `facts` as for `checkpoint.save`.
+        being written. `facts` as for `store.save`.
         """
         began = time.perf_counter()
         self.wait()

@@ -2,8 +2,8 @@
 
 `horovodrun --host-discovery-script` launches it. Every `train.commit_every` steps, all ranks keep in memory what a
 checkpoint would hold. When the ring breaks, or grows, the ranks that are there form a new one, take over the newest
-commit among them, and build model, method and feed anew from it, as `--resume` does from a file. The order of the rows
-does not depend on the number of ranks, so an epoch still takes every row exactly once.
+commit among them, and build model, method and loader anew from it, as `--resume` does from a file. The order of the
+rows does not depend on the number of ranks, so an epoch still takes every row exactly once.
 
 A rank that finds damaged data, or whatever else would be found again after each new start, leaves a message in the
 run's folder, and the others end as well instead of going on. That folder has to be one that all hosts share.
@@ -44,7 +44,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Commit:
-    """A state as a checkpoint holds it, `checkpoint.copied`, and the facts that its record would have beside it."""
+    """A state as a checkpoint holds it, `tensors.copied`, and the facts that its record would have beside it."""
 
     state: store.State
     facts: dict[str, Any]

@@ -15,7 +15,7 @@ CLAIM = ".claim"
 def keep_on_disk(run: Path, state: store.State, facts: Mapping[str, Any]) -> None:
     """Makes a committed state a checkpoint, unless that or a later one is there; of several ranks one does it.
 
-    `state` and `facts` as for `checkpoint.save`. Where it cannot be written, that is told.
+    `state` and `facts` as for `store.save`. Where it cannot be written, that is told.
     """
     folder = store.folder_of(run)
     claim = folder / CLAIM

@@ -1,0 +1,72 @@
+"""The seam of objectives: what classification gives, what a data set has to have, and when training stops early."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import UsageError
+from schemas.config import load
+from tests.training.published import CLASSES, publish
+from tests.training.published_numbers import DATA, publish_numbers
+from training import models, objectives
+from training.engine.validation import stale
+from training.input.batch_loader import BatchLoader, LocalBatch, columns_of
+from training.parallel.world import World
+from training.train import main
+
+CPU = torch.device("cpu")
+
+
+def test_class_weights_count_in_training_alone(tmp_path: Path) -> None:
+    published = publish(tmp_path, balance='policy = "weights"', chances=(0.7, 0.2, 0.1))
+    config, manifest = load(published.config), published.load()
+    objective = objectives.build(config, manifest, CPU)
+    assert objective.outputs == {"logits": len(CLASSES)}
+    assert objective.weighted
+    features = [column for column in columns_of(manifest) if column.role == "feature"]
+    model = models.build(config.model, features, objective.outputs).eval()
+
+    def first(split: str) -> LocalBatch:
+        with BatchLoader(manifest, split, config.train, World(0, 1)) as loader:
+            return next(loader)
+
+    batch = first("train")
+    assert batch.labels is not None
+    expected = [manifest.splits["train"].balance.weights[CLASSES[label]] for label in batch.labels]
+    terms = objective.terms(model, batch)
+    torch.testing.assert_close(terms.weight, torch.tensor(expected))
+    assert terms.loss.shape == terms.metrics["accuracy"].shape == (16,)
+    assert objective.terms(model, first("validation")).weight.tolist() == [1.0] * 16
+
+
+def test_a_data_set_without_what_the_objective_needs_is_refused(tmp_path: Path) -> None:
+    published = publish_numbers(tmp_path)
+    published.config.write_text(DATA.format(root=tmp_path), encoding="utf-8")  # classification by default
+    with pytest.raises(
+        UsageError, match=r"objective.kind = 'classification' needs a label column: .*columns\.label"
+    ):
+        main(["--config", str(published.config), "--run", "refused"])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_stopping_early_needs_a_validation_split(tmp_path: Path) -> None:
+    published = publish(tmp_path, validation=())
+    with pytest.raises(UsageError, match=r"train\.patience stops by the loss on the validation split"):
+        main(["--config", str(published.config), "--run", "refused", "--set", "train.patience=1"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([], 0),
+        ([0.5], 0),
+        ([0.5, 0.4, 0.3], 0),
+        ([0.5, 0.5], 1),
+        ([0.5, 0.3, 0.4, 0.3], 2),
+        ([float("nan"), float("inf")], 2),
+        ([float("nan"), 0.5, float("nan")], 1),
+    ],
+)
+def test_validations_without_a_lower_loss_are_counted(losses: list[float], expected: int) -> None:
+    assert stale([{"step": float(step), "loss": loss} for step, loss in enumerate(losses)]) == expected
