@@ -1,8 +1,8 @@
-"""Shows what the global batches of an epoch hold: `python -m training.batches --manifest FILE --split train --epoch 0`.
+"""Show the global batches of an epoch: `python -m training.batches --manifest FILE --split train --epoch 0`.
 
-Reads the shards as training does, and prints one JSON line a global batch: `batch`, its number in the epoch;
-`position`, the place of its first row in the epoch; `record_ids`, in the order of their positions, those of all ranks
-or with --rank of one. Batches, positions, epochs and ranks count from 0.
+Reads the shards as training does and prints one JSON line for each global batch: `batch`, its number in the epoch;
+`position`, the position of its first row in the epoch; `record_ids`, in the order of their positions, for all ranks or,
+with --rank, for one. Batches, positions, epochs and ranks count from 0.
 """
 
 import argparse
@@ -34,18 +34,18 @@ from training.parallel.world import World
 
 @dataclass(frozen=True)
 class Source:
-    """Where the settings come from that the order depends on."""
+    """Source of the settings that the order depends on."""
 
     name: str
     train: Train
     manifest: str
     root: str | None = None
-    """Of the manifest, where it is known beforehand."""
+    """Root of the manifest, where it is known beforehand."""
     options: Storage | None = None
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     flags = argparse.ArgumentParser(
         prog="python -m training.batches",
         description=__doc__,
@@ -79,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
     source = find_source(arguments)
     settings = with_flags(source.train, arguments)
@@ -109,13 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(json.dumps(line))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever reads has seen enough (`| head`); what is still buffered must not fail again at the end.
+        # The reader has seen enough (`| head`); what is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def find_source(arguments: argparse.Namespace) -> Source:
-    """The settings of --run, of --config, or the defaults. Raises UsageError where they cannot be had."""
+    """Return the settings of --run or --config, or the defaults. Raises UsageError if they are unavailable."""
     if arguments.overrides and arguments.config is None:
         raise UsageError("--set overrides keys of a configuration: give one with --config")
     if arguments.config is not None:
@@ -130,7 +130,7 @@ def find_source(arguments: argparse.Namespace) -> Source:
 
 
 def source_of_run(run: Path, manifest: str | None) -> Source:
-    """What run.json says, with another location of the same manifest where one is given."""
+    """Return the settings in run.json, with another location of the same manifest if one is given."""
     file = run / RUN_FILE
     try:
         document = json.loads(file.read_bytes())
@@ -149,7 +149,7 @@ def source_of_run(run: Path, manifest: str | None) -> Source:
 
 
 def with_flags(train: Train, arguments: argparse.Namespace) -> Train:
-    """The settings, with --seed and --batch in place of theirs. Raises UsageError for values they cannot have."""
+    """Return the settings with --seed and --batch applied. Raises UsageError for invalid values."""
     given = {name: getattr(arguments, name) for name in ("seed", "batch")}
     given = {name: value for name, value in given.items() if value is not None}
     try:
@@ -161,7 +161,7 @@ def with_flags(train: Train, arguments: argparse.Namespace) -> Train:
 
 
 def worlds_of(arguments: argparse.Namespace) -> tuple[int, int | None]:
-    """How many ranks, and which of them is shown (None: all). Raises UsageError where they do not go together."""
+    """Return the number of ranks and the one to show (None: all). Raises UsageError if they do not fit."""
     if arguments.rank is not None and arguments.ranks is None:
         raise UsageError(f"--rank {arguments.rank} of how many? give --ranks too")
     ranks = 1 if arguments.ranks is None else arguments.ranks
@@ -173,7 +173,7 @@ def worlds_of(arguments: argparse.Namespace) -> tuple[int, int | None]:
 
 
 def check_place(manifest: Manifest, settings: Train, arguments: argparse.Namespace, ranks: int) -> None:
-    """Raises UsageError where the data set has no such split, epoch or position, or too few streams for the ranks."""
+    """Raise UsageError if the split, epoch or position does not exist, or the ranks outnumber the streams."""
     if arguments.split not in manifest.splits:
         raise UsageError(f"--split {arguments.split}: the data set has {', '.join(sorted(manifest.splits))}")
     if arguments.epoch < 0:
@@ -184,7 +184,7 @@ def check_place(manifest: Manifest, settings: Train, arguments: argparse.Namespa
             f"--position {arguments.position}: an epoch of the {arguments.split} split has {order.rows:,} rows, the "
             "first at position 0"
         )
-    if arguments.split == "train":  # in the other splits ranks may be without rows
+    if arguments.split == "train":  # in the other splits, ranks may have no rows
         order.check_world(World(0, ranks))
 
 
@@ -198,7 +198,7 @@ def batches(
     rank: int | None = None,
     options: Storage | None = None,
 ) -> Iterator[dict[str, int | list[str]]]:
-    """The global batches of an epoch from `position` on, read by one of the ranks, or by all of them side by side."""
+    """Yield the global batches of an epoch from `position` on, as read by one rank or by all side by side."""
     order = split_order(manifest, split, settings)
     before = epoch * order.rows
     shown = range(ranks) if rank is None else [rank]

@@ -1,4 +1,4 @@
-"""`ringlake-train COMMAND …`: the modules that `python -m training.<module>` starts, under one name."""
+"""`ringlake-train COMMAND …`: the modules behind `python -m training.<module>`, under one name."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ COMMANDS: Commands = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The console script `ringlake-train`; returns the exit status of the module that it called."""
+    """Run the console script `ringlake-train`; return the exit status of the module that it called."""
     arguments = sys.argv[1:] if argv is None else argv
     return command.run(lambda rest: dispatch("ringlake-train", COMMANDS, rest or []), arguments)
 

@@ -1,7 +1,7 @@
-"""Judges a run on the test split: `python -m training.evaluate --config FILE --run NAME`.
+"""Evaluate a run on the test split: `python -m training.evaluate --config FILE --run NAME`.
 
-The model of the run's best checkpoint by validation, side by side with the baselines of its objective on the same
-rows. The figures go to summary.json (`evaluation`) and, with all details, to evaluation.json in the run's folder.
+Compares the run's best checkpoint by validation with the baselines of its objective on the same rows. The figures go to
+summary.json (`evaluation`) and, in full detail, to evaluation.json in the run's folder.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SPLIT = "test"
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     flags = command.configuration_parser("python -m training.evaluate", __doc__)
     flags.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs")
     command.add_manifest_flags(
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     run = run_folder(config, arguments.run)

@@ -1,4 +1,4 @@
-"""Saves checkpoints beside the training: a step waits for a copy in memory, not for the disk."""
+"""Checkpoint saving beside training: a step waits for a copy in memory, not for the disk."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +13,14 @@ from training.checkpoints.store import Record, State
 
 
 class Saver:
-    """Writes the checkpoints of a run in a thread, one at a time; a context manager that waits for the last.
+    """Writer of a run's checkpoints in a thread, one at a time; a context manager that waits for the last.
 
-    One that cannot be written (disk full, no permission) is reported to `log`, counted, and the training goes on.
+    A checkpoint that cannot be written (disk full, no permission) is reported to `log` and counted, and training
+    continues.
     """
 
     def __init__(self, run: Path, keep: int, last: Record | None, log: Callable[[str], None]) -> None:
-        """`last` is the checkpoint that the next one follows in the chain."""
+        """Start with `last`, the checkpoint that the next one follows in the chain."""
         self.run, self.keep, self.last, self.log = run, keep, last, log
         self.failures = 0
         self.seconds_held = 0.0
@@ -38,8 +39,9 @@ class Saver:
         self._pool.shutdown()
 
     def save(self, state: State, facts: Mapping[str, Any]) -> None:
-        """Takes a copy of `state` and writes it while the training goes on; waits where an earlier one is still
-        being written. `facts` as for `store.save`.
+        """Copy `state` and write it while training continues; wait if an earlier checkpoint is still being written.
+
+        `facts` as for `store.save`.
         """
         began = time.perf_counter()
         self.wait()
@@ -49,7 +51,7 @@ class Saver:
         self.seconds_held += time.perf_counter() - began
 
     def wait(self) -> bool:
-        """Until nothing is being written any more; False where the last checkpoint could not be written."""
+        """Wait until nothing is being written; return False if the last checkpoint could not be written."""
         if self._under_way is None:
             return True
         future, self._under_way = self._under_way, None

@@ -1,9 +1,9 @@
-"""Checkpoints: written as a whole or not at all, hashed, chained to one another and to the manifest.
+"""Checkpoints: written atomically, hashed, chained to one another and to the manifest.
 
-`checkpoints/step-00000200.pt` holds tensors and plain values alone (it loads with `weights_only`), nothing of times
-and hosts, so two identical runs give identical files; `step-00000200.json` beside it, written afterwards, holds its
-hashes and what a reader wants to know first. A checkpoint is good when both are there and agree.
-`checkpoints/chain.jsonl` keeps the records of all checkpoints, also of those that were deleted since.
+`checkpoints/step-00000200.pt` holds only tensors and plain values (it loads with `weights_only`), and no times or
+hosts, so two identical runs give identical files. `step-00000200.json` beside it, written afterwards, holds its hashes
+and the facts that readers want first. A checkpoint is good when both files exist and agree. `checkpoints/chain.jsonl`
+keeps the records of all checkpoints, including deleted ones.
 """
 
 import hashlib
@@ -29,42 +29,43 @@ from schemas.runs import CHAIN, CHECKPOINTS
 FORMAT_VERSION = 3
 CHECKPOINT_FILE = re.compile(r"step-(\d{8,})\.(?:pt|json)")
 LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
-"""Whatever two equal trainings have in common; neither paths nor times."""
+"""Fields that two equal trainings have in common; neither paths nor times."""
 State = dict[str, Any]
 
 
 class Record(BaseModel):
-    """What stands in the JSON file beside a checkpoint, and as a line in the chain."""
+    """Contents of the JSON file beside a checkpoint, and of its line in the chain."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: str
     sha256: str
-    """Of the file, all of whose bytes are contents: equal states have equal hashes, whatever was saved before."""
+    """Hash of the file, which depends on nothing but the state: equal states have equal hashes."""
     previous: str | None
-    """`chain` of the checkpoint before."""
+    """`chain` of the previous checkpoint."""
     chain: str
-    """What `link` gives."""
+    """Result of `link`."""
     manifest_root: str
     configuration_sha256: str
     step: int
     epoch: int
-    """Epochs completed."""
+    """Completed epochs."""
     position: int
-    """Rows that all ranks together have taken since the start of the training (on these data)."""
+    """Rows taken by all ranks together since the start of the training (on these data)."""
     finished: bool
     world_size: int
     validation_loss: float | None
-    """Where a validation came just before."""
+    """Loss of the validation just before, if there was one."""
     seconds: float
     seconds_waited: float
-    """For input, averaged over the ranks."""
+    """Seconds of waiting for input, averaged over the ranks."""
 
     @classmethod
     def of(cls, state: State, sha256: str, previous: str | None, facts: Mapping[str, Any]) -> Self:
-        """The record of a state whose file has that hash; `facts` are the fields that do not follow from it.
+        """Build the record of a state from the hash of its file; `facts` are the fields that do not follow from the
+        two.
 
-        A validation loss that is not finite counts as none: no such checkpoint is the best.
+        A validation loss that is not finite counts as none: such a checkpoint is never the best.
         """
         loss = facts["validation_loss"]
         unlinked = cls(
@@ -80,9 +81,9 @@ class Record(BaseModel):
         return unlinked.model_copy(update={"chain": unlinked.link()})
 
     def link(self) -> str:
-        """The hash that this checkpoint adds to the chain: SHA-256 over the canonical JSON of the fields in LINKED.
+        """Return this checkpoint's hash in the chain: SHA-256 over the canonical JSON of the fields in LINKED.
 
-        It can still be checked when the checkpoint itself is deleted.
+        It can still be checked after the checkpoint itself is deleted.
         """
         return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
 
@@ -100,23 +101,23 @@ def folder_of(run: Path) -> Path:
 
 
 def has_any(run: Path) -> bool:
-    """Whether there are files of checkpoints, good or not."""
+    """Return True if there are checkpoint files, good or not."""
     return bool(steps_of(run))
 
 
 def steps_of(run: Path, ending: str = "") -> list[int]:
-    """The steps of which there are files (with that ending), ascending."""
+    """Return the steps that have files (with that ending), in ascending order."""
     files = folder_of(run).glob(f"*{ending}")
     return sorted({step for path in files if (step := _step(path)) is not None})
 
 
 def _records_first(files: Iterable[Path]) -> list[Path]:
-    """The order in which files go: a checkpoint without a record is no good one, should this end in between."""
+    """Sort files for deletion, records first: a checkpoint without a record is not good after an interruption."""
     return sorted(files, key=lambda path: path.suffix != ".json")
 
 
 def decisive(config: Configuration) -> dict[str, Any]:
-    """The settings that have to be the same for a training to go on where it stopped."""
+    """Return the settings that must be unchanged for a training to resume."""
     train = config.train.model_dump(
         mode="json",
         include={
@@ -135,10 +136,10 @@ def decisive(config: Configuration) -> dict[str, Any]:
 
 
 def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]) -> Record:
-    """Writes a checkpoint: the file, then its record, each under another name first, synced and renamed.
+    """Write a checkpoint: the file, then its record, each under a temporary name, synced and renamed.
 
-    `state` is taken as `tensors.copied` made it; `previous` and `facts` are those of `Record.of`. Raises OSError; what
-    was there before is then still there.
+    `state` comes from `tensors.copied`; `previous` and `facts` are those of `Record.of`. Raises OSError; the earlier
+    files then still exist.
     """
     import torch
 
@@ -150,10 +151,10 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
             os.fsync(attempt.fileno())
             attempt.seek(0)
             sha256 = hashlib.file_digest(attempt, "sha256").hexdigest()
-            # An older record of this step must not stand beside the new file, should this end in between.
+            # An older record of this step must not lie beside the new file if this is interrupted here.
             file.with_suffix(".json").unlink(missing_ok=True)
     except RuntimeError as error:
-        # torch's writer says so when the disk is full, instead of raising what the file raised.
+        # torch's writer raises this when the disk is full, in place of the error that the file raised.
         raise OSError(f"{file} cannot be written: {str(error).splitlines()[0]}") from error
     record = Record.of(state, sha256, previous, facts)
     files.write(file.with_suffix(".json"), record.model_dump_json(indent=1).encode() + b"\n")
@@ -167,9 +168,9 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
 
 
 def read_chain(run: Path) -> list[Record]:
-    """The records of all checkpoints so far. Raises DataError naming the line that is none.
+    """Return the records of all checkpoints so far. Raises DataError naming the first invalid line.
 
-    A last line that an interruption cut off is left out.
+    A last line cut off by an interruption is left out.
     """
     return list(json_lines.read(_chain(run), Record.model_validate_json))
 
@@ -179,9 +180,9 @@ def _chain(run: Path) -> str:
 
 
 def go_on_from(run: Path, record: Record) -> list[str]:
-    """Makes a checkpoint the last of the chain; returns the files of later ones, which are set aside as `.rejected`.
+    """Make a checkpoint the last of the chain; return the files of later ones, which are renamed to `.rejected`.
 
-    They are damaged, or belong to a course of the training that is left.
+    The later ones are damaged, or belong to an abandoned course of the training.
     """
     folder = folder_of(run)
     later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
@@ -197,7 +198,7 @@ def _readable_chain(run: Path) -> list[Record]:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` checkpoints and the one with the lowest validation loss; the chain stays."""
+    """Delete all but the newest `keep` checkpoints and the one with the lowest validation loss; the chain stays."""
     folder = folder_of(run)
     steps = steps_of(run)
     best = best_of(_readable_chain(run))
@@ -209,9 +210,9 @@ def prune(run: Path, keep: int) -> None:
 
 
 def best_of(records: list[Record]) -> Record | None:
-    """The one with the lowest validation loss, the first of equals; None where none was validated.
+    """Return the record with the lowest validation loss, the first among equals; None if none was validated.
 
-    Only those on the newest data count: losses on others cannot be compared.
+    Only checkpoints on the newest data count, because losses on different data cannot be compared.
     """
     root = records[-1].manifest_root if records else None
     validated = [r for r in records if r.validation_loss is not None and r.manifest_root == root]
@@ -219,7 +220,7 @@ def best_of(records: list[Record]) -> Record | None:
 
 
 def clear(run: Path) -> int:
-    """Deletes all checkpoints of a run; returns how many files that were."""
+    """Delete all checkpoints of a run; return the number of files deleted."""
     folder = folder_of(run)
     found = [
         path
@@ -239,9 +240,9 @@ def _step(path: Path) -> int | None:
 def last_good(
     run: Path, log: Callable[[str], None], at_most: int | None = None
 ) -> tuple[Record, State] | None:
-    """The newest checkpoint that is whole, and its content (on the CPU); None when there is none.
+    """Return the newest good checkpoint and its content (on the CPU); None if there is none.
 
-    Those after the step `at_most` do not count. A damaged or unfinished one is skipped, which is logged.
+    Checkpoints after the step `at_most` do not count. A damaged or unfinished one is skipped and logged.
     """
     for step in reversed(steps_of(run)):
         if at_most is not None and step > at_most:
@@ -254,9 +255,9 @@ def last_good(
 
 
 def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, State] | None:
-    """The checkpoint with the lowest validation loss, or the last good one where none was validated.
+    """Return the checkpoint with the lowest validation loss, or the last good one if none was validated.
 
-    Which one it is, and why, is logged.
+    The choice and its reason are logged.
     """
     best = best_of(read_chain(run))
     if best is not None:
@@ -277,7 +278,7 @@ def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, State] | N
 
 
 def read(record_file: Path) -> tuple[Record, State]:
-    """A checkpoint by its record. Raises DataError, naming the file, where it is missing or damaged."""
+    """Load a checkpoint by its record. Raises DataError, naming the file, if it is missing or damaged."""
     import torch  # not needed to verify a run
 
     record, file = _hashed(record_file)
@@ -290,7 +291,7 @@ def read(record_file: Path) -> tuple[Record, State]:
 
 
 def check(record_file: Path) -> Record:
-    """As `read` does, without loading a tensor, nor torch."""
+    """Check a checkpoint as `read` does, without loading a tensor or torch."""
     record, file = _hashed(record_file)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -303,7 +304,7 @@ def check(record_file: Path) -> Record:
 
 
 class _PlainValues(pickle.Unpickler):
-    """Reads the plain values of a checkpoint; tensors, and whatever else a file may name, become nothing."""
+    """Unpickler of a checkpoint's plain values; tensors and all other objects become nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
         return _Nothing
@@ -313,7 +314,7 @@ class _PlainValues(pickle.Unpickler):
 
 
 class _Nothing:
-    """Stands for every object that is not a plain value: no code of a file is imported or run."""
+    """Stand-in for every object that is not a plain value: no code named in a file is imported or run."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
@@ -326,7 +327,7 @@ class _Nothing:
 
 
 def _hashed(record_file: Path) -> tuple[Record, Path]:
-    """The record and the file of a checkpoint, whose hashes hold."""
+    """Return the record and the file of a checkpoint after checking its hashes."""
     try:
         record = Record.model_validate_json(record_file.read_bytes())
     except FileNotFoundError as error:
@@ -359,7 +360,7 @@ def _check_belongs(record: Record, file: Path, state: Mapping[str, Any]) -> None
 def check_fits(
     record: Record, state: State, config: Configuration, root: str, run: Path, new_data: bool = False
 ) -> None:
-    """Raises UsageError where a checkpoint cannot be gone on from with this manifest and configuration."""
+    """Raise UsageError if a training cannot resume from a checkpoint with this manifest and configuration."""
     if record.manifest_root != root and not new_data:
         raise UsageError(
             f"the run {run.name!r} was trained on the manifest with the root {record.manifest_root[:16]}…, not "
@@ -370,7 +371,7 @@ def check_fits(
     for section in now:
         keys = {*was.get(section, {}), *now[section]}
         if record.manifest_root != root and section in ("optimizer", "train"):
-            keys &= {"kind"}  # all else may change with the data
+            keys &= {"kind"}  # everything else may change with the data
         for key in sorted(keys):
             before, after = was.get(section, {}).get(key), now[section].get(key)
             if before != after:

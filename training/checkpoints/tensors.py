@@ -1,4 +1,4 @@
-"""The tensors of a training's state."""
+"""Tensors of a training's state."""
 
 import hashlib
 import sys
@@ -13,7 +13,7 @@ from schemas.config import canonical_json
 
 
 def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of the model's tensors, in the order of their names."""
+    """Return the SHA-256 over names, dtypes, shapes and bytes of the model's tensors, in order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         array = tensor.detach().cpu().contiguous()
@@ -23,10 +23,10 @@ def weights_sha256(model: nn.Module) -> str:
 
 
 def copied(value: Any) -> Any:
-    """The same value in fresh memory on the CPU, no object standing in it twice: so equal states give equal bytes.
+    """Copy a value to fresh memory on the CPU, with no object shared within it, so that equal states give equal bytes.
 
-    Pickle writes a second occurrence of an object as a reference, which would tell a resumed training's state, whose
-    objects were made by loading, from an uninterrupted one's.
+    Pickle writes a second occurrence of an object as a reference. That would distinguish a resumed training's state,
+    whose objects were made by loading, from an uninterrupted one's.
     """
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
@@ -38,7 +38,7 @@ def copied(value: Any) -> Any:
 
 
 def load_model(model: nn.Module, state: Mapping[str, Any], file: str) -> None:
-    """Puts the weights of a checkpoint into a model. Raises DataError where they do not fit."""
+    """Load the weights of a checkpoint into a model. Raises DataError if they do not fit."""
     try:
         model.load_state_dict(state["model"])
     except (RuntimeError, KeyError) as error:

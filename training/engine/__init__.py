@@ -1,1 +1,1 @@
-"""The training loop, its state, its start and end, recovery."""
+"""The training loop: its state, start, end and recovery."""

@@ -1,12 +1,12 @@
-"""Elastic training: ranks may die, and others may come, and the training goes on from the last commit.
+"""Elastic training: ranks may die and others may join, and training continues from the last commit.
 
-`horovodrun --host-discovery-script` launches it. Every `train.commit_every` steps, all ranks keep in memory what a
-checkpoint would hold. When the ring breaks, or grows, the ranks that are there form a new one, take over the newest
-commit among them, and build model, method and loader anew from it, as `--resume` does from a file. The order of the
-rows does not depend on the number of ranks, so an epoch still takes every row exactly once.
+`horovodrun --host-discovery-script` launches it. Every `train.commit_every` steps, all ranks keep the contents of a
+checkpoint in memory. When the ring breaks or grows, the remaining ranks form a new one, adopt the newest commit among
+them, and rebuild model, method and loader from it, as `--resume` does from a file. The order of the rows does not
+depend on the number of ranks, so an epoch still takes every row exactly once.
 
-A rank that finds damaged data, or whatever else would be found again after each new start, leaves a message in the
-run's folder, and the others end as well instead of going on. That folder has to be one that all hosts share.
+A rank that finds an error which a restart would only repeat, such as damaged data, leaves a message in the run's
+folder, and the other ranks stop too. All hosts have to share that folder.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from training.parallel.communicator import Communicator
 
 @dataclass(frozen=True)
 class Run:
-    """What a process of an elastic training was started with."""
+    """Arguments that a process of an elastic training was started with."""
 
     config: Configuration
     manifest: Manifest
@@ -44,45 +44,45 @@ class Run:
 
 @dataclass(frozen=True)
 class Commit:
-    """A state as a checkpoint holds it, `tensors.copied`, and the facts that its record would have beside it."""
+    """A state as a checkpoint holds it, made by `tensors.copied`, and the facts for its record."""
 
     state: store.State
     facts: dict[str, Any]
 
     def record(self) -> store.Record:
-        """As that of a checkpoint, but there is no file yet that it could have the hash of."""
+        """Return a record like a checkpoint's, but without the hash of a file, since there is none yet."""
         return store.Record.of(self.state, "", None, self.facts)
 
 
 def is_launched() -> bool:
-    """True in a process that horovodrun started for elastic training."""
+    """Return True in a process that horovodrun started for elastic training."""
     return os.environ.get("HOROVOD_ELASTIC") == "1"
 
 
 class TrainingState(State):  # type: ignore[misc]
-    """Horovod's view of the training: it commits, goes back to the last commit, and shares it."""
+    """Horovod's view of the training: it commits, restores the last commit, and shares it."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(bcast_object=self._share, get_rank=lambda: Communicator.joined().world.rank)
         self.run = run
         self.last: Commit | None = None
         self.broken: float | None = None
-        """When the ring broke, until the training goes on."""
+        """Time at which the ring broke; None once training continues."""
 
     @staticmethod
     def _share(value: Any) -> Any:
         return Communicator.joined().broadcast(value)
 
     def take(self, state: store.State, facts: dict[str, Any]) -> None:
-        """Commits; called by all ranks. Raises HostsUpdatedInterrupt on all of them when hosts have come or gone."""
+        """Commit; called by all ranks. Raises HostsUpdatedInterrupt on all when hosts have joined or left."""
         self.last = Commit(tensors.copied(state), facts)
         if not facts["finished"]:
             self.check_host_updates()
 
     def check_host_updates(self) -> None:
-        """As Horovod's, but all ranks always share their state afterwards.
+        """Check as Horovod does, but always make all ranks share their state afterwards.
 
-        It leaves that out when hosts have only gone, and then waits for ever if another has come meanwhile.
+        Horovod skips that when hosts have only left, and then waits forever if another has joined meanwhile.
         """
         try:
             super().check_host_updates()
@@ -91,11 +91,12 @@ class TrainingState(State):  # type: ignore[misc]
             raise HostsUpdatedInterrupt(skip_sync=False) from interrupt
 
     def save(self) -> None:
-        """Nothing: `take` has what the loop hands over."""
+        """Do nothing: `take` has what the loop hands over."""
 
     def restore(self) -> None:
-        """After the ring broke. Raises CheckError where that was because a rank gave up; else makes the last commit a
-        checkpoint, since nobody knows how many are left to go on.
+        """Recover from a broken ring: make the last commit a checkpoint, since nobody knows how many ranks remain.
+
+        Raises CheckError if the ring broke because a rank gave up.
         """
         self.broken = time.monotonic()
         if (reason := survival.left_message(self.run.folder)) is not None:
@@ -105,7 +106,7 @@ class TrainingState(State):  # type: ignore[misc]
             survival.keep_on_disk(self.run.folder, self.last.state, self.last.facts)
 
     def sync(self) -> None:
-        """All ranks take over the newest commit of any."""
+        """Make all ranks adopt the newest commit of any rank."""
         communicator = Communicator.joined()
         steps = communicator.gather(-1 if self.last is None else self.last.state["step"])
         newest = max(steps)
@@ -113,9 +114,9 @@ class TrainingState(State):  # type: ignore[misc]
 
 
 def train(run: Run) -> int:
-    """Trains until the end, in whichever rings there are; returns the exit status.
+    """Train to the end, in whatever rings form; return the exit status.
 
-    Called after `Communicator.start`.
+    Call it after `Communicator.start`.
     """
     if run.arguments.stop_after is not None:
         raise UsageError("--stop-after does not go with elastic training")
@@ -130,15 +131,15 @@ def train(run: Run) -> int:
 
 
 def _reset() -> None:
-    """Leaves the ring and joins the next, as soon as there are enough ranks for one."""
+    """Leave the ring and join the next, as soon as there are enough ranks for one."""
     Communicator.stop()
-    # The launcher says how long to wait for other hosts (--elastic-timeout), and ends this process after that.
+    # The launcher limits the wait for other hosts (--elastic-timeout), and then ends this process.
     with watchdog.waiting(at_most=math.inf):
         Communicator.start()
 
 
 def _in_a_world(state: TrainingState) -> int:
-    """The training in one ring, from the last commit on."""
+    """Train in one ring, from the last commit on."""
     run, communicator = state.run, Communicator.joined()
     if state.last is None:
         complete, found = preparation.begin(run.config, run.manifest, run.folder, communicator, run.arguments)

@@ -1,4 +1,4 @@
-"""The training loop: batches in, steps, proofs, metrics and checkpoints out."""
+"""The training loop: batches in; steps, proofs, metrics and checkpoints out."""
 
 import math
 import time
@@ -25,11 +25,11 @@ from training.tracking.non_finite import NonFiniteBatch
 from training.tracking.run_files import NON_FINITE_FILE
 
 Commit = Callable[[store.State, dict[str, Any]], None]
-"""Takes the state of the training, which refers to live weights, and what a checkpoint's record says beside it."""
+"""Callback for the training's state, which refers to live weights, and the facts of its checkpoint record."""
 
 
 class Loop:
-    """Trains from a state to the end, until validation no longer improves, or until it is told to stop."""
+    """Training from a state until the end, until validation stops improving, or until told to stop."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Loop:
         saver: Saver | None,
         commit: Commit | None = None,
     ) -> None:
-        """`metrics` and `saver` are None on all ranks but the one that writes."""
+        """Set up the loop; `metrics` and `saver` are None on all ranks but the one that writes."""
         self.context, self.state, self.metrics, self.saver, self.commit = (
             context,
             state,
@@ -48,22 +48,22 @@ class Loop:
             commit,
         )
         self.shown = ""
-        """What the progress bar adds about the loss."""
+        """Text about the loss for the progress bar."""
         self.began = self.last_logged = time.monotonic()
         self.logged_waited = 0.0
         self.logged_position = state.position
 
     @property
     def finished(self) -> bool:
-        """Whether all epochs are over, or the last validations brought no improvement; the same on all ranks."""
+        """True when all epochs are done or validation has stopped improving; the same on all ranks."""
         state, patience = self.state, self.context.config.train.patience
         stopped_early = patience is not None and state.validated and stale(state.validation) >= patience
         return stopped_early or state.position == self.context.total_rows
 
     def train(self, stop_after: int | None = None) -> bool:
-        """Runs the steps that are left, at most `stop_after`; True when the training is finished.
+        """Run the remaining steps, at most `stop_after`; return True when the training is finished.
 
-        Raises CheckError when an epoch did not read every row exactly as often as the manifest says.
+        Raises CheckError if an epoch did not read every row exactly as often as the manifest says.
         """
         context, state, settings = self.context, self.state, self.context.config.train
         if self.finished:
@@ -117,7 +117,7 @@ class Loop:
                 self._validate(batch.epoch)
 
     def _log(self, result: methods.StepResult, epoch: int, loader: BatchLoader) -> None:
-        """Losses are means since the last entry, over all ranks; so are rates."""
+        """Log the training metrics; losses and rates are means since the last entry, over all ranks."""
         now, waited = time.monotonic(), loader.seconds_waited
         size, state = self.context.communicator.world.size, self.state
         interval = max(now - self.last_logged, 1e-9)
@@ -127,7 +127,7 @@ class Loop:
         rate = (state.position - self.logged_position) / interval
         mean = loss / weight if weight else math.nan  # every batch since the last entry was skipped
         if weight and not math.isfinite(mean):
-            # All ranks see the same mean, so they all end here.
+            # All ranks see the same mean, so they all stop here.
             raise CheckError(
                 f"the loss is {mean} at step {state.step:,} though the gradient is finite: lower "
                 "optimizer.learning_rate or set train.clip_norm; the checkpoints before are kept"
@@ -180,7 +180,7 @@ class Loop:
         self.last_logged = time.monotonic()
 
     def _non_finite(self, batch: LocalBatch) -> None:
-        """All ranks see the same gradient norm, so they all come here, and end together where they are to end."""
+        """Record a non-finite batch, and stop if so configured, on all ranks: they see the same gradient norm."""
         context, state = self.context, self.state
         state.skipped += 1
         first = (state.position - batch.global_rows) % context.rows
@@ -198,9 +198,9 @@ class Loop:
             context.log(f"warning: the batch of {where} is skipped, its loss or gradient is not finite")
 
     def _record_ids(self, batch: LocalBatch, first: int) -> list[str]:
-        """The ids of all rows of a global batch, which begins at `first` in its epoch; called by all ranks.
+        """Return the ids of all rows of a global batch, which begins at `first` in its epoch; called by all ranks.
 
-        They are read again, because training does not read them otherwise.
+        They are read again, because training does not read ids otherwise.
         """
         context, mine = self.context, list[str]()
         with BatchLoader(
@@ -219,7 +219,7 @@ class Loop:
         return [one for part in context.communicator.gather(mine) for one in part]
 
     def _save(self, loader: BatchLoader, checkpoint_due: bool) -> None:
-        """Called by all ranks: the sums over all of them go into what is committed, and the file of rank 0."""
+        """Commit, and save a checkpoint on rank 0; called by all ranks, because both contain sums over them."""
         context, state, world = self.context, self.state, self.context.communicator.world
         whole = snapshot.over_all_ranks(state, context.communicator)
         waited = context.communicator.sum_floats([loader.seconds_waited])[0] / world.size

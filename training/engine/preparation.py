@@ -1,4 +1,4 @@
-"""What comes before the first step of a training."""
+"""Preparation of a training, before its first step."""
 
 import argparse
 import json
@@ -28,9 +28,9 @@ Checkpoint = tuple[store.Record, store.State]
 
 
 def check_configuration(config: Configuration, manifest: Manifest) -> None:
-    """Raises UsageError where a configuration and a published data set do not belong together.
+    """Raise UsageError if a configuration and a published data set do not belong together.
 
-    Says which other data sections differ: they had their effect when the data set was published.
+    The log names other data sections that differ: they took effect when the data set was published.
     """
     published, configured = manifest.content.configuration, config.data_sections()
     if manifest.content.dataset != config.dataset.name:
@@ -63,9 +63,9 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
 def find_checkpoint(
     config: Configuration, manifest: Manifest, run: Path, communicator: Communicator, new_data: bool
 ) -> Checkpoint | None:
-    """The last good checkpoint, for all ranks its record; the content is filled on rank 0 alone, which shares it.
+    """Find the last good checkpoint: its record on all ranks, its content on rank 0 alone, which shares it.
 
-    Raises UsageError on all ranks where it does not fit the manifest or the configuration.
+    Raises UsageError on all ranks if it does not fit the manifest or the configuration.
     """
     found: Checkpoint | None = None
     error: RinglakeError | None = None
@@ -98,7 +98,8 @@ def begin(
     communicator: Communicator,
     arguments: argparse.Namespace,
 ) -> tuple[bool, Checkpoint | None]:
-    """Whether the run is finished already, and where not, the checkpoint to go on from; then the data are verified.
+    """Return whether the run is already finished, and the checkpoint to resume from; verify the data of an unfinished
+    run.
 
     `arguments` are those of `training.train`. Raises as `find_checkpoint` and `verify` do.
     """
@@ -115,7 +116,7 @@ def begin(
 
 
 def is_complete(run: Path, record: store.Record, communicator: Communicator) -> bool:
-    """True where the run is finished and its summary tells of that checkpoint."""
+    """Return True if the run is finished and its summary names that checkpoint."""
     complete = False
     if communicator.writes and record.finished:
         training = summary.read(run).get("training", {})
@@ -124,7 +125,7 @@ def is_complete(run: Path, record: store.Record, communicator: Communicator) -> 
 
 
 def verify(manifest: Manifest, mode: Mode, config: Configuration, communicator: Communicator) -> None:
-    """Re-hashes all shards and artifacts, each on one rank; raises DataError on all ranks where one is damaged."""
+    """Re-hash all shards and artifacts, each on one rank; raise DataError on all ranks if one is damaged."""
     if mode == "off":
         return
     files = [
@@ -159,7 +160,7 @@ def verify(manifest: Manifest, mode: Mode, config: Configuration, communicator: 
 def prepare(
     config: Configuration, manifest: Manifest, run: Path, communicator: Communicator, found: Checkpoint | None
 ) -> tuple[TrainContext, TrainState]:
-    """Model, objective, method and state, the same on all ranks.
+    """Build context and state, with model, objective and method the same on all ranks.
 
     Raises UsageError for too many ranks or too little memory.
     """
@@ -168,7 +169,7 @@ def prepare(
     order.check_world(communicator.world)
     columns = columns_of(manifest)
     need = read_need(manifest, "train", settings, communicator.world, options=config.storage)
-    # While the validation split is read, the reader of the training keeps what it has read ahead.
+    # While the validation split is read, the training's reader keeps what it has read ahead.
     validating = read_need(
         manifest, "validation", settings, communicator.world, config.evaluate.batch, config.storage
     ).total
@@ -217,7 +218,7 @@ def prepare(
 
 
 def take_up(state: TrainState, record: store.Record, saved: store.State, manifest: Manifest) -> None:
-    """Makes a state, which a training on other data reached, the beginning of one on these."""
+    """Turn the state that a training reached on other data into the start of one on these data."""
     columns = canonical_json([c.model_dump(mode="json") for c in manifest.content.columns]).decode()
     if columns != saved["columns"]:
         say(

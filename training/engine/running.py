@@ -1,4 +1,4 @@
-"""A training from the first step to the last, and what it writes before and after."""
+"""A training from the first step to the last, and the files written before and after."""
 
 import importlib.metadata
 import json
@@ -26,17 +26,17 @@ PACKAGES = ("torch", "horovod", "petastorm", "pyarrow", "numpy")
 
 
 def begin_run(context: TrainContext, location: str, given: list[str], last: store.Record | None) -> None:
-    """Makes the run's folder ready and writes run.json.
+    """Prepare the run's folder and write run.json.
 
-    A fresh start, where there is no `last` checkpoint, removes what an earlier one left there; else what came after
-    that checkpoint is set aside.
+    A fresh start, without a `last` checkpoint, removes what an earlier run left there; otherwise whatever followed that
+    checkpoint is set aside.
     """
     context.run.mkdir(parents=True, exist_ok=True)
     if last is not None:
         aside = store.go_on_from(context.run, last)
         if aside:
             say(f"set aside as .rejected: {', '.join(aside)}")
-        # They tell of the end that the run had before it went on.
+        # They describe the end that the run had before it was resumed.
         for name in RESULTS:
             (context.run / name).unlink(missing_ok=True)
         non_finite.cut_back(context.run, last.step)
@@ -58,7 +58,7 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: stor
         "manifest_root": context.manifest.manifest_root,
         "goes_on_from": None if last is None else last.chain,
         "configuration_sha256": context.config.sha256(),
-        # Credentials stay out.
+        # Keep credentials out.
         "configuration": context.config.model_dump(mode="json", exclude={"storage"}),
         "environment": environment(context),
     }
@@ -67,7 +67,7 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: stor
 
 
 def environment(context: TrainContext) -> dict[str, Any]:
-    """Versions, machine and world of a training."""
+    """Return versions, machine and world of a training."""
     return {
         "python": sys.version.split()[0],
         **{name: importlib.metadata.version(name) for name in PACKAGES},
@@ -87,10 +87,10 @@ def run_loop(
     stop_after: int | None,
     commit: Commit | None = None,
 ) -> bool:
-    """Trains; True when finished. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
+    """Train; return True when finished. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
 
-    `commit` is called by all ranks every `train.commit_every` steps, and whenever a checkpoint is saved.
-    Raises CheckError on all ranks where the last checkpoint could not be written.
+    All ranks call `commit` every `train.commit_every` steps, and whenever a checkpoint is saved.
+    Raises CheckError on all ranks if the last checkpoint could not be written.
     """
     if context.communicator.writes:
         parameters = sum(p.numel() for p in context.model.parameters())
@@ -124,7 +124,7 @@ def run_loop(
 
 
 def finish(context: TrainContext, state: TrainState, location: str) -> None:
-    """Compares the weights of all ranks and writes the summary. Raises CheckError where they differ."""
+    """Compare the weights of all ranks and write the summary. Raises CheckError if they differ."""
     weights = tensors.weights_sha256(context.model)
     if len(set(context.communicator.gather(weights))) > 1:
         raise CheckError("the ranks ended with different weights; please report it with the configuration")

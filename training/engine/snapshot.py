@@ -1,4 +1,4 @@
-"""The state of a training as a checkpoint holds it: everything that the next steps depend on, and nothing else."""
+"""A training's state as a checkpoint holds it: everything that the next steps depend on, and nothing else."""
 
 import hashlib
 import json
@@ -14,16 +14,16 @@ from training.parallel.communicator import Communicator
 
 
 def over_all_ranks(state: TrainState, communicator: Communicator) -> tuple[Proof, torch.Tensor]:
-    """What the ranks hold in parts, summed; called by all of them."""
+    """Sum up what each rank holds a part of; called by all ranks."""
     return state.proof.over_all_ranks(communicator), torch.tensor(
         communicator.sum_floats(state.loss.tolist()), dtype=torch.float64
     )
 
 
 def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.Tensor]) -> store.State:
-    """Tensors and plain values. It refers to the live weights: copy it before they change.
+    """Return the state as tensors and plain values. It refers to the live weights: copy it before they change.
 
-    Random states are not in it, because every step derives them from seed, step and rank.
+    Random states are not included, because every step derives them from seed, step and rank.
     """
     proof, loss = sums
     settings = context.config.train
@@ -34,7 +34,7 @@ def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.
         "manifest_root": context.manifest.manifest_root,
         "decisive": decisive,
         "data": data,
-        # Of both, without the paths that the hash of the whole configuration covers.
+        # Hash of both, without the paths that the hash of the whole configuration covers.
         "configuration_sha256": hashlib.sha256(f"{decisive}\n{data}".encode()).hexdigest(),
         "columns": canonical_json(
             [c.model_dump(mode="json") for c in context.manifest.content.columns]
@@ -44,7 +44,7 @@ def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.
         "position": state.position,
         "seed": settings.seed,
         "schedule": {"origin": dict(state.origin), "steps": context.steps_of_an_epoch * settings.epochs},
-        # As text: unsigned 64-bit numbers are more than what other readers of the file may take.
+        # As text: unsigned 64-bit numbers exceed what other readers of the file may accept.
         "proof": [str(proof.count), str(proof.sums[0]), str(proof.sums[1])],
         "metrics": {
             "loss": loss.tolist(),
@@ -57,7 +57,7 @@ def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.
 
 
 def restore(state: TrainState, saved: store.State, writes: bool) -> None:
-    """Puts a state where one was saved; sums over the ranks go on in those of the rank that writes."""
+    """Restore a saved state; sums over all ranks continue on the rank that writes."""
     state.step, state.position = saved["step"], saved["position"]
     state.origin = dict(saved["schedule"]["origin"])
     metrics = saved["metrics"]

@@ -1,4 +1,4 @@
-"""What a training works with, and how far it has come."""
+"""Context and progress of a training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,23 +18,23 @@ from training.parallel.communicator import Communicator
 
 @dataclass
 class TrainState:
-    """How far a training has come."""
+    """Progress of a training."""
 
     step: int = 0
     position: int = 0
     """Rows taken by all ranks together since the start."""
     proof: Proof = field(default_factory=Proof)
-    """Of the epoch under way: this rank's part, after a resume on rank 0 that of all ranks so far."""
+    """Proof of the current epoch: this rank's part; after a resume, that of all ranks so far on rank 0."""
     loss: torch.Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))
-    """Sums of losses and weights since the last entry of the metrics; shared out like the proof."""
+    """Sums of losses and weights since the last entry of the metrics; split between ranks like the proof."""
     validation: list[dict[str, float]] = field(default_factory=list)
-    """By completed epoch: step, epoch, loss, and the metrics of the objective."""
+    """Validation of each completed epoch: step, epoch, loss, and the metrics of the objective."""
     skipped: int = 0
-    """Batches without a finite gradient."""
+    """Skipped batches, whose gradient was not finite."""
     origin: dict[str, Any] = field(default_factory=lambda: {"step": 0})
-    """Where a training on other data was taken up: its last step, and its manifest_root and chain."""
+    """Starting point in a training on other data: its last step, and its manifest_root and chain."""
     seconds: float = 0.0
-    """Spent in earlier processes of this run."""
+    """Seconds spent in earlier processes of this run."""
     seconds_waited: float = 0.0
     seconds_held: float = 0.0
     """Seconds in which this process was blocked on checkpointing."""
@@ -42,13 +42,13 @@ class TrainState:
 
     @property
     def validated(self) -> bool:
-        """Whether a validation came with the last step."""
+        """True if a validation came with the last step."""
         return bool(self.validation) and self.validation[-1]["step"] == self.step
 
 
 @dataclass(frozen=True)
 class TrainContext:
-    """All that the loop works with."""
+    """Everything that the loop works with."""
 
     config: Configuration
     manifest: Manifest
@@ -62,15 +62,15 @@ class TrainContext:
 
     @property
     def rows(self) -> int:
-        """Rows of an epoch, each as often as the class balance takes it."""
+        """Rows of an epoch, each counted as often as the class balance takes it."""
         return self.manifest.splits["train"].rows_taken
 
     @property
     def steps_of_an_epoch(self) -> int:
-        """Global batches."""
+        """Global batches of an epoch."""
         return -(-self.rows // self.config.train.batch)
 
     @property
     def total_rows(self) -> int:
-        """Rows of all epochs."""
+        """Rows of all epochs together."""
         return self.rows * self.config.train.epochs

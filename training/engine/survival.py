@@ -1,4 +1,4 @@
-"""What elastic training keeps in the run's folder for the ranks that are left: checkpoints of commits, and messages."""
+"""Files of elastic training in the run's folder for the remaining ranks: commits as checkpoints, messages."""
 
 import json
 import os
@@ -13,9 +13,9 @@ CLAIM = ".claim"
 
 
 def keep_on_disk(run: Path, state: store.State, facts: Mapping[str, Any]) -> None:
-    """Makes a committed state a checkpoint, unless that or a later one is there; of several ranks one does it.
+    """Save a committed state as a checkpoint, unless that one or a later one exists; of several ranks, one does it.
 
-    `state` and `facts` as for `store.save`. Where it cannot be written, that is told.
+    `state` and `facts` as for `store.save`. A failure to write is reported.
     """
     folder = store.folder_of(run)
     claim = folder / CLAIM
@@ -40,13 +40,13 @@ def keep_on_disk(run: Path, state: store.State, facts: Mapping[str, Any]) -> Non
 
 
 def last_on_disk(run: Path, step: int) -> store.Record | None:
-    """The newest good checkpoint that is not later than a step."""
+    """Return the newest good checkpoint that is not later than `step`."""
     found = store.last_good(run, say, at_most=step)
     return None if found is None else found[0]
 
 
 def go_on_from(run: Path, step: int) -> store.Record | None:
-    """The checkpoint that those after `step` follow; later ones, of a course that is left, are set aside."""
+    """Return the checkpoint that those after `step` will follow; set later, abandoned ones aside."""
     last = last_on_disk(run, step)
     if last is None:
         store.clear(run)
@@ -56,16 +56,16 @@ def go_on_from(run: Path, step: int) -> store.Record | None:
 
 
 def leave_message(run: Path, reason: str) -> None:
-    """Tells the other ranks of this launch that going on is of no use; the first message stays."""
+    """Tell the other ranks of this launch that continuing is useless; the first message stays."""
     try:
         with _message(run).open("x", encoding="utf-8") as file:
             json.dump({"reason": reason}, file)
     except OSError:
-        return  # another rank's stands there already, or the others will meet the same trouble themselves
+        return  # another rank's message is there already, or the others will meet the same trouble themselves
 
 
 def left_message(run: Path) -> str | None:
-    """Why another rank of this launch gave up, where one did."""
+    """Return the reason why another rank of this launch gave up; None if none did."""
     try:
         found: str = json.loads(_message(run).read_text(encoding="utf-8"))["reason"]
     except (OSError, ValueError):
@@ -74,7 +74,7 @@ def left_message(run: Path) -> str | None:
 
 
 def forget(run: Path) -> None:
-    """Deletes what earlier launches left."""
+    """Delete what earlier launches left."""
     for path in [*run.glob(".gave-up-*"), store.folder_of(run) / CLAIM]:
         path.unlink(missing_ok=True)
 

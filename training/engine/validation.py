@@ -1,4 +1,4 @@
-"""Loss and metrics of an objective over a whole split, spread over the ranks, every row counted once."""
+"""Loss and metrics of an objective over a whole split, spread over the ranks, with every row counted once."""
 
 import math
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def validate(
     config: Configuration,
     communicator: Communicator,
 ) -> Validation:
-    """Called by all ranks together. Raises CheckError when not every row of the split was read exactly once."""
+    """Validate on a split; called by all ranks. Raises CheckError if a row was not read exactly once."""
     model.eval()
     proof, sums = Proof(), {"loss": 0.0, "weight": 0.0}
     with BatchLoader(
@@ -54,7 +54,7 @@ def validate(
                 sums["weight"] += float(weight.sum())
     whole = proof.over_all_ranks(communicator)
     whole.check(manifest.splits[split], f"the {split} split")
-    # A rank without rows does not know the metrics.
+    # A rank without rows does not know the names of the metrics.
     names = sorted(set().union(*communicator.gather(list(sums))))
     totals = dict(zip(names, communicator.sum_floats([sums.get(name, 0.0) for name in names]), strict=True))
     means = {name: total / (totals["weight"] or 1.0) for name, total in totals.items()}
@@ -63,7 +63,7 @@ def validate(
 
 
 def stale(validation: Sequence[dict[str, float]]) -> int:
-    """How many validations have passed since the one with the lowest loss, the first of equals.
+    """Return the number of validations since the one with the lowest loss, the first among equals.
 
     A loss that is not finite is no improvement.
     """

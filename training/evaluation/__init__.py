@@ -1,1 +1,1 @@
-"""Judging a trained model, beside a baseline."""
+"""Evaluation of a trained model beside a baseline."""

@@ -12,11 +12,11 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Of one class. A share of nothing (no row predicted, no row there) counts as 0."""
+    """Scores of one class. A ratio with denominator 0 (no row predicted, no row there) counts as 0."""
 
     label: str
     rows: int
-    """That have this class."""
+    """Rows of this class."""
     precision: float
     recall: float
     f1: float
@@ -24,27 +24,27 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one classifier on one split."""
+    """Scores of one classifier on one split."""
 
     rows: int
     accuracy: float
     macro_f1: float
-    """Mean F1 over the classes that occur in the split, each with the same weight."""
+    """Mean F1 over the classes that occur in the split, all with the same weight."""
     macro_precision: float
     macro_recall: float
     classes: list[ClassScores]
     confusion: list[list[int]]
-    """confusion[i][j]: rows of class i that were taken for class j."""
+    """confusion[i][j]: rows of class i that were classified as class j."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for a JSON document."""
+        """Return plain values for a JSON document."""
         return asdict(self)
 
 
 def scores(labels: Indices, predicted: Indices, names: Sequence[str]) -> Scores:
-    """The scores of predictions, both (rows,) int64 indices into `names`.
+    """Score predictions; both arrays are (rows,) int64 indices into `names`.
 
-    Raises ValueError where the two have different lengths.
+    Raises ValueError if their lengths differ.
     """
     if labels.shape != predicted.shape:
         raise ValueError(f"{labels.shape} labels, but {predicted.shape} predictions")

@@ -1,4 +1,4 @@
-"""Judges a checkpoint of a run on a split, and writes the figures."""
+"""Evaluation of a run's checkpoint on a split, and its output files."""
 
 import json
 from collections.abc import Mapping
@@ -27,16 +27,16 @@ from training.tracking.run_files import EVALUATION_FILE
 
 
 def manifest_of(run: Path) -> str:
-    """The manifest that a run was trained on, as run.json names it; `latest` without one."""
+    """Return the manifest that a run was trained on, as run.json names it; `latest` without run.json."""
     try:
         document = json.loads((run / RUN_FILE).read_bytes())
         return str(document["manifest"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "latest"  # the root is compared with the checkpoint's in any case
+        return "latest"  # the root is compared with the checkpoint's anyway
 
 
 def find_checkpoint(run: Path, given: str | None) -> tuple[store.Record, store.State]:
-    """The given checkpoint, or the run's best. Raises UsageError when there is none."""
+    """Load the given checkpoint, or the run's best. Raises UsageError if there is none."""
     if given is not None:
         return store.read(Path(given).with_suffix(".json"))
     found = store.best_good(run, say)
@@ -46,7 +46,7 @@ def find_checkpoint(run: Path, given: str | None) -> tuple[store.Record, store.S
 
 
 def as_trained(config: Configuration, state: store.State) -> Configuration:
-    """The configuration with the model and the objective that a checkpoint was trained with."""
+    """Return the configuration with the model and the objective that a checkpoint was trained with."""
     decisive = json.loads(state["decisive"])
     model: AnyModel = TypeAdapter(AnyModel).validate_python(decisive["model"])
     objective: AnyObjective = TypeAdapter(AnyObjective).validate_python(decisive["objective"])
@@ -56,7 +56,7 @@ def as_trained(config: Configuration, state: store.State) -> Configuration:
 def build_model(
     config: Configuration, manifest: Manifest, objective: Objective, state: store.State, record: store.Record
 ) -> nn.Module:
-    """The model with the weights of a checkpoint."""
+    """Build the model with the weights of a checkpoint."""
     features = [column for column in columns_of(manifest) if column.role == "feature"]
     model = models.build(config.model, features, objective.outputs)
     tensors.load_model(model, state, record.file)
@@ -67,7 +67,7 @@ def build_model(
 def judge(
     model: nn.Module, objective: Objective, manifest: Manifest, config: Configuration, split: str = "test"
 ) -> Judgement:
-    """The figures on a split. Raises CheckError when not every row of it was read exactly once."""
+    """Compute the figures on a split. Raises CheckError if a row of it was not read exactly once."""
     found, proof, content = objective.judge(), Proof(), manifest.splits[split]
     world, batch = World(0, 1), config.evaluate.batch
     with (
@@ -90,7 +90,7 @@ def write(
     found: Judgement,
     baselines: Mapping[str, Judgement],
 ) -> None:
-    """Writes evaluation.json, and the section `evaluation` of summary.json."""
+    """Write evaluation.json, and the section `evaluation` of summary.json."""
     which: dict[str, Any] = {
         "objective": objective.config.objective.kind,
         "checkpoint": record.file,

@@ -1,9 +1,9 @@
 """The linear baseline: hashed word 1- and 2-grams of the full cleaned texts, logistic regression.
 
-It sees the rows of the published shards and no others: their record ids are read from the shards, their texts from
-`silver/fields` at the version that the manifest names. A softmax regression over all classes, fitted with SAGA
-(Defazio, Bach and Lacoste-Julien 2014) from a fixed seed: on 22,000 texts 6 to 11 CPU seconds a candidate, where one
-regression a class against the rest takes 30 and is weaker (0.814 accuracy instead of 0.821 on the demo's data). Its
+It sees exactly the rows of the published shards: their record ids are read from the shards, their texts from
+`silver/fields` at the version that the manifest names. It is a softmax regression over all classes, fitted with SAGA
+(Defazio, Bach and Lacoste-Julien 2014) from a fixed seed. On 22,000 texts a candidate takes 6 to 11 CPU seconds;
+one-vs-rest regressions take 30 and are weaker (accuracy 0.814 instead of 0.821 on the demo's data). The regularisation
 strength is chosen on the validation split; the candidates are fitted side by side.
 """
 
@@ -35,35 +35,35 @@ from schemas.manifest import Manifest
 from training.evaluation.class_scores import Scores, scores
 
 ITERATIONS = 200
-"""Passes over the data; some 30 to 100 are usual."""
+"""Maximum of passes over the data; 30 to 100 are usual."""
 TOLERANCE = 1e-3
-"""The largest change of a weight in a pass, relative to the largest weight."""
+"""Convergence threshold: the largest change of a weight in a pass, relative to the largest weight."""
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The scores on the test split, and how the regression came about."""
+    """Scores on the test split, and how the regression was fitted."""
 
     test: Scores
     regularisation: float
     validation_accuracy: dict[str, float]
-    """By candidate of `evaluate.regularisation`."""
+    """Validation accuracy of each candidate of `evaluate.regularisation`."""
     converged: bool
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a split in the order of its shards."""
+    """Rows of a split in the order of its shards."""
 
     record_ids: list[str]
     labels: npt.NDArray[np.int64]
 
 
 def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequence[str]) -> Baseline:
-    """Trains on the training split, chooses on the validation split, and judges on the test split.
+    """Train on the training split, choose on the validation split, and evaluate on the test split.
 
-    Raises DataError where the texts of some rows are no longer there, UsageError where there is too little to train on.
+    Raises DataError if the texts of some rows no longer exist, UsageError if there is too little to train on.
     """
     rows = {split: read_rows(manifest, split, config) for split in SPLITS}
     present = np.unique(rows["train"].labels)
@@ -73,7 +73,7 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
             "switch it off with --set evaluate.baseline=false"
         )
     matrices = hashed_texts(manifest, config, rows)
-    # Without a validation split the choice falls on the training split, which is better than on the test split.
+    # Without a validation split the training split decides, which is better than the test split.
     chooser = "validation" if len(rows["validation"].labels) else "train"
     candidates, accuracy = list(config.evaluate.regularisation), {}
     with _alive(Progress("baseline", len(candidates), "regressions")) as progress:
@@ -83,7 +83,7 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
             progress.update(1)
             return found
 
-        # Threads, because SAGA works without Python's lock; processes would copy the matrix.
+        # Threads, because SAGA runs without Python's lock; processes would copy the matrix.
         threads = joblib.Parallel(n_jobs=len(os.sched_getaffinity(0)), prefer="threads")
         models = threads(joblib.delayed(fitted)(strength) for strength in candidates)
     for strength, (model, _) in zip(candidates, models, strict=True):
@@ -99,16 +99,16 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
 def fit(
     matrix: sparse.csr_matrix, labels: npt.NDArray[np.int64], strength: float
 ) -> tuple[LogisticRegression, bool]:
-    """The regression, and whether it converged; `strength` is the inverse of the regularisation, C."""
+    """Return the regression, and whether it converged; `strength` is the inverse of the regularisation, C."""
     model = LogisticRegression(C=strength, solver="saga", tol=TOLERANCE, max_iter=ITERATIONS, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # told by what is returned
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the return value reports it
         model.fit(matrix, labels)
     return model, int(np.max(model.n_iter_)) < ITERATIONS
 
 
 def read_rows(manifest: Manifest, split: str, config: Configuration) -> Rows:
-    """Record ids and labels of a split, from its shards."""
+    """Read the record ids and labels of a split from its shards."""
     id_name, label_name = manifest.column("id").name, manifest.column("label").name
     ids: list[str] = []
     labels: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
@@ -129,10 +129,10 @@ def read_rows(manifest: Manifest, split: str, config: Configuration) -> Rows:
 def hashed_texts(
     manifest: Manifest, config: Configuration, rows: dict[str, Rows]
 ) -> dict[str, sparse.csr_matrix]:
-    """By split a (rows, hashed_features) float32 matrix in the order of its rows.
+    """Return for each split a (rows, hashed_features) float32 matrix in the order of its rows.
 
-    The texts are hashed batch by batch as they are read, so that they are never all in memory.
-    Raises DataError when a row has no text, or two.
+    The texts are hashed batch by batch while they are read, so that they are never all in memory. Raises DataError if a
+    row has no text, or two.
     """
     column = config.text_columns()[0]
     vectorizer = HashingVectorizer(
@@ -171,7 +171,7 @@ def hashed_texts(
 def _texts(
     manifest: Manifest, config: Configuration, column: str
 ) -> Iterator[tuple[list[str], list[str | None]]]:
-    """Batches of record ids and texts from silver/fields, at the version that was published."""
+    """Yield batches of record ids and texts from silver/fields, at the version that was published."""
     uri = storage.join(manifest.dataset_uri, "silver", "fields")
     version = manifest.provenance.silver_versions.get("fields")
     remedy = "publish the data set again, or leave the baseline out with --set evaluate.baseline=false"
@@ -188,7 +188,7 @@ def _texts(
 
 @contextmanager
 def _alive(progress: Progress) -> Iterator[Progress]:
-    """Shows a sign of life every few seconds, because a regression does not report how far it is."""
+    """Show a sign of life every few seconds, because a regression does not report its progress."""
     ended = threading.Event()
 
     def tick() -> None:

@@ -1,1 +1,1 @@
-"""The way of the rows from shards to batches: order, reader, windows, memory."""
+"""From shards to batches: order, reader, windows, memory."""

@@ -1,7 +1,7 @@
-"""From row groups to batches: every rank's share of each global batch, as tensors, from any position on.
+"""From row groups to batches: each rank's share of every global batch, as tensors, from any position on.
 
-The order comes from `training.input.order`, the row groups from `training.input.petastorm_reader`;
-`training.input.windows` puts rows in their places, in a thread, a block ahead of the batches that are cut from them
+The order comes from `training.input.order`, the row groups from `training.input.petastorm_reader`.
+`training.input.windows` puts rows in their places in a thread, one block ahead of the batches that are cut from them
 here.
 """
 
@@ -34,24 +34,24 @@ class LocalBatch:
     """One rank's rows of a global batch, in the order of their global positions."""
 
     features: dict[str, torch.Tensor]
-    """By name: (rows, *shape); token ids as int32."""
+    """Feature tensors by name: (rows, *shape); token ids as int32."""
     labels: torch.Tensor | None
-    """(rows,), int64; None where the data set has no label column."""
+    """(rows,), int64; None if the data set has no label column."""
     keys: npt.NDArray[np.uint64]
     """(rows, 2): the two halves of each record key."""
     record_ids: npt.NDArray[np.object_] | None
     """(rows,) of str; None unless the ids are asked for."""
     rows: int
-    """Of this rank; may be 0."""
+    """Rows of this rank; may be 0."""
     global_rows: int
-    """Of all ranks together."""
+    """Rows of all ranks together."""
     epoch: int
     position: int
-    """Rows that all ranks together have taken since the start of the training, this batch included."""
+    """Rows taken by all ranks together since the start of the training, including this batch."""
     split: str = "train"
 
     def part(self, first: int, last: int) -> Self:
-        """The rows `first` to `last` (exclusive) of this rank, of the same global batch, without copying."""
+        """Return the rows `first` to `last` (exclusive) of this rank, within the same global batch, without copying."""
         return dataclasses.replace(
             self,
             features={name: values[first:last] for name, values in self.features.items()},
@@ -62,7 +62,7 @@ class LocalBatch:
         )
 
     def to(self, device: torch.device) -> Self:
-        """The same rows with features and labels on a device; keys and ids stay where they are."""
+        """Return the same rows with features and labels on a device; keys and ids stay where they are."""
         return dataclasses.replace(
             self,
             features={name: values.to(device, non_blocking=True) for name, values in self.features.items()},
@@ -71,13 +71,13 @@ class LocalBatch:
 
 
 def columns_of(manifest: Manifest, with_ids: bool = False) -> list[Column]:
-    """The columns that training reads: keys, the label where there is one, features."""
+    """Return the columns that training reads: keys, the label if there is one, features."""
     roles = ("id", "key", "label", "feature") if with_ids else ("key", "label", "feature")
     return [column for column in manifest.content.columns if column.role in roles]
 
 
 def split_order(manifest: Manifest, split: str, settings: Train) -> SplitOrder:
-    """The order of a split as `[train]` configures it, over its rows as they are taken in an epoch."""
+    """Return the order of a split as `[train]` configures it, over the rows as an epoch takes them."""
     shards = [shard for shard in manifest.splits[split].shards if shard.rows]
     return SplitOrder(
         row_groups_of([shard.row_groups_taken or shard.row_groups for shard in shards]),
@@ -96,14 +96,14 @@ def read_need(
     batch: int | None = None,
     options: Storage | None = None,
 ) -> MemoryNeed:
-    """What a `BatchLoader` of these arguments will hold on this rank."""
+    """Return the memory that a `BatchLoader` with these arguments will hold on this rank."""
     columns = columns_of(manifest)
     largest = SplitFiles.of(manifest, split, columns, options).largest
     return memory_need(split_order(manifest, split, settings), world, columns, settings, batch, largest)
 
 
 class BatchLoader:
-    """The batches of a rank from a position to the end of the last epoch; an iterator and a context manager.
+    """Batches of a rank from a position to the end of the last epoch; an iterator and a context manager.
 
     `seconds_waited` is how long the caller has waited for batches. Errors of the reader come out of `next`.
     """
@@ -121,9 +121,9 @@ class BatchLoader:
         pinned: bool = False,
         with_ids: bool = False,
     ) -> None:
-        """`position` counts rows since the start of the first epoch. `pinned`: tensors in page-locked memory.
+        """Start the reader; `position` counts rows since the start of the first epoch.
 
-        `with_ids`: the record ids are read as well, for audits.
+        `pinned` puts the tensors in page-locked memory; `with_ids` also reads the record ids, for audits.
         """
         self.order, self.world, self.epochs = split_order(manifest, split, settings), world, epochs
         self.split, self.batch, self.position = split, batch or settings.batch, position
@@ -138,7 +138,7 @@ class BatchLoader:
             files = SplitFiles.of(manifest, split, self.columns, options)
             need = memory_need(self.order, world, self.columns, settings, self.batch, files.largest)
             self._together = need.batches
-            # One plan for both: its permutations are computed once. The reader is ahead by what it reads ahead.
+            # One plan for both, so that its permutations are computed once. The reader is ahead by what it prefetches.
             to_read, to_place = itertools.tee(self._windows())
             plan = (segment.row_group for _, window in to_read for segment in window.segments)
             self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
@@ -159,7 +159,7 @@ class BatchLoader:
         self.close()
 
     def close(self) -> None:
-        """Ends the threads of the reader."""
+        """Stop the threads of the reader."""
         if self.reader is not None:
             self.reader.stop()
             self.reader.join()
@@ -181,14 +181,14 @@ class BatchLoader:
         return batch
 
     def _epochs(self) -> Iterator[tuple[int, int]]:
-        """Epochs that are still to come, each with the position in it from which on it is read."""
+        """Yield the remaining epochs, each with the position in it where reading starts."""
         if self.order.rows:
             first, start = divmod(self.position, self.order.rows)
             for epoch in range(first, self.epochs):
                 yield epoch, start if epoch == first else 0
 
     def _windows(self) -> Iterator[tuple[EpochOrder, Window]]:
-        """The windows that the blocks are made of, in the order in which they are needed."""
+        """Yield the windows that the blocks are made of, in the order in which they are needed."""
         for epoch, start in self._epochs():
             order = self.order.epoch(epoch)
             for window in reading_order(order, self.world, start):

@@ -1,4 +1,4 @@
-"""What is read from the shards: exactly the files of the manifest, and their columns as arrays."""
+"""Input from the shards: exactly the files of the manifest, and their columns as arrays."""
 
 import bisect
 import functools
@@ -19,30 +19,30 @@ from schemas.manifest import FIXED, Column, Manifest
 from training.input.class_balance import times_taken
 
 Arrays = dict[str, npt.NDArray[Any]]
-"""By column name: (rows, *shape) arrays, read-only views of Arrow's memory where the file's storage allows it."""
+"""Arrays by column name: (rows, *shape), read-only views of Arrow's memory where the file's storage allows it."""
 
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The files of a split and what is to be read from them."""
+    """Files of a split, and the parts of them to read."""
 
     locations: tuple[str, ...]
     row_groups: tuple[tuple[int, ...], ...]
     """Rows of each row group, by file, as in the manifest."""
     crc32: tuple[tuple[int, ...], ...]
-    """Of each row group: see `schemas.manifest.Shard`."""
+    """Checksum of each row group: see `schemas.manifest.Shard`."""
     columns: tuple[Column, ...]
     options: Storage | None = None
     row_groups_taken: tuple[tuple[int, ...], ...] = ()
-    """Rows that an epoch takes from each row group, by file; () where each row is taken once."""
+    """Rows that an epoch takes from each row group, by file; () if each row is taken once."""
     taken: npt.NDArray[np.int64] | None = None
-    """How often rows are taken: see `training.input.class_balance.times_taken`."""
+    """Repeats of rows in an epoch: see `training.input.class_balance.times_taken`."""
 
     @classmethod
     def of(
         cls, manifest: Manifest, split: str, columns: Sequence[Column], options: Storage | None = None
     ) -> "SplitFiles":
-        """Exactly the files that the manifest names for a split: no directory is ever listed."""
+        """Collect exactly the files that the manifest names for a split: no directory is ever listed."""
         shards = [shard for shard in manifest.splits[split].shards if shard.rows]
         return cls(
             tuple(manifest.shard_uri(shard) for shard in shards),
@@ -64,13 +64,13 @@ class SplitFiles:
         return list(itertools.accumulate(map(len, self.row_groups)))
 
     def place(self, row_group: int) -> tuple[int, int]:
-        """File and row group in it, of a row group numbered within the split."""
+        """Return the file and the number in it of a row group that is numbered within the split."""
         file = bisect.bisect_right(self._ends, row_group)
         return file, row_group - (self._ends[file - 1] if file else 0)
 
 
 def row_bytes(columns: Sequence[Column]) -> int:
-    """Decoded bytes of a row in the given columns; ids, which are of any length, count as a pointer."""
+    """Return the decoded bytes of a row in the given columns; ids, which have any length, count as a pointer."""
     return sum(element_type(column).itemsize * math.prod(column.shape) for column in columns)
 
 
@@ -82,21 +82,21 @@ def _of_name(dtype: str) -> np.dtype[Any]:
 
 
 def element_type(column: Column) -> np.dtype[Any]:
-    """The dtype of a column's elements as they lie in the file (little-endian); strings are Python objects."""
+    """Return the dtype of a column's elements as stored in the file (little-endian); strings are Python objects."""
     return _of_name(column.dtype)
 
 
 def dtype_for_model(dtype: np.dtype[Any]) -> torch.dtype:
-    """Token ids as int32, the smallest type that embeddings take; everything else as it is, in native byte order."""
+    """Return int32, the smallest type that embeddings take, for token ids; any other dtype in native byte order."""
     if dtype.kind in "ui" and dtype.itemsize <= 4:
         return torch.int32
     return torch.from_numpy(np.zeros(0, dtype=dtype.newbyteorder("="))).dtype
 
 
 def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
-    """A column of a row group as (rows, *shape); a view of Arrow's buffer, but for strings, which become objects.
+    """Return a column of a row group as (rows, *shape): a view of Arrow's buffer, except that strings become objects.
 
-    Raises DataError where it is missing, holds a null, or does not have the type that the manifest says.
+    Raises DataError if it is missing, holds a null, or does not have the type in the manifest.
     """
     again = "publish the data set again"
     try:

@@ -1,4 +1,4 @@
-"""What reading will hold in memory, computed from the manifest before the first step."""
+"""Memory that reading will hold, computed from the manifest before the first step."""
 
 import math
 from collections.abc import Sequence
@@ -13,42 +13,41 @@ from training.parallel.world import World
 
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 4 << 20
-"""So many rows or bytes, whichever is less, are put in their places at a time."""
+"""Limits, in rows and bytes, of what is put in its place at a time; the lower one applies."""
 BLOCKS = 6
-"""One being put together, one waiting, one being cut into batches, and those of the batches that wait or are used."""
+"""Blocks in memory: one being filled, one waiting, one being cut, and those of batches waiting or in use."""
 BATCHES_TOGETHER = 16
 BEING_SHUFFLED = 4
-"""So many arrays of the size of an index exist while that of one window is made."""
+"""Arrays of the size of an index that exist while the index of one window is made."""
 TASK_BYTES = 1 << 20
-"""A worker reads about so much at a time: a hand-over between threads costs as much as a small row group."""
+"""Rough number of bytes per read: a hand-over between threads costs as much as a small row group."""
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """What the reader of a rank holds at most, and the sizes that follow from it."""
+    """Upper bound of what a rank's reader holds, and the sizes that follow from it."""
 
     slots: int
-    """Windows that are held at a time: one a stream of the rank, and spare ones, so that the next can arrive before
-    the last row of another is taken."""
+    """Windows held at a time: one for each stream of the rank, and spare ones that let the next window arrive early."""
     slot_rows: int
     """Rows of the largest window."""
     together: int
     """Row groups that a worker reads at a time."""
     ahead: int
-    """How many times so many are read before they are needed."""
+    """Tasks (of `together` row groups each) that are read before they are needed."""
     block: int
     """Elements of each stream that are put in their places at a time."""
     batches: int
-    """Batches that are cut at a time, in a thread: whoever trains only takes them."""
+    """Batches cut at a time in a thread, so that the training loop only has to take them."""
     windows_bytes: int
     index_bytes: int
-    """Of the rows that the windows are shuffled to: 8 for each that is taken, be it for the first time or again."""
+    """Bytes of the indices of shuffled windows: 8 for each row taken, repeats included."""
     ahead_bytes: int
     blocks_bytes: int
 
     @property
     def total(self) -> int:
-        """Bytes."""
+        """Bytes in total."""
         return self.windows_bytes + self.index_bytes + self.ahead_bytes + self.blocks_bytes
 
 
@@ -60,10 +59,10 @@ def memory_need(
     batch: int | None = None,
     largest: int | None = None,
 ) -> MemoryNeed:
-    """What reading a split will hold on a rank, in global batches of `batch` rows (default: those of training).
+    """Compute the memory for reading a split on a rank, in global batches of `batch` rows (default: those of training).
 
-    `largest` is the number of rows in the largest row group of the files, by default that of the order: where rows
-    are taken several times, the order has more. The need grows with window × row group × streams of the rank, not
+    `largest` is the number of rows in the largest row group of the files, by default that of the order; the order
+    counts more when rows are taken several times. The need grows with window × row group × streams of the rank, not
     with the number of row groups.
     """
     owned = len(order.streams_of(world))
@@ -71,17 +70,17 @@ def memory_need(
     largest = largest_taken if largest is None else largest
     width, width_out = row_bytes(columns), block_row_bytes(columns)
     slots = owned + max(1, owned // 8)
-    # A window holds whole row groups of a stream, but for the two that its cuts divide.
+    # A window holds whole row groups of a stream, except for the two that its cuts divide.
     slot_rows = min(settings.window * largest, order.stream_rows(0))
     taken_rows = min(settings.window * largest_taken, order.stream_rows(0))
     group = max(1, largest * width)
     together = max(1, TASK_BYTES // group)
-    ahead = 2 * settings.workers  # one in each worker's hands, and one waiting
+    ahead = 2 * settings.workers  # one in the hands of each worker, and one waiting
     block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // width_out) // max(1, owned))
     block_rows = block * owned
     local = -(-(batch or settings.batch) // world.size)
     batches = max(1, min(BATCHES_TOGETHER, block_rows // local))
-    # A batch that lies in several blocks is a copy; a list of batches is being cut, one waits, one is used.
+    # A batch that spans several blocks is a copy; a list of batches is being cut, one waits, one is in use.
     copies = 3 * local
     return MemoryNeed(
         slots,
@@ -98,7 +97,7 @@ def memory_need(
 
 
 def block_row_bytes(columns: Sequence[Column]) -> int:
-    """Bytes of a row as it is handed to the model: features as `dtype_for_model` says, keys and labels in 64 bits."""
+    """Return the bytes of a row as the model gets it: features as in `dtype_for_model`, keys and labels in 64 bits."""
     total = 0
     for column in columns:
         is_feature = column.role == "feature"
@@ -108,7 +107,7 @@ def block_row_bytes(columns: Sequence[Column]) -> int:
 
 
 def check_memory(total: int, settings: Train) -> None:
-    """Raises UsageError with the remedy where the readers would hold more bytes than `train.read_memory`."""
+    """Raise UsageError with the remedy if the readers would hold more bytes than `train.read_memory`."""
     if total > settings.read_memory:
         raise UsageError(
             f"reading would hold {total:,} bytes on this rank, above train.read_memory = "

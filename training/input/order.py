@@ -1,17 +1,16 @@
-"""In which order the rows of a split are read, as integer arithmetic: no files, no ranks that are asked for, no clock.
+"""The order in which rows of a split are read, as integer arithmetic: no files, no communication, no clock.
 
-Per epoch the row groups of a split are permuted and laid end to end: N rows. They are cut into S streams of N // S
-rows, the first N % S of them one row longer. Within a stream the rows are shuffled in windows of some row groups.
-Global row p is then element p // S of stream p % S, global batch k holds the rows k·B to (k+1)·B, and rank r of R
-owns the streams r, r + R, r + 2R, … So what a global batch holds does not depend on R, every row is read exactly
-once an epoch, and a place in an epoch is one integer.
+In each epoch the row groups of a split are permuted and laid end to end: N rows. They are cut into S streams of N // S
+rows, the first N % S of them one row longer. Within a stream, rows are shuffled in windows of a few row groups. Global
+row p is then element p // S of stream p % S, global batch k holds the rows k·B to (k+1)·B, and rank r of R owns the
+streams r, r + R, r + 2R, … So the contents of a global batch do not depend on R, every row is read exactly once in an
+epoch, and a position in an epoch is one integer.
 
-Where the class balance takes rows several times an epoch, each time counts as a row of its own: the sizes of the row
-groups are then those of what is taken from them, a row's repetitions side by side
-(`training.input.class_balance.rows_of`).
+If the class balance takes rows several times in an epoch, each repeat counts as a row of its own: the sizes of the row
+groups then count the rows taken from them, with a row's repeats side by side (`training.input.class_balance.rows_of`).
 
-Letters: N rows, G row groups, S streams, B rows of a global batch, R ranks, r a rank, p a global row,
-e an element (a row's place in its stream), q a local row (a row's place among those of one rank, in order of p).
+Letters: N rows, G row groups, S streams, B rows of a global batch, R ranks, r a rank, p a global row, e an element (a
+row's place in its stream), q a local row (a row's place among those of one rank, in order of p).
 """
 
 import hashlib
@@ -28,7 +27,7 @@ from training.parallel.world import World
 
 @dataclass(frozen=True)
 class Segment:
-    """The rows `first` to `last` (exclusive) of a row group, which is numbered within its split."""
+    """Rows `first` to `last` (exclusive) of a row group, which is numbered within its split."""
 
     row_group: int
     first: int
@@ -47,13 +46,13 @@ class Window:
 
     @property
     def end(self) -> int:
-        """The element after the last."""
+        """Element after the last."""
         return self.first + self.rows
 
 
 @dataclass(frozen=True)
 class GlobalBatch:
-    """The rows `first` to `last` (exclusive) of an epoch: one global batch, or what is left of it."""
+    """Rows `first` to `last` (exclusive) of an epoch: one global batch, or the rest of it."""
 
     first: int
     last: int
@@ -64,10 +63,10 @@ class GlobalBatch:
 
 
 def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
-    """A permutation of 0 … count-1 that `key` determines, the same on every machine and with every numpy.
+    """Return a permutation of 0 … count-1 determined by `key`, the same on every machine and with every numpy.
 
     It sorts the raw output of a counter-based generator, which numpy guarantees not to change (NEP 19), unlike
-    `Generator.permutation`; the low bits of each number make room for its place, so that no two are equal and a sort
+    `Generator.permutation`. The low bits of each number are replaced by its place, so that no two are equal and a sort
     of values does what `argsort` would, in a third of the time. Shape (count,), dtype int64.
     """
     digest = hashlib.sha256("\0".join(["ringlake order 1", *map(str, key)]).encode()).digest()
@@ -81,10 +80,10 @@ def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class SplitOrder:
-    """The order of a split in all epochs.
+    """Order of a split in all epochs.
 
-    `row_groups` holds the rows taken of each, in the order of the manifest; `streams` and `window` as configured;
-    `root` is the manifest's and `seed` any integer (0 is one like any other).
+    `row_groups` holds the rows taken of each, in the order of the manifest; `streams` and `window` are as configured;
+    `root` is the manifest's, and `seed` any integer, including 0.
     """
 
     row_groups: tuple[int, ...]
@@ -106,15 +105,15 @@ class SplitOrder:
 
     @cached_property
     def stream_count(self) -> int:
-        """S: as configured, but at most one stream a row group; the number of ranks plays no part."""
+        """S: as configured, but at most one stream per row group; the number of ranks plays no part."""
         return max(1, min(self.streams, len(self.row_groups)))
 
     def epoch(self, epoch: int) -> "EpochOrder":
-        """The order of one epoch, counted from 0."""
+        """Return the order of one epoch, counted from 0."""
         return EpochOrder(self, epoch)
 
     def check_world(self, world: World) -> None:
-        """Raises UsageError where there are more ranks than streams, because some would never have a row."""
+        """Raise UsageError if there are more ranks than streams, because some ranks would never have a row."""
         if world.size > self.stream_count:
             raise UsageError(
                 f"{world.size} ranks cannot share {self.stream_count} streams: start at most "
@@ -123,54 +122,54 @@ class SplitOrder:
             )
 
     def streams_of(self, world: World) -> range:
-        """The streams that a rank owns."""
+        """Return the streams that a rank owns."""
         return range(world.rank, self.stream_count, world.size)
 
     def owners(self, batch: GlobalBatch, ranks: int) -> npt.NDArray[np.int64]:
-        """The rank that each row of a global batch belongs to, out of so many; shape (rows,), dtype int64."""
+        """Return the rank, out of `ranks`, that owns each row of a global batch; shape (rows,), dtype int64."""
         return np.arange(batch.first, batch.last) % self.stream_count % ranks
 
     def local_rows(self, world: World, position: int) -> int:
-        """How many of the rows 0 … position-1 of an epoch belong to a rank."""
+        """Count the rows among 0 … position-1 of an epoch that belong to a rank."""
         owned = len(self.streams_of(world))
         elements, rest = divmod(position, self.stream_count)
-        # Of the element that is begun, the streams below `rest` have had their turn.
+        # Of the current element, the streams below `rest` have had their turn.
         begun = len(range(world.rank, rest, world.size))
         return elements * owned + begun
 
     def stream_rows(self, stream: int) -> int:
-        """The rows of a stream; no two streams differ by more than one."""
+        """Return the rows of a stream; no two streams differ by more than one."""
         rows, longer = divmod(self.rows, self.stream_count)
         return rows + (1 if stream < longer else 0)
 
     def batches(self, batch: int, position: int = 0) -> Iterator[GlobalBatch]:
-        """The global batches from `position` to an epoch's end; the first may be the rest of one, the last small."""
+        """Yield the global batches from `position` to the epoch's end; the first and the last may be partial."""
         while position < self.rows:
             last = min(self.rows, (position // batch + 1) * batch)
             yield GlobalBatch(position, last)
             position = last
 
     def steps(self, batch: int) -> int:
-        """The global batches of an epoch: for all ranks the same number."""
+        """Return the global batches in an epoch, the same number for all ranks."""
         return -(-self.rows // batch)
 
 
 @dataclass(frozen=True)
 class _Cut:
-    """The segments of all streams, stream after stream: (segments,) each, int64."""
+    """Segments of all streams, stream after stream: (segments,) each, int64."""
 
     row_group: npt.NDArray[np.int64]
     first: npt.NDArray[np.int64]
     last: npt.NDArray[np.int64]
     element: npt.NDArray[np.int64]
-    """The place of a segment's first row in its stream."""
+    """Place of a segment's first row in its stream."""
     begins: npt.NDArray[np.int64]
-    """(S + 1,): the first segment of each stream, and after them the number of segments."""
+    """(S + 1,): the first segment of each stream, then the number of segments."""
 
 
 @dataclass(frozen=True)
 class EpochOrder:
-    """The order of one epoch of a split; it holds some dozens of bytes a row group, however many rows that has."""
+    """Order of one epoch of a split; it holds a few dozen bytes per row group, however many rows that has."""
 
     split: SplitOrder
     epoch: int
@@ -180,7 +179,7 @@ class EpochOrder:
 
     @cached_property
     def _cut(self) -> _Cut:
-        """The row groups, permuted and laid end to end, and cut into streams."""
+        """Permute the row groups, lay them end to end, and cut them into streams."""
         split = self.split
         laid = self._permutation(len(split.row_groups), "row groups")
         sizes = np.asarray(split.row_groups, dtype=np.int64)[laid]
@@ -188,7 +187,7 @@ class EpochOrder:
         rows, longer = divmod(split.rows, split.stream_count)
         numbers = np.arange(split.stream_count + 1)
         streams = numbers * rows + np.minimum(numbers, longer)
-        # Segments lie between neighbouring edges: ends of row groups and beginnings of streams, which may coincide.
+        # Segments lie between adjacent edges: ends of row groups and beginnings of streams, which may coincide.
         edges = np.union1d(streams, ends)
         begin, end = edges[:-1], edges[1:]
         place = np.searchsorted(ends, begin, side="right")
@@ -207,15 +206,15 @@ class EpochOrder:
         return tuple(map(Segment, *(column[begin:end].tolist() for column in columns)))
 
     def segments(self, stream: int) -> tuple[Segment, ...]:
-        """The parts of row groups that make up a stream; a row group that a cut divides stands in two streams."""
+        """Return the parts of row groups that make up a stream; a row group divided by a cut is in two streams."""
         return self._segments(*self._cut.begins[stream : stream + 2].tolist())
 
     def places(self, stream: int) -> npt.NDArray[np.int64]:
-        """The windows of a stream as numbers, from which `window` makes them: shape (windows, 6), dtype int64.
+        """Return the windows of a stream as numbers, from which `window` makes them: shape (windows, 6), dtype int64.
 
         Each row is stream, index, first element, element after the last, first segment, segment after the last. The
-        first windows of the streams differ in length, so that the streams do not all need their next row groups at
-        the same step.
+        first windows of the streams differ in length, so that not all streams need their next row groups at the same
+        step.
         """
         begin, end = self._cut.begins[stream : stream + 2].tolist()
         width = self.split.window
@@ -229,20 +228,20 @@ class EpochOrder:
         return found
 
     def window(self, place: npt.NDArray[np.int64]) -> Window:
-        """The window that a row of `places` stands for."""
+        """Return the window that a row of `places` describes."""
         stream, index, first, after, begin, end = place.tolist()
         return Window(stream, index, first, after - first, self._segments(begin, end))
 
     def windows(self, stream: int) -> list[Window]:
-        """The windows of a stream, in the order in which they are read."""
+        """Return the windows of a stream, in the order in which they are read."""
         return [self.window(place) for place in self.places(stream)]
 
     def shuffled(self, window: Window) -> npt.NDArray[np.int64]:
-        """Which row of the window (its segments laid end to end) each of its elements is; shape (rows,), int64."""
+        """Return, for each element, its row in the window (with segments laid end to end); shape (rows,), int64."""
         return self._permutation(window.rows, "window", window.stream, window.index)
 
     def stream_contents(self, stream: int) -> npt.NDArray[np.int64]:
-        """A whole stream, element by element: shape (elements, 2) of row group and row in it, dtype int64."""
+        """Return a whole stream, element by element: shape (elements, 2) of row group and row in it, dtype int64."""
         parts = [np.zeros((0, 2), dtype=np.int64)]
         for window in self.windows(stream):
             rows = [
@@ -253,7 +252,7 @@ class EpochOrder:
         return np.concatenate(parts)
 
     def all_rows(self) -> npt.NDArray[np.int64]:
-        """The whole epoch by global position, for audits: shape (N, 2) of row group and row in it, dtype int64."""
+        """Return the epoch by global position, for audits: shape (N, 2) of row group and row in it, dtype int64."""
         out = np.zeros((self.split.rows, 2), dtype=np.int64)
         for stream in range(self.split.stream_count):
             out[stream :: self.split.stream_count] = self.stream_contents(stream)
@@ -262,7 +261,7 @@ class EpochOrder:
 
 @dataclass(frozen=True)
 class ReadingOrder:
-    """Windows in the order in which they are needed; each is made when it is its turn, any number of times."""
+    """Windows in the order in which they are needed; each is made on its turn, and iteration can be repeated."""
 
     epoch: EpochOrder
     places: npt.NDArray[np.int64]
@@ -276,14 +275,14 @@ class ReadingOrder:
 
 
 def reading_order(order: EpochOrder, world: World, position: int = 0) -> ReadingOrder:
-    """The windows that a rank needs from `position` on, in the order in which it needs them."""
+    """Return the windows that a rank needs from `position` on, in the order in which it needs them."""
     owned = order.split.streams_of(world)
     places = np.concatenate([np.zeros((0, 6), dtype=np.int64), *map(order.places, owned)])
     begun = order.split.local_rows(world, position)
     if begun == order.split.local_rows(world, order.split.rows):
         places = places[
             :0
-        ]  # of the last element the rank has had its part, though its windows do not end before it
+        ]  # the rank has had its share of the last element, though its windows do not end before it
     elif owned:
         element = begun // len(owned)
         places = places[places[:, 3] > element]
@@ -292,5 +291,5 @@ def reading_order(order: EpochOrder, world: World, position: int = 0) -> Reading
 
 
 def row_groups_of(splits: Sequence[Sequence[int]]) -> tuple[int, ...]:
-    """The row groups of all shards of a split, one after another."""
+    """Concatenate the row groups of all shards of a split."""
     return tuple(rows for shard in splits for rows in shard)

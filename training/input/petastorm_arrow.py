@@ -1,9 +1,9 @@
-"""Petastorm 0.13.1 on the pyarrow and numpy of today, for which no newer Petastorm is to be had.
+"""Petastorm 0.13.1 on current pyarrow and numpy, for which no newer Petastorm exists.
 
-It imports two modules that are gone: `pyarrow.filesystem`, and by way of its own HDFS client `pyarrow.hdfs` and
-`distutils`. Stand-ins for both are in place while Petastorm is imported, and gone afterwards. What it then looks up
-and no longer finds (`ParquetDataset` with pieces, `np.unicode_`) is given to its own modules as their globals:
-nothing is set on pyarrow or numpy. Files are opened through fsspec, so Petastorm's HDFS client is never asked.
+It imports two modules that are gone: `pyarrow.filesystem`, and through its own HDFS client `pyarrow.hdfs` and
+`distutils`. Stand-ins for both are in place while Petastorm is imported, and removed afterwards. Names that it then
+looks up in vain (`ParquetDataset` with pieces, `np.unicode_`) are given to its own modules as globals: nothing is set
+on pyarrow or numpy. Files are opened through fsspec, so Petastorm's HDFS client is never used.
 """
 
 import sys
@@ -20,7 +20,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 
 class Piece:
-    """One row group, or one file where `row_group` is None: pyarrow's ParquetDatasetPiece up to version 14."""
+    """One row group, or one file if `row_group` is None: pyarrow's ParquetDatasetPiece up to version 14."""
 
     def __init__(
         self,
@@ -37,19 +37,19 @@ class Piece:
         )
 
     def get_metadata(self) -> pq.FileMetaData:
-        """Reads the footer. Raises OSError or ArrowException where there is none."""
+        """Read the footer. Raises OSError or ArrowException if there is none."""
         with self.open(self.path, "rb") as file:
             return pq.read_metadata(file)
 
     def read(self, columns: set[str], partitions: None) -> pa.Table:
-        """Reads the row group for Petastorm's own worker, which wants the file's order of columns."""
+        """Read the row group for Petastorm's own worker, which wants the file's order of columns."""
         with self.open(self.path, "rb") as source, pq.ParquetFile(source) as file:
             names = [name for name in file.schema_arrow.names if name in columns]
             return file.read_row_group(self.row_group, names)
 
 
 class Dataset:
-    """Files without partitions and summary files: pyarrow's ParquetDataset up to version 14."""
+    """Files without partitions or summary files: pyarrow's ParquetDataset up to version 14."""
 
     metadata = common_metadata = partitions = None
 
@@ -73,7 +73,7 @@ class _Numpy:
 
 @contextmanager
 def _stand_ins(**names: dict[str, Any]) -> Iterator[None]:
-    """Lets modules of these names be imported inside the block, unless they are loaded already."""
+    """Let modules of these names be imported inside the block, unless they are loaded already."""
     added = {}
     for name, contents in names.items():
         module = ModuleType(name)

@@ -1,8 +1,8 @@
-"""All of Petastorm: a reader that delivers planned row groups, in the planned order, each exactly once.
+"""All use of Petastorm: a reader that delivers planned row groups in the planned order, each exactly once.
 
-Petastorm's `Reader` is used with a pool, a worker and a ventilator of our own, because its stock ones lose row groups,
-hang on errors, and neither keep an order nor take one. Which row groups are read, and what becomes of their rows, is
-decided elsewhere (`training.input.order`, `training.input.batch_loader`).
+Petastorm's `Reader` runs with a pool, a worker and a ventilator of our own, because its stock ones lose row groups,
+hang on errors, and neither keep an order nor accept one. The choice of row groups, and the use of their rows, belong
+elsewhere (`training.input.order`, `training.input.batch_loader`).
 """
 
 import itertools
@@ -24,13 +24,13 @@ from training.input.columns import Arrays, SplitFiles, to_array
 from training.input.petastorm_arrow import EmptyResultError, Reader, Ventilator, WorkerBase
 
 JOIN_SECONDS = 2.0
-"""A read that hangs (a remote file system) does not keep a process that is to end: the threads are daemons."""
+"""Seconds to wait for a thread when the process is to end: reads may hang (a remote file system)."""
 OPEN_FILES = 16
-"""A worker keeps so many files open, for the next row group of the same file."""
+"""Files that a worker keeps open, for the next row group of the same file."""
 
 
 class RowGroupWorker(WorkerBase):  # type: ignore[misc]
-    """Reads one row group into arrays; runs in a thread of the pool."""
+    """Worker that reads one row group into arrays, in a thread of the pool."""
 
     def __init__(self, worker_id: int, publish: Callable[[Arrays], None], arguments: tuple[Any, ...]) -> None:
         super().__init__(worker_id, publish, arguments)
@@ -46,7 +46,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
         return _PassOn()
 
     def process(self, row_group: int) -> None:
-        """Publishes the arrays of a row group, numbered within the split. Raises DataError, naming it and its file."""
+        """Publish the arrays of a row group, numbered within the split. Raises DataError naming it and its file."""
         file, number = self.files.place(row_group)
         piece = self.pieces[row_group]
         where = f"row group {number} of {self.files.locations[file]}"
@@ -60,7 +60,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
                     f"{where} has {table.num_rows:,} rows instead of {rows:,}; publish the data set again"
                 )
             arrays = {column.name: to_array(table, column, where) for column in self.files.columns}
-            # What was verified before the first step may have changed on the disk since.
+            # Data verified before the first step may have changed on disk since.
             if row_group_crc32(arrays[name] for name in self.hashed) != self.files.crc32[file][number]:
                 raise DataError(
                     f"{where} has changed since it was published: its CRC-32 is not that of the manifest; "
@@ -74,13 +74,13 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
                 f"{where} cannot be read ({first}); restore the file or publish the data set again"
             ) from error
         except Exception as error:
-            # File systems of others raise errors of their own; whichever it is, it has to say what was being read.
+            # Other file systems raise errors of their own; each has to say what was being read.
             error.add_note(f"while {where} was being read")
             raise
         self.publish_func(arrays)
 
     def _check_taken(self, arrays: Arrays, expected: int, where: str) -> None:
-        """Raises DataError where the labels of a row group do not give the rows that the order counts on."""
+        """Raise DataError if the labels of a row group do not give the rows that the order counts on."""
         by_label = np.bincount(arrays[self.label])
         taken = self.files.taken
         assert taken is not None
@@ -96,7 +96,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
             self.open.move_to_end(path)
             return self.open[path]
         source = path if self.is_local else self.file_system.open(path, "rb")
-        self.open[path] = pq.ParquetFile(source, pre_buffer=False)  # which is slower for local files
+        self.open[path] = pq.ParquetFile(source, pre_buffer=False)  # pre-buffering is slower for local files
         if len(self.open) > OPEN_FILES:
             self.open.popitem(last=False)[1].close()
         return self.open[path]
@@ -108,7 +108,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
 
 
 class _PassOn:
-    """Petastorm's end of the results: what a worker published, as it is."""
+    """Petastorm's end of the results: passes on what a worker published."""
 
     batched_output = True
 
@@ -121,10 +121,10 @@ class _PassOn:
 
 
 class PlannedVentilator(Ventilator):  # type: ignore[misc]
-    """Hands the plan to the pool, some row groups at a time, at most `ahead` tasks before what has been taken out.
+    """Ventilator that hands the plan to the pool a few row groups at a time, at most `ahead` tasks before the consumer.
 
-    It has no thread of its own: whoever takes a task's last result lets the next task in. So nothing can end too
-    early, and what is read ahead is bounded.
+    It has no thread of its own: taking a task's last result lets the next task in. So nothing can end too early, and
+    prefetching is bounded.
     """
 
     def __init__(
@@ -152,16 +152,17 @@ class PlannedVentilator(Ventilator):  # type: ignore[misc]
 
 
 class OrderedPool:
-    """Threads that read row groups side by side, and deliver them in the order in which they were asked for.
+    """Threads that read row groups side by side, and deliver them in the order in which they were requested.
 
-    Petastorm's pool protocol: start, ventilate, get_results, stop, join. Two queues carry all that passes between the
-    threads, so there is no polling; an error in a worker comes out of `get_results` at the place of its row group.
+    Petastorm's pool protocol: start, ventilate, get_results, stop, join. Two queues carry everything that passes
+    between the threads, so there is no polling; a worker's error comes out of `get_results` at the place of its row
+    group.
     """
 
     def __init__(self, workers: int, files: SplitFiles) -> None:
         self.workers_count, self.files = workers, files
         self.ventilated = self.taken = self.row_groups = 0
-        # None tells a worker, or whoever waits for results, to end.
+        # None tells a worker, or a thread waiting for results, to end.
         self._tasks: SimpleQueue[tuple[int, tuple[int, ...]] | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[int, list[Arrays | Exception]] | None] = SimpleQueue()
         self._early: dict[int, list[Arrays | Exception]] = {}
@@ -183,14 +184,14 @@ class OrderedPool:
         ventilator.start()
 
     def ventilate(self, *row_groups: int) -> None:
-        """Puts a task, row groups that one worker reads, at the end of what is to be read."""
+        """Queue a task: row groups that one worker reads together."""
         self._tasks.put((self.ventilated, row_groups))
         self.ventilated += 1
 
     def get_results(self) -> Arrays:
-        """The next row group in order; waits for it. Raises EmptyResultError at the end, or the worker's error.
+        """Wait for the next row group in order. Raises EmptyResultError at the end, or the worker's error.
 
-        To be called by one thread alone.
+        Only one thread may call it.
         """
         if not self._current:
             self._take_task()
@@ -217,10 +218,10 @@ class OrderedPool:
 
     @property
     def ready(self) -> bool:
-        """Whether `get_results` would not wait. To be asked by the thread that calls it."""
+        """True if `get_results` would not wait; only the thread that calls that may ask."""
         while not self._current and self.taken not in self._early and not self._results.empty():
             arrived = self._results.get()
-            if arrived is None:  # stopped, which `get_results` is to find
+            if arrived is None:  # stopped, which is for `get_results` to find
                 self._results.put(None)
                 return True
             number, results = arrived
@@ -228,7 +229,7 @@ class OrderedPool:
         return bool(self._current) or self.taken in self._early
 
     def stop(self) -> None:
-        """Ends the workers, after the row groups that they have in hand, and a wait for results."""
+        """Stop the workers, after the row groups in hand, and any wait for results."""
         self._stopped = True
         for _ in self._threads:
             self._tasks.put(None)
@@ -243,7 +244,7 @@ class OrderedPool:
 
     @property
     def diagnostics(self) -> Mapping[str, int]:
-        """`row_groups` is how many have passed through the pool so far."""
+        """Counters: `row_groups` is the number that have passed through the pool so far."""
         return {"output_queue_size": self.results_qsize(), "row_groups": self.row_groups}
 
     def _work(self, worker_class: type[RowGroupWorker], number: int, arguments: tuple[Any, ...]) -> None:
@@ -254,7 +255,7 @@ class OrderedPool:
             try:
                 for row_group in row_groups:
                     worker.process(row_group)
-            # Whatever goes wrong in this thread has to reach the one that waits for the row group.
+            # Any error in this thread has to reach the one that waits for the row group.
             except Exception as error:  # noqa: BLE001
                 found.append(error)
             self._results.put((place, found.copy()))
@@ -268,17 +269,17 @@ class PlannedReader(Reader):  # type: ignore[misc]
     def __init__(
         self, files: SplitFiles, plan: Iterator[int], workers: int, ahead: int, together: int = 1
     ) -> None:
-        """`plan` yields row groups numbered within the split. A worker reads `together` of them at a time, and
-        `ahead` such tasks are read before they are asked for.
+        """Start reading `plan`, which yields row groups numbered within the split.
 
-        Raises DataError where a file cannot be opened or does not have the row groups that the manifest says.
+        A worker reads `together` of them at a time, and `ahead` such tasks are read before they are requested. Raises
+        DataError if a file cannot be opened or does not have the row groups in the manifest.
         """
         self.files, self._plan, self._together, self._ahead = files, plan, together, ahead
         self.pool = OrderedPool(workers, files)
         paths = [storage.filesystem(location, files.options)[1] for location in files.locations]
         try:
             with warnings.catch_warnings():
-                # Petastorm warns of columns of types that it does not know, which its own workers would leave out.
+                # Petastorm warns of columns with types unknown to it, which only its own workers would leave out.
                 warnings.simplefilter("ignore")
                 super().__init__(
                     storage.filesystem(files.locations[0], files.options)[0],
@@ -293,7 +294,7 @@ class PlannedReader(Reader):  # type: ignore[misc]
             raise self._explained(error) from error
 
     def _filter_row_groups(self, dataset: Any, row_groups: list[Any], *_: object) -> tuple[list[int], None]:
-        """Petastorm's list of row groups, brought into the manifest's order and compared with it."""
+        """Put Petastorm's list of row groups into the manifest's order, and compare the two."""
         found = {(piece.path, piece.row_group): piece for piece in row_groups}
         paths = [storage.filesystem(location, self.files.options)[1] for location in self.files.locations]
         counts = Counter(piece.path for piece in row_groups)
@@ -310,7 +311,7 @@ class PlannedReader(Reader):  # type: ignore[misc]
 
     @property
     def ready(self) -> bool:
-        """Whether the next row group is there."""
+        """True if the next row group is there."""
         return self.pool.ready
 
     def _create_ventilator(self, *_: object) -> PlannedVentilator:

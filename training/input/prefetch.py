@@ -1,4 +1,4 @@
-"""Makes items ahead of their use, in a thread: at most so many wait at a time."""
+"""Prefetching of items in a thread, with a bound on how many wait."""
 
 import threading
 from collections import deque
@@ -7,14 +7,14 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 JOIN_SECONDS = 2.0
-"""What the iterator waits for may hang; its thread is a daemon, and does not keep a process that is to end."""
+"""Seconds to wait for the thread when the process is to end: its source may hang."""
 
 
 class Prefetcher(Generic[Item]):
-    """Iterates over what another iterator yields in a thread; the iterator's error comes out at its place."""
+    """Iterator over the items of another iterator, run in a thread; that iterator's error comes out at its place."""
 
     def __init__(self, source: Iterator[Item], ahead: int, name: str) -> None:
-        """`ahead` items wait at most, one more is being made."""
+        """Start the thread; at most `ahead` items wait while one more is being made."""
         self._source, self._ahead = source, ahead
         self._changed = threading.Condition()
         self._ready: deque[Item] = deque()
@@ -39,7 +39,7 @@ class Prefetcher(Generic[Item]):
         raise StopIteration
 
     def close(self) -> None:
-        """Ends the thread; what the iterator waits for has to be ended before."""
+        """End the thread; whatever the source waits for has to be ended first."""
         with self._changed:
             self._closed = True
             self._ready.clear()
@@ -56,7 +56,7 @@ class Prefetcher(Generic[Item]):
                         break
                     self._ready.append(item)
                     self._changed.notify_all()
-        # Whatever goes wrong in this thread has to reach the one that waits for the items.
+        # Any error in this thread has to reach the one that waits for the items.
         except Exception as error:  # noqa: BLE001
             self._error = error
         with self._changed:

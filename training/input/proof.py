@@ -1,4 +1,4 @@
-"""The proof of which rows of a split were read, and how often."""
+"""Proof of which rows of a split were read, and how often."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,25 +10,26 @@ from training.parallel.communicator import Communicator
 
 
 class Proof:
-    """Counts rows and sums their keys, to show that a split was read in full, each row exactly as often as the
-    manifest says: once, unless its class is oversampled.
+    """Count of rows and sums of their keys, showing that a split was read in full.
+
+    Each row has to be read exactly as often as the manifest says: once, unless its class is oversampled.
     """
 
     def __init__(self, count: int = 0, sums: tuple[int, int] = (0, 0)) -> None:
         self.count, self.sums = count, sums
 
     def add(self, keys: npt.NDArray[np.uint64]) -> None:
-        """Adds rows by their keys, (rows, 2) uint64."""
+        """Add rows by their keys, (rows, 2) uint64."""
         self.count += len(keys)
         self.sums = add_sums([self.sums, key_sums(keys)])
 
     def over_all_ranks(self, communicator: Communicator) -> "Proof":
-        """The sums of all ranks; called by all of them."""
+        """Return the sums of all ranks; called by all of them."""
         count, first, second = communicator.sum_integers([self.count, *self.sums])
         return Proof(count, (first, second))
 
     def check(self, expected: SplitContent, what: str) -> None:
-        """Raises CheckError when these are not exactly the rows that the manifest tells of, as often as it tells."""
+        """Raise CheckError if these are not exactly the rows in the manifest, as often as it says."""
         if self.count != expected.rows_taken or self.sums != tuple(expected.key_sums_taken):
             raise CheckError(
                 f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has "

@@ -1,7 +1,7 @@
-"""The windows that a rank's rows are drawn from, and the rows put in their places.
+"""Windows that a rank's rows are drawn from, and the placement of these rows.
 
-All windows lie in one array a column, each in a slot of its own; so a block of rows, of however many streams, is one
-gather (`numpy.take`), and memory does not depend on the size of the data set.
+All windows of a column lie in one array, each in a slot of its own. So a block of rows, from any number of streams, is
+one gather (`numpy.take`), and memory does not depend on the size of the data set.
 """
 
 import sys
@@ -22,7 +22,7 @@ from training.input.order import EpochOrder, Segment, Window
 from training.parallel.world import World
 
 UNUSED = 3
-"""References to an object that stands in a list, is a loop's variable, and is asked for its references."""
+"""References to an unused object: from the list, the loop's variable, and the call that counts them."""
 
 
 @dataclass(slots=True)
@@ -31,24 +31,24 @@ class Block:
 
     epoch: int
     first: int
-    """The local row (see `training.input.order`) that the first one is."""
+    """Local row (see `training.input.order`) of the first one."""
     rows: int
     features: dict[str, torch.Tensor]
-    """By name: (rows, *shape); integers as int32."""
+    """Feature tensors by name: (rows, *shape); integers as int32."""
     labels: torch.Tensor | None
     """(rows,), int64."""
     keys: npt.NDArray[np.uint64]
     """(rows, 2)."""
     record_ids: npt.NDArray[np.object_] | None
-    """(rows,) of str, where the ids are read."""
+    """(rows,) of str, if the ids are read."""
 
     @property
     def end(self) -> int:
-        """The local row after the last."""
+        """Local row after the last."""
         return self.first + self.rows
 
     def part(self, first: int, last: int) -> "Block":
-        """The rows `first` to `last` (exclusive) of the block, without copying."""
+        """Return the rows `first` to `last` (exclusive) of the block, without copying."""
         return Block(
             self.epoch,
             self.first + first,
@@ -61,7 +61,7 @@ class Block:
 
 
 def joined(blocks: Sequence[Block], columns: Sequence[Column], pinned: bool = False) -> Block:
-    """Blocks that follow one another as one, in page-locked memory if `pinned`; without any, a block of no rows."""
+    """Join consecutive blocks, in page-locked memory if `pinned`; no blocks give a block of no rows."""
     if not blocks:
         features = [column for column in columns if column.role == "feature"]
         return Block(
@@ -99,23 +99,23 @@ class _Loaded:
     window: Window
     slot: int
     rows: npt.NDArray[np.intp] = field(repr=False)
-    """By element of the window: which row of the pool it is."""
+    """Row of the pool for each element of the window."""
 
 
 @dataclass
 class _Loading:
-    """A window of which some row groups have arrived."""
+    """A window some of whose row groups have arrived."""
 
     epoch: EpochOrder
     window: Window
     slot: int
     segments: Iterator[Segment]
     left: int
-    """Segments that are still to come."""
+    """Segments still to come."""
     at: int
-    """The row of the pool where the next one goes."""
+    """Row of the pool for the next segment."""
     rows: list[npt.NDArray[np.int64]] = field(default_factory=list)
-    """Where rows are taken several times, segment by segment: by taken row, which row of the pool it is."""
+    """Row of the pool for each row taken, segment by segment; only if rows are taken several times."""
 
 
 class Arriving(Protocol):
@@ -125,11 +125,11 @@ class Arriving(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the next one is there."""
+        """True if the next one is there."""
 
 
 class WindowPool:
-    """Holds windows of rows, and gathers blocks from them."""
+    """Pool of windows of rows, from which blocks are gathered."""
 
     def __init__(
         self,
@@ -140,9 +140,10 @@ class WindowPool:
         pinned: bool = False,
         taken: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """`plan` yields the windows of all epochs in the order in which they are needed, `arriving` the row groups of
-        their segments. `pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous.
-        `taken`: how often rows are taken, by label index; None: each once.
+        """Set up the pool for `plan`, the windows of all epochs in the order in which they are needed.
+
+        `arriving` yields the row groups of their segments. `pinned` puts blocks in page-locked memory, from where
+        copies to a GPU are asynchronous. `taken` gives the repeats of rows by label index; None: each once.
         """
         self.columns, self.need, self.pinned, self.taken = columns, need, pinned, taken
         self.label = next((column.name for column in columns if column.role == "label"), "")
@@ -159,9 +160,9 @@ class WindowPool:
         self._buffers: dict[tuple[str, torch.dtype], list[npt.NDArray[Any]]] = {}
 
     def blocks(self, epoch: EpochOrder, world: World, start: int) -> Iterator[Block]:
-        """The rows of a rank from the position `start` of an epoch to its end.
+        """Yield the rows of a rank from the position `start` of an epoch to its end.
 
-        Slots that are free take windows from further on in the plan, of the next epoch too, as they arrive.
+        Free slots take windows from further on in the plan, including the next epoch, as they arrive.
         """
         split = epoch.split
         owned = split.streams_of(world)
@@ -176,7 +177,7 @@ class WindowPool:
             upto = min(end, element + self.need.block)
             while (first := self._next_first(epoch)) is not None and first < upto:
                 if not self._advance():
-                    # No slot is free. Windows come in the order of their first elements: those before are all there.
+                    # No slot is free. Windows come in the order of their first elements: those before are all complete.
                     upto = first
                     break
             places = np.zeros((upto - element, len(owned)), dtype=np.intp)
@@ -187,7 +188,7 @@ class WindowPool:
                         chosen = loaded.rows[first - loaded.window.first : last - loaded.window.first]
                         places[first - element : last - element, column] = chosen
             first_row = element * len(owned)
-            # In the last element of an epoch the shorter streams have no row any more.
+            # In the last element of an epoch the shorter streams have no row left.
             yield self._gather(places.reshape(-1)[: total - first_row], epoch.epoch, first_row)
             element = upto
             for stream in owned:
@@ -200,7 +201,7 @@ class WindowPool:
             self._held.pop((epoch.epoch, stream), None)
 
     def _next_first(self, epoch: EpochOrder) -> int | None:
-        """The first element of the next window that is not whole yet; None where it is of another epoch."""
+        """Return the first element of the next incomplete window; None if that belongs to another epoch."""
         if self._loading is not None:
             found, window = self._loading.epoch, self._loading.window
         elif self._upcoming is not None:
@@ -210,7 +211,7 @@ class WindowPool:
         return window.first if found.epoch == epoch.epoch else None
 
     def _advance(self) -> bool:
-        """Takes one more row group, waiting for it, to its place; False where no slot is free, or none is to come."""
+        """Wait for one more row group and put it in place; return False if no slot is free, or none is to come."""
         loading = self._loading
         if loading is None:
             if self._upcoming is None or not self.free:
@@ -224,7 +225,7 @@ class WindowPool:
         segment, arrays = next(loading.segments), next(self.arriving)
         first, last = segment.first, segment.last
         if self.taken is not None:
-            # A segment counts rows as they are taken; each lies once in the pool, however often it is taken.
+            # A segment counts rows as they are taken; each is stored once in the pool, however often it is taken.
             rows_taken = rows_of(arrays[self.label], self.taken)[first:last]
             first, last = int(rows_taken[0]), int(rows_taken[-1]) + 1
             loading.rows.append(rows_taken + (loading.at - first))
@@ -270,18 +271,18 @@ class WindowPool:
             if scratch is None or len(scratch) < len(places):
                 scratch = np.empty((len(places), *column.shape), dtype=values.dtype)
                 self._scratch[column.name] = scratch
-            # `clip`, because numpy buffers the output where it checks indices; these are in range by construction.
+            # `clip`, because numpy buffers the output when it checks indices; these are in range by construction.
             np.take(values, places, axis=0, out=scratch[: len(places)], mode="clip")
             out[...] = scratch[: len(places)]
         return tensor
 
     def _empty(self, column: Column, rows: int, dtype: torch.dtype) -> torch.Tensor:
-        """Memory for (rows, *shape), where possible that of an earlier block of which nobody holds a part any more.
+        """Return memory for (rows, *shape), if possible that of an earlier block no part of which is in use.
 
         Fresh memory costs more than all the copying: the kernel has to clear it, page by page.
         """
         shape = (rows, *column.shape)
-        if self.pinned:  # there torch's own allocator does the same
+        if self.pinned:  # torch's own allocator does the same there
             return torch.empty(shape, dtype=dtype, pin_memory=True)
         buffers = self._buffers.setdefault((column.name, dtype), [])
         for buffer in buffers:
