@@ -1,7 +1,7 @@
-"""The run report: `python -m training.report --config FILE --run NAME` writes `<runs>/<run>/report.html`.
+"""Write the run report: `python -m training.report --config FILE --run NAME` creates `<runs>/<run>/report.html`.
 
 One self-contained page: the figures against the baselines, learning curves, the lineage from the sources to the
-checkpoint, the environment, and the command that repeats the run. It notes both reports in summary.json.
+checkpoint, the environment, and the command that repeats the run. Both reports are entered in summary.json.
 """
 
 import sys
@@ -20,7 +20,7 @@ from training.tracking.run_files import EVALUATION_FILE, REPORT_FILE, read_json,
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     parser = command.configuration_parser("python -m training.report", __doc__)
     parser.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs")
     arguments = parser.parse_args(argv)

@@ -1,6 +1,6 @@
-"""Trains on a published version: `horovodrun -np N python -m training.train --config FILE --run NAME`.
+"""Train on a published version: `horovodrun -np N python -m training.train --config FILE --run NAME`.
 
-Without horovodrun it is a training of one process.
+Without horovodrun, a single process trains.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from training.tracking.run_files import run_folder
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the parser of the command line."""
     flags = command.configuration_parser("python -m training.train", __doc__)
     flags.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs to write to")
     command.add_manifest_flags(flags, "latest", "a manifest, or latest (the default)")
@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status."""
+    """Run the command; return its exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
     arguments = parser().parse_args(given)
     if arguments.stop_after is not None and arguments.stop_after < 1:
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
         return 0
     if os.environ.get("HOROVOD_RANK", "0") == "0":
-        say(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes some seconds
+        say(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes a few seconds
     make_deterministic(config.train.threads)
     communicator = Communicator.start()
     try:

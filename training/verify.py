@@ -1,7 +1,7 @@
-"""Checks what a run left behind: `python -m training.verify RUN` (also `ringlake-train verify RUN`).
+"""Verify the files of a run: `python -m training.verify RUN` (also `ringlake-train verify RUN`).
 
-Every link of the chain of checkpoints is computed again, every checkpoint that is still there is hashed and opened,
-and the last one is compared with the run's summary and with the manifest that the run was trained on.
+Recomputes every link of the checkpoint chain, hashes and opens every remaining checkpoint, and compares the last one
+with the run's summary and with the manifest that the run was trained on.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from training.tracking.run_files import SUMMARY_FILE, read_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit status. Raises DataError naming the first thing that is wrong."""
+    """Run the command; return its exit status. Raises DataError naming the first fault."""
     parser = argparse.ArgumentParser(
         prog="python -m training.verify",
         description=__doc__,
@@ -70,14 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def check_chain(run: Path) -> list[Record]:
-    """The records of all checkpoints. Raises DataError naming the first whose link does not hold."""
+    """Return the records of all checkpoints. Raises DataError naming the first whose link does not hold."""
     return list(verified(store.read_chain(run), store.link_of, str(store.folder_of(run) / CHAIN)))
 
 
 def check_files(run: Path, records: Sequence[Record]) -> int:
-    """How many checkpoints are still there. Raises DataError naming a file that is damaged or not in the chain.
+    """Return the number of remaining checkpoints. Raises DataError naming a file that is damaged or not in the chain.
 
-    The newest has to be there; older ones are deleted as `train.keep_checkpoints` says.
+    The newest must exist; older ones are deleted as `train.keep_checkpoints` says.
     """
     folder = store.folder_of(run)
     files = sorted(path for path in folder.glob("step-*") if store.CHECKPOINT_FILE.fullmatch(path.name))
@@ -101,7 +101,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
 
 
 def check_summary(run: Path, last: Record) -> None:
-    """Raises DataError where summary.json tells of a finished training that did not end with `last`."""
+    """Raise DataError if summary.json describes a finished training that did not end with `last`."""
     told = summary.read(run).get("training", {})
     if told and (told["checkpoint_sha256"], told["checkpoint_chain"]) != (last.sha256, last.chain):
         raise DataError(

@@ -24,7 +24,8 @@ from training.input.columns import Arrays, SplitFiles, to_array
 from training.input.petastorm_arrow import EmptyResultError, Reader, Ventilator, WorkerBase
 
 JOIN_SECONDS = 2.0
-"""Seconds to wait for a thread when the process is to end: reads may hang (a remote file system)."""
+"""Seconds to wait for each thread at the end: a hanging read (remote file system) must not keep the process, so the
+threads are daemons."""
 OPEN_FILES = 16
 """Files that a worker keeps open, for the next row group of the same file."""
 

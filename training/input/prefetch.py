@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 JOIN_SECONDS = 2.0
-"""Seconds to wait for the thread when the process is to end: its source may hang."""
+"""Seconds to wait for the thread at the end: a hanging source must not keep the process, so it is a daemon."""
 
 
 class Prefetcher(Generic[Item]):

@@ -1,4 +1,4 @@
-"""Ways of training, one file a kind: how the terms of an objective become an update.
+"""Training methods, one file per kind: they turn the terms of an objective into an update.
 
 `training/methods/<kind>.py` has one subclass of `Method`.
 """
@@ -20,7 +20,7 @@ from training.parallel.communicator import Communicator
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method works with."""
+    """Context of a method: model, objective, settings, communicator and device."""
 
     model: nn.Module
     objective: Objective
@@ -34,15 +34,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one rank knows after a step."""
+    """Results of a step on one rank."""
 
     loss_sum: torch.Tensor
-    """Scalar: the weighted losses of this rank's units, summed."""
+    """Scalar: sum of the weighted losses of this rank's units."""
     weight_sum: torch.Tensor
-    """Scalar: the weights of this rank's units, summed."""
+    """Scalar: sum of the weights of this rank's units."""
     gradient_norm: torch.Tensor
-    """Scalar: of the global gradient before clipping, the same on all ranks; where it is not finite the step changed
-    neither weights nor state."""
+    """Scalar: norm of the global gradient before clipping, the same on all ranks; if it is not finite, the step changed
+    neither weights nor state.
+    """
     learning_rate: float
 
 
@@ -54,25 +55,26 @@ class Method(ABC):
 
     @abstractmethod
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
-        """Learns from a global batch; called by all ranks together.
+        """Learn from a global batch; called by all ranks together.
 
-        `step` counts from 0 and seeds; `scheduled` is the step of the learning rate's schedule, where it differs.
+        `step` counts from 0 and seeds the random generators; `scheduled` is the step of the learning rate's schedule,
+        if different.
         """
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Tensors and plain values alone, so that it loads without trusting the file."""
+        """Return tensors and plain values alone, so that the state loads without trusting the file."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
-        """Takes over what `state` returned."""
+        """Restore a state returned by `state`."""
 
     @abstractmethod
     def broadcast(self) -> None:
-        """Gives all ranks the weights and the state of rank 0."""
+        """Give all ranks the weights and the state of rank 0."""
 
 
 def build(setting: Setting) -> Method:
-    """The method of `[method] kind`."""
+    """Build the method of `[method] kind`."""
     found = kinds.subclass("training.methods", setting.method.kind, Method)
     return cast(type[Method], found)(setting)

@@ -1,4 +1,4 @@
-"""Plain training: one update a step from the gradients of all ranks over the global batch."""
+"""Plain training: one update per step from the gradients of all ranks over the global batch."""
 
 from typing import Any
 
@@ -14,9 +14,10 @@ from training.parallel.communicator import seed_of, wait_for
 
 
 class Plain(Method):
-    """Each rank's loss is the weighted sum over its units, divided by the rows of the *global* batch, or by its whole
-    weight, and the ranks' gradients are summed: so the update is that of one process on the whole batch, however the
-    rows are spread.
+    """Method whose update is that of one process on the whole batch, however the rows are spread.
+
+    Each rank's loss is the weighted sum over its units, divided by the rows of the *global* batch or by its total
+    weight; the ranks' gradients are then summed.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -27,7 +28,7 @@ class Plain(Method):
 
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
         setting, world = self.setting, self.setting.communicator.world
-        # No random state of any rank has to be saved: it follows from seed, step and rank.
+        # No rank has to save a random state: it follows from seed, step and rank.
         torch.manual_seed(seed_of(setting.train.seed, step, world.rank))
         of_schedule = step if scheduled is None else scheduled
         rate = optimizers.learning_rate(setting.optimizer, of_schedule, setting.total_steps)
@@ -48,8 +49,8 @@ class Plain(Method):
             factor = batch.global_rows / whole
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        # The norm is that of the global gradient: all ranks see the same, and no weight takes up what is not finite.
-        # Nor is it clipped, which would spread it over buffers that the exchange keeps from step to step.
+        # The norm is that of the global gradient: the same on all ranks, and no weight takes up a non-finite value.
+        # Nor is such a gradient clipped, which would spread it over buffers that the exchange keeps from step to step.
         if torch.isfinite(norm):
             if (limit := setting.train.clip_norm) is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
@@ -57,7 +58,8 @@ class Plain(Method):
         return StepResult(loss_sum, weight_sum, norm, rate)
 
     def backward(self, batch: LocalBatch, last: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """A forward and a backward pass over rows of this rank; the sums of their weighted losses and their weights.
+        """Run a forward and a backward pass over rows of this rank; return the sums of their weighted losses and their
+        weights.
 
         `last` as for `gradients.Exchange.backward`.
         """
@@ -66,7 +68,7 @@ class Plain(Method):
             return torch.zeros((), device=self.setting.device), torch.zeros((), device=self.setting.device)
         terms = self.setting.objective.terms(self.model, batch)
         loss_sum, weight_sum = (terms.loss * terms.weight).sum(), terms.weight.sum()
-        # Times 1, or times NaN where the loss is not finite: then neither is the gradient, on any rank.
+        # Times 1, or times NaN if the loss is not finite: then neither is the gradient, on any rank.
         self.exchange.backward(loss_sum / batch.global_rows * (1 + 0 * loss_sum.detach()), last)
         return loss_sum.detach(), weight_sum
 
@@ -77,7 +79,7 @@ class Plain(Method):
         configured = [{k: v for k, v in g.items() if k != "params"} for g in self.optimizer.param_groups]
         self.optimizer.load_state_dict(state["optimizer"])
         for group, values in zip(self.optimizer.param_groups, configured, strict=True):
-            group.update(values)  # they may differ where a training goes on with other data
+            group.update(values)  # they may differ if training continues on other data
 
     def broadcast(self) -> None:
         communicator = self.setting.communicator

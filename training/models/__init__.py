@@ -1,4 +1,4 @@
-"""Models, one file a kind: `training/models/<kind>.py` with a function `build(settings, features, outputs)`."""
+"""Models, one file per kind: `training/models/<kind>.py` with a function `build(settings, features, outputs)`."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,10 +10,10 @@ from schemas.manifest import Column
 
 
 def build(settings: AnyModel, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
-    """The model of `[model] kind`, for the manifest's feature columns and the heads that the objective asks for.
+    """Build the model of `[model] kind` for the manifest's feature columns and the objective's heads.
 
-    Called with a dict of feature tensors by name, (rows, *shape) each, it returns one of outputs by head, (rows, size)
-    each, float32.
+    The model takes a dict of feature tensors by name, (rows, *shape) each, and returns a dict of outputs by head,
+    (rows, size) each, float32.
     """
     model: nn.Module = kinds.module("training.models", settings.kind).build(settings, features, outputs)
     return model

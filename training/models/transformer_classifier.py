@@ -3,9 +3,9 @@
 Pre-norm layers (Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture") of multi-head
 self-attention (Vaswani et al. 2017) and a GELU feed-forward part, with learned position embeddings.
 
-Everything but attention works on the tokens alone: the padding is left out, because short texts would otherwise cost
-as much as long ones; attention works on groups of rows of similar length. Letters: n rows, t tokens of the longest
-row, m tokens of all rows without padding, w width; n' and t' are those of a group.
+Everything but attention works on packed tokens, without padding, because short texts would otherwise cost as much as
+long ones; attention works on groups of rows of similar length. Letters: n rows, t tokens of the longest row, m tokens
+of all rows without padding, w width; n' and t' are those of a group.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ PADDING = 0
 
 
 def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
-    """See `training.models.build`. Raises UsageError for features that are not token ids."""
+    """Build the classifier; see `training.models.build`. Raises UsageError for features that are not token ids."""
     for feature in features:
         if feature.vocabulary is None or len(feature.shape) != 1:
             raise UsageError(
@@ -34,7 +34,7 @@ def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, 
 
 
 class Classifier(nn.Module):
-    """One encoder a feature, their pooled outputs side by side, and a linear layer over them."""
+    """One encoder per feature, their pooled outputs concatenated, and a linear layer over them."""
 
     def __init__(self, settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> None:
         super().__init__()
@@ -48,14 +48,14 @@ class Classifier(nn.Module):
         self.output = nn.Linear(pooled, sum(self.heads.values()))
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Token ids by feature, (n, length) integers with 0 as padding on the right → by head (n, size), float32."""
+        """Map token ids by feature, (n, length) integers with 0 as right padding, to (n, size) float32 by head."""
         pooled = [encoder(features[name]) for name, encoder in zip(self.names, self.encoders, strict=True)]
         heads = self.output(self.dropout(torch.cat(pooled, dim=1))).split(list(self.heads.values()), dim=1)
         return dict(zip(self.heads, heads, strict=True))
 
 
 GROUPS = 4
-"""On a CPU, attention runs over so many groups of rows of similar length, each padded to its own longest row."""
+"""Groups of rows of similar length for attention on a CPU, each padded to its own longest row."""
 
 
 @dataclass(frozen=True)
@@ -67,35 +67,35 @@ class Group:
     mask: Tensor
     """(n', t'), bool: True for tokens."""
     places: Tensor
-    """(last - first,), int64: of the tokens, in the flattened rectangle."""
+    """(last - first,), int64: places of the tokens in the flattened rectangle."""
 
     def pad(self, packed: Tensor) -> Tensor:
-        """This group's part of (m, w) → (n', t', w), zeros for padding."""
+        """Return this group's part of (m, w) as (n', t', w), with zeros for padding."""
         # In place: otherwise the zeros would be copied once more.
         padded = packed.new_zeros(self.mask.numel(), packed.shape[1])
         padded.index_copy_(0, self.places, packed[self.first : self.last])
         return padded.view(*self.mask.shape, -1)
 
     def pack(self, padded: Tensor) -> Tensor:
-        """(n', t', w) → (last - first, w)"""
+        """Map (n', t', w) to (last - first, w)."""
         return padded.reshape(self.mask.numel(), -1).index_select(0, self.places)
 
 
 @dataclass(frozen=True)
 class Packing:
-    """The m tokens of a batch without their padding, row by row, the shortest row first."""
+    """The m tokens of a batch without their padding, row by row, shortest row first."""
 
     ids: Tensor
     """(m,): token ids."""
     positions: Tensor
-    """(m,), int64: of each token in its row."""
+    """(m,), int64: position of each token in its row."""
     groups: tuple[Group, ...]
     rows: Tensor
-    """(n,), int64: where each row of the batch stands among the sorted ones."""
+    """(n,), int64: place of each row of the batch among the sorted ones."""
 
     @classmethod
     def of(cls, tokens: Tensor) -> "Packing":
-        """Of (n, length) ids. A row of padding alone counts as one token: attention needs something to look at."""
+        """Pack (n, length) ids. A row of padding alone counts as one token: attention needs at least one."""
         mask = tokens != PADDING
         mask[:, 0] = True
         lengths = (mask * torch.arange(1, tokens.shape[1] + 1, device=tokens.device)).amax(dim=1)
@@ -116,7 +116,7 @@ class Packing:
 
 
 class Encoder(nn.Module):
-    """Token ids (n, length) → pooled (n, w), or (n, 2 w) for `mean_max`."""
+    """Encoder from token ids (n, length) to pooled (n, w), or (n, 2 w) for `mean_max`."""
 
     def __init__(self, settings: Settings, vocabulary: int, length: int) -> None:
         super().__init__()

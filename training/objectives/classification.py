@@ -1,4 +1,4 @@
-"""Classes of rows: cross-entropy, weighted by class in training, and a linear baseline beside the model."""
+"""Classification of rows: cross-entropy, weighted by class in training, and a linear baseline beside the model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +19,7 @@ LOGITS = "logits"
 
 
 class Classification(Objective):
-    """One class of several for each row."""
+    """One class out of several for each row."""
 
     needs = frozenset({"label"})
 
@@ -36,7 +36,7 @@ class Classification(Objective):
         logits: torch.Tensor = model(batch.features)[LOGITS]
         loss = functional.cross_entropy(logits, labels, reduction="none")
         weight = torch.ones_like(loss)
-        # Weights make up for the classes of the training split; the splits that judge a model are never balanced.
+        # Weights compensate for the classes of the training split; the splits that judge a model are never balanced.
         if self.class_weights is not None and batch.split == "train":
             weight = self.class_weights[labels]
         return Terms(loss, weight, {"accuracy": (logits.detach().argmax(dim=1) == labels).float()})
@@ -95,7 +95,7 @@ class Classification(Objective):
 
 
 class ClassJudge:
-    """Counts which class each row was taken for."""
+    """Judge that collects the true and the predicted class of each row."""
 
     def __init__(self, classes: list[str]) -> None:
         self.classes = classes
@@ -111,7 +111,7 @@ class ClassJudge:
 
 
 def class_weights(manifest: Manifest, classes: list[str], device: torch.device) -> torch.Tensor | None:
-    """What the loss of a row of the training split counts, by class: (classes,) float32; None: all alike."""
+    """Return the loss weight of each class in the training split: (classes,) float32; None: all equal."""
     weights = manifest.splits["train"].balance.weights
     if not weights:
         return None
@@ -119,7 +119,7 @@ def class_weights(manifest: Manifest, classes: list[str], device: torch.device) 
 
 
 def judgement(found: Scores, more: Mapping[str, Any] | None = None) -> Judgement:
-    """Scores as a judgement, with further details."""
+    """Convert scores to a judgement, with further details."""
     document = found.as_json()
     figures = {name: document[name] for name in ("accuracy", "macro_f1", "macro_precision", "macro_recall")}
     details = {"classes": document["classes"], "confusion": document["confusion"], **(more or {})}

@@ -1,4 +1,4 @@
-"""Optimizers: one module a kind, with `build(model, settings)` and `learning_rate(settings, step, total)`."""
+"""Optimizers: one module per kind, with `build(model, settings)` and `learning_rate(settings, step, total)`."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from schemas.kinds import AnyOptimizer
 
 
 def build(model: nn.Module, settings: AnyOptimizer) -> torch.optim.Optimizer:
-    """The optimizer of `[optimizer] kind` over the model's trainable parameters."""
+    """Build the optimizer of `[optimizer] kind` over the model's trainable parameters."""
     optimizer: torch.optim.Optimizer = kinds.module("training.optimizers", settings.kind).build(
         model, settings
     )
@@ -16,6 +16,6 @@ def build(model: nn.Module, settings: AnyOptimizer) -> torch.optim.Optimizer:
 
 
 def learning_rate(settings: AnyOptimizer, step: int, total: int) -> float:
-    """The learning rate of a step, counted from 0, of `total`."""
+    """Return the learning rate of a step, counted from 0, out of `total`."""
     rate: float = kinds.module("training.optimizers", settings.kind).learning_rate(settings, step, total)
     return rate

@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate."""
+"""AdamW and its learning rate."""
 
 import math
 
@@ -9,7 +9,7 @@ from schemas.optimizers.adamw import AdamW
 
 
 def build(model: nn.Module, settings: AdamW) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019); biases and norms, which are vectors, do not decay."""
+    """Build AdamW (Loshchilov and Hutter 2019); biases and norms, which are vectors, do not decay."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -25,7 +25,7 @@ def build(model: nn.Module, settings: AdamW) -> torch.optim.Optimizer:
 
 
 def learning_rate(settings: AdamW, step: int, total: int) -> float:
-    """The rate of a step, counted from 0: a linear warm-up, then half a cosine down to `final`.
+    """Return the rate of a step, counted from 0: a linear warm-up, then half a cosine down to `final`.
 
     Cosine annealing as in Loshchilov and Hutter 2017 (SGDR), without restarts.
     """

@@ -1,4 +1,4 @@
-"""All of Horovod's collectives that are not the optimiser's: exact sums, agreement on errors, broadcasts."""
+"""All of Horovod's collectives outside the gradient exchange: exact sums, agreement on errors, broadcasts."""
 
 import os
 import time
@@ -16,20 +16,21 @@ from training.parallel.horovod_threads import start_horovod
 from training.parallel.world import World
 
 CYCLE_MILLISECONDS = "0.1"
-"""How often Horovod's background thread looks for work on machines without GPUs, where it only uses processors that
-are free. An explicit HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) wins."""
+"""Cycle time of Horovod's background thread on machines without GPUs, where it only uses idle processors. An explicit
+HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) wins.
+"""
 
 
 class Communicator:
-    """The processes that train together. Every method but `stop` has to be called by all of them, in the same order."""
+    """Processes that train together. All of them have to call every method but `stop`, in the same order."""
 
     def __init__(self, world: World, local_rank: int) -> None:
         self.world, self.local_rank = world, local_rank
 
     @classmethod
     def start(cls) -> "Communicator":
-        """Joins the ring that `horovodrun` set up; without it, a ring of one."""
-        # Groups of gradients that happen to be ready at once must not become one: another order of summation.
+        """Join the ring that `horovodrun` set up; without it, a ring of one."""
+        # Groups of gradients that happen to be ready at once must not be fused: the order of summation would change.
         os.environ.setdefault("HOROVOD_DISABLE_GROUP_FUSION", "1")
         if not torch.cuda.is_available():
             os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_MILLISECONDS)
@@ -40,12 +41,12 @@ class Communicator:
 
     @classmethod
     def joined(cls) -> "Communicator":
-        """The ring that this process is in, which in elastic training is not always the one that it started in."""
+        """Return the ring that this process is in; in elastic training it may not be the one that it started in."""
         return cls(World(hvd.rank(), hvd.size()), hvd.local_rank())
 
     @staticmethod
     def stop() -> None:
-        """Leaves the ring; what the others have still under way fails at once instead of waiting for this process."""
+        """Leave the ring; pending operations of the others fail at once instead of waiting for this process."""
         hvd.shutdown()
 
     @property
@@ -54,16 +55,16 @@ class Communicator:
         return self.world.rank == 0
 
     def sum_integers(self, values: Sequence[int]) -> list[int]:
-        """Sums over all ranks, modulo 2^64, of integers from 0 to 2^64-1: exact, unlike sums of floats.
+        """Sum integers from 0 to 2^64-1 over all ranks, modulo 2^64: exact, unlike sums of floats.
 
-        Halves of 32 bits travel as int64, so that no sum of fewer than 2^31 ranks overflows.
+        Halves of 32 bits travel as int64, so that no sum over fewer than 2^31 ranks overflows.
         """
         halves = [half for value in values for half in (value >> 32, value & 0xFFFFFFFF)]
         total = self._sum(torch.tensor(halves, dtype=torch.int64), "integers").tolist()
         return [((total[i] << 32) + total[i + 1]) % 2**64 for i in range(0, len(total), 2)]
 
     def sum_floats(self, values: Sequence[float]) -> list[float]:
-        """Sums over all ranks in float64."""
+        """Sum over all ranks in float64."""
         total = self._sum(torch.tensor(values, dtype=torch.float64), "floats")
         return [float(value) for value in total.tolist()]
 
@@ -75,28 +76,28 @@ class Communicator:
         return total
 
     def broadcast(self, value: Any) -> Any:
-        """What rank 0 passes in, on every rank."""
-        # Without a name Horovod takes that of the value's type; where the ranks' differ they would wait for ever.
+        """Return rank 0's value on every rank."""
+        # Without a name Horovod takes that of the value's type; if the ranks' types differ they would wait for ever.
         return self.broadcast_from(0, value)
 
     def broadcast_from(self, rank: int, value: Any) -> Any:
-        """What that rank passes in, on every rank."""
+        """Return the value of `rank` on every rank."""
         if self.world.size == 1:
             return value
         with watchdog.waiting():
             return hvd.broadcast_object(value, root_rank=rank, name="value")
 
     def gather(self, value: Any) -> list[Any]:
-        """What each rank passes in, in the order of the ranks, on every rank."""
+        """Return the values of all ranks, in the order of the ranks, on every rank."""
         if self.world.size == 1:
             return [value]
         with watchdog.waiting():
             return list(hvd.allgather_object(value, name="values"))
 
     def agree(self, error: RinglakeError | OSError | None) -> None:
-        """Raises on every rank when any of them brings an error, so that none waits for one that has given up.
+        """Raise on every rank if any of them brings an error, so that none waits for one that has given up.
 
-        The rank's own error is raised where there is one, elsewhere the first of the others'.
+        A rank's own error is raised where there is one, elsewhere the first error of the others.
         """
         mine = None if error is None else (getattr(error, "exit_status", 1), str(error))
         found = self.gather(mine)
@@ -111,9 +112,9 @@ class Communicator:
 
 
 def wait_for(handle: int) -> None:
-    """Sleeps until an asynchronous operation of Horovod has ended; its own `synchronize` spins on a processor.
+    """Sleep until an asynchronous operation of Horovod has ended; its own `synchronize` busy-waits.
 
-    Where ranks share processors, spinning takes them from the ranks that are waited for.
+    If ranks share processors, busy-waiting takes them from the ranks that are being waited for.
     """
     pause = 0.00005
     with watchdog.waiting():
@@ -123,10 +124,10 @@ def wait_for(handle: int) -> None:
 
 
 def device_of(communicator: Communicator) -> torch.device:
-    """A GPU where all ranks have one that Horovod can send from, else the CPU; called by all ranks.
+    """Return a GPU if all ranks have one that Horovod can send from, else the CPU; called by all ranks.
 
-    Raises UsageError on all ranks where Horovod sends over NCCL and a machine has fewer GPUs than ranks: NCCL does not
-    let them share one.
+    Raises UsageError on all ranks if Horovod sends over NCCL and a machine has fewer GPUs than ranks: NCCL does not let
+    them share one.
     """
     alone = communicator.world.size == 1
     has_gpu = torch.cuda.is_available()
@@ -151,16 +152,16 @@ def device_of(communicator: Communicator) -> torch.device:
 
 
 def make_deterministic(threads: int) -> None:
-    """Fixed threads and deterministic kernels, so that equal runs give equal bits on one machine."""
+    """Fix threads and use deterministic kernels, so that equal runs give equal bits on one machine."""
     torch.set_num_threads(threads)
-    # Needed by cuBLAS for deterministic results; without effect on CPUs.
+    # cuBLAS needs it for deterministic results; no effect on CPUs.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    # By default it also overwrites all fresh memory, to show reads of what nobody wrote: a fifth of a step's time.
+    # By default it also overwrites all fresh memory, to expose reads of unset values: a fifth of a step's time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
 def seed_of(*parts: int) -> int:
-    """A 63-bit seed that all parts determine, each of them entering in full."""
+    """Return a 63-bit seed determined by all parts, each of them entering in full."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,6 +1,6 @@
-"""Gradients from this rank's to the sum over all ranks, in ways that suit different hardware: `train.gradients`.
+"""Exchanges that sum the ranks' gradients, for different hardware: `train.gradients`.
 
-All of them sum in an order that the model, the batch and the number of ranks determine, so that equal runs give equal
+All of them sum in an order determined by the model, the batch and the number of ranks, so that equal runs give equal
 bits. None outlives a ring: after another `hvd.init` the old one is closed and a new one built.
 """
 
@@ -16,44 +16,44 @@ from schemas.settings import Train
 from training.parallel.communicator import Communicator, wait_for
 
 TABLE_ROWS = 1024
-"""From so many rows on an embedding table travels as the rows that occur in the batch, in the flat exchange."""
+"""Rows from which an embedding table, in the flat exchange, travels as only the rows that occur in the batch."""
 PADDING = 8192
-"""Flat buffers are rounded up to a multiple: Horovod negotiates a size that it has seen before much faster."""
+"""Multiple to which flat buffers are rounded up: Horovod negotiates a size that it has seen before much faster."""
 GROUP_BYTES = 32 << 20
-"""About so much of the gradients forms a group of the overlapped exchange."""
+"""Approximate size of a group of gradients in the overlapped exchange."""
 
 
 class Exchange(Protocol):
-    """`begin`, then forward passes and `backward` in turn, then `sum`, called by all ranks for each step.
+    """Exchange of gradients: `begin`, forward passes and `backward` in turn, then `sum`, by all ranks in each step.
 
-    Between the last `backward` and `sum` a method may change what this rank is about to send, in the parameters'
+    Between the last `backward` and `sum`, a method may change what this rank is about to send, in the parameters'
     `grad`: then every `backward` has to be called with `last=False`.
     """
 
     def begin(self) -> None:
-        """Clears the gradients."""
+        """Clear the gradients."""
 
     def backward(self, loss: Tensor | None, last: bool = True) -> None:
-        """Adds the gradients of a scalar to those of this rank; None, of a rank without rows, adds nothing.
+        """Add the gradients of a scalar to those of this rank; None, from a rank without rows, adds nothing.
 
         After the `last` of a step's passes, sending may begin at once.
         """
 
     def sum(self) -> None:
-        """Puts the sums over all ranks in every parameter's `grad`: dense, float32."""
+        """Put the sums over all ranks in every parameter's `grad`: dense, float32."""
 
     def close(self) -> None:
-        """Takes from the model what was attached to it."""
+        """Remove what was attached to the model."""
 
 
 _attached: WeakKeyDictionary[nn.Module, Exchange] = WeakKeyDictionary()
 
 
 def build(settings: Train, model: nn.Module, communicator: Communicator, device: torch.device) -> Exchange:
-    """What `train.gradients` names; `auto`: `flat` on CPUs, whose cores the ranks share, `overlapped` on GPUs.
+    """Build the exchange named by `train.gradients`; `auto`: `flat` on CPUs, whose cores ranks share, `overlapped` on
+    GPUs.
 
-    An exchange that was built for the model before is closed. Raises UsageError where Horovod cannot send what lies on
-    the device.
+    An exchange built earlier for the model is closed. Raises UsageError if Horovod cannot send from the device.
     """
     if (earlier := _attached.pop(model, None)) is not None:
         earlier.close()
@@ -79,7 +79,7 @@ def _trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 class Alone:
-    """Of a ring of one: there is nothing to exchange."""
+    """Exchange for a ring of one, with nothing to send."""
 
     def __init__(self, model: nn.Module) -> None:
         self.parameters = _trained(model)
@@ -98,11 +98,11 @@ class Alone:
                 parameter.grad = torch.zeros_like(parameter)
 
     def close(self) -> None:
-        """Nothing was attached."""
+        """Do nothing: nothing was attached."""
 
 
 class Overlapped:
-    """Horovod's own optimiser, used for its hooks alone: groups of gradients travel while backward still runs."""
+    """Horovod's own optimizer, used for its hooks alone: groups of gradients travel while backward still runs."""
 
     def __init__(self, model: nn.Module, half: bool) -> None:
         self.parameters = _trained(model)
@@ -126,7 +126,7 @@ class Overlapped:
         if last:
             self._send(loss)
         elif loss is not None:
-            # Unlike `backward` of a tensor, this runs none of the hooks that send.
+            # Unlike `backward` of a tensor, this runs none of the sending hooks.
             found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
             for parameter, gradient in zip(self.parameters, found, strict=True):
                 if gradient is not None:
@@ -152,11 +152,11 @@ class Overlapped:
 
 
 class Flat:
-    """One allreduce of one buffer after backward, whose cores it therefore leaves alone.
+    """Exchange by one allreduce of one buffer after backward, to which it therefore leaves all cores.
 
-    Of large embedding tables only those rows travel that occur in the global batch: the others' gradients are 0 on
-    all ranks. Which they are is a small allreduce of its own, under way during backward. The buffer holds the dense
-    gradients, then those rows, table by table, then zeros up to a multiple of PADDING.
+    Of a large embedding table, only the rows that occur in the global batch travel: the gradients of the others are 0
+    on all ranks. A small allreduce, run during backward, finds these rows. The buffer holds the dense gradients, then
+    those rows, table by table, then zeros up to a multiple of PADDING.
     """
 
     def __init__(self, model: nn.Module, half: bool) -> None:
@@ -241,7 +241,7 @@ class Table:
         self.seen: list[Tensor] = []
         self.gradient = torch.zeros_like(module.weight)
         self.filled = torch.zeros(0, dtype=torch.int64, device=module.weight.device)
-        # Gradients as lists of rows, which also shows when the weights are used in another way than by looking up.
+        # Gradients as lists of rows, which also reveal any use of the weights other than look-ups.
         module.sparse = True
         self.hook = module.register_forward_pre_hook(self._see)
 
@@ -250,14 +250,14 @@ class Table:
             self.seen.append(arguments[0].detach().reshape(-1))
 
     def occurring(self) -> Tensor:
-        """(rows,), int32: 1 for those that this rank has looked up since `begin`."""
+        """Return (rows,), int32: 1 for those that this rank has looked up since `begin`."""
         marks = torch.zeros(self.module.num_embeddings, dtype=torch.int32, device=self.module.weight.device)
         for ids in self.seen:
             marks[ids.long()] = 1
         return marks
 
     def collect(self, rows: Tensor, part: Tensor) -> None:
-        """Puts this rank's gradient of some `rows` (k,), ascending, into `part` (k, width)."""
+        """Put this rank's gradient of some `rows` (k,), ascending, into `part` (k, width)."""
         part.zero_()
         gradient = self.module.weight.grad
         if gradient is None:
@@ -270,7 +270,7 @@ class Table:
         part.index_add_(0, torch.searchsorted(rows, gradient._indices()[0]), gradient._values())
 
     def spread(self, rows: Tensor, part: Tensor) -> None:
-        """Makes `part` (k, width), the sums for `rows`, the dense gradient; all other rows are 0."""
+        """Write `part` (k, width), the sums for `rows`, to the dense gradient; all other rows become 0."""
         self.gradient.index_fill_(0, self.filled, 0.0)
         self.gradient.index_copy_(0, rows, part)
         self.filled = rows
@@ -282,7 +282,7 @@ class Table:
 
 
 def _large_tables(model: nn.Module) -> list[tuple[str, nn.Embedding]]:
-    """Embeddings with many rows whose weights belong to no other module."""
+    """Return embeddings with many rows whose weights belong to no other module."""
     owners: dict[int, int] = {}
     for module in model.modules():
         for parameter in module.parameters(recurse=False):

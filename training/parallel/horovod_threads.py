@@ -1,4 +1,4 @@
-"""Horovod's own threads, kept from taking processors away from the computation."""
+"""Horovod's own threads, at low priority so that they take no processors from the computation."""
 
 import os
 from threading import Thread
@@ -9,18 +9,18 @@ NICENESS = 10
 
 
 def start_horovod() -> None:
-    """`hvd.init`, with the threads that it starts stepping back behind those that compute.
+    """Run `hvd.init` so that the threads it starts yield to those that compute.
 
-    One of them asks the other ranks, every cycle, whether there is work. Each time it wakes it would interrupt the
-    backward pass; as a batch thread it runs when a processor is free, or in its turn. That makes short cycles cheap.
-    Threads inherit how they are scheduled from the one that starts them, and nobody may take that back without
-    privileges, so a thread of its own starts them.
+    One of them asks the other ranks in every cycle for work. It would interrupt the backward pass each time it wakes;
+    as a batch thread it runs when a processor is idle, or in its turn. That makes short cycles cheap. Threads inherit
+    their scheduling from the thread that starts them, and only a privileged process can undo it, so a separate thread
+    starts them.
     """
     failed: list[BaseException] = []
 
     def start() -> None:
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        # On Linux this is of the calling thread, not of the whole process.
+        # On Linux this applies to the calling thread, not to the whole process.
         os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
         try:
             hvd.init()

@@ -1,7 +1,8 @@
-"""Ends a rank that makes no progress, so that the others and the launcher see it die instead of waiting for ever.
+"""Watchdog that ends a rank without progress, so that the others and the launcher see it die instead of waiting
+forever.
 
-A thread of the rank watches what the rank does, and a small process beside it (`training.parallel.watchdog_process`)
-watches the thread, because a stopped process (SIGSTOP), or one that never lets go of the interpreter, cannot watch
+A thread of the rank watches the rank's work, and a small process beside it (`training.parallel.watchdog_process`)
+watches the thread, because a process that is stopped (SIGSTOP), or never lets go of the interpreter, cannot watch
 itself.
 """
 
@@ -20,14 +21,14 @@ from training.parallel import watchdog_process
 from training.parallel.watchdog_process import Stopwatch
 
 PATIENCE = 3
-"""A rank that waits for the others gets so many times the limit: the one that it waits for is to be ended first."""
+"""Factor on the limit for a rank that waits for others: the rank that it waits for should be ended first."""
 
 
 class Watchdog:
-    """Ends this process by SIGKILL when it makes no progress; a context manager, at most one a process at a time.
+    """Watchdog that ends this process by SIGKILL if it makes no progress; a context manager, at most one per process.
 
     `seconds` is the limit for a rank's own work between two calls of `step`; leaving `waiting` is progress too. 0
-    switches it off.
+    disables it.
     """
 
     def __init__(self, seconds: float, rank: int) -> None:
@@ -73,14 +74,16 @@ class Watchdog:
             self._process.wait()
 
     def step(self) -> None:
-        """Progress was made."""
+        """Record progress."""
         with self._lock:
             self._stopwatch.reset()
 
     @contextmanager
     def waiting(self, at_most: float | None = None) -> Iterator[None]:
-        """While the rank waits for others, which is not its fault; it is ended after `at_most` seconds (default
-        PATIENCE times the limit) all the same.
+        """Allow for a wait for other ranks, which is not this rank's fault; end it after `at_most` seconds all the
+        same.
+
+        The default of `at_most` is PATIENCE times the limit.
         """
         before = self._limit, self._is_waiting
         self._set(PATIENCE * self.seconds if at_most is None else at_most, True)
@@ -123,14 +126,14 @@ _in_force: Watchdog | None = None
 
 
 def step() -> None:
-    """Tells the watchdog of this process, where there is one, that progress was made."""
+    """Report progress to the watchdog of this process, if there is one."""
     if _in_force is not None:
         _in_force.step()
 
 
 @contextmanager
 def waiting(at_most: float | None = None) -> Iterator[None]:
-    """Tells the watchdog of this process, where there is one, that the rank waits for others; see Watchdog.waiting."""
+    """Report to the watchdog of this process, if any, that the rank waits for others; see Watchdog.waiting."""
     if _in_force is None:
         yield
         return

@@ -1,8 +1,7 @@
-"""The process beside a rank that ends it when its heartbeats stop: a stopped process cannot watch itself.
+"""Process beside a rank that ends it when its heartbeats stop: a stopped process cannot watch itself.
 
-Started by `training.parallel.watchdog` with the heartbeats on standard input, one byte each, and the arguments rank,
-process id and limit in seconds. It imports four small modules of the standard library, and ends with the rank in any
-case.
+Started by `training.parallel.watchdog` with the heartbeats on standard input, one byte each, and with rank, process id
+and limit in seconds as arguments. It imports four small modules of the standard library, and always ends with the rank.
 """
 
 import os
@@ -15,14 +14,14 @@ from collections.abc import Callable
 TICK = 0.5
 """Seconds between two looks at the clock."""
 GRACE = 2
-"""Ticks for a last heartbeat, should rank and watchdog have been stopped and woken together."""
+"""Ticks for a last heartbeat, if rank and watchdog were stopped and woken together."""
 
 
 class Stopwatch:
     """Seconds since the last reset in which this process itself was running.
 
-    A tick that took far longer than it should was a time in which it was stopped too (Ctrl-Z and fg, a suspended
-    machine): that proves nothing about what it watches, so no tick counts for more than two.
+    After a tick that took far too long, this process must have been stopped as well (Ctrl-Z and fg, a suspended
+    machine). Such a tick proves nothing about the watched process, so no tick counts for more than two.
     """
 
     def __init__(self, tick: float = TICK, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,7 +29,7 @@ class Stopwatch:
         self.seconds, self.last = 0.0, clock()
 
     def advance(self) -> float:
-        """To be called every tick; the seconds so far."""
+        """Advance by one tick and return the seconds so far; call it every tick."""
         now = self.clock()
         self.seconds += min(now - self.last, 2 * self.tick)
         self.last = now
@@ -41,7 +40,7 @@ class Stopwatch:
 
 
 def watch(rank: str, process: int, limit: float) -> None:
-    """Returns when the rank has ended; ends it when no heartbeat came for `limit` seconds."""
+    """Return when the rank has ended; end it if no heartbeat came for `limit` seconds."""
     stopwatch, doing = Stopwatch(), b"w"
     while os.getppid() == process:
         if select.select([0], [], [], TICK)[0]:
@@ -58,14 +57,14 @@ def watch(rank: str, process: int, limit: float) -> None:
                 file=sys.stderr,
                 flush=True,
             )
-            # Still the parent, so the number cannot have passed on to another process.
+            # Still the parent, so the process id cannot have passed to another process.
             if os.getppid() == process:
                 os.kill(process, signal.SIGKILL)
             return
 
 
 if __name__ == "__main__":
-    # Ctrl-C is meant for the rank, and this ends when the rank does. SIGTERM ends it: horovodrun sends that to the
-    # children of a rank, and waits for them before it ends the rank itself.
+    # Ctrl-C is meant for the rank, and this process ends when the rank does. SIGTERM ends it: horovodrun sends that
+    # to the children of a rank, and waits for them before it ends the rank itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     watch(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))

@@ -1,11 +1,11 @@
-"""Which of how many processes this is."""
+"""Rank of a process and number of ranks."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is; a value that is passed in."""
+    """Rank of a process and number of ranks, as a value to pass around."""
 
     rank: int
     size: int

@@ -1,1 +1,1 @@
-"""The sections of the run report."""
+"""Sections of the run report."""

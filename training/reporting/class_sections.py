@@ -1,4 +1,4 @@
-"""What the run report shows of a classification."""
+"""Sections of the run report for a classification."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from training.reporting.sections import NOT_EVALUATED, Evaluation, difference
 
 
 def sections(manifest: Manifest, evaluation: Evaluation | None) -> list[Section]:
-    """The figures against the baseline, the confusion matrices, and the classes of the training split."""
+    """Return the figures against the baseline, the confusion matrices, and the classes of the training split."""
     balance = class_mix.section(manifest.splits["train"])
     return [against_baseline(evaluation), *confusion(evaluation), balance]
 
 
 def scores(judged: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Figures and details of a judgement in one dict."""
+    """Merge figures and details of a judgement into one dict."""
     return None if judged is None else {**judged["figures"], **judged["details"]}
 
 
 def against_baseline(evaluation: Evaluation | None) -> Section:
-    """The model and the linear baseline side by side, whichever way the figures fall."""
+    """Show the model and the linear baseline side by side, whichever is better."""
     title = "Test split, model and baseline"
     if evaluation is None:
         return Section(title, [Text(NOT_EVALUATED, "quiet")])
@@ -88,7 +88,7 @@ def _described(baseline: dict[str, Any]) -> str:
 
 
 def confusion(evaluation: Evaluation | None) -> list[Section]:
-    """The confusion matrices: rows are what a text is, columns what it was taken for."""
+    """Return the confusion matrices: rows are true classes, columns predicted classes."""
     if evaluation is None:
         return []
     blocks: list[Block] = []

@@ -1,4 +1,4 @@
-"""The run report as a page, from what a run left behind."""
+"""The run report as a page, from the files of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,12 +19,12 @@ def report_page(
     evaluation: dict[str, Any] | None,
     not_finite: Sequence[NonFiniteBatch] = (),
 ) -> Page:
-    """The page from run.json, the manifest, summary.json, metrics.jsonl, evaluation.json and non_finite.jsonl.
+    """Build the page from run.json, the manifest, summary.json, metrics.jsonl, evaluation.json and non_finite.jsonl.
 
-    The same files give the same page. What it shows of the evaluation is the objective's.
+    Equal files give equal pages. The objective decides how the evaluation is shown.
     """
     if evaluation is not None and evaluation["manifest_root"] != manifest.manifest_root:
-        evaluation = None  # of an earlier training in the same folder
+        evaluation = None  # from an earlier training in the same folder
     training = results.get("training", {})
     objective = objectives.kind(began["configuration"]["objective"]["kind"])
     shown = [

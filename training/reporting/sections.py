@@ -1,4 +1,4 @@
-"""The sections of the run report, each from figures alone."""
+"""Sections of the run report, each from figures alone."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,7 +40,7 @@ CAPTIONS = {
 
 
 def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]:
-    """The figures at the top."""
+    """Return the figures at the top."""
     found: list[Tile] = []
     if evaluation is not None:
         for name, value in list(evaluation["model"]["figures"].items())[:2]:
@@ -69,7 +69,7 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
 
 
 def figures(evaluation: Evaluation | None) -> Section:
-    """The figures of the model beside those of the baselines, whichever way they fall."""
+    """Show the figures of the model beside those of the baselines, whichever are better."""
     if evaluation is None:
         return Section("Evaluation", [Text(NOT_EVALUATED, "quiet")])
     baselines = evaluation["baselines"]
@@ -89,7 +89,7 @@ def figures(evaluation: Evaluation | None) -> Section:
 
 
 def difference(model: float, baseline: float | None) -> Value:
-    """How far the model is above the baseline, with a sign."""
+    """Return the difference between model and baseline, with a sign."""
     if baseline is None:
         return figure(None)
     ahead = model - baseline
@@ -98,13 +98,13 @@ def difference(model: float, baseline: float | None) -> Value:
 
 
 def shown_name(name: str, start: bool = False) -> str:
-    """The name of a figure, for people; `start` makes it the beginning of a line."""
+    """Return the display name of a figure; `start` makes it the beginning of a line."""
     words = name.replace("_", " ").replace(" f1", " F1")
     return words[:1].upper() + words[1:] if start else words
 
 
 def curves(entries: Sequence[dict[str, Any]]) -> Section:
-    """Loss, the metrics of the validation split, learning rate, gradient norm, throughput, waiting for input."""
+    """Plot loss, validation metrics, learning rate, gradient norm, throughput, and waiting for input."""
 
     def series(kind: str, key: str) -> list[tuple[float, float]]:
         return [(e["step"], e[key]) for e in entries if e["kind"] == kind and e.get(key) is not None]
@@ -138,7 +138,7 @@ def curves(entries: Sequence[dict[str, Any]]) -> Section:
 def lineage(
     manifest: Manifest, began: dict[str, Any], training: dict[str, Any], evaluation: Evaluation | None
 ) -> Section:
-    """From the raw files to the checkpoint, each with the hash that pins it."""
+    """Show the path from the raw files to the checkpoint, with the hash that pins each step."""
     made, content = manifest.provenance, manifest.content
     rows: list[list[Value]] = [
         [
@@ -186,7 +186,7 @@ def lineage(
 
 
 def non_finite(batches: Sequence[NonFiniteBatch]) -> list[Section]:
-    """The batches whose loss or gradient was not finite, with the records that they held; nothing where none was."""
+    """List the batches with a non-finite loss or gradient, and the records in them; no section if there were none."""
     if not batches:
         return []
     rows: list[list[Value]] = []
@@ -206,7 +206,7 @@ def non_finite(batches: Sequence[NonFiniteBatch]) -> list[Section]:
 
 
 def settings(began: dict[str, Any]) -> Section:
-    """The sections of the configuration that decide the training."""
+    """Return the sections of the configuration that decide the training."""
     rows: list[list[Value]] = [
         [Cell(f"{section}.{key}", "code"), Cell("–" if value is None else str(value), "code")]
         for section in ("objective", "model", "method", "optimizer", "train")
@@ -216,7 +216,7 @@ def settings(began: dict[str, Any]) -> Section:
 
 
 def environment(began: dict[str, Any]) -> Section:
-    """Where it ran, and how to do it again."""
+    """Show where the run took place, and how to repeat it."""
     rows: list[list[Value]] = [
         [name.replace("_", " "), Cell(str(value), "code")] for name, value in began["environment"].items()
     ]

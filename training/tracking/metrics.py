@@ -1,4 +1,4 @@
-"""The course of a training: `metrics.jsonl` and TensorBoard events."""
+"""Metrics over the course of a training: `metrics.jsonl` and TensorBoard events."""
 
 import json
 import shutil
@@ -14,10 +14,10 @@ from training.tracking.run_files import EVENTS, METRICS_FILE
 
 
 class Metrics:
-    """Writes entries to both places; made on rank 0 alone."""
+    """Writer of entries to both places; used on rank 0 alone."""
 
     def __init__(self, run: Path, step: int) -> None:
-        """`step` is where the training starts: later entries, of a run that got further before, are dropped."""
+        """Open the files at `step`, where the training starts; drop the later entries of an earlier run."""
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run / METRICS_FILE
@@ -39,9 +39,9 @@ class Metrics:
             self.events.close()
 
     def write(self, step: int, kind: str, **values: float | None) -> None:
-        """An entry of `kind` train or validation: numbers by name, after `step` steps; None where there is none.
+        """Write an entry of `kind` train or validation: numbers by name, after `step` steps; None for missing ones.
 
-        What cannot be written (disk full) is left out, with a warning the first time.
+        If it cannot be written (disk full), it is left out, with a warning the first time.
         """
         with self._survived():
             line = json.dumps({"step": step, "kind": kind, **values}).encode()
@@ -64,5 +64,5 @@ class Metrics:
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """The entries of a run's metrics.jsonl; a last line that an interruption cut off is left out."""
+    """Read the entries of a run's metrics.jsonl; a last line cut off by an interruption is left out."""
     return list(json_lines.read(str(run / METRICS_FILE)))

@@ -1,4 +1,4 @@
-"""`non_finite.jsonl`: the batches whose loss or gradient was not finite, and which records they held."""
+"""`non_finite.jsonl`: batches with a non-finite loss or gradient, and the records in them."""
 
 import json
 from collections.abc import Iterator
@@ -11,29 +11,29 @@ from training.tracking.run_files import NON_FINITE_FILE
 
 @dataclass(frozen=True)
 class NonFiniteBatch:
-    """A global batch."""
+    """A global batch with a non-finite loss or gradient."""
 
     step: int
-    """The number of the step, counted from 1."""
+    """Number of the step, counted from 1."""
     epoch: int
-    """Counted from 1."""
+    """Number of the epoch, counted from 1."""
     position: int
-    """Of its first row, in the epoch."""
+    """Position of the first row in the epoch."""
     record_ids: list[str]
-    """In the order of the ranks."""
+    """Record ids in the order of the ranks."""
 
 
 def write(run: Path, batch: NonFiniteBatch) -> None:
-    """Appends a line to the run's file."""
+    """Append a line to the run's file."""
     line = json.dumps(asdict(batch), ensure_ascii=False).encode()
     json_lines.append(str(run / NON_FINITE_FILE), line, durable=False)
 
 
 def read(run: Path) -> Iterator[NonFiniteBatch]:
-    """What `write` wrote; a last line that an interruption cut off is left out."""
+    """Read the batches; a last line cut off by an interruption is left out."""
     return json_lines.read(str(run / NON_FINITE_FILE), lambda line: NonFiniteBatch(**json.loads(line)))
 
 
 def cut_back(run: Path, step: int) -> None:
-    """Drops what came after a step, from which the training goes on."""
+    """Drop the batches after a step, from which the training continues."""
     json_lines.keep(str(run / NON_FINITE_FILE), lambda entry: bool(entry["step"] <= step))

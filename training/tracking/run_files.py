@@ -1,4 +1,4 @@
-"""The folder of a run, and the files in it."""
+"""Folder of a run, and the files in it."""
 
 import json
 import re
@@ -15,19 +15,19 @@ SUMMARY_FILE: Final = "summary.json"
 EVALUATION_FILE: Final = "evaluation.json"
 REPORT_FILE: Final = "report.html"
 RESULTS = (SUMMARY_FILE, EVALUATION_FILE, REPORT_FILE)
-"""They tell of the end of a training."""
+"""Files that describe the end of a training."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def run_folder(config: Configuration, name: str) -> Path:
-    """`<train.runs>/<name>`. Raises UsageError for a name that is no plain folder name."""
+    """Return `<train.runs>/<name>`. Raises UsageError for a name that is not a plain folder name."""
     if not RUN_NAME.fullmatch(name):
         raise UsageError(f"--run {name!r}: use letters, digits, dots, dashes and underscores alone")
     return Path(config.train.runs) / name
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None when the file is not there. Raises DataError when it is something else."""
+    """Read a JSON object; None if the file does not exist. Raises DataError if it is something else."""
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`runs/<run>/summary.json`, which training, evaluation and reports fill in one after another."""
+"""`runs/<run>/summary.json`, filled in by training, evaluation and reports in turn."""
 
 import json
 from pathlib import Path
@@ -10,19 +10,19 @@ from training.tracking.run_files import SUMMARY_FILE, read_json
 
 
 def read(run: Path) -> dict[str, Any]:
-    """The summary of a run; {} when there is none yet. Raises DataError where it is no JSON object."""
+    """Read the summary of a run; {} if there is none yet. Raises DataError if it is not a JSON object."""
     return read_json(run / SUMMARY_FILE) or {}
 
 
 def update(run: Path, **sections: dict[str, Any]) -> dict[str, Any]:
-    """Replaces whole sections (`training=…`), keeps the others, and writes the file atomically; returns all of it."""
+    """Replace whole sections (`training=…`), keep the others, and write the file atomically; return all of it."""
     content = {**read(run), **sections}
     files.write(run / SUMMARY_FILE, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     return content
 
 
 def dataset_section(manifest: Manifest, location: str) -> dict[str, Any]:
-    """The section `dataset`: what the manifest says, and where it lies."""
+    """Return the section `dataset`: facts of the manifest, and its location."""
     counts = manifest.content.counts
     names = ("records_in", "quarantined", "exact_duplicates", "near_duplicates", "filtered", "published")
     return {
