@@ -1,4 +1,4 @@
-"""What all tests share: a Spark session for each worker, the demo's raw data, and marks by what a test uses."""
+"""Shared by all tests: a Spark session for each worker, the demo's raw data, and marks by what a test uses."""
 
 import os
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ from tests.data_sets import made_once
 from tests.faults.pipeline_runs import PipelineFolder, write_files
 from tests.kinds import ORDER, group_of, kind_of
 
-# Tests are many small jobs in several Java machines, and their code runs too seldom to repay the optimising compiler:
+# Tests are many small jobs in several Java machines; their code runs too seldom to repay the optimising compiler:
 # without it a Delta write and read took 31 s of CPU time instead of 62. Without that compiler Java would reserve 48 MB
 # for compiled code, which Spark fills: from then on Java drops what it compiled, and each publication takes twice as
-# long. Java reads this variable wherever it starts.
+# long. Java reads this variable at every start.
 os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 WORKER_BYTES = 4 << 30
-"""A worker with its Spark session and the processes that a test of it may start."""
+"""Memory of a worker with its Spark session and the processes that its tests may start."""
 
-# How long an example takes says nothing on a machine that does other things as well.
+# The time of an example means nothing on a machine that does other things as well.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test with its kind, the benchmarks' own as thorough, and what has to run in one worker."""
+    """Mark every test with its kind, the benchmarks' own tests as thorough, and tests that need the same worker."""
     kinds = {item: kind_of(item) for item in items}
     for item, kind in kinds.items():
         item.add_marker(kind)
@@ -45,14 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than cores, since tests of processes mostly wait, as far as the memory goes."""
+    """Return one worker more than cores, since tests of processes mostly wait, as far as memory allows."""
     by_memory = int(psutil.virtual_memory().available // WORKER_BYTES)
     return max(1, min(len(os.sched_getaffinity(0)) + 1, by_memory))
 
 
 @pytest.fixture(scope="session")
 def licences_folder() -> Path:
-    """The demo's raw data: the folder with `licenses` and `rules`."""
+    """Return the demo's raw data: the folder with `licenses` and `rules`."""
     folder = CHECKOUT / "data" / "licensedcode" / "licensedcode" / "data"
     assert folder.exists(), "the demo's raw data are missing: run `make data` once (it needs the network)"
     return folder
@@ -60,7 +60,7 @@ def licences_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The session of `etl.spark.session` on two local cores; its log and warehouse lie in a temporary folder."""
+    """Start the session of `etl.spark.session` on two local cores, with log and warehouse in a temporary folder."""
     folder: Path = tmp_path_factory.mktemp("spark")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)  # logs/ follows the working folder
@@ -81,7 +81,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 
 @pytest.fixture(scope="session")
 def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> PipelineFolder:
-    """The small data set, published once for all workers: tests look at it, or change a copy of it.
+    """Publish the small data set once for all workers; tests look at it, or change a copy of it.
 
     Its shuffles have other partitions than those of any other session.
     """

@@ -1,4 +1,4 @@
-"""Data sets that several tests share: made once, and copied where a test changes them."""
+"""Data sets that several tests share: made once, and copied for tests that change them."""
 
 import fcntl
 import os
@@ -15,9 +15,9 @@ from schemas.tables import Layout
 
 
 def copy_of(config: Configuration, folder: Path) -> Configuration:
-    """A copy of a data set below `folder`; returns its configuration.
+    """Copy a data set to `folder`; return its configuration.
 
-    The manifests of the copy name its own place.
+    The manifests of the copy name its own location.
     """
     dataset = config.dataset.model_copy(update={"root": str(folder)})
     copied = config.model_copy(update={"dataset": dataset})
@@ -31,9 +31,9 @@ def copy_of(config: Configuration, folder: Path) -> Configuration:
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """The folder `name` that the first worker to ask for it lets `make` fill, while the others wait.
+    """Return the folder `name`, which the first worker to ask for it lets `make` fill, while the others wait.
 
-    A folder whose making failed is made again by the next one who asks.
+    If making it fails, the next worker to ask makes it again.
     """
     base = factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base

@@ -1,4 +1,4 @@
-"""The bench of the pipeline judges clusters, times, memory and shuffles as it says, and keeps what other sizes gave."""
+"""The pipeline benchmark: how it judges clusters, times, memory and shuffles, and keeps results of other sizes."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from schemas import config
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    """Ten records: 0, 1, 2 are a chain whose ends are not similar; 3 and 4 are equal; 5 and 6 nearly similar."""
+    """Write ten records: 0, 1, 2 are a chain whose ends are not similar; 3 and 4 are equal; 5 and 6 nearly similar."""
     pairs = [(0, 1, 0.85), (1, 2, 0.9), (0, 2, 0.7), (3, 4, 1.0), (5, 6, 0.79)]
     rows = [{"left": a, "right": b, "jaccard": similarity, "kind": ""} for a, b, similarity in pairs]
     pq.write_table(pa.Table.from_pylist(rows, schema=PAIRS), tmp_path / "pairs.parquet")
@@ -130,7 +130,7 @@ def test_the_memory_of_a_process_and_all_below_it_is_counted() -> None:
     arguments = [sys.executable, "-c", below]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # it is held now
+        process.stdout.readline()  # the lock is held now
         peaks.add(process.pid)
         process.communicate()
     assert 100 < peaks.all < 300
@@ -168,7 +168,7 @@ def test_processes_below_this_one_count_even_after_their_end() -> None:
 
 
 def test_processes_that_nobody_waits_for_count_too() -> None:
-    """Spark's daemon of Python workers ignores their end."""
+    """Spark's daemon of Python workers ignores when they end."""
     below = (
         "import os, signal, subprocess, sys, time\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
         f"for _ in range(2): subprocess.Popen([sys.executable, '-c', {WORKING + chr(10) + 'time.sleep(1)'!r}])\n"

@@ -1,4 +1,4 @@
-"""The generated data set is what its truth says, found by brute force, and the same for the same seed."""
+"""The generated data set matches its truth, as found by brute force, and is the same for the same seed."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ def lines_of(folder: Path) -> list[bytes]:
 
 
 def texts_of(folder: Path) -> dict[int, str]:
-    """The texts of the sound records."""
+    """Return the texts of the sound records."""
     spoilt = pc.is_valid(pq.read_table(folder / "truth" / "records.parquet")["malformed"]).to_pylist()
     sound = (json.loads(line) for line, bad in zip(lines_of(folder), spoilt, strict=True) if not bad)
     return {int(record["id"]): record["text"] for record in sound}
@@ -46,7 +46,7 @@ def tokens_of(text: str) -> tuple[str, ...]:
 
 
 def all_similarities(texts: dict[int, str]) -> npt.NDArray[np.float64]:
-    """The Jaccard similarity of every two texts, from sets of tuples of tokens."""
+    """Return the Jaccard similarity of every two texts, from sets of tuples of tokens."""
     numbers: dict[tuple[str, ...], int] = {}
     rows, columns = [], []
     for row, text in enumerate(texts.values()):
@@ -76,7 +76,7 @@ def test_planted_pairs_are_all_similar_pairs_and_have_the_similarity_that_is_sta
     in_mega = np.isin(records, list(mega))
     planted |= np.outer(in_mega, in_mega) | np.eye(len(records), dtype=bool)
     assert similar[~planted].max() < 0.7
-    # What only boilerplate has in common is there, and is similar enough to be mistaken.
+    # Texts with only boilerplate in common exist, and are similar enough to be mistaken.
     assert similar[~planted].max() > 0.3
     # The mega-cluster hangs together: every member is a true duplicate of its base.
     base = pairs.filter(pc.is_in(pairs["left"], pc.cast(list(mega), "int64")))["jaccard"].to_numpy()
@@ -178,7 +178,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(folder: Path
 
 
 def test_memory_does_not_depend_on_the_size() -> None:
-    # What is made at a time is a number of records, of lengths with a bound, whatever the size.
+    # The number of records made at a time, and their lengths, are bounded at any size.
     huge = generate.plan_of(100 * 10**9, 0)
     blocks = generate.blocks(huge)
     lines, rows = next(blocks)

@@ -1,4 +1,4 @@
-"""The arithmetic of the scaling bench; nothing here measures time."""
+"""Arithmetic of the scaling benchmark; nothing here measures time."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Atomic writing: whole or not at all, durable where it says so."""
+"""Atomic writing: all or nothing, durable where it promises to be."""
 
 import os
 import stat

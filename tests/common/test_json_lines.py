@@ -1,4 +1,4 @@
-"""JSON lines: an unfinished end counts for nothing, damage is named, a full disk spoils nothing."""
+"""JSON lines: an unfinished last line is ignored, damage is named, a full disk spoils nothing."""
 
 import errno
 import json
@@ -60,7 +60,7 @@ def test_lines_that_are_kept_stay_as_they_are(tmp_path: Path) -> None:
 def test_a_line_that_the_disk_takes_in_part_is_taken_back(tmp_path: Path) -> None:
     json_lines.append(str(tmp_path / "a"), b"1")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5, before[1]))  # a write across it is a short one
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, before[1]))  # a write that crosses it is cut short
     try:
         with pytest.raises(OSError, match="No space"):
             json_lines.append(str(tmp_path / "a"), b"23456789")

@@ -33,7 +33,7 @@ def jaccard(one: set[Any], other: set[Any]) -> float:
 
 
 def partition(items: Sequence[Hashable], edges: Iterable[tuple[Any, Any]]) -> set[frozenset[Any]]:
-    """The connected components, by the simplest of all ways."""
+    """Return the connected components, in the simplest possible way."""
     group = {item: {item} for item in items}
     for one, other in edges:
         if group[one] is not group[other]:
@@ -44,7 +44,7 @@ def partition(items: Sequence[Hashable], edges: Iterable[tuple[Any, Any]]) -> se
 
 
 def clusters_of(texts: Sequence[str], similarity: float = 0.8) -> set[frozenset[int]]:
-    """Clusters of the indices of texts by comparing every two of them."""
+    """Cluster texts by comparing every two of them; return sets of their indices."""
     sets = [shingles(text) for text in texts]
     edges = [
         (i, j)
@@ -56,8 +56,9 @@ def clusters_of(texts: Sequence[str], similarity: float = 0.8) -> set[frozenset[
 
 
 def similar_pairs(texts: Sequence[str], similarity: float = 0.8) -> list[tuple[int, int]]:
-    """All pairs of indices of texts, i < j, of at least that Jaccard similarity: the sets by `shingles`, their common
-    elements counted exactly for every two of them.
+    """Return all pairs of indices, i < j, of texts with at least that Jaccard similarity.
+
+    The sets are those of `shingles`; the common elements of every two sets are counted exactly.
     """
     numbers: dict[Any, int] = {}
     sets = [sorted({numbers.setdefault(one, len(numbers)) for one in shingles(text)}) for text in texts]
@@ -82,13 +83,13 @@ def prose(rng: random.Random, words: int) -> list[str]:
 
 
 def edited(rng: random.Random, words: Sequence[str], share: float) -> list[str]:
-    """The words with `share` of them replaced by others."""
+    """Return the words with `share` of them replaced by others."""
     places = set(rng.sample(range(len(words)), round(share * len(words))))
     return [f"e{rng.randrange(10**9)}" if i in places else word for i, word in enumerate(words)]
 
 
 def planted(seed: int = 3) -> list[str]:
-    """Edits of 1–15% of the words, moved paragraphs, a header shared by many, chains, copies, and short texts."""
+    """Return texts with edits of 1–15%, moved paragraphs, a shared header, chains, copies, and short texts."""
     rng = random.Random(seed)
     texts = []
     for _ in range(12):
@@ -109,19 +110,19 @@ def planted(seed: int = 3) -> list[str]:
 
 
 def headed(rng: random.Random, count: int, header: int, least: int, most: int) -> list[str]:
-    """Different texts that begin with the same `header` words; each has `least` to `most` words of its own."""
+    """Return different texts that begin with the same `header` words; each has `least` to `most` words of its own."""
     words = prose(rng, header)
     return [" ".join(words + prose(rng, rng.randint(least, most))) for _ in range(count)]
 
 
 def near_copies(rng: random.Random, count: int, least: float, most: float) -> list[str]:
-    """A text of 150 words, and `count` copies with a share of `least` to `most` of its words edited."""
+    """Return a text of 150 words, and `count` copies with a share of `least` to `most` of its words edited."""
     words = prose(rng, 150)
     return [" ".join(words), *(" ".join(edited(rng, words, rng.uniform(least, most))) for _ in range(count))]
 
 
 def alternatives(rng: random.Random, count: int) -> list[str]:
-    """Forms of one text in each of which 4 of 150 words are one of three others: many share what they differ in."""
+    """Return forms of one text, each with 4 of 150 words replaced by one of three alternatives, often shared."""
     words = prose(rng, 150)
     texts = []
     for _ in range(count):
@@ -133,7 +134,7 @@ def alternatives(rng: random.Random, count: int) -> list[str]:
 
 
 def clauses(rng: random.Random, count: int) -> list[str]:
-    """Texts of 12 of the same 16 paragraphs, in their order."""
+    """Return texts of 12 of the same 16 paragraphs, in their order."""
     paragraphs = [" ".join(prose(rng, 15)) for _ in range(16)]
     return [" ".join(paragraphs[i] for i in sorted(rng.sample(range(16), 12))) for _ in range(count)]
 
@@ -147,7 +148,7 @@ SKEWED = {
     "alternatives": alternatives,
     "clauses": clauses,
 }
-"""Texts that share large buckets, most of which are no near-duplicates: `SKEWED[name](rng, about how many)`."""
+"""Texts that share large buckets but are mostly no near-duplicates: `SKEWED[name](rng, approximate number)`."""
 
 
 def configuration(folder: Path, **sections: Any) -> Configuration:
@@ -161,7 +162,7 @@ def configuration(folder: Path, **sections: Any) -> Configuration:
 
 
 def write_fields(config: Configuration, rows: Sequence[dict[str, Any]], files: int = 1) -> None:
-    """Writes silver/fields from rows of at least record_id and text, in `files` files."""
+    """Write silver/fields from rows of at least record_id and text, in `files` files."""
     schema = fields_schema(config)
     base = dict.fromkeys(schema.names) | {
         "source_index": 0,

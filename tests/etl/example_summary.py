@@ -9,7 +9,7 @@ FULL = ShardFacts(1024, [512, 512], 300_000)
 
 
 def example_summary(**changes: Any) -> Summary:
-    """A summary that passes every gate of a configuration with the default limits and 512 rows a group."""
+    """Return a summary that passes every gate of a configuration with the default limits and 512 rows per group."""
     train = [FULL] * 5 + [ShardFacts(1280, [512, 512, 256], 380_000)]  # 6,400 rows
     classes = {
         "train": {"notice": 4800, "text": 1600},

@@ -1,4 +1,4 @@
-"""A tiny data set written by hand, from bronze to silver, for the tests of the summary and the report."""
+"""A tiny hand-written data set, from bronze to silver, for the tests of the summary and the report."""
 
 import datetime
 from pathlib import Path
@@ -65,7 +65,7 @@ QUARANTINE = [
 
 
 def configuration(root: Path, **sections: Any) -> Configuration:
-    """A configuration whose data set lies below `root`; `sections` are added or replace those here."""
+    """Return a configuration whose data set lies below `root`; `sections` are added or replace those here."""
     document: dict[str, Any] = {
         "dataset": {"name": "small", "root": str(root)},
         "source": [{"format": "jsonl", "path": "in/*.jsonl"}],
@@ -77,7 +77,7 @@ def configuration(root: Path, **sections: Any) -> Configuration:
 
 
 def write_small_data_set(config: Configuration) -> None:
-    """Writes the bronze and silver tables of `RECORDS`, as the stages before `publish` leave them."""
+    """Write the bronze and silver tables of `RECORDS`, as the stages before `publish` leave them."""
     layout = Layout.of(config)
     table_columns = {"source_index": 0, "source_path": "a.jsonl", "time_seconds": None}
     records, fields, ledger, encoded = [], [], [], []
@@ -123,7 +123,7 @@ def write_small_data_set(config: Configuration) -> None:
 
 
 def write_signatures(config: Configuration) -> None:
-    """Writes silver/signatures: a1 and d1 share one of the three shingles that they have together."""
+    """Write silver/signatures: a1 and d1 share one of the three shingles in their union."""
     shingles = {"a1": [1, 2], "d1": [2, 3], "b1": [10], "b2": [11], "c1": [12]}
     rows = [
         {"record_id": r, "text_hash": r.encode(), "bands": [0], "shingles": np.array(s, "<i8").tobytes()}

@@ -1,4 +1,4 @@
-"""The audit trail: what an entry holds, and that whatever is done to the chain shows."""
+"""The audit trail: the contents of an entry, and that any change to the chain is found."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def lines(config: Configuration) -> list[bytes]:
 
 
 def rewrite(config: Configuration, changed: list[bytes]) -> list[str]:
-    """The findings once the file has these lines."""
+    """Write these lines to the file; return the findings."""
     Path(Layout.of(config).at(FILE)).write_bytes(b"".join(changed))
     return findings(Layout.of(config), {}, config.storage)
 
@@ -82,7 +82,7 @@ def test_what_is_run_again_is_entered_with_the_configuration_that_was_given(
     for again in (False, True):
         timed(Stage("clean", stage, lambda *_: None), Run(spark, config), again)
     assert [given.increments.go_on for given in seen] == [True, False]
-    # As it stands in the commits of tables and in manifests too.
+    # As in the commits of tables and in manifests.
     assert [given.sha256() for given in seen] == [config.sha256()] * 2
     assert [json.loads(line)["configuration_sha256"] for line in lines(config)] == [config.sha256()] * 4
 
@@ -160,7 +160,7 @@ def test_an_end_that_was_cut_off_shows_by_the_publication_that_is_missing(config
     layout = Layout.of(config)
     for root in ("a" * 64, "b" * 64):
         append(layout, config, {"action": "publish", "event": "commit", "manifest_root": root})
-    # What was published before there was a trail need not be in it.
+    # Versions published before there was a trail need not be in it.
     manifests = {"one.json": published("a" * 64, 2999), "two.json": published("b" * 64, 2999)}
     manifests["old.json"] = published("c" * 64, 1999)
     assert findings(layout, manifests, config.storage) == []
@@ -200,7 +200,7 @@ def test_what_a_crash_left_of_a_line_is_no_entry(config: Configuration) -> None:
 
 
 def test_a_trail_in_an_object_store_is_a_chain_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.runs.audit.open_table", lambda *_: None)  # it knows no `memory:`
+    monkeypatch.setattr("etl.runs.audit.open_table", lambda *_: None)  # it does not know `memory:`
     remote = configuration(Path("/"), [{"format": "jsonl", "path": "*.jsonl"}])
     remote = remote.model_copy(
         update={"dataset": remote.dataset.model_copy(update={"root": "memory://audit"})}

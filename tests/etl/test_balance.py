@@ -45,7 +45,7 @@ def test_the_number_of_shards_follows_the_configuration() -> None:
     ("train", "group", "shards"),
     [
         (10, 64, 1),
-        (800, 64, 3),  # 13 row groups, at least four a shard
+        (800, 64, 3),  # 13 row groups, at least four per shard
         (20_000, 78, 8),
         (256 * 14_492, 14_492, 8),  # the first row groups of 4 MB
         (10**8, 14_492, 29),  # 276 bytes and the id's 32: 1 GiB are 3,486,178 rows
@@ -64,7 +64,7 @@ def test_by_default_sizes_follow_the_data(train: int, group: int, shards: int) -
 def test_a_configured_size_of_row_groups_is_taken() -> None:
     publish = Publish(rows_per_group=10)
     assert balance.row_group_size(publish, {"train": 10**9}, 276) == 10
-    # A row larger than a row group should be is one alone.
+    # A row larger than a row group should be is a row group of its own.
     assert balance.row_group_size(Publish(), {"train": 10**9}, 10_000_000) == 1
 
 

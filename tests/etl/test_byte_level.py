@@ -1,4 +1,4 @@
-"""The encoder that remembers pieces gives what the library gives, for every text."""
+"""The encoder that remembers pieces gives the library's result for every text."""
 
 import json
 import random
@@ -51,7 +51,7 @@ def encoder(artifact: bytes) -> PieceEncoder:
 
 @pytest.fixture(scope="module")
 def spaced() -> PieceEncoder:
-    """Has tokens for runs of white space, so that a cut within one would show."""
+    """Return an encoder with tokens for runs of white space, so that a cut within one would show."""
     chosen = random.Random(1)
     texts = ["".join(word + " " * chosen.randrange(5) + "\n" * 2 for word in WORDS) for _ in range(200)]
     feature = TokensFeature(name="tokens", column="text", vocabulary=600)
@@ -94,7 +94,7 @@ def test_the_short_way_is_taken_where_both_agree(encoder: PieceEncoder) -> None:
 
 
 def test_no_character_of_the_short_way_is_cut_in_another_way(encoder: PieceEncoder, artifact: bytes) -> None:
-    """Each alone, in a word, among digits, between spaces, and doubled."""
+    """Each character alone, in a word, among digits, between spaces, and doubled."""
     taken = [chr(code) for code in range(0x3000) if encoder._cut(chr(code)) is not None]
     assert len(taken) > 900
     texts = [f"{c} a{c}b 1{c}2 {c}{c} {c}'s\n{c}" for c in taken]
@@ -153,7 +153,7 @@ def test_no_more_than_some_characters_are_encoded_at_a_time(
 
 
 def test_nothing_but_white_space_becomes_white_space_at_its_end() -> None:
-    """What a seam relies on."""
+    """Seams rely on this."""
     for code in range(sys.maxunicode + 1):
         if not 0xD800 <= code < 0xE000 and not chr(code).isspace():
             assert not unicodedata.normalize("NFKC", chr(code))[-1].isspace()

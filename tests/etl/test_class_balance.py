@@ -1,4 +1,4 @@
-"""Class balance computed from the rows of each class: weights, and how often rows are taken."""
+"""Class balance computed from the rows of each class: weights, and repeats of rows."""
 
 import itertools
 import math
@@ -25,7 +25,7 @@ def test_weights_follow_rarity_and_have_mean_one(
 ) -> None:
     found = weights(counts, square_root)
     rows = sum(counts.values())
-    # As the definition says it: in proportion to count^-power, scaled to a mean of 1 over all rows.
+    # As in the definition: proportional to count^-power, scaled to a mean of 1 over all rows.
     rarity = {name: count**-power if count else 0.0 for name, count in counts.items()}
     mean = sum(rarity[name] * counts[name] for name in counts) / rows
     assert found == pytest.approx({name: rarity[name] / mean for name in counts}, rel=1e-12)
@@ -58,7 +58,7 @@ def test_the_cap_holds_and_the_largest_class_is_taken_once() -> None:
         "a": 1,
         "b": 2,
         "c": 2,
-    }  # 80 and 120 are as near to 100
+    }  # 80 and 120 are equally near to 100
     assert times_taken({"a": 0, "b": 0}, 5) == {"a": 1, "b": 1}
     assert times_taken({}, 5) == {}
 

@@ -1,4 +1,4 @@
-"""The stage `clean` on hand-made records: what stands in silver/fields and in the first ledger."""
+"""The stage `clean` on hand-made records: the contents of silver/fields and of the first ledger."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ SOURCE = {"format": "jsonl", "path": "*.jsonl"}
 
 
 def written_records(spark: SparkSession, config: Configuration, texts: dict[str, str]) -> None:
-    """bronze/records with these texts by id."""
+    """Write bronze/records with these texts by id."""
     rows = [(key, 0, "a.jsonl", place, 9, None, "x", text) for place, (key, text) in enumerate(texts.items())]
     schema = tables.records_schema(config)
     facts = CommitFacts.by("ingest", config, fingerprint("ingest", config))

@@ -1,4 +1,4 @@
-"""Complete stages are not run again, and whatever they were made from makes them run when it changes."""
+"""Complete stages are not run again, and a change to any of their inputs makes them run."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def changed(config: Configuration, **sections: object) -> Configuration:
 
 
 def run(spark: SparkSession, config: Configuration, last: str = "encode") -> None:
-    """Runs the stages up to one of them, all of which have to commit something."""
+    """Run the stages up to `last`, all of which have to commit something."""
     for stage in STAGES[: STAGES.index(NAMED[last]) + 1]:
         before = versions(Layout.of(config), config.storage)
         timed(stage, Run(spark, config))
@@ -49,7 +49,7 @@ def run(spark: SparkSession, config: Configuration, last: str = "encode") -> Non
 
 
 def writers(config: Configuration) -> dict[str, set[str]]:
-    """The stages that each table of bronze and silver has commits of."""
+    """Return the stages that have commits in each table of bronze and silver."""
     tables = {
         name: Layout.of(config).at(layer, name) for layer in ("bronze", "silver") for name in TABLES[layer]
     }
@@ -58,7 +58,7 @@ def writers(config: Configuration) -> dict[str, set[str]]:
 
 
 def noting(opened: list[str]) -> type[Commit]:
-    """`Commit`, which notes the tables that it is asked for."""
+    """Return a `Commit` that notes the tables that it is asked for."""
 
     class Noting(Commit):
         @classmethod
@@ -70,7 +70,7 @@ def noting(opened: list[str]) -> type[Commit]:
 
 
 def first_to_run(spark: SparkSession, config: Configuration) -> str | None:
-    """The first stage that is not complete."""
+    """Return the first stage that is not complete."""
     return next((stage.name for stage in STAGES if stage.completion(Run(spark, config)) is None), None)
 
 
@@ -106,7 +106,7 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     assert first_to_run(spark, reseeded) == "encode"  # made from the ledger before
     assert first_to_run(spark, config) == "split"
     similar = changed(reseeded, deduplicate=config.deduplicate.model_copy(update={"similarity": 0.7}))
-    assert first_to_run(spark, similar) == "deduplicate"  # `split` hands on what the ledger was made from
+    assert first_to_run(spark, similar) == "deduplicate"  # `split` passes on the inputs of the ledger
 
     with monkeypatch.context() as patch:
         patch.setattr(completion, "code_sha256", lambda stage: f"other code of {stage}")
@@ -116,7 +116,7 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
 
 
 def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a changed module touches: nothing before the report, everything, or the stages that import it."""
+    """A changed module affects nothing before the report, everything, or the stages that import it."""
     known = code.sources()
 
     def fingerprints(changed: str = "") -> dict[str, str]:
@@ -137,7 +137,7 @@ def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch
         ("schemas.class_mix", ()),
         ("etl.pipeline", ()),
         *((f"etl.stages.{name}", (name,)) for name in NAMED),
-        ("etl.rules.language", ("clean",)),  # found by its place alone, as the next three
+        ("etl.rules.language", ("clean",)),  # found by its location alone, like the next three
         ("etl.sources.files.csv", ("ingest",)),
         ("etl.encoders.category", ("encode",)),
         ("schemas.features.date", tuple(NAMED)),
@@ -183,8 +183,8 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
     spark: SparkSession, config: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(spark, config)
-    # What had not committed anything when it broke off was, and is, complete; so is `deduplicate`, whose first table is
-    # the same again.
+    # A stage that had not committed anything when it broke off was, and is, complete; so is `deduplicate`, whose first
+    # table is the same again.
     for stage, last, expected in (
         ("encode", "encoded", None),
         ("split", "ledger", None),
@@ -200,7 +200,7 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
 
 
 def breaking(write: Callable[..., int], last: str) -> Callable[..., int]:
-    """Writes tables as usual, but for one."""
+    """Wrap `write` to break off at the table `last`."""
 
     def wrote(frame: object, uri: str, *more: object, **named: object) -> int:
         if uri.endswith(last):

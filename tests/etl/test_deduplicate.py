@@ -69,7 +69,7 @@ def ledger_of(
     partitions: int = 2,
     block_shingles: int = BLOCK_SHINGLES,
 ) -> list[tuple[Any, ...]]:
-    """The ledger of a small table, without writing anything."""
+    """Return the ledger of a small table, without writing anything."""
     fields = frame(spark, config, rows).repartition(partitions)
     sketches = sketching.with_sketches(fields, config).cache()
     texts = sketching.group_by_text(sketches, config)
@@ -163,7 +163,7 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
 
 
 def skewed() -> list[str]:
-    """Each kind of skewed texts, planted duplicates, and exact copies of some; 3,000 texts."""
+    """Return texts of each skewed kind, planted duplicates, and exact copies of some; 3,000 texts."""
     rng = random.Random(11)
     texts = [text for kind in documents.SKEWED.values() for text in kind(rng, 300)] + documents.planted(12)
     return texts + rng.choices(texts, k=300) + texts[:1] * 300
@@ -216,7 +216,7 @@ def test_order_partitions_and_blocks_change_nothing(
     shuffle_partitions: int,
     block_shingles: int,
 ) -> None:
-    """One partition is one core's work. 30,000: some components lie in one block; 2,000: nearly all are spread."""
+    """One partition is one core's work. At 30,000, some components fit a block; at 2,000, nearly all are spread."""
     config = documents.configuration(tmp_path)
     rows = [record(f"r{i:05d}", text) for i, text in enumerate(skewed())]
     random.Random(partitions).shuffle(rows)
@@ -250,7 +250,7 @@ def test_a_header_shared_by_four_times_the_texts_is_four_times_the_shuffle(
 def test_blocks_of_any_size_give_the_same_clusters(
     spark: SparkSession, tmp_path: Path, block_shingles: int
 ) -> None:
-    """20,000: components are packed into blocks; 300: most are too large for one and are spread over several."""
+    """At 20,000, components are packed into blocks; at 300, most are too large for one and are spread over several."""
     config = documents.configuration(tmp_path)
     rows = [record(f"r{i}", text) for i, text in enumerate(documents.planted(9))]
     sketches = sketching.with_sketches(frame(spark, config, rows), config)
@@ -264,7 +264,7 @@ def test_blocks_of_any_size_give_the_same_clusters(
 
 
 def test_texts_do_not_cross_a_shuffle(spark: SparkSession, tmp_path: Path) -> None:
-    """8 MB of signs that no compression makes small, with few words between them."""
+    """8 MB of characters that no compression makes small, with few words between them."""
     config = documents.configuration(tmp_path)
     rng = random.Random(6)
     signs = ["".join(rng.choices("!#$%&()*+,-./:;<=>?@[]^{|}~ ", k=200_000)) for _ in range(40)]
@@ -277,7 +277,7 @@ def test_texts_do_not_cross_a_shuffle(spark: SparkSession, tmp_path: Path) -> No
 
 
 def shuffled_by_stage(spark: SparkSession) -> dict[int, int]:
-    """Bytes that each of Spark's stages wrote for a shuffle, by its number."""
+    """Return the bytes that each of Spark's stages wrote for a shuffle, by its number."""
     jvm, store = spark._jvm, spark._jsc.sc().statusStore()
     gateway = spark.sparkContext._gateway
     no_quantiles = gateway.new_array(gateway.jvm.double, 0)  # type: ignore[union-attr]
@@ -287,7 +287,7 @@ def shuffled_by_stage(spark: SparkSession) -> dict[int, int]:
 
 
 def licences(folder: Path, names: str) -> list[str]:
-    """The demo's rules and licences of which the files' names fit."""
+    """Return the demo's rules and licences whose file names match."""
     files = sorted(path for path in folder.glob(f"*/{names}.*") if path.suffix in (".RULE", ".LICENSE"))
     parts = [path.read_text(encoding="utf-8").split("---\n", 2) for path in files]
     return [part[2] for part in parts if len(part) == 3]
@@ -324,7 +324,7 @@ def test_later_records_near_to_clusters_of_several_splits_are_left_out(
     for name, row in dropped.items():
         assert rows[name] == (row if duplicates == "drop" else kept)
 
-    # With other splits those that are dropped as near-duplicates would stay out.
+    # In other splits, those dropped as near-duplicates would stay out.
     of_a_group = later.withColumn(
         "reason", F.when(F.col("record_id") == "near", "split_conflict").otherwise(F.col("reason"))
     )
@@ -352,7 +352,7 @@ def test_real_texts_against_brute_force(licences_folder: Path, names: str) -> No
 
 
 def test_a_block_gives_the_same_in_any_order_and_any_pieces() -> None:
-    """A component is named by its smallest hash, wherever that stands."""
+    """A component is named by its smallest hash, whatever the position of that."""
     block = block_of(documents.planted(9))
     whole = connect_block(block, 0.8).sort_by("text_hash")
     assert whole.num_rows > 50
@@ -369,7 +369,7 @@ def test_a_block_gives_the_same_in_any_order_and_any_pieces() -> None:
 
 
 def connected_labels(distinct: Sequence[str]) -> list[bytes]:
-    """The component of each of some distinct texts, all in one block."""
+    """Return the component of each of some distinct texts, all in one block."""
     block = block_of(distinct)
     clusters = connect_block(block, 0.8).to_pydict()
     component = dict(zip(clusters["text_hash"], clusters["component"], strict=True))
@@ -377,7 +377,7 @@ def connected_labels(distinct: Sequence[str]) -> list[bytes]:
 
 
 def block_of(distinct: Sequence[str]) -> pa.Table:
-    """What a task is given, for distinct texts."""
+    """Return the input of a task for distinct texts."""
     found = minhash.sketch(pa.array(distinct), 5, Banding.for_similarity(0.8), set())
     filled = np.diff(found.offsets) > 0
     starts = np.cumsum(np.concatenate(([0], np.where(filled, 28, 0))))

@@ -1,4 +1,4 @@
-"""Rows a shard and a row group are exact, and tasks evenly loaded, whatever the records' sizes, labels and keys."""
+"""Rows per shard and row group are exact, and tasks evenly loaded, whatever the records' sizes, labels and keys."""
 
 import random
 from collections import Counter
@@ -33,9 +33,9 @@ from tests.etl.example_tables import configuration
 from tests.etl.test_encode import write_silver
 
 Row = tuple[str, str, str, str | None]
-"""record_id, label, text, split."""
+"""Columns record_id, label, text, split."""
 AS_FOR_LARGE_DATA = {
-    # What is small would be joined without a shuffle, and read by a single task.
+    # Small tables would be joined without a shuffle, and read by a single task.
     "spark.sql.autoBroadcastJoinThreshold": "-1",
     "spark.sql.adaptive.autoBroadcastJoinThreshold": "-1",
     "spark.sql.adaptive.coalescePartitions.enabled": "false",
@@ -46,12 +46,12 @@ DENSE_WORDS, WORD = 2_000, 200
 
 @dataclass(frozen=True)
 class Published:
-    """A data set that has gone through the stages after `clean`, and what they shuffled."""
+    """A data set that has gone through the stages after `clean`, and the bytes they shuffled."""
 
     config: Configuration
     shuffles: dict[str, StageMetrics]
     dense_bytes: int
-    """Of text that no compression makes small."""
+    """Bytes of text that no compression makes small."""
 
 
 def settings(folder: Path, **section: Any) -> Configuration:
@@ -65,7 +65,7 @@ def settings(folder: Path, **section: Any) -> Configuration:
 
 
 def texts_of_all_sizes() -> list[str]:
-    """Copies of one text, short texts, and some of 400 kB that cannot be compressed."""
+    """Return copies of one text, short texts, and some of 400 kB that cannot be compressed."""
     letters = bytes(97 + i % 26 for i in range(256))
     noise = random.Random(5).randbytes(DENSE * DENSE_WORDS * WORD).translate(letters).decode()
     words = [noise[i : i + WORD] for i in range(0, len(noise), WORD)]
@@ -75,7 +75,7 @@ def texts_of_all_sizes() -> list[str]:
 
 
 def zipf(place: int) -> str:
-    """Class k has about 1/k of the rows of class 1."""
+    """Return a class; class k has about 1/k of the rows of class 1."""
     ends = [sum(1 / k for k in range(1, n + 1)) for n in range(1, CLASSES + 1)]
     share = (place * 7_919 % 10_007 + 0.5) / 10_007
     return f"class-{next(k for k, end in enumerate(ends) if share <= end / ends[-1])}"
@@ -122,7 +122,7 @@ def write_bronze(config: Configuration, rows: Sequence[Row]) -> None:
 
 
 def shard_sizes(config: Configuration, rows_per_group: int) -> dict[str, list[int]]:
-    """Rows of each shard of each split, after checking that they are exact and that every kept row is in one."""
+    """Return the rows of each shard by split, after checking that they are exact and cover every kept row."""
     manifest = manifests.load(manifests.newest(Layout.of(config).manifests))
     ledger = DeltaTable(Layout.of(config).ledger).to_pyarrow_table(columns=["record_id", "split"]).to_pylist()
     labels = {
@@ -156,7 +156,7 @@ def test_shards_are_exact_with_classes_by_zipf(large: Published) -> None:
     sizes = shard_sizes(large.config, 64)
     assert sum(map(sum, sizes.values())) == 1 + SHORT + DENSE
     train = sum(sizes["train"])
-    # By default: row groups of 64 rows for so few, and a shard for every four of them.
+    # By default, so few rows get row groups of 64 rows, and a shard for every four of these.
     assert len(sizes["train"]) == -(-train // 64) // 4 > 2
     manifest = manifests.load(manifests.newest(Layout.of(large.config).manifests))
     counts = sorted(manifest.splits["train"].label_counts.values())

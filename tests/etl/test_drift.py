@@ -1,4 +1,4 @@
-"""How far a version is from the one before it."""
+"""Distance of a version from the one before it."""
 
 import math
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ BEFORE = example_summary(words={"the": 50, "of": 30, "licence": 20})
 
 def test_the_index_of_population_stability() -> None:
     before, now = {"a": 599, "b": 399}, {"a": 299, "b": 699}
-    # With half a record more in each of two categories the shares are .6 and .4, then .3 and .7 (within a thousandth).
+    # With half a record added to each of two categories the shares are .6 and .4, then .3 and .7 (within a thousandth).
     expected = (0.3 - 0.6) * math.log(0.3 / 0.6) + (0.7 - 0.4) * math.log(0.7 / 0.4)
     found = population_stability(before, now)
     assert found is not None
@@ -90,7 +90,7 @@ def test_each_measure_moves_with_what_it_is_about_alone() -> None:
     ):
         found = drifts(profile, Profile.of(replace(BEFORE, **changes)))
         assert {drift.measure for drift in found if drift.value > 0} == {moved}
-    # What was erased on request is no drift.
+    # Erasure on request is not drift.
     erased = {"invalid_json": 60, "missing_column": 40, "forgotten": 500}
     assert all(
         d.value == 0 for d in drifts(profile, Profile.of(replace(BEFORE, quarantined_by_reason=erased)))
@@ -112,7 +112,7 @@ def test_the_version_before_is_the_newest_with_another_content(tmp_path: Path) -
     first, second, again = manifest_of(0), manifest_of(1, "other"), manifest_of(2, "other")
     for manifest in (first, second, again):
         publish(config, manifest)
-    assert profile_before(config, None) is None  # it was published before anything was kept of versions
+    assert profile_before(config, None) is None  # it was published before versions kept a profile
     keep_profile(BEFORE, first, config)
     keep_profile(replace(BEFORE, near_duplicates=7), second, config)
     assert profile_before(config, first) is None

@@ -1,4 +1,4 @@
-"""encode: rows as a model takes them, learnt from the training split alone."""
+"""Stage `encode`: rows in the form a model takes, learnt from the training split alone."""
 
 import hashlib
 import json

@@ -54,7 +54,7 @@ def test_expectations_are_judged_on_the_published_records_alone(spark: SparkSess
     ]
     with pytest.raises(QualityGateError, match=r"2 quality gates failed .*\(label\): 3 of 5 unexpected"):
         gates.raise_for_failures()
-    # No value of a record stands in a page or in what is said.
+    # No value of a record appears in a page or in a message.
     common = ("expect_column_most_common_value_to_be_in_set", {"column": "text", "value_set": ["x"]})
     gates_of_texts = judge(example_summary(), expecting(tmp_path, common), Layout.of(config), records)
     assert [(gate.observed, gate.passed) for gate in gates_of_texts.gates[-1:]] == [

@@ -1,4 +1,4 @@
-"""What stages note in commits, without a table: one model a table, and what it is compared by."""
+"""Facts that stages note in commits, without a table: one model per table, and the fields it is compared by."""
 
 import json
 

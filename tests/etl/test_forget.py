@@ -1,4 +1,4 @@
-"""Erasure: a person's records go from all tables, no later run brings them back, and vacuum takes the old versions."""
+"""Erasure: a person's records leave all tables, no later run restores them, and vacuum deletes the old versions."""
 
 import hashlib
 import json
@@ -75,7 +75,7 @@ SECRET = "the secret of record seven"
 
 
 def name_of(number: int) -> str:
-    """An id that is found nowhere by chance."""
+    """Return an id that does not occur anywhere by chance."""
     return f"rec{number:04}x"
 
 
@@ -87,7 +87,7 @@ def record(number: int, text: str) -> str:
 
 
 def write_files(folder: Path) -> None:
-    """60 records, a few of which are a person's; three in quarantine."""
+    """Write 60 records, a few of which are one person's; three go to quarantine."""
     lines = [record(n, f"record {n} of {n * n} says {n * 31} things about {n * 7}") for n in range(58)]
     lines[7] = record(7, SECRET)
     lines[8] = record(8, SECRET)  # a copy, which takes the other's place
@@ -111,7 +111,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Configuration:
 
 
 def rows(spark: SparkSession, config: Configuration, name: str) -> list[dict[str, Any]]:
-    """Of a table, but for times, in a fixed order."""
+    """Return the rows of a table in a fixed order, without times."""
     frame = read_table(spark, getattr(Layout.of(config), name)).drop("ingested", "forgotten")
     return sorted((row.asDict(recursive=True) for row in frame.collect()), key=repr)
 
@@ -135,7 +135,7 @@ def write_run(config: Configuration, name: str, roots: list[str]) -> None:
 
 
 def files_with(folder: Path, content: bytes) -> list[str]:
-    """The files below a folder in which some bytes stand, in Parquet files also those of any value."""
+    """Return the files below a folder that contain some bytes, in Parquet files also as part of a value."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file():
@@ -181,7 +181,7 @@ def test_a_record_is_erased_for_good(
         row["raw"] is None for row in rows(spark, config, "quarantine") if row["reason"] == "forgotten"
     )
 
-    # What looks at each record alone need not run again.
+    # Stages that look at each record alone need not run again.
     assert [stage.name for stage in STAGES if stage.completion(Run(spark, config)) is not None] == [
         "ingest",
         "clean",
@@ -189,12 +189,12 @@ def test_a_record_is_erased_for_good(
     second = publish(spark, config)
     assert published_ids(spark, second) == published_ids(spark, first) - {SEVEN} | {EIGHT}
     after = {row["record_id"]: row["split"] for row in rows(spark, config, "ledger")}
-    # The copy takes the place of the other: what a model has learned of its text is not tested.
+    # The copy takes the place of the other: a text that a model has learned from is not tested on.
     assert after == after | {EIGHT if name == SEVEN else name: split for name, split in splits.items()}
     assert second.content.counts["records_in"] == first.content.counts["records_in"]
-    # With what is forgotten a larger share than max_quarantine_share is in quarantine: it does not count.
+    # Including forgotten records, the quarantine exceeds max_quarantine_share: they do not count.
     silver = {name: rows(spark, config, name) for name in ("fields", "ledger")}
-    # Where nothing but the quarantine is concerned, every stage stays complete, and the version has the same content.
+    # If only the quarantine is concerned, every stage stays complete, and the version has the same content.
     monkeypatch.setattr("etl.forget.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     capsys.readouterr()
@@ -214,12 +214,12 @@ def test_a_record_is_erased_for_good(
     assert publish(spark, config).manifest_root == second.manifest_root
     assert {name: rows(spark, config, name) for name in ("fields", "ledger")} == silver
 
-    # The old version is still there, until it is said plainly that it shall go.
+    # The old version remains until its deletion is demanded explicitly.
     assert files_with(tmp_path / "warehouse", SECRET.encode())
     assert findings(first, config.storage) == []
     assert vacuum.main(["--config", str(tmp_path / "conf.toml"), "--forgotten"]) == 0
     assert list(manifests.published(layout.manifests)) == [second.delta_version]
-    # The copy of another record says the same words and stays; the id stands nowhere any more.
+    # The copy in another record has the same words and stays; the id does not occur anywhere any more.
     assert files_with(tmp_path / "warehouse", SEVEN.encode()) == []
     assert files_with(tmp_path / "warehouse", KEY.encode()) == []
     assert verify.main(["latest", "--config", str(tmp_path / "conf.toml")]) == 0
@@ -239,7 +239,7 @@ def test_a_record_is_erased_for_good(
     assert ingest(Run(spark, config))["forgotten"] == 3
     assert {name: rows(spark, config, name) for name in bronze} == bronze
 
-    # Once more: it is known, and nothing is written.
+    # Once more: it is already known, and nothing is written.
     at = audit.versions(layout, config.storage)
     done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert (done.records, done.quarantined, done.tombstones) == (0, 0, 0)
@@ -258,7 +258,7 @@ def test_a_person_is_found_by_a_pseudonym(
     pseudonym = text.split()[2]
     assert pseudonym.startswith("<email:")
     done = forgetting.forget(spark, config, Person.of(pseudonyms=[pseudonym]))
-    # Twice in records, however it is written there, and once in a line that is no JSON.
+    # Twice in records, in any notation, and once in a line that is not JSON.
     assert (done.records, done.quarantined) == (2, 1)
     left = rows(spark, config, "fields")
     assert not [row for row in left if pseudonym in row["text"]]
@@ -290,7 +290,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     forgetting.forget(
         spark, derived, Person.of([mine["record_id"]], places=[f"a.jsonl:{position_of(tmp_path, 58)}"])
     )
-    # Other columns make other ids; without a column that there is, no record meets the contract.
+    # Other columns make other ids; with a missing column, no record meets the contract.
     for changed in ({"id": "id", "label": "label"}, {"label": "missing"}):
         config = configuration(tmp_path, [source], columns=changed)
         counts = ingest(Run(spark, config))
@@ -301,7 +301,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
                 row["source_position"] in (0, position_of(tmp_path, 58))
             )
             assert (row["raw"] is None) == (row["reason"] == "forgotten")
-    # Something else in a file of the same size, at the same position, was not erased.
+    # Other content in a file of the same size, at the same position, was not erased.
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").write_bytes(content.replace(b"record 0 of 0", b"another one 0", 1))
     config = configuration(tmp_path, [source])
@@ -320,7 +320,7 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
         patch.setattr("etl.erasure.forgetting.remove", break_off)
         with pytest.raises(InterruptedError):
             forgetting.forget(spark, config, Person.of([SEVEN]))
-    # Another erasure must not say that all is as it should be.
+    # Another erasure must not report that everything is in order.
     forgetting.forget(spark, config, Person.of([name_of(9)]))
     assert SEVEN in {row["record_id"] for row in rows(spark, config, "records")}
     assert STAGES[0].completion(Run(spark, config)) is None
@@ -372,7 +372,7 @@ def test_nobody_is_forgotten_by_mistake(
         forgetting.forget(spark, config, Person.of(["x"]))
     ingest(Run(spark, config))
     at = table_version(Layout.of(config).records, config.storage)
-    # By number: what a job prints is kept.
+    # By number, because the output of a job is kept.
     told = "has a record with 2 of the 4 ids given, in their order number 2, 4; nothing was erased$"
     with pytest.raises(UsageError, match=told):
         forget.main([*flags, "--record", SEVEN, "typo", "--record", SEVEN, "joe"])
@@ -395,7 +395,7 @@ def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(confi
     buried = [{"kind": "record", "sha256": "0" * 64, "forgotten": datetime.now(UTC)}]
     write_deltalake(layout.tombstones, pa.Table.from_pylist(buried, schema=tombstones_schema()))
     today = Tombstones.of(config).fingerprint()
-    # One from before, one from after it was forgotten, and one whose manifest can no longer be read.
+    # One from before, one from after the record was forgotten, and one with a manifest that is no longer readable.
     for version, erased in enumerate((None, today, today)):
         made_from = Fingerprint(configuration="", code="", inputs={"tombstones": erased})
         facts = RecordsFacts.by("ingest", config, made_from, tables={}, counts={}, failed=0)
@@ -466,7 +466,7 @@ def test_tombstones_hold_hashes_alone() -> None:
         return lambda: sha256
 
     assert [found.has_place(*place, hashed_as("s")) for place in here] == [True, False, False, False]
-    # Of what is erased today, in a file with the same content alone, or one that cannot be hashed.
+    # Erasures of today in a file with only the same content, or one that cannot be hashed.
     spot = Tombstones(spots=found.places, contents=frozenset([content_sha256("f", 0, 7, "s")]))
     assert [spot.has_place(*place, hashed_as("s")) for place in here] == [True, False, False, False]
     assert [spot.has_place(*here[0], hashed_as(sha256)) for sha256 in ("t", None)] == [False, True]

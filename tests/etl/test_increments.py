@@ -1,4 +1,4 @@
-"""Runs with new files: only these are processed, and what was decided before stays."""
+"""Runs with new files: only these are processed, and earlier decisions stay."""
 
 import errno
 import hashlib
@@ -61,7 +61,7 @@ WORDS = [f"word{n}" for n in range(4000)]
 
 
 def text(number: int, changed: int = 0, first: int = 0) -> str:
-    """Sixty words of their own for each number, the last and the first of which may be others."""
+    """Return sixty words unique to each number, with the last `changed` and the `first` ones replaced."""
     words = WORDS[number * 60 : number * 60 + 60]
     others = [f"other{n}" for n in range(changed)], [f"another{n}" for n in range(first)]
     return " ".join(others[1] + words[first : 60 - changed] + others[0])
@@ -93,27 +93,27 @@ def ledger(spark: SparkSession, config: Configuration) -> dict[str, dict[str, An
 
 
 def first_files(tmp_path: Path) -> None:
-    """30 records with texts of their own in 24 groups, a copy and a near-copy."""
+    """Write 30 records with texts of their own in 24 groups, a copy and a near-copy."""
     records = [record(f"a{n}", text(n), group=f"g{n % 24}") for n in range(30)]
     records += [record("copy", text(3), group="g3"), record("near", text(4, 3), group="g4")]
     write(tmp_path / "files", "a.jsonl", records)
 
 
 def later_files(tmp_path: Path, other: str) -> None:
-    """A file of ten records; `other`: a group that is in another split than g0."""
+    """Write a file of ten records; `other` is a group in another split than g0."""
     write(
         tmp_path / "files",
         "b.jsonl",
         [
             record("b0", text(40)),
-            record("b1", text(41), group="g0"),  # goes where its group is
+            record("b1", text(41), group="g0"),  # goes to the split of its group
             record("b2", text(5)),  # a copy of an earlier text
             record("b3", text(6, 3)),  # a near-copy of one
             record("b4", text(42), label="y"),
             record("b5", text(42, 3), label="y"),  # a near-copy of a new one
             record("b6", text(43), group="g0"),
-            record("b7", text(43, 2), group=other),  # with b6 a near-copy, in groups of different splits
-            record("a1", text(44)),  # an id that is there
+            record("b7", text(43, 2), group=other),  # a near-copy of b6, in a group of another split
+            record("a1", text(44)),  # an id that exists already
             record("b8", text(4, 6)),  # near to `near`, which is near to a4
         ],
     )
@@ -131,7 +131,7 @@ def test_a_run_with_new_files_adds_to_what_is_there(spark: SparkSession, tmp_pat
     later_files(tmp_path, other)
     second = run(spark, config)
     after = ledger(spark, config)
-    # What was decided stays, and no file of the large tables was written again.
+    # Decisions stay, and no file of the large tables was rewritten.
     assert {name: after[name] for name in before} == before
     for name, known in files.items():
         assert known <= set(DeltaTable(layout.at(*name)).file_uris())
@@ -149,7 +149,7 @@ def test_a_run_with_new_files_adds_to_what_is_there(spark: SparkSession, tmp_pat
     assert second.content.counts["quarantined"] == 1
     rows = read_table(spark, layout.encoded).collect()
     assert {row["record_id"] for row in rows} == {name for name, row in after.items() if row["split"]}
-    # New classes come after those that are known, whose index stays.
+    # New classes follow the known ones, whose index stays.
     assert {row["label_index"] for row in rows if row["record_id"] == "b4"} == {1}
     assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
 
@@ -170,7 +170,7 @@ def test_an_increment_reads_no_earlier_text(
         with pytest.raises(OSError, match="header"):
             pq.read_table(file, columns=["text"])
     later_files(tmp_path, "of its own")
-    # The report shows a few records for each rule, of the files alone that hold them.
+    # The report shows a few records for each rule, from only the files that hold them.
     monkeypatch.setattr("etl.reporting.examples._texts", lambda *_: {})
     manifest = run(spark, config)
     after = ledger(spark, config)
@@ -180,7 +180,7 @@ def test_an_increment_reads_no_earlier_text(
 
 
 def destroy_texts(config: Configuration, table: tuple[str, str]) -> set[str]:
-    """Writes zeros over the column `text` in all files of a table, which it returns."""
+    """Overwrite the column `text` with zeros in all files of a table; return these files."""
     files = {unquote(uri) for uri in files_of(config, table)}
     for file in files:
         metadata = pq.read_metadata(file)
@@ -271,7 +271,7 @@ def test_what_belongs_to_records_in_different_splits_is_left_out(spark: SparkSes
     assert (after["one"]["status"], after["one"]["split"]) == ("kept", before[other]["split"])
     assert {name: after[name] for name in before} == before
 
-    # The same where no group, but the text alone, is between clusters of two splits.
+    # The same if no group but only the text lies between clusters of two splits.
     pairs = [
         (record(f"left{n}", text(n)), record(f"right{n}", text(n, 4, 4), label="y")) for n in range(44, 64)
     ]
@@ -298,7 +298,7 @@ def test_files_that_changed_or_vanished_are_told_and_handled(
     folder = tmp_path / "files"
     write(folder, "z.jsonl", [record("z0", text(50))])
     run(spark, configured(tmp_path))
-    # A file that was only touched is the same; so says its hash.
+    # A file that was only touched is unchanged; its hash says so.
     os.utime(folder / "z.jsonl", (1, 1))
     files = {name: files_of(configured(tmp_path), name) for name in LARGE}
     run(spark, configured(tmp_path))
@@ -354,7 +354,7 @@ def test_an_increment_that_broke_off_goes_on_as_one(
             record(f"{at} near", text(near, 3)),
             record(f"{at} bad", ""),
         ]
-        # Its name comes before all others.
+        # Its name sorts before all others.
         write(folder / "files", f"0-{9 - number}.jsonl", lines)
         with monkeypatch.context() as patch:
             patch.setattr("etl.runs.run.write_table", breaking_off_at(table))
@@ -373,7 +373,7 @@ def files_of(config: Configuration, table: tuple[str, str]) -> set[str]:
 
 
 def breaking_off_at(table: str) -> Any:
-    """`write_table`, but for one table that it does not get to."""
+    """Wrap `write_table` to break off before the given table."""
 
     def write_others(frame: Any, uri: str, *others: Any, **more: Any) -> int:
         if uri.endswith(f"/{table}"):
@@ -427,7 +427,7 @@ def test_what_was_erased_in_between_does_not_come_back(
 
 
 def ingested(config: Configuration, folder: Path) -> list[Piece]:
-    """The pieces of the files, after bronze/sources was written with another time of modification for each."""
+    """Return the pieces of the files, after writing bronze/sources with another modification time for each."""
     pieces = list_pieces(config)
     rows = [
         {
@@ -506,5 +506,5 @@ def test_new_rows_make_up_for_what_splits_lack() -> None:
     few: dict[str | None, int] = {"x": 4}
     assert divide(few, {}, settings)[1][0].shares == pytest.approx((0.8, 0.1, 0.1))
     (cut,) = divide(few, {}, settings, {"x": [36, 0, 0]})[1]
-    # Of 44 rows 4.4 each are wanted where there are none.
+    # Of 44 rows, 4.4 each are wanted where there are none.
     assert cut.shares == (0, 0.5, 0.5)

@@ -32,7 +32,7 @@ from tests.etl.sources.source_files import configuration
 
 
 def lines(*records: Mapping[str, Any] | str) -> bytes:
-    """JSON lines out of records, or lines as they are."""
+    """Return JSON lines made from records, or from lines as they are."""
     return b"".join((r if isinstance(r, str) else json.dumps(r)).encode() + b"\n" for r in records)
 
 
@@ -141,7 +141,7 @@ def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: 
 
 
 def outcomes_of(config: Configuration) -> list[dict[str, Any]]:
-    """What the tasks of `ingest` give for all pieces, read in this process, without what depends on their number."""
+    """Return the outcomes of all pieces, read in this process, without what depends on their number."""
     reader = Reader(config)
     batches = reader.batches(0, pieces.list_pieces(config))
     found = [row for batch in batches for row in batch.to_pylist() if row["kind"] != FILE]
@@ -202,7 +202,7 @@ def test_raw_bytes_are_read_again_for_the_records_that_are_asked_for(tmp_path: P
     first = [row for batch in Reader(config).batches(3, listed) for row in batch.to_pylist()]
     numbers = {row["record_id"]: row["row"] for row in first if row["kind"] == RECORD}
     assert {row["raw"] for row in first if row["kind"] == RECORD} == {None}
-    wanted = frozenset([numbers["b"], numbers["c"] + 1])  # and one that there is not
+    wanted = frozenset([numbers["b"], numbers["c"] + 1])  # and one that does not exist
     again = [row for batch in Reader(config, wanted).batches(3, listed) for row in batch.to_pylist()]
     assert [(row["record_id"], row["row"], row["raw"]) for row in again] == [
         ("b", numbers["b"], lines(record("b"))[:-1])

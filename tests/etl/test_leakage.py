@@ -16,7 +16,7 @@ from tests.etl import documents
 
 @dataclass(frozen=True)
 class Kept:
-    """A data set of which all duplicates were kept, and its ledger."""
+    """A data set whose duplicates were all kept, and its ledger."""
 
     config: Configuration
     texts: dict[str, str]
@@ -71,7 +71,7 @@ def nearest(kept: Kept, name: str) -> float:
 def test_similarity_of_test_rows_to_their_nearest_training_row(
     spark: SparkSession, kept: Kept, monkeypatch: pytest.MonkeyPatch, ids_at_once: int
 ) -> None:
-    """Whether the ids of the training split go to every executor, or are too many for that and joined."""
+    """The ids of the training split go to every executor, or are too many for that and are joined."""
     monkeypatch.setattr(leakage, "IDS_AT_ONCE", ids_at_once)
     found = leakage_sample(spark, kept.config, splits_of(spark, kept), rows=1_000)
     assert list(found.columns) == ["record_id", "highest_similarity"]

@@ -1,4 +1,4 @@
-"""One run at a time: a second one is told who is there, and a lock goes with the process that holds it."""
+"""One run at a time: a second one is told who holds the lock, and the lock ends with the process that holds it."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ def config_at(root: str) -> Configuration:
 
 
 def hold(config: Configuration, ready: Connection) -> None:
-    """Holds the lock until the process is killed."""
+    """Hold the lock until the process is killed."""
     with locked(config):
         ready.send(os.getpid())
         signal.pause()

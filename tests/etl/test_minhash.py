@@ -11,7 +11,7 @@ from etl.duplicates import minhash
 from etl.duplicates.minhash import Banding, sketch
 from tests.etl import documents
 
-# Letters that normalisation changes, joins and splits, other scripts, and what separates words.
+# Letters that normalisation changes, joins and splits, other scripts, and separators of words.
 ALPHABET = "aAbB_09 \n\t-.,…“ﬁÅß\u0130\u0301\u2126Ａ①漢字かなÅé\u00ad\u200b\U0001f600٣"
 TEXTS = st.lists(st.text(ALPHABET, max_size=60), min_size=1, max_size=8)
 BANDING = Banding(28, 5)
@@ -116,7 +116,7 @@ def test_too_low_a_similarity_is_refused() -> None:
 
 @pytest.mark.parametrize(("size", "common"), [(9, 8), (45, 40), (450, 400)])
 def test_sets_at_the_threshold_share_a_band(size: int, common: int) -> None:
-    """Jaccard 0.8 exactly: of 4,000 pairs 0.06 may be missed; at 0.3 nearly all must be."""
+    """At Jaccard 0.8 exactly, 0.06 of 4,000 pairs may be missed; at 0.3 nearly all must be."""
     rng, pairs = np.random.default_rng(5), 4_000
 
     def keys_of(first: int, step: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:

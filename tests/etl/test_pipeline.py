@@ -1,4 +1,4 @@
-"""What ends the pipeline early, and with which exit status."""
+"""Early ends of the pipeline, and their exit status."""
 
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def test_too_large_a_share_in_quarantine_stops_it_before_anything_is_cleaned(
     assert raised.value.exit_status == 3
     assert Path(Layout.of(config).quarantine).exists()
     assert not Path(Layout.of(config).fields).exists()
-    # Stage by stage it is the same, also where `ingest` is complete.
+    # Running stage by stage gives the same, also if `ingest` is complete.
     monkeypatch.setattr("etl.runs.stage.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     assert command.run(ingest.main, ["--config", str(tmp_path / "conf.toml")]) == 3

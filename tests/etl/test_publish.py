@@ -1,4 +1,4 @@
-"""publish: exact shards, one atomic version, a manifest that says all of it; and verify, which finds every change."""
+"""publish: exact shards, one atomic version, a complete manifest; and verify, which finds every change."""
 
 import os
 import shutil
@@ -87,7 +87,7 @@ def files_of(manifest: Manifest) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Configuration:
-    """A data set that tests only look at; what changes one begins from a copy."""
+    """Publish a data set that tests only look at; a test that changes one starts from a copy."""
     config = configuration(
         tmp_path_factory.mktemp("published"),
         feature=[{"name": "tokens", "column": "text", "length": 6, "vocabulary": 300}],
@@ -145,7 +145,7 @@ def rebalanced(config: Configuration, **balance: Any) -> Configuration:
 def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     spark: SparkSession, published: Configuration, tmp_path: Path
 ) -> None:
-    """The stage publish alone is run again with another policy: the encoded rows stay what they are."""
+    """Only the stage publish runs again with another policy: the encoded rows stay as they are."""
     config = copy_of(published, tmp_path)
     plain = newest(published)
     assert plain.splits["train"].label_counts == IN_TRAIN
@@ -155,7 +155,7 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     train, labels = manifest.splits["train"], {i: label for i, label, _, _ in ROWS}
     assert train.balance == ClassBalance(policy="oversample", taken=taken)
     assert (train.rows, train.rows_taken) == (TRAIN, 161 + 5 * 23)
-    # The same files, so the same bytes; what is taken from them is all that differs.
+    # The same files, so the same bytes; only the rows taken from them differ.
     assert [s.sha256 for s in train.shards] == [s.sha256 for s in plain.splits["train"].shards]
     assert manifest.manifest_root != plain.manifest_root
     ids: list[str] = []

@@ -1,4 +1,4 @@
-"""Every quality gate passes on healthy data, and is seen failing on data that makes it fail."""
+"""Every quality gate passes on healthy data, and fails on data made to fail it."""
 
 import re
 import subprocess
@@ -28,7 +28,7 @@ UNEQUAL_SHARDS = {
     "test": [PART],
 }
 
-# By gate: what is changed in healthy data, the settings under [quality], and what the sentence must say.
+# By gate: changes to healthy data, the settings under [quality], and what the sentence must say.
 FAILING: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "share in the quarantine": (
         {"quarantined_by_reason": {"invalid_json": 600}, "exact_duplicates": 0},
@@ -139,7 +139,7 @@ def test_data_docs_load_nothing_and_their_links_lead_somewhere(tmp_path: Path) -
     assert data_docs.write(results.validations, "small", str(left.parent), Storage()) == results.data_docs
     pages = {page: page.read_text(encoding="utf-8") for page in left.parent.rglob("*.html")}
     assert Path(results.data_docs) in pages
-    assert left not in pages  # of an earlier attempt
+    assert left not in pages  # from an earlier attempt
     assert len(pages) >= 5  # the index, and expectations and a validation for several tables
     text = "\n".join(pages.values())
     assert "every row has a label" in text

@@ -1,4 +1,4 @@
-"""Looking at the quarantine, exporting it, mending it, and feeding it in again."""
+"""Looking at the quarantine, exporting it, repairing it, and ingesting it again."""
 
 import json
 import stat
@@ -33,7 +33,7 @@ FILES = {
 
 @pytest.fixture
 def config(spark: SparkSession, tmp_path: Path) -> Configuration:
-    """Ingested files with three good records and six in quarantine."""
+    """Ingest files with three good records and six for the quarantine."""
     folder = tmp_path / "files"
     for name, content in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def config(spark: SparkSession, tmp_path: Path) -> Configuration:
 
 
 def toml(config: Configuration, folder: Path) -> str:
-    """A file that says the same as a configuration."""
+    """Write a file equivalent to a configuration."""
     lines = [f'[dataset]\nname = "{config.dataset.name}"\nroot = "{config.dataset.root}"']
     lines += [f'[[source]]\nformat = "{s.format}"\npath = "{s.path}"' for s in config.source]
     lines += ['[columns]\nid = "id"\nlabel = "label"', '[[feature]]\nname = "tokens"\ncolumn = "text"']

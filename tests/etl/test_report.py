@@ -1,4 +1,4 @@
-"""The data-quality report of a data set written by hand, and its parts."""
+"""The data-quality report of a hand-written data set, and its parts."""
 
 import re
 from pathlib import Path
@@ -59,7 +59,7 @@ def test_it_is_self_contained(html: str) -> None:
 def test_it_is_light_and_dark_and_fits_a_phone(html: str) -> None:
     assert re.search(r'<meta name="?viewport"? content="width=device-width', html)
     assert "@media (prefers-color-scheme: dark)" in html
-    # A wide table scrolls within itself, and does not widen the page.
+    # A wide table scrolls by itself and does not widen the page.
     assert html.count("<table") == len(re.findall(r'<div class="?scroll"?[^>]*>\s*<table', html)) > 0
 
 
@@ -198,7 +198,7 @@ def test_a_record_that_was_left_out_has_no_text_after() -> None:
 def test_personal_data_that_only_cleaning_reveals_is_not_shown_before_it() -> None:
     example = example_of("markup", "r", ["jo&#64;example.org wrote"], RULES, MASK)
     assert (example.before, example.after) == ("", "<email> wrote")
-    # Also where the rules that mask are off.
+    # Even when the masking rules are off.
     alone = build_rules(CLEAN.model_copy(update={"rules": ["markup"]}))
     assert example_of("markup", "r", ["jo&#64;example.org wrote"], alone, MASK) == example
 

@@ -1,4 +1,4 @@
-"""What encoders of typed columns learn from the training split, and what they make of values."""
+"""Encoders of typed columns: what they learn from the training split, and how they encode values."""
 
 import json
 from typing import Any
@@ -35,7 +35,7 @@ def learned(feature: NumberFeature, values: list[str | None]) -> dict[str, Any]:
 def encoded(
     feature: NumberFeature, train: list[str | None], values: list[str | None]
 ) -> npt.NDArray[np.float32]:
-    """Rows of float32, one for each value."""
+    """Return rows of float32, one for each value."""
     rows, _ = number.encode(pa.array(values, pa.string()), number.fit(train, feature, Storage()), feature)
     return np.array([np.frombuffer(row, dtype="<f4") for row in rows.to_pylist()])
 
@@ -69,7 +69,7 @@ def test_outliers_are_marked_or_clipped_and_values_scaled() -> None:
     assert marked.tolist() == [[100, 1], [5, 0], [-50, 1]]
     clipped = encoded(numbers(outliers={"rule": "iqr", "action": "clip"}), [*VALUES], ["100", "5", "-50"])
     assert clipped.tolist() == [[13], [5], [-3]]
-    # Scaled by what is left: 1 to 8, after 100 is left out, and 1 to 13 after it is clipped.
+    # Scaled by the remaining values: 1 to 8 after 100 is left out, and 1 to 13 after it is clipped.
     drop = numbers(outliers={"rule": "iqr", "action": "drop"}, scale="min_max")
     assert encoded(drop, [*VALUES], ["1", "8"]).tolist() == [[0], [1]]
     clip = numbers(outliers={"rule": "iqr", "action": "clip"}, scale="min_max")

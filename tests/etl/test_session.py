@@ -1,4 +1,4 @@
-"""The Spark session: where its settings come from, and that Delta works with only the cached jars."""
+"""The Spark session: the sources of its settings, and Delta with only the cached jars."""
 
 import sys
 from collections.abc import Iterable, Iterator

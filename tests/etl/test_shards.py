@@ -1,4 +1,4 @@
-"""Writing a shard holds a row group and a batch at a time, however large the shard is."""
+"""Writing a shard holds one row group and one batch at a time, however large the shard is."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ LENGTH, BATCH_ROWS, GROUP = 2_000, 500, 1_000
 
 
 def batches(count: int) -> Iterator[pa.RecordBatch]:
-    """Rows of one shard in their order, as Spark hands them over: 2 MB a batch."""
+    """Yield rows of one shard in their order, as Spark hands them over: 2 MB per batch."""
     for number in range(count):
         first = number * BATCH_ROWS
         tokens = np.full(BATCH_ROWS * LENGTH, number % 7 + 1, "<u2").tobytes()
@@ -64,5 +64,5 @@ def test_a_shard_of_any_size_is_written_in_the_same_memory(
         f"id-{count * BATCH_ROWS - 1:09d}"
     )
     assert max(pending) < GROUP + BATCH_ROWS
-    # A row group of 4 MB, put together once and written once; a shard is 20 or 160 MB decoded.
+    # A row group of 4 MB, assembled once and written once; a shard is 20 or 160 MB decoded.
     assert max(peaks) < 4 * GROUP * row_bytes(config)

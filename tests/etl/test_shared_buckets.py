@@ -1,4 +1,4 @@
-"""The buckets that two texts or more share are found, whatever the parts and the batches."""
+"""Buckets shared by two or more texts are found, whatever the parts and the batches."""
 
 import random
 from collections import defaultdict
@@ -23,7 +23,7 @@ SCHEMA = pa.schema([("text", pa.int64()), ("bands", pa.list_(pa.int64()))])
 
 
 def signatures(seed: int, texts: int, keys: int, bands: int = 6) -> list[Signature]:
-    """Distinct texts with buckets out of `keys` possible ones, spread over all of int64."""
+    """Return distinct texts with buckets out of `keys` possible ones, spread over all of int64."""
     rng = random.Random(seed)
     possible = [rng.randrange(-(2**63), 2**63) for _ in range(keys)]
     return [
@@ -33,7 +33,7 @@ def signatures(seed: int, texts: int, keys: int, bands: int = 6) -> list[Signatu
 
 
 def by_hand(rows: Sequence[Signature]) -> list[tuple[int, int, int]]:
-    """The rows of `shared_buckets`, by dictionaries."""
+    """Return the rows of `shared_buckets`, computed with dictionaries."""
     members: dict[int, list[int]] = defaultdict(list)
     for row in rows:
         for bucket in row["bands"]:
@@ -92,7 +92,7 @@ def test_batches_without_buckets_give_no_parcels() -> None:
 
 
 def frame_of(spark: SparkSession, rows: Sequence[Signature]) -> tuple[DataFrame, list[tuple[int, int, int]]]:
-    """A frame as shared_buckets wants it, and what it has to find there."""
+    """Return a frame for shared_buckets, and the result expected from it."""
     hashed = [(row["text"].to_bytes(8, "big", signed=True) * 2, row["bands"]) for row in rows]
     frame = spark.createDataFrame(hashed, "text_hash binary, bands array<long>")
     named = frame.select("text_hash", short_hash().alias("text")).collect()

@@ -27,7 +27,7 @@ def one_bucket(count: int) -> Buckets:
 
 
 def test_shared_hashes_are_numbered_in_their_order_whatever_their_signs() -> None:
-    """Where the rows of the matrix are sorted, scipy compares them without tables as wide as the matrix."""
+    """For sorted rows of the matrix, scipy compares them without tables as wide as the matrix."""
     random_numbers = np.random.default_rng(1)
     known = random_numbers.integers(-(2**63), 2**63, 500, dtype=np.int64, endpoint=False)
     sets = [set(random_numbers.choice(known, 60, replace=False).tolist()) for _ in range(12)]
@@ -80,7 +80,7 @@ def test_only_members_of_a_bucket_are_compared(sets: list[set[int]], data: st.Da
 
 
 def connect(texts: list[str]) -> tuple[SimilarSets, int]:
-    """Sketches and connects distinct texts; also the number of memberships in shared buckets."""
+    """Sketch and connect distinct texts; also return the number of memberships in shared buckets."""
     sketches = minhash.sketch(pa.array(texts), 5, Banding(28, 5), set())
     assert sketches.carrier.all()
     rows = np.repeat(np.arange(len(texts)), 28)
@@ -91,7 +91,7 @@ def connect(texts: list[str]) -> tuple[SimilarSets, int]:
 
 
 def test_a_member_unlike_its_centre_is_compared_with_those_that_are_like_it() -> None:
-    """A~B and B~C but not A~C, in one bucket, whichever of them is the centre."""
+    """A~B and B~C but not A~C, in one bucket, with each of them as the centre."""
     chain = [set(range(0, 20)), set(range(2, 22)), set(range(4, 24))]
     for order in ([0, 1, 2], [1, 0, 2], [2, 1, 0], [0, 2, 1]):
         sets = SimilarSets(*arrays([chain[i] for i in order]), 0.8)
@@ -137,14 +137,14 @@ def test_a_long_header_shared_by_thousands_does_not_make_all_pairs() -> None:
     bodies = [documents.prose(rng, 50) for _ in range(3_000)]
     bodies += [documents.edited(rng, body, 0.02) for body in bodies[:300]]
     sets, memberships = connect([" ".join(header + body) for body in bodies])
-    # Each edited body belongs to its original and nothing to anything else.
+    # Each edited body belongs to its original, and nothing else belongs together.
     pairs = {frozenset({i, 3_000 + i}) for i in range(300)}
     assert found(sets.labels) == pairs | {frozenset({i}) for i in range(300, 3_000)}
     assert sets.compared <= memberships
 
 
 def test_what_has_one_element_in_common_is_not_gathered_for_all() -> None:
-    """Sets keep only what two of them contain; the others count by their sizes alone."""
+    """Sets store only elements that two of them contain; the others count by their number alone."""
     sets = SimilarSets(*arrays([{1, 2, 3, 4, 5}, {1, 2, 3, 4, 6}, {7, 8}]), 0.6)
     assert sets.matrix.nnz == 8
     assert sets.similarities(np.array([0, 0]), np.array([1, 2])).tolist() == [4 / 6, 0.0]

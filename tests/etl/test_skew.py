@@ -1,4 +1,4 @@
-"""Hot keys are found by counting, salted, and change nothing but which task reads which record."""
+"""Hot keys are found by counting, salted, and change only which task reads which record."""
 
 import random
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from tests.etl import documents
 
 PARTITIONS = 8
 AS_FOR_LARGE_DATA = {
-    # What is small would be joined without a shuffle, and read by a single task.
+    # Small tables would be joined without a shuffle, and read by a single task.
     "spark.sql.autoBroadcastJoinThreshold": "-1",
     "spark.sql.adaptive.autoBroadcastJoinThreshold": "-1",
     "spark.sql.adaptive.coalescePartitions.enabled": "false",
@@ -31,7 +31,7 @@ AS_FOR_LARGE_DATA = {
 
 @pytest.fixture
 def shuffling(spark: SparkSession) -> Iterator[SparkSession]:
-    """The session, planning as it does for data that are too large to be joined without a shuffle."""
+    """Return the session, planning as for data that are too large to be joined without a shuffle."""
     before = {key: spark.conf.get(key, None) for key in AS_FOR_LARGE_DATA}
     for key, value in AS_FOR_LARGE_DATA.items():
         spark.conf.set(key, value)
@@ -50,7 +50,7 @@ def pieces_of(hot: HotKeys) -> dict[Any, int]:
 def test_a_key_is_hot_above_a_share_of_what_a_task_reads(shuffling: SparkSession) -> None:
     rows = [("warm", 78), ("hot", 79), ("hotter", 10_000), *((f"k{i}", 1) for i in range(843))]
     counts = shuffling.createDataFrame(rows, "key string, records long")
-    # 20,000 records for 8 tasks: a 32nd of a task's part are 78.
+    # 20,000 records for 8 tasks: a 32nd of a task's part is 78.
     found = hot_keys(counts, without_key=9_000)
     assert pieces_of(found) == {"hot": 2, "hotter": 129}
     assert found.pieces_without_key == 116
@@ -66,7 +66,7 @@ def test_few_records_are_left_alone(shuffling: SparkSession) -> None:
 
 @pytest.fixture(scope="module")
 def sides(spark: SparkSession) -> tuple[DataFrame, DataFrame]:
-    """60% of the left records have one key, 20% have none, some of the others have no partner."""
+    """Return frames: 60% of the left records have one key, 20% have none, some of the others have no partner."""
     rng = random.Random(4)
     left = [
         (f"r{i}", b"hot" if i % 5 < 3 else None if i % 5 == 3 else f"k{rng.randrange(3_000)}".encode())
@@ -116,7 +116,7 @@ def test_the_largest_task_of_a_salted_join_reads_at_most_twice_the_median(
 
 
 def least_even(spark: SparkSession, frame: DataFrame) -> tuple[float, list[tuple[Any, ...]]]:
-    """The ratio of the least even shuffle that a frame takes, and its rows."""
+    """Return the ratio of the least even shuffle that a frame takes, and its rows."""
     before = newest_spark_stage(spark)
     rows = sorted(map(tuple, frame.collect()), key=repr)
     worst = metrics_since(spark, before, "frame").least_even
@@ -157,7 +157,7 @@ def test_copies_of_a_text_and_a_large_cluster_are_spread_and_the_ledger_is_the_s
 def test_what_was_dropped_and_a_large_group_are_spread_and_units_are_the_same(
     shuffling: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Half of the records were dropped, and a third of the others are of one group."""
+    """Half of the records were dropped, and a third of the others belong to one group."""
     config = documents.configuration(tmp_path, columns={"label": "kind", "group": "origin"})
     rows = [(f"r{i:05d}", "kept" if i % 2 else "exact_duplicate", f"r{i - i % 3:05d}") for i in range(12_000)]
     ledger = shuffling.createDataFrame(rows, "record_id string, status string, cluster_id string").withColumn(

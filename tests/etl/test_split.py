@@ -51,7 +51,7 @@ def test_classes_of_single_rows_are_divided_exactly_but_for_rounding(
         for name, share in zip(SPLITS, shares, strict=True):
             assert abs(found[name] - share * len(units)) <= 2
             assert share > 0 or found[name] == 0
-    # What a class is left with is passed on, so that the whole is no worse than a class.
+    # The remainder of a class is passed on, so that the whole is no worse than a class.
     found = Counter(chosen.values())
     assert all(abs(found[name] - share * sum(sizes)) <= 3 for name, share in zip(SPLITS, shares, strict=True))
 
@@ -140,7 +140,7 @@ def read_ledger(config: Configuration) -> list[dict[str, Any]]:
 
 
 def test_neither_cluster_nor_group_lies_in_two_splits(spark: SparkSession, tmp_path: Path) -> None:
-    """Clusters of one to three records, groups across them, so that chains of both arise."""
+    """Clusters of one to three records, with groups across them, so that chains of both arise."""
     config = documents.configuration(tmp_path, columns={"label": "kind", "group": "origin"})
     rng = random.Random(3)
     fields, clusters = [], []
@@ -184,7 +184,7 @@ def test_splits_that_are_noted_to_stay_do_so_and_others_come_to_the_shares_besid
     names = [f"r{i:03d}" for i in range(300)]
     fields = [{"record_id": r, "text": "x", "origin": f"g{i % 200}"} for i, r in enumerate(names)]
     documents.write_fields(config, fields)
-    # The first half was in the test split, which is more than belongs there; a third of the others is in their groups.
+    # The first half was in the test split, more than belongs there; a third of the others is in their groups.
     had = {name: "test" if i < 150 else None for i, name in enumerate(names)}
 
     write_clusters(config, [{"record_id": r, "status": "kept", "cluster_id": r} for r in names])
@@ -200,13 +200,13 @@ def test_splits_that_are_noted_to_stay_do_so_and_others_come_to_the_shares_besid
     found = split_again(noted)
     groups = {i % 200 for i in range(150)}
     assert {found[name] for i, name in enumerate(names) if i % 200 in groups} == {"test"}
-    # The training split lacks most beside them.
+    # Beside them, the training split lacks most.
     assert {found[name] for i, name in enumerate(names) if i % 200 not in groups} == {"train"}
-    # `deduplicate` is still to come: until then they stay.
+    # `deduplicate` is still to run: until then they stay.
     ledger = Commit.existing(Layout.of(config).ledger, config.storage).facts(LedgerFacts)
     assert ledger is not None
     assert splits_stay(ledger, config)
-    # Where other settings made them, or all is to be made anew, they do not count.
+    # Splits made by other settings, or in a full run, do not count.
     reseeded = config.model_copy(update={"split": Split(seed=7)})
     of_others = split_again(noted, reseeded)
     assert abs(Counter(of_others.values())["test"] - 30) <= 2

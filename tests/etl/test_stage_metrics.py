@@ -1,4 +1,4 @@
-"""What Spark says of its tasks, kept beside the report and shown in it."""
+"""Spark's task metrics, stored beside the report and shown in it."""
 
 import subprocess
 import sys

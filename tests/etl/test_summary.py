@@ -1,4 +1,4 @@
-"""The summary of a data set whose figures are counted by hand."""
+"""The summary of a data set with hand-counted figures."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_rules_classes_and_clusters(summary: Summary) -> None:
 
 
 def test_lengths_before_and_after(summary: Summary) -> None:
-    # Published: 8, 45, 100, 31 and 32 characters; 31 and 32 lie on the two sides of a power of two.
+    # Published: 8, 45, 100, 31 and 32 characters; 31 and 32 lie on either side of a power of two.
     assert summary.characters["text"]["published"] == Lengths(5, 216, 100, {3: 1, 4: 1, 5: 2, 6: 1})
     read = summary.characters["text"]["read"]
     assert (read.rows, read.maximum, read.bins[-1]) == (10, 100, 1)

@@ -81,7 +81,7 @@ def configured(folder: Path, action: str = "drop", more: str = "") -> Configurat
 
 
 def write_files(folder: Path) -> None:
-    """40 records of JSON and 4 of CSV."""
+    """Write 40 records of JSON and 4 of CSV."""
     lines: list[dict[str, Any]] = [
         {
             "id": f"j{n}",
@@ -117,7 +117,7 @@ def write_files(folder: Path) -> None:
 def values(
     spark: SparkSession, config: Configuration, manifest: Manifest, name: str
 ) -> dict[str, list[float]]:
-    """Of a feature, by record id, as training decodes them."""
+    """Return the values of a feature by record id, as training decodes them."""
     (column,) = (column for column in manifest.content.columns if column.name == name)
     uris = [manifest.shard_uri(shard) for content in manifest.splits.values() for shard in content.shards]
     dtype = np.dtype(column.dtype).newbyteorder("<")
@@ -128,7 +128,7 @@ def values(
 
 
 def outcomes(spark: SparkSession, config: Configuration) -> list[Row]:
-    """The ledger with the outliers that are left out."""
+    """Return the ledger with the outliers that are left out."""
     layout = Layout.of(config)
     return final_ledger(read_table(spark, layout.ledger), read_table(spark, layout.encoded)).collect()
 
@@ -143,7 +143,7 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     assert reasons == {"j5": "price.outlier", "j8": "sold.missing", "j9": "sold.invalid"}
     assert ledger["j5"]["split"] is None
     counts = manifest.content.counts
-    assert (counts["quarantined"], counts["filtered"]) == (1, 3)  # a list is no single value
+    assert (counts["quarantined"], counts["filtered"]) == (1, 3)  # a list is not a single value
     fields = {row["record_id"]: row for row in read_table(spark, layout.fields).collect()}
     assert [fields[name]["price"] for name in ("j1", "j2", "c0", "c1", "c3")] == [
         "1.5",
@@ -160,7 +160,7 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     (column,) = (column for column in manifest.content.columns if column.name == "price")
     learned = json.loads(read_artifact(manifest, column.artifacts["statistics"]))
     assert (learned["high"], learned["action"], column.shape) == (1000, "drop", [2])
-    # Only the training split taught it, without the outlier.
+    # It learned from the training split alone, without the outlier.
     in_train = [name for name, row in ledger.items() if row["split"] == "train"]
     known = sorted(float(fields[name]["price"]) for name in in_train if fields[name]["price"] is not None)
     assert learned["fill"] == pytest.approx(np.median(known))
@@ -176,7 +176,7 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     text = Path(report).read_text()
     assert "Typed columns" in text
 
-    # Once more there is nothing to do; another rule for outliers concerns `encode` alone.
+    # Once more there is nothing to do; another rule for outliers affects `encode` alone.
     assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
     marking = configured(tmp_path, "mark")
     assert [stage.name for stage in STAGES if stage.completion(Run(spark, marking)) is None] == ["encode"]
@@ -185,7 +185,7 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
 def served_like_serving_would(
     fields: dict[str, Any], in_train: list[str], manifest: Manifest, weight: dict[str, list[float]]
 ) -> None:
-    """The stored statistics alone, with what docs/columns.md says of them, give every row of every split."""
+    """Check that the stored statistics give every row of every split, as docs/columns.md describes them."""
     (column,) = (column for column in manifest.content.columns if column.name == "weight")
     stored = json.loads(read_artifact(manifest, column.artifacts["statistics"]))
     taught = [float(fields[name]["weight"]) for name in in_train if fields[name]["weight"] is not None]
@@ -219,7 +219,7 @@ def test_other_rules_for_outliers_give_what_a_run_from_the_beginning_gives(
     assert values(spark, marking, marked, "price")["j5"] == [99_999, 0, 1]
     back, _ = run_stages(spark, config, 0.0, again=False)
     assert back.manifest_root == manifest.manifest_root
-    # Another split begins from all records, and not from those that the first one's outliers left.
+    # Another split begins from all records, not from those left by the first one's outliers.
     other = marking.model_copy(update={"split": marking.split.model_copy(update={"seed": 5})})
     resplit, _ = run_stages(spark, other, 0.0, again=False)
     afresh = other.model_copy(

@@ -1,4 +1,4 @@
-"""Published versions: what changed between them, going back to one, and deleting those that are no longer kept."""
+"""Published versions: the changes between them, rolling back to one, and deleting those no longer retained."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,7 +42,7 @@ def publish(spark: SparkSession, config: Configuration) -> Manifest:
 
 @pytest.fixture
 def folder(small: PipelineFolder, tmp_path: Path) -> PipelineFolder:
-    """A copy of the small data set, whose one version is alone to be kept."""
+    """Copy the small data set, and configure it to keep a single version."""
     copied = small.copied_to(tmp_path / "run")
     copied.conf.write_text(copied.conf.read_text() + KEEP_ONE)
     return copied
@@ -50,7 +50,7 @@ def folder(small: PipelineFolder, tmp_path: Path) -> PipelineFolder:
 
 @pytest.fixture
 def two(spark: SparkSession, folder: PipelineFolder) -> list[Manifest]:
-    """Two versions, the second with another file and other rules."""
+    """Publish two versions, the second with another file and other rules."""
     first = folder.manifest()
     write_numbered(folder.files / "b.jsonl", range(1000, 1010))
     return [first, publish(spark, split_again(folder.config))]
@@ -84,7 +84,7 @@ def test_versions_are_listed_made_current_again_and_deleted(
         assert change in shown
     assert shown.endswith("  the first version\n")
 
-    # Back to the first; what broke off between commit and manifest is completed.
+    # Back to the first; an interruption between commit and manifest is made good.
     with monkeypatch.context() as patch:
         patch.setattr("common.storage.write_bytes", full_disk)
         with pytest.raises(DataError, match="a disk is full"):
@@ -104,13 +104,13 @@ def test_versions_are_listed_made_current_again_and_deleted(
     roots = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("root ")]
     assert roots == [first.manifest_root, second.manifest_root, first.manifest_root]
     assert timeline.history(config)[-1].changes == ["the content of version 0 again"]
-    assert rollback.main([*flags, "--to", "2"]) == 0  # current already
+    assert rollback.main([*flags, "--to", "2"]) == 0  # already current
     assert len(timeline.history(config)) == 3
     for wrong, told in (("9", "there is no manifest of version 9"), ("-1", "versions count from 0")):
         with pytest.raises(UsageError, match=told):
             rollback.main([*flags, "--to", wrong])
 
-    # A damaged version cannot be made current, and while one that is kept is damaged nothing is deleted.
+    # A damaged version cannot be made current, and while a retained one is damaged nothing is deleted.
     shard = Path(second.shard_uri(second.splits["train"].shards[0]))
     content = shard.read_bytes()
     shard.write_bytes(content[:-1] + b"x")
@@ -127,7 +127,7 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert versions(layout, config.storage) == at
     assert findings(first, config.storage) == []
 
-    # What a kept version came from stays, also where it is not the newest and the tables were written anew since.
+    # The inputs of a retained version stay, even if it is not the newest and the tables were rewritten since.
     wide = config.model_copy(update={"versions": Versions(keep=4, keep_days=0.0)})
     assert retention.vacuum(wide, datetime.now(UTC))["versions"] == 0
     for manifest in two:
@@ -147,11 +147,11 @@ def test_versions_are_listed_made_current_again_and_deleted(
     assert left == {shard.path.split("/")[-1] for c in second.splits.values() for shard in c.shards}
     artifacts = {path.name for path in Path(layout.artifacts).iterdir()}
     assert artifacts == {artifact.sha256 for artifact in second.content.artifacts}
-    # The tables that the kept version came from can still be read at the versions that it names.
+    # The inputs of the retained version are still readable at the table versions that it names.
     for name, version in second.provenance.silver_versions.items():
         assert len(DeltaTable(layout.at("silver", name), version=version).to_pyarrow_table()) > 0
 
-    # What vacuum commits is no new content: nothing has to run again.
+    # A commit by vacuum is no new content: nothing has to run again.
     same = split_again(config)
     assert all(stage.completion(Run(spark, same)) is not None for stage in STAGES)
     assert publish(spark, same).manifest_root == second.manifest_root
@@ -180,7 +180,7 @@ def test_what_moved_too_far_or_is_not_as_expected_leaves_the_version_before(
 
 
 def rows_read(manifest: Manifest, layout: Layout) -> int:
-    """Reads each table of bronze and silver at the version that a manifest names; returns the records of bronze."""
+    """Read each table of bronze and silver at the version that a manifest names; return the records of bronze."""
     made, rows = manifest.provenance, {}
     for layer, numbers in (("bronze", made.bronze_versions), ("silver", made.silver_versions)):
         for name, number in numbers.items():

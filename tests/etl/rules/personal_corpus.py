@@ -1,4 +1,4 @@
-"""Sentences with one piece of personal data of a known kind each, or with something that only looks like one."""
+"""Sentences that each contain one piece of personal data of a known kind, or something that only looks like it."""
 
 import random
 import uuid
@@ -69,7 +69,7 @@ WORDS = [
 class Sentence:
     text: str
     kind: str | None
-    """None: a look-alike."""
+    """Kind of personal data; None for a look-alike."""
     value: str
 
 
@@ -78,13 +78,13 @@ def digits(rng: random.Random, count: int) -> str:
 
 
 def filled(rng: random.Random, form: str) -> str:
-    """`#` becomes a digit, `@` a capital letter."""
+    """Replace `#` by a digit and `@` by a capital letter."""
     letters = {"#": "0123456789", "@": "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
     return "".join(rng.choice(letters[sign]) if sign in letters else sign for sign in form)
 
 
 def right(rng: random.Random, kind: str, *forms: str) -> str:
-    """A number of that form with right check digits."""
+    """Return a number of one of these forms with valid check digits."""
     check = CHECKED[kind].is_valid
     while True:
         number = filled(rng, rng.choice(forms))
@@ -147,7 +147,7 @@ def a_phone(rng: random.Random) -> str:
 
 
 def a_phone_of(rng: random.Random, region: str) -> str:
-    """Of a region's fixed or mobile network, in its own way of writing or the international one."""
+    """Return a number of a region's fixed or mobile network, in its national or the international notation."""
     kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
     styles = (phonenumbers.PhoneNumberFormat.INTERNATIONAL, phonenumbers.PhoneNumberFormat.NATIONAL)
     example = phonenumbers.example_number_for_type(region, rng.choice(kinds))
@@ -201,7 +201,7 @@ PLANTED: dict[str, Callable[[random.Random], tuple[str, str]]] = {
     "nie": lambda rng: (rng.choice(["NIE ", ""]), right(rng, "nie", "X#######@", "Y-#######-@")),
     "ssn": lambda rng: (rng.choice(["SSN ", ""]), right(rng, "ssn", "5##-##-####")),
 }
-"""By kind: what stands before the number, and the number."""
+"""Text before the number, and the number, by kind."""
 
 LOOK_ALIKES: tuple[Callable[[random.Random], str], ...] = (
     lambda rng: f"order {digits(rng, rng.randrange(8, 15))}",
@@ -246,7 +246,7 @@ def sentence(rng: random.Random, middle: str) -> str:
 
 
 def corpus(seed: int, of_each_kind: int, look_alikes: int) -> list[Sentence]:
-    """Sentences in random order; the same seed gives the same."""
+    """Return sentences in random order; the same seed gives the same ones."""
     rng = random.Random(seed)
     found = []
     for kind, make in PLANTED.items():

@@ -74,14 +74,14 @@ def test_a_number_inside_a_match_of_a_configured_pattern_stays() -> None:
     for text, expected in {
         "call part 650-253-0000/1": "call part 650-253-0000/1",
         "part 650-253-0000": "part <phone>",
-        "#650-253-0000": "#<phone>",  # of which the pattern has a part only
+        "#650-253-0000": "#<phone>",  # only part of it matches the pattern
         "part 650-253-0000/1, 650-253-0000": "part 650-253-0000/1, <phone>",
     }.items():
         assert ours.apply(text)[0] == expected
 
 
 def test_behind_however_many_other_numbers_a_phone_is_found() -> None:
-    # Each of these is tried, and none of them is a number; the library gives up after 65,535 by default.
+    # Each of these is tried, and none of them is a number; by default the library gives up after 65,535.
     text = "0000000000;" * 66_000 + "650-253-0000"
     assert PHONES.apply(text) == (text.removesuffix("650-253-0000") + "<phone>", 1)
 

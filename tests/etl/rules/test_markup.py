@@ -1,4 +1,4 @@
-"""Left-overs of HTML, and what only looks like them."""
+"""Remains of HTML, and look-alikes."""
 
 import pytest
 

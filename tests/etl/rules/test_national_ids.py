@@ -1,4 +1,4 @@
-"""National numbers: valid and invalid ones of each kind, written in each way."""
+"""National numbers: valid and invalid ones of each kind, in every notation."""
 
 import pytest
 

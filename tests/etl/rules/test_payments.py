@@ -1,4 +1,4 @@
-"""IBANs and payment cards, and what looks like them."""
+"""IBANs and payment cards, and look-alikes."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_ibans(text: str, expected: str | None) -> None:
         ("discard/4111111111111111 items/4111111111111111", None),
         ("4111111111111112", None),  # a wrong digit
         ("4111 1111 11111111", None),  # groups of two kinds
-        ("9111111111111119", None),  # nobody's beginning
+        ("9111111111111119", None),  # no issuer begins like this
         ("4444444444444444 0000000000000000", None),
         ("1.4111111111111111 4111111111111111.5 4111111111111111-7 x4111111111111111", None),
         ("41111111111111111111", None),

@@ -26,7 +26,7 @@ REGIONS = ["US", "MX", "BR", "AR", "CL", "CO", "EC", "PE", "PY", "ES"]
 
 @pytest.mark.parametrize("regions", [["US"], REGIONS])
 def test_precision_and_recall_of_each_kind_among_look_alikes(regions: list[str]) -> None:
-    """A piece counts as found where its value is gone as a whole and nothing but it was counted, as its kind."""
+    """A piece counts as found if its value is gone as a whole and nothing else was counted, as its kind."""
     hit: Counter[str] = Counter()
     wrong: dict[str, list[str]] = defaultdict(list)
     rules = list(masking_rules(Clean.model_validate({"phones": {"regions": regions}})).values())

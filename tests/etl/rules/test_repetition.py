@@ -1,4 +1,4 @@
-"""Repeated lines, paragraphs and n-grams; the n-grams beside their definition, spelt out."""
+"""Repeated lines, paragraphs and n-grams; the n-grams against their literal definition."""
 
 from collections import Counter
 

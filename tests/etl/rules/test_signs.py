@@ -1,4 +1,4 @@
-"""What signs say is never a false "surely nothing": a rule that is not asked about a text would have done nothing."""
+"""Signs are never a false "surely nothing": a rule that is skipped for a text would have done nothing."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ CLEANS = [
     ),
 ]
 
-# Pieces that rules look for, whole or not, and characters at the borders of what the masks look at.
+# Pieces that rules look for, complete or not, and characters at the borders of what the masks inspect.
 PIECES = st.sampled_from(
     [
         *"aZ09 \n\t\r\x00\x0b\x1c\x7f\x85\xa0\xad.:;@<>&#-+_",
@@ -121,7 +121,7 @@ def test_rules_do_nothing_where_they_surely_do_nothing(clean: Clean, texts: list
     ],
 )
 def test_most_texts_are_not_looked_at(rule: str, untouched: list[str], touched: list[str]) -> None:
-    """Of what is not ASCII, letters are not counted: that is a false alarm which costs a look."""
+    """Letters outside ASCII are not counted: a false alarm, which costs only a look."""
     rules: dict[str, Any] = dict(build_rules(Clean()))
     assert rules[rule].may_concern(Signs(pa.array([*untouched, *touched]))).tolist() == [
         *([False] * len(untouched)),

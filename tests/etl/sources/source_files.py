@@ -1,4 +1,4 @@
-"""What the tests of the sources share: configurations, and reading files without Spark."""
+"""Shared by the tests of the sources: configurations, and reading files without Spark."""
 
 import io
 import json
@@ -17,7 +17,7 @@ def configuration(
     columns: Mapping[str, str] | None = None,
     clean: Mapping[str, Any] | None = None,
 ) -> Configuration:
-    """A configuration with one text feature; by default an id and a label."""
+    """Return a configuration with one text feature; by default an id and a label."""
     return Configuration.model_validate(
         {
             "dataset": {"name": "example", "root": str(root / "warehouse")},
@@ -44,7 +44,7 @@ column = "text"
 
 
 def write_toml(file: Path, root: str) -> Path:
-    """A configuration for a command that needs no more than a data set of this root; returns the file."""
+    """Write a configuration for a command that needs no more than a data set of this root; return the file."""
     file.write_text(SMALLEST.format(root=root))
     return file
 
@@ -52,7 +52,7 @@ def write_toml(file: Path, root: str) -> Path:
 def read_rows(
     config: Configuration, file: Path, start: int = 0, end: int | None = None
 ) -> list[Found | Rejected]:
-    """What the format of the first source reads from a file, before the contract."""
+    """Return what the format of the first source reads from a file, before the contract."""
     settings = config.source[0]
     part = Part(str(file), None, start, end, settings.max_expansion)
     rows = list(formats()[settings.format].read(part, settings, Contract(config)))
@@ -61,16 +61,16 @@ def read_rows(
 
 
 def reasons(rows: Sequence[Found | Rejected]) -> list[str | None]:
-    """The reason of each row, None for one that was found."""
+    """Return the reason of each row, None for one that was found."""
     return [None if isinstance(row, Found) else row.reason for row in rows]
 
 
 def reader_of(content: bytes) -> io.BufferedReader:
-    """A buffered reader of bytes in memory."""
+    """Return a buffered reader of bytes in memory."""
     return io.BufferedReader(cast(io.RawIOBase, io.BytesIO(content)))
 
 
 def write_numbered(file: Path, numbers: range) -> None:
-    """JSON lines of two classes whose ids are the numbers."""
+    """Write JSON lines of two classes whose ids are the numbers."""
     records = ({"id": f"{n}", "label": "xy"[n % 2], "text": f"text {n} of {n * n} words"} for n in numbers)
     file.write_text("".join(json.dumps(record) + "\n" for record in records))

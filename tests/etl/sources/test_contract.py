@@ -87,7 +87,7 @@ def test_names_have_up_to_a_thousand_characters_and_texts_more(tmp_path: Path, n
     long = {"id": name, "label": name, "text": name * 2}
     accepted = contract(tmp_path, id="id").check({**RECORD, **long}, "a", 0, 5)
     assert isinstance(accepted, Accepted)
-    of_text = contract(tmp_path, group="text")  # a group that is a text, too, is as long as that
+    of_text = contract(tmp_path, group="text")  # a group that is also a text may be as long as a text
     assert isinstance(of_text.check({**RECORD, **long}, "a", 0, 5), Accepted)
 
 

@@ -1,4 +1,4 @@
-"""Text files with front matter: what becomes a column, and what is refused."""
+"""Text files with front matter: the columns they give, and what is refused."""
 
 from pathlib import Path
 from typing import Any

@@ -23,7 +23,9 @@ GOOD: dict[bytes, set[str]] = {
     b"{}": set(),
     b'{"a":\r1}': {"a"},  # a CR between the parts of an object is white space
     b'{"extra": ' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}": {"extra"},
-    b'{"extra": {"twice": 1, "twice": 2}}': {"extra"},  # what is not configured is held to the grammar alone
+    b'{"extra": {"twice": 1, "twice": 2}}': {
+        "extra"
+    },  # columns that are not configured only have to obey the grammar
 }
 BAD = {
     b'{"a": NaN}': "invalid_json",
@@ -110,7 +112,7 @@ def test_blank_lines_and_a_mark_at_the_beginning_are_no_records(tmp_path: Path) 
         Found(0, 13, b'\xef\xbb\xbf{"a":"1"}\r', {"a": "1"}),
         Found(20, 9, b'{"a":"2"}', {"a": "2"}),
     ]
-    assert reasons(rows) == [None, None, "invalid_json"]  # a mark anywhere else is no white space
+    assert reasons(rows) == [None, None, "invalid_json"]  # a mark anywhere else is not white space
 
 
 PIECES = st.sampled_from(
@@ -140,7 +142,7 @@ def test_byte_ranges_give_every_line_exactly_once(
 
 @pytest.mark.parametrize("end", [b"]}", b'"', b"\\", b'\\"' * 500_000, b""])
 def test_a_long_line_of_very_many_values_is_not_decoded(monkeypatch: pytest.MonkeyPatch, end: bytes) -> None:
-    """Whatever comes behind them, and in time that does not grow faster than the line."""
+    """Regardless of what follows them, and in time that grows no faster than the line."""
     monkeypatch.setattr("etl.sources.files.jsonl.LONG_LINE", 1 << 20)
     monkeypatch.setattr("etl.sources.files.jsonl.MAX_VALUES", 300_000)
     monkeypatch.setattr("etl.sources.files.jsonl.decode", lambda *_: pytest.fail("it was decoded"))

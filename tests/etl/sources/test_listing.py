@@ -85,7 +85,7 @@ def test_links_out_of_the_source_are_listed_with_an_obstacle_unless_they_are_to_
     }
     followed = source.model_copy(update={"follow_links": True})
     assert {file.obstacle for file in list_source(followed, 0)} == {None}
-    (tmp_path / "root").symlink_to(inside)  # the root itself may be a link, and so may a file that is named
+    (tmp_path / "root").symlink_to(inside)  # the root itself may be a link, and so may a named file
     for pattern in ("root/*.jsonl", "in/out.jsonl"):
         files = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/{pattern}"), 0)
         assert files[0].obstacle is None

@@ -1,4 +1,4 @@
-"""Files with bytes altered, taken out, put in or cut off at random: nothing crashes, and every record is counted."""
+"""Files with bytes altered, removed, inserted or cut off at random: nothing crashes, and every record is counted."""
 
 import bz2
 import gzip
@@ -69,7 +69,7 @@ CASES = [(name, suffix) for name in FILES for suffix in PACK if name != "parquet
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:
-    """With up to four places altered; signs of the formats are put in more often than other bytes."""
+    """Alter up to four places; signs of the formats are inserted more often than other bytes."""
     altered = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         place = rng.randrange(len(altered) + 1)
@@ -91,7 +91,7 @@ def mutated(content: bytes, rng: random.Random) -> bytes:
 
 
 def damaged_footer(content: bytes, rng: random.Random) -> bytes:
-    """A Parquet file with up to four places of its footer altered, whose length stays right."""
+    """Alter up to four places in the footer of a Parquet file, keeping its length right."""
     size = struct.unpack("<I", content[-8:-4])[0]
     footer = bytearray(content[-8 - size : -8])
     for _ in range(rng.randint(1, 4)):
@@ -115,7 +115,7 @@ def outcomes_add_up(
     seeds: Iterable[int],
     mutated: Callable[[bytes, random.Random], bytes] = mutated,
 ) -> set[str]:
-    """Reads a mutated file for each seed, and returns the reasons for which records were quarantined."""
+    """Read a mutated file for each seed; return the reasons for which records were quarantined."""
     whole = PACK[suffix](FILES[name]())
     file = root / f"a.{name}{suffix}"
     file.touch()
@@ -123,7 +123,7 @@ def outcomes_add_up(
     found: set[str] = set()
     for seed in seeds:
         rng = random.Random(seed)
-        # Every other time what the compression holds is altered, and not the compressed bytes.
+        # Every other time the uncompressed content is altered instead of the compressed bytes.
         inside = suffix and seed % 2
         file.write_bytes(PACK[suffix](mutated(FILES[name](), rng)) if inside else mutated(whole, rng))
         batches = list(Reader(config).batches(0, list_pieces(config)))
@@ -154,7 +154,7 @@ def test_thousands_of_mutated_files_are_read_to_their_end(name: str, suffix: str
 
 
 FATAL = (1663, 1959, 2136, 2218, 2830, 2969, 3177, 4364, 5610, 6835, 6994)
-"""Of 6,000 footers those about which pyarrow 26 ends the process, once it is asked about their columns."""
+"""Footers, of 6,000, at which pyarrow 26 ends the process once it is asked about their columns."""
 
 
 def test_damaged_footers_do_not_end_the_process(tmp_path: Path) -> None:

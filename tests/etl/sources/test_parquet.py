@@ -159,7 +159,7 @@ LONG = "x" * (1 << 20)
 
 @pytest.mark.parametrize("dictionary", [True, False])
 def test_what_grows_beyond_the_limit_is_given_up(tmp_path: Path, dictionary: bool) -> None:
-    """A thousand rows of one value, which is written once, or whose copies all but vanish when they are compressed."""
+    """A thousand rows of one value, which is written once, or whose copies all but vanish under compression."""
     rows = 1000 if dictionary else 100
     table = pa.table({"label": ["x"] * rows, "text": [LONG] * rows, "seen": ["2020-01-01"] * rows})
     found = read(tmp_path, table, use_dictionary=dictionary, compression="zstd")
@@ -175,7 +175,7 @@ def test_what_grows_beyond_the_limit_is_given_up(tmp_path: Path, dictionary: boo
         assert reasons(found[:-1]) == [None] * 63
     else:
         assert len(found) == 1
-        # A piece that begins with the second row group gives the same row: they are one of the quarantine.
+        # A piece that begins with the second row group gives the same row: the two are one row of the quarantine.
         assert read(tmp_path, table, 5, row_group_size=50, use_dictionary=False, compression="zstd") == found
     config = configuration(
         tmp_path,
@@ -218,7 +218,7 @@ def test_where_rows_share_a_long_value_fewer_are_read_at_a_time(
     assert asked == [4]
     assert set(reasons(found[:-1])) == {None}
     assert reasons(found)[-1] == "too_large_content"
-    # Texts of their own soon leave no room in the dictionary, and stand behind it as they are.
+    # Distinct texts soon leave no room in the dictionary, and follow it as they are.
     pq.write_table(table.slice(1000), file)
     found = read_rows(config, file)
     assert asked == [4, BATCH_ROWS]

@@ -1,4 +1,4 @@
-"""What the system cannot open, or cannot read in the middle of a file: one row says so, and what stood before stays."""
+"""Files that cannot be opened, or fail in the middle of reading: one row says so, and everything before it stays."""
 
 import bz2
 import errno
@@ -22,7 +22,7 @@ ROWS = 40_000
 
 
 class HalfReadable(io.RawIOBase):
-    """A file of which the bytes from `bad.start` to `bad.stop` cannot be read: a bad sector, a lost network disk."""
+    """A file whose bytes from `bad.start` to `bad.stop` cannot be read: a bad sector, a lost network disk."""
 
     def __init__(self, file: Path, bad: range) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class HalfReadable(io.RawIOBase):
         here = self._file.tell()
         if here in self._bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        before = self._bad.start - here  # like the kernel: what stands before it comes first
+        before = self._bad.start - here  # like the kernel: first the bytes before it
         return self._file.readinto(memoryview(buffer)[:before] if before > 0 else buffer)
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class HalfReadable(io.RawIOBase):
 
 
 def texts() -> list[str]:
-    """Each of 64 characters that no compression makes much smaller."""
+    """Return texts of 64 characters each that no compression makes much smaller."""
     rng = random.Random(1)
     return [rng.randbytes(32).hex() for _ in range(ROWS)]
 
@@ -88,7 +88,7 @@ FILES: dict[str, tuple[str, Callable[[Path], None]]] = {
 def reading(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, opened: Callable[[Path], IO[bytes]]
 ) -> list[Found | Rejected]:
-    """The rows of the file `name`, where opening a file is as given."""
+    """Return the rows of the file `name`, with `opened` in place of opening a file."""
     format_name, write = FILES[name]
     write(tmp_path / name)
     for module in ("streams", "parquet"):
@@ -147,7 +147,7 @@ def test_a_file_that_cannot_be_opened_is_one_row(
 
 
 def test_what_the_kernel_refuses_to_read_is_one_row(tmp_path: Path) -> None:
-    """The memory of this process opens like a file, and at its beginning cannot be read: no patch, for root too."""
+    """The memory of this process opens like a file, but cannot be read at its beginning, not even by root."""
     memory = Path("/proc/self/mem")
     config = configuration(tmp_path, [{"format": "jsonl", "path": str(memory)}])
     (row,) = read_rows(config, memory)
