@@ -1,4 +1,4 @@
-"""The kinds of docs/extending.md as an installed package: what stands in its blocks, written to a folder."""
+"""The kinds of docs/extending.md as an installed package, written to a folder from the page's code blocks."""
 
 import os
 import re
@@ -9,12 +9,12 @@ BLOCK = re.compile(r"^```(?:python|toml)\n# ((?:my_kinds|conf)/\S+)\n(.*?)^```$"
 
 
 def blocks() -> dict[str, str]:
-    """The files of the page by their path."""
+    """Return the files of the page by their path."""
     return dict(BLOCK.findall((CHECKOUT / "docs" / "extending.md").read_text(encoding="utf-8")))
 
 
 def install(folder: Path) -> dict[str, str]:
-    """Writes the files to a folder, and beside them what an installer would; the environment to run with."""
+    """Write the files to a folder, with what an installer would add; return the environment to run with."""
     for name, content in blocks().items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)

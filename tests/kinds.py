@@ -1,4 +1,4 @@
-"""The kind of each test, by what it uses, and which tests have to run in the same worker."""
+"""The kind of each test, judged by what it uses, and the tests that have to run in the same worker."""
 
 import multiprocessing
 import subprocess
@@ -11,12 +11,13 @@ import pytest
 STARTERS: tuple[ModuleType, ...] = (subprocess, multiprocessing)
 """Modules that start processes."""
 ORDER = ("process", "spark", "unit")
-"""What takes longest begins first, so that at the end no worker waits for another."""
+"""Kinds in order of starting: the longest tests first, so that at the end no worker waits for another."""
 
 
 def kind_of(item: pytest.Item) -> str:
-    """`process` where the test, its fixtures or a helper in tests/ uses a module that starts processes, else `spark`
-    where it has a Spark session, else `unit`.
+    """Return `process` if the test, its fixtures or a helper in tests/ uses a module that starts processes.
+
+    Otherwise, return `spark` if it has a Spark session, else `unit`.
     """
     fixtures = _fixtures_of(item)
     used = [getattr(item, "function", None), *(fixture.func for fixture in fixtures)]
@@ -26,16 +27,16 @@ def kind_of(item: pytest.Item) -> str:
 
 
 def group_of(item: pytest.Item) -> str | None:
-    """Name of the group that runs in one worker: tests of a file that share a fixture, and all unit tests of a file.
+    """Return the name of the group that runs in one worker, or None for a test that shares nothing.
 
-    None where a test shares nothing.
+    A group holds the tests of a file that share a fixture, or all unit tests of a file.
     """
     shares = any(fixture.scope in ("class", "module", "package") for fixture in _fixtures_of(item))
     return item.nodeid.partition("::")[0] if shares or kind_of(item) == "unit" else None
 
 
 def starts_processes(used: object) -> bool:
-    """Whether a function or class, or one of tests/ that it names, names a module that starts processes."""
+    """Return True if a function or class, or one of tests/ that it names, names a module that starts processes."""
     seen, pending = set[int](), [used]
     while pending:
         one = pending.pop()
@@ -48,7 +49,7 @@ def starts_processes(used: object) -> bool:
 
 
 def _names(used: object) -> Iterator[object]:
-    """The global values that a function or class names."""
+    """Yield the global values that a function or class names."""
     if isinstance(used, type):
         yield from vars(used).values()
     elif isinstance(function := getattr(used, "__wrapped__", getattr(used, "fget", used)), FunctionType):
@@ -65,6 +66,6 @@ def _global_names(code: CodeType) -> Iterator[str]:
 
 
 def _fixtures_of(item: pytest.Item) -> list[Any]:
-    """The definitions of all fixtures that a test uses, directly or through others."""
+    """Return the definitions of all fixtures that a test uses, directly or through others."""
     found = getattr(item, "_fixtureinfo", None)
     return [] if found is None else [given[-1] for given in found.name2fixturedefs.values() if given]

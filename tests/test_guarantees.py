@@ -10,7 +10,7 @@ HEADING = "## What holds"
 
 
 def guarantees(readme: str) -> dict[str, list[str]]:
-    """The tests that each bullet of the section names, by what the bullet says in bold."""
+    """Return the tests that each bullet of the section names, by the bullet's bold text."""
     section = readme.split(f"\n{HEADING}\n")[1].split("\n## ")[0]
     return {
         bullet.split("**")[1]: re.findall(r"`(tests/[\w/]+\.py::\w+)`", bullet)

@@ -14,19 +14,19 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 LAYERS: Mapping[str, int] = {"common": 0, "provenance": 1, "schemas": 2, "etl": 3, "training": 3}
-"""A package imports itself and those with a smaller number."""
+"""Levels of the packages; each may import itself and those with a smaller number."""
 WINGS = ("etl", "training")
 LARGEST_ROOM = 16
-"""Modules in a folder, its `__init__` left aside."""
+"""Most modules in a folder, not counting its `__init__`."""
 LONGEST_FILE = 400
-"""Lines."""
+"""Most lines in a file."""
 
 Sources = Mapping[str, str]
-"""Module name to source; a package is named without `__init__`."""
+"""Sources by module name; a package is named without `__init__`."""
 
 
 def sources_in(root: Path) -> Sources:
-    """Reads all modules of the layers below a checkout."""
+    """Read all modules of the layers below a checkout."""
     found = {}
     for package in LAYERS:
         for path in sorted((root / package).rglob("*.py")):
@@ -36,7 +36,7 @@ def sources_in(root: Path) -> Sources:
 
 
 def imported(source: str) -> Iterator[tuple[str, str | None]]:
-    """Yields module and name (None for a whole module) of every import, wherever in the module it stands.
+    """Yield module and name (None for a whole module) of every import, anywhere in the module.
 
     Imports in functions and under TYPE_CHECKING count, and so do imports by a literal name (`import_module("etl.x")`).
     """
@@ -54,7 +54,10 @@ def imported(source: str) -> Iterator[tuple[str, str | None]]:
 
 
 def graph_of(sources: Sources) -> dict[str, set[str]]:
-    """By module the modules of the layers that it imports; `from package import module` counts as the module."""
+    """Return, for each module, the modules of the layers that it imports.
+
+    `from package import module` counts as an import of the module.
+    """
     graph = {}
     for name, source in sources.items():
         targets = {
@@ -66,7 +69,7 @@ def graph_of(sources: Sources) -> dict[str, set[str]]:
 
 
 def against_the_layers(sources: Sources) -> set[tuple[str, str]]:
-    """Imports of a layer above, or of the other wing."""
+    """Return imports of a layer above, or of the other wing."""
     found = set()
     for name, source in sources.items():
         package = name.partition(".")[0]
@@ -78,7 +81,7 @@ def against_the_layers(sources: Sources) -> set[tuple[str, str]]:
 
 
 def circles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
-    """Sets of modules that import each other in a circle; of overlapping circles one each is enough to fail."""
+    """Return sets of modules that import each other in a circle; one of several overlapping circles suffices."""
     left, found = {name: set(targets) for name, targets in graph.items()}, set()
     while True:
         try:
@@ -86,7 +89,7 @@ def circles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
         except graphlib.CycleError as error:
             circle: list[str] = error.args[1]
             found.add(frozenset(circle))
-            # Listed against the arrows of the imports: each imports the one before it.
+            # Listed against the direction of the imports: each imports the one before it.
             for before, after in itertools.pairwise(circle):
                 left[after].discard(before)
             continue
@@ -94,7 +97,7 @@ def circles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
 
 
 def commands_in(sources: Sources) -> set[str]:
-    """Modules directly in a wing that define `main`."""
+    """Return modules directly in a wing that define `main`."""
     return {
         name
         for name, source in sources.items()
@@ -104,19 +107,19 @@ def commands_in(sources: Sources) -> set[str]:
 
 
 def imports_of_commands(sources: Sources) -> set[tuple[str, str]]:
-    """Imports of a command, by another command or by a module of a room."""
+    """Return imports of a command, by another command or by a module of a room."""
     commands = commands_in(sources)
     return {(name, target) for name, targets in graph_of(sources).items() for target in targets & commands}
 
 
 def rooms(sources: Sources) -> Counter[str]:
-    """Modules in each folder, the package itself left aside."""
+    """Count the modules in each folder, not counting the package itself."""
     packages = {name.rpartition(".")[0] for name in sources}
     return Counter(name.rpartition(".")[0] for name in sources if name not in packages)
 
 
 def too_long(sources: Sources) -> set[str]:
-    """Modules with more lines than a file may have."""
+    """Return modules with more lines than a file may have."""
     return {name for name, source in sources.items() if len(source.splitlines()) > LONGEST_FILE}
 
 
@@ -180,7 +183,7 @@ def test_the_contract_of_import_linter_names_every_command(sources: Sources) -> 
         "contracts"
     ]
     [independent] = [set(contract["modules"]) for contract in contracts if contract["type"] == "independence"]
-    # `cli` finds the commands by their names and imports the one that was asked for.
+    # `cli` finds the commands by their names and imports the requested one.
     assert independent == commands_in(sources) - {"etl.cli", "training.cli"}
 
 
@@ -188,7 +191,7 @@ def test_an_import_of_a_command_would_be_found() -> None:
     command, room = "def main() -> int:\n    return 0\n", "def f():\n    from etl.a import main\n"
     modules = {"etl": "", "etl.a": command, "etl.b": f"from etl import a\n{command}", "etl.room.c": room}
     assert imports_of_commands(modules) == {("etl.b", "etl.a"), ("etl.room.c", "etl.a")}
-    # In a room `main` is a name like any other.
+    # In a room, `main` is a name like any other.
     assert imports_of_commands({"etl.room.a": command, "etl.b": "import etl.room.a"}) == set()
 
 
@@ -222,7 +225,7 @@ def test_a_module_that_hides_a_library_would_be_found(tmp_path: Path) -> None:
 
 
 def hidden_by(folder: Path) -> set[str]:
-    """Names of libraries that modules and folders of a folder would hide were it at the head of the path."""
+    """Return names of libraries that a folder's modules and folders would hide at the head of the path."""
     elsewhere = [entry for entry in sys.path if Path(entry).resolve() not in (CHECKOUT, folder)]
     names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
     names -= {"__init__", "__pycache__"}

@@ -1,13 +1,14 @@
-"""A training for tests, started by horovodrun: it writes down what it trains on, and fails when it is told to.
+"""A training for tests, started by horovodrun, that records the rows it trains on and fails on demand.
 
     python faulty_training.py KEYS_FOLDER FAULT --config … --run …
 
-KEYS_FOLDER: every rank appends a JSON line a batch, position and record keys, to a file of its own there; "" for none.
+KEYS_FOLDER: every rank appends a JSON line per batch, with position and record keys, to a file of its own there; "" for
+none.
 FAULT: `kind@rank@position`, suffered by that rank when it takes the batch that ends there or later; "" for none. Kinds:
 kill, segfault, exit, raise, stop (SIGSTOP), hang; job (SIGKILL of the whole job, launcher included); delete, truncate
 and alter, which happen to the shard that RINGLAKE_TEST_PATH names; fill, which fills the file system of that folder,
-and lock, which makes that folder read-only. It happens once: RINGLAKE_TEST_ONCE names a folder
-for a file that says so, and where it was.
+and lock, which makes that folder read-only. It happens once: RINGLAKE_TEST_ONCE names a folder for a file that records
+it, and its position.
 """
 
 import contextlib
@@ -32,7 +33,7 @@ from training.train import main
 
 
 class OwnError(RuntimeError):
-    """Of a rank alone."""
+    """Error on a single rank."""
 
 
 def damage(kind: str, shard: Path) -> None:
@@ -41,7 +42,7 @@ def damage(kind: str, shard: Path) -> None:
     elif kind == "truncate":
         os.truncate(shard, shard.stat().st_size // 3)
     else:
-        # Another label in every row: a file that is in order, but not the one that was published.
+        # Another label in every row: a valid file, but not the one that was published.
         file = pq.ParquetFile(shard)
         other = shard.with_suffix(".other")
         with pq.ParquetWriter(other, file.schema_arrow, compression="zstd") as writer:
@@ -90,7 +91,7 @@ def suffer(kind: str) -> None:
 
 
 class WatchedLoader(BatchLoader):
-    """The feed of the training, which tells what it delivers."""
+    """The training's loader, which also records the batches that it delivers."""
 
     keys: Path | None = None
     fault = ""

@@ -1,4 +1,4 @@
-"""Source files in which good records stand among every kind of bad ones, and what has to become of each."""
+"""Source files in which good records stand among every kind of bad ones, and the expected outcome of each."""
 
 import bz2
 import gzip
@@ -19,7 +19,7 @@ Line = tuple[bytes, str | None]
 
 @dataclass
 class Expected:
-    """What has to be found: ids of good records, and the reason at each place of the others."""
+    """Expected outcomes: ids of good records, and the reason at each place of the others."""
 
     ids: set[str] = field(default_factory=set)
     reasons: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -64,17 +64,17 @@ KINDS: dict[str, Callable[[str], Line]] = {
     ),
     "opened 100,000-fold": lambda key: (good(key)[:-1] + b', "n": ' + b"[" * 100_000, "too_deep"),
 }
-"""Of lines; those of whole files are below."""
+"""Makers of bad lines, with the reason for their quarantine; bad files are below."""
 
 
 def sources(folder: Path) -> list[dict[str, str]]:
-    """The [[source]]s that read all that `write` writes."""
+    """Return the [[source]]s that read everything that `write` writes."""
     patterns = {"jsonl": "*.jsonl{,.gz,.bz2}", "csv": "*.csv", "parquet": "*.parquet"}
     return [{"format": name, "path": f"{folder}/{pattern}"} for name, pattern in patterns.items()]
 
 
 def write(folder: Path, records: int, seed: int) -> Expected:
-    """Writes about so many records of all kinds into files of all formats in `folder`."""
+    """Write about `records` records of all kinds into files of all formats in `folder`."""
     folder.mkdir()
     expected = Expected()
     draw = random.Random(seed)
@@ -162,7 +162,7 @@ def _parquet(folder: Path, expected: Expected) -> None:
 
 
 def _whole_files(folder: Path, expected: Expected) -> None:
-    """Files of which nothing, or not all, can be read."""
+    """Write files that cannot be read, or not completely."""
     (folder / "empty.jsonl.gz").write_bytes(b"")
     (folder / "nothing packed.jsonl.gz").write_bytes(gzip.compress(b""))  # a good file without a record
     (folder / "no gzip.jsonl.gz").write_bytes(good("never"))
@@ -190,7 +190,7 @@ def _whole_files(folder: Path, expected: Expected) -> None:
     (folder / "locked.jsonl").write_bytes(good("locked"))
     (folder / "locked.jsonl").chmod(0)
     names = ["link to nowhere.jsonl", "link to itself.jsonl", "pipe.jsonl"]
-    if os.access(folder / "locked.jsonl", os.R_OK):  # root reads it all the same
+    if os.access(folder / "locked.jsonl", os.R_OK):  # root can still read it
         expected.ids.add("locked")
     else:
         names.append("locked.jsonl")

@@ -1,4 +1,4 @@
-"""Two hosts on one machine: network namespaces joined by a pair of virtual interfaces, each with an sshd of its own.
+"""Two hosts on one machine: network namespaces joined by a pair of virtual interfaces, each with its own sshd.
 
 Needs root (or the rights to make network namespaces), `ip` of iproute2, `sshd` and `ssh-keygen` of OpenSSH.
 """
@@ -23,11 +23,11 @@ TOOLS = ("ip", "sshd", "ssh", "ssh-keygen")
 SEARCHED = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 SECONDS = 30
 FILES = Path("/etc/netns")
-"""`ip netns exec` puts the files of a folder here, named like the namespace, over those of /etc."""
+"""Folder with a subfolder per namespace, whose files `ip netns exec` puts over those of /etc."""
 
 
 def lacking() -> str:
-    """Why two hosts cannot be made here; empty where they can."""
+    """Return the reason why two hosts cannot be made here; empty if they can."""
     missing = [tool for tool in TOOLS if shutil.which(tool, path=SEARCHED) is None]
     if missing:
         return f"no {', '.join(missing)} here: install iproute2 and the OpenSSH server"
@@ -48,12 +48,12 @@ def tool(name: str) -> str:
 
 
 class TwoHosts:
-    """A context manager; `addresses` are those of the two hosts, and `names` their namespaces."""
+    """Context manager of two hosts; `addresses` holds their addresses, and `names` their namespaces."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
-        # The third byte keeps two runs of the tests on one machine apart.
+        # The third byte keeps two test runs on one machine apart.
         self.addresses = [f"10.213.{os.getpid() % 250}.{number}" for number in (1, 2)]
         self.names = [f"ringlake-{os.getpid()}-{letter}" for letter in "ab"]
         self.servers: list[subprocess.Popen[bytes]] = []
@@ -73,25 +73,25 @@ class TwoHosts:
         self._remove()
 
     def on(self, host: int, command: Sequence[str]) -> list[str]:
-        """A command as it is started on a host, by its number."""
+        """Return a command that starts `command` on a host, given by its number."""
         return [tool("ip"), "netns", "exec", self.names[host], *command]
 
     def unplug(self, host: int) -> None:
-        """Takes the link of a host down: nothing reaches it any more, and nobody is told."""
+        """Take down the link of a host: nothing reaches it any more, and nobody is told."""
         self._ip("-n", self.names[host], "link", "set", INTERFACE, "down")
 
     def plug_in(self, host: int) -> None:
         self._ip("-n", self.names[host], "link", "set", INTERFACE, "up")
 
     def processes(self, host: int) -> list[int]:
-        """All that runs on a host but its sshd."""
+        """Return all processes of a host except its sshd."""
         listed = self._ip("netns", "pids", self.names[host])
         own = {server.pid for server in self.servers}
         return [int(process) for process in listed.split() if int(process) not in own]
 
     @property
     def path(self) -> Path:
-        """A folder with an `ssh` that knows the keys of these hosts, to be put first in PATH."""
+        """Return a folder for the front of PATH, with an `ssh` that knows the keys of these hosts."""
         return self.folder / "bin"
 
     @staticmethod
@@ -111,14 +111,14 @@ class TwoHosts:
             *("peer", "name", INTERFACE, "netns", there),
         )
         for name, address in zip(self.names, self.addresses, strict=True):
-            # Horovod looks up the host's own name for some of its connections, whatever interface it is given.
+            # Horovod looks up the host's own name for some of its connections, regardless of the interface it is given.
             (FILES / name).mkdir(parents=True)
             (FILES / name / "hosts").write_text(f"127.0.0.1 localhost\n{address} {socket.gethostname()}\n")
             self._ip("-n", name, "address", "add", f"{address}/24", "dev", INTERFACE)
             self._ip("-n", name, "link", "set", INTERFACE, "up")
 
     def _start_servers(self) -> None:
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd insists on it
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd requires it
         key, host_key = self.folder / "key", self.folder / "host_key"
         for file in (key, host_key):
             subprocess.run(
@@ -132,7 +132,7 @@ class TwoHosts:
         (self.folder / "ssh_config").write_text(
             f"Host *\n Port {PORT}\n User {getpass.getuser()}\n IdentityFile {key}\n IdentitiesOnly yes\n"
             f" UserKnownHostsFile {known}\n GlobalKnownHostsFile /dev/null\n LogLevel ERROR\n"
-            # Without it the launcher would take a host that cannot be reached for one that computes.
+            # Without it the launcher would mistake an unreachable host for one that computes.
             " ServerAliveInterval 2\n ServerAliveCountMax 3\n ConnectTimeout 5\n"
         )
         self.path.mkdir()
@@ -174,7 +174,7 @@ class TwoHosts:
         for server in self.servers:
             server.wait(SECONDS)
         for name in self.names:
-            # The pair of interfaces goes with them.
+            # The pair of interfaces disappears with them.
             subprocess.run(
                 [tool("ip"), "netns", "delete", name], capture_output=True, check=False, timeout=SECONDS
             )

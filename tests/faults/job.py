@@ -1,6 +1,6 @@
-"""Launches of horovodrun for tests: bounded in time, ended by process id, and looked after for what they leave behind.
+"""Launches of horovodrun for tests: bounded in time, ended by process id, and checked for leftovers.
 
-Every process of a job carries a token of its own in its environment, whoever its parent is by now.
+Every process of a job carries a token of its own in its environment, whatever its current parent.
 """
 
 import json
@@ -25,7 +25,7 @@ HOROVODRUN = Path(sys.executable).with_name("horovodrun")
 SCRIPT = Path(__file__).with_name("faulty_training.py")
 TOKEN = "RINGLAKE_TEST_JOB"
 SECONDS = 180
-"""No job may take longer."""
+"""Longest time that a job may take."""
 
 
 class Job:
@@ -40,8 +40,10 @@ class Job:
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
     ) -> None:
-        """`folder` takes what it prints and is its working folder; `options` are horovodrun's, by default those of
-        `ranks` processes on this machine; `prefix` is a command that starts horovodrun elsewhere.
+        """Launch `command` with `folder` as its working folder, which also receives its output.
+
+        `options` are horovodrun's, by default those of `ranks` processes on this machine; `prefix` is a command that
+        starts horovodrun elsewhere.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.token = uuid.uuid4().hex
@@ -85,11 +87,11 @@ class Job:
         self.process.wait(30)
 
     def shown(self) -> str:
-        """What it printed so far."""
+        """Return the output so far."""
         return self.log.read_text("utf-8", errors="replace")
 
     def wait(self, seconds: float = SECONDS) -> int:
-        """Its exit status. Fails with what it printed when it does not end."""
+        """Wait for the exit status. Fails with the output if the job does not end."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -98,7 +100,7 @@ class Job:
             ) from None
 
     def wait_for(self, pattern: str, seconds: float = SECONDS) -> re.Match[str]:
-        """Waits until what it printed matches. Fails when it ends before, or takes too long."""
+        """Wait until the output matches. Fails if the job ends before, or takes too long."""
         until = time.monotonic() + seconds
         while True:
             ended = self.process.poll() is not None
@@ -111,11 +113,11 @@ class Job:
             time.sleep(0.05)
 
     def processes(self) -> list[int]:
-        """Its processes that are still there, orphans and those of its helpers included."""
+        """Return its remaining processes, including orphans and those of its helpers."""
         return with_token(self.token)
 
     def orphans(self, seconds: float = 15) -> list[str]:
-        """The command lines of what is still there when it should all be gone, after some patience."""
+        """Return the command lines of processes that remain when all should be gone, after some patience."""
         until = time.monotonic() + seconds
         while self.processes() and time.monotonic() < until:
             time.sleep(0.05)
@@ -126,7 +128,7 @@ class Job:
 
 
 def with_token(token: str) -> list[int]:
-    """All processes of this machine, zombies left out, whose environment has a token."""
+    """Return all processes of this machine, except zombies, with a token in their environment."""
     wanted = f"{TOKEN}={token}".encode()
     found = []
     for folder in Path("/proc").iterdir():
@@ -140,7 +142,7 @@ def with_token(token: str) -> list[int]:
 
 
 def end(process: int) -> None:
-    """SIGKILL to a process that may be gone."""
+    """Send SIGKILL to a process that may be gone."""
     try:
         os.kill(process, signal.SIGKILL)
     except ProcessLookupError:
@@ -150,7 +152,7 @@ def end(process: int) -> None:
 def training_command(
     published: Published, run: str, *arguments: str, keys: Path | None = None, fault: str = ""
 ) -> list[str]:
-    """The command of a rank: a training that writes the keys of its batches below `keys` and suffers `fault`.
+    """Return the command of a rank: a training that writes the keys of its batches below `keys` and suffers `fault`.
 
     See `faulty_training.py` for faults.
     """
@@ -161,9 +163,9 @@ def training_command(
 
 
 def batches(*launches: Path) -> dict[int, list[str]]:
-    """The global batches of one or more launches, as their ranks wrote them: sorted keys by position.
+    """Return the global batches of one or more launches, as their ranks wrote them: sorted keys by position.
 
-    What was done again, by a later launch or by the ranks that were left, replaces what was done before.
+    Batches repeated by a later launch, or by the remaining ranks, replace earlier ones.
     """
     found: dict[int, list[str]] = {}
     for folder in launches:

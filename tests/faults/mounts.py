@@ -1,4 +1,4 @@
-"""Small file systems of their own, for disks that are full."""
+"""Small separate file systems, for full disks."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ import pytest
 
 
 class Mount:
-    """A tmpfs at a folder, of a size that can be changed."""
+    """A tmpfs mounted on a folder, with a size that can be changed."""
 
     def __init__(self, folder: Path, size: str) -> None:
-        """Skips the test where nothing can be mounted."""
+        """Mount it; skip the test if nothing can be mounted."""
         folder.mkdir()
         self.folder = folder
         done = subprocess.run(
@@ -28,7 +28,7 @@ class Mount:
         subprocess.run(["mount", "-o", f"remount,size={size}", str(self.folder)], check=True)
 
     def unmount(self) -> None:
-        """Waits for processes that are just ending and still have it as their working folder."""
+        """Unmount, after waiting for processes that are just ending and still have it as their working folder."""
         command = ["umount", "--recursive", str(self.folder)]
         until = time.monotonic() + 60
         while (

@@ -1,4 +1,4 @@
-"""Runs of the whole pipeline as processes of their own, on small generated files, and what their tables hold."""
+"""Runs of the whole pipeline as separate processes, on small generated files, and the contents of their tables."""
 
 import json
 import os
@@ -43,13 +43,13 @@ max_class_deviation = 1.0
 max_split_deviation = 1.0
 """
 SECONDS = 300
-"""No run may take longer."""
+"""Longest time that a run may take."""
 ALTER = {"sources": {"ingested"}}
-"""Columns that say when something was done."""
+"""Columns with the time of an action."""
 
 
 def write_files(folder: Path) -> None:
-    """Some hundred records in three files: some to be edited, filtered, quarantined, and copies."""
+    """Write a few hundred records in three files: some to be edited, filtered or quarantined, and copies."""
     folder.mkdir()
     for part in range(3):
         lines = []
@@ -65,7 +65,7 @@ def write_files(folder: Path) -> None:
 
 
 class PipelineFolder:
-    """A data set below a folder of its own, made from files that several may share."""
+    """A data set in a folder of its own, made from files that several may share."""
 
     def __init__(self, folder: Path, files: Path) -> None:
         self.folder, self.files = folder, files
@@ -75,7 +75,7 @@ class PipelineFolder:
             self.conf.write_text(CONFIGURATION.format(root=folder / "warehouse", files=files))
 
     def copied_to(self, folder: Path) -> Self:
-        """A copy of the data set and of its files, in a folder of its own."""
+        """Copy the data set and its files to a folder of its own."""
         copied = type(self)(folder, folder / "files")
         shutil.copytree(self.files, copied.files)
         copy_of(self.config, folder / "warehouse")
@@ -90,7 +90,7 @@ class PipelineFolder:
         return Layout.of(self.config)
 
     def start(self, *flags: str, command: str = "pipeline") -> "subprocess.Popen[str]":
-        """`python -m etl.pipeline` or another command, whose process id is that of Spark's driver."""
+        """Start `python -m etl.pipeline` or another command; its process id is that of Spark's driver."""
         return subprocess.Popen(
             [sys.executable, "-m", f"etl.{command}", "--config", str(self.conf), *flags],
             cwd=self.folder,
@@ -107,7 +107,7 @@ class PipelineFolder:
         )
 
     def run(self, *flags: str, command: str = "pipeline") -> tuple[int, str]:
-        """A whole run: its status, and what it said."""
+        """Run to the end; return the status and the output."""
         with self.start(*flags, command=command) as process:
             said, _ = process.communicate(timeout=SECONDS)
         return process.returncode, said
@@ -116,7 +116,7 @@ class PipelineFolder:
         return manifests.load(manifests.newest(self.layout.manifests))
 
     def rows(self) -> dict[str, list[str]]:
-        """The rows of each table of bronze and silver in a fixed order, without the times of the run."""
+        """Return the rows of each table of bronze and silver in a fixed order, without the times of the run."""
         found = {}
         for layer in ("bronze", "silver"):
             for name in TABLES[layer]:
@@ -129,14 +129,14 @@ class PipelineFolder:
         return found
 
     def entries(self) -> list[dict[str, Any]]:
-        """Those of the audit trail."""
+        """Return the entries of the audit trail."""
         whole, _, _ = Path(self.layout.at(FILE)).read_bytes().rpartition(b"\n")  # the rest is being written
         return [json.loads(line) for line in whole.splitlines()]
 
     def counted(self, event: str) -> Counter[str]:
-        """How often there was an event of each stage."""
+        """Count an event by stage."""
         return Counter(entry["action"] for entry in self.entries() if entry["event"] == event)
 
     def ended(self) -> Counter[str]:
-        """How often each stage came to its end."""
+        """Count the completions of each stage."""
         return self.counted("end")

@@ -1,6 +1,6 @@
-"""What a task that reads hostile files takes: `python -m tests.faults.reading_memory FOLDER`, a process of its own.
+"""Memory of a task that reads hostile files: `python -m tests.faults.reading_memory FOLDER`, a separate process.
 
-Prints a line of JSON: MB of the process before and at most, and the outcomes of all files.
+Prints a line of JSON: MB of the process at the start and at most, and the outcomes of all files.
 """
 
 import json
@@ -16,7 +16,7 @@ from tests.faults.hostile_files import sources
 
 
 def peak_mb() -> int:
-    """Unlike ru_maxrss it says nothing of the process that started this one."""
+    """Return the peak of this process; unlike ru_maxrss, it excludes the process that started this one."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) >> 10

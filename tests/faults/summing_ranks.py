@@ -1,6 +1,6 @@
 """Ranks for tests of the launcher: they sum one tensor again and again until a file tells them to stop.
 
-Arguments: the file. Each rank prints a digest of the variable PLANTED, and every 20 sums how many it has made.
+Argument: the file. Each rank prints a digest of the variable PLANTED, and every 20 sums how many it has made.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ def sum_until(stop: Path) -> None:
     digest = hashlib.sha256(os.environb.get(b"PLANTED", b"")).hexdigest()
     print(f"rank {hvd.rank()} was given {digest}", flush=True)
     sums = 0
-    # All stop in the same step, whoever sees the file first.
+    # All stop in the same step, no matter which sees the file first.
     while not hvd.allreduce(torch.tensor([float(stop.exists())]), op=hvd.Sum, name="stop").item():
         sums += 1
         if sums % 20 == 0:

@@ -1,4 +1,4 @@
-"""Files that are damaged while a training runs: the rank that finds it says where, and the whole job ends."""
+"""Files damaged while a training runs: the rank that finds the damage reports its place, and the whole job ends."""
 
 import re
 import time
@@ -10,8 +10,7 @@ from tests.faults.job import Job, training_command
 from tests.training.published import Published, publish
 
 SHARDS = 80
-"""More than a reader keeps open, so that what happens to a file is met when it is opened again; and with the rows
-below more bytes than it reads ahead."""
+"""More files than a reader keeps open, so that a changed file is opened again; more bytes than it reads ahead."""
 PATIENCE = 15
 """Seconds for the end of all ranks after the message. It takes under 5 on a quiet machine."""
 

@@ -1,4 +1,4 @@
-"""A disk that is full, or a folder that may not be written to: training goes on, and what was saved stays good."""
+"""A full disk, or a folder without write permission: training continues, and saved checkpoints stay good."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ SETTINGS = ("--set", "train.checkpoint_every=3", "--set", "train.epochs=4")
 
 @pytest.fixture
 def mount() -> Iterator[Callable[[Path], None]]:
-    """Mounts a small file system of its own at a folder, and takes away all mounts there afterwards."""
+    """Mount small file systems on folders, and unmount all of them afterwards."""
     mounted: list[Mount] = []
     yield lambda folder: mounted.append(Mount(folder, SIZE))
     for one in mounted:

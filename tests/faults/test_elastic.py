@@ -1,4 +1,4 @@
-"""Elastic training: one of two ranks fails in one way or another, and the other goes on from the last commit."""
+"""Elastic training: one of two ranks fails in one way or another, and the other continues from the last commit."""
 
 import re
 import signal
@@ -21,7 +21,7 @@ SETTINGS = (
     *("--set", f"train.watchdog={WATCHDOG}", "--set", "train.checkpoint_every=50"),
 )
 WITHIN = 60
-"""Seconds from the failure until the others go on."""
+"""Seconds from the failure until the others continue."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def launch(
     hosts: str = "",
     path: Path | None = None,
 ) -> Job:
-    """An elastic job of `least` to `most` ranks on this machine, which has two names in it."""
+    """Launch an elastic job of `least` to `most` ranks on this machine, which has two names in it."""
     return Job(
         folder,
         training_command(published, "run", *settings, keys=folder / "keys", fault=fault),
@@ -54,7 +54,7 @@ def launch(
 
 
 def check_every_row_once(folder: Path, epochs: int = EPOCHS) -> None:
-    """By the keys of the batches as the committed course of the training has them."""
+    """Check the keys of the batches in the committed course of the training."""
     found = batches(folder / "keys")
     assert max(found) == epochs * ROWS
     for epoch in range(epochs):
@@ -83,7 +83,7 @@ def result(published: Published) -> dict[str, Any]:
     ],
 )
 def test_the_other_rank_goes_on(published: Published, tmp_path: Path, kind: str, rank: int) -> None:
-    """`rank` 0 writes the files, so the other has to take that over."""
+    """If `rank` is 0, which writes the files, the other has to take that over."""
     folder = tmp_path / "job"
     with launch(folder, published, fault=f"{kind}@{rank}@320") as job:
         job.wait_for(f"rank {rank} suffers {kind}|goes on with")
@@ -177,7 +177,7 @@ def test_a_host_that_is_added_is_taken_in(published: Published, tmp_path: Path) 
         told = job.wait_for(r"goes on with 2 rank\(s\) from step (\d+)", WITHIN)
         epoch = int(told[1]) // -(-ROWS // BATCH) + 1
         job.wait_for(f"epoch {epoch + 2}: every one")
-        # Ended from outside it leaves nothing behind either.
+        # Ended from outside, it leaves nothing behind either.
         job.process.send_signal(signal.SIGTERM)
         assert job.wait(60) != 0
         assert job.orphans() == []

@@ -46,7 +46,7 @@ def test_what_is_good_is_ingested_and_all_else_quarantined_for_its_reason(
 
 
 def test_memory_is_bounded_whatever_the_files_would_unfold_to(tmp_path: Path) -> None:
-    """Compressed files of 1.3 GB, a field of 50 MB: a task takes a few times the longest record, no file as a whole."""
+    """Compressed files of 1.3 GB, a field of 50 MB: a task takes a few times the longest record, never a whole file."""
     expected = hostile_files.write(tmp_path / "files", 300, 0)
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.reading_memory", str(tmp_path / "files")],

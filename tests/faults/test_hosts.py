@@ -15,7 +15,7 @@ from training.tracking import summary
 
 pytestmark = [pytest.mark.thorough]
 GLOO_TIMEOUT = 10
-"""Seconds after which Horovod takes a host for lost that no longer answers."""
+"""Seconds after which Horovod considers a silent host lost."""
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_host_that_is_cut_off_ends_the_job(hosts: TwoHosts, published: Publish
         began = time.monotonic()
         assert job.wait() != 0
         lasted = time.monotonic() - began
-        # Whichever notices first: Horovod on the host that is left, or ssh on that of the launcher.
+        # Either may notice first: Horovod on the remaining host, or ssh on the launcher's host.
         told = "rank 0 stopped because another rank did|Process 1 exit with status code 255"
         assert re.search(told, job.shown()), job.shown()
         assert job.orphans(60) == []

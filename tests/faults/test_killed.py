@@ -22,7 +22,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 def positions(seed: int, count: int) -> list[int]:
-    """Random places of the training, in order, neither before its first checkpoint nor in its last step."""
+    """Return random positions of the training, in order, neither before its first checkpoint nor in its last step."""
     return sorted(random.Random(seed).sample(range(5 * BATCH, EPOCHS * ROWS - BATCH), count))
 
 
@@ -43,7 +43,7 @@ def train_until_killed(
 
 
 def ends() -> list[int]:
-    """The positions at which global batches end."""
+    """Return the positions at which global batches end."""
     one = [*range(BATCH, ROWS, BATCH), ROWS]
     return [epoch * ROWS + position for epoch in range(EPOCHS) for position in one]
 
@@ -55,7 +55,7 @@ def result(published: Published, run: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def whole(published: Published, tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[str]]:
-    """The global batches of a training on two ranks, with dropout, that nothing happens to."""
+    """Return the global batches of an undisturbed training on two ranks, with dropout."""
     folder = tmp_path_factory.mktemp("whole")
     train(folder, published, "whole", 2)
     found = batches(folder / "keys")
@@ -84,7 +84,7 @@ def test_resumed_on_as_many_ranks_it_ends_with_the_same_bits(
 
 @pytest.fixture(scope="module")
 def losses(published: Published, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
-    """The losses of the steps of one process without dropout."""
+    """Return the losses of the steps of one process without dropout."""
     train(tmp_path_factory.mktemp("alone"), published, "alone", 1, *EXACT)
     return losses_of(published, "alone")
 

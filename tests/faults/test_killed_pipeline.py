@@ -1,4 +1,4 @@
-"""The driver of the pipeline is killed at any moment: started again it ends with the tables of a run that was not."""
+"""The pipeline's driver is killed at any moment: restarted, it ends with the tables of an undisturbed run."""
 
 import contextlib
 import random
@@ -18,12 +18,12 @@ from tests.faults.pipeline_runs import PipelineFolder, write_files
 
 @dataclass(frozen=True)
 class Whole:
-    """A run that nothing disturbed but another one that wanted to begin."""
+    """A run disturbed only by another one that tried to start."""
 
     folder: PipelineFolder
     seconds: float
     other: tuple[int, str]
-    """Status of the other one, and what it said."""
+    """Status and output of the other one."""
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_killed_pipeline_goes_on_and_ends_with_the_same_tables(
 
 
 def killed(folder: PipelineFolder, after: float) -> bool:
-    """Starts the pipeline and kills its driver with SIGKILL after so many seconds; False where it had ended by then."""
+    """Start the pipeline and SIGKILL its driver after `after` seconds; return False if it had ended by then."""
     with folder.start() as process:
         try:
             said, _ = process.communicate(timeout=after)
@@ -89,9 +89,9 @@ def killed(folder: PipelineFolder, after: float) -> bool:
 
 
 def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) -> None:
-    """The tables and the published version are those of the undisturbed run; no stage came to its end twice.
+    """Check that tables and published version equal those of the undisturbed run, and no stage was completed twice.
 
-    `once_more`: that another run finds nothing to do.
+    With `once_more`, also check that another run finds nothing to do.
     """
     assert folder.rows() == undisturbed.rows()
     manifest = folder.manifest()
@@ -109,7 +109,7 @@ def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) 
 
 
 def filled_up_in(folder: PipelineFolder, mount: Mount, stage: str) -> tuple[int, str]:
-    """A run whose disk is full from the beginning of a stage on: its status, and what it said. Then there is room."""
+    """Run with a full disk from the start of a stage on, then make room; return the status and the output."""
     begun = folder.counted("begin")[stage]
     filler = mount.folder / "filler"
     with folder.start() as process:
@@ -117,7 +117,7 @@ def filled_up_in(folder: PipelineFolder, mount: Mount, stage: str) -> tuple[int,
             with contextlib.suppress(subprocess.TimeoutExpired):
                 said, _ = process.communicate(timeout=0.02)
                 break
-            if folder.counted("begin")[stage] > begun:  # again and again: what is deleted makes room
+            if folder.counted("begin")[stage] > begun:  # again and again: deleted files make room
                 with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
                     while True:
                         file.write(bytes(1 << 16))

@@ -1,4 +1,4 @@
-"""A stranger talks to the ports of a running job, and reads the command lines of the machine that it runs on."""
+"""A stranger connects to the ports of a running job, and reads the command lines of its machine."""
 
 import base64
 import contextlib
@@ -23,7 +23,7 @@ from tests.faults.job import REPOSITORY, Job
 
 RANKS = Path(__file__).with_name("summing_ranks.py")
 PLANTED = b"planted-'\"$(touch x)`\\\n \xff-4fc1a7"
-"""Quotes, a line break and a byte that is no UTF-8."""
+"""Quotes, a line break and a byte that is not UTF-8."""
 OPTIONS = {
     "static": ["-np", "2", "-H", "localhost:2"],
     "elastic": [
@@ -35,7 +35,7 @@ SECONDS = 20
 
 
 class Eavesdropper:
-    """A context manager that reads all command lines of the machine again and again; they are in `seen`."""
+    """Context manager that keeps reading all command lines of the machine into `seen`."""
 
     def __init__(self) -> None:
         self.seen: set[bytes] = set()
@@ -60,7 +60,7 @@ class Eavesdropper:
 
 
 class Touch:
-    """Unpickled, it makes a folder."""
+    """Object that makes a folder when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +75,7 @@ def environment(process: int) -> dict[bytes, bytes]:
 
 
 def ranks(job: Job) -> list[int]:
-    """The processes that sum, without the shells around them."""
+    """Return the processes that sum, without the shells around them."""
     command = b"\0" + str(RANKS).encode() + b"\0"
     found = [
         process for process in job.processes() if command in Path(f"/proc/{process}/cmdline").read_bytes()
@@ -84,14 +84,14 @@ def ranks(job: Job) -> list[int]:
 
 
 def listening(processes: list[int]) -> set[tuple[str, int]]:
-    """Where processes take connections. Fails on any address that is none of IPv4."""
+    """Return the addresses on which processes accept connections. Fails on any address that is not IPv4."""
     sockets = set()
     for process in processes:
         for descriptor in Path(f"/proc/{process}/fd").iterdir():
             with contextlib.suppress(OSError):
                 sockets.add(re.sub(r"^socket:\[(\d+)\]$", r"\1", os.readlink(descriptor)))
     found = set()
-    for process in processes:  # which may be in several network namespaces
+    for process in processes:  # they may be in several network namespaces
         for version in ("tcp", "tcp6"):
             for line in Path(f"/proc/{process}/net/{version}").read_text().splitlines()[1:]:
                 _, local, _, state, *others = line.split()
@@ -103,7 +103,7 @@ def listening(processes: list[int]) -> set[tuple[str, int]]:
 
 
 def answer(address: tuple[str, int], request: bytes) -> bytes:
-    """All that a server says before it hangs up."""
+    """Return everything that a server sends before it hangs up."""
     heard = b""
     with (
         socket.create_connection(address, timeout=SECONDS) as connection,
@@ -116,7 +116,7 @@ def answer(address: tuple[str, int], request: bytes) -> bytes:
 
 
 def forgeries(body: bytes) -> Iterator[bytes]:
-    """Requests of somebody who knows all but the secret."""
+    """Yield requests from somebody who knows everything but the secret."""
     digest = hashlib.sha256(body).hexdigest()
     for method in ("GET", "PUT", "DELETE", "HEAD", "POST"):
         for path in ("/", "/global/0", "/rank_and_size/localhost:0", "/worker_addresses/localhost:0"):
@@ -137,13 +137,13 @@ def launch(folder: Path, options: list[str], **others: Any) -> Job:
 
 
 def check_going_on(job: Job) -> None:
-    """Waits until the ranks have made more sums than so far."""
+    """Wait until the ranks have made more sums than so far."""
     made = max(map(int, re.findall(r"rank 0 made (\d+) sums", job.shown())), default=0)
     job.wait_for(f"rank 0 made {made + 40} sums", SECONDS)
 
 
 def check_secrets(job: Job, eavesdropper: Eavesdropper) -> None:
-    """Both secrets have reached the ranks, and stood on no command line."""
+    """Check that both secrets have reached the ranks and never appeared on a command line."""
     assert set(re.findall(r"rank (\d) was given (\w+)", job.shown())) == {
         (rank, hashlib.sha256(PLANTED).hexdigest()) for rank in "01"
     }, job.shown()
@@ -164,7 +164,7 @@ def test_a_stranger_is_refused_and_reads_no_secret(tmp_path: Path, mode: str) ->
         first, _ = ranks(job)
         server = ("127.0.0.1", int(environment(first)[b"HOROVOD_GLOO_RENDEZVOUS_PORT"]))
         addresses = listening(job.processes())
-        # In elastic mode each rank takes notifications of new hosts as well.
+        # In elastic mode each rank accepts notifications of new hosts as well.
         assert len(addresses) == {"static": 1, "elastic": 3}[mode]
         assert server in addresses
         assert {address for address, _ in addresses} == {"127.0.0.1"}

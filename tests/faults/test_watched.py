@@ -1,4 +1,4 @@
-"""Ranks that stop answering: the watchdog ends them, and so the job."""
+"""Ranks that stop answering: the watchdog ends them, and with them the job."""
 
 import time
 from pathlib import Path

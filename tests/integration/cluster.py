@@ -17,7 +17,7 @@ READY_SECONDS = 120.0
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment of a shell that knows nothing of this checkout: no PYTHONPATH, no settings of PySpark."""
+    """Return the environment of a shell that knows nothing of this checkout: no PYTHONPATH, no settings of PySpark."""
     hidden = re.compile(r"PYTHONPATH|PYSPARK_|SPARK_|_PYSPARK")
     kept = {name: value for name, value in os.environ.items() if not hidden.match(name)}
     # The workers' Python is the one that this environment was built from, which need not be on the PATH itself.
@@ -27,7 +27,7 @@ def clean_environment() -> dict[str, str]:
 
 @contextmanager
 def standalone_cluster(folder: Path, cores: int = 2, memory: str = "1g") -> Iterator[str]:
-    """Starts a master and a worker on free ports, yields the master's URL, and ends both (each by its own id)."""
+    """Start a master and a worker on free ports, yield the master's URL, and end both (each by its own id)."""
     started: list[subprocess.Popen[bytes]] = []
     try:
         master_log = folder / "master.log"
@@ -54,7 +54,7 @@ def submit(
     master: str | None = None,
     settings: Mapping[str, str] = {},
 ) -> subprocess.CompletedProcess[str]:
-    """Calls `spark-submit` in `folder` with what `make package` built in `package`; output and errors are captured."""
+    """Call `spark-submit` in `folder` with the result of `make package` in `package`; capture output and errors."""
     command = [
         str(SPARK_HOME / "bin" / "spark-submit"),
         "--properties-file",

@@ -1,4 +1,4 @@
-"""The main job on a slice of the demo's real data, as a user would start it: processes of their own, in a folder."""
+"""The main job on a slice of the demo's real data, started as by a user: separate processes, in a folder."""
 
 import json
 import os
@@ -34,13 +34,13 @@ SLICE = [
 
 @dataclass(frozen=True)
 class MainJob:
-    """A working folder of its own, and the data that all of them read."""
+    """A working folder of its own, and the data that all of these read."""
 
     folder: Path
     licences: Path
 
     def settings(self, *more: str) -> list[str]:
-        """`--set` flags of the slice: the licences and the rules whose names begin with b."""
+        """Return the `--set` flags of the slice: the licences and the rules whose names begin with b."""
         paths = [
             f"source.0.path={self.licences}/licenses/b*.LICENSE",
             f"source.1.path={self.licences}/rules/b*.RULE",
@@ -51,13 +51,13 @@ class MainJob:
     def command(
         self, module: str, *flags: str, sets: Sequence[str] = (), environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """`python -m module --config conf/licences.toml flags --set …` in the folder."""
+        """Run `python -m module --config conf/licences.toml flags --set …` in the folder."""
         return self._start([sys.executable, "-m", module], flags, sets, environment)
 
     def train(
         self, *flags: str, ranks: int = 2, sets: Sequence[str] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """`horovodrun -np ranks` of training.train."""
+        """Run training.train under `horovodrun -np ranks`."""
         launcher = [str(Path(sys.executable).with_name("horovodrun")), "-np", str(ranks), "--gloo"]
         launcher += ["-H", f"localhost:{ranks}", sys.executable, "-m", "training.train"]
         return self._start(launcher, flags, sets, FOR_TWO)
@@ -99,7 +99,7 @@ class MainJob:
 
 
 def succeeded(process: subprocess.CompletedProcess[str]) -> str:
-    """What it printed, both streams; fails with all of it when the exit status is not 0."""
+    """Return the output, both streams; fail with all of it if the exit status is not 0."""
     told = process.stdout + process.stderr
     assert process.returncode == 0, told
     return told

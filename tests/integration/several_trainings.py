@@ -1,4 +1,4 @@
-"""Started by horovodrun in test_training.py: several trainings in one launch, which saves the start-up of each.
+"""Several trainings in one launch, which saves the start-up of each; started by horovodrun in test_training.py.
 
 Takes a JSON list of argument lists, and prints a line with the exit status of each.
 """
@@ -13,7 +13,7 @@ from training.train import main
 
 if __name__ == "__main__":
     leave = Communicator.stop
-    # Horovod can be started once in a process: the ring stays until the last training is over.
+    # Horovod can be started only once in a process: the ring stays until the last training is over.
     Communicator.stop = staticmethod(lambda: None)  # type: ignore[method-assign]
     for arguments in json.loads(sys.argv[1]):
         status = command.run(main, arguments)

@@ -1,4 +1,4 @@
-"""A job for test_submit.py: writes and reads a Delta table, and tells what its Python workers run with.
+"""A job for test_submit.py: writes and reads a Delta table, and reports the environment of its Python workers.
 
 Arguments: the table to write, the file for the findings.
 """
@@ -14,7 +14,7 @@ from etl.spark.session import build_session
 
 
 def worker_facts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Replaces the rows by one that names where the worker's modules come from."""
+    """Replace the rows by one that names the origin of the worker's modules."""
     import etl.spark.session
     import schemas
 
@@ -25,7 +25,7 @@ def worker_facts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 
 def main() -> None:
-    """Runs the job on whatever master it was submitted to."""
+    """Run the job on the master that it was submitted to."""
     table, findings = sys.argv[1:]
     spark = build_session("submitted-job", {"spark.sql.session.timeZone": "Europe/Paris"})
     spark.range(100).selectExpr("id", "id % 7 AS remainder").write.format("delta").save(table)

@@ -16,7 +16,7 @@ from training import train
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory, licences_folder: Path) -> MainJob:
-    """The whole job in one folder: pipeline, training on 2 ranks, evaluation, both reports."""
+    """Run the whole job in one folder: pipeline, training on 2 ranks, evaluation, both reports."""
     job = MainJob(tmp_path_factory.mktemp("first"), licences_folder)
     succeeded(job.command("etl.pipeline"))
     succeeded(job.train("--run", "demo"))
@@ -48,7 +48,7 @@ def test_the_summary_accounts_for_every_record(first: MainJob) -> None:
         assert manifest.manifest_root in page
 
 
-@pytest.mark.thorough  # of roots test_killed_pipeline.py, of weights test_training.py has the same with small data
+@pytest.mark.thorough  # test_killed_pipeline.py tests roots, test_training.py weights, with small data
 def test_another_folder_master_and_partitions_give_the_same_root_and_weights(
     first: MainJob, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""Personal data of every kind go in everywhere and come out nowhere: not where anything is said, shown or logged."""
+"""Personal data of every kind go in everywhere and come out nowhere: in no message, page or log."""
 
 import html
 import json
@@ -71,7 +71,7 @@ def words(rng: random.Random, count: int) -> str:
 
 
 def plant(folder: Path) -> tuple[set[str], str]:
-    """Writes files with three values of each kind in texts, ids, groups, columns of numbers and broken lines.
+    """Write files with three values of each kind in texts, ids, groups, columns of numbers and broken lines.
 
     The texts with them are published, copied and nearly copied, filtered, and quarantined. Returns the values, and the
     id of a record.
@@ -109,7 +109,7 @@ def plant(folder: Path) -> tuple[set[str], str]:
 
 
 def written_forms(value: str) -> set[str]:
-    """A value as it stands, in HTML, JSON and addresses, and its digits alone where they are many."""
+    """Return a value as it is, in HTML, JSON and addresses, and its digits alone if there are many."""
     forms = {value, html.escape(value), json.dumps(value)[1:-1], urllib.parse.quote(value)}
     bare = re.sub(r"[ .\-()+]", "", value)
     return forms | ({bare} if len(bare) >= 9 else set())
@@ -120,7 +120,7 @@ def leaks(content: str, values: set[str]) -> list[str]:
 
 
 def shown(folder: PipelineFolder) -> Iterator[Path]:
-    """All files of a data set and its logs but the data themselves: reports, Data Docs, profiles, manifests, …"""
+    """Yield all files of a data set but the data themselves: reports, Data Docs, profiles, manifests, logs, …"""
     root = Path(folder.layout.root)
     for file in [*root.rglob("*"), *(folder.folder / "logs").rglob("*")]:
         inside = file.relative_to(folder.folder).as_posix()
@@ -152,7 +152,7 @@ def test_no_personal_value_is_said_shown_logged_or_published(
     ):
         status, outputs[command] = folder.run(*flags, command=command)
         assert status == 0, outputs[command]
-    # The one that was forgotten was said by whoever forgot it.
+    # The forgotten record was named by whoever erased it.
     assert {name: there for name, text in outputs.items() if (there := leaks(text, values))} == {}
 
     found = {file.relative_to(folder.folder).as_posix(): file.read_bytes() for file in shown(folder)}
@@ -176,20 +176,20 @@ def test_no_personal_value_is_said_shown_logged_or_published(
     for kind in PLANTED:
         assert rules.get(kind, f"national_ids.{kind}") in report
 
-    # The tables hold them where they came in, and ids and groups where they are those of records; nowhere else.
+    # Tables hold them where they came in, and ids and groups where they are those of records; nowhere else.
     for layer, name, columns in (
         ("silver", "fields", ["text", "amount", "filtered_by"]),
         ("bronze", "quarantine", ["reason", "detail"]),
     ):
         table = table_of(folder, layer, name)
         rows = table.select(columns).to_pylist()
-        if name == "fields":  # a record that is dropped for what it holds keeps it, and gets no further
+        if name == "fields":  # a record dropped for its contents keeps them, and gets no further
             rows = [row for row in rows if row["filtered_by"] != "cards"]
         assert leaks(repr(rows), values) == [], name
     texts = repr(table_of(folder, "silver", "fields")["text"].to_pylist())
     assert len(set(re.findall(r"<phone:[a-p]{20}>", texts))) == 3
 
-    # And the key nowhere at all.
+    # And the key appears nowhere at all.
     assert [name for name, content in found.items() if KEY.encode() in content] == []
     assert [name for name, text in outputs.items() if KEY in text] == []
     for file in Path(folder.layout.root).rglob("*.parquet"):

@@ -1,4 +1,4 @@
-"""What `make package` builds lets `spark-submit` run our code on a standalone cluster and on local masters."""
+"""Packages from `make package` let `spark-submit` run our code on a standalone cluster and on local masters."""
 
 import json
 import random
@@ -22,7 +22,7 @@ SMALL = {"spark.sql.shuffle.partitions": "4", "spark.databricks.delta.snapshotPa
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `make package` builds, in a temporary folder."""
+    """Run `make package` into a temporary folder."""
     folder = tmp_path_factory.mktemp("dist")
     script = [sys.executable, str(CHECKOUT / "deploy" / "package.py"), str(folder)]
     subprocess.run(script, check=True, cwd=folder, env=clean_environment())
@@ -31,8 +31,10 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unpacked(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package without its archive, whose unpacking takes most of a submission: executors run the Python of this
-    machine instead."""
+    """Return the package without its archive, whose unpacking takes most of a submission.
+
+    Executors run the Python of this machine instead.
+    """
     folder = tmp_path_factory.mktemp("unpacked")
     (folder / "ringlake.zip").symlink_to(package / "ringlake.zip")
     lines = (package / "spark.properties").read_text(encoding="utf-8").splitlines()
@@ -45,7 +47,7 @@ def unpacked(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a standalone master with one worker."""
+    """Start a standalone master with one worker; yield its URL."""
     with standalone_cluster(tmp_path_factory.mktemp("cluster")) as url:
         yield url
 
@@ -60,9 +62,9 @@ def test_a_job_runs_on_a_standalone_cluster_from_another_folder(
     found = json.loads((tmp_path / "findings.json").read_text(encoding="utf-8"))
     assert found["master"] == master
     assert found["total"] == sum(number % 7 for number in range(100))
-    # the submission's settings stand above what the job asks for
+    # the submission's settings take precedence over those of the job
     assert found["time_zone"] == "UTC"
-    # driver and workers run the code of the zip, and the workers the packages of the archive
+    # driver and workers run the code in the zip, and the workers the packages in the archive
     assert [name for name in ("etl", "schemas", "driver_etl") if "ringlake.zip" not in found[name]] == []
     assert "/environment/site-packages/" in found["pyarrow"]
 
@@ -103,7 +105,7 @@ rows_per_group = 16
 
 
 def write_data_set(folder: Path) -> None:
-    """120 records in two files: random words, among them a few copies and some e-mail addresses."""
+    """Write 120 records in two files: random words, among them a few copies and some e-mail addresses."""
     rng = random.Random(5)
     words = [
         f"{a}{b}"
@@ -135,7 +137,7 @@ def test_submitted_stages_publish_the_same_root_as_the_local_pipeline(
     settings = {**SMALL, "spark.driver.host": "127.0.0.1"}
     for stage in STAGES:
         script = CHECKOUT / "etl" / f"{stage}.py"
-        # one stage with the same submission but no master, which is then local[*]
+        # one stage with the same submission but without a master, which is then local[*]
         chosen, set_for_it = (None, {}) if stage == "split" else (master, settings)
         result = submit(unpacked, script, ["--config", "x.toml"], cluster, chosen, set_for_it)
         assert result.returncode == 0, f"{stage}: {result.stdout[-5000:]}"

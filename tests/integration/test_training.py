@@ -23,7 +23,7 @@ HOROVODRUN = Path(sys.executable).with_name("horovodrun")
 LAUNCH = [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2"]
 
 TRAIN = ((32, 32, 32), (32, 32, 13))
-"""Rows of the row groups of the shards of the training split, as `publish` makes them by default."""
+"""Rows of the row groups of the training split's shards, as `publish` makes them by default."""
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +51,14 @@ def flags(published: Published, run: str, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def oversampled(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """The same with classes of different sizes, whose rows are taken up to four times an epoch."""
+    """Publish the same with classes of different sizes, whose rows are taken up to four times in an epoch."""
     balance = 'policy = "oversample"\nmost = 4'
     return publish(tmp_path_factory.mktemp("oversampled"), chances=(0.7, 0.2, 0.1), balance=balance)
 
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """A data set with damage in the second shard, in a row group that one of two streams reads alone."""
+    """Publish a data set with damage in the second shard, in a row group that one of two streams reads alone."""
     made = publish(tmp_path_factory.mktemp("damaged"))
     order = SplitOrder(row_groups_of(TRAIN), 2, 2, made.load().manifest_root, 0).epoch(0)
     first, second = ({s.row_group for s in order.segments(stream)} for stream in (0, 1))
@@ -79,7 +79,7 @@ def launched(
     damaged: Published,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
-    """One launch of two ranks that trains several times; what it printed."""
+    """Train several times in one launch of two ranks; return the output."""
     runs = [
         flags(published, "whole"),
         flags(published, "again"),
@@ -155,7 +155,7 @@ def test_rows_that_are_taken_several_times_are_so_on_any_number_of_ranks(
 def test_a_damaged_shard_is_refused_by_all_ranks(damaged: Published, launched: str) -> None:
     for rank in (0, 1):
         assert f"rank {rank} run refused status 1" in launched
-    # Shards are verified in turn, this one by rank 1; both say which it is.
+    # Shards are verified in turn, this one by rank 1; both ranks name it.
     assert launched.count(f"{damaged.shard('train', 1).name} is damaged") == 2
     assert not (damaged.root / "runs" / "refused").exists()
 

@@ -1,4 +1,4 @@
-"""An objective without a label, with a model, a method and an optimizer of a third party, on one rank and on two."""
+"""An objective without a label, with a third party's model, method and optimizer, on one rank and on two."""
 
 import json
 import subprocess
@@ -25,12 +25,12 @@ from training import evaluate, report, train
 for module, flags in json.loads(sys.argv[1]):
     assert command.run({"train": train, "evaluate": evaluate, "report": report}[module].main, flags) == 0
 """
-"""Several commands in one process, because starting one takes seconds."""
+"""Script that runs several commands in one process, because starting one takes seconds."""
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """With the kinds of docs/extending.md installed."""
+    """Return an environment with the kinds of docs/extending.md installed."""
     return extending.install(tmp_path_factory.mktemp("kinds"))
 
 
@@ -51,8 +51,8 @@ def flags(published: Published, name: str, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def alone(published: Published, environment: dict[str, str]) -> str:
-    """Runs of one rank, judged and reported; what was printed."""
-    # Steps that are too small for float32: no validation is better than the first.
+    """Train runs of one rank, evaluate and report them; return the output."""
+    # Steps too small for float32: no validation is better than the first.
     early = (
         "--set",
         "train.patience=2",

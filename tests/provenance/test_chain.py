@@ -1,4 +1,4 @@
-"""Hash chains: whatever is done to an entry breaks the chain at it or at the one behind."""
+"""Hash chains: any change to an entry breaks the chain there or at the next entry."""
 
 import hashlib
 from collections.abc import Callable

@@ -17,7 +17,7 @@ CONTENT = b"0123456789" * 1000
 @pytest.fixture
 def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -1.0)  # the file is new, but no one writes to it
+    monkeypatch.setattr(checksums, "SETTLED_SECONDS", -1.0)  # the file is new, but nobody writes to it
     file = tmp_path / "shard"
     file.write_bytes(CONTENT)
     return file

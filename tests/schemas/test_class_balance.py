@@ -1,4 +1,4 @@
-"""What a manifest says of class balance has to add up, also where somebody sealed it again."""
+"""Class balance in a manifest has to add up, even if somebody altered and resealed it."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def shard(name: str, row_groups: list[int], taken: list[int] | None) -> Shard:
 
 
 def oversampled(**changes: Any) -> SplitContent:
-    """Five rows of `a`, taken once, and two of `b`, taken twice: nine rows."""
+    """Return five rows of `a`, taken once, and two of `b`, taken twice: nine rows."""
     values: dict[str, Any] = {
         "rows": 7,
         "key_sums": (1, 2),
@@ -95,7 +95,7 @@ def test_altered_numbers_are_refused_sealed_again_or_not(tmp_path: Path) -> None
     manifest = sealed(tmp_path, oversampled())
     assert parse(manifest.to_json(), "m") == manifest
     document = json.loads(manifest.to_json())
-    document["splits"]["train"]["key_sums_taken"][0] += 1  # nothing but the rows themselves can tell
+    document["splits"]["train"]["key_sums_taken"][0] += 1  # only the rows themselves can reveal it
     with pytest.raises(DataError, match="m was altered"):
         parse(json.dumps(document).encode(), "m")
     lying = manifest.content.splits["train"].model_copy(update={"rows_taken": 8})

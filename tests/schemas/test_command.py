@@ -1,4 +1,4 @@
-"""How commands end."""
+"""Exit statuses and messages of commands."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Configurations: what is accepted, what is refused, and in which words."""
+"""Configurations: what is accepted, what is refused, and the error messages."""
 
 from pathlib import Path
 
@@ -231,7 +231,7 @@ def test_the_class_balance_belongs_to_the_data_but_not_to_the_encoded_rows(tmp_p
     assert plain.data_sections()["balance"] == {"policy": "none"}
     assert balanced.data_sections()["balance"] == {"policy": "oversample", "most": 4}
     assert plain.data_sha256() == balanced.data_sha256()
-    # A key that the policy makes no use of is no other data set.
+    # A key that the policy does not use makes no other data set.
     assert loaded(tmp_path, MINIMAL, "balance.most=4").data_sections() == plain.data_sections()
     weighted = loaded(tmp_path, MINIMAL, "balance.policy=weights", "balance.strength=square_root")
     assert weighted.data_sections()["balance"] == {"policy": "weights", "strength": "square_root"}

@@ -1,4 +1,4 @@
-"""What a configuration says about columns and patterns that no stage could use."""
+"""Columns and patterns in a configuration that no stage could use."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The manifest: sealed, checked when it is loaded, and its root independent of places and times."""
+"""The manifest: sealed, checked on loading, and with a root independent of places and times."""
 
 import json
 from pathlib import Path

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from provenance.merkle import leaf_hash, root
 
-# The leaves of the reference tests of Certificate Transparency and the roots over the first n of them.
+# Leaves of the reference tests of Certificate Transparency, and the roots over the first n of them.
 LEAVES = [bytes.fromhex(x) for x in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657")]
 LEAVES.append(bytes.fromhex("606162636465666768696a6b6c6d6e6f"))
 EMPTY_ROOT = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -20,7 +20,7 @@ ROOTS = {
 
 
 def recursive_root(leaves: list[bytes]) -> bytes:
-    """The definition of RFC 6962, section 2.1, word for word."""
+    """Compute the root by the definition of RFC 6962, section 2.1, word for word."""
     if len(leaves) == 1:
         return leaf_hash(leaves[0])
     k = 1

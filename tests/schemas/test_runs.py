@@ -1,4 +1,4 @@
-"""Which data a run has learned from."""
+"""Data that a run has learned from."""
 
 from pathlib import Path
 

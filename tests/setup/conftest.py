@@ -10,7 +10,7 @@ from tests.setup.scripts import CHECKOUT, TOOLS
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A folder with the set-up scripts and the requirements, a home beside it and a PATH of only basic tools."""
+    """Make a folder with the set-up scripts and the requirements, a home beside it and a PATH of only basic tools."""
     for name in ("setup", "requirements"):
         shutil.copytree(CHECKOUT / name, tmp_path / "checkout" / name)
     (tmp_path / "home").mkdir()

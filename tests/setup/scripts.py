@@ -1,4 +1,4 @@
-"""Runs the set-up scripts in a small copy of the checkout."""
+"""Running the set-up scripts in a small copy of the checkout."""
 
 import subprocess
 import time
@@ -19,7 +19,7 @@ def executable(path: Path, text: str) -> None:
 
 
 def run(checkout: Path, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script as a user with an empty home would; what it says is in `stderr`."""
+    """Run a script as a user with an empty home would; its messages are in `stderr`."""
     environment = {"HOME": str(checkout.parent / "home"), "PATH": str(checkout.parent / "bin"), **variables}
     command = [str(checkout / "setup" / script), *arguments]
     return subprocess.run(
@@ -28,7 +28,7 @@ def run(checkout: Path, script: str, *arguments: str, **variables: str) -> subpr
 
 
 def expect_end(pid: Path) -> None:
-    """Waits for the end of the process whose id is in that file."""
+    """Wait for the end of the process whose id is in a file."""
     process = Path("/proc") / pid.read_text().strip() / "stat"
     for _ in range(600):
         if not process.exists() or process.read_text().split()[2] == "Z":

@@ -8,7 +8,7 @@ from tests.setup.scripts import executable, expect_end, run
 
 
 def fake_parts(checkout: Path, **scripts: str) -> None:
-    """Parts of the set-up that note their names and arguments in `called`, or do what is given."""
+    """Write parts of the set-up that record their names and arguments in `called`, or run the given scripts."""
     for part in ("prerequisites", "venv", "horovod", "jars", "data", "byte_code"):
         executable(checkout / "setup" / f"{part}.sh", scripts.get(part, f'echo {part} "$@" >> called'))
 

@@ -1,4 +1,4 @@
-"""The set-up scripts, each in a small copy of the checkout, without network: what they refuse, skip and say."""
+"""The set-up scripts, each in a small copy of the checkout, without network: what they refuse, skip and report."""
 
 import hashlib
 import hmac
@@ -13,7 +13,7 @@ from tests.setup.scripts import CHECKOUT, cache, executable, expect_end, run
 
 
 def fake_python(path: Path, version: str, lacks: str = "nothing") -> None:
-    """A Python of that version that can run everything but what imports `lacks`."""
+    """Make a Python of that version that can run everything except imports of `lacks`."""
     executable(path, f"""[[ "$2" != *version_info* ]] || echo {version}; [[ "$*" != *{lacks}* ]]""")
 
 
@@ -31,7 +31,7 @@ def test_the_newest_python_that_runs_is_taken_and_kept(checkout: Path) -> None:
     fake_python(tools / "python3", "3.10")
     assert found() == ""
     fake_python(tools / "python3.11", "3.11")
-    executable(tools / "python3.13", "exit 127")  # of pyenv, which only says where it is
+    executable(tools / "python3.13", "exit 127")  # pyenv's, which only prints where it is
     assert found() == str(tools / "python3.11")
     of_pyenv = checkout.parent / "home" / ".pyenv" / "versions" / "3.12.9" / "bin" / "python3.12"
     fake_python(of_pyenv, "3.12")
@@ -43,7 +43,7 @@ def test_the_newest_python_that_runs_is_taken_and_kept(checkout: Path) -> None:
     (checkout / ".venv" / ".ringlake").mkdir(parents=True)
     (checkout / ".venv" / ".ringlake" / "python").write_text(f"{tools}/python3.11\n")
     assert found() == str(tools / "python3.11")
-    assert found(PYTHON="python3") == ""  # what was asked for, or nothing
+    assert found(PYTHON="python3") == ""  # the requested one, or nothing
     refused = run(checkout, "prerequisites.sh", PYTHON="python3")
     assert (refused.returncode, "PYTHON=python3 is no Python 3.11" in refused.stderr) == (2, True)
 
@@ -149,7 +149,7 @@ def test_an_interrupted_heartbeat_ends_the_command_and_what_it_started(tmp_path:
 
 
 def fake_spark(checkout: Path, contents: str) -> None:
-    """A `.venv` whose Spark "resolves" jars that hold `contents`."""
+    """Make a `.venv` whose Spark "resolves" jars that hold `contents`."""
     home = checkout.parent / "spark"
     executable(checkout / ".venv" / "bin" / "python", f"echo {home}")
     jars = "$(sed -n 's/.*spark.jars.ivy=//p' <<< \"$(printf '%s\\n' \"$@\")\")/jars"
@@ -162,7 +162,7 @@ def fake_spark(checkout: Path, contents: str) -> None:
 
 
 def expect_jars(checkout: Path, contents: str) -> None:
-    """Lets requirements/jars.txt ask for jars that hold `contents`."""
+    """Let requirements/jars.txt ask for jars that hold `contents`."""
     listing = checkout / "requirements" / "jars.txt"
     digest = hashlib.sha256(contents.encode()).hexdigest()
     lines = [
@@ -201,7 +201,7 @@ def test_verified_jars_are_kept_and_not_fetched_again_until_one_is_damaged(check
 
 
 def fake_data(checkout: Path) -> Path:
-    """A wheel in the cache under the demo data's name, and a lock that asks for it; pip is out of reach."""
+    """Cache a wheel under the demo data's name, with a lock that asks for it; pip is out of reach."""
     version = (checkout / "requirements" / "data.txt").read_text().split("==")[1].split()[0]
     wheel = cache(checkout) / "data" / f"licensedcode_data-{version}-py3-none-any.whl"
     wheel.parent.mkdir(parents=True)
@@ -222,7 +222,7 @@ def test_demo_data_is_unpacked_once_and_again_after_an_interruption(checkout: Pa
     assert run(checkout, "data.sh").returncode == 0
     assert text.read_text().endswith("text\n")
     assert "already in" in run(checkout, "data.sh").stderr
-    (checkout / "data" / ".licensedcode").unlink()  # as when the first call had been interrupted
+    (checkout / "data" / ".licensedcode").unlink()  # as if the first call had been interrupted
     text.unlink()
     assert run(checkout, "data.sh").returncode == 0
     assert text.exists()
@@ -240,7 +240,7 @@ def test_damaged_demo_data_is_not_unpacked(checkout: Path) -> None:
 
 
 def fake_horovod(checkout: Path) -> Path:
-    """A `.venv` whose pip "builds" a wheel, and a patch; returns the file that notes what pip was asked for."""
+    """Make a `.venv` whose pip "builds" a wheel, and a patch; return the file that records pip's arguments."""
     calls = checkout.parent / "calls"
     python = CHECKOUT / ".venv" / "bin" / "python"
     source = checkout.parent / "source" / "horovod-0.28.1"

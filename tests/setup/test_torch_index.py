@@ -29,7 +29,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def wheel(folder: Path, name: str, version: str, files: Mapping[str, str], requires: str = "") -> str:
-    """Writes a wheel, and returns the line that a lock has for it."""
+    """Write a wheel; return its line in a lock."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
     info = f"{name.replace('-', '_')}-{version}.dist-info"
@@ -53,7 +53,7 @@ def wheel(folder: Path, name: str, version: str, files: Mapping[str, str], requi
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
-    """Serves the folder `indexes`."""
+    """Serve the folder `indexes`; yield its URL."""
     (tmp_path / "indexes").mkdir(exist_ok=True)
     handler = partial(Quiet, directory=str(tmp_path / "indexes"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -64,8 +64,10 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Path:
-    """The set-up scripts, and locks of a tiny torch, which asks for CUDA and `helper`; of these and of uv there is an
-    index `main`, and an index `other` of a torch that asks for `helper` alone."""
+    """Write the set-up scripts, and locks of a tiny torch that asks for CUDA and `helper`.
+
+    The index `main` has these and uv, the index `other` a torch that asks for `helper` alone.
+    """
     checkout = tmp_path / "checkout"
     shutil.copytree(CHECKOUT / "setup", checkout / "setup")
     (checkout / "requirements").mkdir()
@@ -94,7 +96,7 @@ def locked(tmp_path: Path) -> Path:
 
 
 def installed(checkout: Path, url: str, **variables: str) -> tuple[str, set[str]]:
-    """Runs the set-up; returns which torch `.venv` then has, and the modules beside it."""
+    """Run the set-up; return the torch that `.venv` then has, and the modules beside it."""
     environment = {
         "HOME": str(checkout.parent / "home"),
         "PATH": os.environ["PATH"],

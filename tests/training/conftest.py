@@ -1,4 +1,4 @@
-"""What the tests of training share."""
+"""Fixtures shared by the tests of training."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from training.parallel.communicator import Communicator, make_deterministic
 
 @pytest.fixture
 def communicator() -> Iterator[Communicator]:
-    """A ring of this process alone."""
+    """Start a ring of this process alone."""
     make_deterministic(1)
     started = Communicator.start()
     yield started

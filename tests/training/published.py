@@ -1,4 +1,4 @@
-"""A small published data set made without Spark: shards, artifacts and a sealed manifest, as training finds them."""
+"""A small published data set made without Spark: shards, artifacts and a sealed manifest, as training reads them."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ runs = "{root}/runs"
 
 @dataclass(frozen=True)
 class Published:
-    """Where a synthetic data set lies."""
+    """Location of a synthetic data set."""
 
     config: Path
     manifest: Path
@@ -75,7 +75,7 @@ class Published:
         return contract.load(str(self.manifest))
 
     def shard(self, split: str = "train", number: int = 0) -> Path:
-        """The file of one shard."""
+        """Return the file of one shard."""
         loaded = self.load()
         return Path(loaded.shard_uri(loaded.splits[split].shards[number]))
 
@@ -94,11 +94,11 @@ def publish(
     balance: str = "",
     chances: Sequence[float] | None = None,
 ) -> Published:
-    """Writes a data set below `root`; each split is given as the rows of the row groups of its shards.
+    """Write a data set below `root`; each split is given as the rows of the row groups of its shards.
 
-    A text's class shows in its tokens, so that a model can learn it. Texts are of any length up to `length`,
-    with `full` all of that length. `balance` holds the keys of that section; `chances` are those of the classes,
-    by default all the same.
+    A text's class shows in its tokens, so that a model can learn it. Texts have any length up to `length`, or with
+    `full` exactly that. `balance` holds the keys of that section; `chances` are those of the classes, by default all
+    equal.
     """
     random = np.random.default_rng(seed)
     table = root / "synthetic" / "gold" / "shards"
@@ -156,7 +156,7 @@ def seal(
     artifacts: list[contract.Artifact],
     splits: dict[str, contract.SplitContent],
 ) -> Path:
-    """Writes the manifest of the data set `synthetic` below `root`, as its version 0."""
+    """Write the manifest of the data set `synthetic` below `root`, as its version 0."""
     table = root / "synthetic" / "gold" / "shards"
     rows = sum(split.rows for split in splits.values())
     content = contract.Content(
@@ -197,7 +197,7 @@ def seal(
 
 
 def publish_again(published: Published) -> contract.Manifest:
-    """A version 1 of the same shards, of another root since one more record was read; its manifest."""
+    """Publish version 1 of the same shards, with another root since one more record was read; return its manifest."""
     first = published.load()
     counts = {
         **first.content.counts,
@@ -212,7 +212,7 @@ def publish_again(published: Published) -> contract.Manifest:
 
 
 def record_ids(name: str, shard: int, rows: int) -> list[str]:
-    """The ids of the rows of a shard, in the order of the file."""
+    """Return the ids of the rows of a shard, in the order of the file."""
     return [f"{name}-{shard}-{row}" for row in range(rows)]
 
 
@@ -276,7 +276,7 @@ def write_shard(
     groups: Sequence[int],
     hashed: Sequence[npt.NDArray[Any]],
 ) -> contract.Shard:
-    """Writes a shard with so many rows in its row groups; `hashed` are the columns that the CRC-32 is over."""
+    """Write a shard with row groups of the given sizes; `hashed` are the columns covered by the CRC-32."""
     folder = table / split
     folder.mkdir(parents=True, exist_ok=True)
     attempt, checksums, at = folder / "shard.part", [], 0
@@ -299,7 +299,7 @@ def write_shard(
 
 
 def _balanced(split: contract.SplitContent, table: Path, settings: Balance) -> contract.SplitContent:
-    """The split as the policy wants it: what the files hold is looked up in them again."""
+    """Apply the policy to a split; the contents are read back from the files."""
     balance = class_balance.balanced(split.label_counts, settings)
     if balance.policy != "oversample":
         return split.model_copy(update={"balance": balance})

@@ -54,11 +54,11 @@ kind = "accumulated"
 [optimizer]
 kind = "momentum"
 """
-"""Kinds of docs/extending.md."""
+"""Configuration for the kinds of docs/extending.md."""
 
 
 def publish_numbers(root: Path, validation: tuple[int, ...] = (32, 9)) -> Published:
-    """Rows of three numbers that one number determines, so that a narrow model can learn them."""
+    """Publish rows of three numbers that one number determines, so that a narrow model can learn them."""
     random = np.random.default_rng(1)
     table = root / "synthetic" / "gold" / "shards"
     splits = {
@@ -77,7 +77,7 @@ def publish_numbers(root: Path, validation: tuple[int, ...] = (32, 9)) -> Publis
     toml = root / "synthetic.toml"
     toml.write_text(DATA.format(root=root), encoding="utf-8")
     file = seal(root, config.load(toml), columns, [], splits)
-    # The kinds are not known to this process, but to those that train.
+    # This process does not know the kinds, but the training processes do.
     toml.write_text(DATA.format(root=root) + TRAINING, encoding="utf-8")
     return Published(toml, file, root)
 

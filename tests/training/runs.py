@@ -1,4 +1,4 @@
-"""What a run on a small published data set left behind, and the settings with which two of them can be compared."""
+"""Results of a run on a small published data set, and settings under which two runs can be compared."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ EXACT = ("--set", "model.dropout=0.0", "--set", "optimizer.epsilon=1e-3")
 
 
 def result(published: Published, run: str) -> dict[str, Any]:
-    """What the summary of a run says of its training."""
+    """Return the section of a run's summary about its training."""
     section: dict[str, Any] = summary.read(published.root / "runs" / run)["training"]
     return section
 
 
 def weights(published: Published, run: str) -> dict[str, torch.Tensor]:
-    """The model of the last checkpoint of a run."""
+    """Return the model of a run's last checkpoint."""
     state = torch.load(result(published, run)["checkpoint"], weights_only=True)
     loaded: dict[str, torch.Tensor] = state["model"]
     return loaded

@@ -19,9 +19,9 @@ SPLITS = ("train", "validation", "test")
 
 
 def with_texts(published: Published, extra: int = 7) -> tuple[Manifest, Configuration, dict[str, str]]:
-    """Writes silver/fields for a published data set, in another order, with records that were not published.
+    """Write silver/fields for a published data set, in another order, with records that were not published.
 
-    The class of a row is told by one word of its text. A later version of the table lacks everything.
+    One word of a row's text tells its class. A later version of the table lacks everything.
     """
     config = load(published.config, ["evaluate.hashed_features=4096"])
     manifest = published.load()

@@ -1,4 +1,4 @@
-"""The auditor's command: the records of each global batch, as the arithmetic of the order has them."""
+"""The auditor's command: the records of each global batch match the arithmetic of the order."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ def manifest(published: Published) -> Manifest:
 
 
 def epoch_ids(manifest: Manifest, settings: Train, epoch: int, split: str = "train") -> list[str]:
-    """The ids of an epoch by position: the order's arithmetic, applied to the ids that stand in the files."""
+    """Return the ids of an epoch by position: the order's arithmetic, applied to the ids in the files."""
     groups = []
     for shard in manifest.splits[split].shards:
         file = pq.ParquetFile(manifest.shard_uri(shard))
@@ -57,7 +57,7 @@ def expected_lines(ids: Sequence[str], batch: int, position: int = 0) -> list[di
 
 
 class Auditor:
-    """Runs the command on a data set and returns what it prints."""
+    """Runner of the command on a data set, which returns its output."""
 
     def __init__(self, manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.manifest, self.capsys = manifest, capsys
@@ -168,7 +168,7 @@ def test_the_folder_of_a_run_is_all_that_is_needed(
     train = Train(streams=4, window=3, batch=9, seed=5)
     run = write_run(tmp_path / "run", published.manifest, manifest.manifest_root, train)
     assert audit.run("--run", run, "--epoch", 6) == expected_lines(epoch_ids(manifest, train, 6), 9)
-    # The manifest may lie elsewhere by now, but it has to be the same one.
+    # The manifest may have moved since, but it has to be the same one.
     write_run(tmp_path / "moved", tmp_path / "nowhere.json", manifest.manifest_root, train)
     assert len(audit("--run", tmp_path / "moved", "--epoch", 0)) == 6
     with pytest.raises(DataError, match="nowhere"):

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, hashed, tied to their manifest, safe to load."""
+"""Checkpoints: atomic, hashed, tied to their manifest, safe to load."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def facts(config: Configuration, validation_loss: float | None = None) -> dict[s
 def save(
     run: Path, config: Configuration, step: int, root: str = "root", validation_loss: float | None = None
 ) -> store.Record:
-    """Follows the last of the chain, as the saver does."""
+    """Save a checkpoint after the last of the chain, as the saver does."""
     chain = store.read_chain(run)
     previous = chain[-1].chain if chain else None
     state = tensors.copied(a_state(config, step, root))
@@ -217,7 +217,7 @@ def test_a_validation_loss_that_is_not_finite_is_never_the_best(
 def test_each_checkpoint_names_the_one_before(config: Configuration, tmp_path: Path) -> None:
     first, second = save(tmp_path, config, 5), save(tmp_path, config, 10)
     assert (first.previous, second.previous) == (None, first.chain)
-    # What came before changes the link, not the contents.
+    # Earlier checkpoints change the link, not the contents.
     other = save(tmp_path / "other", config, 10)
     assert (other.sha256, other.previous) == (second.sha256, None)
     assert other.chain != second.chain
@@ -247,7 +247,7 @@ def test_going_on_from_an_earlier_checkpoint_sets_later_ones_aside(
     assert found is not None
     assert found[0] == kept
     assert sum(name.endswith(".rejected") for name in names(tmp_path)) == 4
-    # A kill between a checkpoint's record and its line in the chain: the line is made up for.
+    # A kill between a checkpoint's record and its line in the chain: the line is added later.
     (store.folder_of(tmp_path) / "chain.jsonl").write_text("", encoding="utf-8")
     assert store.go_on_from(tmp_path, kept) == []
     assert store.read_chain(tmp_path) == [kept]
@@ -267,7 +267,7 @@ def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp
         changed = config.model_copy(update={section: part})
         with pytest.raises(UsageError, match=rf"{section}\.{key} was .* and is now {value}"):
             store.check_fits(record, state, changed, "root", tmp_path)
-    # How it is read and logged may change.
+    # Settings of reading and logging may change.
     part = config.train.model_copy(update={"workers": 4, "log_every": 1, "checkpoint_every": 7})
     store.check_fits(record, state, config.model_copy(update={"train": part}), "root", tmp_path)
 

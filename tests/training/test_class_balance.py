@@ -1,4 +1,4 @@
-"""Class balance in training: each row exactly as often as the manifest says, and losses that weigh what it says."""
+"""Class balance in training: each row exactly as often as the manifest says, and losses with its weights."""
 
 import json
 from collections import Counter
@@ -39,7 +39,7 @@ EPOCHS = 2
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """One class of most rows, one that is taken a few times, and one that would be taken more often than is allowed."""
+    """Publish a majority class, one whose rows are taken a few times, and one that would exceed the allowed repeats."""
     root = tmp_path_factory.mktemp("oversampled")
     return publish(root, train=SHARDS, length=4, balance=OVERSAMPLE, chances=CHANCES)
 
@@ -54,7 +54,7 @@ def settings(**values: object) -> Train:
 
 
 def rows_by_group(manifest: Manifest) -> list[list[tuple[str, str]]]:
-    """(record id, class) of each row of each row group of the training split, from the files."""
+    """Return (record id, class) of each row of each row group of the training split, from the files."""
     groups = []
     for shard in manifest.splits["train"].shards:
         file = pq.ParquetFile(manifest.shard_uri(shard))
@@ -66,13 +66,13 @@ def rows_by_group(manifest: Manifest) -> list[list[tuple[str, str]]]:
 
 @pytest.fixture(scope="module")
 def times(manifest: Manifest) -> Counter[str]:
-    """How often each record is to be taken in an epoch."""
+    """Return how often each record is to be taken in an epoch."""
     taken = manifest.splits["train"].balance.taken
     return Counter({one: taken[name] for group in rows_by_group(manifest) for one, name in group})
 
 
 def expected_ids(manifest: Manifest, train: Train, epoch: int) -> list[str]:
-    """The ids of an epoch by position: the order's arithmetic over the row groups, each id repeated in its place."""
+    """Return the ids of an epoch by position: the order's arithmetic, with each id repeated in its place."""
     taken = manifest.splits["train"].balance.taken
     groups = [[one for one, name in group for _ in range(taken[name])] for group in rows_by_group(manifest)]
     rows = split_order(manifest, "train", train).epoch(epoch).all_rows()
@@ -80,7 +80,7 @@ def expected_ids(manifest: Manifest, train: Train, epoch: int) -> list[str]:
 
 
 def ids_read(manifest: Manifest, train: Train, ranks: int, position: int) -> dict[int, list[str]]:
-    """The ids of each global batch, by the position after it, of all ranks."""
+    """Return the ids of each global batch, by the position after it, from all ranks."""
     found: dict[int, list[str]] = {}
     for rank in range(ranks):
         world = World(rank, ranks)
@@ -180,7 +180,7 @@ def test_rows_lie_once_in_memory_however_often_they_are_taken(tmp_path: Path) ->
         assert largest == 64
     assert needs[0].windows_bytes == needs[1].windows_bytes
     assert needs[0].ahead_bytes == needs[1].ahead_bytes
-    # What grows is 8 bytes each time a row is taken.
+    # The need grows by 8 bytes each time a row is taken.
     largest_taken = max(often.splits["train"].shards[0].row_groups_taken or [])
     longest = split_order(often, "train", train).stream_rows(0)
     assert needs[1].index_bytes == (3 + 4) * 8 * min(2 * largest_taken, longest) > needs[0].index_bytes
@@ -201,7 +201,7 @@ def test_the_auditor_shows_each_record_as_often(
 
 
 def altered(manifest: Manifest, folder: Path, **changes: object) -> Manifest:
-    """A manifest that somebody altered in the training split, and sealed again."""
+    """Return a manifest altered in the training split and resealed."""
     split = manifest.splits["train"].model_copy(update=changes)
     content = manifest.content.model_copy(update={"splits": {**manifest.splits, "train": split}})
     again = contract.Manifest.seal(
@@ -213,7 +213,7 @@ def altered(manifest: Manifest, folder: Path, **changes: object) -> Manifest:
 
 
 def moved(split: SplitContent) -> list[contract.Shard]:
-    """The shards with one of the rows taken moved from a row group to another: the sums stay as they are."""
+    """Return the shards with one of the rows taken moved to another row group: the sums stay the same."""
     first = split.shards[0]
     groups = list(first.row_groups_taken or [])
     larger = next(n for n, rows in enumerate(groups) if rows > first.row_groups[n])
@@ -310,7 +310,7 @@ def test_a_batch_of_a_later_epoch_that_is_not_finite_names_its_records(
 
 
 def as_before(manifest: Manifest, power: float) -> torch.Tensor:
-    """The class weights as training itself computed them before the manifest stated them."""
+    """Return the class weights as training itself computed them before the manifest stated them."""
     counts = manifest.splits["train"].label_counts
     rarity = [counts[name] ** -power if counts.get(name) else 0.0 for name in CLASSES]
     mean = sum(weight * counts.get(name, 0) for name, weight in zip(CLASSES, rarity, strict=True))

@@ -1,4 +1,4 @@
-"""Which device a rank trains on, on machines that are made up."""
+"""The device that a rank trains on, for made-up machines."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from training.parallel.world import World
 
 
 class OneOfTwo(Communicator):
-    """A rank of two on one machine; what the other one brings to `gather` is made up."""
+    """A rank of two on one machine, with made-up values of the other in `gather`."""
 
     def __init__(self, local_rank: int = 0, other_has_gpu: bool = True) -> None:
         super().__init__(World(local_rank, 2), local_rank)
@@ -24,7 +24,7 @@ class OneOfTwo(Communicator):
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """One GPU, two ranks, and a Horovod that sends from GPUs through the host; to be changed further."""
+    """Set up one GPU, two ranks, and a Horovod that sends from GPUs through the host; tests change this further."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)

@@ -21,14 +21,14 @@ BATCH = 16
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    """12 row groups of 1 to 9 rows in three files."""
+    """Publish 12 row groups of 1 to 9 rows in three files."""
     root: Path = tmp_path_factory.mktemp("published")
     return publish(root, train=SHARDS, length=4).load()
 
 
 @functools.cache
 def numbers_by_key() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """The first halves of all record keys in ascending order, and the number of each one's row in the files."""
+    """Return the first halves of all record keys in ascending order, and the row number in the files for each."""
     ids = [one for number, groups in enumerate(SHARDS) for one in record_ids("train", number, sum(groups))]
     halves = np.array([int.from_bytes(record_key(one)[:8], "little") for one in ids], dtype=np.uint64)
     places = np.argsort(halves)
@@ -36,7 +36,7 @@ def numbers_by_key() -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
 
 
 def numbers_of(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """The numbers of the rows with these keys; fails on a key that no row has."""
+    """Return the numbers of the rows with these keys; fail on a key that no row has."""
     halves, places = numbers_by_key()
     at = np.minimum(np.searchsorted(halves, keys[:, 0]), len(halves) - 1)
     assert (halves[at] == keys[:, 0]).all()
@@ -46,7 +46,7 @@ def numbers_of(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
 
 @pytest.fixture(scope="module")
 def expected(manifest: Manifest) -> npt.NDArray[np.int64]:
-    """(epochs, rows): the number of the global batch in which each row of the files has its turn."""
+    """Return (epochs, rows): the number of the global batch that each row of the files belongs to."""
     order = split_order(manifest, "train", settings())
     begins = np.concatenate([[0], np.cumsum(order.row_groups)])
     batches = np.zeros((EPOCHS, order.rows), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Scores against figures computed by hand, and the command on a run trained in a moment."""
+"""Scores against hand-computed figures, and the command on a run trained in a moment."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_no_rows_have_no_scores() -> None:
 
 
 def untrained_run(published: Published, root: str | None = None) -> Path:
-    """The run `demo` with a checkpoint of a model with fixed weights that nobody trained."""
+    """Make the run `demo` with a checkpoint of an untrained model with fixed weights."""
     config, manifest = load(published.config), published.load()
     features = [column for column in columns_of(manifest) if column.role == "feature"]
     torch.manual_seed(0)
@@ -114,7 +114,7 @@ def test_the_command_writes_both_files_and_prints_a_table(
     shown = capsys.readouterr().out
     assert f"{section['accuracy']:.3f}" in shown
     assert "baseline" in shown
-    # The order of the rows and the size of a batch change nothing.
+    # Neither the order of the rows nor the size of a batch changes anything.
     assert evaluate.main([*flags, "--set", "evaluate.batch=7", "--set", "evaluate.baseline=false"]) == 0
     again = json.loads((run / "summary.json").read_text())["evaluation"]
     assert again["accuracy"] == section["accuracy"]

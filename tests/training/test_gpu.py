@@ -1,4 +1,4 @@
-"""What needs a GPU: on a machine with one, all other tests of training run on it too."""
+"""Tests that need a GPU; on a machine with one, all other tests of training run on it too."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 def command(published: Published, run: str, *flags: str, ranks: int = 1, gpus: bool = True) -> str:
-    """Runs training.train as a command, with the GPUs or without; what it prints."""
+    """Run training.train as a command, with or without the GPUs; return its output."""
     hidden = {} if gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     launch = [str(Path(sys.executable).with_name("horovodrun")), "-np", str(ranks), "--gloo"]
@@ -83,7 +83,7 @@ def test_a_checkpoint_of_the_gpu_goes_on_without_one(published: Published) -> No
     command(published, "moves", *EXACT, "--stop-after", "7")
     assert device(published, "moves") == "cuda:0"
     file = published.root / "runs" / "moves" / "checkpoints" / "step-00000007.pt"
-    state = torch.load(file, weights_only=True)  # each tensor where it was saved
+    state = torch.load(file, weights_only=True)  # loads each tensor to where it was saved
     tensors = [*state["model"].values(), *state["method"]["optimizer"]["state"][0].values()]
     assert {tensor.device.type for tensor in tensors} == {"cpu"}
     assert "from step 7 on" in command(published, "moves", *EXACT, "--resume", gpus=False)

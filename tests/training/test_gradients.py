@@ -62,7 +62,7 @@ def test_step_after_step_the_gradients_are_those_of_backward(
         assert len(found) == len(right) == 4
         for ours, theirs in zip(found, right, strict=True):
             torch.testing.assert_close(ours, theirs)
-            # Rows that a step does not touch hold nothing of the step before.
+            # Rows untouched by a step hold nothing of the previous step.
             assert torch.equal(ours == 0, theirs == 0)
 
 
@@ -194,7 +194,7 @@ def test_horovods_threads_step_back_and_this_one_does_not() -> None:
 def launched(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[tuple[int, str], list[tuple[float, str]]]:
-    """By rank and exchange: the largest relative error and the hash of the gradients, of two equal runs."""
+    """Return, by rank and exchange, the largest relative error and the hash of the gradients, of two equal runs."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     environment["PATH"] = f"{HOROVODRUN.parent}{os.pathsep}{environment['PATH']}"
     script = str(Path(__file__).with_name("two_ranks.py"))

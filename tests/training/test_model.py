@@ -1,4 +1,4 @@
-"""The transformer: padding and trimming change nothing, and a layer computes what PyTorch's own computes."""
+"""The transformer: padding and trimming change nothing, and a layer computes the same as PyTorch's own."""
 
 from typing import Any
 

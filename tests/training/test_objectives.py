@@ -1,4 +1,4 @@
-"""The seam of objectives: what classification gives, what a data set has to have, and when training stops early."""
+"""The interface of objectives: results of classification, requirements on a data set, and early stopping."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ def every_row(row_groups: tuple[int, ...]) -> list[tuple[int, int]]:
 
 
 def local_sequence(epoch: EpochOrder, world: World) -> list[tuple[int, int, int]]:
-    """What a rank would read by following its windows: (global position, row group, row), in the order of positions."""
+    """Return (global position, row group, row) as a rank reads them by its windows, in the order of positions."""
     streams = epoch.split.stream_count
     found = []
     for window in reading_order(epoch, world):
@@ -55,7 +55,7 @@ def test_every_row_exactly_once_for_all_ranks_streams_and_windows(row_groups: tu
 def test_local_rows_counts_the_rows_before_a_position(row_groups: tuple[int, ...]) -> None:
     for streams in (1, 2, 3, 5, 64):
         order = order_of(row_groups, streams, 2)
-        for size in range(1, order.stream_count + 3):  # more ranks than streams too: some own none
+        for size in range(1, order.stream_count + 3):  # also more ranks than streams, some of which own none
             for rank in range(size):
                 world = World(rank, size)
                 owned = set(order.streams_of(world))
@@ -112,7 +112,7 @@ def test_windows_left_out_on_resume_are_those_that_were_used_up() -> None:
                 if element * 4 + window.stream >= position
             }
             assert needed <= {(window.stream, window.index) for window in kept}
-            # No more is read than the element that is begun asks for.
+            # No more is read than the current element asks for.
             element = order.local_rows(world, position) // len(order.streams_of(world))
             assert all(window.end > element for window in kept)
 
@@ -131,7 +131,7 @@ def test_epochs_seeds_and_roots_differ_and_repeat_themselves() -> None:
 
 
 def test_permutation_is_the_same_on_every_machine() -> None:
-    # Written down once; a change would put a resumed training on another order without a word.
+    # Recorded once; a change would silently give a resumed training another order.
     assert permutation(8, "root", 0, 1).tolist() == EXPECTED_PERMUTATION
     assert sorted(permutation(1000, "x").tolist()) == list(range(1000))
     assert len(permutation(0, "x")) == 0
@@ -154,7 +154,7 @@ def test_rows_travel_across_row_groups() -> None:
     order = order_of((32,) * 64, 8, 4)
     rows = order.epoch(0).all_rows()
     groups_in_batch = [len(np.unique(rows[at : at + 64, 0])) for at in range(0, len(rows), 64)]
-    # A batch of 64 from 8 streams with windows of 4 row groups can meet 32 and more of them.
+    # A batch of 64 from 8 streams with windows of 4 row groups can draw from 32 and more of them.
     assert np.mean(groups_in_batch) > 16
 
 
@@ -177,7 +177,7 @@ def test_a_world_has_to_hold_its_rank() -> None:
 
 
 def sizes_of(kind: str, groups: int, rows: int) -> tuple[int, ...]:
-    """Row groups as they occur: all alike, all alike but a short last, or of any size from 1 on."""
+    """Return typical sizes of row groups: all equal, all equal but a short last, or of any size from 1 on."""
     if kind == "uneven":
         return tuple(int(size) for size in np.random.default_rng(groups * rows).integers(1, rows + 1, groups))
     return (rows,) * (groups - 1) + (rows if kind == "even" else 1,)
@@ -193,12 +193,12 @@ class Job:
 
     @cached_property
     def numbers(self) -> npt.NDArray[np.int64]:
-        """The number of the first row of each row group, if all rows are numbered in the order of the files."""
+        """Return the number of the first row of each row group, with all rows numbered in the order of the files."""
         return np.concatenate([[0], np.cumsum(self.epoch.split.row_groups)])
 
     @cached_property
     def local(self) -> list[npt.NDArray[np.int64]]:
-        """By rank: the numbers of the rows from `position` on, in local order, put together window by window."""
+        """Return, by rank, the numbers of the rows from `position` on, in local order, assembled window by window."""
         order, found = self.epoch.split, []
         for world in (World(rank, self.size) for rank in range(self.size)):
             positions, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
@@ -213,7 +213,7 @@ class Job:
         return found
 
     def batches(self, batch: int) -> list[list[int]]:
-        """The rows of each global batch that is left, collected from all ranks by counting local rows."""
+        """Return the rows of each remaining global batch, collected from all ranks by counting local rows."""
         order = self.epoch.split
         worlds = [World(rank, self.size) for rank in range(self.size)]
         before = [order.local_rows(world, self.position) for world in worlds]
@@ -229,7 +229,7 @@ class Job:
 
 
 def ranks_for(streams: int) -> list[int]:
-    """Numbers of ranks to try: all of up to 6 streams; of more some that divide them and some that do not."""
+    """Return numbers of ranks to try: all for up to 6 streams; for more, some that divide them and some that do not."""
     return [size for size in range(1, streams + 1) if streams <= 6 or size in (1, 2, 3, 5, 7, streams)]
 
 
@@ -272,7 +272,7 @@ def test_over_a_grid_rows_are_taken_exactly_as_often_as_they_should(kind: str) -
         times = np.random.default_rng(groups).choice([1, 1, 1, 2, 7], sum(stored))
         ends = np.cumsum(stored)
         taken = [int(times[end - size : end].sum()) for size, end in zip(stored, ends, strict=True)]
-        # By number of the row as it is taken, which row of the files it is.
+        # Row in the files, for each row as it is taken.
         source = np.repeat(np.arange(len(times)), times)
         epoch = order_of(tuple(taken), streams, window).epoch(2)
         assert epoch.split.rows == times.sum()
@@ -308,13 +308,13 @@ def test_the_reading_order_holds_nothing_that_grows_with_the_rows() -> None:
         plan = reading_order(order_of((rows,) * 100, 8, 4).epoch(0), World(0, 1))
         held.append((len(plan), plan.places.nbytes))
         assert sum(window.rows for window in plan) == 100 * rows
-    # Where the cuts between streams fall is all that may differ.
+    # Only the position of the cuts between streams may differ.
     assert abs(held[0][0] - held[1][0]) <= 8
     assert held[1][1] < 100 * 6 * 8
 
 
-# Row groups, streams, window, seed, epoch, and the first half of the SHA-256 of the rows in their order. Written down
-# once, like the permutation above: where one changes, runs that exist cannot be repeated.
+# Row groups, streams, window, seed, epoch, and the first half of the SHA-256 of the rows in their order. Recorded
+# once, like the permutation above: if one changes, existing runs cannot be repeated.
 PINNED = [
     ((512,) * 43 + (7,), 64, 4, 0, 0, "1744be5a6cc1414f77d060a5dc0092b2"),
     ((512,) * 43 + (7,), 64, 4, 0, 1, "43d4508479f925b60dbda91ba683344d"),

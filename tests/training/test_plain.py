@@ -186,7 +186,7 @@ def test_a_restored_optimizer_goes_on_as_if_never_stopped(communicator: Communic
 
 
 class Words(nn.Module):
-    """With a table that is large enough to travel by the rows that occur."""
+    """Model with a table large enough to travel by its occurring rows."""
 
     def __init__(self) -> None:
         super().__init__()

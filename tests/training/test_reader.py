@@ -49,7 +49,7 @@ def ids_by_key() -> dict[bytes, str]:
 
 
 def expected_ids(manifest: Manifest, train: Train, epoch: int) -> list[str]:
-    """The ids of an epoch by global position, from the arithmetic alone."""
+    """Return the ids of an epoch by global position, from the arithmetic alone."""
     by_group = []
     for number, groups in enumerate(SHARDS):
         ids = iter(record_ids("train", number, sum(groups)))
@@ -180,13 +180,13 @@ def test_memory_of_a_block_is_used_again_only_when_nobody_holds_it(manifest: Man
     with BatchLoader(manifest, "train", train, World(0, 1), epochs=40) as loader:
         for batch in loader:
             addresses.append(batch.features["tokens"].untyped_storage().data_ptr())
-    # At most one buffer more than there are blocks under way, and what joins two blocks of a batch.
+    # At most one buffer more than blocks in progress, and those that join two blocks of a batch.
     assert len(set(addresses)) < len(addresses) / 2
 
 
 @pytest.mark.parametrize("streams", [3, 4, 5])
 def test_reading_goes_on_from_every_batch_on_every_rank(manifest: Manifest, streams: int) -> None:
-    """Also where a rank has no row left in the epoch that it begins in."""
+    """Even if a rank has no row left in the epoch that it begins in."""
     batch = 9
     train = settings(streams=streams, batch=batch, workers=1)
     expected = expected_ids(manifest, train, 0) + expected_ids(manifest, train, 1)
@@ -232,7 +232,7 @@ def test_ranks_without_rows_get_empty_batches(tmp_path: Path) -> None:
 
 
 def copied(published: Published, folder: Path) -> tuple[Path, Manifest]:
-    """A copy whose files may be damaged: its table folder, and a manifest that points there."""
+    """Make a copy whose files may be damaged; return its table folder, and a manifest that points there."""
     table = folder / "shards"
     shutil.copytree(Path(published.load().table_uri), table)
     return table, published.load().model_copy(update={"table_uri": str(table)})
@@ -279,7 +279,7 @@ def test_missing_and_foreign_files_are_named(published: Published, tmp_path: Pat
 
 
 def damage(file: Path, row_group: int, part: int) -> None:
-    """Changes a byte of a column's values (4 bytes wide or more) so that it still decodes."""
+    """Change a byte of a column's values (4 bytes wide or more) so that it still decodes."""
     parquet = pq.ParquetFile(file)
     groups = [parquet.read_row_group(number) for number in range(parquet.num_row_groups)]
     names = parquet.schema_arrow.names
@@ -399,7 +399,7 @@ def test_row_groups_of_the_default_size_fit_into_the_default_memory_of_one_rank(
     rows = row_group_size(Publish(), {"train": 10**9}, row_bytes(columns))
     assert 3_900_000 < rows * row_bytes(columns) <= 4_000_000
     order = SplitOrder((rows,) * 1000, train.streams, train.window, "root", 0)
-    # While a validation split as large is read, training keeps what it holds.
+    # While a validation split as large is read, training keeps its own memory.
     check_memory(2 * memory_need(order, World(0, 1), columns, train).total, train)
 
 

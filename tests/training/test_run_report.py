@@ -1,4 +1,4 @@
-"""The run report: self-contained, with the figures whichever way they fall."""
+"""The run report: self-contained, with the figures whether good or bad."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def flags(published: Published) -> list[str]:
 
 
 def finished_run(tmp_path: Path) -> tuple[Published, Path]:
-    """A run that has everything that training and evaluation leave behind, with a name that wants escaping."""
+    """Make a run with every file that training and evaluation leave behind, and a name that needs escaping."""
     published = publish(tmp_path)
     manifest, _, _ = with_texts(published)
     run = untrained_run(published)

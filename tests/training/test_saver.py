@@ -1,4 +1,4 @@
-"""Saving beside the training: what is written is the state of the step, failures are told and survived."""
+"""Saving beside the training: the state of the step is written, failures are reported and survived."""
 
 import threading
 from pathlib import Path

@@ -48,7 +48,7 @@ def folder(published: Published, run: str) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(published: Published) -> str:
-    """A run from beginning to end."""
+    """Train a run from beginning to end; return its name."""
     assert train(published, "whole") == 0
     return "whole"
 
@@ -154,7 +154,7 @@ def test_resume_takes_the_last_good_checkpoint(
     assert "from step 11 on" in shown
     assert "set aside as .rejected: step-00000013.json, step-00000013.pt" in shown
     assert training(published, "damaged")["weights_sha256"] == training(published, whole)["weights_sha256"]
-    # What was logged between the two checkpoints is logged again, once.
+    # Entries between the two checkpoints are logged again, once.
     logged = [e["step"] for e in metrics.read(folder(published, "damaged")) if e["kind"] == "train"]
     assert logged == [4, 8, 11, 12, 16, 20, 22]
 
@@ -273,7 +273,7 @@ def test_too_little_memory_is_refused_with_the_figure(published: Published) -> N
 def test_lost_rows_are_found_at_the_end_of_the_epoch(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the proof is for: a reader that loses a row, or reads one twice, does not pass."""
+    """Purpose of the proof: a reader that loses a row, or reads one twice, does not pass."""
     real = windows.WindowPool._gather
 
     def losing(pool: windows.WindowPool, places: Any, *rest: Any) -> windows.Block:
@@ -368,7 +368,7 @@ def test_learning_goes_on_with_other_data_when_told_so(
     assert first.previous == before["checkpoint_chain"]
     entries = metrics.read(folder(published, "moving"))
     rates = {e["step"]: e["learning_rate"] for e in entries if e["kind"] == "train"}
-    assert rates[24] > rates[22]  # the schedule begins anew
+    assert rates[24] > rates[22]  # the schedule starts again
 
 
 def test_a_folder_that_cannot_be_written_is_named(published: Published) -> None:

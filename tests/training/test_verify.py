@@ -33,14 +33,14 @@ def trained(published: Published) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A copy that may be damaged."""
+    """Make a copy that may be damaged."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def test_a_whole_run_is_in_order(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([str(trained)]) == 0
     records = store.read_chain(trained)
-    # Every five steps, and after the validation at the end of either epoch of eleven.
+    # Every five steps, and after the validation at the end of both epochs of eleven steps.
     assert [record.step for record in records] == [5, 10, 11, 15, 20, 22]
     shown = capsys.readouterr()
     assert f"6 checkpoints chained up to step 22 (chain {records[-1].chain})" in shown.out + shown.err
@@ -102,7 +102,7 @@ def flip(folder: Path) -> None:
 
 
 def forge(folder: Path) -> None:
-    """Other contents with a record that fits them."""
+    """Replace a checkpoint's contents, with a record that fits them."""
     shutil.copy(folder / "step-00000020.pt", folder / "step-00000022.pt")
     record = json.loads((folder / "step-00000022.json").read_text())
     record["sha256"] = sha256_of(str(folder / "step-00000022.pt"))[0]
@@ -141,7 +141,7 @@ def unfinished(folder: Path) -> None:
 )
 def test_damage_is_named(run: Path, damage: Callable[[Path], None], message: str | None) -> None:
     damage(store.folder_of(run))
-    if message is None:  # (times are no part of the chain's hash)
+    if message is None:  # (times are not part of the chain's hash)
         assert command.main([str(run)]) == 0
         return
     with pytest.raises(DataError, match=message):

@@ -17,7 +17,7 @@ from training.parallel.watchdog_process import Stopwatch
 REPOSITORY = Path(training.__file__).parents[1]
 START = "import os, signal, sys, time\nfrom training import watchdog\nfrom training.parallel.watchdog import Watchdog\n"
 SECONDS = 60
-"""No test waits longer for anything, however slow the machine is."""
+"""Longest time that a test waits for anything, however slow the machine is."""
 
 
 def start(script: str, session: bool = False) -> subprocess.Popen[str]:
@@ -32,7 +32,7 @@ def start(script: str, session: bool = False) -> subprocess.Popen[str]:
 
 
 def finished(script: str) -> tuple[int, str, str]:
-    """Exit status and outputs; reading them to their end shows that no child holds them open."""
+    """Return exit status and outputs; reading them to their end shows that no child holds them open."""
     process = start(script)
     out, err = process.communicate(timeout=SECONDS)
     return process.returncode, out, err
@@ -43,7 +43,7 @@ def children_of(process: int) -> list[int]:
 
 
 def has_ended(process: int) -> bool:
-    """True when it is gone within the time that tests have."""
+    """Return True if the process ends within the time that tests have."""
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         if not Path(f"/proc/{process}").exists():

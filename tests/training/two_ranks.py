@@ -1,7 +1,7 @@
-"""Started by horovodrun in test_gradients.py: every exchange on two ranks, against the whole batch in one process.
+"""Every exchange on two ranks, against the whole batch in one process; started by horovodrun in test_gradients.py.
 
-The argument is the device that the model lies on. Prints a line a check: `rank <rank> <exchange> <largest relative
-error>`, and the hash of all gradients.
+The argument is the model's device. Prints a line for each check: `rank <rank> <exchange> <largest relative error>`, and
+the hash of all gradients.
 """
 
 import copy
@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def check(name: str, communicator: Communicator, device: torch.device) -> None:
-    """Rank 0 has the rows 0 to `cut`, rank 1 the others; once rank 0 has none, once rank 1."""
+    """Check an exchange: rank 0 has the rows 0 to `cut`, rank 1 the others; once rank 0 has none, once rank 1."""
     model = LookUp().to(device)
     whole = copy.deepcopy(model)
     exchange = gradients.build(Train.model_validate(SETTINGS[name]), model, communicator, device)
