@@ -34,7 +34,7 @@ OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test test-all etl train evaluate verify quarantine report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test test-python test-all etl train evaluate verify quarantine report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -44,19 +44,16 @@ help: ## this list
 	@echo '  NP=2  training processes      SET="train.epochs=1 split.seed=3"  keys of the configuration to override'
 	@echo '  SPARK_MASTER in the environment: the Spark master (default local[*])'
 
-setup: ## check prerequisites; .venv, Horovod, Delta jars
-	@setup/prerequisites.sh
-	@setup/venv.sh
-	@setup/horovod.sh
-	@setup/jars.sh
+setup: ## check prerequisites; .venv (PYTHON=, TORCH_INDEX_URL=, GPU=1), Horovod, Delta jars
+	@setup/all.sh
 
-setup-dev: setup
-	@setup/venv.sh dev
+setup-dev:
+	@setup/all.sh dev
 
-data: setup ## fetch and unpack the demo's raw data
-	@setup/data.sh
+data: ## set up, fetch and unpack the demo's raw data
+	@setup/all.sh data
 
-demo: setup data ## the main job on real data, from the raw package to two HTML reports
+demo: data ## the main job on real data, from the raw package to two HTML reports
 	@JDK_JAVA_OPTIONS="$(DEMO_JAVA_OPTIONS)" \
 	    $(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP)
 	@$(PY) -c 'import json; reports = json.load(open("runs/demo/summary.json"))["reports"]; \
@@ -69,6 +66,15 @@ test: setup-dev data ## the tests that show every guarantee of the README, in te
 
 test-all: setup-dev data ## all other tests: long ones, many failures of processes, disks and hosts, the benchmarks' own
 	$(PYTEST) -m thorough $(ARGS)
+
+# What depends most on the versions of Python and of libraries.
+SELECTION := tests/training/test_reader.py tests/training/test_order.py tests/training/test_gradients.py \
+    tests/training/test_checkpoint.py tests/etl/sources/test_parquet.py tests/etl/test_clean.py tests/etl/test_deduplicate.py
+
+test-python: ## a short selection of tests on another Python, in an environment beside .venv: PYTHON=python3.12
+	@test -n "$(PYTHON)" || { echo 'name the Python: make test-python PYTHON=python3.12' >&2; exit 2; }
+	@VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON) setup/all.sh dev
+	.venv-$(notdir $(PYTHON))/bin/python -m pytest -m "not thorough" $(SELECTION) $(ARGS)
 
 etl: setup ## the pipeline: raw records to published, checksummed shards
 	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES) $(ARGS)
@@ -97,7 +103,7 @@ run-report: setup
 package: setup ## dist/: what spark-submit needs on a cluster
 	$(PY) deploy/package.py
 
-bench: setup data ## seconds of each stage, and samples/s of the training, on the demo's data
+bench: data ## seconds of each stage, and samples/s of the training, on the demo's data
 	$(PY) benchmarks/stages.py --config $(CONF) --ranks $(NP)
 
 bench-etl: setup ## the pipeline and its near-duplicate stage beside datatrove and text-dedup: SIZE=100MB (1GB, 10GB)
@@ -106,7 +112,7 @@ bench-etl: setup ## the pipeline and its near-duplicate stage beside datatrove a
 bench-scaling: setup ## samples/s of two ranks beside two processes that do not talk, and DDP (about 12 minutes)
 	$(PY) -m benchmarks.scaling $(ARGS)
 
-bench-input: setup data ## training input beside pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
+bench-input: data ## training input beside pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
 	$(PY) -m benchmarks.input $(ARGS)
 
 bench-minhash: setup ## documents/s per core of MinHash kernels: ours, rensa, datasketch, Daft, DuckDB, Spark (about 5 minutes)
@@ -122,15 +128,16 @@ format: setup-dev ## let ruff rewrite the code in the common style
 	.venv/bin/ruff check --fix-only --quiet .
 	.venv/bin/ruff format .
 
-lock: setup ## resolve requirements/*.in anew into the locks with hashes
-	cd requirements && for name in bootstrap run dev; do \
-	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt --generate-hashes --python-version 3.11 \
-	        --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --upgrade -o $$name.txt || exit; \
+lock: setup ## resolve requirements/*.in anew into the locks with hashes, one for all versions of Python
+	cd requirements && for name in bootstrap run gpu dev; do \
+	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt $$([ $$name = gpu ] || echo --excludes excludes.txt) \
+	        --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --upgrade \
+	        -o $$name.txt || exit; \
 	done
 
 clean: ## remove what was built: dist, build, logs, caches of the tools
 	rm -rf dist build logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and .venv and the demo's raw data too (never warehouse/ or runs/)
-	rm -rf .venv data/licensedcode data/.licensedcode
+	rm -rf .venv .venv-* data/licensedcode data/.licensedcode

@@ -1,5 +1,5 @@
-"""The peers' environments, one each, below a bench's `.environments/` (which git ignores): what its
-`requirements/<peer>.txt` locks, with hashes.
+"""Virtual environments of the peers, one each, below a bench's `.environments/` (ignored by git), with the packages
+that its `requirements/<peer>.txt` locks by hash.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from common.progress import say
 
 @dataclass(frozen=True)
 class Environments:
-    """Those of the bench in the folder `bench`."""
+    """Environments of the bench in the folder `bench`."""
 
     bench: Path
     linked: re.Pattern[str] | None = None
-    """Packages of this product, by name, that an environment links instead of installing them."""
+    """Names of this product's packages that an environment links instead of installing them."""
     keyed_by: tuple[str, ...] = ()
     """Packages of this product whose version makes the environments out of date."""
 
@@ -30,7 +30,7 @@ class Environments:
         return self.bench / "requirements" / f"{peer}.txt"
 
     def python_of(self, peer: str) -> Path:
-        """The peer's interpreter; builds its environment first where that is not there or out of date.
+        """Return the peer's interpreter; build its environment first where it is missing or out of date.
 
         Raises subprocess.CalledProcessError where it cannot be built.
         """
@@ -51,7 +51,7 @@ class Environments:
         return python
 
     def version_of(self, peer: str, package: str) -> str:
-        """The version of a package that the peer's lock names."""
+        """Return the version of a package that the peer's lock names."""
         lock = self.requirements(peer)
         pinned = re.search(rf"^{package}==(\S+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
         assert pinned is not None, f"{lock} does not name {package}"

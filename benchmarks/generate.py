@@ -41,7 +41,7 @@ from common.progress import say
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 RECORD_BYTES = 823
-"""Of a line, on average."""
+"""Average size of a line."""
 RECORDS_AT_ONCE = 2048
 LEAST_FILES, FILE_BYTES = 4, 64_000_000
 MALFORMED_SHARE = 0.005
@@ -104,7 +104,7 @@ kind = "adamw"
 
 
 def bytes_of(size: str) -> int:
-    """`100MB` in bytes. Raises UsageError for what is no size."""
+    """Parse `100MB` to bytes. Raises UsageError for a malformed size."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]B)", size.strip().upper())
     if match is None:
         raise UsageError(f"{size!r} is no size: give a number of kB, MB or GB, 100MB say")
@@ -112,7 +112,7 @@ def bytes_of(size: str) -> int:
 
 
 def plan_of(size: int, seed: int, malformed_share: float = MALFORMED_SHARE) -> Plan:
-    """The plan of a data set of about `size` bytes. Raises UsageError for one that is too small or too large."""
+    """Plan a data set of about `size` bytes. Raises UsageError for one that is too small or too large."""
     records = size // RECORD_BYTES
     if not 400 <= records <= 10**9:
         raise UsageError(f"{size:,} bytes are too few or too many: give 500kB to 800GB")
@@ -120,13 +120,13 @@ def plan_of(size: int, seed: int, malformed_share: float = MALFORMED_SHARE) -> P
 
 
 def records_of_a_file(plan: Plan) -> int:
-    """How many records a file holds: at least LEAST_FILES files of the same size, of FILE_BYTES at most or so."""
+    """Return the records of a file: at least LEAST_FILES equal files, of about FILE_BYTES at most."""
     files = max(LEAST_FILES, -(-plan.records * RECORD_BYTES // FILE_BYTES))
     return -(-plan.records // (files * RECORDS_AT_ONCE)) * RECORDS_AT_ONCE
 
 
 def blocks(plan: Plan) -> Iterator[tuple[memoryview, pa.RecordBatch]]:
-    """The lines of RECORDS_AT_ONCE records at a time, in order, and the rows of RECORDS that tell what they are."""
+    """Yield the lines of RECORDS_AT_ONCE records at a time, in order, and the rows of RECORDS that describe them."""
     of_a_file = records_of_a_file(plan)
     for first in range(0, plan.records, RECORDS_AT_ONCE):
         records = np.arange(first, min(first + RECORDS_AT_ONCE, plan.records))
@@ -155,7 +155,7 @@ def blocks(plan: Plan) -> Iterator[tuple[memoryview, pa.RecordBatch]]:
 def generate(
     folder: Path, size: int, seed: int = 0, malformed_share: float = MALFORMED_SHARE
 ) -> dict[str, Any]:
-    """Writes a data set into `folder`, which it empties first, and returns what stands in `truth/summary.json`."""
+    """Write a data set into `folder`, which it empties first, and return the content of `truth/summary.json`."""
     plan = plan_of(size, seed, malformed_share)
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "truth").mkdir(parents=True)
@@ -204,7 +204,7 @@ def generate(
 
 
 def write_configuration(folder: Path) -> Path:
-    """Writes `ringlake.toml`, whose data set goes to `warehouse` in the same folder."""
+    """Write `ringlake.toml`, with the data set in `warehouse` of the same folder."""
     file = folder / "ringlake.toml"
     whole = folder.resolve()
     text = CONFIGURATION.format(
@@ -219,7 +219,7 @@ def write_configuration(folder: Path) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m benchmarks.generate SIZE`; returns the exit status."""
+    """Run `python -m benchmarks.generate SIZE`; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.generate",
         description=__doc__,

@@ -1,4 +1,4 @@
-"""What writing one shard takes that is larger than Spark's memory: `python -m benchmarks.large_shard --gigabytes 1.5`.
+"""Cost of writing one shard that is larger than Spark's memory: `python -m benchmarks.large_shard --gigabytes 1.5`.
 
 Generates encoded rows of 128 random tokens in a temporary folder, publishes them as one shard with a Java heap of
 `--heap`, and prints one line of JSON: the peak resident memory of the Java machine and of the largest Python worker
@@ -32,7 +32,7 @@ TOKENS, ROW_BYTES, SAMPLE_SECONDS = 128, 2 * 128, 0.05
 
 
 def generated(spark: SparkSession, rows: int, config: Configuration) -> DataFrame:
-    """Rows of silver/encoded with random tokens, the same for the same row numbers."""
+    """Return rows of silver/encoded with random tokens, equal for equal row numbers."""
     schema = encoded_schema(config)
 
     def fill(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -55,7 +55,7 @@ def generated(spark: SparkSession, rows: int, config: Configuration) -> DataFram
 
 
 class Peaks(threading.Thread):
-    """Samples the resident memory of the Java machine and of the Python workers of this process."""
+    """Sampler of the resident memory of the Java machine and of the Python workers of this process."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -77,7 +77,7 @@ class Peaks(threading.Thread):
 
 
 def measured(folder: Path, gigabytes: float, heap: str) -> dict[str, Any]:
-    """Writes the shard and returns the figures."""
+    """Write the shard and return the figures."""
     document = {
         "dataset": {"name": "generated", "root": str(folder)},
         "source": [{"format": "jsonl", "path": "none.jsonl"}],
@@ -129,7 +129,7 @@ def measured(folder: Path, gigabytes: float, heap: str) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints the figures."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

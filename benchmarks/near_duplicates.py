@@ -1,7 +1,8 @@
-"""Skewed data at full size through the near-duplicate finder: `python benchmarks/near_duplicates.py CASE [--texts N]`.
+"""Skewed data at full size through the near-duplicate finder: `python benchmarks/near_duplicates.py CASE [--texts
+N]`.
 
-On one core, in one block: sketches, LSH buckets, exact comparison. Prints a line of JSON with the processor seconds of
-both, the peak of the memory before and after the comparison, and the work that was counted.
+On one core, in one block: sketches, LSH buckets, exact comparison. Prints a line of JSON with the processor seconds
+of both, the peak memory before and after the comparison, and the counted work.
 """
 
 import argparse
@@ -29,13 +30,13 @@ def words(rng: random.Random, count: int) -> list[str]:
 
 
 def copies(rng: random.Random, count: int) -> Iterator[str]:
-    """Exact copies of one text of 150 words."""
+    """Yield exact copies of one text of 150 words."""
     text = " ".join(words(rng, 150))
     return (text for _ in range(count))
 
 
 def near_copies(rng: random.Random, count: int, least: float, most: float) -> Iterator[str]:
-    """A text of 150 words, and copies with a share of `least` to `most` of its words edited."""
+    """Yield a text of 150 words, and copies with a share of `least` to `most` of its words edited."""
     text = words(rng, 150)
     yield " ".join(text)
     for _ in range(count - 1):
@@ -44,7 +45,7 @@ def near_copies(rng: random.Random, count: int, least: float, most: float) -> It
 
 
 def headed(rng: random.Random, count: int, least: int, most: int) -> Iterator[str]:
-    """Texts that share a header of 130 words before `least` to `most` of their own."""
+    """Yield texts that share a header of 130 words before `least` to `most` of their own."""
     header = words(rng, 130)
     return (" ".join(header + words(rng, rng.randint(least, most))) for _ in range(count))
 
@@ -56,11 +57,11 @@ CASES: dict[str, tuple[int, Callable[[random.Random, int], Iterable[str]]]] = {
     "header": (100_000, lambda rng, count: headed(rng, count, 50, 50)),
     "header-any-length": (100_000, lambda rng, count: headed(rng, count, 5, 60)),
 }
-"""By name: how many texts, and what makes them."""
+"""By name: the number of texts, and their generator."""
 
 
 def in_process(texts: Iterable[str]) -> dict[str, Any]:
-    """The kernel and the comparison, as a task of Spark does them for a block."""
+    """Run the kernel and the comparison, as a Spark task does them for a block."""
     began = time.process_time()
     seen: set[bytes] = set()
     batches = list(texts)
@@ -71,7 +72,7 @@ def in_process(texts: Iterable[str]) -> dict[str, Any]:
     del batches
     values = np.concatenate([part.values for part in parts])
     offsets = np.concatenate(([0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))))
-    offsets = np.unique(offsets)  # copies carry nothing
+    offsets = np.unique(offsets)  # copies have no sketch
     keys = np.concatenate([part.bands for part in parts])
     del parts
     sketched, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

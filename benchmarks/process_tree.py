@@ -1,4 +1,6 @@
-"""A process and all below it, from /proc: their memory, their processor time, and what else the machine did."""
+"""Process and its descendants, from /proc: their memory, their processor time, and the rest of the machine's
+activity.
+"""
 
 import os
 import threading
@@ -13,18 +15,18 @@ BUSY = (0, 1, 2, 5, 6, 7)
 
 @dataclass(frozen=True)
 class Status:
-    """From a line of /proc/<pid>/stat."""
+    """Values from a line of /proc/<pid>/stat."""
 
     name: str
     parent: int
     cpu_seconds: float
-    """Its own and that of its children that have ended."""
+    """Time of the process and of its children that have ended."""
     waited_for: float
-    """Of that, the part of the children; those that it did not wait for are missing."""
+    """Part of it that children used; children that were not waited for are missing."""
 
 
 def statuses() -> dict[int, Status]:
-    """Of all processes, by number."""
+    """Return the status of all processes, by number."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -40,7 +42,7 @@ def statuses() -> dict[int, Status]:
 
 
 def descendants(root: int, of: dict[int, Status] | None = None) -> list[int]:
-    """A process and all below it."""
+    """Return a process and its descendants."""
     running = statuses() if of is None else of
     children: dict[int, list[int]] = {}
     for process, status in running.items():
@@ -52,10 +54,10 @@ def descendants(root: int, of: dict[int, Status] | None = None) -> list[int]:
 
 
 class ProcessorTime:
-    """Processor time of a process and all below it, those included that have ended.
+    """Processor time of a process and its descendants, including those that have ended.
 
-    The system forgets the time of a process that nobody waits for, as Spark does not for its Python workers. So this
-    wants to be asked often: it remembers what each process had used when it was last seen.
+    The system forgets the time of a process that nobody waits for, as Spark does with its Python workers. Frequent
+    calls compensate: each remembers the time that every process had used when it was last seen.
     """
 
     def __init__(self, root: int) -> None:
@@ -65,7 +67,7 @@ class ProcessorTime:
         self._lock = threading.Lock()
 
     def seconds(self) -> float:
-        """Until now."""
+        """Return the seconds used until now."""
         with self._lock:
             running = statuses()
             now = {
@@ -85,13 +87,13 @@ class ProcessorTime:
 
 
 def busy_seconds() -> float:
-    """Processor time of the whole machine since it started, whoever used it."""
+    """Return the processor time of the whole machine since it started, whoever used it."""
     first = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     return sum(int(first[field]) for field in BUSY) / TICKS
 
 
 def proportional_mb(process: int) -> float:
-    """Memory of a process in MB, pages that several share divided among them; 0 where it has ended."""
+    """Return the memory of a process in MB, shared pages divided among their processes; 0 where it has ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
     except OSError:

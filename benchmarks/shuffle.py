@@ -1,8 +1,8 @@
-"""How well windows and streams mix the rows: `python benchmarks/shuffle.py [--write]`.
+"""Quality of the mixing by windows and streams: `python benchmarks/shuffle.py [--write]`.
 
-Arithmetic on the orders of `training.input.order` alone: no files, no training, the same figures on every machine.
-Prints the tables of docs/shuffling.md; with --write they are put there, and the two figures beside them. What planning
-an epoch costs is a time of this machine, and only printed.
+Arithmetic on the orders of `training.input.order` alone: no files, no training, equal figures on every machine.
+Prints the tables of docs/shuffling.md; --write puts them there, with the two figures beside them. The cost of
+planning an epoch is a time of this machine, and only printed.
 """
 
 import argparse
@@ -52,14 +52,14 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one way of shuffling: the mean over the epochs of each figure."""
+    """Quality of one way of shuffling: the mean over the epochs of each figure."""
 
     travel: tuple[float, ...]
     """`QUANTILES` of |position in the epoch − position in the files|, as shares of the rows."""
     apart: float
     """Median distance in the epoch of two rows that are neighbours in the files, as a share of the rows."""
     together: float
-    """How often such neighbours meet in one batch, as a multiple of how often a full permutation lets them."""
+    """Frequency with which such neighbours meet in one batch, as a multiple of that under a full permutation."""
     variation: float
     """Total variation distance between the class shares of a batch and of the data written sorted by class, mean."""
     variation_95: float
@@ -69,12 +69,12 @@ class Quality:
 
     @property
     def independent(self) -> float:
-        """As many rows drawn singly would mix the classes as well as a batch does."""
+        """Number of rows drawn singly that would mix the classes as well as a batch does."""
         return BATCH / self.inflation
 
 
 def measure(orders: Iterator[Numbers], batch: int = BATCH) -> Quality:
-    """`orders`: for each epoch the rows, numbered in the order of the files, by position; (N,), int64."""
+    """Measure `orders`: for each epoch the rows, numbered in the order of the files, by position; (N,), int64."""
     epochs = [astuple(_figures(rows, batch)) for rows in orders]
     travel, *others = (np.mean(values, axis=0).tolist() for values in zip(*epochs, strict=True))
     return Quality(tuple(travel), *others)
@@ -104,7 +104,7 @@ def _figures(rows: Numbers, batch: int) -> Quality:
 
 
 def our_orders(row_groups: int, streams: int, window: int | None) -> Iterator[Numbers]:
-    """The rows of each epoch as training reads them."""
+    """Yield the rows of each epoch as training reads them."""
     split = SplitOrder((ROWS_PER_GROUP,) * row_groups, streams, window or row_groups, "shuffle quality", 0)
     for epoch in range(EPOCHS):
         group, row = split.epoch(epoch).all_rows().T
@@ -112,13 +112,15 @@ def our_orders(row_groups: int, streams: int, window: int | None) -> Iterator[Nu
 
 
 def full_permutations(row_groups: int) -> Iterator[Numbers]:
-    """What no reader can afford on a large data set: every row drawn from all that are left."""
+    """Yield full permutations, which no reader can afford on a large data set: every row drawn from all that are
+    left.
+    """
     for epoch in range(EPOCHS):
         yield permutation(row_groups * ROWS_PER_GROUP, "full permutation", epoch)
 
 
 def measure_all() -> dict[tuple[int, int, int | None] | int, Quality]:
-    """By row groups, streams and window; full permutations by row groups alone."""
+    """Measure by row groups, streams and window; full permutations by row groups alone."""
     found: dict[tuple[int, int, int | None] | int, Quality] = {}
     for groups in ROW_GROUPS:
         for streams in STREAMS:
@@ -129,12 +131,14 @@ def measure_all() -> dict[tuple[int, int, int | None] | int, Quality]:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def tables(found: dict[tuple[int, int, int | None] | int, Quality]) -> str:
-    """A table of the mixing for each number of row groups, and one of the distances, which hardly depend on it."""
+    """Return a table of the mixing for each number of row groups, and one of the distances, which hardly depend on
+    it.
+    """
     parts = []
     for groups in ROW_GROUPS:
         mixed, travelled = [], []
@@ -184,7 +188,7 @@ def tables(found: dict[tuple[int, int, int | None] | int, Quality]) -> str:
 
 
 def by_batch() -> str:
-    """A table of the class mix of smaller and larger batches, beside what the rule of thumb gives."""
+    """Return a table of the class mix of smaller and larger batches, beside the estimate of the rule of thumb."""
     groups, streams, rows = ROW_GROUPS[1], STREAMS[-1], []
     for batch in BATCHES:
         full = measure(full_permutations(groups), batch)
@@ -198,7 +202,7 @@ def by_batch() -> str:
 
 
 def figure(found: dict[tuple[int, int, int | None] | int, Quality], title: str, name: str, label: str) -> str:
-    """A stand-alone SVG: the figure `name` by window and streams, of the middle number of row groups."""
+    """Return a stand-alone SVG: the figure `name` by window and streams, of the middle number of row groups."""
     groups = ROW_GROUPS[1]
     series = {
         f"{streams} stream{'s' if streams > 1 else ''}": [
@@ -216,7 +220,7 @@ def figure(found: dict[tuple[int, int, int | None] | int, Quality], title: str, 
 
 
 def write(text: str, found: dict[tuple[int, int, int | None] | int, Quality]) -> None:
-    """Puts tables and figures into docs/. Raises CheckError where the page has no place for them."""
+    """Write tables and figures into docs/. Raises CheckError where the page has no place for them."""
     page = DOCS / "shuffling.md"
     before, begin, rest = page.read_text(encoding="utf-8").partition(
         "<!-- tables: benchmarks/shuffle.py -->\n"
@@ -234,7 +238,7 @@ def write(text: str, found: dict[tuple[int, int, int | None] | int, Quality]) ->
 
 
 def planning_seconds() -> tuple[float, float]:
-    """Until the first window of an epoch is known, and for all windows of all streams: best of three."""
+    """Time the planning of an epoch's first window, and of all windows of all streams: best of three."""
     split = SplitOrder((ROWS_PER_GROUP,) * PLANNED, 64, 4, "planning", 0)
     first, whole = [], []
     for epoch in range(3):
@@ -249,7 +253,7 @@ def planning_seconds() -> tuple[float, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints, and writes where asked to."""
+    """Measure, print, and write where asked to."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

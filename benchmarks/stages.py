@@ -1,7 +1,7 @@
 """Seconds of each stage of the pipeline and the speed of one epoch of training: `python benchmarks/stages.py`.
 
-Runs conf/licences.toml (or the configuration given) afresh in a temporary folder, so that nothing is warm but the disk
-cache, and prints a table. The figures are wall-clock times of this machine as it is, whatever else it is doing.
+Runs conf/licences.toml (or the configuration given) afresh in a temporary folder, so that only the disk cache is
+warm, and prints a table. The figures are wall-clock times of this machine as it is, whatever else it is doing.
 """
 
 import argparse
@@ -23,9 +23,9 @@ BIN = Path(sys.executable).parent
 
 
 def pipeline_seconds(config: str, root: Path) -> dict[str, float]:
-    """Runs the pipeline into `root` and returns seconds by stage, from the lines with which it announces them.
+    """Run the pipeline into `root` and return seconds by stage, from its log lines.
 
-    The first entry, `start`, is all that comes before the first stage: imports and the start of Spark.
+    The first entry, `start`, is the time before the first stage: imports and the start of Spark.
     """
     arguments = [sys.executable, "-m", "etl.pipeline", "--config", config, "--set", f"dataset.root={root}"]
     began = [("start", time.monotonic())]
@@ -42,7 +42,7 @@ def pipeline_seconds(config: str, root: Path) -> dict[str, float]:
 
 
 def training_figures(config: str, root: Path, ranks: int) -> dict[str, float]:
-    """Trains one epoch on what was published in `root`; returns seconds, samples per second, share of input waits."""
+    """Train one epoch on the data published in `root`; return seconds, samples per second, share of input waits."""
     launcher = [str(BIN / "horovodrun"), "-np", str(ranks), "--gloo", "-H", f"localhost:{ranks}"]
     training = [sys.executable, "-m", "training.train", "--config", config, "--run", "bench"]
     settings = [f"dataset.root={root}", f"train.runs={root / 'runs'}", "train.epochs=1"]
@@ -55,7 +55,7 @@ def training_figures(config: str, root: Path, ranks: int) -> dict[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

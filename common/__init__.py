@@ -1,1 +1,1 @@
-"""Foundations of any program: errors, the command line, progress, storage, files, the page of a report."""
+"""Foundations of any program: errors, the command line, progress, storage, files, report pages."""

@@ -1,4 +1,5 @@
-"""How every command ends: a `RinglakeError` becomes one sentence and its exit status, anything else goes to a log file.
+"""Entry point of every command: map a `RinglakeError` to one sentence and an exit status, log any other error to a
+file.
 
 Used by all modules that `python -m` or `spark-submit` starts:
 
@@ -23,12 +24,12 @@ from common.errors import RinglakeError
 
 LOG_FOLDER = Path("logs")
 HIDDEN = "..."
-"""Stands in a command line for what is not written down."""
+"""Placeholder for credentials in a logged command line."""
 _CREDENTIAL = re.compile(r"(--[\w-]+=)?(\s*[\"']?storage\b[^=]*=).*", re.DOTALL)
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """Calls `main(argv)` and returns the exit status: its own, the error's, 130 after an interrupt, 1 for a defect."""
+    """Call `main(argv)` and return the exit status: its own, the error's, 130 after an interrupt, 1 for a defect."""
     try:
         return main(argv)
     except RinglakeError as error:
@@ -40,7 +41,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     # The last line of defence: the traceback belongs in the log, not on the terminal.
     except Exception as error:  # noqa: BLE001
         log = write_traceback()
-        # What the system says is about the machine; any other message may quote a record.
+        # A message from the system is about the machine; any other may quote a record.
         of_system = isinstance(error, OSError | ImportError | MemoryError)
         first_line = (str(error).strip().splitlines() or [""])[0][:300]
         print(
@@ -52,7 +53,7 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
 
 
 def write_traceback() -> Path:
-    """Writes the current exception's traceback to a new file in `logs/` and returns its path."""
+    """Write the current exception's traceback to a new file in `logs/` and return its path."""
     LOG_FOLDER.mkdir(parents=True, exist_ok=True)
     log = LOG_FOLDER / f"error-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}.log"
     log.write_text(traceback.format_exc(), encoding="utf-8")
@@ -60,7 +61,7 @@ def write_traceback() -> Path:
 
 
 def configuration_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser with the two flags that all stages share: `--config FILE` and the repeatable `--set KEY=VALUE`."""
+    """Return a parser with the flags that all stages share: `--config FILE` and the repeatable `--set KEY=VALUE`."""
     parser = argparse.ArgumentParser(
         prog=prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -77,7 +78,7 @@ def configuration_parser(prog: str, description: str | None) -> argparse.Argumen
 
 
 def without_credentials(arguments: Sequence[str]) -> list[str]:
-    """The arguments with HIDDEN in the place of all values that `--set` gives to keys of `[storage]`."""
+    """Return the arguments with HIDDEN in place of each value that `--set` gives to a key of `[storage]`."""
     return [
         f"{found[1] or ''}{found[2]}{HIDDEN}" if (found := _CREDENTIAL.fullmatch(argument)) else argument
         for argument in arguments
@@ -85,14 +86,14 @@ def without_credentials(arguments: Sequence[str]) -> list[str]:
 
 
 def add_manifest_flags(parser: argparse.ArgumentParser, default: str | None, explained: str) -> None:
-    """`--manifest PATH` and, instead of it, `--version N`; either becomes `manifest`, for schemas.manifest.resolve."""
+    """Add `--manifest PATH` and its alternative `--version N`; both set `manifest` for schemas.manifest.resolve."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--manifest", default=default, metavar="PATH", help=explained)
     add_version_flag(which, "manifest")
 
 
 def add_version_flag(parser: "argparse._ActionsContainer", destination: str = "version") -> None:
-    """`--version N`: the number as text, as schemas.manifest.resolve takes it."""
+    """Add `--version N`, kept as text for schemas.manifest.resolve."""
     parser.add_argument(
         "--version",
         dest=destination,

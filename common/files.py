@@ -10,13 +10,13 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[BufferedRandom]:
-    """A file to write that takes the place of `path` when the block ends without an error; makes the folder.
+    """Open a file for writing that replaces `path` when the block ends without an error; create its folder.
 
-    It can be read too. A durable one survives a power failure from then on. Raises OSError; what was there before is
-    then still there.
+    The file can be read as well. With `durable` it survives a power failure once the block has ended. Raises OSError
+    and leaves the previous content in place.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Its name is its own, so that two writers of one file do not write into each other's.
+    # A unique name, so that two writers of one file do not write into each other's.
     attempt = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with attempt.open("w+b") as file:
@@ -32,13 +32,13 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedRandom]:
 
 
 def write(path: Path, content: bytes, durable: bool = True) -> None:
-    """Writes a whole file as `replacing` does."""
+    """Write a whole file atomically, with the guarantees of `replacing`."""
     with replacing(path, durable) as file:
         file.write(content)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the renames in a folder durable."""
+    """Make the renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

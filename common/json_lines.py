@@ -1,6 +1,7 @@
-"""Files of JSON lines, which grow by a line at a time.
+"""JSON lines files, appended to one line at a time.
 
-A last line without an end is what an interruption left of one: it is no entry, and removed before the next is added.
+A last line without a line end is the remains of an interrupted write: readers ignore it, and the next append removes
+it.
 """
 
 import errno
@@ -19,7 +20,7 @@ BLOCK = 1 << 12
 
 
 def lines(location: str, options: Storage | None = None) -> list[bytes]:
-    """The whole lines of a file, without their ends; none where there is no file."""
+    """Return the complete lines of a file without their line ends; none for a missing file."""
     if not storage.exists(location, options):
         return []
     return storage.read_bytes(location, options).split(b"\n")[:-1]
@@ -28,7 +29,10 @@ def lines(location: str, options: Storage | None = None) -> list[bytes]:
 def read(
     location: str, parse: Callable[[bytes], Entry] = json.loads, options: Storage | None = None
 ) -> Iterator[Entry]:
-    """The entries of a file. Raises DataError naming the file and the first line in which `parse` finds none."""
+    """Yield the entries of a file.
+
+    Raises DataError naming the file and the first line that `parse` rejects.
+    """
     for number, line in enumerate(lines(location, options), 1):
         try:
             entry = parse(line)
@@ -41,7 +45,7 @@ def read(
 def readable(
     location: str, parse: Callable[[bytes], Entry] = json.loads, options: Storage | None = None
 ) -> list[Entry]:
-    """The entries before the first line in which `parse` finds none."""
+    """Return the entries before the first line that `parse` rejects."""
     found = []
     for line in lines(location, options):
         try:
@@ -54,17 +58,17 @@ def readable(
 def append(
     location: str, line: bytes, options: Storage | None = None, durable: bool = True, mode: int = 0o666
 ) -> None:
-    """Adds a line, given without its end; creates the file with `mode`, less the umask.
+    """Append a line, given without its line end; create the file with `mode`, less the umask.
 
-    Raises OSError where the disk does not take it; no part of it is then there.
+    Raises OSError where the disk refuses the line, and leaves no part of it behind.
     """
     if not storage.is_local(location):
-        # Object stores know no appending.
+        # Object stores cannot append.
         write(location, [*lines(location, options), line], options)
         return
     path = Path(storage.absolute(location))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered, so that what a full disk does not take is known here.
+    # Unbuffered, so that a full disk is noticed here.
     with open(os.open(path, os.O_RDWR | os.O_CREAT, mode), "r+b", buffering=0) as file:
         end = _end(file)
         file.truncate(end)
@@ -83,19 +87,19 @@ def append(
 
 
 def write(location: str, written: Iterable[bytes], options: Storage | None = None) -> None:
-    """Replaces a file by these lines, given without their ends, as a whole or not at all."""
+    """Replace a file atomically by these lines, given without their line ends."""
     storage.write_bytes(location, b"".join(line + b"\n" for line in written), options)
 
 
 def keep(location: str, wanted: Callable[[Any], bool]) -> None:
-    """Drops the entries of a file that are not wanted. Raises DataError as `read` does."""
+    """Drop the unwanted entries of a file. Raises DataError as `read` does."""
     if storage.exists(location):
         judged = read(location, lambda line: (line, wanted(json.loads(line))))
         write(location, [line for line, stays in judged if stays])
 
 
 def _end(file: IO[bytes]) -> int:
-    """Where the last whole line of a file ends."""
+    """Return the position at which the last complete line of a file ends."""
     position = file.seek(0, os.SEEK_END)
     while position:
         start = max(0, position - BLOCK)

@@ -1,8 +1,9 @@
-"""Kinds: models, objectives, methods, optimizers, sources and features, each of them two files.
+"""Kinds: models, objectives, methods, optimizers, sources and features, each in two files.
 
 A kind is `schemas/<room>/<kind>.py` with its settings and `<wing>/<room>/<kind>.py` with its code. A third party adds
-kinds from a package of its own with the same folders, named by an entry point of the group `ringlake.kinds`: under the
-value `my_package`, `my_package/schemas/models/tiny.py` and `my_package/training/models/tiny.py` make the model `tiny`.
+kinds in a package of its own with the same folders, named by an entry point of the group `ringlake.kinds`: with the
+value `my_package`, the files `my_package/schemas/models/tiny.py` and `my_package/training/models/tiny.py` make up the
+model `tiny`.
 """
 
 import functools
@@ -19,9 +20,9 @@ GROUP = "ringlake.kinds"
 
 @functools.cache
 def modules(room: str) -> dict[str, str]:
-    """The full names of the modules in a room (`training.models`) by kind, ours first, then those of entry points.
+    """Return the full names of the modules in a room (`training.models`) by kind, ours first, then entry points.
 
-    Raises UsageError where two packages have the same kind, or an entry point names no package.
+    Raises UsageError where two packages define the same kind, or an entry point names no package.
     """
     found: dict[str, str] = {}
     for point in (None, *entry_points(group=GROUP)):
@@ -37,7 +38,7 @@ def modules(room: str) -> dict[str, str]:
 
 
 def _in_package(package: str, point: str | None) -> list[str]:
-    """The names of the modules in a package; none where a third party has no such folder."""
+    """Return the names of the modules in a package; none where a third party has no such folder."""
     if point is not None:
         try:
             importlib.import_module(package.split(".", 1)[0])
@@ -54,7 +55,7 @@ def _in_package(package: str, point: str | None) -> list[str]:
 
 
 def module(room: str, kind: str) -> Any:
-    """The module of a kind in a room. Raises UsageError where a kind has settings but no code there."""
+    """Return the module of a kind in a room. Raises UsageError where a kind has settings but no code there."""
     found = modules(room)
     if kind not in found:
         raise UsageError(
@@ -65,7 +66,7 @@ def module(room: str, kind: str) -> Any:
 
 
 def subclass(room: str, kind: str, base: type) -> type:
-    """The one class of a kind's module that is made from `base`. Raises UsageError where there is not exactly one."""
+    """Return the only subclass of `base` in a kind's module. Raises UsageError where there is not exactly one."""
     of_kind = module(room, kind)
     found: list[type] = [
         value

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, otherwise a line every few seconds."""
+"""Progress of long work: a bar with rate and time left on a terminal, elsewhere a line every few seconds."""
 
 import sys
 import time
@@ -10,14 +10,14 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def say(message: str) -> None:
-    """Prints one line to standard error at once, so that the output of a command stays clean for pipes."""
+    """Log a message to standard error at once; standard output stays clean for pipes."""
     print(message, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Counts `unit`s of work done out of `total` (None: unknown) under the heading `what`.
+    """Progress of `what`: `unit`s of work done out of `total` (None: unknown).
 
-    On a terminal a tqdm bar, else a line at most every `SECONDS_BETWEEN_LINES` and one at the end.
+    Shows a tqdm bar on a terminal; elsewhere a line at most every `SECONDS_BETWEEN_LINES`, and one at the end.
     """
 
     def __init__(self, what: str, total: int | None, unit: str = "it", stream: TextIO | None = None) -> None:
@@ -36,7 +36,7 @@ class Progress:
         self.close()
 
     def update(self, amount: int = 1, note: str = "") -> None:
-        """Adds `amount` to what is done; `note` is shown behind the figures. Call it with 0 to show a sign of life."""
+        """Add `amount` to the work done, and show `note` behind the figures. Call it with 0 to show a sign of life."""
         self.done += amount
         if self.bar is not None:
             if note:
@@ -46,14 +46,14 @@ class Progress:
             self._line(note)
 
     def grow(self, total: int) -> None:
-        """Corrects the total, for work whose size shows only on the way."""
+        """Correct the total, for work whose size only shows on the way."""
         self.total = total
         if self.bar is not None:
             self.bar.total = total
             self.bar.refresh()
 
     def close(self, note: str = "") -> None:
-        """Ends the bar, or prints the last line."""
+        """Close the bar, or print the last line."""
         if self.bar is not None:
             if note:
                 self.bar.set_postfix_str(note)

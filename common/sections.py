@@ -1,4 +1,4 @@
-"""The base of every configuration section, and value types that several of them share."""
+"""Base of every configuration section, and value types that several sections share."""
 
 from typing import Annotated
 
@@ -11,6 +11,6 @@ NonEmpty = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
-    """A table of the TOML file: unknown keys are refused, nothing is coerced, nothing changes afterwards."""
+    """Table of the TOML file: unknown keys are refused, nothing is coerced, nothing can be changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())

@@ -1,6 +1,6 @@
-"""Paths and URIs: one place that opens them, and that translates `[storage]` for each of the libraries that do.
+"""Access to paths and URIs, and the translation of `[storage]` for each library that opens them.
 
-A location is a local path (relative ones follow the working folder) or a URI of any scheme that fsspec knows.
+A location is a local path (relative to the working folder) or a URI of any scheme that fsspec knows.
 """
 
 import os
@@ -19,7 +19,7 @@ from common.sections import Section
 
 
 class Storage(Section):
-    """`[storage]`: credentials and options for the three libraries that open URIs, each in its own words."""
+    """`[storage]`: credentials and options for the three libraries that open URIs, each in its own vocabulary."""
 
     fsspec: dict[str, str] = {}
     hadoop: dict[str, str] = {}
@@ -30,13 +30,13 @@ class Storage(Section):
 
 
 def is_local(location: str) -> bool:
-    """True for a path without a scheme, and for `file:` URIs."""
+    """Return True for a path without a scheme, and for `file:` URIs."""
     scheme = urlsplit(location).scheme if "://" in location or location.startswith("file:") else ""
     return scheme in ("", "file", "local")
 
 
 def absolute(location: str) -> str:
-    """A local path as an absolute path without scheme; a URI as it is, without a slash at its end."""
+    """Return a local path as an absolute path without scheme, a URI without trailing slash."""
     if is_local(location):
         return os.path.abspath(
             location.removeprefix("local://").removeprefix("file://").removeprefix("file:")
@@ -45,12 +45,15 @@ def absolute(location: str) -> str:
 
 
 def join(location: str, *parts: str) -> str:
-    """Joins path segments to a path or URI."""
+    """Join path segments to a path or URI."""
     return posixpath.join(location.rstrip("/") if location != "/" else location, *parts)
 
 
 def filesystem(location: str, storage: Storage | None = None) -> tuple[AbstractFileSystem, str]:
-    """The fsspec file system of a location and the path in it. Raises UsageError for a scheme that nobody opens."""
+    """Return the fsspec file system of a location and the path in it.
+
+    Raises UsageError for a scheme without an implementation.
+    """
     options: Mapping[str, str] = storage.fsspec if storage is not None and not is_local(location) else {}
     try:
         file_system, path = fsspec.core.url_to_fs(absolute(location), **options)
@@ -62,7 +65,7 @@ def filesystem(location: str, storage: Storage | None = None) -> tuple[AbstractF
 
 
 def read_bytes(location: str, storage: Storage | None = None) -> bytes:
-    """The content of a file. Raises DataError naming the file when it is missing or cannot be read."""
+    """Return the content of a file. Raises DataError naming the file when it is missing or unreadable."""
     file_system, path = filesystem(location, storage)
     try:
         with file_system.open(path, "rb") as file:
@@ -74,7 +77,7 @@ def read_bytes(location: str, storage: Storage | None = None) -> bytes:
 
 
 def write_bytes(location: str, content: bytes, storage: Storage | None = None) -> None:
-    """Writes a file as a whole or not at all: under another name first, then renamed."""
+    """Write a file atomically: under another name first, then renamed."""
     if is_local(location):
         files.write(Path(absolute(location)), content)
         return
@@ -87,12 +90,12 @@ def write_bytes(location: str, content: bytes, storage: Storage | None = None) -
 
 
 def hadoop_options(storage: Storage) -> dict[str, str]:
-    """`[storage.hadoop]` as Spark configuration: the keys with `spark.hadoop.` before them."""
+    """Return `[storage.hadoop]` as Spark configuration: its keys with the prefix `spark.hadoop.`."""
     return {f"spark.hadoop.{key}": value for key, value in storage.hadoop.items()}
 
 
 def delta_options(storage: Storage | None) -> dict[str, str] | None:
-    """`[storage.delta]`, the `storage_options` of the deltalake package; None when there are none."""
+    """Return `[storage.delta]`, the `storage_options` of the deltalake package; None when empty."""
     return dict(storage.delta) if storage is not None and storage.delta else None
 
 

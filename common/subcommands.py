@@ -1,4 +1,4 @@
-"""Console scripts with subcommands, each a name for a module that `python -m` starts just as well."""
+"""Console scripts with subcommands, each an alias of a module that `python -m` also starts."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ Commands = Mapping[str, tuple[str, str]]
 
 
 def dispatch(program: str, commands: Commands, argv: Sequence[str]) -> int:
-    """Imports the module that `argv[0]` names, calls its `main` with the rest, returns its exit status.
+    """Import the module that `argv[0]` names, call its `main` with the rest, return its exit status.
 
-    Modules are imported only when called, so that `--help` needs neither Spark nor torch. Raises UsageError
-    for an unknown subcommand.
+    Modules are imported only when called, so that `--help` needs neither Spark nor torch. Raises UsageError for an
+    unknown subcommand.
     """
     if argv and argv[0] in ("-h", "--help"):
         print(usage(program, commands))
@@ -29,7 +29,7 @@ def dispatch(program: str, commands: Commands, argv: Sequence[str]) -> int:
 
 
 def usage(program: str, commands: Commands) -> str:
-    """The help text: one line a subcommand."""
+    """Return the help text, one line a subcommand."""
     width = max(map(len, commands))
     lines = [f"  {name:<{width}}  {what}" for name, (_, what) in commands.items()]
     return "\n".join([f"usage: {program} COMMAND [--help] …", "", *lines])

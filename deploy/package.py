@@ -1,11 +1,12 @@
-"""Builds what `spark-submit` needs on any cluster, in dist/ (or the folder given as the one argument):
+"""Build the files that `spark-submit` needs on any cluster, in dist/ or the folder given as the only argument:
 
 ringlake.zip        the packages etl and schemas, for --py-files
 environment.tar.gz  the Python packages that the stages import; Spark unpacks it for executors as ./environment
-environment.txt     their names and versions
+environment.txt     their names and versions, and that of Python
 spark.properties    the Delta jars, the archive, and the settings that every master needs, for --properties-file
 
-Workers need Python 3.11 on their PATH and a Spark of this version, which brings pyspark itself.
+Workers need on their PATH the version of Python that this is run with (3.13, say), and a Spark of this version, which
+brings pyspark itself.
 """
 
 import argparse
@@ -31,25 +32,26 @@ PACKAGES = ("common", "provenance", "schemas", "etl")
 # Direct dependencies that no stage imports; pyspark comes from the Spark that every worker has.
 NOT_SHIPPED = {"torch", "petastorm", "tensorboard", "scikit-learn", "matplotlib", "pyspark"}
 
-# What a program never reads: the packages' own tests, and files to compile against.
+# Files that no program reads: the packages' own tests, and files to compile against.
 UNREAD_FOLDERS = {"tests", "include", "__pycache__"}
 UNREAD_SUFFIXES = {".a", ".h", ".hpp", ".pxd", ".pyx"}
 
-# An archive cannot hold a virtual environment: those name the interpreter's folder on the machine that made them.
-LAUNCHER = """#!/bin/sh
-# Python 3.11 of this machine with the packages of this archive.
-python="${RINGLAKE_PYTHON:-python3.11}"
-if ! command -v "$python" > /dev/null; then
-    echo "no $python on this machine: install Python 3.11 or set spark.executorEnv.RINGLAKE_PYTHON" >&2
+# An archive cannot hold a virtual environment, which names the interpreter's folder on the machine it was made on.
+VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+LAUNCHER = f"""#!/bin/sh
+# Python {VERSION} of this machine with the packages of this archive.
+python="${{RINGLAKE_PYTHON:-python{VERSION}}}"
+if ! "$python" -c pass 2> /dev/null; then
+    echo "no $python on this machine: install Python {VERSION} or set spark.executorEnv.RINGLAKE_PYTHON" >&2
     exit 127
 fi
 packages="$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)/site-packages"
-PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$packages" exec "$python" "$@"
+PYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}$packages" exec "$python" "$@"
 """
 
 
 def shipped_distributions(root: str = "ringlake") -> list[importlib.metadata.Distribution]:
-    """The installed distributions that `root` requires, directly or not, without those in `NOT_SHIPPED`."""
+    """Return the installed distributions that `root` requires, directly or not, except those in `NOT_SHIPPED`."""
     found: dict[str, importlib.metadata.Distribution] = {}
     waiting = [root]
     while waiting:
@@ -65,7 +67,7 @@ def shipped_distributions(root: str = "ringlake") -> list[importlib.metadata.Dis
 
 
 def shipped_files(distribution: importlib.metadata.Distribution) -> Iterator[tuple[Path, str]]:
-    """Yields (file on disk, path below site-packages) for the files of one distribution that a program reads."""
+    """Yield (file on disk, path below site-packages) for the files of a distribution that a program reads."""
     for file in distribution.files or []:
         path = Path(str(distribution.locate_file(file)))
         outside = file.is_absolute() or ".." in file.parts  # console scripts
@@ -75,7 +77,7 @@ def shipped_files(distribution: importlib.metadata.Distribution) -> Iterator[tup
 
 
 def write_code(target: Path) -> None:
-    """The packages etl and schemas as a zip, with the data files that lie beside their modules."""
+    """Write the packages etl and schemas as a zip, with the data files beside their modules."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in PACKAGES:
             for path in sorted((CHECKOUT / package).rglob("*")):
@@ -86,12 +88,13 @@ def write_code(target: Path) -> None:
 
 
 def write_environment(target: Path) -> None:
-    """The packages as a gzipped tar with `bin/python`, and a list of them beside it.
+    """Write the packages as a gzipped tar with `bin/python`, and a list of them beside it.
 
-    The same packages give the same bytes, so an archive whose list is still right is left as it is.
+    Equal packages give equal bytes, so an archive whose list is still right is left as it is.
     """
     distributions = shipped_distributions()
-    contents = "".join(f"{distribution.name}=={distribution.version}\n" for distribution in distributions)
+    packages = [f"{distribution.name}=={distribution.version}" for distribution in distributions]
+    contents = "\n".join([f"python=={VERSION}", *packages, ""])
     listing = target.with_name("environment.txt")
     if target.exists() and listing.exists() and listing.read_text(encoding="utf-8") == contents:
         say(f"{target.name} is up to date")
@@ -122,12 +125,12 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None
 
 
 def properties(archive: Path) -> Mapping[str, str]:
-    """The settings of a submission, whatever its master."""
+    """Return the settings of a submission that hold for every master."""
     return {
         "spark.jars": ",".join(jar.as_uri() for jar in delta_jars()),
         "spark.archives": f"{archive.as_uri()}#environment",
         EXECUTOR_PYTHON: "./environment/bin/python",
-        # The Python that this runs in has all packages of the driver (the driver runs where spark-submit does).
+        # The running Python has all packages of the driver (the driver runs where spark-submit does).
         "spark.pyspark.driver.python": sys.executable,
         "spark.driver.memory": default_driver_memory(),
         **COMMON,
@@ -135,7 +138,7 @@ def properties(archive: Path) -> Mapping[str, str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Builds the files and says how to use them."""
+    """Build the files and say how to use them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,4 +1,4 @@
-"""The command of the stage `clean`: see etl/stages/clean.py."""
+"""Command of the stage `clean`: see etl/stages/clean.py."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from etl.stages import clean
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m etl.clean --config FILE`; returns the exit status."""
+    """Run `python -m etl.clean --config FILE`; return the exit status."""
     return stage_main(clean.STAGE, clean.__doc__, argv)
 
 

@@ -26,7 +26,7 @@ COMMANDS: Commands = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The console script `ringlake-etl`; returns the exit status of the module that it called."""
+    """Run the console script `ringlake-etl`; return the exit status of the module that it called."""
     arguments = sys.argv[1:] if argv is None else argv
     return command.run(lambda rest: dispatch("ringlake-etl", COMMANDS, rest or []), arguments)
 

@@ -1,4 +1,4 @@
-"""The command of the stage `deduplicate`: see etl/stages/deduplicate.py."""
+"""Command of the stage `deduplicate`: see etl/stages/deduplicate.py."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from etl.stages import deduplicate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m etl.deduplicate --config FILE`; returns the exit status."""
+    """Run `python -m etl.deduplicate --config FILE`; return the exit status."""
     return stage_main(deduplicate.STAGE, deduplicate.__doc__, argv)
 
 

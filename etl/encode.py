@@ -1,4 +1,4 @@
-"""The command of the stage `encode`: see etl/stages/encode.py."""
+"""Command of the stage `encode`: see etl/stages/encode.py."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from etl.stages import encode
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m etl.encode --config FILE`; returns the exit status."""
+    """Run `python -m etl.encode --config FILE`; return the exit status."""
     return stage_main(encode.STAGE, encode.__doc__, argv)
 
 

@@ -1,10 +1,10 @@
-"""forget: erases a person's records from bronze, quarantine and silver, for good, and says where else they are.
+"""forget: erases a person's records from bronze, quarantine and silver, for good, and reports other places of them.
 
-Records are named by their ids (--record), or by a pseudonym that stands for the person in the cleaned texts
-(--pseudonym); records in quarantine by the same, where they have them, or by their place (--quarantined). What is left
-is a tombstone: hashes and the date. No later run on the same sources brings the records back, and the next version is
-published without them. The versions and the runs that hold them or learned from them are listed;
-`ringlake-etl vacuum --forgotten` then deletes those versions.
+Name records by their ids (--record), or by a pseudonym that stands for the person in the cleaned texts (--pseudonym);
+name records in quarantine likewise, where they have either, or by their place (--quarantined). A tombstone remains:
+hashes and the date. No later run on the same sources brings the records back, and the next version is published
+without them. The versions and the runs that hold them or learned from them are listed; `ringlake-etl vacuum
+--forgotten` then deletes those versions.
 """
 
 import sys

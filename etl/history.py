@@ -1,6 +1,6 @@
-"""history: the published versions of a data set, with their counts, their configuration and what changed between them.
+"""history: the published versions of a data set, with their counts, their configuration and the changes between them.
 
-A version that `vacuum` took the files of is marked; its manifest still says what it held.
+A version whose files `vacuum` deleted is marked; its manifest still states what it held.
 """
 
 import sys

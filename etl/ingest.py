@@ -1,4 +1,4 @@
-"""The command of the stage `ingest`: see etl/stages/ingest.py."""
+"""Command of the stage `ingest`: see etl/stages/ingest.py."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from etl.stages import ingest
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m etl.ingest --config FILE`; returns the exit status."""
+    """Run `python -m etl.ingest --config FILE`; return the exit status."""
     return stage_main(ingest.STAGE, ingest.__doc__, argv, check_quarantine)
 
 

@@ -1,8 +1,8 @@
 """The whole way from the sources to a published version, in one Spark session: all stages, then the report.
 
-Stages that are complete, from the same input, configuration and code, are not run again: a pipeline that was killed
-goes on with the stage it was killed in, and one that has nothing new to do commits nothing. --again runs all of them.
-Exit status 0: published; 1: damaged data or a failed check; 2: wrong use or configuration; 3: a quality gate.
+Stages that are complete, with the same input, configuration and code, are skipped: a pipeline that was killed resumes
+at the stage it was killed in, and one with nothing new to do commits nothing. --again runs all of them. Exit status
+0: published; 1: damaged data or a failed check; 2: wrong use or configuration; 3: a quality gate.
 """
 
 import sys
@@ -14,16 +14,15 @@ from pyspark.sql import SparkSession
 from common.command import run
 from common.errors import CheckError
 from common.progress import say
-from common.storage import hadoop_options, join
+from common.storage import join
 from etl.gates.expectations import declared
 from etl.gates.limits import check_quarantine
 from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
-from etl.runs.run import Run
-from etl.runs.stage import stage_parser, timed
+from etl.runs.run import DataSet, Run
+from etl.runs.stage import session_for, stage_parser, timed
 from etl.runs.stage_metrics import measured
-from etl.spark.session import build_session
 from etl.stages import clean, deduplicate, encode, ingest, split
 from etl.versions.judging import judge_version
 from etl.versions.publishing import publish_version, published
@@ -32,7 +31,7 @@ from schemas.manifest import Manifest, name_of
 from schemas.tables import Layout
 
 STAGES = tuple(stage.STAGE for stage in (ingest, clean, deduplicate, split, encode))
-"""In their order; publishing, which comes last, goes by more than what silver/encoded holds."""
+"""In order; publishing, which comes last, depends on more than silver/encoded."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,11 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     layout = Layout.of(config)
     began = time.monotonic()
     with full_disk_is_told(config), locked(config):
-        spark = build_session(f"{config.dataset.name}-pipeline", hadoop_options(config.storage))
-        try:
-            manifest, report = run_stages(spark, config, began, arguments.again)
-        finally:
-            spark.stop()
+        standing = None if arguments.again else nothing_new(config)
+        if standing is not None:
+            manifest, report = standing
+        else:
+            spark = session_for("pipeline", config)
+            try:
+                manifest, report = run_stages(spark, config, began, arguments.again)
+            finally:
+                spark.stop()
     published = manifest.content.counts["published"]
     say(
         f"published {published:,} of {manifest.content.counts['records_in']:,} records "
@@ -57,9 +60,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
+    """The published version and where its report is, where all stages are complete: then Spark is not started."""
+    data_set = DataSet(config)
+    for stage in STAGES:
+        counts = stage.completion(data_set)
+        if counts is None:
+            return None
+        if stage.name == "ingest":
+            check_quarantine(counts, config)
+    standing = published(config)
+    if standing is None or not is_report_of(standing, config):
+        return None
+    say(f"nothing is new: version {standing.delta_version} stands with every file as published")
+    return standing, join(Layout.of(config).quality, REPORT)
+
+
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
-    """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
-    declared(config)  # an expectation that cannot be made stops here, before hours of work
+    """Run incomplete stages, or with `again` all; return the published version, and the location of its report."""
+    declared(config)  # an impossible expectation stops here, before hours of work
     whole = Run(spark, config)
     first, *others = STAGES
     check_quarantine(timed(first, whole, again), config)

@@ -1,7 +1,7 @@
 """The quality gates, as Great Expectations on the aggregated summary, and its Data Docs.
 
-A gate that fails stops the publication: `check` raises QualityGateError, exit status 3. The Data Docs are written
-before that, so that a failed attempt can be looked at.
+A gate that fails stops the publication with exit status 3. Report and Data Docs are written before that, so that a
+failed attempt can be looked at.
 """
 
 import sys
@@ -14,7 +14,7 @@ from schemas.config import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Judges the newest published version by the gates of the configuration, and writes Data Docs and report.
+    """Judge the newest published version by the configured gates, and write Data Docs and report.
 
     Raises QualityGateError when a gate fails: exit status 3.
     """

@@ -1,8 +1,8 @@
-"""quarantine: what could not be read, and why; with `--export FOLDER` the raw records themselves, to be mended.
+"""quarantine: the records that could not be read, and why; `--export FOLDER` writes the raw records, to be repaired.
 
-Prints each reason with its number of records and the first of them with personal data masked. Exported are the raw
-bytes, NOT masked, in files that only their owner can read: one for each source file that has any, below the number of
-its [[source]]. Mend them, name them in a [[source]] of their own, and run the pipeline again.
+Prints each reason with its number of records and the first of them with personal data masked. The exported raw bytes
+are NOT masked; they go into files that only their owner can read, one for each source file that has any, below the
+number of its [[source]]. Repair them, name them in a [[source]] of their own, and run the pipeline again.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The data-quality report: one self-contained page from the funnel to the provenance.
+"""Data-quality report: one self-contained page from the funnel to the provenance.
 
 `python -m etl.report --config conf/x.toml` writes it again for the newest published version, from the versions of the
 tables that its manifest names.
@@ -13,7 +13,7 @@ from schemas.config import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the report of the newest published version again; returns 0 whatever the gates say."""
+    """Write the report of the newest published version again; return 0 whatever the gates say."""
     arguments = configuration_parser("python -m etl.report", __doc__).parse_args(argv)
     judge_again(load(arguments.config, arguments.overrides))
     return 0

@@ -1,8 +1,8 @@
 """rollback: makes an earlier published version the current one, as a new version with the same content and root.
 
-Nothing is deleted: the version that is left can be rolled back to as well. All files of the earlier version are hashed
-first. The tables of bronze and silver stay as they are, so that the next run of the pipeline publishes, by today's
-configuration, what the sources hold.
+Nothing is deleted: a later rollback can return to the version left behind. All files of the earlier version are
+hashed first. The tables of bronze and silver stay as they are, so that the next run of the pipeline publishes the
+current sources with the current configuration.
 """
 
 import sys

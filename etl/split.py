@@ -1,4 +1,4 @@
-"""The command of the stage `split`: see etl/stages/split.py."""
+"""Command of the stage `split`: see etl/stages/split.py."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from etl.stages import split
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m etl.split --config FILE`; returns the exit status."""
+    """Run `python -m etl.split --config FILE`; return the exit status."""
     return stage_main(split.STAGE, split.__doc__, argv)
 
 

@@ -1,12 +1,12 @@
-"""vacuum: deletes what only versions need that are no longer kept. `--dry-run` says which, and deletes nothing.
+"""vacuum: deletes files that only expired versions need. `--dry-run` lists them, and deletes nothing.
 
 Kept are the newest `versions.keep` published versions, all of the last `versions.keep_days` days, and the current
-content of every table. No file that a kept manifest names is ever deleted, neither shards nor artifacts nor what the
-versions of bronze and silver consist of that it came from. The manifests of versions that go are moved to
-`manifests/expired/`: what those held can still be read there, but not their rows.
+content of every table. No file that a kept manifest names is ever deleted: neither shards nor artifacts nor the
+versions of bronze and silver that it came from. The manifests of expired versions are moved to `manifests/expired/`,
+where what they held can still be looked up, without the rows.
 
---forgotten deletes every version that came from what `ringlake-etl forget` has erased since, however new, and all
-earlier content of the tables: after it no file of the data set holds what was erased.
+--forgotten deletes every version with records that `ringlake-etl forget` has erased since, however new, and all
+earlier content of the tables: afterwards no file of the data set holds erased records.
 """
 
 import sys

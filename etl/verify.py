@@ -1,4 +1,4 @@
-"""verify: has a byte of a published version changed since? Re-hashes its manifest, every shard and every artifact.
+"""verify: re-hashes a published version's manifest, every shard and every artifact.
 
 Every damaged, missing or foreign file is named (foreign: in the Delta version but not in the manifest; left-overs of
 failed attempts are in no version and are legitimate), and the first altered entry of the data set's audit trail. Exit

@@ -1,7 +1,7 @@
-"""A hash chain: each entry holds the hash of the one before it, which its own hash covers.
+"""Hash chain: each entry holds the hash of its predecessor, and its own hash covers that.
 
-No entry can then be altered, removed or inserted without the chain breaking there or at the next one. Only entries at
-its end can be cut off unseen.
+Altering, removing or inserting an entry breaks the chain there or at the next entry. Only a cut at the end goes
+unnoticed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -13,22 +13,22 @@ Entry = TypeVar("Entry")
 
 
 class Link(NamedTuple):
-    """An entry as a link of its chain."""
+    """Entry as a link of its chain."""
 
     number: int
-    """Rises from entry to entry."""
+    """Increases from entry to entry."""
     previous: str | None
-    """The hash of the entry before."""
+    """Hash of the preceding entry."""
     hash: str
-    """The one that the entry states."""
+    """Hash that the entry states."""
     computed: str
-    """The one that its content has."""
+    """Hash computed from the entry's content."""
 
 
 def verified(
     entries: Iterable[Entry], link: Callable[[Entry], Link], name: str, first: str | None = None
 ) -> Iterator[Entry]:
-    """The entries of a chain in their order; `first` is what the first has as `previous`.
+    """Yield the entries of a chain in order; `first` is the `previous` of the first entry.
 
     Raises DataError naming `name` and the line, counted from 1, where the chain breaks.
     """

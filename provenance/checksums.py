@@ -1,4 +1,4 @@
-"""Re-hashing of published files, in full or trusting what has not changed since it was last hashed."""
+"""Hashing of published files again, in full or trusting files that have not changed since they were last hashed."""
 
 import contextlib
 import hashlib
@@ -19,18 +19,20 @@ from common.storage import Storage
 Mode = Literal["full", "cached", "off"]
 CHUNK = 1 << 20
 SETTLED_SECONDS = 2.0
-"""A file whose clocks are younger than this when it is hashed is not remembered: a later write could fall into the
-same tick of the file system's clock and be invisible in its times."""
+"""Age below which a hashed file is not remembered: a later write in the same tick of the file system's clock would
+leave its times unchanged.
+"""
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/ringlake`, by default `~/.cache/ringlake`."""
+    """Return `$XDG_CACHE_HOME/ringlake`, by default `~/.cache/ringlake`."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "ringlake"
 
 
 def row_group_crc32(columns: Iterable[npt.NDArray[Any]]) -> int:
-    """CRC-32 (ISO-HDLC, as in gzip) over the bytes of columns, one after another; each C-contiguous, little-endian.
+    """Return the CRC-32 (ISO-HDLC, as in gzip) over the bytes of consecutive columns, each C-contiguous,
+    little-endian.
 
     It finds what changed between the hashing of a file and the reading of a row group, at 4 GB/s.
     """
@@ -46,9 +48,9 @@ def sha256_of(
     on_bytes: Callable[[int], None] | None = None,
     remedy: str = "restore it or publish the data set again",
 ) -> tuple[str, int]:
-    """Hex SHA-256 and size in bytes of a file.
+    """Return the hex SHA-256 and size in bytes of a file.
 
-    Raises DataError naming a file that is missing or unreadable, and the `remedy`.
+    Raises DataError naming a missing or unreadable file, and the `remedy`.
     """
     file_system, path = storage.filesystem(location, options)
     digest, size = hashlib.sha256(), 0
@@ -74,10 +76,10 @@ def check_file(
     options: Storage | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> None:
-    """Raises DataError, naming the file, when its bytes are not those with that hash and size.
+    """Check a file against its hash and size; raise DataError naming the file on a mismatch.
 
     `full` always reads it. `cached` trusts a local file whose size, modification time, change time and inode are as
-    when it was last found good; other files it reads. `off` looks at nothing.
+    when it was last found good, and reads all others. `off` checks nothing.
     """
     if mode == "off":
         return
@@ -103,7 +105,7 @@ def check_file(
 
 
 def _identity(path: str) -> list[int] | None:
-    """Size, modification time, change time (ns), inode and device; None when the file is not there or is in flux."""
+    """Return size, modification time, change time (ns), inode and device; None for a missing or changing file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -122,12 +124,12 @@ def _remembered(location: str) -> list[object] | None:
     try:
         entry = json.loads(_memory_of(location).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # nothing remembered, or not readable: the file is hashed instead
+        return None  # no or no readable memory: the file is hashed instead
     return entry if isinstance(entry, list) else None
 
 
 def _remember(location: str, entry: list[object]) -> None:
     memory = _memory_of(location)
-    # A cache folder that cannot be written costs time at the next check, no correctness.
+    # An unwritable cache folder costs time at the next check, but no correctness.
     with contextlib.suppress(OSError):
         files.write(memory, json.dumps(entry).encode(), durable=False)

@@ -10,18 +10,18 @@ KEY_BYTES = 16
 
 
 def record_key(record_id: str) -> bytes:
-    """The 16-byte BLAKE2b digest (RFC 7693) of the id in UTF-8."""
+    """Return the 16-byte BLAKE2b digest (RFC 7693) of the id in UTF-8."""
     return hashlib.blake2b(record_id.encode(), digest_size=KEY_BYTES).digest()
 
 
 def key_sums(keys: npt.NDArray[np.uint64]) -> tuple[int, int]:
-    """Sums modulo 2^64 of the two halves of the keys, shape (rows, 2), dtype uint64; (0, 0) for no rows."""
+    """Return the sums modulo 2^64 of the two halves of the keys, shape (rows, 2), dtype uint64; (0, 0) for no rows."""
     halves = keys.sum(axis=0, dtype=np.uint64)
     return int(halves[0]), int(halves[1])
 
 
 def add_sums(sums: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """The sums of a whole from those of its parts."""
+    """Return the key sums of a whole from those of its parts."""
     first = second = 0
     for one, two in sums:
         first, second = (first + one) % 2**64, (second + two) % 2**64

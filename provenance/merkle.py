@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 
 def leaf_hash(content: bytes) -> bytes:
-    """SHA-256 of 0x00 and the content; the prefix keeps a leaf from passing for a node."""
+    """Return the SHA-256 of 0x00 and the content; the prefix keeps a leaf from passing for a node."""
     return hashlib.sha256(b"\x00" + content).digest()
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
-    """The 32-byte tree hash over the contents of the leaves, in their order; of none, the SHA-256 of nothing.
+    """Return the 32-byte tree hash over the contents of the leaves, in their order; of none, the SHA-256 of nothing.
 
     RFC 6962 splits n leaves at the largest power of two below n. Pairing neighbours level by level, an odd last
     node going up unchanged, gives the same tree without recursion.

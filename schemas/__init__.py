@@ -1,1 +1,1 @@
-"""The contract between `etl` and `training`: configuration, tables, manifest, storage."""
+"""Contract between `etl` and `training`: configuration, tables, manifest, storage."""

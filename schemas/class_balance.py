@@ -1,4 +1,4 @@
-"""Class balance as the manifest states it: what the rows of each class weigh, or how often each of them is taken."""
+"""Class balance as the manifest states it: the loss weight or the repeats of the rows of each class."""
 
 from typing import Literal
 
@@ -12,7 +12,8 @@ class ClassBalance(BaseModel):
 
     policy: Literal["none", "weights", "oversample"] = "none"
     weights: dict[str, float] = {}
-    """Policy `weights`, by class: the weight of the loss of each row; 1 on average over the rows of the split, 0 for
-    a class without any."""
+    """Policy `weights`, by class: the loss weight of each row; 1 on average over the split, 0 for a class without
+    rows.
+    """
     taken: dict[str, int] = {}
-    """Policy `oversample`, by class: how often an epoch takes each row, at least once."""
+    """Policy `oversample`, by class: repeats of each row in an epoch, at least 1."""

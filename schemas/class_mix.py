@@ -1,4 +1,4 @@
-"""The classes of the training split before and after balancing: a section of both reports."""
+"""Classes of the training split before and after balancing: a section of both reports."""
 
 from dataclasses import dataclass
 
@@ -20,23 +20,23 @@ SAID = {
 
 @dataclass(frozen=True)
 class ClassShare:
-    """A class in the training split."""
+    """Class in the training split."""
 
     name: str
     rows: int
     taken: int
-    """How often an epoch takes each of its rows."""
+    """Repeats of each of its rows in an epoch."""
     weight: float
-    """Weight of the loss of each row."""
+    """Loss weight of each row."""
 
     @property
     def effect(self) -> float:
-        """The class's effective number of rows in an epoch."""
+        """Effective number of rows of the class in an epoch."""
         return self.rows * self.taken * self.weight
 
 
 def class_shares(split: SplitContent) -> list[ClassShare]:
-    """All classes, the largest first."""
+    """Return all classes, the largest first."""
     balance = split.balance
     shares = [
         ClassShare(name, rows, balance.taken.get(name, 1), balance.weights.get(name, 1.0))
@@ -46,7 +46,7 @@ def class_shares(split: SplitContent) -> list[ClassShare]:
 
 
 def section(split: SplitContent) -> Section:
-    """How the classes of a split are mixed as published, and as training meets them."""
+    """Return the section on the classes of a split, as published and as training meets them."""
     shares = class_shares(split)
     before, after = sum(one.rows for one in shares), sum(one.effect for one in shares)
     most_before = max([1, *(one.rows for one in shares)])

@@ -17,7 +17,7 @@ def _compiles(pattern: str) -> str:
 
 
 Pattern = Annotated[NonEmpty, AfterValidator(_compiles)]
-"""A regular expression."""
+"""Regular expression."""
 
 
 class UnicodeRule(Section):
@@ -30,19 +30,19 @@ class ControlCharactersRule(Section):
 
 class MarkupRule(Section):
     entities: bool = True
-    """Also turn character references such as `&amp;` into what they mean."""
+    """Resolve character references such as `&amp;` as well."""
 
 
 class WhiteSpaceRule(Section):
     blank_lines: Annotated[int, Field(ge=0)] = 1
-    """So many blank lines in a row stay."""
+    """Largest number of consecutive blank lines that stay."""
 
 
 class PersonalDataRule(Section):
     """Keys that all rules about personal data share."""
 
     action: Literal["mask", "pseudonym", "drop"] = "mask"
-    """`pseudonym`: a keyed hash of the value, the same wherever the value stands; `drop` leaves the record out."""
+    """`pseudonym`: a keyed hash of the value, equal wherever the value occurs; `drop` leaves the record out."""
     mask: str
 
 
@@ -53,9 +53,9 @@ class EmailRule(PersonalDataRule):
 class PhoneRule(PersonalDataRule):
     mask: str = "<phone>"
     regions: list[Annotated[str, Field(pattern=r"^[A-Z]{2}$")]] = ["US"]
-    """Numbers without a country code are tried as numbers of these regions."""
+    """Try numbers without a country code as numbers of these regions."""
     look_alikes: list[Pattern] = []
-    """A number inside a match of one of these patterns, which see 80 characters before it and 12 after it, stays."""
+    """Keep a number inside a match of one of these patterns, which see 80 characters before it and 12 after it."""
 
 
 class IpAddressRule(PersonalDataRule):
@@ -77,16 +77,16 @@ COUNTRIES: tuple[Country, ...] = get_args(Country)
 class NationalIdRule(PersonalDataRule):
     mask: str = "<id>"
     countries: list[Country] = []
-    """Whose numbers are looked for. None by default: a number of one country can be anything in another."""
+    """Countries whose numbers are searched for. None by default: a number of one country can be anything in another."""
 
 
 class Pseudonyms(Section):
-    """`[clean.pseudonyms]`: where the secret key is, of which `action = "pseudonym"` makes pseudonyms."""
+    """`[clean.pseudonyms]`: the source of the secret key from which `action = "pseudonym"` derives pseudonyms."""
 
     key_variable: NonEmpty = "RINGLAKE_PSEUDONYM_KEY"
-    """The name of an environment variable of the process that starts Spark."""
+    """Name of an environment variable of the process that starts Spark."""
     key_file: NonEmpty | None = None
-    """Instead of it: a file that this process can read."""
+    """Alternative to the variable: a file that this process can read."""
 
 
 class LengthRule(Section):
@@ -97,11 +97,11 @@ class LengthRule(Section):
 
 class CharacterRatioRule(Section):
     minimum_letters: Share = 0.2
-    """The smallest share of letters and digits among the characters that are not white space."""
+    """Smallest share of letters and digits among the characters that are not white space."""
 
 
 class RegexRule(Section):
-    """A rule of the user's own: replaces what matches, or with `drop = true` filters the record out."""
+    """User-defined rule: replaces matches, or with `drop = true` filters the record out."""
 
     name: Name
     pattern: Pattern
@@ -127,12 +127,12 @@ class WordCountRule(Section):
 class WordLengthRule(Section):
     minimum: Annotated[float, Field(ge=0)] = 3
     maximum: Annotated[float, Field(gt=0)] = 10
-    """Characters of a word on average."""
+    """Average characters of a word."""
 
 
 class AlphabeticWordsRule(Section):
     minimum: Share = 0.8
-    """The smallest share of words with a letter in them."""
+    """Smallest share of words with a letter in them."""
 
 
 class StopWordsRule(Section):
@@ -140,7 +140,7 @@ class StopWordsRule(Section):
         "the", "be", "to", "of", "and", "that", "have", "with",
     ]  # fmt: skip
     minimum: Positive = 2
-    """So many different ones of the words have to occur."""
+    """Smallest number of different stop words that have to occur."""
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
@@ -152,30 +152,30 @@ class StopWordsRule(Section):
 class SymbolRatioRule(Section):
     symbols: Annotated[list[NonEmpty], Field(min_length=1)] = ["#", "...", "…"]
     maximum: Annotated[float, Field(ge=0)] = 0.1
-    """Occurrences of any one of them, for each word."""
+    """Occurrences of any one symbol for each word."""
 
 
 class DigitRatioRule(Section):
     maximum: Share = 0.3
-    """The largest share of digits among the characters that are not white space."""
+    """Largest share of digits among the characters that are not white space."""
 
 
 class BulletLinesRule(Section):
     maximum: Share = 0.9
-    """The largest share of lines that begin with one of the bullets."""
+    """Largest share of lines that begin with a bullet."""
     bullets: NonEmpty = "•‣⁃◦●▪*-"
 
 
 class EllipsisLinesRule(Section):
     maximum: Share = 0.3
-    """The largest share of lines that end with an ellipsis."""
+    """Largest share of lines that end with an ellipsis."""
 
 
 class RepeatedLinesRule(Section):
     maximum_lines: Share = 0.3
-    """The largest share of lines that repeat an earlier one of the same text."""
+    """Largest share of lines that repeat an earlier line of the text."""
     maximum_characters: Share = 0.2
-    """The largest share of characters in such lines."""
+    """Largest share of characters in such lines."""
 
 
 class RepeatedParagraphsRule(Section):
@@ -184,7 +184,7 @@ class RepeatedParagraphsRule(Section):
 
 
 class RepeatedNgramsRule(Section):
-    """Largest shares of characters: in the most frequent n-gram of words, in n-grams that repeat an earlier one."""
+    """Largest shares of characters: in the most frequent n-gram of words, and in n-grams that repeat an earlier one."""
 
     most_frequent_2: Share = 0.20
     most_frequent_3: Share = 0.18
@@ -202,18 +202,18 @@ class BoilerplateLinesRule(Section):
         "cookie policy", "use cookies", "use of cookies", "uses cookies", "enable javascript", "privacy policy",
         "terms of use", "click here to", "sign up for our newsletter", "share this:",
     ]  # fmt: skip
-    """In whatever case."""
+    """Compared without regard to case."""
     longest: Positive = 200
-    """A line with more characters than this is no navigation, and stays whatever it says."""
+    """Keep lines longer than this, in characters, whatever they say: they are no navigation."""
 
 
 class LanguageRule(Section):
     languages: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]], Field(min_length=1)] = ["en"]
-    """Codes of ISO 639: records in one of them stay."""
+    """ISO 639 codes of the languages whose records stay."""
     minimum_score: Share = 0.65
-    """How sure the model has to be that it is one of them."""
+    """Smallest probability, by the model, that the text is in one of the languages."""
     minimum_letters: Annotated[int, Field(ge=0)] = 20
-    """Texts with fewer letters say too little about their language, and stay."""
+    """Keep texts with fewer letters, which say too little about their language."""
 
 
 EDITS = (
@@ -246,15 +246,15 @@ FILTERS = (
     "language",
 )
 BUILT_IN_RULES = (*EDITS, *FILTERS)
-"""In the order in which they are applied; the user's regular expressions stand between edits and filters."""
+"""In order of application; the user's regular expressions run between edits and filters."""
 ON_REQUEST = frozenset({"boilerplate_lines", *FILTERS[2:]})
-"""Not among the default rules: they suit running text of some length, or one language."""
+"""Rules that are off by default: they suit running text of some length, or one language."""
 DEFAULT: Final = "default"
-"""In the list of rules it stands for all those that are not on request."""
+"""Stands in the list of rules for all rules that are on by default."""
 
 
 class Clean(Section):
-    """`[clean]`: which rules are on, and a table of settings for each."""
+    """`[clean]`: the rules that are on, and a table of settings for each."""
 
     rules: Literal["default"] | list[str] = DEFAULT
     unicode: UnicodeRule = UnicodeRule()
@@ -297,7 +297,7 @@ class Clean(Section):
         return self
 
     def active(self) -> list[str]:
-        """The names of the rules that are on, in the order of application (not that of the list)."""
+        """Return the names of the rules that are on, in order of application (not of the list)."""
         order = [*EDITS, *(rule.name for rule in self.regex), *FILTERS]
         on = {DEFAULT} if self.rules == DEFAULT else set(self.rules)
         if DEFAULT in on:

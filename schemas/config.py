@@ -1,7 +1,7 @@
 """One TOML file a data set, validated as a whole before anything runs.
 
-`load(path, overrides)` returns a `Configuration`; every mistake in it is a `ConfigurationError` that names the key, the
-file and what is allowed.
+`load(path, overrides)` returns a `Configuration`; every mistake in it raises a `ConfigurationError` that names the
+key, the file and what is allowed.
 """
 
 import difflib
@@ -43,11 +43,11 @@ RESERVED_COLUMNS = frozenset(
         "classes",
     }
 )
-"""Names of the product's own columns in the tables; a configured column other than the id cannot have one of them."""
+"""Names of the product's own columns in the tables, which no configured column but the id may have."""
 
 
 class Configuration(Section):
-    """A whole configuration file."""
+    """Whole configuration file."""
 
     dataset: settings.Dataset
     source: list[kinds.AnySource] = Field(min_length=1)
@@ -141,43 +141,43 @@ class Configuration(Section):
                 )
 
     def token_features(self) -> list[TokensFeature]:
-        """The features of text."""
+        """Return the text features."""
         return [feature for feature in self.feature if isinstance(feature, TokensFeature)]
 
     def typed_features(self) -> list[TypedFeature]:
-        """The features of typed columns."""
+        """Return the features of typed columns."""
         return [feature for feature in self.feature if isinstance(feature, TypedFeature)]
 
     def dropping_features(self) -> list[ScalarFeature]:
-        """The features of typed columns whose outliers are left out."""
+        """Return the features of typed columns whose outliers are left out."""
         scalars = (feature for feature in self.feature if isinstance(feature, ScalarFeature))
         return [one for one in scalars if one.outliers is not None and one.outliers.action == "drop"]
 
     def deduplicated_column(self) -> str:
-        """The column by which duplicates are found."""
+        """Return the column that duplicates are found by."""
         return self.deduplicate.column or self.token_features()[0].column
 
     def text_columns(self) -> list[str]:
-        """The columns that are cleaned, each once: those of text features and the one that is deduplicated."""
+        """Return the columns to clean, each once: those of text features and the deduplicated one."""
         return list(dict.fromkeys([*(f.column for f in self.token_features()), self.deduplicated_column()]))
 
     def typed_columns(self) -> list[str]:
-        """The columns that are brought into the notation of a type; their values may be missing."""
+        """Return the columns to bring into the notation of a type; their values may be missing."""
         return [feature.column for feature in self.typed_features()]
 
     def table_columns(self) -> list[str]:
-        """The configured columns that stand in `bronze/records` beside the product's own, each once, id left out."""
+        """Return the configured columns of `bronze/records` beside the product's own, each once, without the id."""
         roles = (self.columns.label, self.columns.group, self.columns.time)
         named = [*(c for c in roles if c is not None), *self.text_columns(), *self.typed_columns()]
         return list(dict.fromkeys(named))
 
     def data_sections(self) -> dict[str, Any]:
-        """Sections that determine the published rows: no paths, no storage, nothing of quality, model and training."""
+        """Return the sections that determine the published rows: no paths, storage, quality, model or training."""
         whole = self.model_dump(mode="json")
         sections = ("columns", "clean", "deduplicate", "split", "publish")
         without_paths = [{k: v for k, v in s.items() if k not in ("path", "root")} for s in whole["source"]]
         features = [{k: v for k, v in f.items() if k != "tokenizer"} for f in whole["feature"]]
-        del whole["clean"]["pseudonyms"]  # where the key is; a pseudonym is decided by what it is
+        del whole["clean"]["pseudonyms"]  # Only says where the key is; pseudonyms depend on the key itself.
         return {
             "dataset": {"name": self.dataset.name},
             "source": without_paths,
@@ -187,10 +187,11 @@ class Configuration(Section):
         }
 
     def data_sha256(self, stage: str = "encode") -> str:
-        """SHA-256 of what in the configuration determines the rows that a stage writes, the stages before it included.
+        """Return the SHA-256 of the configuration that determines the rows of a stage, including the stages before
+        it.
 
-        What comes after `encode` has no part in it: `publish` only cuts the rows up, `balance` only says how they are
-        to be used.
+        Sections used after `encode` are left out: `publish` only cuts the rows up, `balance` only says how to use
+        them.
         """
         whole = self.data_sections()
         sections = {name: whole[name] for name in ("dataset", "source", "columns")}
@@ -208,22 +209,22 @@ class Configuration(Section):
         return hashlib.sha256(canonical_json(sections)).hexdigest()
 
     def sha256(self) -> str:
-        """SHA-256 of the whole configuration in canonical JSON, credentials left out."""
+        """Return the SHA-256 of the whole configuration in canonical JSON, without credentials."""
         whole = self.model_dump(mode="json", exclude={"storage"})
         return hashlib.sha256(canonical_json(whole)).hexdigest()
 
 
 def canonical_json(value: object) -> bytes:
-    """UTF-8 JSON with sorted keys and no white space: the same bytes for the same value, on any machine."""
+    """Return UTF-8 JSON with sorted keys and no white space: equal bytes for equal values, on any machine."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
-    """Reads and validates a configuration; `overrides` are `section.key=value`, the value in TOML or a bare string.
+    """Read and validate a configuration; `overrides` are `section.key=value`, the value in TOML or a bare string.
 
-    Raises ConfigurationError, naming key, file and what is allowed.
+    Raises ConfigurationError naming the key, the file and what is allowed.
     """
     file = Path(path)
     try:
@@ -313,13 +314,13 @@ MOVED = {
         "data set again (the stage publish is enough): the manifest states the weights"
     ),
 }
-"""What became of keys that earlier versions had."""
+"""Replacements for keys of earlier versions."""
 
 _UNION_BRANCHES = ("list[str]", "literal['default']")
 
 
 def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:
-    """Leaves out what pydantic puts in for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
+    """Drop what pydantic inserts for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
     room = kinds.ROOMS.get(str(location[0])) if location else None
     tag_at = 2 if location[:1] in (("source",), ("feature",)) else 1
     kept: list[int | str] = []
@@ -331,7 +332,7 @@ def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table at `location`; for a list of unions those of all its branches."""
+    """Return the keys of the table at `location`; for a list of unions those of all branches."""
     models: list[type[BaseModel]] = [Configuration]
     for part in location:
         if isinstance(part, int):

@@ -1,6 +1,7 @@
-"""Unions of the kinds of sources, features, models, objectives, methods and optimizers, to check a configuration by.
+"""Unions of the kinds of sources, features, models, objectives, methods and optimizers, for validation.
 
-They are built from the folders (common/kinds.py), so that a misspelt key or kind is reported with what is allowed.
+They are built from the folders (common/kinds.py), so that an error about a misspelt key or kind names what is
+allowed.
 """
 
 import functools
@@ -24,17 +25,20 @@ from schemas.sources import SourceSettings
 
 @dataclass(frozen=True)
 class Room:
-    """A folder below `schemas/` with one settings class a kind."""
+    """Folder below `schemas/` with one settings class a kind."""
 
     name: str
     key: str
-    """The key of the TOML that names the kind."""
+    """TOML key that names the kind."""
     default: str | None
-    """The kind where the key is absent; None: it is required."""
+    """Kind where the key is absent; None: it is required."""
 
     @functools.cached_property
     def classes(self) -> dict[str, type[Section]]:
-        """The settings classes by kind. Raises UsageError where a module has not exactly one, of that name."""
+        """Settings classes by kind.
+
+        Raises UsageError where a module does not have exactly one, of the expected name.
+        """
         return {
             kind: self._class(name) for kind, name in sorted(kinds.modules(f"schemas.{self.name}").items())
         }
@@ -59,21 +63,21 @@ class Room:
         return found[0]
 
     def kind_of(self, value: Any) -> str | None:
-        """The kind of a table, from the TOML or validated."""
+        """Return the kind of a table, raw from the TOML or validated."""
         if isinstance(value, dict):
             kind = value.get(self.key, self.default)
             return kind if isinstance(kind, str) else None
         return getattr(value, self.key, None)
 
     def union(self) -> Any:
-        """The type of a table of any of the kinds, for pydantic."""
+        """Return pydantic's type of a table of any of the kinds."""
         if len(self.classes) == 1:  # pydantic has no union of one; its literal names the allowed kind as well
             return next(iter(self.classes.values()))
         tagged = [Annotated[settings, Tag(kind)] for kind, settings in self.classes.items()]
         return Annotated[functools.reduce(operator.or_, tagged), Discriminator(self.kind_of)]
 
     def default_settings(self) -> Any:
-        """The settings of the default kind, with the defaults of all its keys."""
+        """Return the settings of the default kind, all keys at their defaults."""
         assert self.default is not None
         return self.classes[self.default]()
 
@@ -92,7 +96,7 @@ ROOMS = {
     "method": METHODS,
     "optimizer": OPTIMIZERS,
 }
-"""By the section of the configuration."""
+"""By section of the configuration."""
 
 if TYPE_CHECKING:
     AnySource = SourceSettings

@@ -1,7 +1,7 @@
-"""The manifest: one JSON document a published version, and the one contract between the data jobs and the training.
+"""Manifest: one JSON document a published version, and the only contract between data jobs and training.
 
-`content` decides what training sees and is sealed by `manifest_root`; `provenance` (times, places, versions) stands
-beside it under a hash of its own.
+`content` determines what training sees and is sealed by `manifest_root`; `provenance` (times, places, versions)
+stands beside it under a hash of its own.
 """
 
 import hashlib
@@ -20,36 +20,39 @@ from schemas.config import canonical_json
 
 FORMAT_VERSION = 3
 FIXED = "fixed_size_binary"
-"""The storage of columns whose rows all have the same number of bytes."""
+"""Storage type of columns whose rows all have the same number of bytes."""
 EXPIRED = "expired"
-"""The folder below `manifests/` that holds the manifests of versions whose files are gone."""
+"""Folder below `manifests/` for the manifests of versions whose files are gone."""
 
 
 class Part(BaseModel):
-    """A part of the manifest; unknown keys are kept out so that both sides mean the same."""
+    """Part of the manifest; unknown keys are refused so that both sides agree on its meaning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class Shard(Part):
-    """A Parquet file of one split."""
+    """Parquet file of one split."""
 
     path: str
     """Relative to `table_uri`."""
     bytes: int
     rows: int
     row_groups: list[int]
-    """Rows of each, in the order of the file."""
+    """Rows of each row group, in file order."""
     row_group_crc32: list[int]
-    """One CRC-32 a row group, over the decoded values of the columns of role key, label and feature, in the order of
-    `columns`, little-endian (`provenance.checksums.row_group_crc32`). Readers compare it each time they read one."""
+    """One CRC-32 a row group, over the decoded values of the key, label and feature columns in the order of
+    `columns`, little-endian (`provenance.checksums.row_group_crc32`).
+
+    Readers compare it whenever they read a row group.
+    """
     sha256: str
     row_groups_taken: list[int] | None = None
-    """Rows that an epoch takes from each row group, where a policy takes some several times; None: each once."""
+    """Rows of each row group in an epoch, repeats included, where a policy repeats rows; None: each once."""
 
 
 class SplitContent(Part):
-    """The shards of a split, in order, and what proves that all of its rows were read, each as often as it should."""
+    """Shards of a split, in order, and the sums that prove each row was read as often as it should be."""
 
     rows: int
     key_sums: tuple[int, int]
@@ -57,9 +60,9 @@ class SplitContent(Part):
     label_counts: dict[str, int]
     balance: ClassBalance = ClassBalance()
     rows_taken: int
-    """In an epoch: each row as often as `balance` says, otherwise once."""
+    """Rows of an epoch, with the repeats of `balance`."""
     key_sums_taken: tuple[int, int]
-    """As `key_sums`, over the rows as they are taken."""
+    """As `key_sums`, over the rows of an epoch with their repeats."""
     shards: list[Shard]
 
     @model_validator(mode="after")
@@ -69,10 +72,9 @@ class SplitContent(Part):
 
 
 def _check_balance(split: SplitContent) -> None:
-    """Raises ValueError where the numbers of a split do not belong together.
+    """Check that the numbers of a split are consistent; raise ValueError where they are not.
 
-    A manifest that somebody altered and sealed again would pass its hashes; this one would be read in another order
-    than it says.
+    A manifest that was altered and sealed again would pass its hashes, but be read in another order than it states.
     """
     balance, counts = split.balance, split.label_counts
     for policy, by_class in (("weights", balance.weights), ("oversample", balance.taken)):
@@ -121,24 +123,24 @@ def _check_taken(split: SplitContent) -> None:
 
 
 class Column(Part):
-    """A column of the shards."""
+    """Column of the shards."""
 
     name: str
     role: Literal["id", "key", "feature", "label"]
     dtype: str
-    """`string`, `bytes`, or numpy's name: what one element is after decoding."""
+    """Element type after decoding: `string`, `bytes`, or numpy's name."""
     shape: list[int]
-    """The shape of one row, e.g. [128]; [] for a scalar."""
+    """Shape of one row, e.g. [128]; [] for a scalar."""
     storage: str
-    """The Arrow type in the file. `fixed_size_binary` columns hold `shape` elements of `dtype`, little-endian."""
+    """Arrow type in the file. `fixed_size_binary` columns hold `shape` elements of `dtype`, little-endian."""
     artifacts: dict[str, str] = {}
-    """Artifacts of the column by purpose (`tokenizer`, `classes`): their SHA-256 in `artifacts`."""
+    """SHA-256 of the column's artifacts, listed in `artifacts`, by purpose (`tokenizer`, `classes`)."""
     vocabulary: int | None = None
     """Number of token ids; 0 is the padding."""
 
 
 class Artifact(Part):
-    """A file in `<dataset>/artifacts/`, named by its hash."""
+    """File in `<dataset>/artifacts/`, named by its hash."""
 
     purpose: str
     bytes: int
@@ -150,11 +152,11 @@ class SourceFile(Part):
     path: str
     bytes: int
     sha256: str | None
-    """None for a file that could not be read."""
+    """None for an unreadable file."""
 
 
 class Sources(Part):
-    """The raw files. Up to `INLINE_SOURCES` stand here, more in the artifact whose hash is `list_sha256`."""
+    """Raw files: up to `INLINE_SOURCES` are listed here, more in the artifact with the hash `list_sha256`."""
 
     files: int
     bytes: int
@@ -173,7 +175,7 @@ class Content(Part):
     format_version: int = FORMAT_VERSION
     dataset: str
     configuration: dict[str, Any]
-    """The data sections of the configuration, without paths and storage."""
+    """Data sections of the configuration, without paths and storage."""
     columns: list[Column]
     schema_fingerprint: str
     """SHA-256 of the Arrow schema of the shards."""
@@ -192,7 +194,7 @@ class Content(Part):
 
 
 class Provenance(Part):
-    """The origin of this version: time, place, code; not part of the root."""
+    """Origin of this version (time, place, code), not part of the root."""
 
     created: str
     host: str
@@ -207,7 +209,10 @@ class Provenance(Part):
 
 
 class Manifest(Part):
-    """See the module. `table_uri`, `delta_version` and the provenance may differ between equal data sets."""
+    """Manifest as described above.
+
+    `table_uri`, `delta_version` and the provenance may differ between equal data sets.
+    """
 
     manifest_root: str
     table_uri: str
@@ -222,7 +227,7 @@ class Manifest(Part):
         return self.content.splits
 
     def column(self, role: str) -> Column:
-        """The first column with that role. Raises UsageError where the data set has none."""
+        """Return the first column with a role. Raises UsageError where the data set has none."""
         for column in self.content.columns:
             if column.role == role:
                 return column
@@ -231,7 +236,7 @@ class Manifest(Part):
         )
 
     def classes(self, storage_options: Storage | None = None) -> list[str]:
-        """The class names; the label column holds indices into them."""
+        """Return the class names, indexed by the label column."""
         sha256 = self.column("label").artifacts["classes"]
         return list(json.loads(read_artifact(self, sha256, storage_options)))
 
@@ -245,7 +250,7 @@ class Manifest(Part):
     def seal(
         cls, content: Content, provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str
     ) -> Self:
-        """A manifest with its two hashes computed."""
+        """Return a manifest with its two hashes computed."""
         return cls(
             manifest_root=content_root(content),
             table_uri=table_uri,
@@ -258,24 +263,24 @@ class Manifest(Part):
 
     def to_json(self) -> bytes:
         document = self.model_dump(mode="json")
-        # `splits` stands at the top as well, where readers of the file look for it, and is checked when it is loaded.
+        # `splits` is repeated at the top level for people who read the file; loading checks it.
         document["splits"] = document["content"].pop("splits")
         return (json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
 
 
 def content_root(content: Content) -> str:
-    """Hex Merkle root: the first leaf is the canonical JSON of all but the shards, then one leaf (a hash) a shard."""
+    """Return the hex Merkle root: one leaf for the canonical JSON of all but the shards, then one leaf a shard."""
     document = content.model_dump(mode="json")
     leaves = []
     for name in sorted(document["splits"]):
         for shard in document["splits"][name].pop("shards"):
-            # The split and the row groups decide what is read from the file as much as its bytes do.
+            # The split and the row groups determine what is read from the file as much as its bytes do.
             leaves.append(canonical_json({"split": name, **shard}))
     return merkle.root([canonical_json(document), *leaves]).hex()
 
 
 def provenance_hash(provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str) -> str:
-    """SHA-256 over the canonical JSON of all that the root does not cover."""
+    """Return the SHA-256 over the canonical JSON of everything outside the root."""
     whole = {
         "provenance": provenance.model_dump(mode="json"),
         "table_uri": table_uri,
@@ -286,7 +291,7 @@ def provenance_hash(provenance: Provenance, table_uri: str, delta_version: int, 
 
 
 def parse(content: bytes, name: str) -> Manifest:
-    """Reads a manifest's JSON and checks its two hashes. Raises DataError naming the manifest."""
+    """Parse a manifest and check its two hashes. Raises DataError naming the manifest."""
     try:
         document = json.loads(content)
         version = document["content"]["format_version"]
@@ -316,17 +321,17 @@ def parse(content: bytes, name: str) -> Manifest:
 
 
 def load(location: str, storage_options: Storage | None = None) -> Manifest:
-    """Loads and checks a manifest file. Raises DataError when it is missing, damaged or altered."""
+    """Load and check a manifest file. Raises DataError when it is missing, damaged or altered."""
     return parse(storage.read_bytes(location, storage_options), location)
 
 
 def name_of(delta_version: int, manifest_root: str) -> str:
-    """The file name of a manifest: ordered by version, and telling the root."""
+    """Return the file name of a manifest, which sorts by version and shows the root."""
     return f"{delta_version:08d}-{manifest_root[:16]}.json"
 
 
 def newest(manifests: str, storage_options: Storage | None = None) -> str:
-    """The location of the newest manifest in a `manifests/` folder. Raises UsageError when there is none."""
+    """Return the location of the newest manifest in a `manifests/` folder. Raises UsageError when there is none."""
     found = published(manifests, storage_options)
     if not found:
         raise UsageError(
@@ -336,7 +341,7 @@ def newest(manifests: str, storage_options: Storage | None = None) -> str:
 
 
 def published(manifests: str, storage_options: Storage | None = None) -> dict[int, str]:
-    """The locations of all manifests in a `manifests/` folder by their Delta version, oldest first."""
+    """Return the locations of all manifests in a `manifests/` folder by Delta version, oldest first."""
     file_system, path = storage.filesystem(manifests, storage_options)
     if not file_system.isdir(path):
         return {}
@@ -349,7 +354,7 @@ def published(manifests: str, storage_options: Storage | None = None) -> dict[in
 
 
 def resolve(given: str, manifests: str, storage_options: Storage | None = None) -> str:
-    """Resolve `--manifest`: `latest` is the newest of the data set, a number a version, all else a path or URI."""
+    """Resolve `--manifest`: `latest` is the data set's newest, a number is a version, anything else a path or URI."""
     if given == "latest":
         return newest(manifests, storage_options)
     if not given.isdecimal():
@@ -364,7 +369,10 @@ def resolve(given: str, manifests: str, storage_options: Storage | None = None) 
 
 
 def read_artifact(manifest: Manifest, sha256: str, storage_options: Storage | None = None) -> bytes:
-    """The content of an artifact, its hash checked. Raises DataError naming it when it is missing or damaged."""
+    """Return the content of an artifact after checking its hash.
+
+    Raises DataError naming it when it is missing or damaged.
+    """
     location = manifest.artifact_uri(sha256)
     content = storage.read_bytes(location, storage_options)
     if hashlib.sha256(content).hexdigest() != sha256:

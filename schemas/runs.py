@@ -1,4 +1,4 @@
-"""The files of a run that others than the training read: where they lie, and which data a run has learned from."""
+"""Files of a training run that others read: their locations, and the data that a run has learned from."""
 
 import json
 from collections.abc import Iterator
@@ -9,21 +9,21 @@ from common import json_lines
 from common.errors import DataError
 
 RUN_FILE: Final = "run.json"
-"""What a training notes when it begins."""
+"""Record that training writes when it begins."""
 CHECKPOINTS: Final = "checkpoints"
 CHAIN: Final = "chain.jsonl"
-"""In CHECKPOINTS: the records of all checkpoints that there ever were."""
+"""In CHECKPOINTS: the records of all checkpoints ever written."""
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The folders of the runs below `train.runs`, by name."""
+    """Return the folders of the runs below `train.runs`, by name."""
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if (path / RUN_FILE).exists() or _chain(path).exists())
 
 
 def roots_of(run: Path) -> set[str]:
-    """The manifest roots that a run was trained on. Raises DataError naming the file that cannot be read."""
+    """Return the manifest roots that a run was trained on. Raises DataError naming an unreadable file."""
     return set(_roots(run))
 
 

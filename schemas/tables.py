@@ -1,4 +1,4 @@
-"""The tables of a data set: where each lies, and its columns as Arrow schemas (Spark's are derived from them)."""
+"""Tables of a data set: their locations, and their columns as Arrow schemas (Spark's are derived from them)."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 SPLITS: Final = ("train", "validation", "test")
 STATUSES: Final = ("kept", "filtered", "exact_duplicate", "near_duplicate")
 LEFT_OUT: Final = "left_out"
-"""The column of silver/encoded with the reason of an outlier that is left out: `<feature>.outlier`."""
+"""Column of silver/encoded with the reason of an outlier that is left out: `<feature>.outlier`."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of a data set below `<dataset.root>/<dataset.name>`, as absolute paths or URIs."""
+    """Locations of a data set below `<dataset.root>/<dataset.name>`, as absolute paths or URIs."""
 
     root: str
 
@@ -89,7 +89,7 @@ _EFFECT = pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int32())]))
 
 
 def sources_schema() -> pa.Schema:
-    """`bronze/sources`: a row for each file of the sources."""
+    """Return the schema of `bronze/sources`: a row for each source file."""
     return pa.schema(
         [
             ("source_index", pa.int32()),  # which [[source]], from 0
@@ -106,9 +106,9 @@ def sources_schema() -> pa.Schema:
 
 
 def records_schema(config: Configuration) -> pa.Schema:
-    """`bronze/records`: every record that could be read; the configured columns are strings, verbatim.
+    """Return the schema of `bronze/records`: every readable record; the configured columns are strings, verbatim.
 
-    Those of typed features may be null.
+    Columns of typed features may be null.
     """
     return pa.schema(
         [
@@ -127,7 +127,7 @@ def records_schema(config: Configuration) -> pa.Schema:
 
 
 def quarantine_schema() -> pa.Schema:
-    """`bronze/quarantine`: every record that did not meet the contract."""
+    """Return the schema of `bronze/quarantine`: every record that violates the contract."""
     return pa.schema(
         [
             ("source_index", pa.int32()),
@@ -141,7 +141,7 @@ def quarantine_schema() -> pa.Schema:
 
 
 def tombstones_schema() -> pa.Schema:
-    """`bronze/tombstones`: what `forget` erased, by hashes alone (etl/lake/tombstones.py says of what)."""
+    """Return the schema of `bronze/tombstones`: what `forget` erased, as hashes alone (etl/lake/tombstones.py)."""
     return pa.schema(
         [
             ("kind", _TEXT),  # record | spot | content | place | raw
@@ -152,9 +152,9 @@ def tombstones_schema() -> pa.Schema:
 
 
 def fields_schema(config: Configuration) -> pa.Schema:
-    """`silver/fields`: every record of bronze with its texts cleaned, and its typed columns in one notation.
+    """Return the schema of `silver/fields`: every record of bronze with clean texts and normalised typed columns.
 
-    Rules annotate, nothing disappears; a typed value that is missing, or is none of its type, is null.
+    Rules annotate, nothing disappears; a typed value that is missing or cannot be parsed is null.
     """
     return pa.schema(
         [
@@ -165,7 +165,7 @@ def fields_schema(config: Configuration) -> pa.Schema:
             ("time_seconds", pa.float64()),
             *((column, _TEXT) for column in config.table_columns()),
             ("filtered_by", _TEXT),  # the first filtering rule that the record met, else null
-            ("effects", _EFFECT),  # what each rule that did something did: replacements, or 1 for a filter
+            ("effects", _EFFECT),  # effects of each rule: replacements, or 1 for a filter
             ("text_characters_read", _LENGTHS),  # of each of `Configuration.text_columns()`, before cleaning
             ("text_characters", _LENGTHS),  # and after it
             # The distinct words of all of them (etl/spark/sampled_words.py); null but for a sample of the records.
@@ -175,12 +175,12 @@ def fields_schema(config: Configuration) -> pa.Schema:
 
 
 def clusters_schema() -> pa.Schema:
-    """`silver/clusters`: for each record of bronze what it is a duplicate of, before splits are known."""
+    """Return the schema of `silver/clusters`: the duplicates of each record of bronze, before splits are known."""
     return pa.schema([field for field in ledger_schema() if field.name != "split"])
 
 
 def ledger_schema() -> pa.Schema:
-    """`silver/ledger`: one narrow row for each record of bronze."""
+    """Return the schema of `silver/ledger`: one narrow row for each record of bronze."""
     return pa.schema(
         [
             ("record_id", _TEXT),
@@ -197,7 +197,7 @@ def ledger_schema() -> pa.Schema:
 
 
 def signatures_schema() -> pa.Schema:
-    """`silver/signatures`: what the duplicate finder compares, for each distinct text."""
+    """Return the schema of `silver/signatures`: the input of the duplicate finder, for each distinct text."""
     return pa.schema(
         [
             ("record_id", _TEXT),
@@ -209,7 +209,7 @@ def signatures_schema() -> pa.Schema:
 
 
 def encoded_schema(config: Configuration) -> pa.Schema:
-    """`silver/encoded`: the rows to be published, ready for training but not yet in shards.
+    """Return the schema of `silver/encoded`: the rows to be published, ready for training but not yet in shards.
 
     Where outliers of a typed column are left out, these have a row as well, with their id and LEFT_OUT alone.
     """
@@ -219,7 +219,8 @@ def encoded_schema(config: Configuration) -> pa.Schema:
         for feature in config.feature
         for column in (
             (feature.name, pa.binary()),  # its elements, little-endian; of tokens `length` ids, padded with 0
-            # Of tokens their number before truncation; of a typed column whether it was missing (1), an outlier (2).
+            # For tokens their number before truncation; for a typed column whether it was missing (1), an outlier
+            # (2).
             (f"{feature.name}_{'tokens' if feature.name in tokens else 'flags'}", pa.int32()),
         )
     ]
@@ -229,7 +230,7 @@ def encoded_schema(config: Configuration) -> pa.Schema:
 
 
 def spark_schema(schema: pa.Schema) -> "StructType":
-    """The Spark schema with the same columns, all nullable."""
+    """Return the Spark schema with the same columns, all nullable."""
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema)

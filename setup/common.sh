@@ -3,8 +3,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 CACHE="${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/ringlake"
-PY="$PWD/.venv/bin/python"
-STAMPS="$PWD/.venv/.ringlake" # what is done, each file with the key that it was done for; gone with .venv
+VENV="${VENV:-.venv}" # another name builds an environment beside it: make test-python
+PY="$PWD/$VENV/bin/python"
+STAMPS="$PWD/$VENV/.ringlake" # what is done, each file with the key that it was done for; gone with the environment
 mkdir -p logs
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -43,13 +44,26 @@ with_progress() {
     fi
 }
 
-# The Python to build .venv from: $PYTHON, else python3.11, else a python3 that is 3.11; empty when there is none.
+# The Python to build the environment from: $PYTHON, else the one that it was built from, else the newest of 3.13, 3.12
+# and 3.11; empty when there is none. Each is run, as those that pyenv puts on the PATH may only say where they are.
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:-python3.11 python3}; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null; then
-            command -v "$candidate"
-            return
-        fi
+    local name candidate
+    local -a names=(python3.13 python3.12 python3.11 python3)
+    if [[ -n "${PYTHON:-}" ]]; then
+        names=("$PYTHON")
+    elif [[ -f "$STAMPS/python" ]]; then
+        names=("$(cat "$STAMPS/python")" "${names[@]}")
+    fi
+    for name in "${names[@]}"; do
+        for candidate in "$name" "${PYENV_ROOT:-$HOME/.pyenv}/versions/${name#python}".*/bin/"$name"; do
+            if [[ "$(version_of "$candidate" 2> /dev/null)" =~ ^3\.1[123]$ ]]; then
+                command -v "$candidate"
+                return
+            fi
+        done
     done
 }
+
+# The minor version of a Python, such as 3.13; a free-threaded one is called 3.13t.
+version_of() { "$1" -c 'import sys, sysconfig
+print("%d.%d" % sys.version_info[:2] + "t" * bool(sysconfig.get_config_var("Py_GIL_DISABLED")))'; }

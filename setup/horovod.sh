@@ -23,7 +23,8 @@ elif has_toolkit; then
     kind=cuda
 fi
 tag="$("$PY" -c 'import sys; print("cp%d%d" % sys.version_info[:2])')"
-variant="horovod-$(pinned horovod horovod.txt)-torch-$(pinned torch run.txt)-$tag-$kind-$(sha256_of setup/horovod/* | cut -c 1-8)"
+torch="$("$PY" -c 'import importlib.metadata; print(importlib.metadata.version("torch"))')" # 2.13.0+cpu of another index
+variant="horovod-$(pinned horovod horovod.txt)-torch-$torch-$tag-$kind-$(sha256_of setup/horovod/* | cut -c 1-8)"
 folder="$CACHE/wheels/$variant"
 
 # Links with the NCCL that torch brings and uses, unless HOROVOD_NCCL_HOME names another.
@@ -62,11 +63,11 @@ build() {
     if [[ "$HOROVOD_GPU_OPERATIONS" == NCCL && -z "$HOROVOD_NCCL_HOME" ]]; then
         use_nccl_of_torch "$work"
     fi
-    say "Horovod: building the wheel for torch $(pinned torch run.txt), once (about 3 minutes on 2 cores)"
+    say "Horovod: building the wheel for torch $torch, once (about 2 minutes on 2 cores)"
     # Horovod uses names of these headers without including them, which from GCC 13 on no other header makes up for.
     local includes="-include cstdint -include stdexcept -include string"
     # CMAKE_POLICY_VERSION_MINIMUM is for cmake 4; the compiler's jobs are limited, as each needs up to 2 GB.
-    CXXFLAGS="$includes ${CXXFLAGS:-}" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 \
+    PYTHONDONTWRITEBYTECODE='' CXXFLAGS="$includes ${CXXFLAGS:-}" HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 \
         HOROVOD_WITH_GLOO=1 HOROVOD_WITHOUT_MPI=1 CMAKE_POLICY_VERSION_MINIMUM=3.5 MAKEFLAGS="-j$(($(nproc) < 8 ? $(nproc) : 8))" \
         with_heartbeat horovod "$PY" -m pip wheel --verbose --disable-pip-version-check --no-build-isolation --no-deps \
         --no-cache-dir -w "$work/wheel" "$source"
@@ -87,7 +88,7 @@ else
     say "Horovod: installing ${wheel##*/}"
     with_heartbeat horovod-install "$PY" -m pip install --disable-pip-version-check --no-deps --no-index \
         --force-reinstall "$wheel"
-    with_heartbeat horovod-import "$PY" -c 'import horovod.torch'
+    PYTHONDONTWRITEBYTECODE='' with_heartbeat horovod-import "$PY" -c 'import horovod.torch'
     mark_done horovod "$key"
 fi
 printf '%s\n' "$HOROVOD_GPU_OPERATIONS" "$HOROVOD_NCCL_HOME" > "$choice"

@@ -4,7 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 list=requirements/jars.txt
-target="$CACHE/jars/delta-$(pinned delta-spark run.txt)"
+target="$CACHE/jars/delta-$(pinned delta-spark run.txt)-spark-$(pinned pyspark run.txt)"
 
 # Every jar of the list stands in folder $1 under its file name and has the SHA-256 of the list; else says what differs.
 verify() {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What has to come from the operating system: Linux, Python 3.11 with venv and headers, Java 17, a C++ compiler, cmake,
-# make, patch. On Debian and Ubuntu, as root or with password-less sudo, what is missing is named and installed; anywhere else
+# What has to come from the operating system: Linux, Python 3.11 to 3.13 with venv and headers, Java 17, a C++ compiler,
+# cmake, make, patch. On Debian and Ubuntu, as root or with password-less sudo, what is missing is named and installed; anywhere else
 # the one command to run is printed, and that is all.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -27,23 +27,25 @@ sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists()
 
 # The packages of a distribution for the words of `missing`: package_names apt|dnf|other WORD…
 package_names() {
-    local system="$1" word
+    local system="$1" word python version
     shift
+    python="$(find_python)"
+    version="${python:+$(version_of "$python")}"
     for word in "$@"; do
         case "$system:$word" in
-            apt:python) echo python3.11 ;;
-            apt:venv) echo python3.11-venv ;;
-            apt:headers) echo python3.11-dev ;;
+            apt:python) echo python3 ;; # of the distribution: 3.11 on Debian 12, 3.12 on Ubuntu 24.04, 3.13 on Debian 13
+            apt:venv) echo "python${version:-3}-venv" ;;
+            apt:headers) echo "python${version:-3}-dev" ;;
             apt:java) echo openjdk-17-jre-headless ;;
             apt:compiler) echo g++ ;;
-            dnf:python | dnf:venv) echo python3.11 ;;
-            dnf:headers) echo python3.11-devel ;;
+            dnf:python | dnf:venv) echo "python${version:-3.12}" ;;
+            dnf:headers) echo "python${version:-3.12}-devel" ;;
             dnf:java) echo java-17-openjdk-headless ;;
             dnf:compiler) echo gcc-c++ ;;
             *:cmake | *:make | *:patch) echo "$word" ;;
-            other:python) echo 'Python 3.11' ;;
-            other:venv) echo 'the venv module of Python 3.11' ;;
-            other:headers) echo 'the header files of Python 3.11' ;;
+            other:python) echo 'Python 3.11, 3.12 or 3.13' ;;
+            other:venv) echo "the venv module of Python${version:+ $version}" ;;
+            other:headers) echo "the header files of Python${version:+ $version}" ;;
             other:java) echo 'Java 17' ;;
             other:compiler) echo 'a C++ compiler' ;;
         esac
@@ -53,6 +55,8 @@ package_names() {
 joined() { paste -s -d '|' | sed "s/|/$1/g"; } # the lines of standard input, with $1 between them
 
 [[ "$(uname -s)" == Linux ]] || die "this runs on Linux only, and here is $(uname -s)"
+
+[[ -z "${PYTHON:-}" || -n "$(find_python)" ]] || die "PYTHON=$PYTHON is no Python 3.11, 3.12 or 3.13 that runs here"
 
 lacking="$(missing)"
 if [[ -n "$lacking" ]]; then

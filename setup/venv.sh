@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # setup/venv.sh [dev]: the packages of requirements/run.txt, with `dev` also those of dev.txt, in .venv, and this
 # checkout itself (editable, so that etl, schemas and training import from any folder). Every file's hash is checked.
+# What torch can be imported without (requirements/excludes.txt) is there with GPU=1 or a GPU only. TORCH_INDEX_URL names
+# an index for torch itself, whose libraries for CUDA it then has to bring or to do without; .venv keeps to it until
+# TORCH_INDEX_URL says otherwise (empty: back to the lock).
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 uv_or_pip() {
     # uv is many times faster; pip understands settings (a package index in pip.conf, say) that uv does not read.
     UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-300}" UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-true}" \
-        "$PWD/.venv/bin/uv" pip install --python "$PY" "$@" || {
+        "${PY%/*}/uv" pip install --python "$PY" "$@" || {
         echo "setup: uv could not do it; trying pip"
         "$PY" -m pip install "$@"
     }
@@ -14,29 +17,56 @@ uv_or_pip() {
 export -f uv_or_pip
 export PY
 
+install_lock() { with_progress "$1" bash -c 'uv_or_pip "$@"' - --require-hashes --no-deps -r "$2"; }
+
+# The lock without torch and what it alone brings.
+without_torch() { awk '/^[^ #]/ { torch = /^(torch|nvidia-|cuda-)/ } !torch' requirements/run.txt; }
+
+has_gpu() { [[ -n "${GPU:-}" || -e /dev/nvidiactl ]]; }
+
 python="$(find_python)"
-key="$(sha256_of requirements/bootstrap.txt requirements/run.txt) $("$python" --version) $PWD"
+index="${TORCH_INDEX_URL-$(cat "$STAMPS/torch-index" 2> /dev/null || true)}"
+key="$(sha256_of requirements/bootstrap.txt requirements/run.txt) $("$python" --version) $PWD $index"
 if done_for run "$key"; then
-    say "packages: already in .venv"
+    say "packages: already in $VENV"
 else
-    [[ ! -d .venv || ! -f "$STAMPS/path" || "$(cat "$STAMPS/path")" == "$PWD" ]] || rm -rf .venv # a moved checkout
-    say "packages: creating .venv with $python"
-    with_heartbeat venv "$python" -m venv .venv
-    mark_done path "$PWD"
+    # A moved checkout, another Python, another torch.
+    origin="$PWD $(version_of "$python") $index"
+    done_for origin "$origin" || rm -rf "$VENV"
+    say "packages: creating $VENV with $python"
+    with_heartbeat venv "$python" -m venv "$VENV"
+    mark_done origin "$origin"
+    mark_done python "$python"
     with_heartbeat uv "$PY" -m pip install --disable-pip-version-check --require-hashes --no-deps \
         -r requirements/bootstrap.txt
-    say "packages: installing $(grep -c '^[a-z].*==' requirements/run.txt) packages of requirements/run.txt (6 GB)"
-    with_progress packages bash -c 'uv_or_pip "$@"' - --require-hashes --no-deps -r requirements/run.txt
+    if [[ -z "$index" ]]; then
+        say "packages: installing $(grep -c '^[a-z].*==' requirements/run.txt) packages of requirements/run.txt (5 GB)"
+        install_lock packages requirements/run.txt
+    else
+        version="$(pinned torch run.txt)"
+        say "packages: installing requirements/run.txt, but torch $version from $index"
+        lock="$STAMPS/run-without-torch.txt"
+        without_torch > "$lock"
+        install_lock packages "$lock"
+        UV_DEFAULT_INDEX="$index" PIP_INDEX_URL="$index" with_progress torch bash -c 'uv_or_pip "$@"' - "torch==$version"
+    fi
+    mark_done torch-index "$index"
     mark_done run "$key"
+fi
+
+if [[ -z "$index" ]] && has_gpu && ! done_for gpu "$(sha256_of requirements/gpu.txt)"; then
+    say "packages: installing requirements/gpu.txt, for a GPU"
+    install_lock packages-gpu requirements/gpu.txt
+    mark_done gpu "$(sha256_of requirements/gpu.txt)"
 fi
 
 if [[ "${1:-}" == dev ]]; then
     key="$(sha256_of requirements/run.txt requirements/dev.txt)"
     if done_for dev "$key"; then
-        say "packages for tests and lint: already in .venv"
+        say "packages for tests and lint: already in $VENV"
     else
         say "packages for tests and lint: installing requirements/dev.txt"
-        with_progress packages-dev bash -c 'uv_or_pip "$@"' - --require-hashes --no-deps -r requirements/dev.txt
+        install_lock packages-dev requirements/dev.txt
         mark_done dev "$key"
     fi
 fi

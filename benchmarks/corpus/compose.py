@@ -1,4 +1,4 @@
-"""From planned documents to the pieces of their texts, and to lines of JSON."""
+"""Composition of planned documents into the pieces of their texts, and into lines of JSON."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -42,12 +42,12 @@ TOPIC_WORDS = 4096
 """A word in eight is drawn from the words of the document's class."""
 HEADER_KEY, CHAIN_KEY, SERIAL_WORDS = 0x4EAD, 0xC4A1, 3
 BEFORE_TEXT = 14
-"""Pieces of a line that stand before the text."""
+"""Pieces of a line before the text."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The pieces of document i are `pieces[offsets[i]:offsets[i + 1]]`."""
+    """Pieces of the texts: those of document i are `pieces[offsets[i]:offsets[i + 1]]`."""
 
     pieces: npt.NDArray[np.int32]
     offsets: Ints
@@ -55,7 +55,7 @@ class Texts:
 
 @cache
 def word_quantiles() -> npt.NDArray[np.int32]:
-    """Words by quantile of the law of Zipf and Mandelbrot: p(rank) ~ 1 / (rank + 2.7)."""
+    """Return words by quantile of the law of Zipf and Mandelbrot: p(rank) ~ 1 / (rank + 2.7)."""
     weights = 1 / (np.arange(1, COMMON_WORDS + 1) + ZIPF_SHIFT)
     bounds = np.cumsum(weights / weights.sum())
     found = np.searchsorted(bounds, (np.arange(QUANTILES) + 0.5) / QUANTILES)
@@ -64,7 +64,7 @@ def word_quantiles() -> npt.NDArray[np.int32]:
 
 @cache
 def endings() -> npt.NDArray[np.int8]:
-    """What follows a word, by a number of 8 bits: sentences have some 14 words, paragraphs five sentences."""
+    """Return what follows a word, by a number of 8 bits: sentences have some 14 words, paragraphs five sentences."""
     parts = ((PARAGRAPH, 4), (STOP, 12), (QUESTION, 2), (COMMA, 18), (SEMICOLON, 2), (COLON, 2))
     table = np.full(256, SPACE, dtype=np.int8)
     first = 0
@@ -75,7 +75,7 @@ def endings() -> npt.NDArray[np.int8]:
 
 
 def compose(documents: Documents) -> Texts:
-    """The texts of some documents."""
+    """Return the texts of some documents."""
     offsets = np.zeros(len(documents) + 1, dtype=np.int64)
     np.cumsum(documents.length, out=offsets[1:])
     document = np.repeat(np.arange(len(documents), dtype=np.int32), documents.length)
@@ -91,7 +91,7 @@ def compose(documents: Documents) -> Texts:
 
 
 def _sources(documents: Documents, document: npt.NDArray[np.int32], place: Ints) -> tuple[Words, Ints]:
-    """For each word what it is drawn from: the seed of the base and the place there, or a seed of its own."""
+    """Return the source of each word: the seed of the base and the place there, or a seed of its own."""
     seed, source = documents.content[document], place.copy()
     operation = documents.operation.astype(np.int8)[document]
     edited = np.flatnonzero(operation > planned.REFORMED)
@@ -159,7 +159,7 @@ def _forms(
 
 
 def _put_serials(found: npt.NDArray[np.int32], documents: Documents, offsets: Ints) -> None:
-    """Puts the number of a short document in its middle, three digits a word."""
+    """Put the number of a short document in its middle, three digits a word."""
     rows = np.flatnonzero(documents.serial >= 0)
     first = offsets[rows] + (documents.length[rows] - SERIAL_WORDS) // 2
     number = documents.serial[rows]
@@ -169,7 +169,7 @@ def _put_serials(found: npt.NDArray[np.int32], documents: Documents, offsets: In
 
 
 def _put_personal(found: npt.NDArray[np.int32], documents: Documents, offsets: Ints) -> None:
-    """Puts an e-mail address, a telephone number or an IP address over a few words."""
+    """Put an e-mail address, a telephone number or an IP address over a few words."""
     table = pieces()
 
     def number(drawn: Words, least: int, most: int) -> Ints:
@@ -201,13 +201,13 @@ def _put_personal(found: npt.NDArray[np.int32], documents: Documents, offsets: I
 
 
 def token_ids(texts: Texts) -> npt.NDArray[np.int32]:
-    """The token that each piece of a text holds: equal exactly where the tokens are."""
+    """Return the token of each piece of a text, equal exactly where the tokens are."""
     found: npt.NDArray[np.int32] = pieces().token[texts.pieces]
     return found
 
 
 def lines(records: Ints, documents: Documents, malformed: Ints) -> memoryview:
-    """The lines of JSON of some records; `malformed` is an entry of MALFORMED or -1."""
+    """Return the JSON lines of some records; `malformed` is an entry of MALFORMED or -1."""
     texts = compose(documents)
     table = pieces()
     heads = np.empty((len(records), BEFORE_TEXT), dtype=np.int32)

@@ -20,7 +20,7 @@ from benchmarks.corpus.randomness import below, hashed
 COMMON_WORDS = 1 << 15
 """By rank; the frequent ones are short."""
 ACCENTED_EVERY = 16
-"""In documents with letters beyond ASCII the words of one rank in so many have an accent."""
+"""In documents with letters beyond ASCII, one rank in so many has words with an accent."""
 WORDS = COMMON_WORDS + COMMON_WORDS // ACCENTED_EVERY
 NUMBERS = 1000
 TERMS = WORDS + NUMBERS
@@ -37,7 +37,7 @@ DAYS = 3650
 AREA_CODES = (202, 212, 213, 305, 312, 404, 415, 503, 602, 617, 702, 713)
 TOP_LEVEL = ("org", "net", "com", "edu")
 MALFORMED = ("invalid_json", "wrong_type", "missing_column", "invalid_utf8")
-"""How a record is spoilt, by the reason that the quarantine gives for it."""
+"""Damage done to a record, by the reason that the quarantine gives for it."""
 _OPENINGS = {"wrong_type": '","text":["', "missing_column": '","body":"'}
 _CLOSINGS = {"invalid_json": b"\n", "wrong_type": b'"]}\n', "invalid_utf8": b'\xff"}\n'}
 
@@ -65,15 +65,15 @@ class Pieces:
     line: int
     top_level: int
     opening: int
-    """Of the text: the sound one, then one for each of MALFORMED."""
+    """Opening of the text: the sound one, then one for each of MALFORMED."""
     closing: int
     heads: tuple[int, int, int, int]
-    """What stands before the id, the label, the source and the time."""
+    """Pieces before the id, the label, the source and the time."""
 
 
 @functools.cache
 def words() -> tuple[str, ...]:
-    """WORDS different pronounceable words, accented ones last."""
+    """Return WORDS different pronounceable words, accented ones last."""
     found: dict[str, None] = {}
     number = 0
     while len(found) < COMMON_WORDS:
@@ -92,7 +92,7 @@ def words() -> tuple[str, ...]:
 
 @functools.cache
 def pieces() -> Pieces:
-    """Builds the table, in half a second."""
+    """Build the table, in half a second."""
     terms = [*words(), *(f"{number:03}" for number in range(NUMBERS))]
     capitals = [term.capitalize() for term in terms]
     table = [(term + suffix).encode() for cased in (terms, capitals) for suffix in SUFFIXES for term in cased]
@@ -128,12 +128,12 @@ def pieces() -> Pieces:
 
 
 def normalised(text: str) -> str:
-    """The text whose runs of `\\w` are its tokens."""
+    """Return the text whose runs of `\\w` are its tokens."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def accented(terms: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """The words of a document with letters beyond ASCII, for those that an all-ASCII one would have."""
+    """Return the words of a document with letters beyond ASCII, from those of an all-ASCII one."""
     has_accent = (terms < COMMON_WORDS) & (terms % ACCENTED_EVERY == ACCENTED_EVERY - 1)
     found: npt.NDArray[np.int32] = np.where(has_accent, COMMON_WORDS + terms // ACCENTED_EVERY, terms)
     return found

@@ -1,4 +1,4 @@
-"""Which record is what: planted families, one mega-cluster, boilerplate headers, and all others.
+"""Plan of the records: planted families, one mega-cluster, boilerplate headers, and single records.
 
 The records of a data set are numbered in the order of the files. A permutation takes a record to its slot: the first
 slots are the mega-cluster, then come the families, period after period of FAMILIES, then records on their own. So the
@@ -28,9 +28,10 @@ OPERATIONS = (
     "headed",
     "chained",
 )
-"""What was done to a family's base: nothing; other capitals and punctuation; a run of words replaced; words here and
-there replaced; a run deleted; a run inserted; a run moved elsewhere; a boilerplate header put before it; one more run
-replaced than in the member before."""
+"""Edits of a family's base: nothing; other capitals and punctuation; a run of words replaced; words here and there
+replaced; a run deleted; a run inserted; a run moved elsewhere; a boilerplate header put before it; one more run
+replaced than in the previous member.
+"""
 
 FAMILIES: tuple[tuple[int, ...], ...] = (
     (COPY, COPY),
@@ -43,18 +44,18 @@ FAMILIES: tuple[tuple[int, ...], ...] = (
     (COPY, CHAINED, CHAINED, CHAINED),
     (COPY, REPLACED, COPY, REFORMED, SCATTERED),
 )
-"""The families of a period, by what happens to each member; the first is the base."""
+"""Families of a period, by the edit of each member; the first is the base."""
 PERIOD = sum(map(len, FAMILIES))
 MOST_MEMBERS = max(map(len, FAMILIES))
 
 FAMILY_SHARE = 0.12
 MEGA_SHARE = 0.005
 HEADED_SHARE = 0.06
-"""Of the records on their own; most of the headers are rare, a third of these records carry the same one."""
+"""Share of the single records; most of the headers are rare, a third of these records carry the same one."""
 HEADERS = 50
 HEADER_WORDS = (40, 80)
 EDITED = (0.01, 0.15)
-"""The share of a document's words that an edit takes in; small shares are as likely as large ones in the logarithm."""
+"""Share of a document's words that an edit affects, uniform in the logarithm."""
 RUNS = 3
 
 MEDIAN_WORDS, SPREAD, LEAST_WORDS, LEAST_EDITED_WORDS, MEGA_WORDS = 67, 1.0, 3, 24, 300
@@ -74,30 +75,30 @@ PERSONAL_SHARES = np.cumsum((0.04, 0.03, 0.02))
 
 @dataclass(frozen=True)
 class Documents:
-    """What texts are made of, an entry a document; runs have the shape (documents, RUNS), all else (documents,)."""
+    """Make-up of texts, an entry a document; runs have the shape (documents, RUNS), all else (documents,)."""
 
     content: Words
-    """Of the base: two documents with the same have the same words before they are edited."""
+    """Content of the base: documents with equal content have the same words before they are edited."""
     length: Ints
     """Words, after the edits."""
     label: Ints
     operation: Ints
     edit: Words
-    """What is drawn for this document alone."""
+    """Randomness of this document alone."""
     form: Words
     """Documents with the same content and another form differ in capitals and punctuation."""
     run_start: Ints
     run_end: Ints
-    """Of the replaced, deleted, inserted or moved words; chained documents have up to three runs."""
+    """Ends of the replaced, deleted, inserted or moved words; chained documents have up to three runs."""
     target: Ints
-    """Where the words between a moved run's end and here come to stand before the run."""
+    """Position up to which the words behind a moved run move before it."""
     scattered: Ints
-    """The chance of a word to be replaced, in 65,536ths."""
+    """Probability of replacing a word, in 65,536ths."""
     header: Ints
     """-1: none."""
     header_length: Ints
     serial: Ints
-    """A number that stands in a document too short to be different from all others otherwise; -1 in longer ones."""
+    """Number in a document too short to be unique otherwise; -1 in longer ones."""
     personal: Ints
     """An entry of PERSONAL, or -1."""
     accented: npt.NDArray[np.bool_]
@@ -111,7 +112,7 @@ class Documents:
 
 @dataclass(frozen=True)
 class Slots:
-    """What is planned for some slots. `family`: -1 for single records; `member`: place in the family."""
+    """Plan of some slots. `family`: -1 for single records; `member`: place in the family."""
 
     kind: Ints
     family: Ints
@@ -121,7 +122,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class Plan:
-    """A data set of `records` records."""
+    """Data set of `records` records."""
 
     records: int
     seed: int
@@ -138,7 +139,7 @@ class Plan:
 
     @cached_property
     def families(self) -> int:
-        """Without the mega-cluster, whose number as a family is this."""
+        """Number of families without the mega-cluster, which has this number as a family."""
         return self.periods * len(FAMILIES)
 
     @cached_property
@@ -161,13 +162,13 @@ class Plan:
         return found
 
     def malformed(self, records: Ints, kind: Ints) -> Ints:
-        """An entry of MALFORMED, or -1, for each record; only single records are spoilt."""
+        """Return an entry of MALFORMED, or -1, for each record; only single records are spoilt."""
         drawn = hashed(self._keys[0], records)
         spoilt = (kind == SINGLE) & (shares(drawn) < self.malformed_share)
         return np.where(spoilt, below(drawn, len(MALFORMED)), -1)
 
     def plan(self, slots: Ints) -> Slots:
-        """What stands in some slots."""
+        """Plan some slots."""
         in_families = slots - self.mega
         kind = np.where(
             slots < self.mega, MEGA, np.where(in_families < self.periods * PERIOD, FAMILY, SINGLE)
@@ -242,7 +243,7 @@ class Plan:
     def _runs(
         self, length: Ints, operation: Ints, kind: Ints, edit: Words, number: Ints, member: Ints
     ) -> tuple[Ints, Ints, Ints]:
-        """Starts and ends of the runs, and the target of moved ones."""
+        """Return start and end of the runs, and the target of moved ones."""
         low, high = np.log(EDITED)
         starts = np.zeros((len(length), RUNS), dtype=np.int64)
         ends = np.zeros_like(starts)

@@ -1,6 +1,6 @@
-"""Pseudo-random numbers by arithmetic on counters: the same for the same counters, whenever they are asked for.
+"""Pseudo-random numbers by arithmetic on counters: equal for equal counters, whenever they are computed.
 
-So a document can be made again wherever a copy of it is wanted, and nothing has to be remembered. The mixing function
+So a document can be recreated wherever a copy of it is needed, and nothing has to be remembered. The mixing function
 is the finaliser of SplitMix64: Steele, Lea and Flood (2014), "Fast splittable pseudorandom number generators".
 """
 
@@ -18,7 +18,7 @@ ROUNDS = 4
 
 
 def mixed(words: Words) -> Words:
-    """Spreads every bit over all 64, in place."""
+    """Spread every bit over all 64, in place."""
     words ^= words >> np.uint64(30)
     words *= np.uint64(0xBF58476D1CE4E5B9)
     words ^= words >> np.uint64(27)
@@ -28,22 +28,22 @@ def mixed(words: Words) -> Words:
 
 
 def hashed(key: int, numbers: Ints | Words) -> Words:
-    """64 pseudo-random bits for each number, of the stream `key`."""
+    """Return 64 pseudo-random bits for each number, of the stream `key`."""
     return mixed((numbers.astype(np.uint64) + np.uint64(1)) * GOLDEN + np.uint64(key & MASK))
 
 
 def key_of(seed: int, stream: int) -> int:
-    """The key of one of the independent streams of a seed."""
+    """Return the key of one of the independent streams of a seed."""
     return int(hashed(int(hashed(0, np.array([seed]))[0]), np.array([stream]))[0])
 
 
 def shares(words: Words) -> npt.NDArray[np.float64]:
-    """Numbers from 0 to below 1, from the upper 32 bits."""
+    """Return numbers from 0 to below 1, from the upper 32 bits."""
     return (words >> np.uint64(32)).astype(np.float64) / 2.0**32
 
 
 def below(words: Words, bounds: Ints | int) -> Ints:
-    """Numbers from 0 to below each bound (less than 2^31), from the lower 32 bits."""
+    """Return numbers from 0 to below each bound (less than 2^31), from the lower 32 bits."""
     low = (words & np.uint64(0xFFFFFFFF)).astype(np.int64)
     found: Ints = (low * bounds) >> 32
     return found
@@ -51,8 +51,8 @@ def below(words: Words, bounds: Ints | int) -> Ints:
 
 @dataclass(frozen=True)
 class Permutation:
-    """A bijection of 0 to count - 1: a Feistel network (Luby and Rackoff 1988) over the next power of four, walked on
-    until it is back below `count`.
+    """Bijection of 0 to count - 1: a Feistel network (Luby and Rackoff 1988) over the next power of four, iterated
+    until the result is below `count`.
     """
 
     count: int
@@ -78,7 +78,7 @@ class Permutation:
         left, right = numbers >> bits, numbers & mask
         inverse = rounds.step < 0
         for number in rounds:
-            # Backwards, what was the right half stands on the left.
+            # Backwards, the former right half stands on the left.
             known = left if inverse else right
             drawn = (hashed(self.key + number * 0x51ED2701, known) >> np.uint64(20)).astype(np.int64) & mask
             if inverse:

@@ -1,4 +1,4 @@
-"""The truth about planted duplicates: the exact Jaccard similarity of every two members of a family."""
+"""Truth about planted duplicates: the exact Jaccard similarity of every two members of a family."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -18,11 +18,11 @@ MEMBER_BITS, FAMILY_BITS = 3, 8
 PAIRS = pa.schema(
     [("left", pa.int64()), ("right", pa.int64()), ("jaccard", pa.float64()), ("kind", pa.string())]
 )
-"""Records in the order of the files; `kind`: exact, or what was done to one of the two."""
+"""Records in the order of the files; `kind`: exact, or the edit of one of the two."""
 
 
 def pairs(plan: Plan) -> Iterator[pa.RecordBatch]:
-    """All pairs of members of a family, and of each member of the mega-cluster with its base."""
+    """Yield all pairs of members of a family, and of each member of the mega-cluster with its base."""
     for first in range(0, plan.families, FAMILIES_AT_ONCE):
         yield _family_pairs(plan, np.arange(first, min(first + FAMILIES_AT_ONCE, plan.families)))
     for first in range(1, plan.mega, FAMILIES_AT_ONCE):
@@ -70,10 +70,10 @@ def _batch(records: Ints, operation: Ints, similar: npt.NDArray[np.float64]) -> 
 
 
 def similarities(texts: Texts, group: Ints, member: Ints) -> npt.NDArray[np.float64]:
-    """The Jaccard similarity of the shingle sets of any two members of each group, a column for each two of
-    MOST_MEMBERS in the order of `combinations`.
+    """Return the Jaccard similarities of the members of each group, a column for each two of MOST_MEMBERS.
 
-    A shingle stands for itself as 53 bits of a hash, and is compared within a group only.
+    Columns are in the order of `combinations`. A shingle is represented by 53 bits of a hash, and compared within its
+    group only.
     """
     hashes, document = shingle_hashes(texts)
     groups = int(group.max()) + 1
@@ -97,7 +97,7 @@ def similarities(texts: Texts, group: Ints, member: Ints) -> npt.NDArray[np.floa
 
 
 def shingle_hashes(texts: Texts) -> tuple[Words, Ints]:
-    """A hash for each window of SHINGLE tokens, and the document it is in; shorter documents are one window."""
+    """Return a hash for each window of SHINGLE tokens, and its document; shorter documents are one window."""
     tokens = mixed((token_ids(texts).astype(np.uint64) + np.uint64(1)) * GOLDEN)
     lengths = np.diff(texts.offsets)
     windows = np.maximum(lengths - SHINGLE + 1, 1)

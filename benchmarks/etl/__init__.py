@@ -1,1 +1,1 @@
-"""The data pipeline and its near-duplicate stage, beside what else finds near-duplicates."""
+"""Data pipeline and near-duplicate stage, beside other systems that find near-duplicates."""

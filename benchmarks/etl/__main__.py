@@ -1,5 +1,5 @@
-"""The pipeline and its near-duplicate stage beside other systems: `python -m benchmarks.etl --size 100MB` (or 1GB,
-10GB), or `make bench-etl SIZE=100MB`.
+"""Pipeline and near-duplicate stage beside other systems: `python -m benchmarks.etl --size 100MB` (or 1GB, 10GB), or
+`make bench-etl SIZE=100MB`.
 
 Generates the files, runs every system in turn, `--rounds` times, and writes `benchmarks/results/etl.json` (figures of
 other sizes stay) and `etl.md`. Peers are installed into environments of their own on the first run.
@@ -25,7 +25,7 @@ from common.version import code_version
 
 SMALL = "2MB"
 LARGE = 5 * 10**9
-"""From here on only this product is run, and on the same files for both of its figures."""
+"""Size from which only this product runs, on the same files for both of its figures."""
 REPEATS = 2
 MINUTES = 28.0
 
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def prepare(root: Path, size: str, seed: int, systems: Sequence[System]) -> Data:
-    """Generates what is not there yet."""
+    """Generate the missing files."""
 
     def generated(name: str, bytes_wanted: int, malformed: float) -> Path:
         folder = root / name
@@ -81,13 +81,13 @@ def prepare(root: Path, size: str, seed: int, systems: Sequence[System]) -> Data
 
 
 def turns(systems: Sequence[System], cold: bool) -> list[tuple[System, bool]]:
-    """A round: each system, whether warm; this product's near-duplicate stage also cold."""
+    """Return a round: each system, whether warm; this product's near-duplicate stage also cold."""
     found = [(system, True) for system in systems]
     return found + [(system, False) for system in systems if cold and system.what == "near_duplicates"]
 
 
 def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The runs of earlier rounds, by system."""
+    """Return the runs of earlier rounds, by system."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for sample in json_lines.read(str(file), json.loads):
         found[sample.pop("system")].append(sample)
@@ -97,13 +97,13 @@ def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
 def document_with(
     file: Path, size: str, samples: dict[str, list[dict[str, Any]]], data: Data
 ) -> dict[str, Any]:
-    """What stands in `file`, with the systems of this size that were run put in the place of what it said of them."""
+    """Return the document in `file` with new entries for the systems of this size that were run."""
     whole: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     entries = whole.setdefault(size, {})
     for name, runs in samples.items():
         system = BY_NAME[name]
         summary = quality.summary(data.of(system))
-        # Of the runs of a turn the last counts: those before it were disturbed.
+        # The last run of a turn counts: those before it were disturbed.
         counting = list({(run["warm"], run["turn"]): run for run in runs}.values())
         entries[name] = results.figures(counting, summary["bytes"], summary["records"]) | {
             "version": version(system, code_version()),
@@ -115,7 +115,7 @@ def document_with(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the tables and writes the results."""
+    """Measure, print the tables and write the results."""
     arguments = parser().parse_args(argv)
     size = str(arguments.size).upper()
     wanted = generate.bytes_of(size)

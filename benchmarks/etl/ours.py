@@ -35,7 +35,7 @@ from schemas.tables import Layout
 
 
 def near_duplicates(spark: SparkSession, config: Configuration) -> None:
-    """Writes silver/signatures and silver/clusters for the records of the sources, as the stage `deduplicate` does."""
+    """Write silver/signatures and silver/clusters for the records of the sources, as the stage `deduplicate` does."""
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
     records = outcomes.accepted(outcomes.read_outcomes(spark, config, tasks), None, config)
     fields = records.withColumn("filtered_by", F.lit(None).cast("string"))
@@ -43,19 +43,19 @@ def near_duplicates(spark: SparkSession, config: Configuration) -> None:
 
 
 def overrides(files: Path, root: Path) -> list[str]:
-    """Of the configuration of a generated data set, which may have been moved."""
+    """Return the overrides of the configuration of a generated data set, which may have been moved."""
     return [f"dataset.root={root}", f"source.0.path={files.resolve()}/part-*.jsonl"]
 
 
 def run_near_duplicates(files: Path, root: Path) -> Configuration:
-    """In the session that is running, which is left running."""
+    """Find near-duplicates in the running session, which stays open."""
     config = load(files / "ringlake.toml", overrides(files, root))
     near_duplicates(build_session("near-duplicates", hadoop_options(config.storage)), config)
     return config
 
 
 def run_pipeline(files: Path, root: Path) -> Configuration:
-    """Every stage, in a session of its own."""
+    """Run every stage, in a session of its own."""
     given = [part for override in overrides(files, root) for part in ("--set", override)]
     status = pipeline.main(["--config", str(files / "ringlake.toml"), *given])
     if status != 0:
@@ -67,7 +67,7 @@ RUNS = {"near_duplicates": run_near_duplicates, "pipeline": run_pipeline}
 
 
 def clusters_of(config: Configuration) -> tuple[pa.Array, pa.Array]:
-    """The numbers of records that have a cluster, and of the survivors of their clusters; int64."""
+    """Return the numbers of records that have a cluster, and of the survivors of their clusters; int64."""
     rows = DeltaTable(Layout.of(config).clusters).to_pyarrow_table(columns=["record_id", "cluster_id"])
     clustered = rows.filter(pc.is_valid(rows["cluster_id"]))
     return clustered["record_id"].cast(pa.int64()), clustered["cluster_id"].cast(pa.int64())

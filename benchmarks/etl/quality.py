@@ -1,8 +1,8 @@
-"""Recall and pair precision of the clusters that a system found, against the planted truth.
+"""Recall and pair precision of a system's clusters against the planted truth.
 
-A true pair is one of `truth/pairs.parquet` whose exact Jaccard similarity reaches the threshold; it is found where both
-records are in one cluster. Clusters are connected: so a pair of a found cluster is right where both records are in the
-same connected component of true pairs, and wrong otherwise.
+A true pair is one of `truth/pairs.parquet` whose exact Jaccard similarity reaches the threshold; it is found where
+both records are in one cluster. Clusters are connected: so a pair of a found cluster is right where both records are
+in the same connected component of true pairs, and wrong otherwise.
 """
 
 import json
@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def judge(records: int, found: Mapping[str, Ints], truth: Path, similarity: float) -> dict[str, float | int]:
-    """Of clusters as `record` and `cluster`; records that are not named are in no cluster.
+    """Judge clusters given as `record` and `cluster`; records that are not named are in no cluster.
 
     `recall`, `recall_exact` (similarity 1), `recall_near`, `precision` are shares of pairs; a share of nothing is 1.
     """
@@ -51,10 +51,10 @@ def _share(hit: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
 
 
 def _pairs(sizes: Ints) -> int:
-    """How many pairs groups of these sizes have."""
+    """Return the number of pairs in groups of these sizes."""
     return int((sizes.astype(np.int64) * (sizes.astype(np.int64) - 1) // 2).sum())
 
 
 def summary(files: Path) -> dict[str, Any]:
-    """What a generated data set says of itself."""
+    """Return the summary of a generated data set."""
     return dict(json.loads((files / "truth" / "summary.json").read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""From runs to figures: medians, the document `etl.json` by size and system, the slope, and the Markdown tables."""
+"""Figures from runs: medians, the document `etl.json` by size and system, the slope, and the Markdown tables."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from benchmarks.etl.systems import CORES, SYSTEMS
 from benchmarks.generate import bytes_of
 
 Sample = Mapping[str, Any]
-"""A run as a dictionary (`watch.Run.as_dict`) with `warm`; of the runs of one turn only the one that counts."""
+"""Run as a dictionary (`watch.Run.as_dict`) with `warm`; only the last run of a turn counts."""
 
 RATIOS = {"datatrove": 10.0, "text_dedup": 4.0}
 DOCUMENTS_PER_SECOND, NEAR_MB, PIPELINE_MB = 10_000, 7.0, 3.0
@@ -17,7 +17,7 @@ RECALL, PRECISION = 0.999, 1.0
 
 
 def median(samples: Sequence[Sample], *names: str) -> float | None:
-    """Of a figure, over the undisturbed runs where there are any."""
+    """Return the median of a figure, over the undisturbed runs where there are any."""
     quiet = [sample for sample in samples if not sample["disturbed"]] or list(samples)
     values = []
     for sample in quiet:
@@ -29,7 +29,7 @@ def median(samples: Sequence[Sample], *names: str) -> float | None:
 
 
 def figures(samples: Sequence[Sample], size_bytes: int, documents: int) -> dict[str, Any]:
-    """The entry of one system for one size. Rates are of the files' bytes and lines."""
+    """Return the entry of one system for one size; rates are of the files' bytes and lines."""
     warm = [sample for sample in samples if sample["warm"]]
     cold = [sample for sample in samples if not sample["warm"]]
     seconds = median(warm, "seconds")
@@ -67,7 +67,7 @@ def figures(samples: Sequence[Sample], size_bytes: int, documents: int) -> dict[
 
 
 def slope(document: Mapping[str, Any]) -> dict[str, float]:
-    """How many times longer each system took for 10 GB than for 1 GB, and how its Python workers' memory grew."""
+    """Return the ratio of each system's time for 10 GB to that for 1 GB, and of its Python workers' memory."""
     found = {}
     small, large = document.get("1GB", {}), document.get("10GB", {})
     for name in small.keys() & large.keys():
@@ -82,7 +82,7 @@ def sizes_of(document: Mapping[str, Any]) -> list[str]:
 
 
 def goals(document: Mapping[str, Any]) -> list[tuple[str, float | None, float, bool]]:
-    """Name, value (None: not measured), bound, and whether the bound is an upper one."""
+    """Return name, value (None: not measured), bound, and whether the bound is an upper one."""
     near = {size: document[size].get("ours_near_duplicates", {}) for size in sizes_of(document)}
     pipeline = {size: document[size].get("ours_pipeline", {}) for size in sizes_of(document)}
     found: list[tuple[str, float | None, float, bool]] = []
@@ -116,7 +116,7 @@ def goals(document: Mapping[str, Any]) -> list[tuple[str, float | None, float, b
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """All tables, the smallest size first."""
+    """Return all tables, the smallest size first."""
     lines: list[str] = []
     for size in sizes_of(document):
         lines += [*_table(size, document[size]), ""]

@@ -1,4 +1,4 @@
-"""What Spark shuffled, from its event log."""
+"""Bytes that Spark shuffled, from its event log."""
 
 import json
 from collections import Counter
@@ -14,7 +14,7 @@ spark.local.dir {scratch}
 
 
 def configure(work: Path) -> Path:
-    """Writes the settings that make Spark keep an event log in `work/events`; returns the folder for SPARK_CONF_DIR."""
+    """Write settings that make Spark log events in `work/events`; return the folder for SPARK_CONF_DIR."""
     for name in ("events", "scratch", "conf"):
         (work / name).mkdir(parents=True, exist_ok=True)
     text = CONFIGURATION.format(folder=(work / "events").as_uri(), scratch=work / "scratch")
@@ -23,7 +23,7 @@ def configure(work: Path) -> Path:
 
 
 def shuffled(work: Path, began: float, ended: float) -> list[int]:
-    """Bytes that each stage wrote for a shuffle, the largest first, of tasks launched between two times in seconds."""
+    """Return the shuffle bytes written by each stage, largest first, of tasks launched between two times in seconds."""
     written: Counter[tuple[str, int]] = Counter()
     for file in sorted((work / "events").iterdir()):
         with file.open(encoding="utf-8") as events:

@@ -1,4 +1,4 @@
-"""What is compared, and how each of them is started."""
+"""Systems to compare, and how to start each of them."""
 
 import shutil
 import sys
@@ -20,19 +20,19 @@ ENVIRONMENTS = Environments(Path(__file__).parent)
 
 @dataclass(frozen=True)
 class System:
-    """A line of the table."""
+    """Line of the table."""
 
     name: str
     settings: str
     what: str | None = None
-    """For this product: what it runs."""
+    """For this product: the function to run."""
     peer: str | None = None
     """For a peer: its module, and its environment."""
     package: str | None = None
     flags: tuple[str, ...] = ()
-    """Of the peer's module."""
+    """Flags of the peer's module."""
     usual: bool = True
-    """Others are run only where they are asked for."""
+    """Run by default; other systems run only on request."""
     whole: bool = False
     """Reads the files with malformed records, which no peer can read."""
 
@@ -76,7 +76,7 @@ BY_NAME = {system.name: system for system in SYSTEMS}
 
 
 def interpreters(systems: Sequence[System]) -> dict[str, Path]:
-    """The Python of each system; builds the environments of peers where they are missing.
+    """Return the Python of each system; build missing environments of peers.
 
     Raises subprocess.CalledProcessError where one cannot be built.
     """
@@ -87,7 +87,7 @@ def interpreters(systems: Sequence[System]) -> dict[str, Path]:
 
 
 def version(system: System, ours: str) -> str:
-    """Of what was measured."""
+    """Return the version of the measured system."""
     if system.peer is None or system.package is None:
         return ours
     return ENVIRONMENTS.version_of(system.peer, system.package)
@@ -95,7 +95,7 @@ def version(system: System, ours: str) -> str:
 
 @dataclass(frozen=True)
 class Data:
-    """The folders of generated files: with malformed records, without, and a small one of either kind."""
+    """Folders of generated files: with malformed records, without, and a small one of either kind."""
 
     whole: Path
     sound: Path
@@ -106,10 +106,10 @@ class Data:
 
 
 def measure(system: System, python: Path, data: Data, work: Path, warm: bool) -> Run:
-    """One run of a system in an empty working folder, which is emptied again afterwards.
+    """Run a system once in an empty working folder, which is emptied again afterwards.
 
-    `more` of the run holds the quality of its clusters, and for this product the bytes of each shuffle.
-    Raises CheckError where it fails.
+    `more` of the run holds the quality of its clusters, and for this product the bytes of each shuffle. Raises
+    CheckError where it fails.
     """
     folder = work / system.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -146,9 +146,9 @@ def _quality(folder: Path, files: Path) -> dict[str, float | int]:
 def measure_undisturbed(
     system: System, python: Path, data: Data, work: Path, warm: bool, repeats: int
 ) -> Iterator[Run]:
-    """`measure`, again up to `repeats` times while others disturb it; the run that counts is the last of them.
+    """Yield runs of `measure`, repeated up to `repeats` times while others disturb it; only the last counts.
 
-    Gives fewer runs, or none, where one fails, and says why.
+    Yields fewer runs, or none, where one fails, and logs why.
     """
     for _ in range(1 + repeats):
         try:

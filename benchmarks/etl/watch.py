@@ -1,7 +1,7 @@
-"""Runs one measured process: when it began and ended what it does, how much memory it and all below it held, and
-whether others took processor time from it meanwhile.
+"""Execution of one measured process: when its work began and ended, the memory of it and its descendants, and whether
+others took processor time from it meanwhile.
 
-The process prints `{"event": "begin"}` and `{"event": "end"}` around what is timed, and may go on afterwards.
+The process prints `{"event": "begin"}` and `{"event": "end"}` around the timed work, and may go on afterwards.
 """
 
 import json
@@ -20,12 +20,12 @@ from common.errors import CheckError
 CHECKOUT = Path(__file__).resolve().parents[2]
 SAMPLE_SECONDS = 0.5
 OTHERS = 0.05
-"""The share of the machine's processor time from which on others disturb a run."""
+"""Share of the machine's processor time from which on others disturb a run."""
 
 
 @dataclass
 class Peaks:
-    """The most memory held at any of the samples, in MB; pages that processes share are divided among them."""
+    """Highest memory at any of the samples, in MB; shared pages are divided among their processes."""
 
     all: float = 0.0
     java: float = 0.0
@@ -33,12 +33,12 @@ class Peaks:
     """Spark's Python workers."""
 
     def add(self, root: int) -> None:
-        """Takes a sample of a process and all below it."""
+        """Sample a process and its descendants."""
         running = statuses()
         memory = {process: proportional_mb(process) for process in descendants(root, running)}
         java = {process for process in memory if process in running and running[process].name == "java"}
         below = {each for process in java for each in descendants(process, running)} - java
-        # What a Java machine has just forked shows the machine's own memory until it becomes something else.
+        # A process that Java has just forked shows Java's own memory until it becomes something else.
         below = {each for each in below if each in running and running[each].name.startswith("python")}
         self.all = max(self.all, sum(memory.values()))
         self.java = max(self.java, sum(memory[process] for process in java))
@@ -47,7 +47,7 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Moment:
-    """What the clocks say."""
+    """Readings of the clocks."""
 
     wall: float
     own: float
@@ -60,16 +60,16 @@ class Moment:
 
 @dataclass(frozen=True)
 class Run:
-    """A measured run."""
+    """Measured run."""
 
     seconds: float
-    """From `begin` to `end`."""
+    """Time from `begin` to `end`."""
     cold_seconds: float
-    """From the start of the process to `end`."""
+    """Time from the start of the process to `end`."""
     cpu_seconds: float
-    """Of the process and all below it, from `begin` to `end`."""
+    """Processor time of the process and its descendants, from `begin` to `end`."""
     others: float
-    """The share of the machine's processor time that went to other processes (and other machines on its host)."""
+    """Share of the machine's processor time that went to other processes (and other machines on its host)."""
     disturbed: bool
     began: float
     ended: float
@@ -81,14 +81,14 @@ class Run:
 
 
 def others_share(begin: Moment, end: Moment, cores: int) -> float:
-    """The part of the machine's processor time between two moments that neither we used nor nobody."""
+    """Return the share of the machine's processor time between two moments that went neither to us nor idle."""
     return max(0.0, (end.busy - begin.busy) - (end.own - begin.own)) / (cores * (end.wall - begin.wall))
 
 
 def watch(python: Path, module: str, arguments: Sequence[str], environment: dict[str, str], log: Path) -> Run:
-    """Runs `python -m module` in the checkout, its messages in `log`.
+    """Run `python -m module` in the checkout, with its messages in `log`.
 
-    Raises CheckError with the end of the messages where it fails or says nothing of what it does.
+    Raises CheckError with the end of the messages where it fails or reports no events.
     """
     machine = os.cpu_count() or 1
     peaks, ended = Peaks(), threading.Event()
@@ -145,7 +145,7 @@ def watch(python: Path, module: str, arguments: Sequence[str], environment: dict
 def _sample(
     process: int, peaks: Peaks, own: ProcessorTime, moments: dict[str, Moment], ended: threading.Event
 ) -> None:
-    """Only what is held from `begin` to `end` counts: neither a warm-up nor what the judging needs."""
+    """Sample only from `begin` to `end`: neither a warm-up nor the judging counts."""
     while not ended.wait(SAMPLE_SECONDS):
         if "begin" in moments and "end" not in moments:
             peaks.add(process)

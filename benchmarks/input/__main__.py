@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def demo_manifest(file: str) -> str:
-    """The newest manifest of the demo; publishes it first where there is none."""
+    """Return the newest manifest of the demo; publish it first where there is none."""
     layout = Layout.of(config.load(file))
     try:
         return contract.newest(layout.at("manifests"))
@@ -62,7 +62,7 @@ def demo_manifest(file: str) -> str:
 
 
 def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
-    """The samples of a file, by name of the case."""
+    """Return the samples of a file, by name of the case."""
     found: dict[str, list[dict[str, Any]]] = {}
     for sample in json_lines.read(str(file), json.loads):
         found.setdefault(sample.pop("case"), []).append(sample)
@@ -70,14 +70,14 @@ def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def versions() -> dict[str, str]:
-    """Of what was measured, and of what it ran on."""
+    """Return the versions of what was measured, and of what it ran on."""
     own = {name: version(name) for name in ("torch", "pyarrow", "numpy", "petastorm")}
     peers = {peer: environments.version_of(peer, package) for peer, package in PACKAGES.items()}
     return {"python": platform.python_version(), "platform": platform.platform(), **own, **peers}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the tables and writes the results."""
+    """Measure, print the tables and write the results."""
     arguments = parser().parse_args(argv)
     unknown = set(arguments.only or ()) - {case.name for case in CASES}
     if unknown:

@@ -1,4 +1,4 @@
-"""What is compared: every loader with its settings, found by trying what its documentation recommends."""
+"""Cases to compare: every loader with its settings, found by trying what its documentation recommends."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ OURS_SMALL_GROUPS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A line of the table. `rows`: the peer's copy holds at most so many, because reading all would take too long."""
+    """Line of the table. `rows`: the peer's copy holds at most so many, because reading all would take too long."""
 
     name: str
     loader: str

@@ -1,4 +1,4 @@
-"""The measurements of one data set: preparing the copies, rounds of all cases, exactness, the consumer, memory."""
+"""Measurements of one data set: preparing the copies, rounds of all cases, exactness, the consumer, memory."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ Sample = dict[str, Any]
 
 
 def interpreters(cases: Sequence[Case]) -> tuple[dict[str, Path], dict[str, str]]:
-    """By loader the interpreter that runs it, built where it has to be, and what kept others from being built."""
+    """Return the interpreter of each loader, built where necessary, and the error of each that failed to build."""
     found, missing = {}, {}
     for case in cases:
         if case.loader in found or case.loader in missing:
@@ -43,7 +43,7 @@ def interpreters(cases: Sequence[Case]) -> tuple[dict[str, Path], dict[str, str]
 
 
 def prepare(folder: Path, rows: int, pythons: Mapping[str, Path], cases: Sequence[Case]) -> dict[str, str]:
-    """Writes each loader's own copy of a folder's rows, once; returns the messages of those that could not."""
+    """Write each loader's own copy of a folder's rows, once; return the messages of those that could not."""
     failed: dict[str, str] = {}
     content, _ = sha256_of(str(folder / "rows.npy"))
     for case in {case.loader: case for case in cases if case.loader in pythons}.values():
@@ -64,7 +64,7 @@ def prepare(folder: Path, rows: int, pythons: Mapping[str, Path], cases: Sequenc
 
 
 def raw(folder: Path, rows: int) -> Sample:
-    """The two scans of pyarrow."""
+    """Measure the two scans of pyarrow."""
     data = generate.DataSet.load(folder)
     manifest = contract.load(data.manifests[str(OURS[folder.name]["variant"])])
     shards = [manifest.shard_uri(shard) for shard in manifest.splits[data.split].shards if shard.rows]
@@ -86,7 +86,7 @@ def rounds(
     cases: Sequence[Case],
     keep: Callable[[str, Sample], None],
 ) -> None:
-    """`count` times every case, and before each of them pyarrow; hands every sample to `keep` with its name."""
+    """Run every case `count` times, and before each of them pyarrow; pass every sample with its name to `keep`."""
     data = generate.DataSet.load(folder)
     for number in range(count):
         for case in cases:
@@ -112,7 +112,7 @@ def rounds(
 def peak_memory(
     folder: Path, least_rows: int, pythons: Mapping[str, Path], cases: Sequence[Case]
 ) -> dict[str, float]:
-    """By case the peak of the memory of its processes, in MB, in a run that is not timed."""
+    """Return the peak memory of each case's processes, in MB, in a run that is not timed."""
     found, rows = {}, generate.DataSet.load(folder).rows
     for case in cases:
         if case.loader in pythons:
@@ -126,10 +126,10 @@ def peak_memory(
 
 
 def exactness(folder: Path, pythons: Mapping[str, Path], cases: Sequence[Case]) -> dict[str, Sample]:
-    """By case what became of 10,003 rows read by two ranks: the worst of all passes.
+    """Return by case the outcome of 10,003 rows read by two ranks: the worst of all passes.
 
-    `lost` and `repeated` count rows, `wrong` those that came with tokens other than their own. Where it could not be
-    found out `exact` is None.
+    `lost` and `repeated` count rows, `wrong` those with tokens other than their own. `exact` is None where it could
+    not be determined.
     """
     found: dict[str, Sample] = {}
     rows = generate.DataSet.load(folder).rows
@@ -162,7 +162,7 @@ def _both_ranks(case: Case, folder: Path, python: Path, rows: int) -> dict[str, 
 
 
 def consumers(folder: Path, seconds: float) -> Sample:
-    """Two ranks that take 200,000 rows a second each, side by side: the worse of both figures, and each rank's."""
+    """Run two ranks side by side that take 200,000 rows a second each; return the worse figures and each rank's."""
     rows = generate.DataSet.load(folder).rows
     epochs = max(2, round(seconds * 400_000 / rows))
     values = {"folder": folder, "options": OURS[folder.name], "epochs": epochs, "ranks": 2}
@@ -174,7 +174,7 @@ def consumers(folder: Path, seconds: float) -> Sample:
 
 
 def memory_over_epochs(folder: Path, rows: int, after: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Megabytes after some epochs, of a data set of `rows` rows and of one four times as large."""
+    """Return megabytes after some epochs, of a data set of `rows` rows and of one four times as large."""
     found = {}
     for size in (rows, 4 * rows):
         data = folder / f"memory-{size}"

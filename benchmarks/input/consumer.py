@@ -1,4 +1,4 @@
-"""A synthetic consumer: takes rows at a fixed rate, as one rank of several, and says how long it waited for them.
+"""Synthetic consumer: takes rows at a fixed rate, as one rank of several, and reports how long it waited for them.
 
 `python -m benchmarks.input.consumer --folder F --rank r --ranks R` prints one line of JSON. It takes a batch, is busy
 for as long as its rows take at the rate (asleep, so that it costs the reader no processor time), and takes the next.
@@ -20,9 +20,9 @@ PR_SET_TIMERSLACK = 29
 
 
 def consume(job: Job, rate: float) -> dict[str, float]:
-    """`wait_share`: the share of the time from the second batch on that was spent in `next`, however short it was.
+    """Return `wait_share`: the share of the time from the second batch on spent in `next`, however short each wait.
 
-    `late_share` counts only what exceeded 100 µs a batch: waits that a step of a training would notice.
+    `late_share` counts only what exceeded 100 µs a batch: waits that a training step would notice.
     """
     if sys.platform == "linux":  # wake up from sleep within microseconds
         ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
@@ -35,7 +35,7 @@ def consume(job: Job, rate: float) -> dict[str, float]:
         first = began - opened
         while batch is not None:
             rows, batches = rows + batch.rows, batches + 1
-            # What a sleep overshoots is taken off the next one, so that the rate is kept.
+            # The overshoot of a sleep is subtracted from the next one, so that the rate is kept.
             due += batch.rows / rate
             time.sleep(max(0.0, due - time.perf_counter()))
             asked = time.perf_counter()

@@ -1,5 +1,6 @@
-"""The environments of the peers in this comparison. They link the torch of this product, so that they cost no second,
-third and sixth copy of it and all loaders fill tensors of the same library.
+"""Virtual environments of the peers in this comparison.
+
+They link the torch of this product, which saves copies and makes all loaders fill tensors of the same library.
 """
 
 import re

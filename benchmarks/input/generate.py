@@ -1,9 +1,9 @@
-"""The rows that all loaders read: generated ones, or those of a published data set, in a folder of their own.
+"""Rows that all loaders read: generated ones, or those of a published data set, in a folder of their own.
 
 Such a folder holds `rows.npy` ((N, 128) uint16), `keys.npy` ((N, 2) uint64, the record keys), `list_int32.parquet`
-(the rows as users of pyarrow would store them), `set.json`, and one folder for each peer with its own format. What is
-called a row's number is its place in `rows.npy`; in the copies for other libraries it stands where a label would
-stand, so that who delivered which rows can be checked at no cost of its own.
+(the rows as users of pyarrow would store them), `set.json`, and one folder for each peer with its own format. A row's
+number is its place in `rows.npy`; in the copies for other libraries it takes the place of a label, so that checking
+which rows were delivered costs nothing extra.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ LENGTH = 128
 CLASSES = 9
 SHARDS = 8
 LIST_ROWS_PER_GROUP = 4096
-"""Row groups of `list_int32.parquet`: the size, of five from 512 to 131,072, that pyarrow scanned fastest."""
+"""Row group size of `list_int32.parquet`: of five from 512 to 131,072, the one that pyarrow scanned fastest."""
 
 CONFIGURATION = """
 [dataset]
@@ -64,7 +64,7 @@ kind = "adamw"
 
 @dataclass(frozen=True)
 class DataSet:
-    """What `set.json` says. `manifests` is by variant of storage: the location of the manifest, and the split."""
+    """Content of `set.json`. `manifests` is by variant of storage: the location of the manifest, and the split."""
 
     name: str
     rows: int
@@ -80,7 +80,7 @@ class DataSet:
 
 
 def tokens(rows: int, seed: int = 0) -> Tokens:
-    """Token ids drawn by Zipf's law (exponent 1) over the vocabulary without the padding; shape (rows, 128), uint16."""
+    """Draw token ids by Zipf's law (exponent 1) over the vocabulary without the padding; shape (rows, 128), uint16."""
     weights = 1 / np.arange(1, VOCABULARY)
     bounds = np.cumsum(weights / weights.sum())
     drawn = np.random.default_rng(seed).random((rows, LENGTH), dtype=np.float32)
@@ -90,7 +90,7 @@ def tokens(rows: int, seed: int = 0) -> Tokens:
 def generate(
     folder: Path, rows: int, variants: Mapping[str, int], shards: int = SHARDS, seed: int = 0
 ) -> DataSet:
-    """Writes generated rows: `variants` is the rows of a row group by the name of the variant."""
+    """Write generated rows; `variants` is the rows of a row group by the name of the variant."""
     folder.mkdir(parents=True, exist_ok=True)
     drawn = tokens(rows, seed)
     ids = [f"row-{number}" for number in range(rows)]
@@ -105,7 +105,7 @@ def generate(
 
 
 def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
-    """Takes the rows of a published data set, through the product's own reader, in the order of their keys."""
+    """Copy the rows of a published data set, through the product's own reader, in the order of their keys."""
     manifest = contract.load(manifest_location)
     settings = Train(streams=1, window=1, batch=4096)
     found, keys = [], []
@@ -125,7 +125,7 @@ def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
 def publish(
     folder: Path, ids: Sequence[str], drawn: Tokens, rows_per_group: int, shards: int, seed: int
 ) -> Path:
-    """Writes shards with the product's writer, and seals a manifest over them; returns where that lies."""
+    """Write shards with the product's writer, and seal a manifest over them; return its location."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

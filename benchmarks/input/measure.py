@@ -1,8 +1,9 @@
-"""One loader in this process: `python -m benchmarks.input.measure LOADER --folder F` prints one line of JSON.
+"""Measurement of one loader in this process: `python -m benchmarks.input.measure LOADER --folder F` prints one line
+of JSON.
 
-`--prepare N` writes the loader's own copy of N rows. Otherwise it reads: first a pass to warm up, then the one that is
-timed, from opening the data to the last batch; or with `--check FILE` passes whose rows are compared
-with `rows.npy` and whose numbers are written to FILE.
+`--prepare N` writes the loader's own copy of N rows. Otherwise it reads: first a pass to warm up, then the timed one,
+from opening the data to the last batch; with `--check FILE` it makes passes whose rows are compared with `rows.npy`
+and whose numbers are written to FILE.
 """
 
 import argparse
@@ -23,13 +24,13 @@ WARM_UP_SECONDS = 3.0
 
 
 def cpu_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """Return the processor time of this process and of its children that have ended."""
     own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
 def read(loader: Loader, job: Job, limit: float) -> dict[str, Any]:
-    """One pass, which ends after `limit` seconds at the latest."""
+    """Make one pass, which ends after `limit` seconds at the latest."""
     rows, identities, dtype = 0, [], ""
     cpu, began = cpu_seconds(), time.perf_counter()
     batches = loader.batches(job)
@@ -55,7 +56,7 @@ def read(loader: Loader, job: Job, limit: float) -> dict[str, Any]:
 
 
 def check(loader: Loader, job: Job, passes: int, file: Path) -> dict[str, Any]:
-    """Passes whose numbers go to `file`, an array each; says how many rows had other tokens than they should."""
+    """Write the row numbers of each pass to `file`, an array each; return how many rows had wrong tokens."""
     expected = np.load(job.folder / "rows.npy", mmap_mode="r")
     wrong, found = 0, []
     for _ in range(passes):

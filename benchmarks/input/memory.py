@@ -17,7 +17,7 @@ AFTER = (5, 25, 50, 75, 100)
 
 
 def resident_mb() -> float:
-    """VmRSS of this process."""
+    """Return VmRSS of this process."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
@@ -25,7 +25,7 @@ def resident_mb() -> float:
 
 
 def over_epochs(job: Job, after: Sequence[int]) -> dict[int, float]:
-    """Reads `max(after)` epochs in one feed; megabytes after each of the given numbers of epochs."""
+    """Read `max(after)` epochs with one loader; return megabytes after each of the given numbers of epochs."""
     found = {}
     with feed_of(Job(job.folder, max(after), options=job.options)) as loader:
         epoch = 0

@@ -1,4 +1,4 @@
-"""Starting the measuring processes, reading the line of JSON that each prints, and watching their memory."""
+"""Measuring processes: start them, read the line of JSON that each prints, watch their memory."""
 
 import json
 import os
@@ -19,13 +19,13 @@ SAMPLE_SECONDS = 0.05
 
 @dataclass
 class Peak:
-    """The most memory that a process and its descendants held together."""
+    """Highest memory that a process and its descendants held together."""
 
     mb: float = 0.0
 
 
 def start(python: Path, module: str, arguments: Sequence[str], **settings: str) -> "subprocess.Popen[str]":
-    """Starts `python -m module` in the checkout."""
+    """Start `python -m module` in the checkout."""
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
@@ -45,7 +45,10 @@ def start(python: Path, module: str, arguments: Sequence[str], **settings: str) 
 
 
 def result(process: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
-    """The last line of JSON that a process printed. Raises CheckError with the end of its messages where it failed."""
+    """Return the last line of JSON that a process printed.
+
+    Raises CheckError with the end of its messages where it failed.
+    """
     try:
         out, messages = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -60,14 +63,14 @@ def result(process: "subprocess.Popen[str]", seconds: float) -> dict[str, Any]:
 
 
 def run(python: Path, module: str, arguments: Sequence[str], seconds: float = 300) -> dict[str, Any]:
-    """Starts a process and waits for its line of JSON."""
+    """Start a process and wait for its line of JSON."""
     return result(start(python, module, arguments), seconds)
 
 
 def run_ranks(
     python: Path, module: str, arguments: Sequence[Sequence[str]], seconds: float = 300
 ) -> list[dict[str, Any]]:
-    """Runs one process a rank, side by side, with the environment that launchers give to ranks on one host."""
+    """Run one process a rank, side by side, with the environment that launchers give to ranks on one host."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -94,7 +97,7 @@ def run_ranks(
 def run_watched(
     python: Path, module: str, arguments: Sequence[str], seconds: float = 300
 ) -> tuple[dict[str, Any], float]:
-    """`run`, and the peak of the memory of the process and all its descendants, shared pages counted once, in MB."""
+    """Return the result of `run`, and the peak memory in MB of the process and its descendants, shared pages once."""
     process, peak, ended = start(python, module, arguments), Peak(), threading.Event()
 
     def watch() -> None:
@@ -111,7 +114,7 @@ def run_watched(
 
 
 def flags(values: Mapping[str, object]) -> list[str]:
-    """`{"a": 1}` as `--a 1`; dictionaries as JSON."""
+    """Return `{"a": 1}` as `--a 1`; dictionaries as JSON."""
     found = []
     for name, value in values.items():
         found += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]

@@ -1,7 +1,7 @@
-"""The yardstick: one thread of pyarrow that decodes row groups to Arrow, makes no tensor, and shuffles nothing.
+"""Yardstick: one thread of pyarrow that decodes row groups to Arrow, makes no tensor, and shuffles nothing.
 
 `python -m benchmarks.input.raw_pyarrow --list FILE --shards FILE… --columns NAME…` prints one line of JSON: rows per
-second of the list<int32> file and of the shards as they are stored (of both the columns that training takes).
+second of the list<int32> file and of the stored shards (of both columns that training reads).
 """
 
 import argparse
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 
 def scan(files: Sequence[str], columns: Sequence[str]) -> int:
-    """Decodes every row group of the files; returns the rows."""
+    """Decode every row group of the files; return the rows."""
     rows = 0
     for name in files:
         with pq.ParquetFile(name) as file:
@@ -24,7 +24,7 @@ def scan(files: Sequence[str], columns: Sequence[str]) -> int:
 
 
 def rows_per_second(once: Callable[[], int], rows: int) -> float:
-    """Rates a scan, repeated until it took `rows` rows, after one to warm up."""
+    """Return the rate of a scan, repeated until it took `rows` rows, after one to warm up."""
 
     def repeated() -> Iterator[int]:
         done = 0

@@ -1,4 +1,4 @@
-"""From samples to figures: medians, ratios, which goals hold; the JSON document and the Markdown table."""
+"""Figures from samples: medians, ratios, which goals hold; the JSON document and the Markdown table."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ CPU_MICROSECONDS, WAIT_SHARE = 1.0, 0.02
 
 
 def rates(samples: Samples, name: str) -> list[float]:
-    """Rows per second of each sample of a case that did not fail."""
+    """Return the rows per second of each sample of a case that did not fail."""
     return [each["rows"] / each["seconds"] for each in samples.get(name, ()) if "error" not in each]
 
 
 def cpu_microseconds(samples: Samples, name: str) -> list[float]:
-    """Processor time a row of each sample, worker processes included."""
+    """Return the processor time a row of each sample, worker processes included."""
     ran = (each for each in samples.get(name, ()) if "error" not in each)
     return [each["cpu_seconds"] / each["rows"] * 1e6 for each in ran]
 
@@ -38,7 +38,7 @@ def summary(
     peaks: Mapping[str, float],
     consumer: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """The figures of one data set. A rate is None where a case did not run or failed."""
+    """Return the figures of one data set. A rate is None where a case did not run or failed."""
     found = {case.name: median(rates(samples, case.name)) for case in CASES}
     ours = found["ours"]
     listed, shards = (
@@ -76,7 +76,7 @@ def summary(
 
 
 def goals(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each goal with its bound and the value; `holds` is None where nothing was measured."""
+    """Return each goal with its bound and the value; `holds` is None where nothing was measured."""
     fastest = max(
         (
             rate
@@ -101,7 +101,7 @@ def goals(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def markdown(document: Mapping[str, Any], heading: str) -> str:
-    """The table of one data set."""
+    """Return the table of one data set."""
     lines = [
         f"### {heading}",
         "",

@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def interpreters(cases: Sequence[Case]) -> tuple[dict[str | None, Path], dict[str, str]]:
-    """By environment its interpreter, built where it has to be, and what kept others from being built."""
+    """Return the interpreter of each environment, built where necessary, and the error of each that failed to build."""
     found: dict[str | None, Path] = {None: Path(sys.executable)}
     missing: dict[str, str] = {}
     for peer in dict.fromkeys(case.peer for case in cases):
@@ -61,7 +61,7 @@ def interpreters(cases: Sequence[Case]) -> tuple[dict[str | None, Path], dict[st
 
 
 def measure(python: Path, case: Case, file: Path, count: int) -> dict[str, Any]:
-    """One sample; one with `error` where the kernel failed."""
+    """Return one sample, with `error` where the kernel failed."""
     command_line = [str(python), "-m", "benchmarks.minhash.measure", case.kernel]
     command_line += ["--run", case.run, "--prepare", case.prepare, "--texts", str(file)]
     command_line += ["--count", str(min(count, case.texts or count))]
@@ -87,7 +87,7 @@ def measure(python: Path, case: Case, file: Path, count: int) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the table and writes the results."""
+    """Measure, print the table and write the results."""
     arguments = parser().parse_args(argv)
     unknown = set(arguments.only or ()) - {case.name for case in CASES}
     if unknown:

@@ -1,11 +1,11 @@
-"""What is compared: each kernel, what it does of the step from texts to MinHash values, and what was done otherwise."""
+"""Kernels to compare: the part of the step from texts to MinHash values that each covers, and the differences."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Case:
-    """A line of the table."""
+    """Line of the table."""
 
     name: str
     kernel: str
@@ -13,11 +13,11 @@ class Case:
     run: str = "run"
     prepare: str = "prepare"
     peer: str | None = None
-    """The environment it runs in; the product's own where None."""
+    """Environment that it runs in; the product's own where None."""
     whole: bool = True
-    """From texts; False: from shingle hashes that were made before the clock started."""
+    """Starts from texts; False: from shingle hashes that were made before the clock started."""
     texts: int | None = None
-    """At most so many texts, because all would take too long."""
+    """Largest number of texts, because all would take too long."""
     done: str = ""
 
 

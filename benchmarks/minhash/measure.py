@@ -1,7 +1,8 @@
-"""One kernel in this process, on one core: `python -m benchmarks.minhash.measure KERNEL --texts F` prints JSON.
+"""Measurement of one kernel in this process, on one core: `python -m benchmarks.minhash.measure KERNEL --texts F`
+prints JSON.
 
 A first pass warms up (code is loaded, Java compiles); the second is timed: wall clock, and the processor time of this
-process and all below it, which on a busy machine says more.
+process and its descendants, which on a busy machine says more.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from benchmarks.process_tree import descendants, statuses
 
 
 def cpu_seconds_below() -> float:
-    """Processor time of the processes below this one, in the system's ticks."""
+    """Return the processor time of the processes below this one, in the system's ticks."""
     running = statuses()
     below = (process for process in descendants(os.getpid(), running) if process != os.getpid())
     return sum(running[process].cpu_seconds for process in below if process in running)

@@ -1,4 +1,4 @@
-"""From samples to figures: medians, ratios to ours; the JSON document and the Markdown table."""
+"""Figures from samples: medians, ratios to ours; the JSON document and the Markdown table."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ Samples = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def summary(samples: Samples, versions: Mapping[str, str], missing: Mapping[str, str]) -> dict[str, Any]:
-    """Medians of all samples that did not fail. `documents_per_second` is of processor time: of one core."""
+    """Return medians of all samples that did not fail; `documents_per_second` is of processor time: of one core."""
     cases = {}
     for case in CASES:
         ran = [each for each in samples.get(case.name, ()) if "error" not in each]
@@ -42,7 +42,7 @@ def summary(samples: Samples, versions: Mapping[str, str], missing: Mapping[str,
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """The table."""
+    """Return the table."""
     lines = [
         "| kernel | documents/s per core | MB/s | by the clock | of ours | what did what |",
         "|---|--:|--:|--:|--:|---|",

@@ -1,4 +1,4 @@
-"""The texts that every kernel gets: generated, in a file of JSON strings, one a line."""
+"""Texts for every kernel: generated, in a file of JSON strings, one a line."""
 
 import json
 import random
@@ -32,7 +32,7 @@ EDITED = 10
 
 
 def vocabulary(rng: random.Random) -> list[str]:
-    """Different words of one to four syllables."""
+    """Return different words of one to four syllables."""
     found: dict[str, None] = {}
     while len(found) < WORDS:
         found["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) + str(len(found) % 7 or "")] = None
@@ -40,7 +40,7 @@ def vocabulary(rng: random.Random) -> list[str]:
 
 
 def texts(count: int, seed: int = 1) -> Iterator[str]:
-    """`count` texts of 20 to 400 words of Zipf-like frequency, in sentences."""
+    """Yield `count` texts of 20 to 400 words of Zipf-like frequency, in sentences."""
     rng = random.Random(seed)
     words = vocabulary(rng)
     weights = list(accumulate(1 / rank for rank in range(1, WORDS + 1)))
@@ -58,7 +58,7 @@ def texts(count: int, seed: int = 1) -> Iterator[str]:
 
 
 def write(file: Path, count: int) -> None:
-    """Writes the texts where the file does not hold as many already."""
+    """Write the texts where the file does not hold enough already."""
     if file.exists() and sum(1 for _ in file.open(encoding="utf-8")) == count:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,6 +67,6 @@ def write(file: Path, count: int) -> None:
 
 
 def read(file: Path, count: int | None = None) -> list[str]:
-    """The first `count` texts of a file."""
+    """Return the first `count` texts of a file."""
     with file.open(encoding="utf-8") as lines:
         return [json.loads(line) for _, line in zip(range(count or 1 << 62), lines, strict=False)]

@@ -1,4 +1,4 @@
-"""Samples/s of two ranks beside those of two processes that do not talk: `python -m benchmarks.scaling`.
+"""Samples/s of two ranks beside those of two processes that do not communicate: `python -m benchmarks.scaling`.
 
 Every case is a group of processes that stays alive and is stopped while others have their turn. The ceiling has its
 turn between every two others, and each is compared with its neighbours; the median over the passes counts. Writes
@@ -24,7 +24,7 @@ from common.progress import say
 
 OUTPUT = Path(__file__).parents[1] / "results"
 SECONDS, STEPS = 1.5, 8
-"""Of a turn, at least about."""
+"""Approximate length of a turn."""
 ALIVE = 3
 """Cases beside the ceiling that are held in memory at a time; each process takes about a gigabyte."""
 WARM_UP = 1.5
@@ -32,7 +32,7 @@ WARM_UP = 1.5
 
 
 def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any]:
-    """All figures of a model, of so many cases as are alive at a time."""
+    """Return all figures of a model, with as many cases as are alive at a time."""
     say(f"{model}: starting {', '.join(cases)} …")
     with ExitStack() as stack:
         groups = {}
@@ -58,7 +58,7 @@ def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any
 
 
 def chunks(cases: Mapping[str, Case]) -> list[dict[str, Case]]:
-    """ALIVE cases each, and the ceiling with all of them."""
+    """Return groups of ALIVE cases each, every one with the ceiling."""
     others = [name for name in cases if name != CEILING]
     return [
         {name: cases[name] for name in (CEILING, *others[first : first + ALIVE])}
@@ -69,7 +69,7 @@ def chunks(cases: Mapping[str, Case]) -> list[dict[str, Case]]:
 def describe(
     model: str, taken: Mapping[str, Sequence[Slice]], found: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
-    """Rates and ratios by the names that readers of scaling.json look for, and what lies behind them."""
+    """Return rates and ratios under the names that readers of scaling.json look for, and their background."""
     ratios = figures.medians(found)
     result: dict[str, Any] = {
         name: round(median(s.rate for s in slices), 1) for name, slices in taken.items()
@@ -89,7 +89,7 @@ def describe(
 
 
 def merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """Figures of cases that were not measured this time stay; the ceiling is that beside `horovod`."""
+    """Merge figures: cases that were not measured this time keep theirs; the ceiling is that beside `horovod`."""
     keep = CEILING in before and "horovod" not in now
     joined = {**before, **{name: value for name, value in now.items() if not (keep and name == CEILING)}}
     for name, value in now.items():
@@ -100,7 +100,7 @@ def merged(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints the table and writes the files; what is not measured now stays there."""
+    """Measure, print the table and write the files, where figures not measured now stay."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling",
         description=__doc__,
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cases = TUNING if arguments.tuning else CASES
     if arguments.cases:
         cases = {name: case for name, case in cases.items() if name in (*arguments.cases, CEILING)}
-    # So that being told to end also ends the stopped processes.
+    # So that a termination request also ends the stopped processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments.output.mkdir(parents=True, exist_ok=True)
     file = arguments.output / ("tuning.json" if arguments.tuning else "scaling.json")

@@ -1,4 +1,4 @@
-"""What is measured: the cases of the table, and those that show what each tuning brings."""
+"""Cases to measure: those of the table, and those that show the gain of each tuning."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Case:
-    """A way of training: `ranks` processes on one torch thread each."""
+    """Way of training: `ranks` processes on one torch thread each."""
 
     kind: Literal["local", "product", "stock", "ddp", "barrier"]
     """`local`: plain PyTorch without any exchange; `barrier`: the same, but the ranks wait for each other after
@@ -14,15 +14,15 @@ class Case:
     `DistributedDataParallel` over gloo."""
     ranks: int = 2
     half: bool = False
-    """Gradients travel as float16."""
+    """Send gradients as float16."""
     even: bool = True
-    """All ranks have as many tokens; else rows as they are drawn."""
+    """Give all ranks equally many tokens; otherwise rows as drawn."""
     cycle: str | None = None
     """HOROVOD_CYCLE_TIME, milliseconds; None: the product's default, or Horovod's own for `stock`."""
     threads: Literal["product", "normal", "batch", "idle"] = "product"
-    """How Horovod's threads are scheduled; `normal`: as Horovod has it."""
+    """Scheduling of Horovod's threads; `normal`: Horovod's own."""
     tables: bool = True
-    """`product`: of embedding tables only the rows that occur travel."""
+    """`product`: send only the rows of embedding tables that occur."""
     gradients: Literal["auto", "overlapped"] = "auto"
     fused_adamw: bool = True
     groups: int | None = None

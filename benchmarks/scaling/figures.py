@@ -1,4 +1,4 @@
-"""From turns to ratios."""
+"""Ratios from turns."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median
@@ -7,7 +7,7 @@ from benchmarks.scaling.cases import CEILING
 
 
 def schedule(names: Sequence[str], number: int) -> list[str]:
-    """The order of pass `number`: the ceiling, two cases, the ceiling, … and the ceiling; odd ones backwards."""
+    """Return the order of pass `number`: the ceiling, two cases, the ceiling, … and the ceiling; odd ones backwards."""
     others = [name for name in names if name != CEILING]
     order = [CEILING]
     for first in range(0, len(others), 2):
@@ -16,7 +16,7 @@ def schedule(names: Sequence[str], number: int) -> list[str]:
 
 
 def ratios(order: Sequence[str], rates: Sequence[float]) -> dict[str, float]:
-    """Each case's rate over the mean of the ceiling's before and after it, in one pass."""
+    """Return each case's rate over the mean of the ceiling's before and after it, in one pass."""
     found = {}
     for place, name in enumerate(order):
         if name != CEILING:
@@ -27,5 +27,5 @@ def ratios(order: Sequence[str], rates: Sequence[float]) -> dict[str, float]:
 
 
 def medians(passes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Of each case over all passes."""
+    """Return the median of each case over all passes."""
     return {name: median(each[name] for each in passes) for name in passes[0]}

@@ -24,23 +24,23 @@ END_SECONDS = 10
 
 @dataclass(frozen=True)
 class Slice:
-    """What one turn of a group gave."""
+    """Result of one turn of a group."""
 
     rate: float
     """Samples/s of all ranks together."""
     seconds: float
-    """Of a step, mean over the ranks."""
+    """Duration of a step, mean over the ranks."""
     main_seconds: float
     """Processor time of a step in the thread that trains, mean over the ranks."""
     other_seconds: float
-    """The same of all other threads of the process."""
+    """Processor time of a step in all other threads of the process, mean over the ranks."""
 
 
 class Group:
-    """The processes of one case, in sessions of their own, stopped between their turns."""
+    """Processes of one case, in sessions of their own, stopped between their turns."""
 
     def __init__(self, name: str, case: Case, model: str) -> None:
-        """Starts them; `wait` for them before the first turn."""
+        """Start the processes; `wait` for them before the first turn."""
         self.name, self.case = name, case
         self.folder = tempfile.TemporaryDirectory(prefix="ringlake-scaling-")
         address, store = str(Path(self.folder.name) / "harness"), str(Path(self.folder.name) / "store")
@@ -96,7 +96,7 @@ class Group:
                 )
 
     def wait(self) -> None:
-        """Until they are ready. Raises CheckError when they do not come up."""
+        """Wait until they are ready. Raises CheckError when they do not come up."""
         # The listener has no timeout of its own.
         self.listener._listener._socket.settimeout(START_SECONDS)  # type: ignore[attr-defined]
         try:
@@ -111,7 +111,7 @@ class Group:
         self.run(1)
 
     def run(self, steps: int) -> Slice:
-        """Lets the processes train so many steps, and stops them again. Raises CheckError when one ended."""
+        """Let the processes train so many steps, and stop them again. Raises CheckError when one ended."""
         self._signal(signal.SIGCONT)
         for connection in self.connections:
             connection.send(steps)
@@ -132,7 +132,7 @@ class Group:
             os.kill(pid, number)
 
     def close(self) -> None:
-        """Ends the processes, whatever has become of them."""
+        """End the processes, whatever has become of them."""
         self.listener.close()
         for connection in self.connections:
             with contextlib.suppress(OSError):
@@ -147,7 +147,7 @@ class Group:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                # What horovodrun starts is in sessions of its own.
+                # horovodrun starts its processes in sessions of their own.
                 for pid in self.pids:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
@@ -155,7 +155,7 @@ class Group:
 
 
 def of_ranks(taken: list[list[float]], steps: int) -> Slice:
-    """From each rank's wall, training thread's and process's seconds; the rates of the ranks add up."""
+    """Average each rank's wall, training thread's and process's seconds; the rates of the ranks add up."""
     wall, main, whole = zip(*taken, strict=True)
     count = steps * len(taken)
     return Slice(

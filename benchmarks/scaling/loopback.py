@@ -1,4 +1,4 @@
-"""Bytes/s over TCP on this machine while two processes send to each other: `python -m benchmarks.scaling.loopback`."""
+"""TCP bandwidth on this machine while two processes send to each other: `python -m benchmarks.scaling.loopback`."""
 
 import multiprocessing
 import socket
@@ -12,7 +12,7 @@ REPEATS = 40
 
 
 def exchange(connection: socket.socket, content: bytes, into: memoryview) -> None:
-    """Sends `content` and fills `into` at the same time."""
+    """Send `content` and fill `into` at the same time."""
     sender = Thread(target=connection.sendall, args=(content,))
     sender.start()
     received = 0
@@ -22,7 +22,7 @@ def exchange(connection: socket.socket, content: bytes, into: memoryview) -> Non
 
 
 def other(port: int) -> None:
-    """The second process."""
+    """Run the second process."""
     with socket.create_connection(("127.0.0.1", port)) as connection:
         content, into = bytes(SIZE), memoryview(bytearray(SIZE))
         for _ in range(REPEATS):
@@ -30,7 +30,7 @@ def other(port: int) -> None:
 
 
 def bandwidth() -> float:
-    """Bytes/s in each direction, median."""
+    """Return the bytes/s in each direction, median."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         process = multiprocessing.get_context("spawn").Process(target=other, args=(server.getsockname()[1],))
         process.start()

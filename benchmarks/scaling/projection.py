@@ -1,4 +1,4 @@
-"""What a network allows, from the ring's lower bound: `python -m benchmarks.scaling.projection`.
+"""Scaling that a network allows, from the ring's lower bound: `python -m benchmarks.scaling.projection`.
 
 Ring-allreduce (Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations") sends
 2 (n - 1) / n · S bytes a rank in 2 (n - 1) steps, and no allreduce of S bytes sends less.
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 
 PARAMETERS = 110_000_000
 TOKENS = 32 * 128
-"""Of a rank and step."""
+"""Tokens of a rank and step."""
 SUSTAINED = 50e12
 """Floating-point operations/s of a rank, for 6 · parameters · tokens operations a step."""
 BACKWARD = 2 / 3
-"""Share of a step's computation during which gradients can travel."""
+"""Share of a step's computation during which gradients can be sent."""
 LATENCY = 10e-6
 """Seconds of each step of the ring."""
 
 
 def ring_seconds(size: float, ranks: int, bandwidth: float, latency: float = 0.0) -> float:
-    """Seconds at least for `size` bytes over `ranks` with `bandwidth` bytes/s in each direction; 0 for one rank."""
+    """Return the least seconds for `size` bytes over `ranks` with `bandwidth` bytes/s each way; 0 for one rank."""
     return 2 * (ranks - 1) / ranks * size / bandwidth + 2 * (ranks - 1) * latency
 
 
 def step_seconds() -> float:
-    """Of the computation alone."""
+    """Return the seconds of a step's computation alone."""
     return 6 * PARAMETERS * TOKENS / SUSTAINED
 
 
 @dataclass(frozen=True)
 class Projection:
-    """A cluster of `ranks`, each with a network port of its own."""
+    """Cluster of `ranks`, each with a network port of its own."""
 
     ranks: int
     gigabits: float
@@ -37,7 +37,7 @@ class Projection:
 
     @property
     def exchange(self) -> float:
-        """Seconds that the gradients travel in a step."""
+        """Seconds in a step that gradients are being sent."""
         return ring_seconds(PARAMETERS * self.element_bytes, self.ranks, self.gigabits * 1e9 / 8, LATENCY)
 
     @property
@@ -52,7 +52,7 @@ class Projection:
 
 
 def markdown() -> str:
-    """The table of docs/scaling.md."""
+    """Return the table of docs/scaling.md."""
     lines = [
         "| ranks | network, Gb/s | gradients | exchange, ms | flat | overlapped, at best |",
         "|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""The results as a Markdown table, which is fit for the terminal too."""
+"""Results as a Markdown table, also readable on the terminal."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from benchmarks.scaling.cases import CEILING
 
 
 def markdown(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """A table a model: rate, ratio to the ceiling with its range, and where the time of a step goes."""
+    """Return a table a model: rate, ratio to the ceiling with its range, and the breakdown of a step's time."""
     parts = []
     for model, figures in results.items():
         lines = [

@@ -1,4 +1,4 @@
-"""One process of a case: trains so many steps each time that it is told to, and says how long they took."""
+"""Process of a case: trains a number of steps on each request, and reports how long they took."""
 
 import argparse
 import dataclasses
@@ -36,14 +36,14 @@ CLIP = 1.0
 
 
 class Classes(Classification):
-    """The objective without a data set: all classes weigh the same."""
+    """Objective without a data set: all classes weigh the same."""
 
     def __init__(self) -> None:
         self.class_weights, self.weighted = None, False
 
 
 def start_communicator(case: Case) -> Communicator:
-    """As the product does, or with Horovod's threads scheduled as the case says."""
+    """Start the communicator as the product does, or with Horovod's threads scheduled as the case says."""
     if case.threads == "product":
         return Communicator.start()
     policy = {"normal": os.SCHED_OTHER, "batch": os.SCHED_BATCH, "idle": os.SCHED_IDLE}[case.threads]
@@ -59,7 +59,7 @@ def start_communicator(case: Case) -> Communicator:
 
 
 def product_step(case: Case, model: nn.Module) -> Step:
-    """The step of `training.methods.plain`, with its defaults but for what the case changes."""
+    """Return the step of `training.methods.plain`, with its defaults except where the case changes them."""
     if not case.tables:
         gradients.TABLE_ROWS = 1 << 62
     communicator = start_communicator(case)
@@ -83,7 +83,7 @@ def common_step(
     rows: Callable[[LocalBatch], int],
     meet: Callable[[], None] = lambda: None,
 ) -> Step:
-    """The same computation in plain PyTorch; the loss is divided by `rows` of the batch; `meet` follows backward."""
+    """Return the same computation in plain PyTorch; the loss is divided by `rows`; `meet` follows backward."""
     parameters = list(model.parameters())
 
     def step(batch: LocalBatch, number: int) -> None:
@@ -107,7 +107,7 @@ def common_step(
 
 
 def stock_step(case: Case, model: nn.Module) -> Step:
-    """Horovod as its documentation has it, which averages over the ranks."""
+    """Return Horovod's step as documented, which averages over the ranks."""
     hvd.init()
     optimizer = hvd.DistributedOptimizer(
         build_optimizer(model, OPTIMIZER),
@@ -119,7 +119,7 @@ def stock_step(case: Case, model: nn.Module) -> Step:
 
 
 def barrier_step(case: Case, model: nn.Module) -> Step:
-    """An exchange of a single number: what the ranks lose by waiting for each other, whatever is sent."""
+    """Return an exchange of a single number: the loss from waiting for each other, whatever is sent."""
     communicator = start_communicator(case)
 
     def meet() -> None:
@@ -129,7 +129,7 @@ def barrier_step(case: Case, model: nn.Module) -> Step:
 
 
 def ddp_step(case: Case, model: nn.Module, rank: int, store: str) -> Step:
-    """PyTorch's own data parallelism, which averages too."""
+    """Return the step of PyTorch's own data parallelism, which averages too."""
     distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=case.ranks)
     wrapped = DistributedDataParallel(model)
     if case.half:
@@ -138,7 +138,7 @@ def ddp_step(case: Case, model: nn.Module, rank: int, store: str) -> Step:
 
 
 def main() -> None:
-    """Connects to the harness, and does as it says until it says None."""
+    """Connect to the harness, and follow its requests until it sends None."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", required=True, help="the fields of a Case, as JSON")
     parser.add_argument("--model", required=True)
@@ -174,7 +174,7 @@ def main() -> None:
 
 
 def arguments_of(case: Case, model: str, address: str, store: str) -> list[str]:
-    """The command line of a worker, all but its rank."""
+    """Return the command line of a worker, except its rank."""
     fields = json.dumps(dataclasses.asdict(case))
     return ["--case", fields, "--model", model, "--address", address, "--store", store]
 

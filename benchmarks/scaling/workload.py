@@ -1,4 +1,4 @@
-"""What every case trains: two models, and batches in memory, so that reading plays no part."""
+"""Workload that every case trains: two models, and batches in memory, so that reading plays no part."""
 
 import math
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from training.input.batch_loader import LocalBatch
 
 VOCABULARY, LENGTH, CLASSES = 8192, 128, 9
 ROWS = 32
-"""Of a rank: half of the demo's global batch of 64."""
+"""Rows of a rank: half of the demo's global batch of 64."""
 MEDIAN, SPREAD = 16, 1.7
 """Lengths are log-normal, cut at LENGTH: like the demo's, with a median of 16 tokens and an eighth of the rows cut."""
 BATCHES = 32
-"""Different ones, over and over."""
+"""Different batches, cycled through."""
 
 MODELS = {
     "demo": TransformerClassifier(layers=1, width=64, heads=4),
@@ -28,14 +28,14 @@ MODELS = {
 
 @dataclass(frozen=True)
 class Workload:
-    """The rows of a rank: `even`, each rank has as many tokens as every other; else as they are drawn."""
+    """Rows of a rank: `even` gives every rank as many tokens; otherwise as drawn."""
 
     model: str
     rank: int
     even: bool
 
     def build(self) -> nn.Module:
-        """The model, with the same weights on every rank."""
+        """Return the model, with the same weights on every rank."""
         torch.manual_seed(0)
         column = Column(
             name="tokens",
@@ -48,7 +48,7 @@ class Workload:
         return models.build(MODELS[self.model], [column], {"logits": CLASSES})
 
     def batches(self, ranks: int) -> list[LocalBatch]:
-        """BATCHES of ROWS rows, token ids Zipf-like as in texts."""
+        """Return BATCHES of ROWS rows, token ids Zipf-like as in texts."""
         mine = np.random.default_rng([7, self.rank])
         lengths_from = np.random.default_rng(7) if self.even else mine
         made = []

@@ -1,1 +1,1 @@
-"""The HTML page of a report, and its charts."""
+"""HTML page of a report, and its charts."""

@@ -1,6 +1,6 @@
-"""Charts as inline SVG: the same figures give the same bytes, text stays text, and colours follow light and dark.
+"""Charts as inline SVG: equal figures give equal bytes, text stays text, and colours follow light and dark mode.
 
-matplotlib draws them with stand-in colours that are replaced by the variables of the page's style sheet.
+matplotlib draws them in stand-in colours, which the variables of the page's style sheet then replace.
 """
 
 import io
@@ -51,7 +51,7 @@ def lines(
     logarithmic: bool = False,
     from_zero: bool = False,
 ) -> str:
-    """Curves by name over a common x axis; a series of a few points has marks on them."""
+    """Draw curves by name over a common x axis; mark the points of short series."""
 
     def draw(axes: "Axes") -> None:
         for colour, (name, points) in zip(_cycle(len(series)), series.items(), strict=True):
@@ -85,7 +85,7 @@ def bars(
     y_label: str,
     line_after: float | None = None,
 ) -> str:
-    """Bars side by side for each of the `labels`; `line_after` marks a limit at that place of the x axis."""
+    """Draw bars side by side for each of the `labels`; `line_after` marks a limit at that place of the x axis."""
 
     def draw(axes: "Axes") -> None:
         width = 0.8 / max(1, len(series))
@@ -138,7 +138,7 @@ def _svg(title: str, draw: Any) -> str:
 
 
 def _inline(svg: str, title: str) -> str:
-    """Only the <svg> element, without a fixed size, its colours as variables of the page."""
+    """Return only the <svg> element, without a fixed size, its colours as variables of the page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     opening = svg[: svg.index(">") + 1]

@@ -1,7 +1,7 @@
-"""The look of both reports: a self-contained HTML page made of headings, tiles, tables and charts.
+"""Look of both reports: a self-contained HTML page of headings, tiles, tables and charts.
 
-Everything is escaped by the template; the only mark-up that passes as it is are the charts of `common/pages/charts.py`.
-The page loads nothing: no script, no font, no file.
+The template escapes everything except the charts of `common/pages/charts.py`. The page loads nothing: no script, no
+font, no file.
 """
 
 import itertools
@@ -19,31 +19,31 @@ Tone = Literal["", "good", "bad", "quiet", "code", "name"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell: text, and how it looks."""
+    """Table cell: text and how it looks."""
 
     text: str
     tone: Tone = ""
     bar: float | None = None
     """Length of a bar below the text, 0 to 1."""
     shade: float | None = None
-    """How strongly the cell is coloured, 0 to 1."""
+    """Strength of the cell's colour, 0 to 1."""
     number: bool = False
-    """Right-aligned, digits of equal width."""
+    """Right-align, with digits of equal width."""
 
 
 Value = str | int | Cell
-"""What a table takes: text, a whole number (shown with thousands separators), or a cell."""
+"""Content of a table cell: text, a whole number (shown with thousands separators), or a `Cell`."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; wide ones scroll on their own in a narrow window."""
+    """Table; a wide one scrolls on its own in a narrow window."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[Value]]
     caption: str = ""
     total: bool = False
-    """The last row is a sum."""
+    """Set the last row apart as a sum."""
     kind: str = field(default="table", init=False)
 
     @property
@@ -52,7 +52,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """A flag per column: numeric ones get their heading above the numbers."""
+        """One flag a column: numeric columns have their heading above the numbers."""
         columns = zip(*self.cells, strict=True) if self.rows else ()
         held = [any(cell.number or cell.shade is not None for cell in column) for column in columns]
         return held or [False] * len(self.header)
@@ -60,7 +60,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG of `common/pages/charts.py` with what it shows."""
+    """SVG chart of `common/pages/charts.py` with its caption."""
 
     svg: str
     caption: str
@@ -69,7 +69,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; with a tone of its own where it tells of success or failure."""
+    """Paragraph, with a tone where it reports success or failure."""
 
     text: str
     tone: Tone = ""
@@ -78,7 +78,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a file beside the report."""
+    """Link to a file beside the report."""
 
     text: str
     target: str
@@ -87,7 +87,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Code:
-    """Something to copy as it is, a command for example."""
+    """Text to copy verbatim, such as a command."""
 
     text: str
     kind: str = field(default="code", init=False)
@@ -98,7 +98,7 @@ Block = Table | Chart | Text | Link | Code
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it."""
+    """Heading with the blocks below it."""
 
     title: str
     blocks: Sequence[Block]
@@ -110,7 +110,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Tile:
-    """One figure at the top of the page."""
+    """Single figure at the top of the page."""
 
     label: str
     value: str
@@ -120,7 +120,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole report."""
+    """Whole report."""
 
     title: str
     subtitle: str
@@ -136,23 +136,23 @@ def as_cell(value: Value) -> Cell:
 
 
 def number(value: int, bar: float | None = None, tone: Tone = "") -> Cell:
-    """A whole number with thousands separators, right-aligned."""
+    """Return a cell with a whole number: thousands separators, right-aligned."""
     return Cell(f"{value:,}", tone=tone, bar=bar, number=True)
 
 
 def figure(value: float | None, digits: int = 3) -> Cell:
-    """A number with so many digits behind the point; a dash where there is none."""
+    """Return a cell with a number of `digits` decimals; a dash for None."""
     return Cell("–" if value is None else f"{value:,.{digits}f}", number=True)
 
 
 def share(part: float, whole: float, bar: bool = False) -> Cell:
-    """`part` of `whole` as a percentage with one digit."""
+    """Return a cell with `part` of `whole` as a percentage with one decimal."""
     value = part / whole if whole else 0.0
     return Cell(f"{100 * value:.1f}%", number=True, bar=value if bar else None)
 
 
 def size(count: float) -> str:
-    """A number of bytes for people, in powers of 1,000: `27.1 MB`."""
+    """Format a number of bytes for people, in powers of 1,000: `27.1 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:,.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
@@ -161,7 +161,7 @@ def size(count: float) -> str:
 
 
 def render(page: Page) -> str:
-    """The HTML of a page; the same page gives the same bytes."""
+    """Return the HTML of a page; equal pages give equal bytes."""
     return _template().render(page=page) + "\n"
 
 
@@ -175,16 +175,16 @@ def _template() -> Template:
     )
     environment.filters["groupby_runs"] = _runs
     environment.filters["breakable"] = _breakable
-    # Also where the package is a zip that was submitted to Spark.
+    # Also works where the package is a zip submitted to Spark.
     source = resources.files("common.pages").joinpath("page.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(source)
 
 
 def _breakable(text: str) -> Markup:
-    """Lets a line end within long names of keys and columns, which would hide what stands beside them on a phone."""
+    """Let long names of keys and columns break across lines, so that they hide nothing beside them on a phone."""
     return Markup("_<wbr>").join(escape(part) for part in text.split("_"))
 
 
 def _runs(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:
-    """Neighbouring blocks of one kind together, so that charts can stand side by side."""
+    """Group neighbouring blocks of one kind, so that charts can stand side by side."""
     return [(kind, list(run)) for kind, run in itertools.groupby(blocks, key=lambda block: block.kind)]

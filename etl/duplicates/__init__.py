@@ -1,1 +1,1 @@
-"""How duplicates are found: the hash kernel, verification, connected components, similarity across splits."""
+"""Duplicate detection: the hash kernel, verification, connected components, similarity across splits."""

@@ -11,12 +11,12 @@ from scipy.sparse.csgraph import connected_components
 from etl.spark.persist import LEVEL, kept
 
 EDGES_ON_DRIVER = 5_000_000
-"""Up to so many edges (some 200 MB of ids of 16 bytes) the driver's memory and one core are faster than the cluster."""
+"""Edges (some 200 MB of ids of 16 bytes) up to which the driver's memory and one core are faster than the cluster."""
 MOST_ROUNDS = 100
 
 
 def components(edges: DataFrame, edges_on_driver: int = EDGES_ON_DRIVER) -> DataFrame:
-    """Columns `member`, `component` for each end of an edge; `component` is the smallest member of the component.
+    """Return columns `member`, `component` (the component's smallest member) for each end of an edge.
 
     `edges` has two columns of one type (string or binary), in any order and direction, repetitions allowed.
     """
@@ -41,8 +41,10 @@ def _on_driver(pairs: DataFrame) -> DataFrame:
 
 
 def _on_cluster(pairs: DataFrame) -> DataFrame:
-    """Alternates large-star and small-star until nothing changes: Kiveris et al. 2014, "Connected components in
-    MapReduce and beyond". Every round is checkpointed, so that no round computes an earlier one again.
+    """Alternate large-star and small-star until nothing changes.
+
+    Kiveris et al. 2014, "Connected components in MapReduce and beyond". Every round is checkpointed, so that no round
+    computes an earlier one again.
     """
     edges, before = pairs.localCheckpoint(storageLevel=LEVEL), None
     for _ in range(MOST_ROUNDS):
@@ -59,7 +61,7 @@ def _on_cluster(pairs: DataFrame) -> DataFrame:
 
 
 def _large_star(edges: DataFrame) -> DataFrame:
-    """Every node's larger neighbours, connected with the smallest of the node and its neighbours."""
+    """Connect every node's larger neighbours with the smallest of the node and its neighbours."""
     both = edges.unionByName(edges.select(F.col("b").alias("a"), F.col("a").alias("b")))
     smallest = both.groupBy("a").agg(F.least("a", F.min("b")).alias("smallest"))
     return (
@@ -71,7 +73,7 @@ def _large_star(edges: DataFrame) -> DataFrame:
 
 
 def _small_star(edges: DataFrame) -> DataFrame:
-    """Every node and its smaller neighbours, connected with the smallest of them."""
+    """Connect every node and its smaller neighbours with the smallest of them."""
     downward = edges.select(F.greatest("a", "b").alias("a"), F.least("a", "b").alias("b"))
     smallest = downward.groupBy("a").agg(F.min("b").alias("smallest"))
     neighbours = downward.join(smallest, "a", how="inner").select(F.col("b").alias("a"), "smallest")

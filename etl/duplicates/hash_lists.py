@@ -1,6 +1,6 @@
-"""Lists of hashes as values of a binary column: one after the other, in the byte order of the given type.
+"""Lists of hashes as values of a binary column: concatenated, in the byte order of the given type.
 
-Spark and Parquet copy such a value as a whole, where they would handle each element of a list on its own.
+Spark and Parquet copy such a value as a whole, whereas they would handle each element of a list on its own.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def packed(values: npt.NDArray[Any], offsets: Ints) -> pa.Array:
-    """A binary array of n values from the lists values[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1,).
+    """Return a binary array of n values from the lists values[offsets[i]:offsets[i + 1]]; offsets int64 (n + 1,).
 
     `values` (1-D) may have any type of fixed size. Raises OverflowError where the lists have 2 GiB or more together.
     """
@@ -27,7 +27,7 @@ def packed(values: npt.NDArray[Any], offsets: Ints) -> pa.Array:
 
 
 def unpacked(array: pa.Array | pa.ChunkedArray, dtype: str = "<i8") -> tuple[npt.NDArray[Any], Ints]:
-    """The inverse of `packed`: (values, offsets), from a binary or large_binary array without nulls.
+    """Unpack a binary or large_binary array without nulls, as the inverse of `packed`: (values, offsets).
 
     Raises TypeError for an array of another type, such as the lists that earlier versions of the tables held.
     """

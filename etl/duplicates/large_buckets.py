@@ -26,11 +26,11 @@ from etl.duplicates.similarity import PAIRS_AT_ONCE, SLACK, SMALL_BUCKET, Bucket
 
 Floats = npt.NDArray[np.float64]
 
-DROPPED = 8  # when an eighth of the members are done, the core of the others is worth finding anew
+DROPPED = 8  # when an eighth of the members are done, a new core for the others pays off
 
 
 def connect_buckets(sets: SimilarSets, buckets: Buckets) -> None:
-    """Connects all pairs of members of a bucket that are similar, directly or by way of others."""
+    """Connect all pairs of members of a bucket that are similar, directly or by way of others."""
     small = buckets.sizes <= SMALL_BUCKET
     for rows in buckets.where(~small).each():
         connect_large(sets, rows)
@@ -53,7 +53,7 @@ def connect_large(sets: SimilarSets, rows: Ints) -> None:
 
 
 def _connect_all(sets: SimilarSets, rows: Ints) -> None:
-    """Compares all pairs that are not connected."""
+    """Compare all pairs that are not connected."""
     step = max(1, PAIRS_AT_ONCE // len(rows))
     for begin in range(0, len(rows), step):
         some, others = rows[begin : begin + step], rows[begin:]
@@ -62,10 +62,10 @@ def _connect_all(sets: SimilarSets, rows: Ints) -> None:
 
 @dataclass(frozen=True)
 class _Differences:
-    """The differences of n sets from their core.
+    """Differences of n sets from their core.
 
-    `excess` float64 (n,) as above. `common` int64 (n,): how many elements of a set's difference others have too;
-    these are `elements`, numbered from the rarest, of the sets `owners` (int64, places in 0..n-1).
+    `excess` float64 (n,) as above. `common` int64 (n,): number of elements of a set's difference that others have
+    too; these are `elements`, numbered from the rarest, of the sets `owners` (int64, places in 0..n-1).
     """
 
     excess: Floats
@@ -103,7 +103,7 @@ class _Differences:
 
 
 def _renumbered(codes: npt.NDArray[np.int32], width: int) -> tuple[Ints, Ints]:
-    """The codes as numbers from 0 without gaps, in the same order, and the frequency of each."""
+    """Return the codes as numbers from 0 without gaps, in the same order, and the frequency of each."""
     if len(codes) * 16 < width:
         _, numbers, counts = np.unique(codes, return_inverse=True, return_counts=True)
         return numbers.astype(np.int64), counts.astype(np.int64)
@@ -113,7 +113,7 @@ def _renumbered(codes: npt.NDArray[np.int32], width: int) -> tuple[Ints, Ints]:
 
 
 def _smaller_buckets(sets: SimilarSets, rows: Ints) -> Buckets:
-    """Connects what is near the core; then buckets so that each pair that may still have to be connected shares one."""
+    """Connect sets near the core; return buckets in which each pair that may still have to be connected shares one."""
     nothing = Buckets(rows[:0], np.zeros(1, dtype=np.int64))
     while True:
         if len(np.unique(sets.labels_of(rows))) < 2:
@@ -139,8 +139,8 @@ def _smaller_buckets(sets: SimilarSets, rows: Ints) -> Buckets:
 
 
 def _among_others(labels: Ints, values: Floats, best: np.ufunc) -> Floats:
-    """For each set a bound on the smallest (largest) value among sets of other components; exact where its component
-    is the largest.
+    """Bound, for each set, the smallest (largest) value among sets of other components; exact for the largest
+    component.
     """
     names, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     largest = places == int(sizes.argmax())
@@ -152,12 +152,12 @@ def _among_others(labels: Ints, values: Floats, best: np.ufunc) -> Floats:
 def _by_prefixes(
     sets: SimilarSets, rows: Ints, found: _Differences, keep: npt.NDArray[np.bool_], least: Floats
 ) -> Buckets:
-    """Buckets of the kept sets, one for each element that two have in their prefixes.
+    """Return buckets of the kept sets, one for each element that two have in their prefixes.
 
-    Of a similar pair let x be the one of smaller excess. `least` bounds the excess of what a set may be similar to.
-    So they have at least (e(x) + max(e(x), least(x))) / 2 and (e(y) + least(y)) / 2 elements in common; also y has at
-    most (1 - t) / t |y| elements that x has not. With c elements in common in one order, the first
-    common(x) - c + 1 of x and the first common(y) - c + 1 of y have one in common.
+    Of a similar pair let x be the one of smaller excess. `least` bounds the excess of sets that a set may be similar
+    to. So they have at least (e(x) + max(e(x), least(x))) / 2 and (e(y) + least(y)) / 2 elements in common; also y
+    has at most (1 - t) / t |y| elements that x has not. With c elements in common in one order, the first common(x) -
+    c + 1 of x and the first common(y) - c + 1 of y have one in common.
     """
     excess, sizes, t = found.excess, sets.sizes[rows], sets.similarity
     distance = excess + (1 - t) / (1 + t) * sizes

@@ -1,7 +1,7 @@
-"""Later records beside those of earlier runs: what is a copy or a near-copy of one that is there already.
+"""Comparison of later records with earlier runs: copies and near-copies of records that are there already.
 
-Earlier records keep their status, their cluster and their split; nothing about them is computed again but what the
-signatures of later texts are compared with.
+Earlier records keep their status, their cluster and their split; only the signatures that later texts are compared
+with are read again.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from schemas.config import Configuration
 
 BROADCAST_KEYS = 10_000_000
 SPLIT_CONFLICT = "split_conflict"
-"""The reason of new records that belong together with earlier ones of different splits."""
+"""Reason of new records that belong together with earlier ones of different splits."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class Earlier:
     """Frames of the earlier runs."""
 
     signatures: DataFrame
-    """As silver/signatures."""
+    """Columns of silver/signatures."""
     ledger: DataFrame
-    """As silver/ledger, every record with its status, cluster and split."""
+    """Columns of silver/ledger: every record with its status, cluster and split."""
     conflicts: int = 0
-    """Records that would be kept with other splits."""
+    """Records that would be kept under other splits."""
 
 
 def to_compare(new: DataFrame, earlier: Earlier, of_texts: DataFrame) -> DataFrame:
-    """The signatures among which clusters of new texts are looked for; `of_texts`: see `clusters_of_texts`.
+    """Return the signatures to search for clusters of new texts; `of_texts`: see `clusters_of_texts`.
 
     Earlier texts without a cluster belong to records that were left out: a later copy counts as new, and may stay.
     """
@@ -39,7 +39,7 @@ def to_compare(new: DataFrame, earlier: Earlier, of_texts: DataFrame) -> DataFra
 
 
 def to_compare_with(new: DataFrame, earlier: DataFrame) -> DataFrame:
-    """The earlier signatures that share a band with a new one; both frames have the columns of silver/signatures."""
+    """Return the earlier signatures that share a band with a new one; both frames are as silver/signatures."""
     keys = new.select(F.explode("bands").alias("band")).distinct()
     if keys.count() <= BROADCAST_KEYS:
         keys = F.broadcast(keys)
@@ -49,7 +49,7 @@ def to_compare_with(new: DataFrame, earlier: DataFrame) -> DataFrame:
 
 
 def clusters_of_texts(earlier: Earlier) -> DataFrame:
-    """Select `text_hash`, `earlier_cluster` (its representative's) and `of_split` of earlier texts that have them."""
+    """Select `text_hash`, `earlier_cluster` (its representative's) and `of_split` of earlier texts in a cluster."""
     clusters = earlier.ledger.where("cluster_id IS NOT NULL").select(
         "record_id", F.col("cluster_id").alias("earlier_cluster")
     )
@@ -63,11 +63,11 @@ def clusters_of_texts(earlier: Earlier) -> DataFrame:
 
 
 def earlier_clusters(components: DataFrame, texts: DataFrame, of_texts: DataFrame) -> DataFrame:
-    """For each new text that belongs to an earlier cluster: `text_hash`, `earlier_cluster`, `splits`, `is_copy`.
+    """Return `text_hash`, `earlier_cluster`, `splits`, `is_copy` of each new text that belongs to an earlier cluster.
 
     `components`: columns `member`, `component` over new and earlier texts; `texts`: those of the new records;
-    `of_texts`: what `clusters_of_texts` gives. Of several clusters the one with the smallest name counts; `splits` are
-    those of all of them.
+    `of_texts`: the result of `clusters_of_texts`. Of several clusters the one with the smallest name counts; `splits`
+    are those of all of them.
     """
     alone = F.when(F.col("of_split").isNull(), F.array().cast("array<string>")).otherwise(F.array("of_split"))
     copies = (
@@ -91,9 +91,9 @@ def earlier_clusters(components: DataFrame, texts: DataFrame, of_texts: DataFram
 
 
 def count_conflicts(records: DataFrame, joined: DataFrame, config: Configuration) -> int:
-    """The number of new records that belong to clusters of several splits, and would be kept with others.
+    """Return the number of new records that belong to clusters of several splits, and would be kept under others.
 
-    Where duplicates are dropped, what is near to an earlier record would be left out with any splits.
+    Where duplicates are dropped, a near-copy of an earlier record would be left out under any splits.
     """
     if config.deduplicate.duplicates == "drop":
         return 0

@@ -1,4 +1,4 @@
-"""How similar test rows are to their nearest training row: what the split by cluster is there to keep low."""
+"""Similarity of test rows to their nearest training row, which the split by cluster is there to keep low."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,7 +16,7 @@ from schemas.config import Configuration
 from schemas.tables import Layout
 
 IDS_AT_ONCE = 20_000_000
-"""Up to so many ids of the training split (64 bits of the hash of each, 160 MB) go to every executor."""
+"""Ids of the training split (64 bits of the hash of each, 160 MB) that may go to every executor."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -24,12 +24,12 @@ Ints = npt.NDArray[np.int64]
 def leakage_sample(
     spark: SparkSession, config: Configuration, splits: DataFrame, rows: int = 200
 ) -> pd.DataFrame:
-    """The highest Jaccard similarity to any training row, computed exactly from the shingle sets, of `rows` distinct
-    texts of the test split, chosen by the hash of the record_id.
+    """Return the highest similarity of `rows` distinct test texts to any training row.
 
-    `splits`: columns `record_id`, `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1;
-    0 where nothing is shared or there is no training row), ordered by record_id. Exact copies of a test row lie in the
-    same split, so that one of them stands for all.
+    It is the exact Jaccard similarity of shingle sets; the rows are chosen by the hash of the record_id. `splits`:
+    columns `record_id`, `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1; 0 where
+    nothing is shared or there is no training row), ordered by record_id. Exact copies of a test row lie in the same
+    split, so that one of them stands for all.
     """
     layout = Layout.of(config)
     signatures = read_table(spark, layout.signatures).select("record_id", "shingles")
@@ -48,7 +48,7 @@ def leakage_sample(
 
 
 def hashes_of(records: DataFrame) -> Ints:
-    """The sorted 64-bit hashes of the ids in the column `record_id`, int64."""
+    """Return the sorted 64-bit hashes of the ids in the column `record_id`, int64."""
     found: Ints = np.sort(records.select(F.xxhash64("record_id").alias("hash")).toArrow()["hash"].to_numpy())
     return found
 
@@ -56,9 +56,10 @@ def hashes_of(records: DataFrame) -> Ints:
 def highest_similarities(
     sample: pa.Array, train: DataFrame, among: Ints | None = None
 ) -> npt.NDArray[np.float64]:
-    """For each list of hashes in `sample` the highest Jaccard similarity to any in the first column of `train`.
+    """Return, for each list of hashes in `sample`, the highest Jaccard similarity to any in the first column of
+    `train`.
 
-    With `among` (sorted) only rows count whose second column, a hash, is in it.
+    With `among` (sorted), only rows count whose second column, a hash, is in it.
     """
     wanted = None if among is None else train.sparkSession.sparkContext.broadcast(among)
     values, offsets = unpacked(sample)
@@ -88,7 +89,7 @@ def highest_similarities(
 
 
 def _are_in(values: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
-    """Which of the values are among others that are sorted."""
+    """Return a mask of the values that are among sorted others."""
     if not len(ordered):
         return np.zeros(len(values), dtype=bool)
     places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
@@ -99,7 +100,7 @@ def _are_in(values: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
 def _highest(
     lists: pa.Array, vocabulary: npt.NDArray[np.int64], by_shingle: csr_array, sizes: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """The highest similarity of each set of the sample to the sets of a batch; shape (sample,)."""
+    """Return the highest similarity of each set of the sample to the sets of a batch; shape (sample,)."""
     values, offsets = unpacked(lists)
     places = np.minimum(np.searchsorted(vocabulary, values), len(vocabulary) - 1)
     known = vocabulary[places] == values

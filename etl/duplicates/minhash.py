@@ -1,4 +1,4 @@
-"""The duplicate finder's kernel: from texts to hashes of their shingles and to MinHash bands, in numpy.
+"""Kernel of the duplicate finder: from texts to hashes of their shingles and to MinHash bands, in numpy.
 
 Tokens are maximal runs of `\\w` in the NFKC-normalised, case-folded text; shingles are windows of consecutive
 tokens (a text with fewer tokens than a window is one shingle). A batch of texts is one byte buffer: tokens are
@@ -49,17 +49,18 @@ _MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd; combines the tokens of a shi
 
 @dataclass(frozen=True)
 class Banding:
-    """How MinHash values are cut into `bands` keys of `rows` values each."""
+    """Division of MinHash values into `bands` keys of `rows` values each."""
 
     bands: int
     rows: int
 
     @classmethod
     def for_similarity(cls, similarity: float) -> "Banding":
-        """The most selective banding of at most MOST_HASHES values that finds a pair at `similarity` but for MISSED.
+        """Return the most selective banding of at most MOST_HASHES values that misses at most MISSED of the similar
+        pairs.
 
-        A pair of Jaccard similarity s shares a band with probability 1 - (1 - s^rows)^bands: 28 x 5 at 0.8.
-        Raises UsageError where even bands of one value would be too many.
+        A pair of Jaccard similarity s shares a band with probability 1 - (1 - s^rows)^bands: 28 x 5 at 0.8. Raises
+        UsageError where even bands of one value would be too many.
         """
         best = None
         for rows in range(1, 17):
@@ -76,7 +77,7 @@ class Banding:
         return best
 
     def recall(self, similarity: float) -> float:
-        """The probability that two texts of this similarity share at least one band."""
+        """Return the probability that two texts of this similarity share at least one band."""
         return float(1 - (1 - similarity**self.rows) ** self.bands)
 
 
@@ -84,10 +85,10 @@ class Banding:
 class Sketches:
     """Sketches of a batch of n texts, as the duplicate finder keeps them.
 
-    `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `carrier`: bool (n,), false
+    `text_hash`: n digests of 16 bytes, equal exactly where the token sequences are. `sketch_owner`: bool (n,), false
     for a text that is known to have been sketched before; those have no shingles and bands. `values`, `offsets`:
-    int64; the sorted distinct shingle hashes of text i are values[offsets[i]:offsets[i + 1]]. `bands`: int64
-    (m, bands) for the m texts with shingles, in order.
+    int64; the sorted distinct shingle hashes of text i are values[offsets[i]:offsets[i + 1]]. `bands`: int64 (m,
+    bands) for the m texts with shingles, in order.
     """
 
     text_hash: list[bytes]
@@ -98,7 +99,7 @@ class Sketches:
 
 
 def mix(words: Words) -> Words:
-    """Spreads every bit over all 64, in place; a bijection."""
+    """Spread every bit over all 64, in place; a bijection."""
     words ^= words >> np.uint64(30)
     words *= np.uint64(0xBF58476D1CE4E5B9)
     words ^= words >> np.uint64(27)
@@ -108,19 +109,19 @@ def mix(words: Words) -> Words:
 
 
 def _constants(stream: int, count: int) -> Words:
-    """`count` fixed pseudo-random words, uint64; another stream gives others."""
+    """Return `count` fixed pseudo-random words, uint64; another stream gives others."""
     numbers = np.arange(1, count + 1, dtype=np.uint64) + (np.uint64(stream) << np.uint64(32))
     return mix(numbers * _GOLDEN)
 
 
 def normalise(text: str) -> str:
-    """The text whose runs of `\\w` are its tokens."""
+    """Return the text whose runs of `\\w` are its tokens."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The tokens of a batch: `buffer` holds them between spaces; `offsets[i]` is the first token of text i."""
+    """Tokens of a batch: `buffer` holds them between spaces; `offsets[i]` is the first token of text i."""
 
     buffer: npt.NDArray[np.uint8]
     starts: Ints
@@ -131,7 +132,7 @@ class _Tokens:
         return np.diff(self.offsets)
 
     def of_texts(self, keep: npt.NDArray[np.bool_]) -> "_Tokens":
-        """Without the tokens of the other texts, which then have none."""
+        """Return the tokens of the kept texts; the others then have none."""
         counts = self.counts()
         mask = np.repeat(keep, counts)
         return _Tokens(
@@ -146,7 +147,7 @@ def _offsets(counts: npt.NDArray[Any]) -> Ints:
 
 
 def tokenise(texts: pa.Array) -> _Tokens:
-    """Finds the tokens of an Arrow array of strings (null counts as empty), at most 2 GB of them."""
+    """Find the tokens of an Arrow array of strings (null counts as empty), at most 2 GB of them."""
     texts = pc.fill_null(texts.cast(pa.large_string()), "")
     beyond_ascii = _beyond_ascii(texts)
     if beyond_ascii.any():
@@ -168,7 +169,7 @@ def tokenise(texts: pa.Array) -> _Tokens:
 
 
 def _beyond_ascii(texts: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
-    """Which texts have other than ASCII characters; on one core several times as fast as Arrow's string_is_ascii."""
+    """Mark texts with non-ASCII characters, on one core several times as fast as Arrow's string_is_ascii."""
     offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
     high = np.flatnonzero(np.frombuffer(texts.buffers()[2] or b"", dtype=np.uint8) >= 128)
     beyond: npt.NDArray[np.bool_] = np.diff(np.searchsorted(high, offsets)) > 0
@@ -176,7 +177,7 @@ def _beyond_ascii(texts: pa.LargeStringArray) -> npt.NDArray[np.bool_]:
 
 
 def sequence_hashes(tokens: _Tokens) -> list[bytes]:
-    """For each text 128 bits (BLAKE2b, RFC 7693) of its token sequence: the tokens in UTF-8, a space after each."""
+    """Return 128 bits (BLAKE2b, RFC 7693) of each text's token sequence: the tokens in UTF-8, a space after each."""
     is_word = tokens.buffer != SPACE
     is_word[1:] |= is_word[:-1].copy()
     collapsed = memoryview(tokens.buffer[is_word].tobytes())
@@ -186,7 +187,7 @@ def sequence_hashes(tokens: _Tokens) -> list[bytes]:
 
 
 def token_hashes(tokens: _Tokens) -> Words:
-    """A 64-bit hash of each token's bytes, eight bytes a step; shape (tokens,), dtype uint64."""
+    """Return a 64-bit hash of each token's bytes, eight bytes a step; shape (tokens,), dtype uint64."""
     buffer, starts, lengths = tokens.buffer, tokens.starts, tokens.lengths
     eights: Words = np.ndarray((len(buffer) - 7,), dtype="<u8", buffer=buffer, strides=(1,))
     hashes: Words = eights[starts] & _LOW_BYTES[np.minimum(lengths, 8)]
@@ -207,7 +208,7 @@ def token_hashes(tokens: _Tokens) -> Words:
 
 
 def _fold(tokens: Words, first: Ints | slice, size: int) -> Words:
-    """Hashes of the windows of `size` tokens that begin at `first`."""
+    """Hash the windows of `size` tokens that begin at `first`."""
     last = len(tokens) - size + 1
     place = (lambda j: slice(j, last + j)) if isinstance(first, slice) else (lambda j: first + j)
     window = tokens[place(0)].copy()
@@ -219,7 +220,7 @@ def _fold(tokens: Words, first: Ints | slice, size: int) -> Words:
 
 
 def shingle_sets(tokens: _Tokens, shingle: int) -> tuple[Ints, Ints]:
-    """The sorted distinct 64-bit hashes of each text's shingles: (values, offsets), both int64."""
+    """Return the sorted distinct 64-bit hashes of each text's shingles: (values, offsets), both int64."""
     hashes, counts = token_hashes(tokens), tokens.counts()
     sizes = np.where(counts >= shingle, counts - shingle + 1, np.minimum(counts, 1))
     offsets = _offsets(sizes)
@@ -237,7 +238,7 @@ def shingle_sets(tokens: _Tokens, shingle: int) -> tuple[Ints, Ints]:
 
 
 def distinct_sorted(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
-    """Each list values[offsets[i]:offsets[i + 1]] sorted (in place) and without repetitions."""
+    """Sort each list values[offsets[i]:offsets[i + 1]] (in place), and return the lists without repetitions."""
     bounds = offsets.tolist()
     for start, end in pairwise(bounds):
         values[start:end].sort()
@@ -250,7 +251,7 @@ def distinct_sorted(values: Ints, offsets: Ints) -> tuple[Ints, Ints]:
 
 
 def minhash(values: Ints, offsets: Ints, count: int) -> npt.NDArray[np.uint32]:
-    """`count` MinHash values of each set; shape (count, sets), dtype uint32. No set may be empty.
+    """Return `count` MinHash values of each set; shape (count, sets), dtype uint32. No set may be empty.
 
     Permutation i takes x to a_i·x modulo 2^32 with a_i odd, x being the upper half of a shingle's hash. As the x are
     hashes already, adding a constant would make no permutation more random.
@@ -273,7 +274,10 @@ def minhash(values: Ints, offsets: Ints, count: int) -> npt.NDArray[np.uint32]:
 
 
 def band_keys(values: Ints, offsets: Ints, banding: Banding) -> Ints:
-    """The LSH bucket keys of each set, shape (sets, bands), dtype int64; no set may be empty. Bands share no keys."""
+    """Return the LSH bucket keys of each set, shape (sets, bands), dtype int64; no set may be empty.
+
+    Bands share no keys.
+    """
     hashes = minhash(values, offsets, banding.bands * banding.rows)
     keys = np.empty((len(offsets) - 1, banding.bands), dtype=np.int64)
     for band, start in enumerate(_constants(3, banding.bands)):
@@ -285,8 +289,10 @@ def band_keys(values: Ints, offsets: Ints, banding: Banding) -> Ints:
 
 
 def sketch(texts: pa.Array, shingle: int, banding: Banding, seen: set[bytes]) -> Sketches:
-    """Sketches a batch of texts. Those whose hash is in `seen`, or appears earlier in the batch, carry nothing;
-    the others' hashes are added to it.
+    """Sketch a batch of texts.
+
+    Texts whose hash is in `seen`, or appears earlier in the batch, get no shingles; the others' hashes are added to
+    it.
     """
     tokens = tokenise(texts)
     text_hash = sequence_hashes(tokens)

@@ -31,14 +31,14 @@ from etl.duplicates.similarity import Buckets, SimilarSets
 from etl.spark.persist import LEVEL, kept
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 300 MB of a task's memory
-"""A component of more is spread over several blocks."""
+"""Size of a component beyond which it is spread over several blocks."""
 PACKED_SHINGLES = 1 << 21
-"""Smaller components are packed into blocks of about so many: tasks stay small, however large the data set is."""
+"""Approximate size of a block of smaller components: tasks stay small, however large the data set is."""
 SMALL_BLOCK = 1 << 20
 FEWEST_SHINGLES = 32
-"""Texts of fewer are rare; it only serves to tell large data sets without reading them."""
+"""Lower estimate for a text, which only serves to recognise large data sets without reading them."""
 BROADCAST_TEXTS = 2_000_000
-"""Up to so many candidates (some 200 MB) go to every executor."""
+"""Candidates (some 200 MB) that may go to every executor."""
 _BLOCK = ("block", "text_hash", "bands", "shingles")
 _FOUND = "text_hash binary, component binary"
 
@@ -46,12 +46,13 @@ _FOUND = "text_hash binary, component binary"
 def near_duplicate_clusters(
     signatures: DataFrame, similarity: float, block_shingles: int = BLOCK_SHINGLES
 ) -> DataFrame:
-    """Columns `member`, `component` (text hashes) for each text that has a near-duplicate.
+    """Return columns `member`, `component` (text hashes) for each text that has a near-duplicate.
 
-    `signatures` has the columns of silver/signatures; `component` is the smallest member. What fits into one block
-    as a whole is compared on the driver: a cluster has nothing to gain there.
+    `signatures` has the columns of silver/signatures; `component` is the smallest member. Signatures that fit into
+    one block are compared on the driver: a cluster has nothing to gain there.
     """
-    # The first question costs nothing; the second reads all shingles, which with many texts only shows that they are.
+    # The first test costs nothing; the second reads all shingles, which with many texts only shows that they are
+    # many.
     if signatures.count() <= block_shingles // FEWEST_SHINGLES and _shingles(signatures) <= block_shingles:
         found = connect_block(signatures.select(*_BLOCK[1:]).toArrow(), similarity)
         return signatures.sparkSession.createDataFrame(found.rename_columns(["member", "component"]))
@@ -65,7 +66,7 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
         if candidates.count() <= BROADCAST_TEXTS:
             # So the shingles of texts that resemble no other stay where they are.
             candidates = F.broadcast(candidates)
-        # Read once, and of all texts only those that have to be compared.
+        # Read once, and only for texts that have to be compared.
         named = signatures.withColumn("text", short_hash())
         compared = stack.enter_context(kept(named.join(candidates, "text", how="inner")))
         sized = compared.groupBy("component").agg(F.sum(_count("shingles")).alias("shingles"))
@@ -81,7 +82,7 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
             .select(*_BLOCK)
         )
         if not large:
-            # Now, while what it is computed from is held.
+            # Now, while its input is persisted.
             return _connected(rows, similarity).localCheckpoint(storageLevel=LEVEL)
         parts = max(1, math.ceil(large * bands_of_a_text(signatures) / block_shingles))
         spread = (
@@ -97,7 +98,7 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
 
 
 def _count(lists: str) -> Column:
-    """How many hashes a packed list holds."""
+    """Count the hashes of a packed list."""
     return F.octet_length(lists) / 8
 
 
@@ -107,7 +108,7 @@ def _shingles(signatures: DataFrame) -> int:
 
 
 def _totals(sized: DataFrame, block_shingles: int) -> tuple[int, int]:
-    """Shingles in components that fit into a block, and in larger ones."""
+    """Return the numbers of shingles in components that fit into a block, and in larger ones."""
     fits = F.col("shingles") <= block_shingles
     sums = sized.agg(
         F.sum(F.when(fits, F.col("shingles"))).alias("packed"),
@@ -118,7 +119,7 @@ def _totals(sized: DataFrame, block_shingles: int) -> tuple[int, int]:
 
 
 def _connected(rows: DataFrame, similarity: float) -> DataFrame:
-    """Columns `member`, `component`: what is connected within a block; texts that are not are left out."""
+    """Return columns `member`, `component` of texts connected within a block; other texts are left out."""
 
     def connect(block: pa.Table) -> pa.Table:
         return connect_block(block, similarity)
@@ -128,7 +129,7 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 
 
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
-    """Columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
+    """Return columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
     # The shingles are most of a task's memory: they are not sorted, and copied once where they come in several batches.
     hashes, bands = (block[name].combine_chunks() for name in ("text_hash", "bands"))
     sets = SimilarSets(*unpacked(block["shingles"]), similarity)
@@ -147,7 +148,7 @@ def connect_block(block: pa.Table, similarity: float) -> pa.Table:
 
 
 def _smallest(hashes: pa.Array, labels: Ints) -> Ints:
-    """For each row the row of the smallest hash among those with the same label; int64 (rows,)."""
+    """Return, for each row, the row of the smallest hash with the same label; int64 (rows,)."""
     order = pc.sort_indices(hashes).to_numpy().astype(np.int64)
     first = np.empty(len(labels), dtype=np.int64)
     # Of several values for one place the last stays: that of the smallest hash.

@@ -1,13 +1,12 @@
 """LSH buckets that two texts or more share, found by sorting bucket keys in numpy.
 
-Of a large corpus' buckets nearly all hold one text. So none becomes a row of Spark's before it is known to be shared:
-keys travel packed, those of a batch of texts that go to the same part in one value (etl/duplicates/hash_lists.py), and
-a task sorts those of a part. A part holds about AT_A_TIME keys whatever the size of the corpus, unless a single bucket
-is larger than that.
+Nearly all buckets of a large corpus hold one text. So none becomes a Spark row before it is known to be shared: keys
+travel packed, one value for each batch of texts and part (etl/duplicates/hash_lists.py), and a task sorts the keys of
+a part. A part holds about AT_A_TIME keys whatever the size of the corpus, unless a single bucket is larger.
 
-A text goes by 64 bits of its hash here. Should two texts have the same, they are taken for one in deciding who could
-resemble whom: that only means more comparisons. (Two that resemble each other, have the same 64 bits and resemble no
-third would be missed: of a million similar pairs one, in 10¹³ data sets.)
+A text is identified by 64 bits of its hash here. Two texts with equal bits are taken for one in deciding which could
+resemble each other: that only means more comparisons. (Two that resemble each other, have the same 64 bits and
+resemble no third would be missed: one in a million similar pairs, in 10¹³ data sets.)
 """
 
 import math
@@ -35,33 +34,33 @@ _SHARED = "text long, bucket long, first long"
 
 
 def short_hash() -> Column:
-    """The 64 bits of `text_hash` that a text goes by."""
+    """Return the 64 bits of `text_hash` that identify a text."""
     return F.xxhash64("text_hash")
 
 
 def shared_buckets(signatures: DataFrame, keys_at_a_time: int = AT_A_TIME) -> DataFrame:
-    """Columns `text` (short_hash), `bucket`, `first` (the bucket's smallest `text`) of all buckets with two texts or
-    more.
+    """Return all buckets with two texts or more as columns `text` (short_hash), `bucket`, `first`.
 
-    `signatures` has `text_hash` (each once) and `bands` (bucket keys; a text without tokens has none).
+    `first` is the bucket's smallest `text`. `signatures` has `text_hash` (each once) and `bands` (bucket keys; none
+    for a text without tokens).
     """
     spark = signatures.sparkSession
     keys = signatures.count() * bands_of_a_text(signatures)
     parts = max(2 * spark.sparkContext.defaultParallelism, math.ceil(keys / keys_at_a_time))
     # As many tasks as parts, and a part each: hashing would give some tasks several.
     named = signatures.select(short_hash().alias("text"), "bands")
-    scattered = named.mapInArrow(scatter(salts(spark, parts)), _PARCELS)
+    scattered = named.mapInArrow(scatter(salts(parts)), _PARCELS)
     return scattered.repartition(parts, "salt").mapInArrow(shared_in_parts, _SHARED)
 
 
 def bands_of_a_text(signatures: DataFrame) -> int:
-    """How many bucket keys a text has: all the same number, but those without tokens; 0 where there are no others."""
+    """Return the number of bucket keys of a text, equal for all texts with tokens; 0 where there are none."""
     first = signatures.select(F.size("bands").alias("bands")).where("bands > 0").first()
     return 0 if first is None else int(first["bands"])
 
 
 def scatter(salt: list[int]) -> Batches:
-    """The function for `mapInArrow` that makes parcels: for each batch and part one row of _PARCELS."""
+    """Return the function for `mapInArrow` that makes parcels: for each batch and part one row of _PARCELS."""
     parts, salt_of = len(salt), np.asarray(salt, dtype=np.int32)
 
     def scattered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -71,13 +70,13 @@ def scatter(salt: list[int]) -> Batches:
             if not len(keys):
                 continue
             texts = np.repeat(batch["text"].to_numpy(), bands.value_lengths().to_numpy())
-            # The upper bits of a key say where it goes.
+            # The upper bits of a key select its part.
             part = ((keys.view(np.uint64) >> np.uint64(32)) * np.uint64(parts) >> np.uint64(32)).astype(
                 np.uint16 if parts < 1 << 16 else np.uint32
             )
             order = np.argsort(part, kind="stable")
             part = part[order]
-            # Of the parts that get anything, and the end.
+            # Only parts that get anything, and the end.
             begins = np.flatnonzero(np.diff(part.astype(np.int64), prepend=-1, append=-1))
             used = part[begins[:-1]].astype(np.int32)
             columns = [pa.array(salt_of[used]), packed(texts[order], begins), packed(keys[order], begins)]
@@ -87,7 +86,7 @@ def scatter(salt: list[int]) -> Batches:
 
 
 def shared_in_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The shared buckets of the parcels of one part, for `mapInArrow`."""
+    """Yield the shared buckets of the parcels of one part, for `mapInArrow`."""
     texts: list[Ints] = []
     keys: list[Ints] = []
     for batch in batches:
@@ -103,16 +102,14 @@ def shared_in_parts(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatc
 
 
 def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """One array out of several, which are let go."""
+    """Concatenate arrays into one, and release them."""
     whole: npt.NDArray[Any] = np.concatenate(arrays)
     arrays.clear()
     return whole
 
 
 def _shared(texts: Ints, keys: Ints) -> tuple[Ints, Ints, Ints]:
-    """From bucket keys and the texts that have them: of each shared key and text, ordered by both, the text, the key,
-    and the place of the key's first text.
-    """
+    """Return the text, the key and the place of the key's first text, of each shared key and text, in that order."""
     order = np.argsort(keys)
     keys, texts = keys[order], texts[order]
     repeats = np.zeros(len(keys) + 1, dtype=bool)

@@ -32,14 +32,14 @@ SLACK = 1e-9  # against rounding where a bound may only ever be too generous
 
 @dataclass(frozen=True)
 class Buckets:
-    """LSH buckets: those of `members[offsets[i]:offsets[i + 1]]`, indices of sets; each at least two; int64."""
+    """LSH buckets: bucket i is `members[offsets[i]:offsets[i + 1]]`, indices of sets; each at least two; int64."""
 
     members: Ints
     offsets: Ints
 
     @classmethod
     def of(cls, keys: Ints, rows: Ints) -> "Buckets":
-        """From pairs (bucket key, row); buckets of one member are left out."""
+        """Build buckets from pairs (bucket key, row); leave out buckets of one member."""
         order = np.lexsort((rows, keys))
         keys, rows = keys[order], rows[order]
         first = np.ones(len(keys), dtype=bool)
@@ -57,12 +57,12 @@ class Buckets:
         return Buckets(self.members[np.repeat(keep, sizes)], np.concatenate(([0], np.cumsum(sizes[keep]))))
 
     def each(self) -> Iterator[Ints]:
-        """The members of one bucket after the other, largest bucket first."""
+        """Yield the members of one bucket after the other, largest bucket first."""
         for i in np.argsort(-self.sizes, kind="stable").tolist():
             yield self.members[self.offsets[i] : self.offsets[i + 1]]
 
     def all_pairs(self) -> Iterator[tuple[Ints, Ints]]:
-        """All pairs of members of each bucket, in pieces of about PAIRS_AT_ONCE."""
+        """Yield all pairs of members of each bucket, in pieces of about PAIRS_AT_ONCE."""
         sizes, starts = self.sizes, self.offsets[:-1]
         for size in np.unique(sizes).tolist():
             one, two = np.triu_indices(size, 1)
@@ -74,7 +74,7 @@ class Buckets:
 
 
 class SimilarSets:
-    """Sets of 64-bit hashes, and which of them are connected so far.
+    """Sets of 64-bit hashes, and their components so far.
 
     `values`, `offsets` int64: set i is values[offsets[i]:offsets[i + 1]], sorted and without repetitions, not empty.
     `sizes` int64 (sets,). `matrix`: sets x those values that two sets or more contain (no other can be common).
@@ -100,11 +100,11 @@ class SimilarSets:
 
     @property
     def labels(self) -> Ints:
-        """For each set the first (smallest index) of its component; int64 (sets,)."""
+        """First set (smallest index) of each set's component; int64 (sets,)."""
         return self.labels_of(np.arange(len(self.sizes)))
 
     def labels_of(self, rows: Ints) -> Ints:
-        """For each of `rows` the first set of its component."""
+        """Return the first set of the component of each of `rows`."""
         found = self._parents[rows]
         while True:
             above = self._parents[found]
@@ -114,7 +114,7 @@ class SimilarSets:
             found = above
 
     def similarities(self, first: Ints, second: Ints) -> npt.NDArray[np.float64]:
-        """The Jaccard similarity of each pair of sets, shape (pairs,)."""
+        """Return the Jaccard similarity of each pair of sets, shape (pairs,)."""
         common = (self.matrix[first] * self.matrix[second]).indptr
         intersection = np.diff(common)
         self.compared += len(first)
@@ -124,7 +124,7 @@ class SimilarSets:
         return similarities
 
     def connect(self, first: Ints, second: Ints) -> None:
-        """Compares the pairs that are not connected and could be similar by their sizes; connects the similar ones."""
+        """Compare the pairs that are not connected and could be similar by their sizes; connect the similar ones."""
         self.listed += len(first)
         pairs = np.unique(self._open(np.minimum(first, second), np.maximum(first, second)))
         for begin in range(0, len(pairs), OPENED_AT_ONCE):
@@ -140,7 +140,7 @@ class SimilarSets:
                 some = some[now:]
 
     def _open(self, first: Ints, second: Ints) -> Ints:
-        """The pairs that have to be compared, each as one number."""
+        """Return the pairs that have to be compared, each as one number."""
         small = np.minimum(self.sizes[first], self.sizes[second])
         large = np.maximum(self.sizes[first], self.sizes[second])
         keep = small >= self.similarity * large - SLACK
@@ -150,14 +150,14 @@ class SimilarSets:
         return pairs
 
     def _parities_allow(self, first: Ints, second: Ints) -> npt.NDArray[np.bool_]:
-        """False where a pair's parities differ in more bits than similar sets can in elements."""
+        """Return False where a pair's parities differ in more bits than similar sets can in elements."""
         different = _ones_in(self._parities[first] ^ self._parities[second]).sum(axis=1)
         share = (1 - self.similarity) / (1 + self.similarity)
         allowed: npt.NDArray[np.bool_] = different <= share * (self.sizes[first] + self.sizes[second]) + SLACK
         return allowed
 
     def _join(self, first: Ints, second: Ints) -> None:
-        """Connects pairs, in time proportional to their number and not to that of all sets."""
+        """Connect pairs, in time proportional to their number and not to that of all sets."""
         if not len(first):
             return
         ends = self.labels_of(np.concatenate((first, second)))
@@ -168,14 +168,14 @@ class SimilarSets:
         self._parents[nodes] = nodes[smallest[component]]
 
     def in_pieces(self, buckets: Buckets) -> Buckets:
-        """The buckets whose members are not all connected."""
+        """Return the buckets whose members are not all connected."""
         if not len(buckets.members):
             return buckets
         labels, starts = self.labels_of(buckets.members), buckets.offsets[:-1]
         return buckets.where(np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts))
 
     def connect_small(self, buckets: Buckets) -> None:
-        """Connects all pairs of members of a bucket that are similar, comparing all that are not connected yet."""
+        """Connect all similar pairs of members of a bucket, comparing all that are not connected yet."""
         buckets = self.in_pieces(buckets)
         self.connect(np.repeat(buckets.members[buckets.offsets[:-1]], buckets.sizes), buckets.members)
         for first, second in self.in_pieces(buckets).all_pairs():
@@ -183,7 +183,7 @@ class SimilarSets:
 
 
 def _codes_of_shared(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
-    """For each value its rank among those that occur more than once, -1 for the others; and the number of ranks."""
+    """Return the rank of each value among those that occur more than once, -1 for others, and the number of ranks."""
     codes = np.full(len(values), -1, dtype=np.int32)
     ranks = 0
     # One sixteenth of all hashes at a time, by their first four bits: sorting takes four times its input.
@@ -203,7 +203,7 @@ def _codes_of_shared(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
 
 
 def _parities(values: Ints, offsets: Ints) -> npt.NDArray[np.uint64]:
-    """The parity bits of each set; shape (sets, PARITY_WORDS)."""
+    """Return the parity bits of each set; shape (sets, PARITY_WORDS)."""
     filled = np.flatnonzero(np.diff(offsets))
     found = np.zeros((len(offsets) - 1, PARITY_WORDS), dtype=np.uint64)
     starts = np.append(offsets[filled], offsets[-1])
@@ -221,7 +221,7 @@ def _parities(values: Ints, offsets: Ints) -> npt.NDArray[np.uint64]:
 
 
 def _ones_in(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """How many bits of each word are one (numpy 2 has bitwise_count): Warren 2002, "Hacker's delight", 5-1."""
+    """Return the number of one bits of each word (numpy 2 has bitwise_count): Warren 2002, "Hacker's delight", 5-1."""
     words = words - ((words >> np.uint64(1)) & np.uint64(0x5555555555555555))
     words = (words & np.uint64(0x3333333333333333)) + (
         (words >> np.uint64(2)) & np.uint64(0x3333333333333333)

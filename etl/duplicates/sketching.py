@@ -13,7 +13,9 @@ from etl.spark.arrow_batches import parts_of
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
-BATCH_BYTES = 1 << 20  # of text sketched at a time: the kernel's arrays stay in the processor's caches
+BATCH_BYTES = (
+    1 << 20
+)  # size of the text sketched at a time: the kernel's arrays stay in the processor's caches
 
 
 BROADCAST_TEXTS = 1_000_000  # with copies; some 100 MB in every executor
@@ -46,7 +48,7 @@ _SKETCHES = pa.schema(
 
 
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
-    """A row of _SKETCHES for each record that is not filtered."""
+    """Return a row of _SKETCHES for each record that is not filtered."""
     settings = config.deduplicate
     banding = Banding.for_similarity(settings.similarity)
 
@@ -79,7 +81,7 @@ def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: s
 
 
 def survivor_rank(config: Configuration) -> Column:
-    """A struct by which the smaller record survives; its last field is the record_id, so that no two are equal."""
+    """Return a struct whose smallest record survives; its last field is the record_id, so that no two are equal."""
     policies: Mapping[str, list[Column]] = {
         "longest": [-F.col("length")],
         "first": [F.col("source_index"), F.col("source_path"), F.col("source_position")],
@@ -89,7 +91,7 @@ def survivor_rank(config: Configuration) -> Column:
 
 
 def group_by_text(records: DataFrame, config: Configuration) -> DataFrame:
-    """For each distinct text: `text_hash`, `records`, the `rank` of its representative, the smallest `carrier_id`."""
+    """Return, for each distinct text, `text_hash`, `records`, its representative's `rank`, the smallest `owner_id`."""
     return records.groupBy("text_hash").agg(
         F.count("*").alias("records"),
         F.min(survivor_rank(config)).alias("rank"),
@@ -98,7 +100,7 @@ def group_by_text(records: DataFrame, config: Configuration) -> DataFrame:
 
 
 def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
-    """One carrier of each distinct text, under the representative's record_id."""
+    """Return the sketch of one owner of each distinct text, under the representative's record_id."""
     copied = texts.where("records > 1").select(
         "text_hash", "carrier_id", F.col("rank.record_id").alias("representative")
     )

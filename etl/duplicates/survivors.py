@@ -1,4 +1,4 @@
-"""Which record of each cluster survives, and what becomes of the others."""
+"""Survivor of each cluster, and the outcome of the other records."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,15 +11,16 @@ from schemas.config import Configuration
 
 
 def hot_texts_and_clusters(texts: DataFrame, clusters: DataFrame) -> tuple[HotKeys, HotKeys]:
-    """The texts with very many copies, and the clusters with very many texts; both frames should be persisted."""
+    """Return the texts with very many copies, and the clusters with very many texts; persist both frames first."""
     sizes = clusters.groupBy("component").agg(F.count("*").alias("texts"))
     return hot_keys(texts.select("text_hash", "records")), hot_keys(sizes)
 
 
 def with_survivor(texts: DataFrame, clusters: DataFrame, hot: HotKeys = NO_HOT_KEYS) -> DataFrame:
-    """For each distinct text: `text_hash`, the record_ids of its `representative` and of its cluster's `survivor`.
+    """Return `text_hash` and the record_ids of its `representative` and its cluster's `survivor` for each distinct
+    text.
 
-    `clusters` has the columns `member` (a text_hash) and `component`; texts without near-duplicates are not in it.
+    `clusters` has the columns `member` (a text_hash) and `component`, without texts that have no near-duplicates.
     `hot`: components with so many members that their records are salted.
     """
     ranked = texts.select(F.col("text_hash").alias("member"), "rank")
@@ -43,7 +44,7 @@ def build_clusters(
     config: Configuration,
     hot: HotKeys = NO_HOT_KEYS,
 ) -> DataFrame:
-    """The rows of silver/clusters; `hot`: texts with so many copies that they are salted."""
+    """Return the rows of silver/clusters; `hot`: texts with so many copies that they are salted."""
     is_survivor = F.col("record_id") == F.col("survivor")
     if config.deduplicate.duplicates == "keep":
         status, reason = F.lit("kept"), F.lit(None)
@@ -74,9 +75,9 @@ def build_clusters(
 def clusters_of_joined(
     records: DataFrame, texts: DataFrame, joined: DataFrame, config: Configuration
 ) -> DataFrame:
-    """The rows of silver/clusters of new records that belong to an earlier cluster, or to several."""
+    """Return the rows of silver/clusters of new records that belong to an earlier cluster, or to several."""
     none = F.lit(None).cast("string")
-    # Wherever it went, a near-copy of it would be in another split.
+    # Whatever its split, a near-copy of it would be in another.
     conflict = F.size("splits") > 1
     if config.deduplicate.duplicates == "keep":
         status, reason = F.lit("kept"), none

@@ -1,4 +1,6 @@
-"""One module a kind of feature: what it learns from the training split, and how it turns a column into rows."""
+"""Encoders, one module a kind of feature: what it learns from the training split, and how it turns a column into
+rows.
+"""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -11,13 +13,13 @@ from schemas.features import FeatureSettings
 
 
 class Encoder(Protocol):
-    """The interface of a module in this folder, named after its kind."""
+    """Interface of a module in this folder, named after its kind."""
 
     ARTIFACT: str
-    """The purpose of its artifact in the manifest: tokenizer, statistics, categories …"""
+    """Purpose of its artifact in the manifest: tokenizer, statistics, categories …"""
 
     def fit(self, values: Iterable[Any], feature: Any, options: Storage) -> bytes:
-        """Learns from the training split alone (or loads what the configuration names); returns the artifact.
+        """Learn from the training split alone (or load the configured file); return the artifact.
 
         Values of typed columns are in normal form (etl/normalisers), None where missing; those of booleans and
         categories may come as a Counter.
@@ -25,24 +27,27 @@ class Encoder(Protocol):
         ...
 
     def encode(self, values: pa.Array, artifact: bytes, feature: Any) -> tuple[pa.Array, pa.Array]:
-        """The column for the shards, `binary`, and an `int32` for each row: of texts the tokens before truncation, of
-        typed columns flags (etl/encoders/scalars.py)."""
+        """Return the column for the shards, `binary`, and an `int32` for each row.
+
+        The latter is the number of tokens before truncation for texts, flags (etl/encoders/scalars.py) for typed
+        columns.
+        """
         ...
 
     def dtype(self, feature: Any) -> str:
-        """numpy's name of one element."""
+        """Return numpy's name of the element type."""
         ...
 
     def shape(self, feature: Any) -> list[int]:
-        """The shape of one row."""
+        """Return the shape of one row."""
         ...
 
     def vocabulary(self, artifact: bytes) -> int | None:
-        """The number of distinct values of an element, where that is bounded."""
+        """Return the number of distinct values of an element, where that is bounded."""
         ...
 
 
 def encoder_of(feature: FeatureSettings) -> Encoder:
-    """The encoder of a `[[feature]]`: the module of its kind in this folder, or in that of a third party."""
+    """Return the encoder of a `[[feature]]`: the module of its kind in this folder, or a third party's."""
     encoder: Encoder = kinds.module("etl.encoders", feature.encode)
     return encoder

@@ -17,7 +17,7 @@ ARTIFACT = "statistics"
 
 
 def fit(values: Iterable[str | None], feature: BooleanFeature, options: Storage) -> bytes:
-    """How often each is there in the training split, as JSON; `fill` is what a missing value becomes."""
+    """Return the counts of each value in the training split, as JSON; `fill` replaces a missing value."""
     counts = Counter(values)  # which copies the counts where it is given a Counter
     true, false = counts["true"], counts["false"]
     fill = {"mode": true > false, "constant": feature.fill}.get(feature.missing)
@@ -33,7 +33,7 @@ def fit(values: Iterable[str | None], feature: BooleanFeature, options: Storage)
 
 
 def encode(values: pa.StringArray, artifact: bytes, feature: BooleanFeature) -> tuple[pa.Array, pa.Array]:
-    """Rows of float32, and beside them each row's flags."""
+    """Return rows of float32, and the flags of each row."""
     fill = json.loads(artifact)["fill"]
     known = {"true": 1.0, "false": 0.0, None: float("nan") if fill is None else float(fill)}
     x = np.array([known[value] for value in values.to_pylist()], dtype=np.float64)
@@ -43,15 +43,15 @@ def encode(values: pa.StringArray, artifact: bytes, feature: BooleanFeature) -> 
 
 
 def dtype(feature: BooleanFeature) -> str:
-    """Numpy's name of the element type."""
+    """Return numpy's name of the element type."""
     return "float32"
 
 
 def shape(feature: BooleanFeature) -> list[int]:
-    """The value, and a mark for missing ones where that is asked for."""
+    """Return one element for the value, and one for the missing mark where configured."""
     return [1 + feature.mark_missing]
 
 
 def vocabulary(artifact: bytes) -> int | None:
-    """None: they are numbers."""
+    """Return None: the elements are numbers."""
     return None

@@ -1,8 +1,8 @@
-"""Byte-level BPE of texts whose words repeat: each distinct piece is encoded once, by the `tokenizers` library.
+"""Byte-level BPE of texts with recurring words: the `tokenizers` library encodes each distinct piece once.
 
 The library cuts a text into pieces (a word with the space before it, a run of digits, …; the pattern is GPT-2's,
-Radford et al. 2019) and encodes each piece on its own. Nine tenths of its time go into the cutting. Here Python's `re`
-does that, for texts of characters of which both say the same; all other texts go to the library whole.
+Radford et al. 2019) and encodes each piece on its own. Nine tenths of its time go into the cutting. Here Python's
+`re` cuts texts made of characters on which both agree; all other texts go to the library whole.
 """
 
 import json
@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 Ids = npt.NDArray[np.signedinteger[Any]]
 
 MOST_PIECES = 1 << 18
-"""Remembered by a worker, some 40 MB; after that it forgets them and begins anew."""
+"""Pieces that a worker remembers, some 40 MB; beyond that it forgets them and starts anew."""
 AT_A_TIME = 1 << 20
-"""Characters that are encoded at a time: the library holds some 150 bytes for each of them until they are done."""
+"""Characters to encode at a time: the library holds some 150 bytes for each of them until it is done."""
 
 # Scripts whose letters have been letters in every edition of Unicode since 5.0: neither their class nor their
 # normalisation depends on the edition that Python or the library was built with. Latin, Greek, Cyrillic.
@@ -40,13 +40,13 @@ _PIECE = re.compile(
     rf"'(?:[sdmt]|ll|ve|re)| ?[{_LETTERS}]+| ?[0-9]+| ?[^{_SPACE}{_LETTERS}0-9]+"
     rf"|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]+"
 )
-# Where a text can be cut without changing its tokens: no piece goes on from what is no white space into white space,
-# no piece looks back, and normalisation joins nothing to a space (nor turns the end of any other sign into one).
+# Places to cut a text without changing its tokens: no piece continues from non-white space into white space, no piece
+# looks back, and normalisation joins nothing to a space (nor turns the end of any other sign into one).
 _SEAM = re.compile(r"(?<=\S)[ \t\n\r]")
 
 
 class PieceEncoder:
-    """The token ids of texts at a fixed length, the same as those of the library's `encode`."""
+    """Encoder of texts to token ids at a fixed length, identical to the library's `encode`."""
 
     def __init__(self, tokenizer: Tokenizer, cuts_as_gpt2: bool) -> None:
         self.tokenizer, self.cuts_as_gpt2 = tokenizer, cuts_as_gpt2
@@ -54,14 +54,17 @@ class PieceEncoder:
 
     @classmethod
     def of(cls, artifact: bytes) -> Self:
-        """From the content of a `tokenizer.json`; one that cuts texts in another way is left to the library."""
+        """Create an encoder from the content of a `tokenizer.json`; one that cuts texts differently is left to the
+        library.
+        """
         tokenizer = Tokenizer.from_str(artifact.decode())
-        # What a text says is never a special token, such as the padding.
+        # A text never contains a special token, such as the padding.
         tokenizer.encode_special_tokens = True
         return cls(tokenizer, _cuts_as_gpt2(json.loads(tokenizer.to_str())))
 
     def encode(self, texts: Sequence[str], length: int, tail: int) -> tuple[Ids, Ids]:
-        """Rows of `length` ids, int32 (texts, length), padded with 0, and the number of ids before, int64 (texts,).
+        """Return rows of `length` ids, int32 (texts, length), padded with 0, and the untruncated counts, int64
+        (texts,).
 
         Of a text with more ids the first length - tail and the last `tail` are kept. Special tokens are not added.
         """
@@ -80,12 +83,12 @@ class PieceEncoder:
         return rows, counts
 
     def _encode_long(self, text: str, length: int, tail: int) -> tuple[Ids, int]:
-        """A row, and the number of ids before, of a text that is encoded in parts."""
+        """Return the row and the untruncated count of a text that is encoded in parts."""
         first, last, count, begin = np.zeros(0, np.int32), np.zeros(0, np.int32), 0, 0
         while begin < len(text):
             seam = _SEAM.search(text, begin + AT_A_TIME)
             end = len(text) if seam is None else seam.start()
-            # All ids of a part, or its first and last: more than these no row takes of it.
+            # All ids of a part, or its first and last: no row takes more of it than these.
             rows, counts = self._encode([text[begin:end]], 2 * length, length)
             ids = rows[0, : counts[0]]
             first = np.concatenate((first, ids[: length - len(first)]))
@@ -127,7 +130,7 @@ class PieceEncoder:
 
     @staticmethod
     def _cut(text: str) -> list[str] | None:
-        """The pieces of a text; None where the library has to find them."""
+        """Return the pieces of a text; None where the library has to find them."""
         if not text.isascii():
             if _AGREED.fullmatch(text) is None:
                 return None
@@ -138,7 +141,7 @@ class PieceEncoder:
 
 
 class _Pieces(dict[str, int]):
-    """Numbers the pieces that are asked for, and holds their ids one after another."""
+    """Numbering of the pieces that are asked for, with their concatenated ids."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -152,7 +155,7 @@ class _Pieces(dict[str, int]):
         return number
 
     def arrays(self) -> tuple[Ids, Ids, Ids]:
-        """The ids of all pieces, and where those of each begin and end."""
+        """Return the ids of all pieces, and where those of each begin and end."""
         ends = np.array(self.ends)
         return np.array(self.ids), np.concatenate(([0], ends[:-1])), ends
 
@@ -160,9 +163,9 @@ class _Pieces(dict[str, int]):
 def _place(
     rows: Ids, counts: Ids, places: Ids, pieces: Ids, sizes: Ids, tail: int, known: tuple[Ids, Ids, Ids]
 ) -> None:
-    """Fills in the `places` of `rows` and `counts` from the numbers of the texts' pieces, laid end to end.
+    """Fill in the `places` of `rows` and `counts` from the numbers of the texts' pieces, laid end to end.
 
-    `sizes`: how many pieces each of the texts has; `known`: as `_Pieces.arrays`.
+    `sizes`: number of pieces of each text; `known`: as `_Pieces.arrays`.
     """
     ids, starts, ends = known
     length = rows.shape[1]

@@ -1,4 +1,4 @@
-"""Names of categories, as int32 codes: 1 for the most frequent in the training split, 2 the next, …; 0 for others."""
+"""Category names, as int32 codes: 1 for the most frequent in the training split, 2 the next, …; 0 for others."""
 
 import json
 from collections import Counter
@@ -19,7 +19,7 @@ OTHER = 0
 
 
 def fit(values: Iterable[str | None], feature: CategoryFeature, options: Storage) -> bytes:
-    """The names that have codes, in their order, with their rows, as JSON; `fill` is the code of missing values."""
+    """Return the names with codes, in code order, with their rows, as JSON; `fill` is the code of missing values."""
     counts = Counter(values)  # which copies the counts where it is given a Counter
     missing = counts.pop(None, 0)
     frequent = sorted(
@@ -39,7 +39,7 @@ def fit(values: Iterable[str | None], feature: CategoryFeature, options: Storage
 
 
 def encode(values: pa.StringArray, artifact: bytes, feature: CategoryFeature) -> tuple[pa.Array, pa.Array]:
-    """Rows of one int32 code, and beside them each row's flags."""
+    """Return rows of one int32 code, and the flags of each row."""
     learned = json.loads(artifact)
     codes: dict[str | None, int] = {name: place for place, name in enumerate(learned["names"], start=1)}
     codes[None] = learned["fill"]
@@ -49,15 +49,15 @@ def encode(values: pa.StringArray, artifact: bytes, feature: CategoryFeature) ->
 
 
 def dtype(feature: CategoryFeature) -> str:
-    """Numpy's name of the type of a code."""
+    """Return numpy's name of the type of a code."""
     return "int32"
 
 
 def shape(feature: CategoryFeature) -> list[int]:
-    """One code."""
+    """Return one code."""
     return [1]
 
 
 def vocabulary(artifact: bytes) -> int | None:
-    """The number of codes, 0 included."""
+    """Return the number of codes, 0 included."""
     return len(json.loads(artifact)["names"]) + 1

@@ -1,7 +1,4 @@
-"""Dates and times, as float32: days since 1970-01-01 in UTC, scaled where that is configured.
-
-What is learned and done is in etl/encoders/scalars.py.
-"""
+"""Dates and times, as float32: days since 1970-01-01 in UTC, scaled where configured (etl/encoders/scalars.py)."""
 
 from etl.encoders.scalars import ScalarEncoder
 from etl.normalisers.date import days

@@ -1,4 +1,4 @@
-"""What the encoders learn from the training split, or from a sample of it."""
+"""Fitting of the encoders to the training split, or to a sample of it."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ from schemas.features.tokens import TokensFeature
 
 
 def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
-    """What the encoder of a typed column learns from the training split, or from `fit_rows` of its rows.
+    """Fit the encoder of a typed column to the training split, or to `fit_rows` of its rows.
 
     Those are chosen by the hash of the record id.
     """
@@ -24,7 +24,7 @@ def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, confi
         if share < 1:
             train = train.where(in_sample(share))
     values = fields.select("record_id", feature.column).join(train, "record_id", how="left_semi")
-    if not isinstance(feature, ScalarFeature):  # few different values, of however many rows
+    if not isinstance(feature, ScalarFeature):  # few different values, whatever the number of rows
         counts = values.groupBy(feature.column).count().collect()
         return encoder_of(feature).fit(
             Counter({row[0]: int(row[1]) for row in counts}), feature, config.storage
@@ -34,7 +34,7 @@ def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, confi
 
 
 def fit(fields: DataFrame, ledger: DataFrame, feature: TokensFeature, config: Configuration) -> bytes:
-    """What the encoder of a feature learns from the texts of the training split, or from a sample of them.
+    """Fit the encoder of a feature to the texts of the training split, or to a sample of them.
 
     The sample (above `fit_bytes`) is chosen by the hash of the record id: the same on every run and partitioning.
     """

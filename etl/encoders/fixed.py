@@ -8,7 +8,7 @@ import pyarrow as pa
 
 
 def fixed_rows(rows: npt.NDArray[np.number[Any]]) -> pa.Array:
-    """A binary array whose element i is the bytes of `rows[i]`; rows of shape (n, length), C order."""
+    """Return a binary array whose element i is the bytes of `rows[i]`; rows of shape (n, length), C order."""
     count, width = rows.shape[0], rows.shape[1] * rows.itemsize
     offsets = np.arange(count + 1, dtype=np.int64) * width
     if offsets[-1] >= 2**31:

@@ -1,4 +1,4 @@
-"""Numbers, as float32. What is learned and done is in etl/encoders/scalars.py."""
+"""Numbers, as float32, scaled where configured (etl/encoders/scalars.py)."""
 
 from etl.encoders.scalars import ScalarEncoder
 

@@ -1,4 +1,4 @@
-"""The rows of silver/encoded, a batch at a time, and which of them are outliers."""
+"""Rows of silver/encoded, a batch at a time, and the outliers among them."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from schemas.tables import LEFT_OUT, encoded_schema, spark_schema
 def encode_rows(
     published: DataFrame, config: Configuration, classes: Sequence[str], fitted: Mapping[str, bytes]
 ) -> DataFrame:
-    """The rows of `silver/encoded` from the published records: columns of `fields_schema` and `split`."""
+    """Return the rows of `silver/encoded` from the published records: columns of `fields_schema` and `split`."""
     columns = list(dict.fromkeys(feature.column for feature in config.feature))
     label = [config.columns.label] if config.columns.label is not None else []
     schema = pa.schema([field for field in encoded_schema(config) if field.name != LEFT_OUT])
@@ -52,7 +52,7 @@ def _batches(
 def outliers_of(
     records: DataFrame, features: Sequence[ScalarFeature], fitted: Mapping[str, bytes]
 ) -> DataFrame:
-    """Columns `record_id` and LEFT_OUT of the records that are outliers of any of the features, in their order."""
+    """Return columns `record_id` and LEFT_OUT of records that are outliers of any of the features, in feature order."""
     columns = list(dict.fromkeys(["record_id", *(feature.column for feature in features)]))
     found = _find_outliers(features, dict(fitted))
     return records.select(*columns).mapInArrow(found, f"record_id string, {LEFT_OUT} string")

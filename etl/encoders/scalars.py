@@ -1,7 +1,7 @@
-"""The common part of numbers and dates: statistics of the training split, outliers, missing values, scale.
+"""Common part of numbers and dates: statistics of the training split, outliers, missing values, scale.
 
-The artifact is JSON (`statistics` in the manifest), so that serving can do the same: missing values become `fill`; what
-is below `low` or above `high` is an outlier; the result is (x - offset) / divisor.
+The artifact is JSON (`statistics` in the manifest), so that serving can repeat the encoding: missing values become
+`fill`; values below `low` or above `high` are outliers; the result is (x - offset) / divisor.
 """
 
 import json
@@ -23,13 +23,13 @@ from schemas.features import Outliers, ScalarFeature
 MISSING, OUTLIER = 1, 2
 """Bits of the flags that are encoded beside a row."""
 NORMAL_MAD = 0.6744897501960817
-"""The median of |x| of a standard normal distribution: MAD / this estimates the standard deviation."""
+"""Median of |x| of a standard normal distribution: MAD / this estimates the standard deviation."""
 FACTORS = {"iqr": 1.5, "mad": 3.5}
 Floats = npt.NDArray[np.float64]
 
 
 def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[str], float]) -> bytes:
-    """Statistics of the values of the training split, in normal form, null where missing; `number` reads one.
+    """Return the statistics of the training split's values, in normal form, null where missing; `number` parses one.
 
     Raises DataError where there is no value to learn from.
     """
@@ -91,13 +91,13 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
 
 
 def moments(ordered: Floats) -> tuple[float, float]:
-    """Mean and standard deviation (of the values themselves, divided by n), from exact sums."""
+    """Return mean and standard deviation (of the values themselves, divided by n), from exact sums."""
     mean = math.fsum(ordered) / len(ordered)
     return mean, math.sqrt(math.fsum((ordered - mean) ** 2) / len(ordered))
 
 
 def limits(ordered: Floats, outliers: Outliers | None) -> tuple[float | None, float | None]:
-    """Below and above which values are outliers; None for no limit."""
+    """Return the limits below and above which values are outliers; None for no limit."""
     if outliers is None:
         return None, None
     if outliers.rule == "limits":
@@ -111,12 +111,12 @@ def limits(ordered: Floats, outliers: Outliers | None) -> tuple[float | None, fl
         return q1 - factor * (q3 - q1), q3 + factor * (q3 - q1)
     median = float(np.quantile(ordered, 0.5))
     spread = float(np.quantile(np.abs(ordered - median), 0.5)) / NORMAL_MAD
-    # More than half of the values are the same: then nothing says how far is far.
+    # More than half of the values are equal: then nothing says how far is far.
     return (median - factor * spread, median + factor * spread) if spread else (None, None)
 
 
 def outlying(values: Floats, low: float | None, high: float | None) -> npt.NDArray[np.bool_]:
-    """Which values are below `low` or above `high`; NaN (missing) is not."""
+    """Return a mask of the values below `low` or above `high`; NaN (missing) is neither."""
     found = np.zeros(len(values), dtype=bool)
     if low is not None:
         found |= values < low
@@ -126,32 +126,32 @@ def outlying(values: Floats, low: float | None, high: float | None) -> npt.NDArr
 
 
 def numbers_of(values: pa.StringArray, number: Callable[[str], float]) -> Floats:
-    """NaN for null."""
+    """Return the values as floats, NaN for null."""
     return np.array([math.nan if each is None else number(each) for each in values.to_pylist()], np.float64)
 
 
 def flags_of(floats: Floats, learned: Mapping[str, Any]) -> npt.NDArray[np.int32]:
-    """MISSING and OUTLIER of each value."""
+    """Return the bits MISSING and OUTLIER of each value."""
     found = np.isnan(floats) * MISSING + outlying(floats, learned["low"], learned["high"]) * OUTLIER
     return found.astype(np.int32)
 
 
 @dataclass(frozen=True)
 class ScalarEncoder:
-    """The interface of this folder's modules, for one way to read a value in normal form as a number."""
+    """Interface of this folder's modules, for one way to parse a value in normal form as a number."""
 
     number: Callable[[str], float]
 
     def fit(self, values: Iterable[str | None], feature: ScalarFeature, options: Storage) -> bytes:
-        """See `fit`."""
+        """Fit the statistics; see `fit`."""
         return fit(values, feature, self.number)
 
     def encode(
         self, values: pa.StringArray, artifact: bytes, feature: ScalarFeature
     ) -> tuple[pa.Array, pa.Array]:
-        """Rows of float32: the value, then 1 where it was missing and 1 where it is an outlier, as far as asked for.
+        """Return rows of float32 and the flags of each row.
 
-        Beside them each row's flags.
+        A row is the value, then 1 where it was missing and 1 where it is an outlier, as far as configured.
         """
         learned, floats = json.loads(artifact), numbers_of(values, self.number)
         found = flags_of(floats, learned)
@@ -167,18 +167,18 @@ class ScalarEncoder:
         return fixed_rows(np.stack(columns, axis=1).astype("<f4")), pa.array(found)
 
     def flags(self, values: pa.StringArray, artifact: bytes) -> npt.NDArray[np.int32]:
-        """MISSING and OUTLIER of each row."""
+        """Return the bits MISSING and OUTLIER of each row."""
         return flags_of(numbers_of(values, self.number), json.loads(artifact))
 
     def dtype(self, feature: ScalarFeature) -> str:
-        """Numpy's name of the element type."""
+        """Return numpy's name of the element type."""
         return "float32"
 
     def shape(self, feature: ScalarFeature) -> list[int]:
-        """The value, and a mark each for missing values and for outliers, as far as they are asked for."""
+        """Return one element for the value, and one each for the missing and the outlier mark where configured."""
         marked = feature.outliers is not None and feature.outliers.action == "mark"
         return [1 + feature.mark_missing + marked]
 
     def vocabulary(self, artifact: bytes) -> int | None:
-        """None: any number may come."""
+        """Return None: any number may occur."""
         return None

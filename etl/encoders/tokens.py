@@ -22,11 +22,11 @@ from schemas.features.tokens import TokensFeature
 ARTIFACT = "tokenizer"
 
 PADDING = "<pad>"
-"""The special token 0; texts cannot produce it."""
+"""Special token 0, which no text produces."""
 
 
 def fit(texts: Iterable[str], feature: TokensFeature, options: Storage) -> bytes:
-    """The tokenizer as the bytes of a `tokenizer.json`: trained on `texts`, or the configured file.
+    """Return the tokenizer as the bytes of a `tokenizer.json`: trained on `texts`, or the configured file.
 
     Raises DataError where the configured file is not a tokenizer whose token 0 can be the padding.
     """
@@ -53,7 +53,7 @@ def _load(feature: TokensFeature, options: Storage) -> bytes:
     content = storage.read_bytes(feature.tokenizer, options)
     try:
         tokenizer = Tokenizer.from_str(content.decode())
-    except Exception as error:  # the library raises bare Exception for whatever it cannot parse
+    except Exception as error:  # the library raises bare Exception for anything that it cannot parse
         if type(error) is not Exception and not isinstance(error, ValueError):
             raise
         raise DataError(
@@ -74,7 +74,7 @@ def _load(feature: TokensFeature, options: Storage) -> bytes:
 
 
 def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa.Array, pa.Array]:
-    """Rows of exactly `length` token ids, truncated and padded with 0, and the count of tokens before truncation.
+    """Return rows of exactly `length` token ids, truncated and padded with 0, and the token counts before truncation.
 
     `texts`: string array of n rows without nulls. Returns a binary array (n rows of length × itemsize bytes,
     little-endian) and an int32 array.
@@ -88,21 +88,21 @@ def encode(texts: pa.Array, artifact: bytes, feature: TokensFeature) -> tuple[pa
 
 
 def dtype(feature: TokensFeature) -> str:
-    """`uint16` up to 65,536 tokens, else `uint32`."""
+    """Return `uint16` up to 65,536 tokens, else `uint32`."""
     return "uint16" if feature.vocabulary <= 1 << 16 else "uint32"
 
 
 def shape(feature: TokensFeature) -> list[int]:
-    """One row: `[length]`."""
+    """Return the shape of one row: `[length]`."""
     return [feature.length]
 
 
 def vocabulary(artifact: bytes) -> int | None:
-    """The number of token ids, padding included."""
+    """Return the number of token ids, padding included."""
     return int(_encoder(hashlib.sha256(artifact).digest(), artifact).tokenizer.get_vocab_size())
 
 
 @functools.lru_cache(maxsize=4)
 def _encoder(_key: bytes, artifact: bytes) -> PieceEncoder:
-    """A worker parses a tokenizer once, not once a batch, and remembers the pieces that it has met."""
+    """Return a cached encoder: a worker parses a tokenizer once, not once a batch, and remembers the pieces it met."""
     return PieceEncoder.of(artifact)

@@ -1,1 +1,1 @@
-"""What `ringlake-etl forget` does: finding a person's records, removing them, remembering their hashes alone."""
+"""Erasure for `ringlake-etl forget`: find a person's records, remove them, keep only hashes."""

@@ -1,4 +1,4 @@
-"""Where a person's records are: in the tables, by id or by pseudonym."""
+"""Search for a person's records in the tables, by id or by pseudonym."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,7 +33,7 @@ _FOUND = pa.schema(
 
 @dataclass(frozen=True)
 class Person:
-    """Whom to forget: ids of records, the letters of pseudonyms, and path and position of records in quarantine."""
+    """Person to forget: ids of records, the letters of pseudonyms, and path and position of records in quarantine."""
 
     ids: tuple[str, ...] = ()
     pseudonyms: tuple[str, ...] = ()
@@ -43,9 +43,9 @@ class Person:
     def of(
         cls, ids: Iterable[str] = (), pseudonyms: Iterable[str] = (), places: Iterable[str] = ()
     ) -> "Person":
-        """From what stands on the command line. Raises UsageError for what has not the form that it should have.
+        """Parse the command line. Raises UsageError for a malformed value.
 
-        It names that by its number: whatever was meant may tell of a person.
+        The message numbers the value instead of showing it, which may reveal something about a person.
         """
         positions = []
         for number, given in enumerate(places, start=1):
@@ -68,13 +68,15 @@ class Person:
         return cls(tuple(ids), tuple(dict.fromkeys(letters)), tuple(dict.fromkeys(positions)))
 
     def pattern(self) -> str:
-        """A regular expression, for Java as well as for Python, that finds any of the pseudonyms in a cleaned text."""
+        """Return a regular expression, for Java as well as Python, that finds any of the pseudonyms in a cleaned
+        text.
+        """
         return f"<[^<>:]*:(?:{'|'.join(self.pseudonyms)})>"
 
 
 @dataclass(frozen=True, order=True)
 class Place:
-    """Where a record stands in the sources."""
+    """Location of a record in the sources."""
 
     source_index: int
     source_path: str
@@ -83,24 +85,24 @@ class Place:
 
 @dataclass(frozen=True)
 class Erasure:
-    """What is to be erased: records by id, rows of the quarantine by place with the hash of their raw bytes."""
+    """Records to erase by id, and rows of the quarantine to erase by place with the hash of their raw bytes."""
 
     records: dict[str, Place]
-    """Those that bronze/records has."""
+    """Records in bronze/records."""
     quarantined: dict[Place, bytes]
     ids: frozenset[str] = frozenset()
-    """Of all records that are to be in no table any more: given, or found by a pseudonym."""
+    """Ids of all records that no table may hold any more: given, or found by a pseudonym."""
     known: frozenset[str] = frozenset()
-    """Those of them that a table has or that a record in quarantine names."""
+    """Ids among them that a table has or a record in quarantine names."""
     left: frozenset[str] = frozenset()
     """Tables of silver that have any of them."""
 
     def __bool__(self) -> bool:
-        """Whether there is anything to remove."""
+        """Return True where there is anything to remove."""
         return bool(self.records or self.quarantined or self.left)
 
     def tombstones(self, files: DataFrame) -> Tombstones:
-        """Those that are left behind; `files`: the table bronze/sources."""
+        """Return the tombstones to leave behind; `files`: the table bronze/sources."""
         known = facts_of(files, {place.source_path for place in self.records.values()})
         places, spots, contents = set(), set(), set()
         for place in self.records.values():
@@ -123,7 +125,7 @@ class Erasure:
 
 
 class FileFacts(NamedTuple):
-    """What bronze/sources says of a file, and how many earlier sources have one with the same path."""
+    """Facts of a file in bronze/sources, and the number of earlier sources with a file of the same path."""
 
     bytes: int
     sha256: str | None
@@ -131,7 +133,7 @@ class FileFacts(NamedTuple):
 
 
 def facts_of(files: DataFrame, paths: set[str]) -> dict[tuple[int, str], FileFacts]:
-    """Of the files with these paths, by source and path."""
+    """Return the facts of the files with these paths, by source and path."""
     rows = files.join(
         _broadcast(files.sparkSession, "source_path", paths), "source_path", "left_semi"
     ).collect()
@@ -143,7 +145,7 @@ def facts_of(files: DataFrame, paths: set[str]) -> dict[tuple[int, str], FileFac
 
 
 def _broadcast(spark: SparkSession, name: str, values: Iterable[str]) -> DataFrame:
-    """A frame of one column, small enough for every executor."""
+    """Return a frame of one column, small enough for every executor."""
     return F.broadcast(spark.createDataFrame(pa.table({name: pa.array(sorted(values), pa.string())})))
 
 
@@ -154,10 +156,10 @@ def find(
     tables: Callable[[str], DataFrame | None],
     key: bytes | None,
 ) -> Erasure:
-    """What is there of a person in bronze and silver; `tables` gives a table by its name, None where there is none.
+    """Find a person's records in bronze and silver; `tables` gives a table by name, None for a missing one.
 
-    `key`: of the pseudonyms. In the quarantine, records that cannot be read are looked through for an id in the place
-    where the format has it, and for what the pseudonyms stand for. Raises UsageError for a place where nothing is.
+    `key` makes the pseudonyms. Unreadable records in the quarantine are searched for an id in the place where the
+    format has it, and for the values behind the pseudonyms. Raises UsageError for a place without a record.
     """
     ids = set(person.ids)
     known: set[str] = set()
@@ -171,7 +173,7 @@ def find(
     quarantine = tables("quarantine")
     quarantined: dict[Place, bytes] = {}
     if quarantine is not None:
-        # Only ids that were given: those of records that have the pseudonym are no help, they were readable.
+        # Only given ids: those of records with the pseudonym are no help, since they were readable.
         with_raw = quarantine.where(F.col("reason") != FORGOTTEN).where("length(raw) > 0")
         named = with_raw.select("source_index", "source_path", "source_position", "raw")
         rows = named.mapInArrow(SearchQuarantine(config, person, key), spark_schema(_FOUND)).collect()
@@ -185,7 +187,7 @@ def find(
 
 
 def at_places(quarantine: DataFrame, person: Person) -> list[Row]:
-    """The rows with raw bytes at the given places, without those that are erased already.
+    """Return the rows with raw bytes at the given places, except those erased already.
 
     Raises UsageError where there is none.
     """
@@ -207,7 +209,7 @@ def at_places(quarantine: DataFrame, person: Person) -> list[Row]:
 
 
 def with_pseudonym(fields: DataFrame | None, config: Configuration, person: Person) -> set[str]:
-    """The ids of records in whose cleaned texts one of the pseudonyms stands."""
+    """Return the ids of records with one of the pseudonyms in their cleaned texts."""
     if fields is None:
         return set()
     found = F.lit(False)
@@ -218,7 +220,7 @@ def with_pseudonym(fields: DataFrame | None, config: Configuration, person: Pers
 
 
 def ids_in(spark: SparkSession, table: DataFrame | None, ids: set[str]) -> set[str]:
-    """Those of the ids that a table has."""
+    """Return the ids among `ids` that a table has."""
     if table is None or not ids:
         return set()
     wanted = _broadcast(spark, "record_id", ids)
@@ -226,7 +228,7 @@ def ids_in(spark: SparkSession, table: DataFrame | None, ids: set[str]) -> set[s
 
 
 def places_of(spark: SparkSession, records: DataFrame | None, ids: set[str]) -> dict[str, Place]:
-    """Where those of the ids stand that bronze/records has."""
+    """Return the locations of the ids that bronze/records has."""
     if records is None or not ids:
         return {}
     rows = (
@@ -238,7 +240,7 @@ def places_of(spark: SparkSession, records: DataFrame | None, ids: set[str]) -> 
 
 
 class SearchQuarantine:
-    """The function for `mapInArrow`: the rows of the quarantine that are about a person, and what by."""
+    """Function for `mapInArrow`: the rows of the quarantine that are about a person, and their match."""
 
     def __init__(self, config: Configuration, person: Person, key: bytes | None) -> None:
         self.config, self.person, self.key = config, person, key
@@ -266,10 +268,10 @@ class SearchQuarantine:
 
 
 def named_ids(config: Configuration, source_index: int, text: str) -> set[str]:
-    """What a raw record that was not accepted may have as its id: the value of the id's column wherever that is named.
+    """Return the possible ids of a rejected raw record: the value of the id's column wherever it is named.
 
-    In CSV every field may be it, since the header is not known, and the number of fields may be wrong. `text`: that of
-    its raw bytes, without escapes.
+    In CSV every field may be it, since the header is not known, and the number of fields may be wrong. `text` is the
+    decoded record without escapes.
     """
     column = config.columns.id
     if column is None:

@@ -1,4 +1,4 @@
-"""Erasure of a person: the search, the tombstones, the removal, and a summary of it for the user."""
+"""Erasure of a person: the search, the tombstones, the removal, and a summary for the user."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +24,9 @@ SHOWN = 20
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What `forget` did: records erased from bronze and from quarantine, new tombstones, and where else they are."""
+    """Result of `forget`: records erased from bronze and from quarantine, new tombstones, and other places that hold
+    them.
+    """
 
     records: int
     quarantined: int
@@ -33,7 +35,7 @@ class Forgotten:
 
 
 def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgotten:
-    """Erases what there is of a person; what is erased already stays so.
+    """Erase everything that is found of a person; earlier erasures remain.
 
     Raises UsageError where nothing was ingested yet, and for ids, pseudonyms and places that are found nowhere; then
     nothing is erased.
@@ -58,7 +60,8 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
         if name not in known and not before.has_record(name)
     ]
     if unknown:
-        # By their places in the command: what a job prints is kept, and an id may tell of a person.
+        # Numbered by their places in the command: a job's output is kept, and an id may reveal something about a
+        # person.
         shown = ", ".join(map(str, unknown[:SHOWN])) + (" …" if len(unknown) > SHOWN else "")
         raise UsageError(
             f"no table and no published version of {config.dataset.name} has a record with {len(unknown):,} of the "
@@ -70,7 +73,7 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
             "was erased"
         )
     with spark_progress(spark, "erasing"):
-        # Of records that only an earlier version has, the id is all that is known.
+        # Of records that only an earlier version has, nothing but the id is known.
         earlier = Tombstones(records=frozenset(map(record_sha256, gone_to.ids)))
         new = found.tombstones(read_table(spark, layout.sources)).joined(earlier).without(before)
         bury(spark, layout, new, datetime.now(UTC))
@@ -81,7 +84,7 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
 
 
 def tell(config: Configuration, done: Forgotten) -> None:
-    """Says what was erased, where the records still are, and what to do about it."""
+    """Report what was erased, where the records still are, and what to do about it."""
     if not done.records and not done.quarantined and not done.tombstones:
         say("forgotten already: no table has these records")
     else:

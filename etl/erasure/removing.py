@@ -1,7 +1,7 @@
-"""Removes records from the tables of bronze and silver, and lets what is complete remain so.
+"""Removal of records from the tables of bronze and silver, which stay complete where they were.
 
-Only the files that hold such records are written again. Tombstones come first: a removal that breaks off leaves tables
-that the next run of the pipeline makes anew, without what was to be erased.
+Only the files that hold such records are rewritten. Tombstones come first: an interrupted removal leaves tables that
+the next run of the pipeline rebuilds, without the erased records.
 """
 
 import json
@@ -30,7 +30,7 @@ PLACE = ("source_index", "source_path", "source_position")
 
 
 def bury(spark: SparkSession, layout: Layout, new: Tombstones, moment: datetime) -> None:
-    """Adds tombstones to bronze/tombstones."""
+    """Add tombstones to bronze/tombstones."""
     rows = [
         {"kind": kind, "sha256": sha256.hex(), "forgotten": moment}
         for kind, found in new.by_kind().items()
@@ -49,7 +49,7 @@ def bury(spark: SparkSession, layout: Layout, new: Tombstones, moment: datetime)
 def remove(
     spark: SparkSession, config: Configuration, erasure: Erasure, before: Tombstones, tombstones: Tombstones
 ) -> None:
-    """Removes what was found; the tombstones are those that there were before, and those that there are now."""
+    """Remove the records that were found; the arguments are the previous tombstones and the current ones."""
     layout, options = Layout.of(config), config.storage
     uris = {name: layout.at("bronze", name) for name in ("sources", "quarantine", "records")}
     uris |= {name: layout.at("silver", name) for name in SILVER}
@@ -61,7 +61,6 @@ def remove(
     with configured(spark, METADATA, json.dumps({"stage": "forget"})):
         _remove(spark, uris, erasure)
     # Where an earlier `forget` broke off, its records may still be there: then nothing is complete.
-    # Where an `ingest` broke off, sources and quarantine may hold what bronze/records does not know of.
     records = commits["records"].facts(RecordsFacts)
     if records is None or records.tables != {name: identities[name] for name in ("sources", "quarantine")}:
         return
@@ -72,7 +71,7 @@ def remove(
 def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:
     places = _frame(spark, [*erasure.quarantined])
     if erasure.quarantined:
-        # What says that the rest of a file could not be read goes on saying it, without the bytes.
+        # A row that reports the rest of a file as unreadable goes on doing so, without the bytes.
         is_damage = F.col("t.reason").isin(*DAMAGE)
         erased = {
             "reason": F.when(is_damage, F.col("t.reason")).otherwise(FORGOTTEN),
@@ -91,13 +90,14 @@ def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> N
         "split": pa.array([splits.get(name) for name in sorted(erasure.ids)], pa.string()),
     }
     ids = F.broadcast(spark.createDataFrame(pa.table(erased_ids)))
-    # `fields` last: by a pseudonym only they tell whose records those are, should this break off.
+    # `fields` last: by a pseudonym only this table tells whose records those are, should this break off.
     for name in ("signatures", "encoded", "clusters", "ledger", "records", "fields"):
         if name in erasure.left or (name == "records" and erasure.records):
             table = DeltaTable.forPath(spark, uris[name]).alias("t")
             table.merge(ids.alias("s"), "t.record_id = s.record_id").whenMatchedDelete().execute()
         if name in erasure.left and name in ("clusters", "ledger"):
-            # Duplicates of such a record name it; the next `deduplicate` says who survives in its place and its split.
+            # Duplicates of such a record name it; the next `deduplicate` decides which survives in its place and its
+            # split.
             none = F.lit(None).cast("string")
             named = {"reason": none, "cluster_id": none}
             if name == "ledger":
@@ -108,7 +108,7 @@ def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> N
 
 
 def _splits_of(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> dict[str, str | None]:
-    """By id of the records that are erased."""
+    """Return the splits of the erased records by id."""
     if "ledger" not in erasure.left:
         return {}
     rows = read_table(spark, uris["ledger"]).where(F.col("record_id").isin(sorted(erasure.ids)))
@@ -116,8 +116,9 @@ def _splits_of(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -
 
 
 def _stand_in(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> None:
-    """Adds the rows of the quarantine that stand for the records, and counts them with their files."""
-    # First the rows that stand for them: then every record that was read is always in one of the two tables or in both.
+    """Add the rows of the quarantine that stand for the records, and count them with their files."""
+    # First the rows that stand for them: then every record that was read is always in one of the two tables or in
+    # both.
     gone = _frame(spark, [*erasure.records.values()])
     rows = gone.select(
         *PLACE,
@@ -147,10 +148,10 @@ def _restate(
     tombstones: Tombstones,
     options: Storage,
 ) -> None:
-    """Notes in the tables that were complete that they still are, from what is left.
+    """Record in the tables that were complete that they still are, computed from the remaining rows.
 
-    What a stage makes of each record alone (`ingest`, `clean`) is what it would make of the others again. What it finds
-    out by comparing them is not: where records went, `deduplicate` and the stages after it have to run.
+    Stages that treat each record alone (`ingest`, `clean`) would give the other records the same rows again. Results
+    of comparing records do not carry over: `deduplicate` and the stages after it have to run.
     """
     changed = bool(erasure.records or erasure.left)
     replaced: dict[str, str] = {}
@@ -175,7 +176,7 @@ def _restate(
 
 
 def _counts(spark: SparkSession, uris: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, int]:
-    """Those of `ingest`, as they are now."""
+    """Return the counts of `ingest` as they are now."""
     quarantine = read_table(spark, uris["quarantine"])
     return {
         **counts,
@@ -186,8 +187,8 @@ def _counts(spark: SparkSession, uris: Mapping[str, str], counts: Mapping[str, i
 
 
 def _note(spark: SparkSession, uri: str, facts: CommitFacts) -> None:
-    """A commit that changes nothing but what the newest one says."""
+    """Commit new facts without changing the content of the table."""
     empty = read_table(spark, uri).limit(0)
-    # Delta leaves out commits without files unless it is told not to.
+    # Delta skips commits without files unless it is told not to.
     with committing_always(spark):
         empty.write.format("delta").mode("append").option("userMetadata", facts.to_json()).save(uri)

@@ -1,4 +1,4 @@
-"""Where a person's records have gone: into which published versions, and into which runs that learned from them."""
+"""Remaining traces of a person's records: published versions that hold them, and runs that learned from them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from schemas.tables import SPLITS, Layout
 
 @dataclass(frozen=True)
 class Trace:
-    """A published version that holds some of the records: how many in each split, and the runs that learned from it."""
+    """Published version that holds some of the records: how many in each split, and the runs that learned from it."""
 
     version: int
     manifest_root: str
@@ -27,11 +27,11 @@ class Trace:
     runs: tuple[str, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """For the audit trail."""
+        """Return the trace for the audit trail."""
         return {"version": self.version, "rows": self.rows, "runs": list(self.runs)}
 
     def sentence(self) -> str:
-        """For a person."""
+        """Return the trace as a sentence for the user."""
         rows = ", ".join(f"{count:,} in {split}" for split, count in self.rows.items())
         learned = f"; the runs {', '.join(self.runs)} learned from it" if self.runs else ""
         return f"version {self.version} holds {rows}{learned}"
@@ -43,13 +43,13 @@ class Traces:
 
     versions: list[Trace]
     ids: frozenset[str]
-    """Of the records that any of them holds."""
+    """Ids of the records that any of them holds."""
     not_known: list[str]
-    """A sentence for each thing that could not be looked at."""
+    """A sentence for each thing that could not be inspected."""
 
 
 def traces(spark: SparkSession, config: Configuration, ids: Iterable[str]) -> Traces:
-    """Where records with these ids have gone."""
+    """Find the versions and runs that hold records with these ids."""
     layout, wanted = Layout.of(config), sorted(ids)
     unknown: list[str] = []
     manifests: dict[int, Manifest] = {}
@@ -90,9 +90,9 @@ def _rows_by_shard(
     config: Configuration,
     unknown: list[str],
 ) -> tuple[Counter[str], frozenset[str]]:
-    """How many rows with these ids each shard of any version has, and the ids that there are.
+    """Return the number of rows with these ids in each shard of any version, and the ids found.
 
-    A sentence for each missing shard is added to `unknown`.
+    Adds a sentence for each missing shard to `unknown`.
     """
     uris: dict[str, list[int]] = {}
     for version, manifest in manifests.items():
@@ -112,7 +112,7 @@ def _rows_by_shard(
         .distinct()
         .collect()
     )
-    # The name of a shard is its hash: equal names are equal files, also below the folder of another split.
+    # A shard is named by its hash: equal names are equal files, also below the folder of another split.
     by_name = Counter(row["file"] for row in rows)
     counts = Counter({uri: by_name[uri.rsplit("/", 1)[-1]] for uri in uris})
     return counts, frozenset(row["record_id"] for row in rows)

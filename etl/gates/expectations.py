@@ -113,7 +113,7 @@ def judged(context: Any, records: DataFrame, wanted: Sequence[Any]) -> list[Gate
         expectation.meta = {**(expectation.meta or {}), "place": place}
     suite = gx.ExpectationSuite(name=TABLE, expectations=list(wanted))
     # Not kept in Spark's memory: the records may be many times as large.
-    source = context.data_sources.add_spark(TABLE, persist=False)
+    source = context.data_sources.add_or_update_spark(TABLE, persist=False)
     definition = source.add_dataframe_asset(TABLE).add_batch_definition_whole_dataframe(TABLE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,35 +1,35 @@
-"""Great Expectations: the library without its usage reports, and a context for one judgement."""
+"""Great Expectations: the library without its usage reports, imported in the background, and its one context."""
 
+import functools
 import os
-import warnings
+import threading
 from typing import Any
 
 
 def library() -> Any:
-    """The library, imported on first use (it takes seconds) and with its usage reports off."""
+    """The library, its usage reports off; its import takes seconds, and is waited for where it has begun."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own imports
-        import great_expectations
+    import great_expectations
+
     return great_expectations
 
 
-def new_context(folder: str) -> Any:
-    """A context in memory, without progress bars, whose only site is `folder`."""
+def import_in_background() -> threading.Thread:
+    """Starts the import of the library while others work; join the thread before judging.
+
+    An import that fails in the thread fails again, with its error, where `library` is called.
+    """
+    thread = threading.Thread(target=library, name="great-expectations")
+    thread.start()
+    return thread
+
+
+@functools.cache
+def context() -> Any:
+    """The context of this process: in memory, without progress bars and without a site."""
     gx = library()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    for name in list(context.get_site_names()):
-        context.delete_data_docs_site(name)
-    context.add_data_docs_site(
-        site_name="quality",
-        site_config={
-            "class_name": "SiteBuilder",
-            "show_how_to_buttons": False,
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": folder},
-        },
-    )
-    return context
+    made = gx.get_context(mode="ephemeral")
+    made.variables.progress_bars = ProgressBarsConfig(globally=False)
+    return made

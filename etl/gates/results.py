@@ -1,6 +1,8 @@
 """What came of the quality gates, and how it is said."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from common.errors import QualityGateError
 
@@ -24,6 +26,8 @@ class GateResults:
 
     gates: list[GateResult]
     data_docs: str
+    validations: Sequence[Any] = ()
+    """Great Expectations' result and suite of each table, from which the Data Docs are written."""
 
     @property
     def passed(self) -> bool:

@@ -1,7 +1,7 @@
-"""Typed columns: one module a kind, which turns what stands in the source into one notation.
+"""Typed columns: one module a kind, which brings source values into one notation.
 
-`normaliser(feature)` gives a function from a value as it stands in bronze to its normal form, or None where it is none
-of that type: numbers as Python writes them, dates in ISO 8601, `true` and `false`, names of categories.
+`normaliser(feature)` returns a function from a value in bronze to its normal form, or None where it cannot be parsed:
+numbers as Python writes them, dates in ISO 8601, `true` and `false`, names of categories.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Normaliser = Callable[[str], str | None]
 
 
 def normaliser(feature: TypedFeature) -> Normaliser:
-    """The normaliser of a typed `[[feature]]`; a kind without a module here takes values as they stand, squeezed."""
+    """Return the normaliser of a typed `[[feature]]`; for a kind without a module here it only squeezes white space."""
     if feature.encode not in kinds.modules("etl.normalisers"):
         return squeezed
     made: Normaliser = kinds.module("etl.normalisers", feature.encode).normaliser(feature)
@@ -28,7 +28,7 @@ def normaliser(feature: TypedFeature) -> Normaliser:
 
 @dataclass(frozen=True)
 class Normalised:
-    """A column of n rows in normal form, null where missing; bool (n,) each: what was missing, invalid, and changed."""
+    """Column of n rows in normal form, null where missing; bool (n,) masks of missing, invalid and changed values."""
 
     values: pa.StringArray
     missing: npt.NDArray[np.bool_]
@@ -37,7 +37,7 @@ class Normalised:
 
 
 class ColumnNormaliser:
-    """Brings the values of one typed column into normal form; each distinct value of a batch is looked at once."""
+    """Normaliser of one typed column; it parses each distinct value of a batch once."""
 
     def __init__(self, feature: TypedFeature) -> None:
         self.feature = feature
@@ -66,5 +66,5 @@ class ColumnNormaliser:
 
 
 def squeezed(value: str) -> str:
-    """Without white space at the ends, and with single spaces inside."""
+    """Strip white space at the ends, and reduce runs of it to single spaces."""
     return " ".join(value.split())

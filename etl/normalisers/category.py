@@ -1,11 +1,13 @@
-"""Names of categories: white space, case, and other spellings of the same name."""
+"""Category names: white space, case, and other spellings of a name."""
 
 from etl.normalisers import Normaliser, squeezed
 from schemas.features.category import CategoryFeature
 
 
 def normaliser(feature: CategoryFeature) -> Normaliser:
-    """The configured name of a spelling, else the value itself with single spaces, in lower case where configured."""
+    """Return a function that gives a spelling's configured name, else the squeezed value, in lower case where
+    configured.
+    """
     names = {
         squeezed(spelling).casefold(): name
         for name, others in feature.spellings.items()

@@ -10,7 +10,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def normaliser(feature: DateFeature) -> Normaliser:
-    """`2024-03-01` for a day, `2024-03-01T12:30:00Z` for a moment; a value without a zone is in UTC."""
+    """Return a function that gives `2024-03-01` for a day, `2024-03-01T12:30:00Z` for a moment; no zone means UTC."""
 
     def normal(value: str) -> str | None:
         text = squeezed(value)
@@ -24,7 +24,7 @@ def normaliser(feature: DateFeature) -> Normaliser:
 
 
 def parsed(text: str, notation: str) -> datetime | None:
-    """The moment in UTC, None where the text is not in that notation or no such day exists."""
+    """Return the moment in UTC, None where the text is not in that notation or no such day exists."""
     try:
         if notation == "unix":
             return EPOCH + timedelta(seconds=float(text)) if DECIMAL.fullmatch(text) else None
@@ -47,14 +47,14 @@ def _in_utc(moment: datetime) -> datetime | None:
 
 
 def written(moment: datetime) -> str:
-    """A moment in UTC; one at midnight as its day."""
+    """Write a moment in UTC; one at midnight as its day."""
     if moment.timetz().replace(tzinfo=None) == datetime.min.time():
         return moment.date().isoformat()
     return moment.replace(tzinfo=None).isoformat() + "Z"
 
 
 def days(normal: str) -> float:
-    """Days since 1970-01-01 in UTC of a value in normal form."""
+    """Return the days since 1970-01-01 in UTC of a value in normal form."""
     moment = datetime.fromisoformat(normal)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return (moment - EPOCH) / timedelta(days=1)

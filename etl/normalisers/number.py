@@ -1,4 +1,4 @@
-"""Numbers: decimal commas, signs between thousands, units."""
+"""Numbers: decimal commas, thousands separators, units."""
 
 import re
 
@@ -12,11 +12,11 @@ GROUPED = re.compile(r"[+-]?\d{1,3}([ ,.'’])\d{3}(?:\1\d{3})*", re.ASCII)
 LARGEST = float(np.finfo(np.float32).max)
 """Shards hold 32-bit numbers."""
 SPACES = dict.fromkeys(map(ord, "\u00a0\u2009\u202f"), " ")
-"""Spaces that do not break, as they stand between thousands."""
+"""Non-breaking spaces, as used between thousands."""
 
 
 def normaliser(feature: NumberFeature) -> Normaliser:
-    """A value as Python writes the number: the shortest decimals that give the same 64-bit number."""
+    """Return a function that gives Python's notation: the shortest decimals of the same 64-bit number."""
     units = {squeezed(unit).casefold(): factor for unit, factor in feature.units.items()}
     # Longer units first: of `kg` and `g` the former is meant where both would do.
     ordered = sorted(units, key=lambda unit: (-len(unit), unit))
@@ -41,12 +41,12 @@ def normaliser(feature: NumberFeature) -> Normaliser:
 
 
 def written(number: float) -> str:
-    """`12`, `0.5`, `1e+22`."""
+    """Write a number as `12`, `0.5`, `1e+22`."""
     return repr(number).removesuffix(".0") if number else "0"
 
 
 def without_grouping(text: str, decimal: str) -> str | None:
-    """The number with a point before its decimals and nothing between its thousands; None where that is not clear."""
+    """Return the number with a decimal point and without thousands separators; None where that is ambiguous."""
     if PLAIN.fullmatch(text) and (decimal == "point" or "e" in text.lower()):
         return text
     comma, point = text.count(","), text.count(".")
@@ -66,12 +66,12 @@ def without_grouping(text: str, decimal: str) -> str | None:
 
 
 def _shown_decimal(text: str, comma: int, point: int) -> str:
-    """Which sign begins the decimals, as far as the value shows it; empty where it does not."""
+    """Return the decimal sign as far as the value shows it; empty where it does not."""
     if comma and point:
         return "comma" if text.rfind(",") > text.rfind(".") else "point"
     if comma + point == 0:
         return "point"
-    if comma + point > 1:  # a sign that comes twice stands between thousands
+    if comma + point > 1:  # a sign that occurs twice separates thousands
         return "point" if comma else "comma"
     sign = "," if comma else "."
     whole, decimals = text.split(sign)

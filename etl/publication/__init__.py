@@ -1,1 +1,1 @@
-"""How a version is published: exact shards, the files beside them, one Delta commit."""
+"""Publication of a version: exact shards, the files beside them, one Delta commit."""

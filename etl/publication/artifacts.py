@@ -1,4 +1,4 @@
-"""Files that belong to a data set for good: tokenizers, class names, lists of sources. Each is named by its SHA-256."""
+"""Permanent files of a data set: tokenizers, class names, lists of sources. Each is named by its SHA-256."""
 
 import hashlib
 
@@ -9,8 +9,8 @@ from schemas.tables import Layout
 
 
 def store(content: bytes, purpose: str, layout: Layout, options: Storage) -> Artifact:
-    """Writes `artifacts/<sha256>`, as a whole or not at all, and returns its entry for the manifest."""
+    """Write `artifacts/<sha256>` atomically, and return its entry for the manifest."""
     sha256 = hashlib.sha256(content).hexdigest()
-    # Written even where a file of that name lies there already: it could be a damaged one.
+    # Written even where a file of that name exists already: it could be damaged.
     storage.write_bytes(storage.join(layout.artifacts, sha256), content, options)
     return Artifact(purpose=purpose, bytes=len(content), sha256=sha256)

@@ -1,4 +1,4 @@
-"""Balance-partitioning: how many rows go into which shard, and where in the total order each shard begins.
+"""Balanced partitioning: the number of rows in each shard, and where each shard begins in the total order.
 
 The rows of a split are ordered by (xxhash64 of the record id, record id): the same order for every partitioning, and
 one that mixes sources and classes. Shards are cut from it by rank, so their sizes are exact whatever the data.
@@ -15,39 +15,40 @@ from pyspark.sql import functions as sf
 from schemas.settings import Publish
 
 ROWS_PER_BUCKET = 4096
-"""The driver looks at single ids only in the buckets that a boundary falls into; this is about how many those hold."""
+"""Approximate rows of a bucket; the driver inspects single ids only in buckets that contain a boundary."""
 GROUP_BYTES = 4_000_000
-"""Decoded bytes of a row group by default: large enough that Parquet's overhead for each does not count, small enough
-that training holds many of them and shuffles their rows."""
+"""Decoded bytes of a row group by default: large enough to amortise Parquet's overhead, small enough that training
+holds many row groups and shuffles their rows.
+"""
 TRAIN_GROUPS = 256
-"""Row groups that the training split has at least by default: 64 streams that shuffle 4 row groups at a time."""
+"""Smallest default number of row groups of the training split: 64 streams that shuffle 4 row groups at a time."""
 SMALLEST_GROUP = 64
 SHARD_BYTES = 1 << 30
 """Decoded bytes of a shard by default."""
 DEFAULT_SHARDS = 8
 GROUPS_A_SHARD = 4
 ID_BYTES = 32
-"""What the id takes of a row, about; training does not decode it, but it stands in the shard."""
+"""Approximate bytes of a row's id; training does not decode it, but it is stored in the shard."""
 
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """The shards of one split: how many rows each takes, and the order key and id of its first row."""
+    """Shards of one split: the number of rows of each, and the order key and id of its first row."""
 
     split: str
     rows: tuple[int, ...]
     first: tuple[tuple[int, str], ...]
 
     def shard_of(self, key: int, record_id: str) -> int:
-        """The number of the shard that holds the row with this order key and id."""
+        """Return the number of the shard that holds the row with this order key and id."""
         return bisect.bisect_right(self.first, (key, record_id)) - 1
 
 
 def shard_rows(rows: int, shards: int, rows_per_group: int) -> list[int]:
-    """Rows of each shard: all row groups of the split but its last are full, and two shards differ by at most one.
+    """Return the rows of each shard; sizes differ by a row group at most, and only the split's last may be partial.
 
-    There are never more shards than row groups. The larger shards stand last, so that the one row group that may not
-    be full belongs to a larger one: otherwise the difference could exceed a row group.
+    There are never more shards than row groups. The larger shards stand last, so that the partial row group belongs
+    to a larger one: otherwise the difference could exceed a row group.
     """
     groups = math.ceil(rows / rows_per_group)
     if groups == 0:
@@ -60,10 +61,10 @@ def shard_rows(rows: int, shards: int, rows_per_group: int) -> list[int]:
 
 
 def row_group_size(publish: Publish, rows: Mapping[str, int], row_bytes: int) -> int:
-    """Rows of a full row group: as configured, else about GROUP_BYTES decoded.
+    """Return the rows of a full row group: as configured, else about GROUP_BYTES decoded.
 
     A small data set gets smaller ones, so that the training split still has about TRAIN_GROUPS: training shuffles row
-    groups, and its streams are made of them. `rows` are those of each split, `row_bytes` what training decodes of one.
+    groups, and its streams are made of them. `rows` are those of each split, `row_bytes` the decoded size of one.
     """
     if publish.rows_per_group is not None:
         return publish.rows_per_group
@@ -72,10 +73,10 @@ def row_group_size(publish: Publish, rows: Mapping[str, int], row_bytes: int) ->
 
 
 def shard_counts(rows: Mapping[str, int], publish: Publish, row_bytes: int) -> dict[str, int]:
-    """The number of shards of each split: `shards` for train and in proportion for the others, or by target size.
+    """Return the number of shards of each split: `shards` for train and in proportion for the others, or by size.
 
-    With neither configured: of about SHARD_BYTES each, but up to DEFAULT_SHARDS of at least GROUPS_A_SHARD row groups
-    where that gives more, so that a small data set is written, read and verified in parallel too.
+    With neither configured: shards of about SHARD_BYTES, but up to DEFAULT_SHARDS of at least GROUPS_A_SHARD row
+    groups where that gives more, so that a small data set is written, read and verified in parallel too.
     """
     train = max(rows.get("train", 0), 1)
     shards = publish.shards
@@ -92,16 +93,17 @@ def shard_counts(rows: Mapping[str, int], publish: Publish, row_bytes: int) -> d
 
 
 def with_order_key(frame: DataFrame) -> DataFrame:
-    """Adds `order_key`, a 64-bit hash of the record id (Spark's xxhash64, seed 42, which is stable by contract)."""
+    """Add `order_key`, a 64-bit hash of the record id (Spark's xxhash64, seed 42, which is stable by contract)."""
     return frame.withColumn("order_key", sf.xxhash64("record_id"))
 
 
 def plan(
     frame: DataFrame, splits: Mapping[str, tuple[int, int]], rows_per_group: int
 ) -> dict[str, SplitPlan]:
-    """Where each shard begins; `frame` has record_id, split, order_key, `splits` names (rows, shards) of each split.
+    """Plan where each shard begins; `splits` names (rows, shards) of each split.
 
-    Two narrow jobs: counts by bucket of the order key, then the ids of the buckets that a boundary falls into.
+    `frame` has record_id, split, order_key. Two narrow jobs: counts by bucket of the order key, then the ids of the
+    buckets that contain a boundary.
     """
     total = sum(rows for rows, _ in splits.values())
     bits = max(0, math.ceil(math.log2(max(1, total / ROWS_PER_BUCKET))))
@@ -137,16 +139,16 @@ def plan(
 
 
 def row_groups(rows: int, rows_per_group: int) -> list[int]:
-    """Rows of each row group of a shard: all full but perhaps the last."""
+    """Return the rows of each row group of a shard: all full but perhaps the last."""
     full, rest = divmod(rows, rows_per_group)
     return [rows_per_group] * full + ([rest] if rest else [])
 
 
 def planned(plans: Mapping[str, SplitPlan]) -> list[tuple[str, int]]:
-    """All shards as (split, number), in a fixed order: the partition of each is its place in this list."""
+    """Return all shards as (split, number), in a fixed order that numbers their partitions."""
     return [(split, number) for split in sorted(plans) for number in range(len(plans[split].rows))]
 
 
 def expected_rows(plans: Mapping[str, SplitPlan], shards: Sequence[tuple[str, int]]) -> list[int]:
-    """Rows of each shard in the order of `planned`."""
+    """Return the rows of each shard in the order of `planned`."""
     return [plans[split].rows[number] for split, number in shards]

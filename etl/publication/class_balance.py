@@ -1,7 +1,7 @@
-"""Class balance: from the rows of each class in the training split to what they weigh, or how often each is taken.
+"""Class balance: loss weights or repeats from the rows of each class in the training split.
 
-Only additions, products, quotients and square roots occur, which IEEE 754 rounds in one way: the same rows give the
-same numbers, and so the same manifest root, on any machine.
+It only uses additions, products, quotients and square roots, which IEEE 754 rounds in one way: equal rows give equal
+numbers, and so the same manifest root, on any machine.
 """
 
 import math
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_train(encoded: "DataFrame", settings: Balance, classes: Sequence[str]) -> ClassBalance:
-    """The balance of the training split of silver/encoded; with the policy `none` nothing is counted for it."""
+    """Return the balance of the training split of silver/encoded; the policy `none` counts nothing."""
     if settings.policy == "none":
         return ClassBalance()
     counted = encoded.where("split = 'train'").groupBy("label_index").count().collect()
@@ -25,7 +25,7 @@ def of_train(encoded: "DataFrame", settings: Balance, classes: Sequence[str]) ->
 
 
 def balanced(counts: Mapping[str, int], settings: Balance) -> ClassBalance:
-    """What a policy comes to where each class has so many rows."""
+    """Apply a policy to the rows of each class."""
     if settings.policy == "weights":
         return ClassBalance(policy="weights", weights=weights(counts, settings.strength == "square_root"))
     if settings.policy == "oversample":
@@ -34,7 +34,7 @@ def balanced(counts: Mapping[str, int], settings: Balance) -> ClassBalance:
 
 
 def weights(counts: Mapping[str, int], square_root: bool = False) -> dict[str, float]:
-    """By class: in inverse proportion to its rows, or to their square root; 1 on average over all rows.
+    """Return weights by class in inverse proportion to its rows, or to their square root; 1 on average over all rows.
 
     A class without rows weighs 0.
     """
@@ -48,10 +48,9 @@ def weights(counts: Mapping[str, int], square_root: bool = False) -> dict[str, f
 
 
 def times_taken(counts: Mapping[str, int], most: int) -> dict[str, int]:
-    """By class how often each of its rows is taken in an epoch.
+    """Return the repeats of each row in an epoch, by class.
 
-    So often that the class comes nearest to the rows of the largest one, at least once and at most `most` times; of
-    two that are equally near the smaller.
+    They bring the class nearest to the rows of the largest one, between 1 and `most`; on a tie the smaller number.
     """
     largest = max(counts.values(), default=0)
     taken = {}
@@ -62,5 +61,5 @@ def times_taken(counts: Mapping[str, int], most: int) -> dict[str, int]:
 
 
 def by_index(balance: ClassBalance, classes: Sequence[str]) -> list[int] | None:
-    """How often rows are taken, by label index, for whoever writes the shards; None: each once."""
+    """Return the repeats by label index, for the writer of the shards; None: each row once."""
     return [balance.taken[name] for name in classes] if balance.taken else None

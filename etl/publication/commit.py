@@ -24,14 +24,14 @@ TABLE_PROPERTIES = {
 
 
 def committed_root(table: DeltaTable) -> str | None:
-    """The manifest root of what the table holds: that of its newest commit."""
+    """Return the manifest root of the table's content: that of its newest commit."""
     return committed(table)[1]
 
 
 def committed(table: DeltaTable) -> tuple[int, str | None]:
-    """The version and manifest root of the newest commit that decided which files the table holds.
+    """Return the version and manifest root of the newest commit that decided which files the table holds.
 
-    VACUUM leaves commits of its own, which change nothing about that.
+    VACUUM adds commits of its own, which change nothing about that.
     """
     newest = newest_commit(table)
     return (table.version(), None) if newest is None else (int(newest["version"]), newest.get(ROOT_KEY))
@@ -40,10 +40,10 @@ def committed(table: DeltaTable) -> tuple[int, str | None]:
 def commit(
     shards: Sequence[WrittenShard], schema: pa.Schema, manifest_root: str, table_uri: str, options: Storage
 ) -> tuple[int, bool]:
-    """Makes `shards` the content of the table; returns the version and whether it is a new one.
+    """Make `shards` the content of the table; return the version, and whether it is a new one.
 
-    A version whose commit already carries this root is left as it is: a rerun after a crash between commit and manifest
-    completes that version. There are no retries: of two publications at once one loses, with a DataError.
+    A version whose commit already carries this root is left as it is: a rerun after a crash between commit and
+    manifest completes that version. There are no retries: of two concurrent publications one fails with a DataError.
     """
     table = open_table(table_uri, options)
     if table is not None and committed_root(table) == manifest_root:
@@ -99,9 +99,9 @@ def commit(
 
 
 def restore(table: DeltaTable, wanted: Manifest, table_uri: str, options: Storage) -> int:
-    """Commits the files of a published version as the newest one of the table there; returns the number of that.
+    """Commit the files of a published version as the newest version of the table; return its number.
 
-    Raises DataError where that is refused, as by another commit at the same time.
+    Raises DataError where Delta refuses, for instance because of a concurrent commit.
     """
     try:
         table.restore(wanted.delta_version, commit_properties=_properties(wanted.manifest_root))
@@ -118,7 +118,7 @@ def _properties(manifest_root: str) -> CommitProperties:
 
 
 def _version_committed(table_uri: str, manifest_root: str, options: Storage) -> int:
-    """The version that was just committed. Raises CheckError where the table does not show it."""
+    """Return the version just committed. Raises CheckError where the table does not show it."""
     after = open_table(table_uri, options)
     if after is None or committed_root(after) != manifest_root:
         raise CheckError(f"{table_uri} does not show the version that was just committed; run again")
@@ -126,7 +126,10 @@ def _version_committed(table_uri: str, manifest_root: str, options: Storage) -> 
 
 
 def listed_files(table_uri: str, version: int, options: Storage) -> list[str]:
-    """The paths, relative to the table, of the files in a version. Raises DataError where there is no such version."""
+    """Return the paths, relative to the table, of the files in a version.
+
+    Raises DataError where there is no such version.
+    """
     try:
         table = open_table(table_uri, options, version)
     except DeltaError as error:

@@ -1,4 +1,4 @@
-"""The content of a manifest: what its root is taken over, from the written shards and the tables behind them."""
+"""Content of a manifest, which its root covers, from the written shards and the tables behind them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def manifest_content(
     counts: dict[str, int],
     of_train: ClassBalance,
 ) -> Content:
-    """What the root is taken over."""
+    """Return the content that the root covers."""
     kept = {name: _artifact(layout, config, name, sha256) for name, sha256 in stored.items()}
     classes = class_names(config, layout, stored)
     balances = {split: of_train if split == "train" else ClassBalance() for split in SPLITS}
@@ -61,7 +61,7 @@ def manifest_content(
 
 
 def class_names(config: Configuration, layout: Layout, stored: Mapping[str, str]) -> list[str]:
-    """By label index."""
+    """Return the class names by label index."""
     content = storage.read_bytes(storage.join(layout.artifacts, stored["classes"]), config.storage)
     return list(json.loads(content))
 
@@ -148,7 +148,7 @@ def _split_content(
 
 
 def source_list(spark: SparkSession, layout: Layout) -> tuple[Sources, bytes | None]:
-    """The raw files for the manifest, and the content of the artifact that lists them where they are many."""
+    """Return the raw files for the manifest, and the content of the artifact that lists them where they are many."""
     rows = (
         read_table(spark, layout.sources).select("source_index", "source_path", "bytes", "sha256").collect()
     )

@@ -1,4 +1,4 @@
-"""Writing the shards: executors write each with pyarrow, exact row groups, hashed while it is written.
+"""Writing of shards: executors write each with pyarrow, with exact row groups, and hash it on the way.
 
 Spark's own Parquet writer cannot fix the number of rows of a row group. A shard is streamed: one row group is in
 memory at a time, whatever the size of the shard.
@@ -33,13 +33,13 @@ from schemas.config import Configuration
 from schemas.tables import spark_schema
 
 COMPRESSION = "lz4"
-"""docs/performance.md has the sizes and reading speeds of the forms that were compared."""
+"""docs/performance.md has the sizes and reading speeds of the alternatives that were compared."""
 SPARK_PARTITION_COLUMN = "split"
 
 
 @dataclass(frozen=True)
 class WrittenShard:
-    """What an executor says of a shard that it wrote."""
+    """Executor's report on a shard that it wrote."""
 
     split: str
     number: int
@@ -57,7 +57,7 @@ class WrittenShard:
 
     @property
     def rows_taken(self) -> int:
-        """In an epoch."""
+        """Rows in an epoch."""
         return self.rows if self.row_groups_taken is None else sum(self.row_groups_taken)
 
 
@@ -82,7 +82,7 @@ RESULT = pa.schema(
 
 
 def shard_schema(config: Configuration) -> pa.Schema:
-    """The Arrow schema of a shard, with dtype, shape and byte order in the metadata of the columns of fixed width."""
+    """Return the Arrow schema of a shard, with dtype, shape and byte order in the metadata of fixed-width columns."""
     columns = [
         pa.field("record_id", pa.string(), nullable=False),
         pa.field("record_key", pa.binary(KEY_BYTES), nullable=False, metadata=_described("uint64", [2])),
@@ -102,7 +102,7 @@ def _described(dtype: str, shape: Sequence[int]) -> dict[str, str]:
 
 
 def row_bytes(config: Configuration) -> int:
-    """The bytes that training decodes of a row: key, label and features, all of fixed width."""
+    """Return the bytes that training decodes of a row: key, label and features, all of fixed width."""
     widths = (part.type.bit_width // 8 for part in shard_schema(config) if part.name != "record_id")
     return sum(widths)
 
@@ -115,18 +115,18 @@ def write_shards(
     table_uri: str,
     taken: Sequence[int] | None = None,
 ) -> list[WrittenShard]:
-    """Writes all shards and returns what was written, in the order of `planned(plans)`.
+    """Write all shards and return what was written, in the order of `planned(plans)`.
 
-    `taken` is how often training takes the rows of each label index in an epoch (None: once); rows are written once.
-    `frame` is a pinned table with the columns of `encoded_schema` and `order_key`. A task that runs again writes the
-    same bytes to the same name; a file that a failed attempt left is in no commit. Raises CheckError when a shard does
-    not have the planned rows.
+    `repeats` counts how often training reads the rows of each label index in an epoch (None: once); rows are written
+    once. `frame` is a pinned table with the columns of `encoded_schema` and `order_key`. A task that runs again
+    writes the same bytes to the same name; a file of a failed attempt is in no commit. Raises CheckError when a shard
+    does not have the planned rows.
     """
     shards = planned(plans)
     if not shards:
         return []
     place = {shard: number for number, shard in enumerate(shards)}
-    salt = salts(frame.sparkSession, len(shards))
+    salt = salts(len(shards))
     columns = ["record_id", "split", "order_key", *_payload(config)]
     with_shard = frame.select(*columns).mapInArrow(
         _assign_shards(dict(plans), place, salt),  # type: ignore[arg-type]
@@ -211,7 +211,7 @@ def _write_partition(
 
 
 class _HashingFile:
-    """A file that is hashed while it is written; Parquet is written front to back, so no byte comes twice."""
+    """File that is hashed while it is written; Parquet is written front to back, so no byte comes twice."""
 
     def __init__(self, file: Any) -> None:
         self.file, self.digest, self.size = file, hashlib.sha256(), 0
@@ -245,7 +245,7 @@ class _HashingFile:
 
 @dataclass
 class ShardWriter:
-    """Writes one shard row group by row group, under a UUID first and then renamed to its SHA-256."""
+    """Writer of one shard, row group by row group, under a UUID first and then renamed to its SHA-256."""
 
     split: str
     number: int
@@ -254,7 +254,7 @@ class ShardWriter:
     table_uri: str
     options: Storage
     taken: Sequence[int] | None = None
-    """How often an epoch takes the rows of each label index; None: once."""
+    """Reads of the rows of each label index in an epoch; None: one."""
     pending: list[pa.Table] = field(default_factory=list)
     pending_rows: int = 0
     groups: list[int] = field(default_factory=list)
@@ -282,14 +282,14 @@ class ShardWriter:
         )
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Takes rows in their order and writes every row group that they fill."""
+        """Take rows in order and write every row group that they fill."""
         self.pending.append(pa.Table.from_batches([batch]))
         self.pending_rows += batch.num_rows
         while self.pending_rows >= self.rows_per_group:
             self._write_group(self.rows_per_group)
 
     def close(self) -> dict[str, Any]:
-        """Writes the rest, makes the file durable, names it by its hash; returns a row of `RESULT`."""
+        """Write the rest, make the file durable, and name it by its hash; return a row of `RESULT`."""
         if self.pending_rows:
             self._write_group(self.pending_rows)
         self.writer.close()
@@ -356,7 +356,9 @@ def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _of_fixed_width(array: pa.Array, part: pa.Field) -> pa.Array:
-    """Spark's binary values as Parquet's FIXED_LEN_BYTE_ARRAY, which spares readers the offsets; others as they are."""
+    """Return Spark's binary values as Parquet's FIXED_LEN_BYTE_ARRAY, which spares readers the offsets; others
+    unchanged.
+    """
     if not pa.types.is_fixed_size_binary(part.type) or array.type == part.type:
         return array
     width = part.type.byte_width
@@ -369,7 +371,7 @@ def _of_fixed_width(array: pa.Array, part: pa.Field) -> pa.Array:
 
 
 def _values(array: pa.Array) -> npt.NDArray[np.uint8]:
-    """The bytes of a column of fixed width."""
+    """Return the bytes of a fixed-width column."""
     width = array.type.bit_width // 8
     values = np.frombuffer(array.buffers()[1], dtype=np.uint8)
     return values[array.offset * width : (array.offset + len(array)) * width]

@@ -9,6 +9,7 @@ from common.pages.page import Page, Section, render
 from etl.duplicates.leakage import leakage_sample
 from etl.figures.drift import Earlier, Profile, profile_before
 from etl.figures.facts import Summary
+from etl.gates import data_docs
 from etl.gates.results import GateResults
 from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
@@ -34,7 +35,10 @@ def write_report(
     manifest: Manifest | None,
     gates: GateResults,
 ) -> str:
-    """Writes `quality/report.html` of a data set and returns its location; `manifest` is None for a failed attempt."""
+    """Writes `quality/report.html` and the Data Docs; returns the report's location.
+
+    `manifest` is None for a failed attempt.
+    """
     versions = table_versions(manifest)
     mask = Mask(config.clean)
     with spark_progress(spark, "write report"):
@@ -51,6 +55,9 @@ def write_report(
             profile_before(config, manifest),
         )
     layout = Layout.of(config)
+    data_docs.write(
+        gates.validations, config.dataset.name, storage.join(layout.quality, "data_docs"), config.storage
+    )
     location = storage.join(layout.quality, REPORT)
     storage.write_bytes(location, render(page).encode(), config.storage)
     return location

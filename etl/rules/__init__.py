@@ -1,1 +1,1 @@
-"""Cleaning rules, one module a family; `registry` says what a rule is, and finds them. A new family is a new module."""
+"""Cleaning rules, one module a family; `registry` defines and finds rules. A new family is a new module."""

@@ -1,4 +1,4 @@
-"""Applies the rules that are on to batches of records, and notes what each of them did."""
+"""Application of the active rules to batches of records, with a log of their effects."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,19 +17,19 @@ from etl.spark.sampled_words import words_of
 from schemas import tables
 from schemas.config import Configuration
 
-PART_BYTES = 1 << 20  # of text looked at at a time: it stays in the processor's caches
+PART_BYTES = 1 << 20  # size of the text processed at a time: it stays in the processor's caches
 
 
 ADDED = ("filtered_by", "effects", "text_characters_read", "text_characters", "sampled_words")
-"""The columns of silver/fields that bronze/records does not have."""
+"""Columns of silver/fields that bronze/records does not have."""
 
 
 class CleanTexts:
-    """The function for `mapInArrow`: cleans the text columns of each batch and appends what was done."""
+    """Function for `mapInArrow`: cleans the text columns of each batch and appends the effects."""
 
     def __init__(self, config: Configuration, key: bytes | None = None) -> None:
         self.config = config
-        # It goes to the executors with this function, and stands in no configuration, table or log.
+        # It goes to the executors with this function, and never into a configuration, table or log.
         self.key = key
         self.schema = tables.fields_schema(config)
 
@@ -82,7 +82,7 @@ class CleanTexts:
 
 
 def lengths_of(texts: Sequence[pa.StringArray]) -> pa.ListArray:
-    """The characters of each of n rows' texts, list<int32> (n)."""
+    """Return the characters of each text of n rows, list<int32> (n)."""
     lengths = [pc.utf8_length(column).to_numpy() for column in texts]
     values = np.stack(lengths, axis=1).astype(np.int32).ravel()
     offsets = np.arange(len(texts[0]) + 1, dtype=np.int32) * len(texts)
@@ -90,7 +90,7 @@ def lengths_of(texts: Sequence[pa.StringArray]) -> pa.ListArray:
 
 
 def words_of_rows(texts: Sequence[pa.StringArray], sampled: pa.BooleanArray) -> pa.ListArray:
-    """The words of the sampled ones of n rows, list<string> (n); null for the others."""
+    """Return the words of the sampled rows among n, list<string> (n); null for the others."""
     rows = np.flatnonzero(sampled.to_numpy(zero_copy_only=False))
     found: list[list[str] | None] = [None] * len(sampled)
     columns = [column.take(pa.array(rows)).to_pylist() for column in texts]
@@ -102,7 +102,7 @@ def words_of_rows(texts: Sequence[pa.StringArray], sampled: pa.BooleanArray) -> 
 def rows_with(
     effects: Sequence[dict[str, object]], done: npt.NDArray[np.int32]
 ) -> list[list[dict[str, object]]]:
-    """The effects of each row, from those of all rows one after another and how many each has."""
+    """Return the effects by row, from the concatenated effects of all rows and the number of each."""
     ends = np.cumsum(done).tolist()
     return [list(effects[end - count : end]) for end, count in zip(ends, done.tolist(), strict=True)]
 
@@ -113,7 +113,7 @@ def normalise(
     filtered_by: list[str | None],
     effects: list[list[dict[str, object]]],
 ) -> None:
-    """Brings a typed column into one notation, and notes what was done to each row, and which is to be left out."""
+    """Bring a typed column into one notation; record the effects on each row, and the rows to leave out."""
     feature = normaliser.feature
     found = normaliser(columns[feature.column])
     columns[feature.column] = found.values
@@ -131,12 +131,12 @@ def normalise(
 
 
 def effects_by_kind(rule: str, kinds: Counter[str]) -> list[dict[str, object]]:
-    """The effects of a rule that finds several kinds, each on its own."""
+    """Return the effects of a rule that finds several kinds, one for each kind."""
     return [{"rule": effect_of(rule, kind), "count": kinds[kind]} for kind in sorted(kinds)]
 
 
 class RuleSet:
-    """The rules that are on, applied to the texts of one record at a time."""
+    """Active rules, applied to the texts of one record at a time."""
 
     def __init__(self, config: Configuration, key: bytes | None = None) -> None:
         self.rules = build_rules(config.clean, key)
@@ -153,7 +153,7 @@ class RuleSet:
         ]
 
     def may_concern(self, texts: Sequence[pa.StringArray]) -> npt.NDArray[np.bool_]:
-        """Which rules may do something to which of n records, bool (rules, n), from each of their text columns."""
+        """Return which rules may affect which of n records, bool (rules, n), from each of their text columns."""
         may = np.zeros((len(self.rules), len(texts[0])), dtype=bool)
         for column in texts:
             signs = Signs(column)
@@ -165,9 +165,9 @@ class RuleSet:
     def apply(
         self, texts: Sequence[str], may: Sequence[bool] | None = None
     ) -> tuple[list[str], str | None, list[dict[str, object]]]:
-        """The cleaned texts, the first filter that any of them met, and the effects in the order of the rules.
+        """Return the cleaned texts, the first filter that any of them met, and the effects in the order of the rules.
 
-        Rules for which `may` is False are skipped until one changes a text: it was asked of the texts as given.
+        Rules for which `may` is False are skipped until one changes a text: it was computed for the original texts.
         """
         now = list(texts)
         filtered_by: str | None = None

@@ -8,14 +8,14 @@ from etl.rules.signs import BEYOND_ASCII, PERHAPS_INVISIBLE, Flags, Signs
 from schemas.cleaning import ControlCharactersRule, UnicodeRule, WhiteSpaceRule
 
 LINE_BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
-"""What ends a line beside LF: they become one, since words on both sides of them belong apart."""
+"""Line ends beside LF: they become LF, since words on both sides of them belong apart."""
 # Invisible characters without meaning in running text: soft hyphen, zero-width space, word joiner, byte order mark, and
 # those that change the direction of writing. The (non-)joiners U+200C and U+200D stay: some scripts need them.
 INVISIBLE = "\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 
 
 class NormaliseUnicode(Edit):
-    """Brings the text into a normalisation form (Unicode Standard Annex 15); counts 1 for a text that it changes."""
+    """Edit that brings the text into a normalisation form (Unicode Standard Annex 15); counts 1 for a changed text."""
 
     # The characters before U+0300 are their own NFC; in UTF-8 all others begin with a byte from here on.
     NFC_CHANGES_FROM = 0xCC
@@ -33,7 +33,7 @@ class NormaliseUnicode(Edit):
 
 
 class RemoveControlCharacters(Edit):
-    """Removes control and invisible characters; those that break lines become LF. `keep` lists the ones that stay."""
+    """Edit that removes control and invisible characters, except those in `keep`; line breaks become LF."""
 
     def __init__(self, settings: ControlCharactersRule) -> None:
         kept = re.escape(settings.keep)
@@ -46,7 +46,7 @@ class RemoveControlCharacters(Edit):
         return signs.any_of(self.ascii + PERHAPS_INVISIBLE)
 
     def apply(self, text: str) -> tuple[str, int]:
-        if text.isascii():  # far the most texts have nothing to remove, which this shows ten times faster
+        if text.isascii():  # most texts have nothing to remove, which this shows ten times faster
             encoded = text.encode("ascii")
             if len(encoded.translate(None, self.ascii)) == len(encoded):
                 return text, 0
@@ -58,9 +58,9 @@ def _line_break_or_nothing(match: "re.Match[str]") -> str:
 
 
 class NormaliseWhiteSpace(Edit):
-    """One space for a run of white space within a line, none at the ends of lines and of the text, few blank lines."""
+    """Edit that collapses white space within lines, trims lines and the text, and limits consecutive blank lines."""
 
-    # Of ASCII white space all but spaces and line feeds.
+    # ASCII white space except spaces and line feeds.
     OTHERS = bytes(code for code in range(128) if chr(code).isspace() and chr(code) not in " \n")
 
     def __init__(self, settings: WhiteSpaceRule) -> None:
@@ -91,7 +91,7 @@ class NormaliseWhiteSpace(Edit):
         return stripped, count + blanks + (len(stripped) < len(text))
 
     def _is_plain(self, text: str) -> bool:
-        """True for ASCII whose white space is line feeds and single spaces: most text, and cheap to tell."""
+        """Return True for ASCII whose white space is line feeds and single spaces: most text, and cheap to tell."""
         if not text.isascii() or "  " in text:
             return False
         encoded = text.encode("ascii")

@@ -1,4 +1,4 @@
-"""Personal data by which people are reached: e-mail addresses, phone numbers, IP addresses."""
+"""Contact data: e-mail addresses, phone numbers, IP addresses."""
 
 import ipaddress
 import re
@@ -19,8 +19,8 @@ from etl.rules.phone_look_alikes import NUMBERED, is_no_phone
 from etl.rules.signs import Flags, Signs
 from schemas.cleaning import PhoneRule
 
-# A local part begins where no character of one stands before it, so that it is looked at once; a domain has at least
-# two labels, the last of them letters.
+# A local part begins where no character of one precedes it, so that it is tried once; a domain has at least two
+# labels, the last of them letters.
 EMAIL = re.compile(
     r"(?<![\w.+%-])[\w.+%-]{1,64}@(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,10}"
     r"(?:xn--[a-zA-Z0-9-]{1,58}[a-zA-Z0-9]|[^\W\d_]{2,24})(?![^\W_])"
@@ -45,9 +45,9 @@ class Emails(PersonalData):
 
 
 class Phones(PersonalData):
-    """Phone numbers that exist by the numbering plans of the `phonenumbers` library, in any common notation.
+    """Phone numbers that exist in the numbering plans of the `phonenumbers` library, in any common notation.
 
-    Its search is slow, so it sees only the surroundings of runs with enough digits for a number.
+    The library's search is slow, so it sees only the surroundings of runs with enough digits for a number.
     """
 
     AROUND = 30
@@ -90,7 +90,7 @@ class Phones(PersonalData):
 
 
 def _fewest_digits(region: str) -> int:
-    """The digits of the shortest number that can be written without its country code in a region."""
+    """Return the digits of the shortest number that can be written without its country code in a region."""
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
     if metadata is None or metadata.general_desc is None:
         raise ConfigurationError(

@@ -1,7 +1,7 @@
 """Lines that are no running text: lists, teasers that end in an ellipsis, boilerplate of web pages.
 
 The two filters and their limits are those of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1);
-dropping lines by what they say is an idea of C4 (Raffel et al. 2020, "Exploring the Limits of Transfer Learning").
+dropping lines by their content is an idea of C4 (Raffel et al. 2020, "Exploring the Limits of Transfer Learning").
 """
 
 import re
@@ -13,7 +13,7 @@ ELLIPSES = ("...", "…")
 
 
 class RemoveBoilerplateLines(Edit):
-    """Removes short lines that hold one of the phrases; counts the lines."""
+    """Edit that removes short lines containing one of the phrases; counts the lines."""
 
     def __init__(self, settings: BoilerplateLinesRule) -> None:
         self.longest = settings.longest
@@ -29,7 +29,7 @@ class RemoveBoilerplateLines(Edit):
 
 
 class FilterBulletLines(Filter):
-    """Drops texts with too large a share of lines that begin with a bullet."""
+    """Filter that drops texts with too large a share of lines that begin with a bullet."""
 
     def __init__(self, settings: BulletLinesRule) -> None:
         self.maximum, self.bullets = settings.maximum, tuple(settings.bullets)
@@ -40,7 +40,7 @@ class FilterBulletLines(Filter):
 
 
 class FilterEllipsisLines(Filter):
-    """Drops texts with too large a share of lines that end with an ellipsis."""
+    """Filter that drops texts with too large a share of lines that end with an ellipsis."""
 
     def __init__(self, settings: EllipsisLinesRule) -> None:
         self.maximum = settings.maximum
@@ -51,7 +51,7 @@ class FilterEllipsisLines(Filter):
 
 
 def filled_lines(text: str) -> list[str]:
-    """The lines of a text that are not blank, without white space at their ends."""
+    """Return the lines of a text that are not blank, stripped."""
     return [line for line in map(str.strip, text.split("\n")) if line]
 
 

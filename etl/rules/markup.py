@@ -1,6 +1,6 @@
-"""Left-overs of HTML: tags, comments, character references.
+"""Remains of HTML: tags, comments, character references.
 
-Only what is surely mark-up goes. `<year>` or `<name of author>` (names that HTML does not have), `<https://…>`,
+Only certain mark-up is removed. `<year>` or `<name of author>` (names that HTML does not have), `<https://…>`,
 `<someone@example.org>`, `vector<b>` and `#include <map>` stay.
 """
 
@@ -44,9 +44,9 @@ REFERENCE = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-
 
 
 class RemoveMarkup(Edit):
-    """Removes tags, declarations and the signs around comments, then resolves character references.
+    """Edit that removes tags, declarations and comment signs, then resolves character references.
 
-    These only once: `&amp;lt;` becomes `&lt;`.
+    References are resolved once: `&amp;lt;` becomes `&lt;`.
     """
 
     def __init__(self, settings: MarkupRule) -> None:
@@ -68,7 +68,10 @@ class RemoveMarkup(Edit):
 
 
 def _without_sections(text: str) -> tuple[str, int]:
-    """Without declarations, scripts, style sheets and the signs around comments; what is not closed stays."""
+    """Remove declarations, scripts, style sheets and comment signs; leave unclosed ones.
+
+    Return the text and a count.
+    """
     kept: list[str] = []
     place = count = 0
     missing: set[str] = set()  # ends that do not occur any more, so that each is looked for once at most

@@ -1,4 +1,4 @@
-"""Numbers by which a country knows its people and firms, told by their check digits (`python-stdnum`).
+"""National numbers of people and firms, recognised by their check digits (`python-stdnum`).
 
 A number counts where its check digits are right *and* either it is written in the country's own way
 (`123.456.789-09`), or its name stands before it (`CPF 12345678909`): of any eleven digits every hundredth has the check
@@ -31,27 +31,27 @@ from schemas.cleaning import NationalIdRule
 BEFORE, AFTER = r"(?<![\w./+\-])", r"(?!\w|[./\-]\d|-\w)"
 ABBREVIATION = re.compile(r"\.(?:(?<=\.[A-Z]\.)|(?<=\b[Nn][oOrR]\.))(?=\w)")
 NEAR = 40
-"""Characters before a number that are looked at for its name, and what may stand between the two."""
+"""Characters before a number to search for its name, and what may stand between the two."""
 BETWEEN = r"(?:[ \t]|[:=#]|n[º°o.]{1,2}|n[uú]m(?:ero|\.)?|number|nr\.?|is|es)*\Z"
 FEWEST_DIGITS = 6  # Paraguay's RUC
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A national number. `own` and `plain` are regular expressions of how it is written."""
+    """National number. `own` and `plain` are regular expressions of its notations."""
 
     name: str
     country: str
     is_valid: Callable[[str], bool] | None
-    """Check of the check digits; None where there are none."""
+    """Validation of the check digits; None where there are none."""
     own: str | None
-    """In the country's own way, which nothing else is written in."""
+    """The country's own notation, in which nothing else is written."""
     plain: str
-    """In any way; this needs the name before it."""
+    """Any notation; this needs the name before it."""
     names: str
     pattern: "re.Pattern[str]" = field(init=False, compare=False)
     abbreviated: "re.Pattern[str]" = field(init=False, compare=False)
-    """Right behind an abbreviation."""
+    """Notation right behind an abbreviation."""
     named: "re.Pattern[str]" = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -106,11 +106,11 @@ KINDS = (
     ),
     Kind("ssn", "US", ssn.is_valid, r"\d{3}-\d{2}-\d{4}", r"\d{9}", r"SSN|social security"),
 )
-"""In the order in which they are tried: where two kinds fit, the first counts."""
+"""In order of trial: where two kinds fit, the first counts."""
 
 
 class NationalIds(PersonalData):
-    """The numbers of the configured countries."""
+    """Numbers of the configured countries."""
 
     kind = "id"
     kinds = tuple(kind.name for kind in KINDS)

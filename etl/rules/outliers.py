@@ -12,7 +12,7 @@ WHITE_SPACE = bytes(code for code in range(128) if chr(code).isspace())
 
 
 class FilterLength(Filter):
-    """Drops texts outside of [minimum, maximum] characters."""
+    """Filter that drops texts outside [minimum, maximum] characters."""
 
     def __init__(self, settings: LengthRule) -> None:
         self.minimum, self.maximum = settings.minimum, settings.maximum
@@ -25,13 +25,13 @@ class FilterLength(Filter):
 
 
 class FilterCharacterRatio(Filter):
-    """Drops texts with too few letters and digits among the characters that are not white space."""
+    """Filter that drops texts with too few letters and digits among the characters that are not white space."""
 
     def __init__(self, settings: CharacterRatioRule) -> None:
         self.minimum = settings.minimum_letters
 
     def may_concern(self, signs: Signs) -> Flags:
-        # There are at least so many letters, and at most so many characters.
+        # Bounds: at least so many letters, and at most so many characters.
         letters = signs.sizes - signs.sums(OTHER_BYTES)
         concerned: Flags = letters < self.minimum * signs.lengths
         return concerned
@@ -42,7 +42,9 @@ class FilterCharacterRatio(Filter):
 
 
 class FilterDigitRatio(Filter):
-    """Drops texts with too many digits among the characters that are not white space: tables, identifiers."""
+    """Filter that drops texts with too many digits among the characters that are not white space: tables,
+    identifiers.
+    """
 
     def __init__(self, settings: DigitRatioRule) -> None:
         self.maximum = settings.maximum
@@ -53,17 +55,17 @@ class FilterDigitRatio(Filter):
 
 
 def count_letters(text: str) -> tuple[int, int]:
-    """The letters and digits, and the characters that are not white space, of a text."""
+    """Return the numbers of letters and digits, and of characters that are not white space."""
     return _count(text, NOT_ALPHANUMERIC, str.isalnum)
 
 
 def count_digits(text: str) -> tuple[int, int]:
-    """The decimal digits of any script, and the characters that are not white space, of a text."""
+    """Return the numbers of decimal digits of any script, and of characters that are not white space."""
     return _count(text, NOT_DIGITS, str.isdecimal)
 
 
 def _count(text: str, others: bytes, counts: Callable[[str], bool]) -> tuple[int, int]:
-    """The characters that count (in ASCII all but the `others`), and those that are not white space."""
+    """Return the numbers of characters that count (in ASCII all but the `others`), and of those not white space."""
     if text.isascii():  # bytes.translate is some 30 times faster than asking each character
         encoded = text.encode("ascii")
         return len(encoded.translate(None, others)), len(encoded.translate(None, WHITE_SPACE))

@@ -1,4 +1,4 @@
-"""Numbers by which people pay: IBANs and payment cards."""
+"""Payment numbers: IBANs and payment cards."""
 
 import functools
 import re
@@ -11,7 +11,7 @@ from etl.rules.signs import Flags, Signs
 # Between groups: a space, also one that does not break, or a hyphen.
 SEPARATORS = r" \-\u00a0\u202f"
 IBAN_BEGINNING = re.compile(rf"(?<![A-Za-z0-9])[A-Z]{{2}}\d{{2}}(?=[{SEPARATORS}]?[A-Z0-9])", re.ASCII)
-# Those of Malta have two check digits and five of the bank.
+# Maltese IBANs have two check digits and five of the bank.
 FEWEST_DIGITS_OF_AN_IBAN = 6
 ANNOUNCED = "|".join(
     rf"(?<=\b{word}[./\-])"
@@ -72,7 +72,7 @@ def _of_country(country: str) -> "re.Pattern[str] | None":
 
 
 class Cards(PersonalData):
-    """Numbers of payment cards: of a network's beginning and length, with the right check digit (Luhn)."""
+    """Payment card numbers: a network's beginning and length, and the right check digit (Luhn)."""
 
     kind = "card"
 
@@ -96,12 +96,12 @@ class Cards(PersonalData):
 
 
 def together(number: str) -> str:
-    """A number without what separates its groups."""
+    """Return a number without its group separators."""
     return re.sub(f"[{SEPARATORS}]", "", number)
 
 
 def is_card(digits: str) -> bool:
-    """Return True for the digits of a card's number; those of one digit alone (4444 4444 …) are examples."""
+    """Return True for the digits of a card number; repetitions of one digit (4444 4444 …) are examples."""
     return CARDS.fullmatch(digits) is not None and len(set(digits)) > 1 and bool(luhn.is_valid(digits))
 
 

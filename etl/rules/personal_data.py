@@ -1,4 +1,4 @@
-"""The base of all rules about personal data: mask what is found, replace it by a pseudonym, or drop the record."""
+"""Base of all rules about personal data: mask a match, replace it by a pseudonym, or drop the record."""
 
 import hashlib
 import hmac
@@ -17,18 +17,18 @@ from schemas.cleaning import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
 
 # Digits of other scripts begin at U+0660, in UTF-8 with this byte or a larger one.
 PERHAPS_OTHER_DIGITS = bytes(range(0xD9, 256))
-# Names of files often have long numbers in them, some of which pass a check of their digits.
+# File names often contain long numbers, some of which pass a check of their digits.
 FILE_ENDING = re.compile(
     r"\.(?:bin|bmp|bz2|csv|docx|gif|gz|html?|iso|jpe?g|jsonl?|log|mp[34]|parquet|pdf|png|pptx?|svg|tar|tgz|tiff?|tmp|tsv|"
     r"txt|wav|webp|xlsx?|xml|ya?ml|zst)(?!\w)"
 )
 LETTERS_OF_A_PSEUDONYM = 20
-"""Of 4 bits each. Letters, so that no later rule takes a pseudonym for a number."""
+"""4 bits each. Letters, so that no later rule takes a pseudonym for a number."""
 SHORTEST_KEY = 16
 
 
 class Found(NamedTuple):
-    """A piece of personal data: text[start:end], its kind, and its value as it stands there or in a standard form."""
+    """Piece of personal data: text[start:end], its kind, and its value verbatim or in a standard form."""
 
     start: int
     end: int
@@ -37,11 +37,11 @@ class Found(NamedTuple):
 
 
 class PersonalData(Edit):
-    """Finds personal data, and masks it or puts a pseudonym in its place."""
+    """Edit that finds personal data, and masks it or replaces it by a pseudonym."""
 
     kind: ClassVar[str]
     kinds: ClassVar[tuple[str, ...]] = ()
-    """The kind, for a rule that finds several and counts each on its own."""
+    """Kinds, for a rule that finds several and counts each on its own."""
 
     def __init__(self, settings: PersonalDataRule) -> None:
         self.mask = settings.mask
@@ -49,10 +49,10 @@ class PersonalData(Edit):
 
     @abstractmethod
     def find(self, text: str) -> list[Found]:
-        """All pieces, in any order; they may overlap."""
+        """Return all pieces, in any order; they may overlap."""
 
     def normal(self, value: str) -> str:
-        """Return one string for all ways of writing the same value."""
+        """Return one string for all notations of a value."""
         return value
 
     def apply(self, text: str) -> tuple[str, int]:
@@ -60,7 +60,7 @@ class PersonalData(Edit):
         return replaced, counts.total()
 
     def apply_by_kind(self, text: str) -> tuple[str, Counter[str]]:
-        """The text after the rule, and the number of replacements of each kind."""
+        """Return the edited text, and the number of replacements of each kind."""
         found = apart(self.find(text))
         if not found:
             return text, Counter()
@@ -72,14 +72,16 @@ class PersonalData(Edit):
         return "".join([*kept, text[place:]]), Counter(one.kind for one in found)
 
     def replacement(self, found: Found) -> str:
-        """Return the replacement of a piece: a mask too where a report shows what a rule does, without the key."""
+        """Return the replacement of a piece; without the key, as in a report's examples, a mask instead of a
+        pseudonym.
+        """
         if not self.pseudonyms or self.key is None:
             return self.mask
         return f"<{found.kind}:{pseudonym(self.key, found.kind, self.normal(found.value))}>"
 
 
 class DropPersonalData(Filter):
-    """Drops the record of a text in which the other rule finds something."""
+    """Filter that drops the record of a text in which the other rule finds something."""
 
     def __init__(self, finder: PersonalData) -> None:
         self.finder = finder
@@ -91,12 +93,12 @@ class DropPersonalData(Filter):
         return bool(self.finder.find(text))
 
     def count_by_kind(self, text: str) -> Counter[str]:
-        """How many pieces of each kind a text has."""
+        """Count the pieces of each kind in a text."""
         return Counter(one.kind for one in apart(self.finder.find(text)))
 
 
 def rule_maker(finder: Callable[[Any], PersonalData]) -> Callable[[Any], Rule]:
-    """The maker of a rule from its settings, whatever their action."""
+    """Return the maker of a rule from its settings, whatever their action."""
 
     def make(settings: PersonalDataRule) -> Rule:
         found = finder(settings)
@@ -106,10 +108,10 @@ def rule_maker(finder: Callable[[Any], PersonalData]) -> Callable[[Any], Rule]:
 
 
 def pseudonym(key: bytes, kind: str, value: str) -> str:
-    """LETTERS_OF_A_PSEUDONYM letters from a to p: the beginning of HMAC-SHA256 (RFC 2104) of kind and value.
+    """Return LETTERS_OF_A_PSEUDONYM letters from a to p: the beginning of HMAC-SHA256 (RFC 2104) of kind and value.
 
-    The same value gives the same letters in every data set with that key; without the key nobody can tell from a list
-    of candidates which one it is.
+    A value gives the same letters in every data set with that key; without the key nobody can tell from a list of
+    candidates which one it is.
     """
     digest = hmac.new(key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()[:LETTERS_OF_A_PSEUDONYM]
     return digest.translate(_LETTERS)
@@ -119,9 +121,9 @@ _LETTERS = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 
 
 def pseudonym_key(clean: Clean) -> bytes | None:
-    """The key of the pseudonyms from the environment or a file; None where no rule that is on makes any.
+    """Return the key of the pseudonyms from the environment or a file; None where no active rule needs it.
 
-    Raises ConfigurationError, which never shows it, for one that is missing or shorter than SHORTEST_KEY bytes.
+    Raises ConfigurationError, which never shows the key, where it is missing or shorter than SHORTEST_KEY bytes.
     """
     wanting = [
         name
@@ -151,7 +153,7 @@ def pseudonym_key(clean: Clean) -> bytes | None:
 
 
 def masking_rules(clean: Clean) -> dict[str, PersonalData]:
-    """All rules about personal data by name, of all countries, as masks, whether or not they are on."""
+    """Return all rules about personal data by name, of all countries, as masks, active or not."""
     found = {}
     for name in type(clean).model_fields:
         settings = getattr(clean, name)
@@ -164,22 +166,24 @@ def masking_rules(clean: Clean) -> dict[str, PersonalData]:
 
 
 def effect_of(rule: str, kind: str) -> str:
-    """The name under which an effect is counted of a rule that finds several kinds."""
+    """Return the name under which the effects of a kind are counted, for a rule that finds several."""
     return f"{rule}.{kind}"
 
 
 def rule_of(effect: str) -> str:
-    """The rule of an effect."""
+    """Return the rule of an effect."""
     return effect.partition(".")[0]
 
 
 def has_digits(text: str, fewest: int) -> bool:
-    """False for a text with fewer digits, where it is cheap to tell: a search for numbers takes fifty times as long."""
+    """Return False for a text with too few digits, where that is cheap to tell: searching for numbers takes 50 times
+    as long.
+    """
     return not text.isascii() or len(text.encode("ascii").translate(None, NOT_DIGITS)) >= fewest
 
 
 def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The spans in order, those that overlap or touch as one."""
+    """Return the spans in order, merging those that overlap or touch."""
     found: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if found and start <= found[-1][1]:
@@ -190,7 +194,7 @@ def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def apart(found: list[Found]) -> list[Found]:
-    """The pieces in order, those that overlap or touch as one with the value of the first of them."""
+    """Return the pieces in order, merging those that overlap or touch under the value of the first."""
     result: list[Found] = []
     for one in sorted(found):
         if result and one.start <= result[-1].end:

@@ -1,16 +1,16 @@
-"""Numbers that exist as telephone numbers too, where what stands around them says that they are something else.
+"""Numbers that also exist as telephone numbers, but whose surroundings show that they are something else.
 
-Rather one number too many is masked than one that leaks: a number with `+` or a parenthesis, or behind a word that
-announces a telephone number, is one whatever else stands there; and most of what follows is asked of digits alone only.
+Better to mask one number too many than to leak one: a number with `+` or a parenthesis, or behind a word that
+announces a telephone number, always counts as one; and most of the tests below apply to plain digits only.
 """
 
 import re
 from collections.abc import Sequence
 
 BEFORE, AFTER = 80, 12
-"""Characters around a number that are looked at."""
+"""Characters to inspect around a number."""
 OF_AN_ADDRESS = 200
-"""Characters before a number in which an address of the web may begin."""
+"""Characters before a number in which a web address may begin."""
 
 FOUR_NUMBERS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 DATE = re.compile(
@@ -63,7 +63,7 @@ ZIP_PLUS_4 = re.compile(r"\d{5}-\d{4}")
 def is_no_phone(number: str, text: str, start: int, end: int, own: Sequence[re.Pattern[str]] = ()) -> bool:
     """Return True where `number`, a possible telephone number at text[start:end], is something else.
 
-    It is where a match of one of the user's `own` patterns covers it, also behind a word that announces a number.
+    A match of one of the user's `own` patterns that covers it decides, even behind a word that announces a number.
     """
     if FOUR_NUMBERS.fullmatch(number) or DATE.fullmatch(number):
         return True

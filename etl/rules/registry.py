@@ -1,7 +1,7 @@
-"""The base of cleaning rules, and their registry.
+"""Base of cleaning rules, and their registry.
 
-An edit returns the text as it should be and how many replacements that took; a filter says whether the record is to be
-left out. A module of this package offers its rules as `RULES`: name in the configuration → maker from its settings.
+An edit returns the new text and the number of replacements; a filter decides whether to leave the record out. A
+module of this package offers its rules as `RULES`: name in the configuration → maker from its settings.
 """
 
 import functools
@@ -17,38 +17,39 @@ from schemas.cleaning import Clean
 
 
 class Rule:
-    """The common base of edits and filters."""
+    """Common base of edits and filters."""
 
     key: bytes | None = None
     """Key of the pseudonyms, for the rules that make any."""
 
     def may_concern(self, signs: Signs) -> Flags | None:
-        """For each of many texts, bool (n,), False where `apply` or `drops` surely does nothing; None: not known.
+        """Return a flag for each of many texts, bool (n,), False where `apply` or `drops` surely does nothing; None:
+        unknown.
 
-        It only spares calls: a rule without it is asked about every text.
+        It only saves calls: a rule without it sees every text.
         """
         return None
 
 
 class Edit(Rule, ABC):
-    """A rule that changes texts."""
+    """Rule that changes texts."""
 
     @abstractmethod
     def apply(self, text: str) -> tuple[str, int]:
-        """The text after the rule, and the number of replacements (0: it is the same text)."""
+        """Return the text after the rule, and the number of replacements (0: the text is unchanged)."""
 
 
 class Filter(Rule, ABC):
-    """A rule that leaves records out."""
+    """Rule that leaves records out."""
 
     @abstractmethod
     def drops(self, text: str) -> bool:
-        """True for a text whose record is to be left out."""
+        """Return True for a text whose record is to be left out."""
 
 
 @functools.cache
 def makers() -> dict[str, Callable[[Any], Rule]]:
-    """The makers of the built-in rules by name, from all modules of this package."""
+    """Return the makers of the built-in rules by name, from all modules of this package."""
     found: dict[str, Callable[[Any], Rule]] = {}
     for module in pkgutil.iter_modules(etl.rules.__path__, "etl.rules."):
         found.update(getattr(importlib.import_module(module.name), "RULES", {}))
@@ -56,7 +57,7 @@ def makers() -> dict[str, Callable[[Any], Rule]]:
 
 
 def build_rules(clean: Clean, key: bytes | None = None) -> list[tuple[str, Rule]]:
-    """The rules that are on, with their names, in the order of their application; `key`: of their pseudonyms."""
+    """Return the active rules with their names, in order of application; `key` makes their pseudonyms."""
     own = {settings.name: settings for settings in clean.regex}
     rules = [
         (name, makers()["regex"](own[name]) if name in own else makers()[name](getattr(clean, name)))

@@ -1,4 +1,4 @@
-"""The user's own rules: named regular expressions that replace, or leave records out."""
+"""User-defined rules: named regular expressions that replace matches, or leave records out."""
 
 import re
 
@@ -18,7 +18,7 @@ class ReplacePattern(Edit):
 
 
 class FilterPattern(Filter):
-    """Drops texts in which the pattern occurs."""
+    """Filter that drops texts in which the pattern occurs."""
 
     def __init__(self, settings: RegexRule) -> None:
         self.pattern = re.compile(settings.pattern)
@@ -28,7 +28,7 @@ class FilterPattern(Filter):
 
 
 def make(settings: RegexRule) -> Rule:
-    """The rule of an entry of `[[clean.regex]]`."""
+    """Return the rule of an entry of `[[clean.regex]]`."""
     return FilterPattern(settings) if settings.drop else ReplacePattern(settings)
 
 

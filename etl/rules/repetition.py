@@ -1,7 +1,7 @@
 """Filters for texts that repeat themselves: lines, paragraphs, n-grams of words.
 
-The rules and their limits are those of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1). What
-repeats something earlier counts, its first occurrence does not.
+The rules and their limits are those of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1).
+Repetitions count, the first occurrence does not.
 """
 
 import re
@@ -22,7 +22,7 @@ REPEATED = (5, 6, 7, 8, 9, 10)
 
 
 class FilterRepeatedLines(Filter):
-    """Drops texts of which too large a share, by lines or by characters, is lines that occurred before."""
+    """Filter that drops texts with too large a share of repeated lines, by lines or by characters."""
 
     def __init__(self, settings: RepeatedLinesRule) -> None:
         self.pieces, self.characters = settings.maximum_lines, settings.maximum_characters
@@ -33,7 +33,7 @@ class FilterRepeatedLines(Filter):
 
 
 class FilterRepeatedParagraphs(Filter):
-    """Drops texts of which too large a share, by paragraphs or by characters, is paragraphs that occurred before."""
+    """Filter that drops texts with too large a share of repeated paragraphs, by paragraphs or by characters."""
 
     def __init__(self, settings: RepeatedParagraphsRule) -> None:
         self.pieces, self.characters = settings.maximum_paragraphs, settings.maximum_characters
@@ -45,7 +45,7 @@ class FilterRepeatedParagraphs(Filter):
 
 
 class FilterRepeatedNgrams(Filter):
-    """Drops texts of which a few n-grams of words, or such as occurred before, make up too large a share."""
+    """Filter that drops texts with too large a share in a few n-grams of words, or in repeated ones."""
 
     def __init__(self, settings: RepeatedNgramsRule) -> None:
         limits = {n: getattr(settings, f"most_frequent_{n}") for n in MOST_FREQUENT}
@@ -58,7 +58,7 @@ class FilterRepeatedNgrams(Filter):
 
 
 def repeated_shares(pieces: Sequence[str]) -> tuple[float, float]:
-    """The share of the pieces that occurred before, and the share of all their characters in those."""
+    """Return the share of repeated pieces, and their share of all characters."""
     if not pieces:
         return 0.0, 0.0
     first = set(pieces)
@@ -69,16 +69,16 @@ def repeated_shares(pieces: Sequence[str]) -> tuple[float, float]:
 def ngram_shares(words: Sequence[str]) -> dict[int, float]:
     """Return shares of the words' characters by n.
 
-    For n of 2 to 4 the share in the most frequent n-gram, if it occurs more than once (of several the one with the
-    most characters); for 5 to 10 the share in n-grams that occurred before. Exact (words and n-grams are numbered,
-    not hashed), in time proportional to n log n of the words.
+    For n of 2 to 4 the share of the most frequent n-gram, if it occurs more than once (on a tie that with the most
+    characters); for 5 to 10 the share of repeated n-grams. Exact (words and n-grams are numbered, not hashed), in
+    time proportional to n log n of the words.
     """
     shares = dict.fromkeys((*MOST_FREQUENT, *REPEATED), 0.0)
     numbers: dict[str, int] = {}
     codes = np.fromiter((numbers.setdefault(word, len(numbers)) for word in words), np.int64, len(words))
     sizes = np.fromiter(map(len, words), np.int64, len(words))
     ends = np.concatenate(([0], np.cumsum(sizes)))
-    # Only where n-1 words repeat can n words do so, and in most texts few do.
+    # N words can only repeat where n-1 words do, and in most texts few do.
     places, grams = np.arange(len(words)), codes
     for n in range(2, REPEATED[-1] + 1):
         inside = places + n <= len(words)
@@ -100,7 +100,7 @@ def ngram_shares(words: Sequence[str]) -> dict[int, float]:
 
 
 def _covered(places: Ints, n: int, words: int) -> npt.NDArray[np.bool_]:
-    """Which of the words lie in an n-gram that begins at one of the places."""
+    """Return a mask of the words that lie in an n-gram beginning at one of the places."""
     steps = np.zeros(words + 1, dtype=np.int64)
     steps[places] += 1
     steps[places + n] -= 1

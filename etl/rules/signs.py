@@ -1,7 +1,7 @@
-"""Look at the bytes of many texts at once, so that a rule sees only texts to which it may do something.
+"""Inspection of the bytes of many texts at once, so that a rule sees only texts that it may affect.
 
-Most texts hold none of the signs that a rule is about. Asked of a batch's bytes in numpy that costs a fraction of what
-calling the rule on each text does.
+Most texts contain none of the signs that a rule is about. Testing a batch's bytes in numpy costs a fraction of
+calling the rule on each text.
 """
 
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ Flags = npt.NDArray[np.bool_]
 BEYOND_ASCII = bytes(range(128, 256))
 DIGITS = b"0123456789"
 NOT_DIGITS = bytes(set(range(128)) - set(DIGITS))
-"""Of ASCII."""
+"""In ASCII."""
 SPACE, LINE_FEED = 32, 10
 _WHITE_SPACE = bytes({SPACE: 1, LINE_FEED: 2}.get(code, 0) for code in range(256))
 # In UTF-8 the first bytes of all characters from U+0080 on that are white space, control or invisible characters (and
@@ -26,7 +26,7 @@ PERHAPS_INVISIBLE = b"\xc2\xe1\xe2\xe3\xef"
 
 
 class Signs:
-    """The bytes of n texts: an Arrow array of strings, none of them null.
+    """Bytes of n texts: an Arrow array of strings, none of them null.
 
     Every answer is a bool array (n,): False is certain, True may be a false alarm where the method says so.
     """
@@ -47,7 +47,7 @@ class Signs:
         return self._any_at(np.flatnonzero(self._is_one_of(bytes(values))))
 
     def sums(self, values: Iterable[int]) -> npt.NDArray[np.int64]:
-        """How many of these bytes, which should be rare, occur in each text; int64 (n,)."""
+        """Count these bytes, which should be rare, in each text; int64 (n,)."""
         found = np.flatnonzero(self._is_one_of(bytes(values)))
         return np.diff(np.searchsorted(found, self.offsets))
 
@@ -68,11 +68,13 @@ class Signs:
         return self.sums(DIGITS)
 
     def runs_of_white_space(self, line_feeds: int) -> Flags:
-        """Spaces and line feeds next to one another, but for up to `line_feeds` line feeds in a row, and such at a
-        text's beginning or end; what stands across the border of two texts is a false alarm.
+        """Return True for texts with white space to collapse.
+
+        It is adjacent spaces and line feeds, except up to `line_feeds` line feeds in a row, or either at a text's
+        beginning or end; a run across the border of two texts is a false alarm.
         """
         codes = np.frombuffer(self.content.translate(_WHITE_SPACE), dtype=np.uint8)
-        pairs = codes[:-1] * codes[1:]  # 1 or 2 with a space in them, 4 of two line feeds
+        pairs = codes[:-1] * codes[1:]  # 1 or 2 with a space among them, 4 for two line feeds
         odd = (pairs & 3) != 0
         run = codes == _WHITE_SPACE[LINE_FEED]
         for _ in range(line_feeds):
@@ -91,6 +93,6 @@ class Signs:
         return np.frombuffer(self.content.translate(table), dtype=np.bool_)
 
     def _any_at(self, places: npt.NDArray[np.int64]) -> Flags:
-        """Which texts have one of these places, which are in order."""
+        """Return True for texts that contain one of these places, which are sorted."""
         flags: Flags = np.diff(np.searchsorted(places, self.offsets)) > 0
         return flags

@@ -1,8 +1,8 @@
-"""Filters by the words of a text: how many, how long, and whether they are words at all.
+"""Filters by the words of a text: their number, their length, and their letters.
 
 The rules and their limits are those of Gopher (Rae et al. 2021, "Scaling Language Models", appendix A.1.1). A word is
 a run of characters that are not white space; scripts without spaces between words have few, long ones. A text without
-any word is left to the rules about length.
+words is left to the rules about length.
 """
 
 import re
@@ -20,7 +20,7 @@ BESIDE_LETTERS = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 class FilterWordCount(Filter):
-    """Drops texts outside of [minimum, maximum] words."""
+    """Filter that drops texts outside [minimum, maximum] words."""
 
     def __init__(self, settings: WordCountRule) -> None:
         self.minimum, self.maximum = settings.minimum, settings.maximum
@@ -30,7 +30,7 @@ class FilterWordCount(Filter):
 
 
 class FilterWordLength(Filter):
-    """Drops texts whose words are shorter or longer on average than [minimum, maximum] characters."""
+    """Filter that drops texts whose average word length is outside [minimum, maximum] characters."""
 
     def __init__(self, settings: WordLengthRule) -> None:
         self.minimum, self.maximum = settings.minimum, settings.maximum
@@ -41,7 +41,7 @@ class FilterWordLength(Filter):
 
 
 class FilterAlphabeticWords(Filter):
-    """Drops texts in which too small a share of the words has a letter."""
+    """Filter that drops texts with too small a share of words that have a letter."""
 
     def __init__(self, settings: AlphabeticWordsRule) -> None:
         self.minimum = settings.minimum
@@ -52,7 +52,7 @@ class FilterAlphabeticWords(Filter):
 
 
 class FilterStopWords(Filter):
-    """Drops texts with too few different ones of the words that all running text of a language has."""
+    """Filter that drops texts with too few different stop words, which all running text of a language has."""
 
     def __init__(self, settings: StopWordsRule) -> None:
         self.words = {word.casefold() for word in settings.words}
@@ -70,7 +70,7 @@ class FilterStopWords(Filter):
 
 
 class FilterSymbolRatio(Filter):
-    """Drops texts with too many of any one symbol, such as `#` or an ellipsis, for their number of words."""
+    """Filter that drops texts with too many of a symbol, such as `#` or an ellipsis, for their number of words."""
 
     def __init__(self, settings: SymbolRatioRule) -> None:
         self.symbols, self.maximum = settings.symbols, settings.maximum

@@ -1,4 +1,4 @@
-"""How the source files differ from those that were ingested, and whether only the new ones have to be read."""
+"""Differences between the source files and those ingested before, and the decision to read only the new ones."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,22 +22,22 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class SourceChanges:
-    """How the sources differ from what bronze/sources says of them."""
+    """Differences between the sources and bronze/sources."""
 
     new: list[Piece]
-    """The pieces of files that were not there."""
+    """Pieces of new files."""
     touched: list[SourceFile]
     """Files with another time of modification and the same content."""
     changed: list[str]
     vanished: list[str]
     known_sources: frozenset[int]
-    """Sources of which a file could be read before."""
+    """Sources with a file that was readable before."""
     moves_twins: bool
-    """Whether a new file has the path of a known one of a later source: then the ids that are made from it change."""
+    """True where a new file has the path of a known one of a later source, which changes the ids derived from it."""
 
 
 def source_changes(config: Configuration, pieces: Sequence[Piece]) -> SourceChanges:
-    """Compares files by path, size and, where the time of modification is another, SHA-256."""
+    """Compare files by path and size, and by SHA-256 where the time of modification differs."""
     table = open_table(Layout.of(config).sources, config.storage)
     columns = ["source_index", "source_path", "bytes", "sha256", "modified", "status"]
     rows = [] if table is None else table.to_pyarrow_dataset().to_table(columns=columns).to_pylist()
@@ -68,14 +68,14 @@ def source_changes(config: Configuration, pieces: Sequence[Piece]) -> SourceChan
 
 
 def _looks_same(file: SourceFile, row: Mapping[str, Any]) -> bool:
-    """Whether a file is as it was ingested, by its size and its time of modification."""
+    """Return True where a file has the size and time of modification that it was ingested with."""
     if _cannot_be_read(file) or row["sha256"] is None:
         return _cannot_be_read(file) and row["sha256"] is None
     return bool(file.bytes == row["bytes"] and file.modified == row["modified"])
 
 
 def _is_same(file: SourceFile, row: Mapping[str, Any], options: Storage) -> bool:
-    """Whether one that does not look so has the same content all the same."""
+    """Return True where a file that looks changed still has the same content."""
     if _cannot_be_read(file) or row["sha256"] is None or file.bytes != row["bytes"]:
         return False
     remedy = "check its permissions and the disk, or take it out of the source"
@@ -89,9 +89,9 @@ def _cannot_be_read(file: SourceFile) -> bool:
 
 
 def may_go_on(changes: SourceChanges, config: Configuration) -> bool:
-    """Whether only the new files have to be read, by the policies for files that have changed or vanished.
+    """Decide by the policies for changed and vanished files whether to read only the new files; log those files.
 
-    Says which these are. Raises DataError where one of them is "stop".
+    Raises DataError where the policy of one of them is "stop".
     """
     settings = config.increments
     for what, paths, policy in (

@@ -1,4 +1,4 @@
-"""The contract of a record: what the configured columns must hold, whatever the format."""
+"""Contract of a record: what the configured columns must hold, whatever the format."""
 
 import hashlib
 import math
@@ -13,17 +13,17 @@ from schemas.config import Configuration
 from schemas.features.number import NumberFeature
 
 MAX_NAME = 1000
-"""Characters of an id, a label or a group: they stand in the ledger, the manifest and the report."""
+"""Characters of an id, a label or a group, which go into the ledger, the manifest and the report."""
 
 
 class Number(str):
-    """A number exactly as the source writes it."""
+    """Number exactly as the source writes it."""
 
     __slots__ = ()
 
 
 class Moment(str):
-    """A value that its format itself types as a date or time, as ISO 8601."""
+    """Value that its format types as a date or time, as ISO 8601."""
 
     __slots__ = ()
 
@@ -35,21 +35,21 @@ class Plain(str):
 
 
 class Truth(str):
-    """A value that its format itself types as a truth value: `true` or `false`."""
+    """Value that its format types as a truth value: `true` or `false`."""
 
     __slots__ = ()
 
 
 class NotText:
-    """Stands for bytes in a text column that are not UTF-8."""
+    """Placeholder for bytes in a text column that are not UTF-8."""
 
 
 class NotScalar:
-    """Stands for a list, a mapping or another value that no column may hold."""
+    """Placeholder for a list, a mapping or another value that no column may hold."""
 
 
 class Accepted(NamedTuple):
-    """A record that meets the contract; `values` in the order of `config.table_columns()`."""
+    """Record that meets the contract; `values` in the order of `config.table_columns()`."""
 
     record_id: str
     time_seconds: float | None
@@ -59,14 +59,14 @@ class Accepted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a record does not: a short name, and a sentence that does not repeat the record's content."""
+    """Reason why a record violates the contract: a short name, and a sentence that does not repeat its content."""
 
     reason: str
     detail: str
 
 
 class Contract:
-    """The configured columns with what each of them must hold."""
+    """The configured columns and the requirements on each."""
 
     def __init__(self, config: Configuration) -> None:
         self.columns = config.table_columns()
@@ -87,7 +87,7 @@ class Contract:
         )
 
     def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
-        """Holds a record to the contract; the other arguments derive its id where none is configured."""
+        """Check a record against the contract; the other arguments derive its id where none is configured."""
         seconds: float | None = None
         for column, is_time, is_text, longest in self._roles:
             if column not in record:
@@ -104,7 +104,7 @@ class Contract:
                 and 0 < len(value) <= longest
                 and not (is_text and value.isspace())
             ):
-                pass  # what most values are, told without a further call
+                pass  # the common case, told without a further call
             elif (problem := self._text_problem(column, value)) is not None:
                 return problem
         if self.typed:
@@ -157,10 +157,10 @@ class Contract:
 
 
 def _written(value: object, is_number: bool) -> str | None:
-    """A value of a typed column as the source writes it, None where it is missing.
+    """Return a value of a typed column as the source writes it, None where it is missing.
 
-    In a column of numbers, what the source types as one with decimals ends with an exponent, so that its point is never
-    taken for a sign between thousands.
+    In a column of numbers, a value that the source types as a decimal ends with an exponent, so that its point is
+    never taken for a thousands separator.
     """
     if is_number and isinstance(value, Number) and "." in value and "e" not in value.lower():
         return f"{value}e0"
@@ -178,7 +178,7 @@ def _encodes(value: str) -> bool:
 
 
 def time_in_seconds(value: object) -> float | Problem:
-    """An ISO 8601 string (UTC where it names no zone) or a finite number, as seconds since 1970."""
+    """Return an ISO 8601 string (UTC where it names no zone) or a finite number as seconds since 1970."""
     if value is None:
         return Problem("null_value", "is null")
     if isinstance(value, Number):
@@ -206,10 +206,10 @@ def _finite(value: str) -> float | Problem:
 
 
 def derived_id(path: str, twin: int, position: int, values: tuple[str | None, ...]) -> str:
-    """The id of a record without one: BLAKE2b-128 (RFC 7693) of where it stands and what its columns hold, in hex.
+    """Derive the id of a record without one, in hex: BLAKE2b-128 (RFC 7693) of its place and its columns.
 
     Each part is preceded by its length, so that no two records give the same input; a missing value by a length that
-    none has.
+    no value has.
     """
     digest = hashlib.blake2b(digest_size=16)
     for part in (path, str(position), *values, *([str(twin)] if twin else [])):

@@ -1,4 +1,4 @@
-"""What an increment of `ingest` goes on from: the run before, where only new files separate it from this one."""
+"""Starting point of an increment of `ingest`: the previous run, where only new files separate it from this one."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from etl.sources.up_to_date import bronze_tables
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """What an increment goes on from."""
+    """Starting point of an increment."""
 
     changes: SourceChanges
     facts: RecordsFacts
 
 
 def earlier_run(run: Run, now: Fingerprint, pieces: Sequence[Piece]) -> EarlierRun | None:
-    """The run before, where only new files separate it from this one; None where everything is to be read.
+    """Return the previous run where only new files separate it from this one; None where everything is to be read.
 
     Raises DataError where files have changed or vanished and the configuration says to stop then.
     """
@@ -43,12 +43,12 @@ def earlier_run(run: Run, now: Fingerprint, pieces: Sequence[Piece]) -> EarlierR
 
 
 def restore_tables(run: Run, noted: Mapping[str, str]) -> bool:
-    """Brings sources and quarantine back to the versions that belong to bronze/records; False where that cannot be."""
+    """Restore sources and quarantine to the versions that belong to bronze/records; return False where impossible."""
     for name in ("sources", "quarantine"):
         commit, identity = run.commit(name), noted.get(name, "")
         if commit is None or not identity or commit.identity_at(version_in(identity)) != identity:
             return False
         if "forget" in stages_since(run.uri(name), version_in(identity), run.config.storage):
-            return False  # what was erased must not come back
+            return False  # erased records must not come back
         run.restore(name, identity)
     return True

@@ -10,7 +10,7 @@ ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def unescaped(raw: bytes) -> str:
-    """The text of a raw record, with the characters that escapes of JSON or HTML stand for."""
+    """Return the text of a raw record with the escapes of JSON or HTML resolved."""
     text = html.unescape(ESCAPE.sub(_unescaped, raw.decode("utf-8", "backslashreplace")))
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 

@@ -1,10 +1,11 @@
-"""From what the reading of the sources gives to the rows of the three bronze tables, and the checks on the way."""
+"""Conversion of reading outcomes into the rows of the three bronze tables, with checks on the way."""
 
 import errno
 import os
 import pickle
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -26,11 +27,11 @@ from schemas import tables
 from schemas.config import Configuration
 
 SAME_RECORD = ("row", "record_id", "source_index", "source_path", "source_position", "source_bytes")
-"""What a record has to have in common with one of another reading of its task to be the same."""
+"""Columns that identify a record across two readings of its task."""
 
 
 MAX_REPEATED = 1_000_000
-"""More records that repeat an id say that the column is no id; their numbers go to every executor."""
+"""Limit on records that repeat an id: more mean that the column is no id, and their numbers go to every executor."""
 
 
 def read_outcomes(
@@ -40,9 +41,9 @@ def read_outcomes(
     raw_of: frozenset[int] | None = None,
     tombstones: Tombstones = NO_TOMBSTONES,
 ) -> DataFrame:
-    """What the reading of all pieces gives (columns of `outcome_schema`), a partition for each task.
+    """Read all pieces and return their outcomes (columns of `outcome_schema`), a partition for each task.
 
-    With `raw_of` only the records with these row numbers and their raw bytes, from the tasks that hold them.
+    With `raw_of`, return only the records with these row numbers and their raw bytes, from the tasks that hold them.
     """
     wanted = range(len(tasks)) if raw_of is None else sorted({row >> TASK_BITS for row in raw_of})
     rows = [(number, bytearray(pickle.dumps(tasks[number]))) for number in wanted]
@@ -55,8 +56,8 @@ def read_outcomes(
 
 
 def file_rows(outcomes: DataFrame) -> DataFrame:
-    """A row for each file, from what its pieces say about it."""
-    # That nothing of it can be read each of them says, and it is one row of the quarantine.
+    """Return a row for each file, from the outcomes of its pieces."""
+    # Each piece of an unreadable file says so, but it is one row of the quarantine.
     surplus = F.greatest(F.sum("from_start") - 1, F.lit(0))
     return (
         outcomes.where(F.col("kind") == FILE)
@@ -72,7 +73,7 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
             F.sum("from_start").alias("from_start"),
             F.min("detail").alias("detail"),
         )
-        # Nothing could be read where the only rows are those that say so.
+        # The whole file was unreadable where its only rows are those that say so.
         .withColumn(
             "status",
             F.when((F.col("damaged") > 0) & (F.col("damaged") == F.col("records")), "unreadable").otherwise(
@@ -85,9 +86,9 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
 def check_files(
     files: DataFrame, config: Configuration, readable: frozenset[int] = frozenset()
 ) -> dict[str, int]:
-    """The numbers of files and records read. Raises DataError for what must not go on.
+    """Return the numbers of files and records read. Raises DataError where ingestion must not continue.
 
-    `readable`: sources of which an earlier run could read a file; of these every new one may be unreadable.
+    `readable`: sources with a file that an earlier run could read; all new files of these may be unreadable.
     """
     changed = F.when(F.col("bytes") != F.col("bytes_read"), F.struct("source_path", "bytes", "bytes_read"))
     totals = (
@@ -99,10 +100,9 @@ def check_files(
             F.min(changed).alias("changed"),
             F.min(F.when(F.col("status") != "read", F.struct("source_path", "detail"))).alias("unreadable"),
         )
-        .orderBy("source_index")
         .collect()
     )
-    for row in totals:
+    for row in sorted(totals, key=itemgetter("source_index")):
         pattern = config.source[row["source_index"]].path
         if row["changed"] is not None:
             path, before, after = row["changed"]
@@ -120,7 +120,7 @@ def check_files(
 
 
 def failed_to_read(detail: Column) -> Column:
-    """Whether the system, and not what it holds, kept a file from being read; its permissions are another matter."""
+    """Return True where a system error made a file unreadable, rather than its content or permissions."""
     failed = F.lit(False)
     for words in (CANNOT_OPEN, CANNOT_READ_ON):
         failed = failed | detail.startswith(words)
@@ -128,7 +128,7 @@ def failed_to_read(detail: Column) -> Column:
 
 
 def repeated_records(outcomes: DataFrame, known: DataFrame | None = None) -> DataFrame:
-    """The records whose id an earlier one has (by source, path and position), with the place of that first one.
+    """Return the records whose id an earlier one has (by source, path and position), with the place of the first.
 
     `known`: the records of earlier runs, all of which come before. Only ids and positions are shuffled.
     """
@@ -169,9 +169,9 @@ def with_raw(
     tasks: Sequence[Sequence[Piece]],
     tombstones: Tombstones = NO_TOMBSTONES,
 ) -> DataFrame:
-    """Adds the raw bytes of the records, from a second reading of the tasks that hold them.
+    """Add the raw bytes of the records, from a second reading of the tasks that hold them.
 
-    They are few as a rule, and to keep the bytes of all records for them would be as much again as their columns.
+    They are usually few, and keeping the bytes of all records for them would double the size of the columns.
     """
     rows = frozenset(repeated.select("row").toArrow()["row"].to_pylist())
     raws = read_outcomes(spark, config, tasks, rows, tombstones).select(*SAME_RECORD, "raw")
@@ -181,7 +181,7 @@ def with_raw(
 def check_raw(
     repeated: DataFrame, raws: DataFrame, config: Configuration, tasks: Sequence[Sequence[Piece]]
 ) -> None:
-    """Raises DataError where the second reading did not find the records, or their files have changed since the first.
+    """Raise DataError where the second reading missed records, or their files have changed since the first.
 
     A file has changed when its size or its time of modification has.
     """
@@ -203,7 +203,7 @@ def check_raw(
 
 
 def check_repeated(repeated: DataFrame, config: Configuration) -> int:
-    """The number of records. Raises DataError when so many ids repeat that the column cannot be meant as one."""
+    """Return the number of records. Raises DataError when so many ids repeat that the column cannot be an id."""
     count = repeated.count()
     if count > MAX_REPEATED:
         raise DataError(
@@ -214,7 +214,7 @@ def check_repeated(repeated: DataFrame, config: Configuration) -> int:
 
 
 def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configuration) -> DataFrame:
-    """The rows of `bronze/records`."""
+    """Return the rows of `bronze/records`."""
     columns = [F.col(column_name(place)).alias(column) for place, column in enumerate(config.table_columns())]
     records = outcomes.where(F.col("kind") == RECORD)
     if repeated is not None:
@@ -224,7 +224,7 @@ def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configurat
 
 
 def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool) -> DataFrame:
-    """The rows of `bronze/quarantine`; `in_pieces`: several pieces of a file say that nothing of it can be read."""
+    """Return the rows of `bronze/quarantine`; `in_pieces`: several pieces report the same unreadable file."""
     columns = ("source_index", "source_path", "source_position", "reason", "detail", "raw")
     all_rejected = outcomes.where(F.col("kind") == QUARANTINE)
     rejected = all_rejected.select(*columns)
@@ -244,7 +244,7 @@ def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool
 
 
 def source_rows(files: DataFrame, repeated: DataFrame | None, ingested: datetime) -> DataFrame:
-    """The rows of `bronze/sources`."""
+    """Return the rows of `bronze/sources`."""
     files = files.withColumn("ingested", F.lit(ingested))
     if repeated is None:
         return files

@@ -1,7 +1,7 @@
-"""A Spark task of `ingest`: read pieces and return their outcomes as Arrow batches.
+"""Spark task of `ingest`: read pieces and return their outcomes as Arrow batches.
 
-An outcome is a record, a row of the quarantine, or what a piece says about its file. All three share one narrow
-schema, so that one reading of the sources serves the three tables.
+An outcome is a record, a row of the quarantine, or a piece's report on its file. All three share one narrow schema,
+so that one reading of the sources serves the three tables.
 """
 
 import pickle
@@ -23,16 +23,16 @@ RECORD, QUARANTINE, FILE = 0, 1, 2
 BATCH_BYTES = 8 << 20
 BATCH_ROWS = 4096
 TASK_BITS = 40
-"""A record's row number is that of its task, and in so many bits its own within the task."""
+"""Bits of a record's row number within its task; the upper bits number the task."""
 
 
 def column_name(place: int) -> str:
-    """The name in an outcome of the configured column at a place of `config.table_columns()`."""
+    """Return the name in an outcome of the configured column at a place of `config.table_columns()`."""
     return f"column_{place}"
 
 
 def outcome_schema(config: Configuration) -> pa.Schema:
-    """The columns of an outcome; those that do not belong to its kind are null."""
+    """Return the columns of an outcome; those that do not belong to its kind are null."""
     return pa.schema(
         [
             ("kind", pa.int8()),  # RECORD, QUARANTINE or FILE
@@ -45,7 +45,7 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("time_seconds", pa.float64()),
             ("reason", pa.string()),
             ("detail", pa.string()),
-            ("raw", pa.binary()),  # of the quarantine; of a record only where it is asked for
+            ("raw", pa.binary()),  # of the quarantine; of a record only where asked for
             ("sha256", pa.string()),
             ("bytes", pa.int64()),  # of the file when it was listed
             ("bytes_read", pa.int64()),  # when it was hashed
@@ -53,7 +53,7 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("records", pa.int64()),
             ("quarantined", pa.int64()),
             ("damaged", pa.int64()),
-            ("from_start", pa.int64()),  # rows that say that nothing of the file can be read: 0 or 1
+            ("from_start", pa.int64()),  # rows that report the whole file as unreadable: 0 or 1
             *((column_name(place), pa.string()) for place in range(len(config.table_columns()))),
         ]
     )
@@ -71,9 +71,9 @@ _OF_RECORDS = (
 
 
 class Reader:
-    """Reads pieces into batches of outcomes, each of bounded size.
+    """Reader of pieces into batches of outcomes, each of bounded size.
 
-    With `raw_of` it gives only the records with these row numbers, and their raw bytes with them.
+    With `raw_of` it gives only the records with these row numbers, along with their raw bytes.
     """
 
     def __init__(
@@ -93,17 +93,17 @@ class Reader:
         ]
         self.next_row = 0
         self.hashes: dict[str, str | None] = {}
-        """SHA-256 of whole files in which something may have been erased, by location."""
+        """SHA-256, by location, of whole files that may contain erased records."""
         self._clear()
 
     def _clear(self) -> None:
         self.records: list[tuple[object, ...]] = []
-        """The columns `of_records` of each record, in that order."""
+        """Columns `of_records` of each record, in that order."""
         self.others: list[dict[str, object]] = []
         self.held = 0
 
     def batches(self, task: int, pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
-        """The outcomes of a task's pieces; the same task and files give the same row numbers."""
+        """Yield the outcomes of a task's pieces; the same task and files give the same row numbers."""
         self.next_row = task << TASK_BITS
         for piece in pieces:
             yield from self._piece(piece)
@@ -145,7 +145,7 @@ class Reader:
                     yield from self._flush()
         sha256, size = None, None
         if part.stream is not None:
-            # Of a range the stream has seen only a part; the hash then comes from the piece that only hashes.
+            # The stream has seen only a part of a range; the hash then comes from the piece that only hashes.
             if piece.end is None and self.raw_of is None:
                 part.stream.finish()
                 sha256, size = part.stream.sha256, part.stream.size
@@ -166,7 +166,7 @@ class Reader:
         )
 
     def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
-        """Adds a record, or returns why there is none to add."""
+        """Add a record, or return the reason why there is none."""
         if self.tombstones:
             is_file = isinstance(row, Rejected) and row.damaged  # no record, but the rest of a file
             raw = row.raw
@@ -189,7 +189,7 @@ class Reader:
         )
 
     def _sha256(self, file: SourceFile) -> str | None:
-        """SHA-256 of a whole file, which is read for it once; None where it cannot be read."""
+        """Return the SHA-256 of a whole file, read once for it; None where it is unreadable."""
         if file.location not in self.hashes:
             with SourceStream(file.location, self.config.storage) as stream:
                 stream.finish()
@@ -197,7 +197,7 @@ class Reader:
         return self.hashes[file.location]
 
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
-        """Adds a record, or returns why it does not meet the contract, or was erased."""
+        """Add a record, or return why it violates the contract or was erased."""
         file = piece.file
         checked = self.contract.check(found.values, file.path, file.twin, found.position)
         record_id = None if isinstance(checked, Problem) else checked.record_id
@@ -254,12 +254,12 @@ class Reader:
         self.held += len(problem.raw) if self.raw_of is None else 0
 
     def _add(self, **values: object) -> None:
-        """An outcome that is no record."""
+        """Add an outcome that is no record."""
         if self.raw_of is None:
             self.others.append(values)
 
     def _flush(self) -> Iterator[pa.RecordBatch]:
-        """Yield what is held, records and others each as a batch."""
+        """Yield the collected outcomes: one batch of records and one of the others."""
         records, others = self.records, self.others
         self._clear()
         if records:
@@ -278,17 +278,17 @@ class Reader:
 
 
 def says_nothing_is_read(row: Rejected) -> bool:
-    """Return True where a row stands for a file as a whole; the rows of its pieces are one row together."""
+    """Return True where a row stands for a file as a whole; such rows of its pieces merge into one."""
     return row.damaged and row.position == 0
 
 
 def forgotten(row: Found | Rejected) -> Rejected:
-    """Stands for a record that was erased: it is still in its file, and nothing of it is read into a table."""
+    """Return the row in place of an erased record: it is still in its file, but nothing of it reaches a table."""
     return Rejected(row.position, b"", FORGOTTEN, FORGOTTEN_DETAIL)
 
 
 class ReadTasks:
-    """The function for `mapInArrow`: each row of the column `task` is a number and a pickled list of pieces."""
+    """Function for `mapInArrow`: each row of the column `task` is a number and a pickled list of pieces."""
 
     def __init__(
         self,

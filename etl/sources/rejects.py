@@ -29,9 +29,9 @@ BATCH_ROWS = 16
 
 
 def quarantined(config: Configuration, reasons: Sequence[str] = ()) -> tuple[DeltaTable, pa.Table]:
-    """The table bronze/quarantine, and its rows without the raw bytes by source and position.
+    """Return the table bronze/quarantine, and its rows without the raw bytes by source and position.
 
-    `reasons` are the only ones that are wanted, if there are any. Raises UsageError where nothing was ingested yet,
+    `reasons` restricts the rows to these reasons, if there are any. Raises UsageError where nothing was ingested yet,
     or no record is quarantined for one of them.
     """
     uri = Layout.of(config).quarantine
@@ -49,7 +49,7 @@ def quarantined(config: Configuration, reasons: Sequence[str] = ()) -> tuple[Del
 
 
 def with_raw(table: DeltaTable, rows: pa.Table) -> Iterator[dict[str, Any]]:
-    """These rows with their raw bytes, a few at a time and in no order."""
+    """Yield these rows with their raw bytes, a few at a time, in any order."""
     if not len(rows):
         return
     paths = pc.unique(rows["source_path"])
@@ -68,15 +68,15 @@ def with_raw(table: DeltaTable, rows: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Which record of which file a row is about."""
+    """Return the file and the position of the record that a row is about."""
     return tuple(row[name] for name in PLACE)
 
 
 def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Path) -> Counter[str]:
-    """Writes raw records into files below `folder`; returns how many were exported, cut off or had no bytes.
+    """Write raw records into files below `folder`; return how many were exported, cut off or had no bytes.
 
     Records of CSV files get the header line of their file, rows of Parquet files become JSON lines. Raises UsageError
-    where the folder holds anything, and DataError where a header can no longer be read.
+    where the folder is not empty, and DataError where a header is no longer readable.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder")
@@ -110,7 +110,7 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
 
 
 def exported_name(config: Configuration, source_index: int, path: str) -> str:
-    """The relative path of the file for the records of a source file: as it is called, but not compressed."""
+    """Return the relative path of a source file's exported records: its own path without the compression suffix."""
     suffix = compression_of(path)
     name = path[: -len(suffix)] if suffix is not None else path
     ending = ".jsonl" if config.source[source_index].format == "parquet" else ""
@@ -118,7 +118,7 @@ def exported_name(config: Configuration, source_index: int, path: str) -> str:
 
 
 def _free(file: Path, taken: set[Path]) -> Path:
-    """The file, or where another source file has it (`a.csv` and `a.csv.gz`) one with a number in its name."""
+    """Return the file, with a number in its name where another source file (`a.csv` for `a.csv.gz`) has it already."""
     number = 1
     free = file
     while free in taken:
@@ -128,13 +128,13 @@ def _free(file: Path, taken: set[Path]) -> Path:
 
 
 def _private(file: Path) -> Any:
-    """A file to append to, which nobody but its owner may read."""
+    """Open a file for appending that only its owner may read."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return open(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
 def _header(config: Configuration, source_index: int, path: str) -> bytes:
-    """The header line of a CSV file with its line break, empty for other formats and where the configuration has it."""
+    """Return the header line of a CSV file with its line break; empty for other formats and a configured header."""
     source = config.source[source_index]
     if not isinstance(source, Csv) or source.header is not None:
         return b""
@@ -145,6 +145,6 @@ def _header(config: Configuration, source_index: int, path: str) -> bytes:
             for record in split_records(reader, source.delimiter.encode(), source.quote.encode()):
                 if without_mark(record.line).strip(b"\r"):
                     part.close()
-                    # One with broken quotes stands in quarantine itself, with all that it took with it.
+                    # A header with broken quotes is in quarantine itself, with everything that it swallowed.
                     return b"" if record.problem is not None else record.line.content + b"\n"
     raise DataError(f"{path} is no longer there, so that the header of its records is not known: restore it")

@@ -1,4 +1,4 @@
-"""What `ingest` follows from: a fingerprint of the source files, and the tables that it wrote before the last one."""
+"""Inputs of `ingest`: a fingerprint of the source files, and the tables written before bronze/records."""
 
 import hashlib
 import os
@@ -13,17 +13,17 @@ from schemas.config import Configuration, canonical_json
 
 
 def ingest_fingerprint(config: Configuration) -> Fingerprint:
-    """What `ingest` would read now; without `sources` where a file system tells no time of modification."""
+    """Return what `ingest` would read now; without `sources` where a file system gives no time of modification."""
     return fingerprint(
         "ingest", config, sources=sources_fingerprint(config), tombstones=Tombstones.of(config).fingerprint()
     )
 
 
 def sources_fingerprint(config: Configuration) -> str | None:
-    """SHA-256 over place, size and time of modification of all source files, and whether they may be read.
+    """Return the SHA-256 over place, size, time of modification and readability of all source files.
 
-    None where a file system tells no time of modification. A file that was altered within the resolution of its clock,
-    to the same size, goes unnoticed; its hash in bronze/sources shows it.
+    None where a file system gives no time of modification. A file altered within the resolution of its clock, to the
+    same size, goes unnoticed; its hash in bronze/sources shows it.
     """
     digest = hashlib.sha256()
     files = dict.fromkeys(piece.file for piece in list_pieces(config))
@@ -39,6 +39,6 @@ def sources_fingerprint(config: Configuration) -> str | None:
 
 
 def bronze_tables(data: DataSet) -> dict[str, str]:
-    """The identities of the tables that `ingest` writes before bronze/records."""
+    """Return the identities of the tables that `ingest` writes before bronze/records."""
     others = {name: data.commit(name) for name in ("sources", "quarantine")}
     return {name: commit.identity for name, commit in others.items() if commit is not None}

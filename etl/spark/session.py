@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -25,6 +26,9 @@ from pyspark.sql import SparkSession
 from common.errors import UsageError
 from common.progress import Progress, say
 from provenance.checksums import cache_folder
+
+# Said on the terminal of every stage. Its pandas API is what lags behind; nothing of ours uses that.
+warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
 
 LOG_FOLDER = Path("logs")
 SMALL_BYTES = 256_000_000
@@ -57,11 +61,12 @@ COMMON: Mapping[str, str] = {
 
 
 def delta_jars() -> list[Path]:
-    """The Delta jars that `make setup` resolved and verified, for the installed version of delta-spark.
+    """The Delta jars that `make setup` resolved and verified, for the installed versions of delta-spark and Spark.
 
     The folder appears under its name only when it is complete. Raises UsageError when it is not there.
     """
-    folder = cache_folder() / "jars" / f"delta-{importlib.metadata.version('delta-spark')}"
+    version = importlib.metadata.version
+    folder = cache_folder() / "jars" / f"delta-{version('delta-spark')}-spark-{version('pyspark')}"
     jars = sorted(folder.glob("*.jar"))
     if not jars:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Which split each unit goes to: classes are divided in proportion, large units one by one, the others by hash."""
+"""Assignment of units to splits: classes are divided in proportion, large units one by one, the others by hash."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,20 +15,19 @@ from schemas.tables import SPLITS
 
 LARGE = 256  # a unit of more than 1/LARGE of its class is assigned one by one, on the driver
 CARRIED = (
-    500  # a class takes over at most 1/CARRIED of its rows (but always one row) from what the one before left
+    500  # a class takes over at most 1/CARRIED of its rows (but always one) from what the previous one left
 )
-UNITS_ON_DRIVER = (
-    250_000  # so many (some 50 MB) the driver assigns alone; of more, a task numbers about so many
-)
+UNITS_ON_DRIVER = 250_000
+"""Units (some 50 MB) that the driver assigns alone; of more, a task numbers about so many."""
 
 RowsByClass = Mapping[str | None, Sequence[int]]
-"""By class its rows, in the order of SPLITS."""
+"""Rows by class, in the order of SPLITS."""
 NOTHING_THERE: RowsByClass = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A unit that is assigned one by one."""
+    """Unit that is assigned one by one."""
 
     name: str
     rows: int
@@ -37,19 +36,19 @@ class Unit:
 
 @dataclass(frozen=True)
 class Cut:
-    """How the small units of a class are divided: `shares` of their rows, in the order of SPLITS."""
+    """Division of a class's small units: `shares` of their rows, in the order of SPLITS."""
 
     label: str | None
     shares: tuple[float, ...]
 
     def split_at(self, middle: float) -> str:
-        """The split of a unit whose middle lies at `middle` of 0 to 1."""
+        """Return the split of a unit whose middle lies at `middle` of 0 to 1."""
         train, validation, test = self.shares
         if middle < train:
             return "train"
         if middle < train + validation:
             return "validation"
-        # The last split that has a share takes what rounding leaves beyond the sum of the shares.
+        # The last split with a share takes what rounding leaves beyond the sum of the shares.
         return "test" if test > 0 else "validation" if validation > 0 else "train"
 
 
@@ -59,9 +58,9 @@ def assign(
     units_on_driver: int = UNITS_ON_DRIVER,
     there: RowsByClass = NOTHING_THERE,
 ) -> DataFrame:
-    """Columns `unit`, `split` from `unit`, `label`, `rows`, `order`; both ways give the same.
+    """Return columns `unit`, `split` from `unit`, `label`, `rows`, `order`; both paths give equal results.
 
-    `there`: rows that have a split already, beside which these are to come to the proportions of the configuration.
+    `there`: rows that have a split already, which count towards the configured proportions.
     """
     if units.count() <= units_on_driver:
         return _assign_on_driver(units, settings, there)
@@ -147,7 +146,7 @@ def _assign_on_cluster(
 
 
 def with_middle(units: DataFrame, slices: int) -> DataFrame:
-    """Adds `middle`: where the middle of a unit lies, from 0 to 1, when a class's units are laid end to end by hash.
+    """Add `middle`: the position of a unit's middle, from 0 to 1, when a class's units are laid end to end by hash.
 
     A class is cut into `slices` ranges of the hash, numbered one by one, so that no task has to sort a whole class.
     """
@@ -182,9 +181,9 @@ def divide(
     settings: Split,
     there: RowsByClass = NOTHING_THERE,
 ) -> tuple[dict[str, str], list[Cut]]:
-    """The splits of the large units, by name, and for each class with others how these are cut.
+    """Return the splits of the large units, by name, and the cut of the small units of each class that has any.
 
-    `totals`: rows of each class, large units included. `there`: those that have a split already.
+    `totals`: rows of each class, large units included. `there`: rows that have a split already.
     """
     shares = [settings.train, settings.validation, settings.test]
     open_splits = [i for i, share in enumerate(shares) if share > 0]
@@ -192,7 +191,7 @@ def divide(
     carried = [0.0, 0.0, 0.0]
     chosen: dict[str, str] = {}
     cuts = []
-    # The largest class first: what it leaves is nothing beside the others' sizes.
+    # The largest class first: its remainder is nothing beside the others' sizes.
     for label in sorted(totals, key=lambda name: (-totals[name], name is not None, name or "")):
         most_carried = max(1.0, totals[label] / CARRIED)
         placed = there.get(label, (0, 0, 0))
@@ -202,7 +201,7 @@ def divide(
             for share, rows, rest in zip(shares, placed, carried, strict=True)
         ]
         units = sorted(large.get(label, ()), key=lambda unit: (unit.order, unit.name))
-        # What would fill half of a split is placed while there is room; size decides nothing about the others.
+        # A unit that would fill half of a split is placed while there is room; size decides nothing about the others.
         units.sort(key=lambda unit: -unit.rows if 2 * unit.rows > totals[label] * least else 0)
         for unit in units:
             here = max(open_splits, key=lambda i: lacking[i])

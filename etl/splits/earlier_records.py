@@ -1,8 +1,9 @@
-"""The records that have a split already: what others share with them, how many there are, and when it stays.
+"""Records that have a split already: what others share with them, their number, and when their split stays.
 
-An increment leaves all of them where they are. After an erasure the ledger is made anew, since others may take the
-place of what was erased; but records that are published again keep their split: nothing that a training has seen comes
-into the test split, or the other way round. So `forget` leaves the splits in silver/ledger, and `split` goes by them.
+An increment leaves all of them where they are. After an erasure the ledger is rebuilt, since other records may
+replace the erased ones; but records that are published again keep their split: nothing that a training has seen moves
+into the test split, or the other way round. So `forget` leaves the splits in silver/ledger, and `split` respects
+them.
 """
 
 from collections import defaultdict
@@ -18,10 +19,10 @@ from schemas.tables import SPLITS
 
 
 def splits_to_stay(ledger: LedgerFacts | None) -> LedgerFacts | None:
-    """What `forget` notes, from the facts of the ledger that it finds; None where its splits are not to stay.
+    """Return the facts for `forget` to record, from those of the ledger; None where its splits are not to stay.
 
-    Records that were left out for the splits of others (SPLIT_CONFLICT) come back when the ledger is made anew, and
-    what they have in common with several splits is in the way of these.
+    Records that were left out because of other records' splits (SPLIT_CONFLICT) come back when the ledger is rebuilt,
+    and their ties to several splits would override these.
     """
     if ledger is None or ledger.conflicts:
         return None
@@ -29,14 +30,14 @@ def splits_to_stay(ledger: LedgerFacts | None) -> LedgerFacts | None:
 
 
 def splits_stay(ledger: LedgerFacts, config: Configuration) -> bool:
-    """Whether the splits of a ledger with these facts are to stay when it is made anew."""
+    """Return True where the splits of a ledger with these facts are to stay when it is rebuilt."""
     return config.increments.go_on and ledger.stage == "forget" and is_as_today("split", config, ledger)
 
 
 def with_splits_of(clusters: DataFrame, earlier: DataFrame) -> DataFrame:
-    """The rows of silver/clusters made anew, with the split that `earlier` gives for each record that is kept.
+    """Add to the rebuilt rows of silver/clusters the split that `earlier` gives each kept record.
 
-    That of its own, or of the cluster that it was in: another record may survive there than before.
+    It is that of the record, or of its cluster: another record may survive there than before.
     """
     had = earlier.select("record_id", F.col("split").alias("own"), F.col("cluster_id").alias("former"))
     of_cluster = (
@@ -53,10 +54,10 @@ def with_splits_of(clusters: DataFrame, earlier: DataFrame) -> DataFrame:
 
 
 def units_that_stay(members: DataFrame, ledger: DataFrame) -> DataFrame:
-    """Columns `unit`, `splits` of each unit with records that have a split in the ledger, which is one.
+    """Return columns `unit`, `splits` of each unit with records that have a split in the ledger: a single one.
 
-    It is one, but where a record that takes another's place is of a group in another split: then what may have been
-    trained on stays in the training split.
+    Units of several splits arise where a record replaces another and its group is in another split: then rows that
+    may have been trained on stay in the training split.
     """
     in_order = F.array(*map(F.lit, SPLITS))
     had = ledger.where("split IS NOT NULL").select("record_id", "split")
@@ -71,7 +72,7 @@ def units_that_stay(members: DataFrame, ledger: DataFrame) -> DataFrame:
 
 
 def anchors(members: DataFrame, earlier: DataFrame, fields: DataFrame, config: Configuration) -> DataFrame:
-    """For each unit of new records that has something in common with earlier ones: `unit`, and their `splits`."""
+    """Return `unit` and the `splits` of the earlier records that it is tied to, for each such unit of new records."""
     placed = earlier.where("split IS NOT NULL").select(
         "record_id", F.col("cluster_id").alias("cluster"), F.col("split").alias("of_split")
     )
@@ -87,7 +88,7 @@ def anchors(members: DataFrame, earlier: DataFrame, fields: DataFrame, config: C
 
 
 def rows_by_class(earlier: DataFrame, fields: DataFrame, config: Configuration) -> RowsByClass:
-    """The rows of earlier records by class, then in the order of SPLITS."""
+    """Return the rows of earlier records by class, then in the order of SPLITS."""
     placed = earlier.where("split IS NOT NULL").select("record_id", "split")
     label = config.columns.label
     if label is None:

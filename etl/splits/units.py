@@ -10,9 +10,9 @@ from schemas.config import Configuration
 
 
 def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tuple[DataFrame, int]:
-    """The ledger without `split`, with `label` (null where none is configured) and the `unit` of each kept record.
+    """Return the ledger without `split`, and the number of hot keys that were salted on the way.
 
-    The second value is the number of hot keys that were salted on the way.
+    It has the columns `label` (null where none is configured) and `unit` for each kept record.
     """
     label, group = config.columns.label, config.columns.group
     members = ledger.drop("split").withColumn(
@@ -29,7 +29,7 @@ def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tu
     members = members.join(roles, "record_id", how="left")
     if group is None:
         return members.withColumn("unit", F.col("cluster")), 0
-    # Each group's smallest cluster stands for it: clusters with a common group are connected with that one.
+    # Each group's smallest cluster represents it: clusters with a common group are connected with that one.
     grouped = members.where("group IS NOT NULL AND cluster IS NOT NULL").select("group", "cluster").distinct()
     with kept(grouped):
         counted = grouped.groupBy("group").agg(
@@ -46,7 +46,7 @@ def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tu
 
 
 def count_units(members: DataFrame, seed: int) -> DataFrame:
-    """Columns `unit`, `label` (that of most of its rows; of equals the smallest), `rows`, `order` (a hash)."""
+    """Return columns `unit`, `label` (the most frequent, on a tie the smallest), `rows`, `order` (a hash)."""
     by_label = members.where("unit IS NOT NULL").groupBy("unit", "label").agg(F.count("*").alias("rows"))
     most = F.min(F.struct(-F.col("rows"), F.col("label")))
     return (

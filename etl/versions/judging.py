@@ -1,4 +1,4 @@
-"""Judges a published version again, and writes its report."""
+"""New judgement of a published version, with its report."""
 
 from pyspark.sql import SparkSession
 
@@ -8,6 +8,7 @@ from etl.figures.drift import keep_profile, profile_before, with_drifts
 from etl.figures.facts import ShardFacts
 from etl.figures.summary import summarise
 from etl.gates.expectations import published_records
+from etl.gates.gx_context import import_in_background
 from etl.gates.judgement import judge
 from etl.gates.results import GateResults
 from etl.reporting.page import table_versions, write_report
@@ -21,7 +22,7 @@ from schemas.tables import Layout
 
 
 def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
-    """The shards of a published version by split, as the summary wants them."""
+    """Return the shards of a published version by split, in the form of the summary."""
     return {
         split: [ShardFacts(shard.rows, list(shard.row_groups), shard.bytes) for shard in content.shards]
         for split, content in manifest.splits.items()
@@ -29,9 +30,9 @@ def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
 
 
 def judge_again(config: Configuration) -> GateResults:
-    """Judges the newest published version again and writes its Data Docs and report, in a session of its own.
+    """Judge the newest published version again, and write its Data Docs and report, in a session of its own.
 
-    Under the lock, since a run that publishes meanwhile writes the same files.
+    It holds the lock, since a publishing run writes the same files.
     """
     with full_disk_is_told(config), locked(config):
         manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
@@ -45,11 +46,13 @@ def judge_again(config: Configuration) -> GateResults:
 
 
 def judge_version(spark: SparkSession, config: Configuration, manifest: Manifest) -> tuple[GateResults, str]:
-    """Judges a published version and writes its Data Docs and report; returns what came of it, and where that lies."""
+    """Judge a published version and write its Data Docs and report; return the results and the report's location."""
+    importing = import_in_background()
     with spark_progress(spark, "summarise"):
         summary = summarise(spark, config, shard_facts(manifest), table_versions(manifest))
         summary = with_drifts(summary, profile_before(config, manifest))
     keep_profile(summary, manifest, config)
+    importing.join()
     gates = judge(
         summary, config, Layout.of(config), published_records(spark, config, table_versions(manifest))
     )

@@ -13,6 +13,7 @@ from common.version import code_version
 from etl.figures.drift import Profile, keep_profile, profile_before, with_drifts
 from etl.figures.summary import ShardFacts, Summary, summarise
 from etl.gates.expectations import file_sha256, published_records
+from etl.gates.gx_context import import_in_background
 from etl.gates.judgement import judge
 from etl.gates.results import GateResults
 from etl.lake.facts import FACTS, EncodedFacts
@@ -43,18 +44,18 @@ from schemas.manifest import (
 from schemas.tables import SPLITS, Layout
 
 WRITES = {"clean": "fields", "deduplicate": "clusters", "split": "ledger", "encode": "encoded"}
-"""The table of silver that each stage commits last."""
+"""Table of silver that each stage commits last."""
 
 
 def publish(run: Run) -> Mapping[str, int]:
-    """Runs the stage and returns its counts: delta_version, shards, rows of each split."""
+    """Run the stage and return its counts: delta_version, shards, rows of each split."""
     return counts_of(publish_version(run.spark, run.config, time.monotonic())[0])
 
 
 def publish_version(
     spark: SparkSession, config: Configuration, began: float
 ) -> tuple[Manifest, Summary, GateResults]:
-    """Publishes what silver/encoded holds; `began` is the `time.monotonic()` that provenance.seconds counts from.
+    """Publish the rows of silver/encoded; `began` is the `time.monotonic()` that provenance.seconds counts from.
 
     Raises QualityGateError when a gate fails, before anything is committed, and CheckError when rows were lost.
     """
@@ -80,6 +81,8 @@ def _publish_version(
         rows_per_group = balance.row_group_size(config.publish, rows, width)
         plans = balance.plan(ordered, {split: (rows[split], counts[split]) for split in rows}, rows_per_group)
         of_train = class_balance.of_train(encoded, config.balance, classes)
+    # Its import takes seconds of this process, which does nothing but wait for Spark meanwhile.
+    importing = import_in_background()
     with spark_progress(spark, "write shards"):
         taken = class_balance.by_index(of_train, classes)
         written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, taken)
@@ -91,6 +94,7 @@ def _publish_version(
         }
         summary = summarise(spark, config, facts)
         summary = with_drifts(summary, profile_before(config, None, same=Profile.of(summary)))
+    importing.join()
     gates = judge(summary, config, layout, published_records(spark, config))
     if not gates.passed:
         say(f"  report: {write_report(spark, config, summary, None, gates)}")
@@ -103,16 +107,16 @@ def _publish_version(
 
 
 def published(config: Configuration) -> Manifest | None:
-    """The newest version where it is just what publishing again would give; None where there may be a difference.
+    """Return the newest version where publishing again would give the same; None where it may differ.
 
-    By the audit trail it was published last, with the same configuration and from what silver/encoded holds; that is
-    complete; and all its files are as they were published (publishing again mends a damaged one).
+    It must be the last one published in the audit trail, with the same configuration and the same, complete
+    silver/encoded; and all its files must be as published (publishing again repairs a damaged one).
     """
     layout = Layout.of(config)
     try:
         manifest = load(newest(layout.manifests, config.storage), config.storage)
     except (DataError, UsageError):
-        return None  # none was published, or it is damaged: publishing writes it anew
+        return None  # no version is published, or it is damaged: publishing writes it anew
     last = last_commit(layout, config.storage)
     same = (last.get("manifest_root"), last.get("configuration_sha256"), last.get("delta_version"))
     if same != (manifest.manifest_root, config.sha256(), manifest.delta_version):
@@ -128,7 +132,7 @@ def published(config: Configuration) -> Manifest | None:
 
 
 def counts_of(manifest: Manifest) -> dict[str, int]:
-    """delta_version, shards, rows of each split."""
+    """Return delta_version, shards, and the rows of each split."""
     return {
         "delta_version": manifest.delta_version,
         "shards": sum(len(content.shards) for content in manifest.splits.values()),
@@ -136,14 +140,14 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def published_counts(run: Run) -> dict[str, int] | None:
-    """Of a version that is just what publishing again would give."""
+def published_counts(run: DataSet) -> dict[str, int] | None:
+    """Return the counts of a version that publishing again would reproduce, None where there is none."""
     manifest = published(run.config)
     return None if manifest is None else counts_of(manifest)
 
 
 def _sent(ordered: DataFrame) -> dict[str, tuple[int, int]]:
-    """Rows and the sum of the order keys of each split, to compare with what the writers received."""
+    """Return the rows and the sum of the order keys of each split, to compare with what the writers received."""
     rows = ordered.groupBy("split").agg(
         sf.count("*").alias("rows"), sf.sum(sf.col("order_key").cast("decimal(38,0)")).alias("order_sum")
     )
@@ -161,10 +165,10 @@ def _nothing_lost(sent: Mapping[str, tuple[int, int]], written: Sequence[Written
 
 
 def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
-    """The hashes of the artifacts that the newest version of silver/encoded was made with, by feature, and `classes`.
+    """Return the hashes of the artifacts behind the newest version of silver/encoded, by feature, and `classes`.
 
-    Raises UsageError when a table was made by another configuration of the data, or from a version of another table
-    that is no longer the newest: what would be published is not what the manifest would say.
+    Raises UsageError when a table was made with another configuration of the data, or from an outdated version of
+    another table: the published content would not be what the manifest states.
     """
     commits = {stage: Commit.of(layout.at("silver", name), config.storage) for stage, name in WRITES.items()}
     facts = {
@@ -223,7 +227,7 @@ def _commit(
     draft = Manifest.seal(content, provenance, layout.shards, -1, layout.root)
     schema = shards.shard_schema(config)
     version, new = commit.commit(written, schema, draft.manifest_root, layout.shards, config.storage)
-    # Before the manifest, so that there is none of which the audit trail does not know.
+    # Before the manifest, so that no manifest is unknown to the audit trail.
     published_as = {
         "manifest_root": draft.manifest_root,
         "delta_version": version,
@@ -244,7 +248,7 @@ def _commit(
                     f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
                 )
                 return standing
-            # Else `vacuum --forgotten` would take it for one that came from what is forgotten.
+            # Else `vacuum --forgotten` would take it for one that came from forgotten records.
             say("  nothing has changed but the tables that it came from: the manifest is written anew")
     manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
     storage.write_bytes(location, manifest.to_json(), config.storage)

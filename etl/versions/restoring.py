@@ -1,4 +1,4 @@
-"""Rollback: an earlier version becomes the current one again."""
+"""Rollback: make an earlier version the current one again."""
 
 import time
 
@@ -18,9 +18,9 @@ from schemas.tables import Layout
 
 
 def roll_back(config: Configuration, version: int) -> Manifest:
-    """Makes a version current and returns the manifest that is current then.
+    """Make a version current and return the manifest that is current then.
 
-    Raises UsageError where there is no such version, DataError where a file of it is no longer as it was published.
+    Raises UsageError where there is no such version, DataError where one of its files is no longer as published.
     """
     layout = Layout.of(config)
     began = time.monotonic()
@@ -40,7 +40,7 @@ def roll_back(config: Configuration, version: int) -> Manifest:
     wrong = findings(wanted, config.storage)
     if wrong:
         raise DataError(f"version {version} can not be made current: {'; '.join(wrong)}")
-    # Where a rollback broke off between its commit and its manifest, only the latter is missing.
+    # A rollback that broke off between its commit and its manifest lacks only the latter.
     restored = at if root == wanted.manifest_root else restore(table, wanted, layout.shards, config.storage)
     if sorted(listed_files(layout.shards, restored, config.storage)) != sorted(
         shard.path for content in wanted.splits.values() for shard in content.shards

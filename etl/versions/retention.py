@@ -1,4 +1,4 @@
-"""Retention: the versions and files that are kept, and the deletion of all others."""
+"""Retention: the versions and files to keep, and the deletion of all others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -22,14 +22,14 @@ from schemas.tables import Layout
 
 
 def kept_versions(published_at: Mapping[int, datetime], policy: Versions, now: datetime) -> set[int]:
-    """The versions that meet either condition of the policy."""
+    """Return the versions that meet either condition of the policy."""
     newest = sorted(published_at)[-policy.keep :]
     oldest = now - timedelta(days=policy.keep_days)
     return {*newest, *(version for version, moment in published_at.items() if moment >= oldest)}
 
 
 def versions_without_forgotten(config: Configuration, manifests: Mapping[int, Manifest]) -> set[int]:
-    """The versions that were made when everything that is forgotten today was forgotten already.
+    """Return the versions made after everything that is forgotten today had been forgotten.
 
     Raises UsageError where nothing was ever forgotten, or the newest version is not one of them.
     """
@@ -52,9 +52,9 @@ def versions_without_forgotten(config: Configuration, manifests: Mapping[int, Ma
 
 
 def expired_with_forgotten(config: Configuration) -> list[str]:
-    """The manifests of versions that went before and came from what is forgotten today, or may have.
+    """Return the manifests of expired versions that came from records forgotten today, or may have.
 
-    Of those the counts are left, which are kept for comparison.
+    Only their counts remain, which are kept for comparison.
     """
     layout = Layout.of(config)
     today = Tombstones.of(config).fingerprint()
@@ -62,7 +62,7 @@ def expired_with_forgotten(config: Configuration) -> list[str]:
     for location in published(storage.join(layout.manifests, EXPIRED), config.storage).values():
         try:
             erased = erased_before(load_manifest(location, config.storage), layout, config.storage)
-        except DataError:  # it cannot be read any more, so nobody knows
+        except DataError:  # it is unreadable, so nobody knows
             erased = None
         if erased != today:
             found.append(location)
@@ -72,10 +72,10 @@ def expired_with_forgotten(config: Configuration) -> list[str]:
 def vacuum(
     config: Configuration, now: datetime, dry_run: bool = False, forgotten: bool = False
 ) -> dict[str, int]:
-    """Deletes what is not kept; returns the number of versions that go and of files by table, and of artifacts.
+    """Delete everything that is not kept; return the number of deleted versions, files by table, and artifacts.
 
-    With `forgotten` only versions are kept that know of no record that is forgotten today. Raises DataError where a
-    kept version is damaged: what is left of it may be all there is.
+    With `forgotten`, keep only versions without records that are forgotten today. Raises DataError where a kept
+    version is damaged: the remains may be all there is.
     """
     layout = Layout.of(config)
     locations = published(layout.manifests, config.storage)
@@ -92,13 +92,13 @@ def vacuum(
     tables = [(layer, name) for layer, names in TABLES.items() for name in names]
     needed = {table: needed_versions(*table, kept, config) for table in tables}
     if not dry_run:
-        # First of all, so that no manifest ever names a file that is gone, should this break off.
+        # First of all, so that no manifest ever names a missing file, should this break off.
         for location in gone:
             _expire(location, layout, config)
     for layer, name in tables:
         counts[f"{layer}/{name}"] = _vacuum_table(layer, name, needed[layer, name], config, dry_run)
     counts["artifacts"] = _vacuum_artifacts(kept, layout, config, dry_run)
-    if forgotten:  # a word of few records may tell of somebody who is forgotten
+    if forgotten:  # a word of few records may reveal something about a person who is forgotten
         counts["profiles"] = remove_profiles([*gone, *earlier], kept, config, dry_run)
     for number, wrong in _damaged(kept, config) if not dry_run else ():
         raise CheckError(f"version {number} was kept and yet is damaged now; report this: {wrong}")
@@ -106,7 +106,7 @@ def vacuum(
 
 
 def _damaged(manifests: Sequence[Manifest], config: Configuration) -> Iterator[tuple[int, str]]:
-    """The number of each version that is no longer as it was published, with one thing that is wrong."""
+    """Yield the number of each damaged version, with one of its faults."""
     for manifest in manifests:
         wrong = findings(manifest, config.storage)
         if wrong:
@@ -114,7 +114,7 @@ def _damaged(manifests: Sequence[Manifest], config: Configuration) -> Iterator[t
 
 
 def _expire(location: str, layout: Layout, config: Configuration) -> None:
-    """Moves a manifest out of the way of those that can be read."""
+    """Move a manifest out of the folder of readable ones."""
     content = storage.read_bytes(location, config.storage)
     name = location.rsplit("/", 1)[-1]
     storage.write_bytes(storage.join(layout.manifests, EXPIRED, name), content, config.storage)
@@ -123,9 +123,9 @@ def _expire(location: str, layout: Layout, config: Configuration) -> None:
 
 
 def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Configuration) -> set[int]:
-    """The versions of a table whose files stay: the newest, and those that kept manifests name.
+    """Return the versions of a table whose files stay: the newest, and those that kept manifests name.
 
-    Raises DataError where one can no longer be opened: then nobody could say which files it needs.
+    Raises DataError where one can no longer be opened: its files would then be unknown.
     """
     uri = Layout.of(config).at(layer, name)
     table = open_table(uri, config.storage)
@@ -135,12 +135,12 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     if (layer, name) in (("silver", "signatures"), ("silver", "clusters")):
         run, table_id = finished_run(DataSet(config)), table.metadata().id
         if run is not None and run.tables[name].startswith(f"{table_id}@"):
-            needed.add(version_in(run.tables[name]))  # an increment goes on from there
+            needed.add(version_in(run.tables[name]))  # an increment continues from there
     for manifest in kept:
         made = manifest.provenance
         of_layer = {"bronze": made.bronze_versions, "silver": made.silver_versions}
         needed |= {manifest.delta_version} if layer == "gold" else set()
-        # Signatures are no part of a manifest: only the newest are compared with.
+        # Signatures are in no manifest: only the newest are compared with.
         needed |= {of_layer[layer][name]} if layer != "gold" and name in of_layer[layer] else set()
     for version in sorted(needed):
         listed_files(uri, version, config.storage)
@@ -151,7 +151,7 @@ def _vacuum_table(layer: str, name: str, needed: set[int], config: Configuration
     table = open_table(Layout.of(config).at(layer, name), config.storage)
     if table is None:
         return 0
-    # The lock is held: what no kept version has was left behind, and is not about to be committed by another run.
+    # The lock is held: files of no kept version were left behind, and no other run is about to commit them.
     files = table.vacuum(
         0, dry_run=dry_run, enforce_retention_duration=False, full=True, keep_versions=sorted(needed)
     )
@@ -171,7 +171,7 @@ def _vacuum_artifacts(kept: Sequence[Manifest], layout: Layout, config: Configur
 
 
 def _encoded_artifacts(layout: Layout, config: Configuration) -> set[str]:
-    """Those that silver/encoded was made with, which the next version may be published with."""
+    """Return the artifacts behind silver/encoded, which the next version may be published with."""
     encoded = Commit.of(layout.encoded, config.storage)
     facts = None if encoded is None else encoded.facts(EncodedFacts)
     return set() if facts is None else set(facts.artifacts.values())

@@ -15,17 +15,17 @@ FUNNEL = ("records_in", "quarantined", "filtered", "exact_duplicates", "near_dup
 
 @dataclass(frozen=True)
 class Version:
-    """A published version; `manifest` is None where it can no longer be read."""
+    """Published version; `manifest` is None where it is no longer readable."""
 
     number: int
     manifest: Manifest | None
     expired: bool
     changes: list[str]
-    """What is different from the version before it, or what is wrong with its manifest; a sentence each."""
+    """Differences from the previous version, or faults of its manifest; a sentence each."""
 
 
 def history(config: Configuration) -> list[Version]:
-    """All versions that were ever published, oldest first."""
+    """Return all versions ever published, oldest first."""
     manifests = Layout.of(config).manifests
     places = {
         version: (location, False) for version, location in published(manifests, config.storage).items()
@@ -46,7 +46,7 @@ def history(config: Configuration) -> list[Version]:
 
 
 def changes(earlier: Sequence[Manifest], now: Manifest) -> list[str]:
-    """What a version has different from the one before it."""
+    """Return the differences of a version from the previous one."""
     if not earlier:
         return ["the first version"]
     before = earlier[-1]
@@ -87,7 +87,7 @@ def _differences(before: Mapping[str, int], now: Mapping[str, int]) -> str:
 
 
 def lines(versions: Sequence[Version]) -> list[str]:
-    """The history as text, newest version first."""
+    """Return the history as text, newest version first."""
     shown = []
     for version in reversed(versions):
         state = ", current" if version is versions[-1] else ", vacuumed" if version.expired else ""

@@ -1,4 +1,4 @@
-"""Verification of published files: a manifest against the bytes, and against the Delta version that it names."""
+"""Verification of published files against a manifest, and of the Delta version that it names."""
 
 from common import storage
 from common.errors import DataError, UsageError
@@ -12,7 +12,7 @@ from schemas.tables import Layout
 
 
 def findings(manifest: Manifest, options: Storage) -> list[str]:
-    """One sentence for each damaged, missing or foreign file of a version, in the order of the manifest."""
+    """Return one sentence for each damaged, missing or foreign file of a version, in the order of the manifest."""
     found: list[str] = []
     files = [
         (manifest.shard_uri(shard), shard.sha256, shard.bytes)
@@ -46,7 +46,10 @@ def findings(manifest: Manifest, options: Storage) -> list[str]:
 
 
 def check_trail_alone(layout: Layout, options: Storage) -> int:
-    """Of a data set of which nothing was published yet. Raises UsageError where there is not even an audit trail."""
+    """Check the audit trail of a data set without published versions; return its length.
+
+    Raises UsageError where there is not even an audit trail.
+    """
     if not storage.exists(layout.at(audit.FILE), options):
         raise UsageError(f"there is nothing to verify in {layout.root} yet: run the pipeline first")
     found = audit.findings(layout, {}, options)

@@ -1,7 +1,7 @@
 """`[[feature]]`: one module a kind, with the keys of that kind.
 
-What the values of a typed column mean (notation, spellings, what counts as missing) is applied by `clean`, to each
-record alone. What is learned from the training split (limits of outliers, means, categories) is fitted in `encode`.
+`clean` normalises the values of typed columns (notation, spellings, missing values), one record at a time. `encode`
+fits what is learned from the training split: limits of outliers, means, categories.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -27,15 +27,16 @@ class TypedFeature(FeatureSettings):
     missing_values: list[str] = MISSING
     """Spellings of a missing value, beside null and an absent column; white space and case do not count."""
     invalid: Literal["drop", "missing"] = "drop"
-    """A value that cannot be read as one of its type: leave the record out (reason `<name>.invalid`), or take the value
-    as missing."""
+    """Handling of a value that cannot be parsed as its type: leave the record out (reason `<name>.invalid`), or treat
+    the value as missing.
+    """
 
     def normalisation(self) -> dict[str, Any]:
-        """The keys by which `clean` goes."""
+        """Return the keys that `clean` uses."""
         return self.model_dump(mode="json", exclude=self.fitted())
 
     def fitted(self) -> set[str]:
-        """The keys by which only `encode` goes."""
+        """Return the keys that only `encode` uses."""
         return set()
 
 
@@ -43,14 +44,15 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Outliers(Section):
-    """`outliers`: which values are far from the others, and what becomes of them."""
+    """`outliers`: their definition and their handling."""
 
     rule: Literal["iqr", "mad", "quantiles", "limits"]
     """`iqr`: outside Q1 - factor·IQR to Q3 + factor·IQR (Tukey 1977); `mad`: |x - median|·0.6745/MAD above factor
     (Iglewicz and Hoaglin 1993); `quantiles`: outside the quantiles `low` to `high`; `limits`: outside these numbers."""
     action: Literal["mark", "clip", "drop"] = "mark"
-    """`mark`: one more element, 1 where the value is an outlier; `clip`: the nearest limit instead; `drop`: the record
-    is left out (reason `<name>.outlier`)."""
+    """`mark`: one more element, 1 for an outlier; `clip`: replace by the nearest limit; `drop`: leave the record out
+    (reason `<name>.outlier`).
+    """
     factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Default: 1.5 for `iqr`, 3.5 for `mad`."""
     low: Finite | None = None
@@ -75,19 +77,19 @@ class Outliers(Section):
 
 
 class ScalarFeature(TypedFeature):
-    """A column of numbers, or of what is counted like numbers."""
+    """Column of numbers, or of values that are measured like numbers."""
 
     missing: Literal["drop", "mean", "median", "constant"] = "drop"
-    """`drop`: a record without a value is left out (reason `<name>.missing`); else what takes the value's place."""
+    """`drop`: leave out a record without a value (reason `<name>.missing`); otherwise the replacement for the value."""
     fill: Finite | None = None
-    """The constant of `missing = "constant"`."""
+    """Constant of `missing = "constant"`."""
     mark_missing: bool = False
-    """One more element, 1 where the value was missing."""
+    """Add an element that is 1 where the value was missing."""
     outliers: Outliers | None = None
     scale: Literal["none", "standard", "min_max"] = "none"
     """`standard`: mean 0 and standard deviation 1 over the training split; `min_max`: 0 to 1 there."""
     fit_rows: Positive = 5_000_000
-    """Statistics are taken from at most about so many rows, chosen by the hash of the record id."""
+    """Approximate number of rows to compute statistics from, at most, chosen by the hash of the record id."""
 
     @model_validator(mode="after")
     def _filled(self) -> Self:

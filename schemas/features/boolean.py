@@ -8,7 +8,7 @@ from schemas.features import TypedFeature
 
 
 class BooleanFeature(TypedFeature):
-    """A `[[feature]]` of yes and no."""
+    """`[[feature]]` of yes and no."""
 
     encode: Literal["boolean"]
     true: list[str] = ["true", "t", "yes", "y", "1", "on"]

@@ -9,18 +9,18 @@ from schemas.features import TypedFeature
 
 
 class CategoryFeature(TypedFeature):
-    """A `[[feature]]` of names from a list that is learned from the training split; code 0 is for all others."""
+    """`[[feature]]` of names from a list that is learned from the training split; code 0 stands for all others."""
 
     encode: Literal["category"]
     case: Literal["lower", "keep"] = "lower"
     spellings: dict[str, list[str]] = {}
-    """name = other ways to write it; case and white space do not count."""
+    """name = other spellings of it; case and white space do not count."""
     missing: Literal["drop", "mode", "other"] = "other"
     """`other`: code 0."""
     min_count: Positive = 1
-    """Names with fewer rows in the training split get code 0."""
+    """Give code 0 to names with fewer rows in the training split."""
     most: Annotated[int, Field(ge=1, le=1 << 20)] = 10_000
-    """Only the most frequent names get a code of their own."""
+    """Give a code of their own only to the most frequent names."""
 
     @model_validator(mode="after")
     def _one_name_each(self) -> Self:

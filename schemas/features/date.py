@@ -9,9 +9,10 @@ from schemas.features import ScalarFeature
 
 
 class DateFeature(ScalarFeature):
-    """A `[[feature]]` of dates and times: days since 1970-01-01 UTC, and fractions of a day."""
+    """`[[feature]]` of dates and times: days since 1970-01-01 UTC, and fractions of a day."""
 
     encode: Literal["date"]
     formats: Annotated[list[NonEmpty], Field(min_length=1)] = ["iso"]
-    """Tried in this order: `iso` (ISO 8601), `unix` (seconds since 1970), or a format of Python's strptime, such as
-    `%d.%m.%Y`."""
+    """Formats in the order of trial: `iso` (ISO 8601), `unix` (seconds since 1970), or a format of Python's strptime,
+    such as `%d.%m.%Y`.
+    """

@@ -9,7 +9,7 @@ from schemas.features import FeatureSettings
 
 
 class TokensFeature(FeatureSettings):
-    """A `[[feature]]` of subword tokens."""
+    """`[[feature]]` of subword tokens."""
 
     encode: Literal["tokens"] = "tokens"
     vocabulary: Annotated[int, Field(ge=260, le=1 << 20)] = 8192
@@ -17,6 +17,6 @@ class TokensFeature(FeatureSettings):
     """Tokens of a row; shorter texts are padded, longer ones truncated."""
     truncate: Literal["head", "head_tail"] = "head_tail"
     tokenizer: NonEmpty | None = None
-    """A `tokenizer.json` to load instead of training one on the training split."""
+    """`tokenizer.json` to load instead of training a tokenizer on the training split."""
     fit_bytes: Positive = 50_000_000
-    """At most about so many bytes of text train the tokenizer, chosen by the hash of the record id."""
+    """Approximate bytes of text to train the tokenizer on, at most, chosen by the hash of the record id."""

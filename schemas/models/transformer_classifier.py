@@ -1,4 +1,4 @@
-"""A transformer over the features of a row."""
+"""Transformer over the features of a row."""
 
 from typing import Annotated, Literal, Self
 
@@ -16,7 +16,7 @@ class TransformerClassifier(ModelSettings):
     width: Positive = 128
     heads: Positive = 4
     feed_forward: Positive | None = None
-    """Width of the feed-forward part; by default 4 × `width`."""
+    """Width of the feed-forward layers; by default 4 × `width`."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     pooling: Literal["mean", "max", "mean_max"] = "mean_max"
 

@@ -6,6 +6,6 @@ from schemas.objectives import ObjectiveSettings
 
 
 class Classification(ObjectiveSettings):
-    """`[objective] kind = "classification"`: the class of each row, from the column `columns.label`."""
+    """`[objective] kind = "classification"`: predict the class of each row, from the column `columns.label`."""
 
     kind: Literal["classification"] = "classification"

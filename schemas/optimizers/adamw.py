@@ -18,6 +18,6 @@ class AdamW(OptimizerSettings):
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     warm_up: Share = 0.06
-    """Share of all steps over which the learning rate rises linearly."""
+    """Share of all steps with a linearly rising learning rate."""
     final: Share = 0.0
-    """Share of `learning_rate` at which the cosine annealing ends."""
+    """Share of `learning_rate` at the end of the cosine annealing."""

@@ -8,10 +8,10 @@ class SourceSettings(Section):
 
     format: str
     path: NonEmpty
-    """A file, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; `.gz`, `.bz2` and `.zst` are decompressed."""
+    """File, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; `.gz`, `.bz2` and `.zst` are decompressed."""
     root: str | None = None
-    """Paths in the tables are relative to it; by default the part of `path` before its first wildcard."""
+    """Folder that paths in the tables are relative to; by default the part of `path` before its first wildcard."""
     follow_links: bool = False
-    """Also read files to which a link leads out of the root; without it they are quarantined."""
+    """Also read files that a link outside the root leads to; without it they are quarantined."""
     max_expansion: Positive = 200
-    """A compressed or Parquet file is given up where its content exceeds so many times its size, and 64 MiB."""
+    """Ratio of content to size beyond which a compressed or Parquet file is given up, where it also exceeds 64 MiB."""

@@ -15,4 +15,4 @@ class Csv(SourceSettings):
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
     quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
     header: list[NonEmpty] | None = None
-    """The names of the columns where the files have no line with them."""
+    """Column names, for files without a header line."""

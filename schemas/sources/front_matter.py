@@ -1,4 +1,4 @@
-"""Texts below front matter in YAML."""
+"""Texts below YAML front matter."""
 
 from typing import Literal
 
@@ -7,13 +7,13 @@ from schemas.sources import SourceSettings
 
 
 class FirstTrue(Section):
-    """Fills a column with the name that belongs to the first of these keys whose value is true in the front matter."""
+    """Column filled with the name of the first of several front matter keys that is true."""
 
     column: NonEmpty
     keys: dict[str, str]
-    """In the order in which they are tried: key of the front matter = value of the column."""
+    """In order of trial: key of the front matter = value of the column."""
     otherwise: str | None = None
-    """The value where none is true; without it such a record lacks the column, and is quarantined."""
+    """Value where none is true; without it such a record lacks the column, and is quarantined."""
 
 
 class FrontMatter(SourceSettings):
@@ -21,5 +21,5 @@ class FrontMatter(SourceSettings):
 
     format: Literal["front_matter"]
     text: NonEmpty = "text"
-    """The name of the column that takes what follows the front matter."""
+    """Name of the column for the text below the front matter."""
     first_true: FirstTrue | None = None

@@ -7,6 +7,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from common.errors import ConfigurationError, QualityGateError
+from etl.gates import data_docs
 from etl.gates.expectations import declared, file_sha256, message_of, published_records
 from etl.gates.judgement import judge
 from schemas.config import Configuration
@@ -59,6 +60,7 @@ def test_expectations_are_judged_on_the_published_records_alone(spark: SparkSess
     assert [(gate.observed, gate.passed) for gate in gates_of_texts.gates[-1:]] == [
         ("not as expected", False)
     ]
+    data_docs.write(gates.validations, "small", str(Path(gates.data_docs).parent), config.storage)
     pages = "".join(page.read_text() for page in Path(gates.data_docs).parent.rglob("*.html"))
     assert "share in the quarantine" in pages
     assert "yyyyyyyy" not in pages

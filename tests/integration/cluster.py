@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ def clean_environment() -> dict[str, str]:
     """The environment of a shell that knows nothing of this checkout: no PYTHONPATH, no settings of PySpark."""
     hidden = re.compile(r"PYTHONPATH|PYSPARK_|SPARK_|_PYSPARK")
     kept = {name: value for name, value in os.environ.items() if not hidden.match(name)}
-    return kept | {"SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1"}
+    # The workers' Python is the one that this environment was built from, which need not be on the PATH itself.
+    path = f"{Path(sys.executable).resolve().parent}:{os.environ['PATH']}"
+    return kept | {"SPARK_HOME": str(SPARK_HOME), "SPARK_LOCAL_IP": "127.0.0.1", "PATH": path}
 
 
 @contextmanager

@@ -9,55 +9,57 @@ import time
 import zipfile
 from pathlib import Path
 
-import pytest
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-TOOLS = """
-    awk bash cat cp cut dirname env grep head ls mkdir mktemp mv paste
-    rm sed setsid sha256sum sleep tail tar tr uname
-"""
+from tests.setup.scripts import CHECKOUT, cache, executable, expect_end, run
 
 
-def executable(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_text(f"#!/usr/bin/env bash\n{text}\n", encoding="utf-8")
-    path.chmod(0o755)
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder with the set-up scripts and the requirements, a home beside it and a PATH of only basic tools."""
-    for name in ("setup", "requirements"):
-        shutil.copytree(CHECKOUT / name, tmp_path / "checkout" / name)
-    (tmp_path / "home").mkdir()
-    (tmp_path / "bin").mkdir()
-    for tool in TOOLS.split():
-        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
-    return tmp_path / "checkout"
-
-
-def run(checkout: Path, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Runs a script as a user with an empty home would; what it says is in `stderr`."""
-    environment = {"HOME": str(checkout.parent / "home"), "PATH": str(checkout.parent / "bin"), **variables}
-    command = [str(checkout / "setup" / script), *arguments]
-    return subprocess.run(
-        command, env=environment, cwd=checkout, capture_output=True, text=True, check=False, timeout=120
-    )
-
-
-def cache(checkout: Path) -> Path:
-    return checkout.parent / "home" / ".cache" / "ringlake"
+def fake_python(path: Path, version: str, lacks: str = "nothing") -> None:
+    """A Python of that version that can run everything but what imports `lacks`."""
+    executable(path, f"""[[ "$2" != *version_info* ]] || echo {version}; [[ "$*" != *{lacks}* ]]""")
 
 
 # --- prerequisites
+
+
+def test_the_newest_python_that_runs_is_taken_and_kept(checkout: Path) -> None:
+    tools, script = checkout.parent / "bin", checkout / "setup" / "find.sh"
+    executable(script, "source setup/common.sh; find_python")
+
+    def found(**variables: str) -> str:
+        return run(checkout, "find.sh", **variables).stdout.strip()
+
+    assert found() == ""
+    fake_python(tools / "python3", "3.10")
+    assert found() == ""
+    fake_python(tools / "python3.11", "3.11")
+    executable(tools / "python3.13", "exit 127")  # of pyenv, which only says where it is
+    assert found() == str(tools / "python3.11")
+    of_pyenv = checkout.parent / "home" / ".pyenv" / "versions" / "3.12.9" / "bin" / "python3.12"
+    fake_python(of_pyenv, "3.12")
+    assert found() == str(of_pyenv)
+    assert found(PYTHON="python3.11") == str(tools / "python3.11")
+    assert found(PYTHON="python3.12") == str(of_pyenv)
+    fake_python(tools / "python3.13", "3.13t")  # free-threaded
+    assert found() == str(of_pyenv)
+    (checkout / ".venv" / ".ringlake").mkdir(parents=True)
+    (checkout / ".venv" / ".ringlake" / "python").write_text(f"{tools}/python3.11\n")
+    assert found() == str(tools / "python3.11")
+    assert found(PYTHON="python3") == ""  # what was asked for, or nothing
+    refused = run(checkout, "prerequisites.sh", PYTHON="python3")
+    assert (refused.returncode, "PYTHON=python3 is no Python 3.11" in refused.stderr) == (2, True)
+
+
+def test_what_a_python_lacks_is_asked_for_by_its_version(checkout: Path) -> None:
+    executable(checkout.parent / "bin" / "dnf", "exit 1")
+    fake_python(checkout.parent / "bin" / "python3.13", "3.13", lacks="Python.h")
+    result = run(checkout, "prerequisites.sh")
+    assert "sudo dnf install -y python3.13-devel java-17" in result.stderr
 
 
 def test_elsewhere_than_on_debian_the_one_command_is_printed_and_nothing_is_done(checkout: Path) -> None:
     executable(checkout.parent / "bin" / "dnf", f"touch {checkout}/called")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    wanted = "python3.11 python3.11-devel java-17-openjdk-headless gcc-c++ cmake make patch"
+    wanted = "python3.12 python3.12-devel java-17-openjdk-headless gcc-c++ cmake make patch"
     assert f"sudo dnf install -y {wanted}" in result.stderr
     assert not (checkout / "called").exists()
 
@@ -67,7 +69,7 @@ def test_an_unknown_system_hears_what_is_missing(checkout: Path) -> None:
     executable(checkout.parent / "bin" / "g++", "true")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    python = "Python 3.11, the venv module of Python 3.11, the header files of Python 3.11"
+    python = "Python 3.11, 3.12 or 3.13, the venv module of Python, the header files of Python"
     assert result.stderr.strip().endswith(f"{python}, Java 17, cmake, make, patch")
 
 
@@ -77,7 +79,7 @@ def test_debian_without_rights_hears_the_command(checkout: Path) -> None:
     executable(checkout.parent / "bin" / "sudo", "exit 1")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    assert "sudo apt-get install -y python3.11 python3.11-venv" in result.stderr
+    assert "sudo apt-get install -y python3 python3-venv" in result.stderr
     assert not (checkout / "called").exists()
 
 
@@ -86,13 +88,14 @@ def test_debian_as_root_names_what_it_installs_then_installs_it(checkout: Path) 
     executable(tools / "id", "echo 0")
     packages = checkout.parent / "packages"
     executable(packages / "java", "echo 'openjdk version \"17.0.1\"' >&2")
-    for name in ("python3.11", "c++", "cmake", "make", "patch"):
+    for name in ("c++", "cmake", "make", "patch"):
         executable(packages / name, "true")
+    fake_python(packages / "python3", "3.11")
     executable(
         tools / "apt-get", f'echo "$@" >> {checkout}/called; [[ "$1" == update ]] || cp {packages}/* {tools}'
     )
     result = run(checkout, "prerequisites.sh")
-    announced = "python3.11 python3.11-venv python3.11-dev openjdk-17-jre-headless g++ cmake make patch"
+    announced = "python3 python3-venv python3-dev openjdk-17-jre-headless g++ cmake make patch"
     assert f"going to install with apt-get: {announced}" in result.stderr
     assert (checkout / "called").read_text().splitlines() == ["update", f"install -y {announced}"]
     assert result.returncode == 0, result.stderr
@@ -139,12 +142,7 @@ def test_an_interrupted_heartbeat_ends_the_command_and_what_it_started(tmp_path:
             time.sleep(0.05)
         heartbeat.terminate()
         assert heartbeat.wait(timeout=60) == 130
-    grandchild = Path("/proc") / (tmp_path / "started").read_text().strip() / "stat"
-    for _ in range(600):
-        if not grandchild.exists() or grandchild.read_text().split()[2] == "Z":
-            return
-        time.sleep(0.1)
-    raise AssertionError("what the command had started is still running")
+    expect_end(tmp_path / "started")
 
 
 # --- Delta jars
@@ -155,7 +153,7 @@ def fake_spark(checkout: Path, contents: str) -> None:
     home = checkout.parent / "spark"
     executable(checkout / ".venv" / "bin" / "python", f"echo {home}")
     jars = "$(sed -n 's/.*spark.jars.ivy=//p' <<< \"$(printf '%s\\n' \"$@\")\")/jars"
-    names = "io.delta_delta-spark_4.0_2.13-4.4.0.jar io.delta_delta-storage-4.4.0.jar"
+    names = "io.delta_delta-spark_4.2_2.13-4.4.0.jar io.delta_delta-storage-4.4.0.jar"
     executable(
         home / "bin" / "spark-submit",
         f'echo called >> {home}/calls; folder="{jars}"; mkdir -p "$folder"; cd "$folder"\n'
@@ -178,15 +176,15 @@ def test_jars_with_another_checksum_are_refused_and_not_kept(checkout: Path) -> 
     fake_spark(checkout, "not what the repository asks for")
     result = run(checkout, "jars.sh")
     assert result.returncode == 2
-    assert "delta-spark_4.0_2.13-4.4.0.jar has SHA-256" in result.stderr
-    assert not (cache(checkout) / "jars" / "delta-4.4.0").exists()
+    assert "delta-spark_4.2_2.13-4.4.0.jar has SHA-256" in result.stderr
+    assert not (cache(checkout) / "jars" / "delta-4.4.0-spark-4.2.0").exists()
     assert not (cache(checkout) / "ivy").exists()
 
 
 def test_verified_jars_are_kept_and_not_fetched_again_until_one_is_damaged(checkout: Path) -> None:
     fake_spark(checkout, "jar")
     expect_jars(checkout, "jar")
-    folder = cache(checkout) / "jars" / "delta-4.4.0"
+    folder = cache(checkout) / "jars" / "delta-4.4.0-spark-4.2.0"
     assert [run(checkout, "jars.sh").returncode, run(checkout, "jars.sh").returncode] == [0, 0]
     assert [path.read_text() for path in folder.iterdir()] == ["jar", "jar"]
     calls = checkout.parent / "spark" / "calls"
@@ -274,7 +272,12 @@ def fake_horovod(checkout: Path) -> Path:
                 mkdir "$2" && {python} -c "import sys, zipfile
 zipfile.ZipFile(sys.argv[1] + '/horovod-0.28.1-cp311.whl', 'w').writestr('x', 'y')" "$2" ;;
         esac"""
-    guard = f'if [[ "$2" == pip ]]; then {pip}\nelif [[ "$2" == *horovod* ]]; then exit 0\nelse exec {python} "$@"; fi'
+    version = "sed -n 's/^torch==\\([^ ]*\\).*/\\1/p' requirements/run.txt"
+    guard = f"""
+        if [[ "$2" == pip ]]; then {pip}
+        elif [[ "$2" == *importlib.metadata* ]]; then {version}
+        elif [[ "$2" != *horovod* ]]; then exec {python} "$@"
+        fi"""
     executable(checkout / ".venv" / "bin" / "python", guard)
     for tool in ("nproc", "gzip", "ln", "readlink", "patch"):
         (checkout.parent / "bin" / tool).symlink_to(str(shutil.which(tool)))

@@ -16,15 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from petastorm.reader import Reader
-from petastorm.workers_pool import EmptyResultError
-from petastorm.workers_pool.ventilator import Ventilator
-from petastorm.workers_pool.worker_base import WorkerBase
 
 from common import storage
 from common.errors import DataError
 from provenance.checksums import row_group_crc32
 from training.input.columns import Arrays, SplitFiles, to_array
+from training.input.petastorm_arrow import EmptyResultError, Reader, Ventilator, WorkerBase
 
 JOIN_SECONDS = 2.0
 """A read that hangs (a remote file system) does not keep a process that is to end: the threads are daemons."""
@@ -99,7 +96,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
             self.open.move_to_end(path)
             return self.open[path]
         source = path if self.is_local else self.file_system.open(path, "rb")
-        self.open[path] = pq.ParquetFile(source)
+        self.open[path] = pq.ParquetFile(source, pre_buffer=False)  # which is slower for local files
         if len(self.open) > OPEN_FILES:
             self.open.popitem(last=False)[1].close()
         return self.open[path]
@@ -265,19 +262,6 @@ class OrderedPool:
         worker.shutdown()
 
 
-def _arrow_file_system(files: SplitFiles) -> Any:
-    """The file system in the form that pyarrow's older dataset class, and so Petastorm, takes."""
-    from pyarrow import filesystem as older
-
-    if all(map(storage.is_local, files.locations)):
-        return older.LocalFileSystem()
-    given = storage.filesystem(files.locations[0], files.options)[0]
-    wrapped = older.DaskFileSystem(given)
-    # The wrapper leaves out the two questions that the dataset class asks of each path.
-    wrapped.isdir, wrapped.isfile = given.isdir, given.isfile
-    return wrapped
-
-
 class PlannedReader(Reader):  # type: ignore[misc]
     """Petastorm's reader over the files of a split: iterating delivers the planned row groups as arrays, in order."""
 
@@ -294,10 +278,10 @@ class PlannedReader(Reader):  # type: ignore[misc]
         paths = [storage.filesystem(location, files.options)[1] for location in files.locations]
         try:
             with warnings.catch_warnings():
-                # Petastorm still asks for pyarrow's older dataset class, which works but says that it will go.
+                # Petastorm warns of columns of types that it does not know, which its own workers would leave out.
                 warnings.simplefilter("ignore")
                 super().__init__(
-                    _arrow_file_system(files),
+                    storage.filesystem(files.locations[0], files.options)[0],
                     paths,
                     schema_fields=[f"^{column.name}$" for column in files.columns],
                     reader_pool=self.pool,

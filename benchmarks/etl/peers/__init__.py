@@ -1,4 +1,4 @@
-"""One module for each other system; each runs in an environment of its own, and so imports nothing of this product.
+"""Other systems, one module each; each runs in an environment of its own, and so imports nothing of this product.
 
 `python -m benchmarks.etl.peers.<name> --files FOLDER --work FOLDER --workers N` finds the near-duplicates in the
 `part-*.jsonl` of a folder. It prints `{"event": "begin"}` once everything is imported, `{"event": "end"}` when the
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def arguments() -> argparse.Namespace:
-    """The flags of every peer."""
+    """Parse the flags that all peers share."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
@@ -25,12 +25,12 @@ def arguments() -> argparse.Namespace:
 
 
 def tell(event: str) -> None:
-    """Says that something begins or ends, to whoever measures."""
+    """Report the beginning or the end of the timed work to the measuring process."""
     print(json.dumps({"event": event}), flush=True)
 
 
 def write(work: Path, cluster_of: Mapping[int, int]) -> None:
-    """Writes the clusters, by record."""
+    """Write the clusters, by record."""
     records = np.fromiter(cluster_of.keys(), dtype=np.int64, count=len(cluster_of))
     clusters = np.fromiter(cluster_of.values(), dtype=np.int64, count=len(cluster_of))
     np.savez(work / "clusters.npz", record=records, cluster=clusters)

@@ -1,9 +1,9 @@
 """datatrove's MinHash pipeline: signatures, buckets, clusters, with its default bands (14 of 8 hashes).
 
 Its own tokeniser for English is spaCy's; here it gets one that finds the tokens of this comparison's definition, and
-its normalisation is off, so that all systems compare the same shingles. That is several times as fast as what it does
-by itself, which `--as-it-comes` leaves as it is. The last step, which writes the files again without the duplicates, is
-left out: clusters are what is compared.
+its normalisation is off, so that all systems compare the same shingles. That is several times as fast as its default,
+which `--as-it-comes` keeps. The last step, which rewrites the files without the duplicates, is left out: only
+clusters are compared.
 """
 
 import json
@@ -22,14 +22,14 @@ from benchmarks.etl.peers import arguments, tell, write
 
 
 class Tokens:
-    """Maximal runs of `\\w` in the NFKC-normalised, case-folded text."""
+    """Tokeniser for maximal runs of `\\w` in the NFKC-normalised, case-folded text."""
 
     def word_tokenize(self, text: str) -> list[str]:
         return re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
 
 
 def settings() -> minhash.MinhashConfig:
-    """5 tokens a shingle; everything else as it comes, but for the normalisation, which the tokeniser does."""
+    """Return the settings: 5 tokens a shingle and no normalisation, which the tokeniser does; defaults otherwise."""
     untouched = TextNormConfig(
         lowercase=False,
         norm_whitespace=False,
@@ -43,7 +43,7 @@ def settings() -> minhash.MinhashConfig:
 
 
 def find(files: Path, work: Path, workers: int, as_it_comes: bool) -> None:
-    """Writes the clusters into `work/clusters`, a file for each of the source's."""
+    """Write the clusters into `work/clusters`, a file for each source file."""
     config = minhash.MinhashConfig()
     if not as_it_comes:
         config = settings()
@@ -63,7 +63,7 @@ def find(files: Path, work: Path, workers: int, as_it_comes: bool) -> None:
 
 
 def clusters_of(files: Path, work: Path) -> dict[int, int]:
-    """The cluster of each record that is in one. datatrove names documents by file and place in it."""
+    """Return the cluster of each record in one; datatrove names documents by file and place in it."""
     found = {}
     for number, file in enumerate(sorted(files.glob("part-*.jsonl"))):
         members = work / "clusters" / f"{number:06d}.clusters"

@@ -13,7 +13,7 @@ from benchmarks.etl.peers import arguments, tell, write
 
 
 def flags(files: Path, work: Path, workers: int) -> list[str]:
-    """Of its command line."""
+    """Return the flags of its command line."""
     values = {
         "path": "json",
         "data_files": str(files / "part-*.jsonl"),
@@ -33,7 +33,7 @@ def flags(files: Path, work: Path, workers: int) -> list[str]:
 
 
 def clusters_of(work: Path) -> dict[int, int]:
-    """The cluster of each record that is in one."""
+    """Return the cluster of each record that is in one."""
     with (work / "output" / "uf.pkl").open("rb") as file:
         found = pickle.load(file)
     return {int(record): int(found.find(record)) for record in list(found.parent)}
@@ -44,9 +44,7 @@ def main() -> None:
     work = given.work.resolve()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    os.environ["HF_HOME"] = str(
-        work / "home"
-    )  # what it caches there it would take for a result of the next run
+    os.environ["HF_HOME"] = str(work / "home")  # it would take its cached results for those of the next run
     from text_dedup import minhash  # type: ignore[import-not-found]
 
     tell("begin")

@@ -1,4 +1,4 @@
-"""One module a loader, all of one form; each runs in a process, and most in an environment, of its own.
+"""Loaders, one module each, all of one form; each runs in a process, and most in an environment, of its own.
 
 `prepare(folder, rows)` writes the first `rows` rows of a folder (see `generate`) in the loader's own format, once.
 `batches(job)` yields (tokens, identities) a batch: tokens is a torch tensor of (rows, 128), int32 or whatever integer
@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 BATCH = 256
 SHUFFLED_ROWS = 10_000
-"""Of a shuffle buffer or queue, where a loader has one."""
+"""Rows of a shuffle buffer or queue, where a loader has one."""
 Numbers = npt.NDArray[np.int64]
 Batches = Generator[tuple[Any, Any], None, None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a loader is to read: a folder, `epochs` times, as rank `rank` of `ranks`."""
+    """Task of a loader: read a folder, `epochs` times, as rank `rank` of `ranks`."""
 
     folder: Path
     epochs: int = 1
@@ -41,13 +41,13 @@ class Loader(Protocol):
 
 
 def concatenated(identities: list[Any], folder: Path) -> Numbers:
-    """Row numbers that came as one array or tensor a batch."""
+    """Concatenate row numbers that came as one array or tensor a batch."""
     return np.concatenate(
         [np.zeros(0, dtype=np.int64), *(np.asarray(part).reshape(-1) for part in identities)]
     )
 
 
 def rows_of(folder: Path, rows: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """The first rows of a folder for a loader's own copy: tokens (rows, 128) and numbers (rows,), int32."""
+    """Return the first rows of a folder for a loader's own copy: tokens (rows, 128) and numbers (rows,), int32."""
     tokens = np.load(folder / "rows.npy", mmap_mode="r")[:rows].astype(np.int32)
     return tokens, np.arange(len(tokens), dtype=np.int32)

@@ -23,7 +23,7 @@ FILES = 8
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """Arrow IPC files, which it streams faster than Parquet; a fixed-size list, which it turns into tensors faster."""
+    """Write Arrow IPC files, which it streams faster than Parquet; a fixed-size list, which it converts faster."""
     tokens, row_numbers = rows_of(folder, rows)
     target = folder / "huggingface"
     target.mkdir(exist_ok=True)

@@ -30,7 +30,7 @@ def collate(rows: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, list[in
 
 
 def batches(job: Job) -> Batches:
-    """No worker processes: forked ones crash in its Rust runtime, and its own two threads do the work."""
+    """Read without worker processes: forked ones crash in its Rust runtime, and its own two threads do the work."""
     table = lancedb.connect(str(job.folder / "lancedb")).open_table("rows")
     for epoch in range(job.epochs):
         data = StreamingDataset(

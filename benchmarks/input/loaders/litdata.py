@@ -14,7 +14,7 @@ LENGTH = 128
 
 
 class _Blocks:
-    """A row as its number and its tokens in one block, as the loader for tokens stores them."""
+    """Row as one block of its number and its tokens, as the loader for tokens stores them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)

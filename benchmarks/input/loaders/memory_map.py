@@ -1,4 +1,4 @@
-"""A memory-mapped array, the limit: no format, no decompression, every row in memory; a global shuffle."""
+"""Memory-mapped array, the limit: no format, no decompression, every row in memory; a global shuffle."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, concatenated
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """`rows.npy` is there already."""
+    """Do nothing: `rows.npy` exists already."""
 
 
 def batches(job: Job) -> Batches:

@@ -10,7 +10,7 @@ from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, concatenated,
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """MDS shards without compression, as fixed-shape arrays."""
+    """Write MDS shards without compression, as fixed-shape arrays."""
     target = folder / "mosaicml_streaming"
     shutil.rmtree(target, ignore_errors=True)
     tokens, row_numbers = rows_of(folder, rows)
@@ -21,7 +21,7 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    if job.ranks == 1:  # what a run that was stopped half-way has left behind
+    if job.ranks == 1:  # left behind by an interrupted run
         streaming.base.util.clean_stale_shared_memory()
     data = streaming.StreamingDataset(
         local=str(job.folder / "mosaicml_streaming"),

@@ -5,8 +5,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from petastorm import make_batch_reader
-from petastorm.pytorch import BatchedDataLoader
 
 from benchmarks.input.loaders import (
     BATCH,
@@ -17,13 +15,14 @@ from benchmarks.input.loaders import (
     concatenated,
     rows_of,
 )
+from training.input.petastorm_arrow import make_batch_reader
 
 ROWS_PER_GROUP = 4096
 FILES = 8
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """list<int32>, because it has no way to turn binary columns of a batch into tensors; zstd."""
+    """Write list<int32>, because it has no way to turn binary columns of a batch into tensors; zstd."""
     tokens, row_numbers = rows_of(folder, rows)
     target = folder / "petastorm"
     target.mkdir(exist_ok=True)
@@ -38,6 +37,9 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
+    # It needs what training.input.petastorm_arrow lays under it.
+    from petastorm.pytorch import BatchedDataLoader
+
     files = sorted(path.absolute().as_uri() for path in (job.folder / "petastorm").glob("*.parquet"))
     shuffled = job.options.get("shuffle", True)
     sharded = {"cur_shard": job.rank, "shard_count": job.ranks} if job.ranks > 1 else {}

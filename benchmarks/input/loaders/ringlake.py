@@ -14,11 +14,11 @@ from training.parallel.world import World
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """The shards are there already."""
+    """Do nothing: the shards exist already."""
 
 
 def feed_of(job: Job, position: int = 0) -> BatchLoader:
-    """The feed of one rank; `options` holds the variant of the shards, and keys of `[train]`."""
+    """Return the loader of one rank; `options` holds the variant of the shards, and keys of `[train]`."""
     options = dict(job.options)
     data = DataSet.load(job.folder)
     variant = options.pop("variant", next(iter(data.manifests)))
@@ -38,7 +38,7 @@ def batches(job: Job) -> Batches:
 
 
 def numbers(identities: list[Any], folder: Path) -> Numbers:
-    """Row numbers by record keys; -1 for a key that no row has."""
+    """Return row numbers by record keys; -1 for a key that no row has."""
     keys, found = np.load(folder / "keys.npy"), np.concatenate([np.zeros((0, 2), np.uint64), *identities])
     order = np.lexsort((keys[:, 1], keys[:, 0]))
     at = np.minimum(np.searchsorted(keys[order, 0], found[:, 0]), len(keys) - 1)

@@ -15,7 +15,7 @@ FILES = 8
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """The number and the tokens as the bytes of int32, so that there is as little as can be to parse and decode."""
+    """Write the number and the tokens as the bytes of int32, which takes the least parsing and decoding."""
     tokens, row_numbers = rows_of(folder, rows)
     target = folder / "webdataset"
     target.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ grep -E '^torch==' ../../../requirements/run.txt | sed 's/ .*//' > torch.constra
 trap 'rm -f torch.constraint' EXIT
 left_out=(--no-emit-package torch)
 while read -r name; do left_out+=(--no-emit-package "$name"); done \
-    < <(grep -oE '^(triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==' ../../../requirements/run.txt | tr -d '=')
+    < <(grep -oE '^(triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==' ../../../requirements/gpu.txt | tr -d '=')
 for name in *.in; do
     "$uv" pip compile "$name" -c torch.constraint --generate-hashes --python-version 3.11 \
         --python-platform x86_64-manylinux_2_28 --no-emit-index-url --no-annotate --no-header --upgrade --quiet \

@@ -1,4 +1,4 @@
-"""One kernel a file, each with `prepare(texts)`, whose result `run` takes: the timed step, texts to MinHash values.
+"""Kernels, one a file, each with `prepare(texts)`, whose result `run` takes: the timed step, texts to MinHash values.
 
 `run` returns how many texts it made values for. The definition is that of etl/duplicates/minhash.py: tokens are runs of
 word characters in the NFKC-normalised, case-folded text, shingles are windows of SHINGLE tokens, and there are HASHES
@@ -14,13 +14,13 @@ HASHES = 140
 BANDS, ROWS = 28, 5
 SHINGLE = 5
 BATCH = 1_000
-"""Texts that go to a kernel at a time where it takes batches."""
+"""Texts a call where a kernel takes batches."""
 
 _WORD = re.compile(r"\w+")
 
 
 class Kernel(Protocol):
-    """What a kernel's module holds."""
+    """Interface of a kernel's module."""
 
     def prepare(self, texts: Sequence[str]) -> Any: ...
 
@@ -28,7 +28,7 @@ class Kernel(Protocol):
 
 
 def shingles(text: str) -> list[str]:
-    """The distinct shingles of a text, by Python's own means: for libraries that leave this to their caller."""
+    """Return the distinct shingles of a text, in plain Python: for libraries that leave this to their caller."""
     words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     if len(words) < SHINGLE:
         return [" ".join(words)] if words else []
@@ -36,5 +36,5 @@ def shingles(text: str) -> list[str]:
 
 
 def batches(texts: Sequence[str]) -> list[Sequence[str]]:
-    """The texts, BATCH at a time."""
+    """Return the texts, BATCH at a time."""
     return [texts[begin : begin + BATCH] for begin in range(0, len(texts), BATCH)]

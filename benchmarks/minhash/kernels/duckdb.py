@@ -1,4 +1,4 @@
-"""DuckDB has no MinHash: its functions for texts, lists and hashes put together in SQL, in one thread."""
+"""DuckDB, which has no MinHash: its functions for texts, lists and hashes combined in SQL, in one thread."""
 
 from collections.abc import Sequence
 from typing import Any

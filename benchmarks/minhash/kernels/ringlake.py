@@ -1,4 +1,4 @@
-"""The product's kernel, all of it: exact hashes, shingle sets and band keys. `run_values`: the values alone."""
+"""The product's kernel as a whole: exact hashes, shingle sets and band keys. `run_values`: the values alone."""
 
 from collections.abc import Sequence
 from typing import Any

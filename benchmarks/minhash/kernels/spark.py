@@ -47,7 +47,7 @@ def run_functions(prepared: DataFrame) -> int:
 
 
 def _consumed(frame: DataFrame) -> int:
-    """Reads every value: a count alone would leave them out."""
+    """Read every value: a count alone would skip them."""
     found = frame.agg(F.bit_xor(F.xxhash64("hashes")), F.count("*")).first()
     assert found is not None
     return int(found[1])

@@ -22,7 +22,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class RawRecord:
-    """A record without the LF that ends it, and what is wrong with its quotes."""
+    """Record without its final LF, and the fault of its quotes."""
 
     line: Line
     problem: tuple[str, str] | None
@@ -53,7 +53,7 @@ class CsvFormat(SourceFormat):
                 header = [] if isinstance(row, Rejected) else row
                 header_problem = row.detail if isinstance(row, Rejected) else _header_problem(row, contract)
                 if isinstance(row, Rejected) and (b"\n" in line.content or row.reason == "too_long"):
-                    yield row  # with records, perhaps all of the file, that nothing else would tell of
+                    yield row  # with records, perhaps the whole file, that would otherwise go unnoticed
             elif header_problem is not None:
                 detail = f"the header line cannot be used: {header_problem}"
                 yield rejected(line.position, line.content, "invalid_header", detail, line.size)
@@ -75,12 +75,12 @@ def _header_problem(header: list[str], contract: Contract) -> str | None:
 
 
 def without_mark(line: Line) -> bytes:
-    """The content of a line without the byte order mark at the beginning of a file."""
+    """Return the content of a line without the byte order mark at the beginning of a file."""
     return line.content.removeprefix(BYTE_ORDER_MARK) if line.position == 0 else line.content
 
 
 def parse_record(record: RawRecord, settings: Csv) -> list[str] | Rejected:
-    """The fields of a record."""
+    """Return the fields of a record."""
     line = record.line
     if line.size > MAX_RECORD_BYTES:
         detail = f"the record is longer than {MAX_RECORD_BYTES:,} bytes"
@@ -103,7 +103,7 @@ def parse_record(record: RawRecord, settings: Csv) -> list[str] | Rejected:
 def split_records(
     reader: io.BufferedReader, delimiter: bytes, quote: bytes, limit: int = MAX_RECORD_BYTES
 ) -> Iterator[RawRecord]:
-    """Splits at line breaks outside quotes. Of a record longer than `limit` only the beginning is held."""
+    """Split at line breaks outside quotes; hold only the beginning of a record longer than `limit`."""
     position = 0
     quotes = Quotes(delimiter, quote)
     while (line := read_line(reader, position, limit)) is not None:
@@ -131,7 +131,7 @@ def split_records(
 
 
 class Quotes:
-    """Follows the quotes of a record line by line: whether one is open at the end of a line, and what is wrong."""
+    """Quotes of a record, followed line by line: one open at the end of a line, and any fault."""
 
     def __init__(self, delimiter: bytes, quote: bytes) -> None:
         self.delimiter, self.quote = delimiter, quote
@@ -139,19 +139,19 @@ class Quotes:
         self.problem: tuple[str, str] | None = None
 
     def begin(self, line: bytes) -> None:
-        """The first line of a record."""
+        """Follow the first line of a record."""
         self.open, self.problem = False, None
         if self.quote in line:
             self._fields(line, 0)
 
     def go_on(self, line: bytes) -> None:
-        """A further line, inside quotes."""
+        """Follow a further line, inside quotes."""
         place = self._close(line, 0)
         if place is not None:
             self._after_quoted(line, place)
 
     def _fields(self, line: bytes, place: int) -> None:
-        """Follows the fields from `place`, where one begins."""
+        """Follow the fields from `place`, where one begins."""
         while True:
             if line.startswith(self.quote, place):
                 self.open = True

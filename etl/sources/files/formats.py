@@ -1,4 +1,4 @@
-"""The base of every source format, and the registry of formats."""
+"""Base of every source format, and the registry of formats."""
 
 import functools
 import io
@@ -18,7 +18,7 @@ PIECE_BYTES = 32 << 20
 
 
 class Found(NamedTuple):
-    """A record as it stands in a file: its byte position and length there, its raw bytes, its columns."""
+    """Record as it stands in a file: its byte position and length there, its raw bytes, its columns."""
 
     position: int
     length: int
@@ -28,9 +28,9 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that cannot be read. `damaged` marks the rest of a file that cannot be read on from here.
+    """Record that cannot be read. `damaged` marks the rest of a file that is unreadable from here on.
 
-    Where nothing of the file can be read, each of its pieces gives the same row, at position 0.
+    Where nothing of a file can be read, each of its pieces gives the same row, at position 0.
     """
 
     position: int
@@ -41,7 +41,7 @@ class Rejected:
 
 
 class Part:
-    """A file, or the bytes [start, end) of one, that a format reads."""
+    """File, or the bytes [start, end) of one, that a format reads."""
 
     def __init__(
         self,
@@ -52,50 +52,50 @@ class Part:
         max_expansion: int | None = None,
         listed: int = 0,
     ) -> None:
-        """`listed`: the bytes of the file as it was listed."""
+        """Create a part; `listed` is the size of the file in bytes as it was listed."""
         self.location, self.options, self.start, self.end = location, options, start, end
         self.max_expansion, self.listed = max_expansion, listed
         self.stream: SourceStream | None = None
         self._reader: io.BufferedReader | None = None
 
     def open(self) -> tuple[SourceStream, io.BufferedReader]:
-        """The content from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
+        """Open the content from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
         self.stream = SourceStream(
             self.location, self.options, max(self.start - 1, 0), self.max_expansion, self.listed
         )
         self._reader = io.BufferedReader(
             self.stream, CHUNK
-        )  # held here, since it closes the stream when it goes
+        )  # referenced here, since it closes the stream when it is collected
         return self.stream, self._reader
 
     def close(self) -> None:
-        """Closes what `open` opened."""
+        """Close what `open` opened."""
         if self._reader is not None:
             self._reader.close()
 
 
 class SourceFormat(ABC):
-    """Reads the records of one file, or of a part of it."""
+    """Reader of the records of one file, or of a part of it."""
 
     name: ClassVar[str]
     piece_bytes: ClassVar[int | None] = None
-    """Plain files can be cut into ranges of about so many bytes; None when each has to be read from its beginning."""
+    """Size in bytes of the ranges that plain files are cut into; None when each has to be read from its beginning."""
     random_access: ClassVar[bool] = False
-    """The format does not read a file from beginning to end, so that its hash has to be taken apart from that."""
+    """The format does not read a file from beginning to end, so that its hash takes a separate pass."""
 
     @abstractmethod
     def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
-        """The records that begin in the part, each once; what cannot be read is one row marked `damaged`."""
+        """Yield the records that begin in the part, each once; an unreadable stretch is one row marked `damaged`."""
 
 
 @functools.cache
 def formats() -> dict[str, SourceFormat]:
-    """All formats by their name in the configuration: `FORMAT` of the module of each kind in this folder."""
+    """Return all formats by their name in the configuration: `FORMAT` of the module of each kind in this folder."""
     return {kind: kinds.module("etl.sources.files", kind).FORMAT for kind in SOURCES.classes}
 
 
 def rejected(position: int, raw: bytes, reason: str, detail: str, size: int | None = None) -> Rejected:
-    """A rejected record whose raw bytes are cut to what the quarantine holds; then the detail says so."""
+    """Return a rejected record; cut its raw bytes to the limit of the quarantine, and say so in the detail."""
     whole = len(raw) if size is None else size
     if whole > MAX_RAW_BYTES:
         detail += f"; only the first {min(MAX_RAW_BYTES, len(raw)):,} of its {whole:,} bytes are kept here"
@@ -104,13 +104,13 @@ def rejected(position: int, raw: bytes, reason: str, detail: str, size: int | No
 
 
 def damaged(stream: SourceStream, position: int, raw: bytes = b"") -> Rejected:
-    """The one row for what a damaged file holds from `position` on; `raw` is the beginning of an unfinished record."""
+    """Return the one row for a file that is damaged from `position` on; `raw` begins an unfinished record."""
     detail = f"{stream.damage}: nothing can be read from byte {position:,} of its content on"
     return Rejected(position, raw[:MAX_RAW_BYTES], stream.reason, detail, damaged=True)
 
 
 def decode(raw: bytes, position: int) -> str | Rejected:
-    """Strict UTF-8."""
+    """Decode strict UTF-8."""
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
@@ -120,7 +120,7 @@ def decode(raw: bytes, position: int) -> str | Rejected:
 
 
 def read_bounded(reader: io.BufferedReader, limit: int) -> tuple[bytes, int]:
-    """The first `limit` bytes of a stream, and how many it has in all."""
+    """Return the first `limit` bytes of a stream, and its total length in bytes."""
     content = reader.read(limit)
     size = len(content)
     if size == limit:

@@ -1,7 +1,7 @@
 """Text files with front matter: a line `---`, a YAML mapping, a line `---`, then the text.
 
-The mapping's keys are columns, as YAML 1.1 types them (an unquoted `yes` is a boolean, `1.0` a number), without being
-turned into anything else; what follows the second line is the column that the configuration names, verbatim.
+The mapping's keys are columns, typed as in YAML 1.1 (an unquoted `yes` is a boolean, `1.0` a number) and not coerced
+further; the text below the second line goes verbatim into the column that the configuration names.
 """
 
 import re
@@ -26,8 +26,10 @@ from schemas.sources.front_matter import FirstTrue, FrontMatter
 
 MAX_FRONT_MATTER = 1 << 20
 """In characters. YAML takes a hundred times its length in memory; nobody writes a megabyte of it by hand."""
+LIBYAML_TOO_DEEP = "exceeded maximum nesting depth"
+"""What libyaml says of 1,000 levels, which it may look at before it passes the first one on."""
 MAX_DEPTH = 100
-"""Of nested lists and mappings: libyaml follows them on the stack of C, which deep ones overflow."""
+"""Of nested lists and mappings: libyaml recurses on the C stack, which deep ones overflow."""
 FENCE = re.compile(r"^---[ \t]*\r?(?:\n|\Z)", re.MULTILINE)
 TRUE = frozenset({"yes", "true", "on", "y"})
 
@@ -50,7 +52,7 @@ class FrontMatterFormat(SourceFormat):
 
 
 def parse_file(raw: bytes, settings: FrontMatter) -> Found | Rejected:
-    """The one record of a file."""
+    """Return the one record of a file."""
     content = decode(raw, 0)
     if isinstance(content, Rejected):
         return content
@@ -80,15 +82,18 @@ def parse_file(raw: bytes, settings: FrontMatter) -> Found | Rejected:
 
 
 def parse_mapping(text: str) -> dict[str, object] | tuple[str, str]:
-    """The scalars of a YAML mapping by key, or the reason and the detail why it is none.
+    """Return the scalars of a YAML mapping by key, or the reason and detail of its rejection.
 
-    Only the tree of nodes is built, no Python objects: nothing is coerced, and aliases are not unfolded.
+    Only the tree of nodes is built, no Python objects: nothing is coerced, and aliases are not expanded.
     """
+    too_deep = ("too_deep", f"the front matter is nested deeper than {MAX_DEPTH} levels")
     try:
         if _nested_too_deep(text):
-            return "too_deep", f"the front matter is nested deeper than {MAX_DEPTH} levels"
+            return too_deep
         node = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
+        if getattr(error, "problem", None) == LIBYAML_TOO_DEEP:
+            return too_deep
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1:,} of the front matter" if mark is not None else ""
         return "invalid_yaml", f"not YAML{place}"
@@ -107,7 +112,7 @@ def parse_mapping(text: str) -> dict[str, object] | tuple[str, str]:
 
 
 def _nested_too_deep(text: str) -> bool:
-    """Counts the levels by the parser's events, which come one by one, where there are signs enough for so many."""
+    """Return True where the text nests too deep; count levels by parser events, only where enough brackets occur."""
     if sum(map(text.count, "[{-?:")) <= MAX_DEPTH:
         return False
     depth = 0
@@ -140,7 +145,7 @@ def _scalar(node: yaml.Node) -> object:
 
 
 def fill_first_true(values: dict[str, object], rule: FirstTrue) -> tuple[str, str] | None:
-    """Adds the rule's column to `values`; returns a reason and a detail where the front matter has it already."""
+    """Add the rule's column to `values`; return a reason and a detail where the front matter has it already."""
     if rule.column in values:
         return (
             "duplicate_key",

@@ -1,7 +1,7 @@
-"""JSON lines: a line is one object of RFC 8259 in strict UTF-8.
+"""JSON lines: one object of RFC 8259 a line, in strict UTF-8.
 
-An LF ends a line. A CR before it, white space around the object and a byte order mark at the beginning of the file are
-tolerated; blank lines are no records. Keys that are not configured are not looked at beyond the grammar.
+An LF ends a line. A CR before it, white space around the object and a byte order mark at the beginning of the file
+are tolerated; blank lines are no records. Keys that are not configured are only checked for grammar.
 """
 
 import json
@@ -27,11 +27,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WHITE_SPACE = b" \t\r"
 LONG_LINE = 8 << 20
 MAX_VALUES = 1_000_000
-"""Of a line longer than LONG_LINE: each is an object of Python's of some hundred bytes before any is looked at."""
-# Matches wherever a string begins, also one without an end: what fails is tried again from every quotation mark on.
+"""Values of a line longer than LONG_LINE: each takes a Python object of some hundred bytes before any is checked."""
+# Matches wherever a string begins, also one without an end: a failed match is retried from every quotation mark on.
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 MAX_DEPTH = 400
-"""Deeper nested arrays and objects are refused, well before Python's own limit, which depends on the caller."""
+"""Depth of arrays and objects that is refused, well below Python's own limit, which depends on the caller."""
 
 
 class JsonLinesFormat(SourceFormat):
@@ -57,7 +57,7 @@ class JsonLinesFormat(SourceFormat):
 
 
 def parse_line(line: Line) -> Found | Rejected | None:
-    """The record of a line; None for a blank one."""
+    """Return the record of a line; None for a blank one."""
     content = line.content
     if line.position == 0:
         content = content.removeprefix(BYTE_ORDER_MARK)
@@ -80,9 +80,9 @@ def parse_line(line: Line) -> Found | Rejected | None:
 
 
 def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
-    """The values of one JSON object by key, or the reason and the detail why it is none.
+    """Return the values of one JSON object by key, or the reason and detail of its rejection.
 
-    Strings are `str`, numbers `Number` as they are written, null None, all else `NotScalar`.
+    Strings are `str`, numbers `Number` as written, null None, anything else `NotScalar`.
     """
     try:
         value = _decoded(text)
@@ -105,7 +105,7 @@ def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
 
 
 class _Constant(ValueError):
-    """NaN, Infinity or -Infinity, which Python's parser takes for numbers."""
+    """NaN, Infinity or -Infinity, which Python's parser accepts as numbers."""
 
 
 def _refuse_constant(_: str) -> NoReturn:
@@ -132,7 +132,7 @@ def _decoded(text: str) -> object:
 
 
 def _grammar(error: json.JSONDecodeError) -> str:
-    """The parser's message, which names what it expected and never the content."""
+    """Return the parser's message, which names what it expected and never the content."""
     return error.msg[:1].lower() + error.msg[1:].removesuffix(" at").removesuffix(" starting at")
 
 
@@ -143,7 +143,7 @@ def _scalar(value: object) -> object:
 
 
 def _depth(value: object) -> int:
-    """How deep arrays and objects are nested, found without recursion."""
+    """Return the nesting depth of arrays and objects, without recursion."""
     depth, level = 0, [value]
     while level:
         depth += 1

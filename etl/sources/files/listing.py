@@ -1,11 +1,11 @@
-"""The files that a source's pattern names.
+"""Files that a source's pattern names.
 
 `*`, `?` and `[…]` match within one segment of a path, `**` any number of folders, `{a,b}` either. As in a shell, a
-wildcard matches no leading dot, and `**` does not follow links to folders. What a pattern matches but is not to be
-opened (a link out of the source, a link to nowhere, a named pipe) is listed with the reason why.
+wildcard matches no leading dot, and `**` does not follow links to folders. A matching entry that must not be opened
+(a link out of the source, a link to nowhere, a named pipe) is listed with the reason.
 
-A folder that cannot be listed is an error, lest its records be missing in silence. wcmatch 12 and fsspec's own glob
-pass over such folders, wcmatch knows no remote file systems, fsspec no braces and no hidden files: so the walk is ours.
+A folder that cannot be listed is an error, lest its records go missing silently. wcmatch 12 and fsspec's own glob
+skip such folders, wcmatch knows no remote file systems, fsspec no braces and no hidden files: hence our own walk.
 """
 
 import os
@@ -30,7 +30,7 @@ WILDCARD = re.compile(r"[*?\[{]")
 
 
 class Obstacle(NamedTuple):
-    """Why a file is not read: a reason and a detail for the quarantine."""
+    """Reason and detail, for the quarantine, why a file is not read."""
 
     reason: str
     detail: str
@@ -45,7 +45,7 @@ NO_FILE = Obstacle("unreadable_file", "it is a named pipe, a socket or a device,
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file of a source as it was found; `path` is relative to the source's root and stands in the tables."""
+    """File of a source as it was found; `path` is relative to the source's root and stands in the tables."""
 
     source_index: int
     path: str
@@ -53,12 +53,12 @@ class SourceFile:
     bytes: int
     modified: datetime | None
     twin: int = 0
-    """How many earlier sources have a file with the same relative path; it keeps derived ids apart."""
+    """Number of earlier sources that have a file with the same relative path; it keeps derived ids apart."""
     obstacle: Obstacle | None = None
 
 
 class Entry(NamedTuple):
-    """An entry of a folder."""
+    """Entry of a folder."""
 
     name: str
     path: str
@@ -66,13 +66,16 @@ class Entry(NamedTuple):
     is_link: bool
     """True where the entry that a wildcard found, or a folder on the way to it, is a link."""
     info: Mapping[str, Any] = {}
-    """Facts that a remote file system gives of it."""
+    """File facts from a remote file system."""
 
 
 def list_source(
     source: SourceSettings, source_index: int, options: Storage | None = None
 ) -> list[SourceFile]:
-    """The files of a source in the order of their relative paths. Raises DataError where the pattern names none."""
+    """Return the files of a source in the order of their relative paths.
+
+    Raises DataError where the pattern names none.
+    """
     file_system, _ = storage.filesystem(_fixed_part(source.path), options)
     local = storage.is_local(source.path)
     pattern = storage.absolute(source.path)
@@ -103,7 +106,7 @@ def list_source(
 
 
 def _fixed_part(path: str) -> str:
-    """The folder before the first wildcard of a pattern, or that of a single file."""
+    """Return the folder before the first wildcard of a pattern, or that of a single file."""
     match = WILDCARD.search(path)
     folder = path[: match.start()] if match else path
     return posixpath.dirname(folder) or ("/" if folder.startswith("/") else ".")
@@ -120,12 +123,12 @@ def _is_below(path: str, root: str) -> bool:
 
 
 def _shown(path: str) -> str:
-    """A path as valid Unicode: bytes of a local file name that are not UTF-8 are written as `\\xNN`."""
+    """Return a path as valid Unicode: bytes of a local file name that are not UTF-8 become `\\xNN`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[Entry]:
-    """The files that a pattern matches, some possibly twice."""
+    """Yield the files that a pattern matches, some possibly twice."""
     literal = _entry(file_system, pattern, local)
     if literal is not None and not literal.is_folder:
         yield literal
@@ -141,7 +144,7 @@ def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iter
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """The patterns that one with `{a,b}` stands for, nested braces included; unbalanced ones stay as they are."""
+    """Expand `{a,b}` in a pattern, nested braces included; leave unbalanced braces as they are."""
     depth, start = 0, -1
     commas: list[int] = []
     for place, character in enumerate(pattern):
@@ -162,7 +165,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], local: bool) -> Iterator[Entry]:
-    """The files below `folder` whose path matches the segments of a pattern."""
+    """Yield the files below `folder` whose path matches the segments of a pattern."""
     segment, rest = segments[0], segments[1:]
     if segment == "**":
         if rest:
@@ -207,7 +210,7 @@ def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Itera
 
 
 def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | None:
-    if local:  # a file that is named may be a link
+    if local:  # a named file may be a link
         return Entry("", path, os.path.isdir(path), False) if os.path.exists(path) else None
     try:
         return _remote_entry(file_system.info(path))._replace(path=path)
@@ -216,19 +219,23 @@ def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | N
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
-    """Whether it is a folder or a link to one; False for a link to itself, of which the entry would raise an error."""
+    """Return True for a folder or a link to one; False for a link to itself, whose entry would raise an error."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _local_facts(path: str) -> tuple[int, datetime | None, Obstacle | None]:
-    """Size, time of modification, and why it is not to be read."""
+    """Return the size, the time of modification, and any reason not to read a local file."""
     try:
         status = os.stat(path)
     except OSError as error:  # a link to nowhere or to itself, or a file that has just gone
         return 0, None, Obstacle("unreadable_file", f"it leads to no file ({error.strerror})")
     try:
         modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    except (OverflowError, OSError, ValueError):  # not in the years 1 to 9999, as damaged file systems say
+    except (
+        OverflowError,
+        OSError,
+        ValueError,
+    ):  # outside the years 1 to 9999, as damaged file systems report
         modified = None
     return status.st_size, modified, None if stat.S_ISREG(status.st_mode) else NO_FILE
 

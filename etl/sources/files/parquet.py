@@ -1,11 +1,11 @@
 """Parquet: a record is a row, its position the number of the row in the file.
 
-Strings (plain or dictionary-encoded) are taken for text; for the time column also timestamps, dates and numbers. The
-raw bytes of a quarantined row are its configured columns as a JSON object.
+Strings (plain or dictionary-encoded) are accepted as text; for the time column also timestamps, dates and numbers.
+The raw bytes of a quarantined row are its configured columns as a JSON object.
 
-A small file can stand for very much: pages are compressed, and a value that many rows have is written once. So a file
-is given up where its content gets larger than `max_expansion` allows, and fewer rows are read at a time where they are
-long, or share a long value.
+A small file can expand enormously: pages are compressed, and a value that many rows share is written once. So a file
+is given up where its content exceeds `max_expansion`, and fewer rows are read at a time where they are long, or share
+a long value.
 """
 
 import io
@@ -24,11 +24,11 @@ from schemas.sources import SourceSettings
 
 BATCH_ROWS = 512
 BATCH_BYTES = 32 << 20
-"""Of so many bytes a batch should be, where rows are so long that BATCH_ROWS would be more."""
+"""Target size of a batch, in bytes, where rows are so long that BATCH_ROWS would exceed it."""
 READ_BYTES = 1 << 20
-"""Column chunks are read from the file in pieces of so many bytes, and not as a whole."""
+"""Size of the pieces, in bytes, that column chunks are read in, and not as a whole, as `pre_buffer` would."""
 SMALL_CHUNK = 512 << 10
-"""Whatever value a column chunk of so many bytes holds, BATCH_ROWS of it can be read at a time."""
+"""Size in bytes of a column chunk of which BATCH_ROWS can be read at a time, whatever value it holds."""
 
 
 class ParquetFormat(SourceFormat):
@@ -43,7 +43,7 @@ class ParquetFormat(SourceFormat):
         try:
             with open_plain(part.location, part.options) as file:
                 limit = content_limit(file.seek(0, io.SEEK_END), part.max_expansion)
-                with pq.ParquetFile(file, buffer_size=READ_BYTES) as parquet:
+                with pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False) as parquet:
                     metadata = parquet.metadata
                     groups = list(owned_groups(metadata, part.start, part.end))
                     if groups and limit is not None and unpacked_bytes(metadata) > limit:
@@ -60,7 +60,8 @@ class ParquetFormat(SourceFormat):
                                 return
                             yield found
                             row = found.position + 1
-        # pyarrow reports damage as ArrowException or as an OSError without a number; one with a number is the system's.
+        # pyarrow reports damage as ArrowException or as an OSError without a number; one with a number is the
+        # system's.
         except (OSError, pa.ArrowException) as error:
             kind = "cannot be read" if getattr(error, "errno", None) else "is not Parquet or is damaged"
             yield Rejected(row, b"", "unreadable_file", f"the file {kind} from row {row:,} on", damaged=True)
@@ -70,7 +71,7 @@ class ParquetFormat(SourceFormat):
 
 
 def too_large(row: int, max_expansion: int | None) -> Rejected:
-    """The one row for what a file holds from there on that is more than it may hold."""
+    """Return the one row for the rest of a file that expands beyond its limit."""
     detail = (
         f"the content is more than {max_expansion:,} times as large as the file (`max_expansion` of its [[source]]): "
         f"nothing is read from row {row:,} on"
@@ -79,15 +80,17 @@ def too_large(row: int, max_expansion: int | None) -> Rejected:
 
 
 def unpacked_bytes(metadata: pq.FileMetaData) -> int:
-    """The pages of all columns, decompressed."""
+    """Return the decompressed size of the pages of all columns, in bytes."""
     return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
 def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names: Iterable[str]) -> int:
-    """Bytes of the longest value that the rows of a row group may share: the longest in a dictionary of these columns.
+    """Return the bytes of the longest value that rows of a row group may share, from these columns' dictionaries.
 
-    Dictionaries of chunks of up to SMALL_CHUNK are not looked at.
+    Dictionaries of chunks of up to SMALL_CHUNK are skipped.
     """
+    if metadata.row_group(group).total_byte_size <= SMALL_CHUNK:
+        return 0
     wanted = set(names)
     chunks = map(metadata.row_group(group).column, range(metadata.num_columns))
     shared = [
@@ -100,9 +103,9 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names
     ]
     longest = 0
     for name in shared:
-        # The dictionary of a chunk stands before its rows, and comes as a whole with the first of them.
+        # The dictionary of a chunk precedes its rows, and is loaded as a whole with the first of them.
         with pq.ParquetFile(
-            file, metadata=metadata, read_dictionary=[name], buffer_size=READ_BYTES
+            file, metadata=metadata, read_dictionary=[name], buffer_size=READ_BYTES, pre_buffer=False
         ) as parquet:
             batch = next(parquet.iter_batches(1, row_groups=[group], columns=[name]), None)
         if batch is None:  # a row group without rows
@@ -114,19 +117,20 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names
 
 
 def _size(row: Found | Rejected) -> int:
-    """Characters of its strings, or its raw bytes."""
+    """Return the size of a row: the characters of its strings, or its raw bytes."""
     if isinstance(row, Rejected):
         return len(row.raw)
     return sum(len(value) for value in row.values.values() if isinstance(value, str))
 
 
 def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iterator[tuple[int, int]]:
-    """The row groups that begin in the bytes [start, end), each with the number of its first row."""
+    """Yield the row groups that begin in the bytes [start, end), each with the number of its first row."""
     first = 0
     for group in range(metadata.num_row_groups):
         facts = metadata.row_group(group)
         offset = 0
-        if facts.num_columns:
+        # Asked about a column whose part of the footer is damaged, pyarrow ends the process; reading raises an error.
+        if facts.num_columns and (start, end) != (0, None):
             column = facts.column(0)
             offset = min(o for o in (column.dictionary_page_offset, column.data_page_offset) if o is not None)
         if offset >= start and (end is None or offset < end):
@@ -166,13 +170,13 @@ def _rows(
 
 
 def batch_rows(group: pq.RowGroupMetaData, shared: int = 0) -> int:
-    """The rows of a batch of about BATCH_BYTES, 1 to BATCH_ROWS; `shared`: bytes that each may have beside its own."""
+    """Return the rows of a batch of about BATCH_BYTES, 1 to BATCH_ROWS; `shared`: extra bytes that each may have."""
     bytes_of_a_row = max(1, group.total_byte_size / max(1, group.num_rows), shared)
     return max(1, min(BATCH_ROWS, int(BATCH_BYTES / bytes_of_a_row)))
 
 
 def raw_row(values: Mapping[str, object]) -> bytes:
-    """The configured columns of a row as JSON, for the quarantine."""
+    """Return the configured columns of a row as JSON, for the quarantine."""
     shown = {
         name: value if value is None or isinstance(value, str) else "(not text)"
         for name, value in values.items()
@@ -181,7 +185,7 @@ def raw_row(values: Mapping[str, object]) -> bytes:
 
 
 def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
-    """The values of a column as the contract knows them."""
+    """Yield the values of a column in the types of the contract."""
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     kind = array.type
@@ -189,7 +193,7 @@ def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
         yield from _strings(array)
     elif may_be_time and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         zone = "Z" if pa.types.is_timestamp(kind) and kind.tz is not None else ""
-        # Without its zone a timestamp is the same moment in UTC; no database of time zones is asked.
+        # Without its zone a timestamp is the same moment in UTC, and no time zone database is needed.
         plain = array.cast(pa.int64()).cast(pa.timestamp(kind.unit)) if zone else array
         texts = plain.cast(pa.string()).to_pylist()
         yield from (None if text is None else Moment(text + zone) for text in texts)

@@ -1,4 +1,4 @@
-"""Cutting source files into pieces, and grouping the pieces into tasks of like cost."""
+"""Cutting of source files into pieces, and grouping of the pieces into tasks of similar cost."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from schemas.config import Configuration
 
 TASK_BYTES = 32 << 20
 FILE_COST = 4 << 10
-"""What opening a file costs, in bytes that could have been read meanwhile."""
+"""Cost of opening a file, in bytes that could have been read meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A unit of work on a file: read its records from `start` to `end`, or only hash it.
+    """Unit of work on a file: read its records from `start` to `end`, or only hash it.
 
     `end` is None for a file that is read as a whole.
     """
@@ -30,12 +30,12 @@ class Piece:
     @property
     def cost(self) -> int:
         size = self.file.bytes if self.end is None else self.end - self.start
-        # A file that is only hashed costs its reading, which is a small part of what its parsing costs.
+        # A file that is only hashed costs its reading, which is a small part of the cost of parsing it.
         return FILE_COST + (size // 4 if self.hash_only else size)
 
 
 def list_pieces(config: Configuration) -> list[Piece]:
-    """The pieces of all sources, in the order of the sources and of the paths in each."""
+    """Return the pieces of all sources, in the order of the sources and of the paths in each."""
     pieces: list[Piece] = []
     seen: dict[str, int] = {}
     for index, source in enumerate(config.source):
@@ -48,19 +48,19 @@ def list_pieces(config: Configuration) -> list[Piece]:
 
 
 def source_bytes(config: Configuration) -> int:
-    """The bytes of all source files, compressed ones as they lie there; 0 where they cannot be listed."""
+    """Return the bytes of all source files, compressed ones as stored; 0 where they cannot be listed."""
     try:
         return sum(
             file.bytes
             for index, source in enumerate(config.source)
             for file in list_source(source, index, config.storage)
         )
-    except RinglakeError:  # for `ingest` to report, which a later stage does not need
+    except RinglakeError:  # for `ingest` to report; later stages do not need it
         return 0
 
 
 def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
-    """The pieces of a file: byte ranges of equal size and one for the hash, or the file as a whole."""
+    """Yield the pieces of a file: byte ranges of equal size and one for the hash, or the file as a whole."""
     if file.obstacle is not None:
         yield Piece(file)
         return
@@ -78,7 +78,7 @@ def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
 
 
 def group(pieces: Iterable[Piece], cores: int) -> list[list[Piece]]:
-    """Tasks of pieces that follow one another: about `TASK_BYTES` each, or less so that each core has four."""
+    """Group consecutive pieces into tasks: about `TASK_BYTES` each, or less so that each core has four."""
     pieces = list(pieces)
     target = min(TASK_BYTES, max(sum(piece.cost for piece in pieces) // (4 * cores), 1 << 20))
     tasks: list[list[Piece]] = []

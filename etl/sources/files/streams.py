@@ -1,4 +1,4 @@
-"""Opening source files: decompressed, hashed on the way, with bounded memory, and damage noted instead of raised."""
+"""Opening of source files: decompressed, hashed on the way, in bounded memory, with damage noted instead of raised."""
 
 import bz2
 import hashlib
@@ -14,21 +14,21 @@ from common.storage import Storage
 
 CHUNK = 1 << 20
 MAX_RECORD_BYTES = 200 << 20
-"""The longest record that is read. A field of 64 MB passes even where most of its characters are escaped."""
+"""Longest record that is read. A field of 64 MB passes even where most of its characters are escaped."""
 MAX_RAW_BYTES = 64 << 20
-"""The longest raw record that bronze/quarantine holds as a whole; of longer ones it holds the beginning."""
+"""Longest raw record that bronze/quarantine holds as a whole; longer ones are cut to it."""
 CANNOT_OPEN, CANNOT_READ_ON = "the file cannot be opened", "the file cannot be read on"
 FREE_BYTES = 64 << 20
-"""So many bytes of content a compressed file may hold however small it is."""
+"""Content in bytes that any compressed file may have, however small it is."""
 
 
 def content_limit(size: int, max_expansion: int | None) -> int | None:
-    """So many bytes of content a file of `size` bytes may hold; None without a limit."""
+    """Return the content in bytes that a file of `size` bytes may hold; None without a limit."""
     return None if max_expansion is None else max(FREE_BYTES, max_expansion * size)
 
 
 class Decompressor(Protocol):
-    """The common interface of zlib, bz2 and zstandard: one compressed member, fed piece by piece."""
+    """Common interface of zlib, bz2 and zstandard: one compressed member, fed piece by piece."""
 
     @property
     def eof(self) -> bool: ...
@@ -42,8 +42,8 @@ def _zstd() -> Decompressor:
 
 
 DECOMPRESSORS: dict[str, tuple[Callable[[], Decompressor], int]] = {
-    # With each: how many compressed bytes are fed at a time. The densest input that each format allows grows about
-    # 1,000-fold (gz), 25,000-fold (bz2, zst), so that one feeding stays below about 64 MB.
+    # Each with its number of compressed bytes to feed at a time. The densest input that each format allows grows
+    # about 1,000-fold (gz), 25,000-fold (bz2, zst), so that one feeding stays below about 64 MB.
     ".gz": (lambda: cast(Decompressor, zlib.decompressobj(wbits=31)), 64 << 10),
     ".bz2": (bz2.BZ2Decompressor, 2 << 10),
     ".zst": (_zstd, 2 << 10),
@@ -51,12 +51,12 @@ DECOMPRESSORS: dict[str, tuple[Callable[[], Decompressor], int]] = {
 
 
 def compression_of(path: str) -> str | None:
-    """The suffix by which a file is decompressed, None for a plain one."""
+    """Return the suffix that says how to decompress a file, None for a plain one."""
     return next((suffix for suffix in DECOMPRESSORS if path.lower().endswith(suffix)), None)
 
 
 def open_plain(location: str, options: Storage | None) -> IO[bytes]:
-    """A file as it lies there, unbuffered where it is local. Raises OSError."""
+    """Open a file without decompression, unbuffered where it is local. Raises OSError."""
     if storage.is_local(location):
         return open(storage.absolute(location), "rb", buffering=0)
     file_system, path = storage.filesystem(location, options)
@@ -64,12 +64,11 @@ def open_plain(location: str, options: Storage | None) -> IO[bytes]:
 
 
 class SourceStream(io.RawIOBase):
-    """A file as a stream of decompressed bytes. `damage` says in half a sentence why it ended early, None otherwise.
+    """File as a stream of decompressed bytes; `damage` says in half a sentence why it ended early, None otherwise.
 
-    `size` and `sha256` are those of the file as it lies there, and are complete once `finish` was called. With
-    `start` reading begins at that byte, of a plain file only. `max_expansion`: a compressed file counts as damaged
-    from where its content gets larger than so many times the file (`listed` bytes, or what was read of it where that
-    is more), and than FREE_BYTES.
+    `size` and `sha256` describe the stored file and are complete after `finish`. With `start`, reading begins at that
+    byte, of a plain file only. `max_expansion`: a compressed file counts as damaged from where its content exceeds so
+    many times the file (`listed` bytes, or the bytes read where those are more), and FREE_BYTES.
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class SourceStream(io.RawIOBase):
         return count
 
     def finish(self) -> None:
-        """Reads what is left of the file as it lies there, so that size and hash are of the whole."""
+        """Read the rest of the stored file, so that size and hash cover the whole."""
         for _ in self._plain(CHUNK):
             pass
 
@@ -143,12 +142,12 @@ class SourceStream(io.RawIOBase):
             yield chunk
 
     def _decompressed(self, suffix: str) -> Iterator[bytes]:
-        """The members of a compressed file one after the other; zeros behind the last one are padding."""
+        """Yield the members of a compressed file one after the other; zeros behind the last one are padding."""
         new, step = DECOMPRESSORS[suffix]
         member: Decompressor | None = None
         members = given = 0
         for chunk in self._plain(CHUNK):
-            # What is left of the chunk is never copied: there may be a member in every few bytes.
+            # The rest of the chunk is never copied: there may be a member in every few bytes.
             view, place = memoryview(chunk), 0
             while place < len(chunk):
                 if member is None:
@@ -187,7 +186,7 @@ class SourceStream(io.RawIOBase):
 
 # A frozen dataclass takes three times as long to make, and there is one of these for each line.
 class Line(NamedTuple):
-    """A line without the LF that ends it; `size` counts all its bytes, of which `content` may be only the first."""
+    """Line without its LF; `size` counts all its bytes, while `content` may be cut."""
 
     position: int
     content: bytes
@@ -197,7 +196,7 @@ class Line(NamedTuple):
 
 
 def read_line(reader: io.BufferedReader, position: int, limit: int = MAX_RECORD_BYTES) -> Line | None:
-    """The line at `position`, or None at the end. Of a line longer than `limit` the first `limit` bytes."""
+    """Return the line at `position`, or None at the end; of a line longer than `limit` the first `limit` bytes."""
     line = reader.readline(limit + 1)
     if not line:
         return None
@@ -215,9 +214,9 @@ def read_line(reader: io.BufferedReader, position: int, limit: int = MAX_RECORD_
 def read_lines(
     reader: io.BufferedReader, start: int, end: int | None, limit: int = MAX_RECORD_BYTES
 ) -> Iterator[Line]:
-    """The lines that begin in the bytes [start, end), to the end of the file without `end`.
+    """Yield the lines that begin in the bytes [start, end), to the end of the file without `end`.
 
-    The reader stands at byte `start - 1`, or at 0: a line begins at `start` exactly when an LF stands before it.
+    The reader stands at byte `start - 1`, or at 0: a line begins at `start` exactly when an LF precedes it.
     """
     position = 0
     if start:

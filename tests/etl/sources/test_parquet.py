@@ -179,7 +179,7 @@ def test_what_grows_beyond_the_limit_is_given_up(tmp_path: Path, dictionary: boo
         assert read(tmp_path, table, 5, row_group_size=50, use_dictionary=False, compression="zstd") == found
     config = configuration(
         tmp_path,
-        [{"format": "parquet", "path": str(tmp_path / "a.parquet"), "max_expansion": 10**6}],
+        [{"format": "parquet", "path": str(tmp_path / "a.parquet"), "max_expansion": 10**7}],
         COLUMNS,
     )
     assert reasons(read_rows(config, tmp_path / "a.parquet")) == [None] * rows
