@@ -91,7 +91,7 @@ class TwoHosts:
 
     @property
     def path(self) -> Path:
-        """Return a folder for the front of PATH, with an `ssh` that knows the keys of these hosts."""
+        """Folder for the front of PATH, with an `ssh` that knows the keys of these hosts."""
         return self.folder / "bin"
 
     @staticmethod

@@ -41,7 +41,7 @@ for main in (train.main, evaluate.main, report.main):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which the whole chain has run, in one process."""
+    """Run the whole chain in a working folder, in one process; return the folder."""
     folder = tmp_path_factory.mktemp("houses")
     environment = extending.install(folder)
     write_houses(folder / "raw")
@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_houses(raw: Path) -> None:
-    """Two files of houses whose price follows from the area, and one line that is no record."""
+    """Write two files of houses with prices that follow from the area, and one line that is not a record."""
     chance = random.Random(0)
     lines = []
     for number in range(ROWS):

@@ -193,12 +193,12 @@ class Job:
 
     @cached_property
     def numbers(self) -> npt.NDArray[np.int64]:
-        """Return the number of the first row of each row group, with all rows numbered in the order of the files."""
+        """Number of the first row of each row group, with all rows numbered in the order of the files."""
         return np.concatenate([[0], np.cumsum(self.epoch.split.row_groups)])
 
     @cached_property
     def local(self) -> list[npt.NDArray[np.int64]]:
-        """Return, by rank, the numbers of the rows from `position` on, in local order, assembled window by window."""
+        """Numbers, by rank, of the rows from `position` on, in local order, assembled window by window."""
         order, found = self.epoch.split, []
         for world in (World(rank, self.size) for rank in range(self.size)):
             positions, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

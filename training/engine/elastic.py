@@ -32,7 +32,7 @@ from training.parallel.communicator import Communicator
 
 @dataclass(frozen=True)
 class Run:
-    """Arguments that a process of an elastic training was started with."""
+    """Start-up arguments of a process of an elastic training."""
 
     config: Configuration
     manifest: Manifest

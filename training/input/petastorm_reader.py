@@ -75,7 +75,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
                 f"{where} cannot be read ({first}); restore the file or publish the data set again"
             ) from error
         except Exception as error:
-            # Other file systems raise errors of their own; each has to say what was being read.
+            # Third-party file systems raise errors of their own; each has to say what was being read.
             error.add_note(f"while {where} was being read")
             raise
         self.publish_func(arrays)

@@ -58,8 +58,7 @@ class Plain(Method):
         return StepResult(loss_sum, weight_sum, norm, rate)
 
     def backward(self, batch: LocalBatch, last: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-        """Run a forward and a backward pass over rows of this rank; return the sums of their weighted losses and their
-        weights.
+        """Run forward and backward over rows of this rank; return the sums of their weighted losses and their weights.
 
         `last` as for `gradients.Exchange.backward`.
         """

@@ -1,5 +1,4 @@
-"""Watchdog that ends a rank without progress, so that the others and the launcher see it die instead of waiting
-forever.
+"""Watchdog that ends a rank without progress, so that the others and the launcher see it die and do not wait forever.
 
 A thread of the rank watches the rank's work, and a small process beside it (`training.parallel.watchdog_process`)
 watches the thread, because a process that is stopped (SIGSTOP), or never lets go of the interpreter, cannot watch
@@ -80,10 +79,9 @@ class Watchdog:
 
     @contextmanager
     def waiting(self, at_most: float | None = None) -> Iterator[None]:
-        """Allow for a wait for other ranks, which is not this rank's fault; end it after `at_most` seconds all the
-        same.
+        """Allow for a wait for other ranks, which is not this rank's fault, of up to `at_most` seconds.
 
-        The default of `at_most` is PATIENCE times the limit.
+        After that, by default PATIENCE times the limit, the rank is ended all the same.
         """
         before = self._limit, self._is_waiting
         self._set(PATIENCE * self.seconds if at_most is None else at_most, True)
