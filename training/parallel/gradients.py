@@ -50,7 +50,7 @@ _attached: WeakKeyDictionary[nn.Module, Exchange] = WeakKeyDictionary()
 
 
 def build(settings: Train, model: nn.Module, communicator: Communicator, device: torch.device) -> Exchange:
-    """Build the exchange named by `train.gradients`; `auto` means `flat` on CPUs, shared by ranks, `overlapped` on GPUs.
+    """Build the exchange named by `train.gradients`; `auto`: `flat` on CPUs, shared by ranks, `overlapped` on GPUs.
 
     An exchange built earlier for the model is closed. Raises UsageError if Horovod cannot send from the device.
     """
