@@ -29,7 +29,7 @@ LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --host-discovery-script deploy/hosts.sh $(if $(HOSTS)$(HOSTS_FILE),,--network-interfaces lo) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
     -H localhost:$(NP))
-PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help
