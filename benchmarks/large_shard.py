@@ -20,6 +20,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from common import command
+from etl.lake.facts import CommitFacts, Fingerprint
 from etl.lake.tables import read_table, write_table
 from etl.publication import balance, shards
 from etl.runs.stage_metrics import metrics_since, newest_spark_stage
@@ -97,9 +98,8 @@ def measured(folder: Path, gigabytes: float, heap: str) -> dict[str, Any]:
         },
     )
     try:
-        write_table(
-            generated(spark, rows, config), layout.encoded, encoded_schema(config), config, "generate"
-        )
+        facts = CommitFacts.by("generate", config, Fingerprint(configuration="", code="", inputs={}))
+        write_table(generated(spark, rows, config), layout.encoded, encoded_schema(config), config, facts)
         ordered = balance.with_order_key(read_table(spark, layout.encoded))
         size = balance.row_group_size(config.publish, {"train": rows}, width)
         plans = balance.plan(ordered, {"train": (rows, 1)}, size)

@@ -4,15 +4,16 @@ import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
+def replacing(path: Path, durable: bool = True) -> Iterator[BufferedRandom]:
     """A file to write that takes the place of `path` when the block ends without an error; makes the folder.
 
-    It can be read too. A durable one survives a power failure from then on. Raises OSError; what was there before is then still there.
+    It can be read too. A durable one survives a power failure from then on. Raises OSError; what was there before is
+    then still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Its name is its own, so that two writers of one file do not write into each other's.
@@ -27,7 +28,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     finally:
         attempt.unlink(missing_ok=True)
     if durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def write(path: Path, content: bytes, durable: bool = True) -> None:
@@ -36,7 +37,7 @@ def write(path: Path, content: bytes, durable: bool = True) -> None:
         file.write(content)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes the renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -15,24 +15,24 @@ from common.command import run
 from common.errors import CheckError
 from common.progress import say
 from common.storage import hadoop_options, join
-from etl.clean import clean
-from etl.deduplicate import deduplicate
-from etl.encode import encode
 from etl.gates.expectations import declared
 from etl.gates.limits import check_quarantine
-from etl.ingest import ingest
 from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
+from etl.runs.run import Run
 from etl.runs.stage import stage_parser, timed
 from etl.runs.stage_metrics import measured
 from etl.spark.session import build_session
-from etl.split import split
+from etl.stages import clean, deduplicate, encode, ingest, split
 from etl.versions.judging import judge_version
 from etl.versions.publishing import publish_version, published
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, name_of
 from schemas.tables import Layout
+
+STAGES = tuple(stage.STAGE for stage in (ingest, clean, deduplicate, split, encode))
+"""In their order; publishing, which comes last, goes by more than what silver/encoded holds."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,14 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
     """Runs what is not complete, or with `again` everything; returns the published version, and where its report is."""
     declared(config)  # an expectation that cannot be made stops here, before hours of work
-    check_quarantine(timed("ingest", ingest, spark, config, again), config)
-    for name, stage in (
-        ("clean", clean),
-        ("deduplicate", deduplicate),
-        ("split", split),
-        ("encode", encode),
-    ):
-        timed(name, stage, spark, config, again)
+    whole = Run(spark, config)
+    first, *others = STAGES
+    check_quarantine(timed(first, whole, again), config)
+    for stage in others:
+        timed(stage, whole, again)
     standing = None if again else published(config)
     if standing is not None:
         say(f"publish: complete, version {standing.delta_version} stands with every file as published")

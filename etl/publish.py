@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from common.command import run
 from etl.runs.stage import stage_main
-from etl.versions.publishing import publish, published_counts
+from etl.versions import publishing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return stage_main("publish", __doc__, publish, argv, published_counts)
+    return stage_main(publishing.STAGE, __doc__, argv)
 
 
 if __name__ == "__main__":

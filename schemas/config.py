@@ -22,7 +22,7 @@ from common.sections import Section
 from common.storage import Storage
 from schemas import kinds, settings
 from schemas.cleaning import Clean
-from schemas.features import TypedFeature
+from schemas.features import ScalarFeature, TypedFeature
 from schemas.features.tokens import TokensFeature
 
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
@@ -147,6 +147,11 @@ class Configuration(Section):
     def typed_features(self) -> list[TypedFeature]:
         """The features of typed columns."""
         return [feature for feature in self.feature if isinstance(feature, TypedFeature)]
+
+    def dropping_features(self) -> list[ScalarFeature]:
+        """The features of typed columns whose outliers are left out."""
+        scalars = (feature for feature in self.feature if isinstance(feature, ScalarFeature))
+        return [one for one in scalars if one.outliers is not None and one.outliers.action == "drop"]
 
     def deduplicated_column(self) -> str:
         """The column by which duplicates are found."""

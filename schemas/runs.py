@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from common import json_lines
 from common.errors import DataError
 
 RUN_FILE: Final = "run.json"
@@ -35,10 +36,9 @@ def _roots(run: Path) -> Iterator[str]:
         if not path.exists():
             continue
         try:
-            content = path.read_text(encoding="utf-8")
-            for document in content.splitlines() if documents else [content]:
+            for document in json_lines.lines(str(path)) if documents else [path.read_bytes()]:
                 yield str(json.loads(document)["manifest_root"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (DataError, OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path} cannot be read ({error}): which data the run {run.name!r} learned from is not known"
             ) from error

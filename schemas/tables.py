@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SPLITS: Final = ("train", "validation", "test")
 STATUSES: Final = ("kept", "filtered", "exact_duplicate", "near_duplicate")
+LEFT_OUT: Final = "left_out"
+"""The column of silver/encoded with the reason of an outlier that is left out: `<feature>.outlier`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class Layout:
     @property
     def ledger(self) -> str:
         return self.at("silver", "ledger")
+
+    @property
+    def clusters(self) -> str:
+        return self.at("silver", "clusters")
 
     @property
     def signatures(self) -> str:
@@ -162,10 +168,15 @@ def fields_schema(config: Configuration) -> pa.Schema:
             ("effects", _EFFECT),  # what each rule that did something did: replacements, or 1 for a filter
             ("text_characters_read", _LENGTHS),  # of each of `Configuration.text_columns()`, before cleaning
             ("text_characters", _LENGTHS),  # and after it
-            # The distinct words of all of them (etl/rules/sampled_words.py); null but for a sample of the records.
+            # The distinct words of all of them (etl/spark/sampled_words.py); null but for a sample of the records.
             ("sampled_words", pa.list_(_TEXT)),
         ]
     )
+
+
+def clusters_schema() -> pa.Schema:
+    """`silver/clusters`: for each record of bronze what it is a duplicate of, before splits are known."""
+    return pa.schema([field for field in ledger_schema() if field.name != "split"])
 
 
 def ledger_schema() -> pa.Schema:
@@ -198,7 +209,10 @@ def signatures_schema() -> pa.Schema:
 
 
 def encoded_schema(config: Configuration) -> pa.Schema:
-    """`silver/encoded`: the rows to be published, ready for training but not yet in shards."""
+    """`silver/encoded`: the rows to be published, ready for training but not yet in shards.
+
+    Where outliers of a typed column are left out, these have a row as well, with their id and LEFT_OUT alone.
+    """
     tokens = {feature.name for feature in config.token_features()}
     features = [
         column
@@ -210,7 +224,8 @@ def encoded_schema(config: Configuration) -> pa.Schema:
         )
     ]
     label = [("label_index", pa.int32())] if config.columns.label is not None else []
-    return pa.schema([("record_id", _TEXT), ("split", _TEXT), *label, *features])
+    left_out = [(LEFT_OUT, _TEXT)] if config.dropping_features() else []
+    return pa.schema([("record_id", _TEXT), ("split", _TEXT), *label, *features, *left_out])
 
 
 def spark_schema(schema: pa.Schema) -> "StructType":

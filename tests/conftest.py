@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """One worker more than cores, since tests of processes mostly wait, as far as the memory goes."""
-    affordable = int(psutil.virtual_memory().available) // WORKER_BYTES
-    return max(1, min(len(os.sched_getaffinity(0)) + 1, affordable))
+    by_memory = int(psutil.virtual_memory().available // WORKER_BYTES)
+    return max(1, min(len(os.sched_getaffinity(0)) + 1, by_memory))
 
 
 @pytest.fixture(scope="session")

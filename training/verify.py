@@ -13,6 +13,7 @@ from common import command
 from common.errors import DataError, UsageError
 from common.progress import say
 from common.storage import Storage
+from provenance.chain import verified
 from schemas.config import load
 from schemas.manifest import load as load_manifest
 from schemas.runs import CHAIN, RUN_FILE
@@ -70,18 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_chain(run: Path) -> list[Record]:
     """The records of all checkpoints. Raises DataError naming the first whose link does not hold."""
-    records = store.read_chain(run)
-    before: Record | None = None
-    for number, record in enumerate(records, 1):
-        where = f"{store.folder_of(run) / CHAIN}, line {number} (step {record.step:,})"
-        if record.link() != record.chain:
-            raise DataError(f"{where} was altered: its values do not have the hash {record.chain}")
-        if record.previous != (None if before is None else before.chain):
-            raise DataError(f"{where} does not follow the line before: a checkpoint was removed or put in")
-        if before is not None and record.step <= before.step:
-            raise DataError(f"{where} goes back from step {before.step:,}")
-        before = record
-    return records
+    return list(verified(store.read_chain(run), store.link_of, str(store.folder_of(run) / CHAIN)))
 
 
 def check_files(run: Path, records: Sequence[Record]) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks import generate
 from benchmarks.etl import quality, results
 from benchmarks.etl.systems import BY_NAME, SYSTEMS, Data, System, interpreters, measure_undisturbed, version
-from common import command
+from common import command, json_lines
 from common.errors import CheckError, UsageError
 from common.progress import say
 from common.version import code_version
@@ -89,8 +89,7 @@ def turns(systems: Sequence[System], cold: bool) -> list[tuple[System, bool]]:
 def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
     """The runs of earlier rounds, by system."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        sample = json.loads(line)
+    for sample in json_lines.read(str(file), json.loads):
         found[sample.pop("system")].append(sample)
     return found
 
@@ -157,8 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for run in measure_undisturbed(system, pythons[system.name], data, root / "work", warm, repeats):
                 attempts += 1
                 sample = {"system": system.name, "warm": warm, "turn": f"{stamp} {number}"} | run.as_dict()
-                with file.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(sample) + "\n")
+                json_lines.append(str(file), json.dumps(sample).encode())
             if not attempts:
                 failed.add(system.name)
     arguments.results.mkdir(parents=True, exist_ok=True)

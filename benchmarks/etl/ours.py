@@ -23,18 +23,23 @@ from pyspark.sql import functions as F
 from common import command
 from common.errors import CheckError
 from common.storage import hadoop_options
-from etl import deduplicate, ingest, pipeline
+from etl import pipeline
+from etl.runs.completion import fingerprint
+from etl.runs.run import Run
+from etl.sources import outcomes
 from etl.sources.files.pieces import group, list_pieces
 from etl.spark.session import build_session
+from etl.stages import deduplicate
 from schemas.config import Configuration, load
 from schemas.tables import Layout
 
 
 def near_duplicates(spark: SparkSession, config: Configuration) -> None:
-    """Writes silver/signatures and silver/ledger for the records of the sources, as the stage `deduplicate` does."""
+    """Writes silver/signatures and silver/clusters for the records of the sources, as the stage `deduplicate` does."""
     tasks = group(list_pieces(config), spark.sparkContext.defaultParallelism)
-    records = ingest.accepted(ingest.read_outcomes(spark, config, tasks), None, config)
-    deduplicate.deduplicate_fields(records.withColumn("filtered_by", F.lit(None).cast("string")), config)
+    records = outcomes.accepted(outcomes.read_outcomes(spark, config, tasks), None, config)
+    fields = records.withColumn("filtered_by", F.lit(None).cast("string"))
+    deduplicate.deduplicate_fields(Run(spark, config), fields, fingerprint("deduplicate", config))
 
 
 def overrides(files: Path, root: Path) -> list[str]:
@@ -62,9 +67,9 @@ RUNS = {"near_duplicates": run_near_duplicates, "pipeline": run_pipeline}
 
 
 def clusters_of(config: Configuration) -> tuple[pa.Array, pa.Array]:
-    """From the ledger: the numbers of records that have a cluster, and of the survivors of their clusters; int64."""
-    ledger = DeltaTable(Layout.of(config).ledger).to_pyarrow_table(columns=["record_id", "cluster_id"])
-    clustered = ledger.filter(pc.is_valid(ledger["cluster_id"]))
+    """The numbers of records that have a cluster, and of the survivors of their clusters; int64."""
+    rows = DeltaTable(Layout.of(config).clusters).to_pyarrow_table(columns=["record_id", "cluster_id"])
+    clustered = rows.filter(pc.is_valid(rows["cluster_id"]))
     return clustered["record_id"].cast(pa.int64()), clustered["cluster_id"].cast(pa.int64())
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.input import compare, environments, generate, results
 from benchmarks.input.cases import CASES, PACKAGES, PEERS, STORAGE
-from common import command
+from common import command, json_lines
 from common.errors import CheckError, UsageError
 from common.progress import say
 from schemas import config
@@ -64,8 +64,7 @@ def demo_manifest(file: str) -> str:
 def samples_in(file: Path) -> dict[str, list[dict[str, Any]]]:
     """The samples of a file, by name of the case."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        sample = json.loads(line)
+    for sample in json_lines.read(str(file), json.loads):
         found.setdefault(sample.pop("case"), []).append(sample)
     return found
 
@@ -118,8 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file.unlink(missing_ok=True)
 
         def keep(case: str, sample: dict[str, Any], file: Path = file) -> None:
-            with file.open("a", encoding="utf-8") as samples:
-                samples.write(json.dumps({"case": case, **sample}) + "\n")
+            json_lines.append(str(file), json.dumps({"case": case, **sample}).encode())
 
         folder = root / name
         compare.rounds(folder, arguments.rounds, arguments.rows, pythons, cases, keep)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from schemas.config import Configuration
+
 BROADCAST_KEYS = 10_000_000
 SPLIT_CONFLICT = "split_conflict"
 """The reason of new records that belong together with earlier ones of different splits."""
@@ -22,6 +24,18 @@ class Earlier:
     """As silver/signatures."""
     ledger: DataFrame
     """As silver/ledger, every record with its status, cluster and split."""
+    conflicts: int = 0
+    """Records that would be kept with other splits."""
+
+
+def to_compare(new: DataFrame, earlier: Earlier, of_texts: DataFrame) -> DataFrame:
+    """The signatures among which clusters of new texts are looked for; `of_texts`: see `clusters_of_texts`.
+
+    Earlier texts without a cluster belong to records that were left out: a later copy counts as new, and may stay.
+    """
+    unknown = new.join(of_texts.select("text_hash"), "text_hash", "left_anti")
+    placed = earlier.signatures.join(of_texts.select("text_hash"), "text_hash", "left_semi")
+    return unknown.unionByName(to_compare_with(unknown, placed))
 
 
 def to_compare_with(new: DataFrame, earlier: DataFrame) -> DataFrame:
@@ -74,3 +88,14 @@ def earlier_clusters(components: DataFrame, texts: DataFrame, of_texts: DataFram
         .select("text_hash", "earlier_cluster", "splits", F.lit(False).alias("is_copy"))
     )
     return copies.unionByName(near)
+
+
+def count_conflicts(records: DataFrame, joined: DataFrame, config: Configuration) -> int:
+    """The number of new records that belong to clusters of several splits, and would be kept with others.
+
+    Where duplicates are dropped, what is near to an earlier record would be left out with any splits.
+    """
+    if config.deduplicate.duplicates == "drop":
+        return 0
+    torn = joined.where(F.size("splits") > 1).select("text_hash")
+    return records.join(torn, "text_hash", "left_semi").count()

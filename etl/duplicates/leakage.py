@@ -21,15 +21,17 @@ IDS_AT_ONCE = 20_000_000
 Ints = npt.NDArray[np.int64]
 
 
-def leakage_sample(spark: SparkSession, config: Configuration, rows: int = 200) -> pd.DataFrame:
+def leakage_sample(
+    spark: SparkSession, config: Configuration, splits: DataFrame, rows: int = 200
+) -> pd.DataFrame:
     """The highest Jaccard similarity to any training row, computed exactly from the shingle sets, of `rows` distinct
     texts of the test split, chosen by the hash of the record_id.
 
-    Columns: `record_id`, `highest_similarity` (0 to 1; 0 where nothing is shared or there is no training row), ordered
-    by record_id. Exact copies of a test row lie in the same split, so that one of them stands for all.
+    `splits`: columns `record_id`, `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1;
+    0 where nothing is shared or there is no training row), ordered by record_id. Exact copies of a test row lie in the
+    same split, so that one of them stands for all.
     """
     layout = Layout.of(config)
-    splits = read_table(spark, layout.ledger).select("record_id", "split").where("split IS NOT NULL")
     signatures = read_table(spark, layout.signatures).select("record_id", "shingles")
     # The shingles are as large as the texts and stay where they are: only ids are joined.
     in_test = signatures.select("record_id").join(splits.where("split = 'test'"), "record_id", how="inner")

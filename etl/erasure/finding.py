@@ -19,7 +19,7 @@ from schemas.sources.csv import Csv
 from schemas.tables import spark_schema
 
 PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)
-SILVER = ("fields", "ledger", "signatures", "encoded")
+SILVER = ("fields", "signatures", "clusters", "ledger", "encoded")
 _FOUND = pa.schema(
     [
         ("source_index", pa.int32()),

@@ -7,7 +7,6 @@ that the next run of the pipeline makes anew, without what was to be erased.
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 from delta.tables import DeltaTable
@@ -16,10 +15,11 @@ from pyspark.sql import functions as F
 
 from common.storage import Storage
 from etl.erasure.finding import SILVER, Erasure, Place
-from etl.lake.log import Commit, identity, table_version
+from etl.lake.facts import FACTS, CommitFacts, LedgerFacts, RecordsFacts
+from etl.lake.log import Commit, identity
 from etl.lake.tables import PROPERTIES, committing_always, configured, read_table
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, Tombstones
-from etl.splits.earlier_records import staying_splits
+from etl.splits.earlier_records import splits_to_stay
 from schemas.config import Configuration
 from schemas.tables import Layout, quarantine_schema, tombstones_schema
 
@@ -56,16 +56,16 @@ def remove(
     found = {name: Commit.of(uri, options) for name, uri in uris.items()}
     commits = {name: commit for name, commit in found.items() if commit is not None}
     uris = {name: uris[name] for name in commits}
-    facts = {name: commit.facts for name, commit in commits.items()}
+    facts = {name: commit.facts(FACTS[name]) for name, commit in commits.items()}
     identities = {name: commit.identity for name, commit in commits.items()}
     with configured(spark, METADATA, json.dumps({"stage": "forget"})):
         _remove(spark, uris, erasure)
     # Where an earlier `forget` broke off, its records may still be there: then nothing is complete.
-    noted = facts["records"].get("made_from", {}).get("tombstones")
     # Where an `ingest` broke off, sources and quarantine may hold what bronze/records does not know of.
-    of_records = facts["records"].get("tables")
-    complete = of_records == {name: identities[name] for name in ("sources", "quarantine")}
-    if noted == before.fingerprint() and complete:
+    records = commits["records"].facts(RecordsFacts)
+    if records is None or records.tables != {name: identities[name] for name in ("sources", "quarantine")}:
+        return
+    if records.fingerprint.inputs["tombstones"] == before.fingerprint():
         _restate(spark, uris, facts, identities, erasure, tombstones, options)
 
 
@@ -92,18 +92,17 @@ def _remove(spark: SparkSession, uris: Mapping[str, str], erasure: Erasure) -> N
     }
     ids = F.broadcast(spark.createDataFrame(pa.table(erased_ids)))
     # `fields` last: by a pseudonym only they tell whose records those are, should this break off.
-    for name in ("signatures", "encoded", "ledger", "records", "fields"):
+    for name in ("signatures", "encoded", "clusters", "ledger", "records", "fields"):
         if name in erasure.left or (name == "records" and erasure.records):
             table = DeltaTable.forPath(spark, uris[name]).alias("t")
             table.merge(ids.alias("s"), "t.record_id = s.record_id").whenMatchedDelete().execute()
-        if name in erasure.left and name == "ledger":
+        if name in erasure.left and name in ("clusters", "ledger"):
             # Duplicates of such a record name it; the next `deduplicate` says who survives in its place and its split.
-            named = {
-                "reason": F.lit(None).cast("string"),
-                "cluster_id": F.lit(None).cast("string"),
-                "split": F.coalesce("t.split", "s.split"),
-            }
-            DeltaTable.forPath(spark, uris["ledger"]).alias("t").merge(
+            none = F.lit(None).cast("string")
+            named = {"reason": none, "cluster_id": none}
+            if name == "ledger":
+                named["split"] = F.coalesce("t.split", "s.split")
+            DeltaTable.forPath(spark, uris[name]).alias("t").merge(
                 ids.alias("s"), "t.cluster_id = s.record_id"
             ).whenMatchedUpdate(set=named).execute()  # type: ignore[arg-type]
 
@@ -142,7 +141,7 @@ def _frame(spark: SparkSession, places: list[Place]) -> DataFrame:
 def _restate(
     spark: SparkSession,
     uris: Mapping[str, str],
-    facts: Mapping[str, Mapping[str, Any]],
+    facts: Mapping[str, CommitFacts | None],
     before: Mapping[str, str],
     erasure: Erasure,
     tombstones: Tombstones,
@@ -159,33 +158,20 @@ def _restate(
         if name in uris:
             replaced[before[name]] = identity(uris[name], options)
     for name in ("records", *SILVER):
-        if name not in uris or "made_from" not in facts.get(name, {}):
+        found = facts.get(name)
+        if found is None or (changed and name in ("signatures", "clusters", "encoded")):
             continue
-        if changed and name in ("signatures", "encoded"):
-            continue
-        noted = _with_identities(dict(facts[name]), replaced)
-        if name == "records":
-            noted["made_from"]["tombstones"] = tombstones.fingerprint()
-            noted["counts"] = _counts(spark, uris, noted["counts"])
-        # `publish` goes by these.
-        if "records_version" in noted:
-            noted["records_version"] = table_version(uris["records"], options)
-        if "versions" in noted:
-            noted["versions"] = {other: table_version(uris[other], options) for other in noted["versions"]}
-        if name == "ledger" and changed:
-            fields = noted["made_from"].get("fields")
-            noted = {"stage": "forget", "made_from": {"fields": fields}} | staying_splits(noted)
-        _note(spark, uris[name], noted)
-        replaced[before[name]] = identity(uris[name], options)
-
-
-def _with_identities(value: Any, replaced: Mapping[str, str]) -> Any:
-    """JSON with the new identities of tables in the place of those that they had."""
-    if isinstance(value, dict):
-        return {name: _with_identities(inner, replaced) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_identities(inner, replaced) for inner in value]
-    return replaced.get(value, value) if isinstance(value, str) else value
+        noted: CommitFacts | None = found.with_identities(replaced)
+        if isinstance(noted, RecordsFacts):
+            inputs = {**noted.fingerprint.inputs, "tombstones": tombstones.fingerprint()}
+            made_from = noted.fingerprint.model_copy(update={"inputs": inputs})
+            counts = _counts(spark, uris, noted.counts)
+            noted = noted.model_copy(update={"fingerprint": made_from, "counts": counts})
+        if changed and isinstance(noted, LedgerFacts):
+            noted = splits_to_stay(noted)
+        if noted is not None:
+            _note(spark, uris[name], noted)
+            replaced[before[name]] = identity(uris[name], options)
 
 
 def _counts(spark: SparkSession, uris: Mapping[str, str], counts: Mapping[str, int]) -> dict[str, int]:
@@ -199,11 +185,9 @@ def _counts(spark: SparkSession, uris: Mapping[str, str], counts: Mapping[str, i
     }
 
 
-def _note(spark: SparkSession, uri: str, facts: Mapping[str, object]) -> None:
+def _note(spark: SparkSession, uri: str, facts: CommitFacts) -> None:
     """A commit that changes nothing but what the newest one says."""
     empty = read_table(spark, uri).limit(0)
     # Delta leaves out commits without files unless it is told not to.
     with committing_always(spark):
-        empty.write.format("delta").mode("append").option(
-            "userMetadata", json.dumps(facts, sort_keys=True)
-        ).save(uri)
+        empty.write.format("delta").mode("append").option("userMetadata", facts.to_json()).save(uri)

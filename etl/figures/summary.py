@@ -16,11 +16,12 @@ from etl.figures import aggregates
 from etl.figures.aggregates import UNLABELLED
 from etl.figures.facts import ShardFacts, Summary
 from etl.figures.vocabulary import word_counts
+from etl.lake.outcomes import final_ledger, rows_to_publish
 from etl.lake.tables import read_table
 from etl.publication import balance
 from etl.publication.shards import row_bytes
-from etl.rules.sampled_words import share_of
 from etl.spark.persist import kept
+from etl.spark.sampled_words import share_of
 from schemas.config import Configuration
 from schemas.tables import SPLITS, Layout
 
@@ -51,7 +52,9 @@ def summarise(
             "and those after it"
         )
     read = aggregates.as_read(config, fields).transform(partial(aggregates.count_by_length, config)).collect()
-    with kept(aggregates.with_fates(config, fields, table("ledger"))) as fates:
+    encoded = rows_to_publish(table("encoded"))
+    ledger = final_ledger(table("ledger"), table("encoded"))
+    with kept(aggregates.with_fates(config, fields, ledger)) as fates:
         ended = fates.transform(
             lambda frame: aggregates.count_by_length(config, frame, "fate", "reason")
         ).collect()
@@ -60,7 +63,7 @@ def summarise(
     ends = [
         row for row in ended if row["column"] == first
     ]  # each record once, whatever the number of columns
-    encoded, tokens = aggregates.token_facts(config, table("encoded"))
+    encoded_rows, tokens = aggregates.token_facts(config, encoded)
     effects = aggregates.rule_effects(fields)
     labelled = config.columns.label is not None
     characters = {
@@ -93,10 +96,10 @@ def summarise(
         exact_duplicates=aggregates.total_of(aggregates.with_fate(ends, "exact_duplicate")),
         near_duplicates=aggregates.total_of(aggregates.with_fate(ends, "near_duplicate")),
         published={split: aggregates.total_of(aggregates.with_fate(ends, split)) for split in SPLITS},
-        encoded=encoded,
+        encoded=encoded_rows,
         unlabelled=sum(by_class.get(UNLABELLED, 0) for by_class in classes.values()),
         effects=effects,
-        typed=aggregates.typed_facts(config, table("encoded"), effects),
+        typed=aggregates.typed_facts(config, encoded, effects),
         classes_before=aggregates.sums_by([row for row in read if row["column"] == first], "label")
         if labelled
         else {},
@@ -113,5 +116,5 @@ def summarise(
             row_bytes(config),
         ),
         sources=sources,
-        words=word_counts(fields, table("ledger"), share),
+        words=word_counts(fields, ledger, share),
     )

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.rules.sampled_words import is_sampled
+from etl.spark.sampled_words import is_sampled
 from schemas.tables import spark_schema
 
 MOST_WORDS = 5_000
@@ -20,7 +20,7 @@ _COUNTED = pa.schema([("word", pa.string()), ("records", pa.int64())])
 def word_counts(fields: DataFrame, ledger: DataFrame, share: float) -> dict[str, int]:
     """The number of sampled published records that each of the MOST_WORDS most frequent words stands in.
 
-    `share`: of the records (etl/rules/sampled_words.py), for all of which `clean` has noted the words.
+    `share`: of the records (etl/spark/sampled_words.py), for all of which `clean` has noted the words.
     """
     published = ledger.where("split IS NOT NULL").where(is_sampled(share)).select("record_id")
     noted = fields.where("sampled_words IS NOT NULL").where(is_sampled(share))

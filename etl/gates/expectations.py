@@ -18,6 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from common.errors import ConfigurationError
 from etl.gates.gx_context import library
 from etl.gates.results import GateResult
+from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -101,8 +102,8 @@ def published_records(
     """What is judged: the columns of silver/fields of the published records, and `split`."""
     layout = Layout.of(config)
     fields = read_table(spark, layout.fields, versions.get("fields"))
-    ledger = read_table(spark, layout.ledger, versions.get("ledger"))
-    return fields.join(ledger.where("split IS NOT NULL").select("record_id", "split"), "record_id", "inner")
+    encoded = rows_to_publish(read_table(spark, layout.encoded, versions.get("encoded")))
+    return fields.join(encoded.select("record_id", "split"), "record_id", "inner")
 
 
 def judged(context: Any, records: DataFrame, wanted: Sequence[Any]) -> list[GateResult]:

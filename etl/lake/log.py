@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 
 from common.errors import DataError, UsageError
 from common.storage import Storage, delta_options
+from etl.lake.facts import CommitFacts, Fingerprint
 
 
 def open_table(table_uri: str, options: Storage, version: int | None = None) -> DeltaTable | None:
@@ -33,26 +34,16 @@ def newest_commit(table: DeltaTable) -> dict[str, Any] | None:
     return None
 
 
-def noted_in(commit: Mapping[str, Any]) -> dict[str, Any]:
-    """The `userMetadata` of a commit, where it is a JSON object."""
-    try:
-        facts = json.loads(commit.get("userMetadata") or "{}")
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
+Facts = TypeVar("Facts", bound=CommitFacts)
 
 
 @dataclass(frozen=True)
 class Commit:
-    """The newest commit of a table.
-
-    `table_id` is what Delta gave the table when it was made, `facts` what was noted in the commit (etl/lake/tables.py;
-    nothing where something else wrote it).
-    """
+    """The newest commit of a table: the id that Delta gave the table when it was made, and what the commit notes."""
 
     table_id: str
     version: int
-    facts: Mapping[str, Any]
+    noted: str | None
 
     @classmethod
     def of(cls, uri: str, options: Storage) -> "Commit | None":
@@ -65,16 +56,14 @@ class Commit:
             raise DataError(
                 f"the history of the table {table.table_uri} has no commit but those of VACUUM: restore its _delta_log"
             )
-        return cls(str(table.metadata().id), int(newest["version"]), noted_in(newest))
+        return cls(str(table.metadata().id), int(newest["version"]), newest.get("userMetadata"))
 
     @classmethod
     def existing(cls, uri: str, options: Storage) -> "Commit":
         """The same; raises UsageError naming the table when it does not exist."""
         found = cls.of(uri, options)
         if found is None:
-            raise UsageError(
-                f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py"
-            )
+            raise no_such_table(uri)
         return found
 
     @property
@@ -86,19 +75,24 @@ class Commit:
         """The same of another version of the table."""
         return f"{self.table_id}@{version}"
 
-    def is_by(self, stage: str, basis: Mapping[str, object]) -> bool:
-        """Whether a stage wrote it, from just this."""
-        return self.facts.get("stage") == stage and self.facts.get("made_from") == basis
+    def facts(self, model: type[Facts]) -> Facts | None:
+        """What a stage noted, None where something else wrote it."""
+        return model.read(self.noted)
+
+    def made_by(self, fingerprint: Fingerprint, model: type[Facts]) -> Facts | None:
+        """The facts where they are of this very fingerprint: then the table is complete."""
+        found = self.facts(model)
+        return found if found is not None and found.fingerprint == fingerprint else None
+
+
+def no_such_table(uri: str) -> UsageError:
+    """The error of a stage whose input is not there."""
+    return UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
 
 
 def table_version(uri: str, options: Storage) -> int:
     """The version of a table's newest content. Raises UsageError naming the table when it does not exist."""
     return Commit.existing(uri, options).version
-
-
-def commit_facts(uri: str, options: Storage) -> Mapping[str, Any]:
-    """What was noted in the newest commit of a table. Raises UsageError as above."""
-    return Commit.existing(uri, options).facts
 
 
 def identity(uri: str, options: Storage, version: int | None = None) -> str:
@@ -107,15 +101,32 @@ def identity(uri: str, options: Storage, version: int | None = None) -> str:
     return found.identity if version is None else found.identity_at(version)
 
 
-def facts_at(uri: str, version: int, options: Storage) -> dict[str, Any]:
-    """What the commit of a version of a table noted; empty where nothing is known of it."""
-    table = open_table(uri, options)
-    commits = table.history() if table is not None else []
-    return next((noted_in(commit) for commit in commits if commit["version"] == version), {})
+def version_in(identity: str) -> int:
+    """The version of the table that an identity is of."""
+    return int(identity.rpartition("@")[2])
+
+
+def facts_at(uri: str, version: int, options: Storage, model: type[Facts]) -> Facts | None:
+    """What the commit of a version of a table noted; None where nothing is known of it."""
+    noted = (commit.get("userMetadata") for commit in commits(uri, options) if commit["version"] == version)
+    return model.read(next(noted, None))
 
 
 def stages_since(uri: str, version: int, options: Storage) -> set[str]:
     """The stages that made the commits after a version; empty names stand for commits of something else."""
+    return {stage_of(commit) for commit in commits(uri, options) if commit["version"] > version}
+
+
+def commits(uri: str, options: Storage) -> list[dict[str, Any]]:
+    """The history of a table, newest first; empty where there is none."""
     table = open_table(uri, options)
-    commits = table.history() if table is not None else []
-    return {str(noted_in(commit).get("stage", "")) for commit in commits if commit["version"] > version}
+    return [] if table is None else list(table.history())
+
+
+def stage_of(commit: Mapping[str, Any]) -> str:
+    """The stage that made a commit, by its `userMetadata` alone."""
+    try:
+        noted = json.loads(commit.get("userMetadata") or "")
+    except ValueError:
+        return ""
+    return str(noted.get("stage", "")) if isinstance(noted, dict) else ""

@@ -1,7 +1,6 @@
 """Reading and writing the bronze and silver Delta tables, with the same properties for all of them."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import pyarrow as pa
@@ -10,9 +9,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from common import storage
-from common.errors import UsageError
 from common.storage import Storage
-from etl.lake.log import open_table, table_version
+from etl.lake.facts import CommitFacts
+from etl.lake.log import Commit, no_such_table, open_table, table_version, version_in
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
@@ -34,7 +33,7 @@ PROPERTIES = {
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
     """A table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
     if not DeltaTable.isDeltaTable(spark, uri):
-        raise UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
+        raise no_such_table(uri)
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
@@ -48,11 +47,14 @@ def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: Stru
     return reader.parquet(*(storage.join(uri, path) for path in paths))
 
 
-def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> None:
-    """Makes a version of a table, given by its identity, the newest one, where it is not that already."""
-    version = int(identity.rpartition("@")[2])
-    if table_version(uri, options) != version:
+def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> bool:
+    """Makes a version of a table, given by its identity, the newest one; False where it is another table's."""
+    commit, version = Commit.of(uri, options), version_in(identity)
+    if commit is None or commit.identity_at(version) != identity:
+        return False
+    if commit.version != version:
         DeltaTable.forPath(spark, uri).restoreToVersion(version)
+    return True
 
 
 def _without_statistics(spark: SparkSession, uri: str, config: Configuration) -> None:
@@ -84,30 +86,22 @@ def write_table(
     uri: str,
     schema: pa.Schema,
     config: Configuration,
-    stage: str,
-    facts: Mapping[str, object] = {},
+    facts: CommitFacts,
     append: bool = False,
 ) -> int:
     """Replaces the content of a table, or adds to it, in one commit and returns its version.
 
-    The columns are those of `schema`, in that order. The commit's `userMetadata` names the stage, the hash of the
-    configuration and the given facts.
+    The columns are those of `schema`, in that order; the commit's `userMetadata` holds the facts.
     """
     _without_statistics(frame.sparkSession, uri, config)
     names = [field.name for field in schema]
     target = spark_schema(schema)
     columns = [frame[name].cast(target[name].dataType).alias(name) for name in names]
-    metadata = {
-        "stage": stage,
-        "configuration_sha256": config.sha256(),
-        "data_sha256": config.data_sha256(stage),
-        **facts,
-    }
     writer = (
         frame.select(*columns)
         .write.format("delta")
         .mode("append" if append else "overwrite")
-        .option("userMetadata", json.dumps(metadata, sort_keys=True))
+        .option("userMetadata", facts.to_json())
     )
     if not append:
         writer = writer.option("overwriteSchema", "true")

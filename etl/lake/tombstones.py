@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from common.storage import Storage
+from etl.lake.facts import RecordsFacts
 from etl.lake.log import facts_at, open_table
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
@@ -138,6 +139,6 @@ NO_TOMBSTONES = Tombstones()
 
 def erased_before(manifest: Manifest, layout: Layout, options: Storage) -> str | None:
     """The fingerprint of what was erased when the records were ingested that a published version came from."""
-    facts = facts_at(layout.records, manifest.provenance.bronze_versions["records"], options)
-    found: str | None = facts.get("made_from", {}).get("tombstones")
-    return found
+    version = manifest.provenance.bronze_versions["records"]
+    facts = facts_at(layout.records, version, options, RecordsFacts)
+    return None if facts is None else facts.fingerprint.inputs.get("tombstones")

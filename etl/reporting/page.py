@@ -10,6 +10,8 @@ from etl.duplicates.leakage import leakage_sample
 from etl.figures.drift import Earlier, Profile, profile_before
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults
+from etl.lake.outcomes import rows_to_publish
+from etl.lake.tables import read_table
 from etl.reporting import columns, drift, records, splits, stages
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
 from etl.runs.stage_metrics import StageMetrics, kept
@@ -119,5 +121,6 @@ def table_versions(manifest: Manifest | None) -> dict[str, int]:
 
 
 def _similarities(spark: SparkSession, config: Configuration) -> list[tuple[str, float]]:
-    sample = leakage_sample(spark, config, SAMPLED_TEST_ROWS)
+    encoded = rows_to_publish(read_table(spark, Layout.of(config).encoded))
+    sample = leakage_sample(spark, config, encoded.select("record_id", "split"), SAMPLED_TEST_ROWS)
     return list(zip(sample["record_id"].astype(str), sample["highest_similarity"].astype(float), strict=True))

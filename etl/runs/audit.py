@@ -9,16 +9,16 @@ unseen; that is why `verify` asks for the publication of every manifest in it.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from common import storage
+from common import json_lines, storage
 from common.errors import DataError
 from common.storage import Storage
 from etl.lake.log import open_table
 from etl.runs.invocation import invocation, now
+from provenance import chain
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
 from schemas.tables import Layout
@@ -27,7 +27,7 @@ FILE = "audit.jsonl"
 FIRST = "0" * 64
 TABLES = {
     "bronze": ("sources", "records", "quarantine", "tombstones"),
-    "silver": ("fields", "ledger", "signatures", "encoded"),
+    "silver": ("fields", "signatures", "clusters", "ledger", "encoded"),
     "gold": ("shards",),
 }
 
@@ -56,15 +56,14 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
     What a crash left of a line that was being written is taken away first; no entry was ever that.
     """
     location = layout.at(FILE)
-    content = _content(location, config.storage)
-    whole = content[: content.rfind(b"\n") + 1]
     number, previous = 0, FIRST
-    if whole:
-        last = _parsed(whole[:-1].rpartition(b"\n")[2])
-        if last is None:
+    for line in json_lines.lines(location, config.storage)[-1:]:
+        try:
+            last = _parsed(line)
+        except ValueError as error:
             raise DataError(
                 f"the last line of {location} is no entry of an audit trail: see `ringlake-etl verify`"
-            )
+            ) from error
         number, previous = last["number"] + 1, last["hash"]
     entry: dict[str, object] = {
         "number": number,
@@ -75,28 +74,8 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
         "versions": versions(layout, config.storage),
         **facts,
     }
-    line = canonical_json({**entry, "hash": hash_of(entry)}) + b"\n"
-    if storage.is_local(location):
-        _append_locally(location, len(whole), line)
-    else:
-        # Object stores know no appending; the file is written as a whole, under the lock.
-        storage.write_bytes(location, whole + line, config.storage)
-
-
-def _content(location: str, options: Storage) -> bytes:
-    """Of the file; nothing where there is none yet."""
-    return storage.read_bytes(location, options) if storage.exists(location, options) else b""
-
-
-def _append_locally(location: str, end: int, line: bytes) -> None:
-    os.makedirs(os.path.dirname(location), exist_ok=True)
-    # Buffered: then what a full disk does not take is an error, and not a shorter line.
-    with open(os.open(location, os.O_WRONLY | os.O_CREAT, 0o644), "wb") as file:
-        file.truncate(end)
-        file.seek(end)
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
+    line = canonical_json({**entry, "hash": hash_of(entry)})
+    json_lines.append(location, line, config.storage, mode=0o644)
 
 
 def hash_of(entry: Mapping[str, object]) -> str:
@@ -115,46 +94,31 @@ def versions(layout: Layout, options: Storage) -> dict[str, int]:
     return found
 
 
-def entries(content: bytes) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
-    """Each line's number (from 1), its entry, and what is wrong with it; None where nothing is, or where it is none.
-
-    A last line that does not end is no entry: it is being written, or was when its writer was killed.
-    """
-    number, previous = 0, FIRST
-    for place, line in enumerate(content.split(b"\n")[:-1], start=1):
-        entry = _parsed(line)
-        if entry is None:
-            yield place, None, "it is no entry of an audit trail"
-            return
-        problem = None
-        if entry["hash"] != hash_of(entry) or line != canonical_json(entry):
-            problem = "its content no longer has its hash"
-        elif entry["previous"] != previous:
-            problem = "it does not follow the entry before it: one was altered, taken out or put in"
-        elif entry["number"] != number:
-            problem = f"it has the number {entry['number']} instead of {number}"
-        yield place, entry, problem
-        number, previous = number + 1, entry["hash"]
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The entry on a line. Raises ValueError where there is none."""
+    entry = json.loads(line)
+    kinds = {"number": int, "previous": str, "hash": str}
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(k), kind) for k, kind in kinds.items()):
+        raise ValueError("it is no entry of an audit trail")
+    return entry
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(entry, dict) or not isinstance(entry.get("hash"), str):
-        return None
-    return entry if isinstance(entry.get("number"), int) and isinstance(entry.get("previous"), str) else None
+def _exact(line: bytes) -> dict[str, Any]:
+    """The entry on a line that is written as `append` does. Raises ValueError."""
+    entry = _parsed(line)
+    if canonical_json(entry) != line:
+        raise ValueError("it was altered: it is not in canonical form")
+    return entry
+
+
+def _link(entry: Mapping[str, Any]) -> chain.Link:
+    return chain.Link(entry["number"], entry["previous"], entry["hash"], hash_of(entry))
 
 
 def last_commit(layout: Layout, options: Storage) -> dict[str, Any]:
     """The entry of the newest publication or rollback; empty where there is none."""
-    found = [
-        entry
-        for _, entry, _ in entries(_content(layout.at(FILE), options))
-        if entry is not None and entry.get("event") == "commit"
-    ]
-    return found[-1] if found else {}
+    entries = json_lines.readable(layout.at(FILE), _parsed, options)
+    return next((entry for entry in reversed(entries) if entry.get("event") == "commit"), {})
 
 
 def findings(layout: Layout, manifests: Mapping[str, Manifest], options: Storage) -> list[str]:
@@ -167,12 +131,12 @@ def findings(layout: Layout, manifests: Mapping[str, Manifest], options: Storage
         return [f"the audit trail {location} is missing"]
     published: set[object] = set()
     begins = ""
-    for place, entry, problem in entries(storage.read_bytes(location, options)):
-        if problem is not None:
-            return [f"line {place:,} of the audit trail {location} was altered: {problem}"]
-        assert entry is not None
-        begins = begins or str(entry.get("time"))
-        published.add(entry.get("manifest_root"))
+    try:
+        for entry in chain.verified(json_lines.read(location, _exact, options), _link, location, FIRST):
+            begins = begins or str(entry.get("time"))
+            published.add(entry.get("manifest_root"))
+    except DataError as error:
+        return [f"the audit trail is damaged: {error}"]
     return [
         f"the audit trail {location} has no entry for the publication of {name}: its end was cut off, or it is "
         "another data set's"

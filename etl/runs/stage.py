@@ -4,40 +4,35 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from pyspark.sql import SparkSession
-
 from common.command import configuration_parser
 from common.progress import say
 from common.storage import hadoop_options
 from etl.runs.audit import audited
-from etl.runs.completion import COMPLETION, Completion
+from etl.runs.completion import Stage
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
+from etl.runs.run import Run
 from etl.runs.stage_metrics import measured
 from etl.spark.session import build_session
 from schemas.config import Configuration, load
 
-Stage = Callable[[SparkSession, Configuration], Mapping[str, int]]
-
 
 def stage_main(
-    name: str,
-    description: str | None,
     stage: Stage,
+    description: str | None,
     argv: Sequence[str] | None,
-    completion: Completion | None = None,
     check: Callable[[Mapping[str, int], Configuration], None] | None = None,
 ) -> int:
     """Runs one stage as a command of its own and returns its exit status; see `timed`.
 
     `check` is given the counts, also those of a stage that was complete, and raises where nothing is to go on from it.
     """
-    arguments = stage_parser(f"python -m etl.{name}", description).parse_args(argv)
+    arguments = stage_parser(f"python -m etl.{stage.name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     with full_disk_is_told(config), locked(config):
-        spark = build_session(f"{config.dataset.name}-{name}", hadoop_options(config.storage))
+        spark = build_session(f"{config.dataset.name}-{stage.name}", hadoop_options(config.storage))
         try:
-            counts = timed(name, stage, spark, config, arguments.again, completion)
+            counts = timed(stage, Run(spark, config), arguments.again)
         finally:
             spark.stop()
     if check is not None:
@@ -56,34 +51,26 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def timed(
-    name: str,
-    stage: Stage,
-    spark: SparkSession,
-    config: Configuration,
-    again: bool = False,
-    completion: Completion | None = None,
-) -> Mapping[str, int]:
+def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
     """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were.
 
-    A stage that is complete is not run, unless `again`; then the counts are those that are known of it. `completion`
-    tells that, by default the one of that name in etl/runs/completion.py.
+    A stage that is complete is not run, unless `again`; then the counts are those that are known of it.
     """
-    question = completion or COMPLETION.get(name)
-    known = None if again or question is None else question(spark, config)
+    name = stage.name
+    known = None if again else stage.completion(run)
     if known is not None:
         say(f"{name}: complete, from the same input and configuration")
         return known
     say(f"{name} …")
     began = time.monotonic()
-    with measured(name, spark, config) as taken:
+    with measured(name, run.spark, run.config) as taken:
         if again:  # everything, and not only what is new
-            config = config.model_copy(update={"increments": config.increments.again()})
+            run = run.again()
         if name == "publish":  # which enters into the audit trail what it publishes itself
-            counts = stage(spark, config)
+            counts = stage.run(run)
         else:
-            with audited(name, config) as outcome:
-                counts = stage(spark, config)
+            with audited(name, run.config) as outcome:
+                counts = stage.run(run)
                 outcome["counts"] = dict(counts)
         taken.salted_keys = counts.get("salted_keys", 0)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())

@@ -2,46 +2,39 @@
 
 An increment leaves all of them where they are. After an erasure the ledger is made anew, since others may take the
 place of what was erased; but records that are published again keep their split: nothing that a training has seen comes
-into the test split, or the other way round. So `forget` leaves the splits in silver/ledger and notes what they were
-made by, `deduplicate` hands both on, and `split` goes by them.
+into the test split, or the other way round. So `forget` leaves the splits in silver/ledger, and `split` goes by them.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
-from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.runs.completion import made_from
+from etl.lake.facts import LedgerFacts
+from etl.runs.finished import is_as_today
 from etl.splits.assignment import RowsByClass
 from schemas.config import Configuration
 from schemas.tables import SPLITS
 
-STAYING = "staying_splits"
-"""Under this a commit of silver/ledger notes that its splits are to stay: by which configuration and code they came."""
 
-
-def staying_splits(ledger: Mapping[str, Any]) -> dict[str, object]:
-    """What `forget` notes, from the facts of the ledger that it finds; empty where its splits are not to stay.
+def splits_to_stay(ledger: LedgerFacts | None) -> LedgerFacts | None:
+    """What `forget` notes, from the facts of the ledger that it finds; None where its splits are not to stay.
 
     Records that were left out for the splits of others (SPLIT_CONFLICT) come back when the ledger is made anew, and
     what they have in common with several splits is in the way of these.
     """
-    if STAYING in ledger:
-        return {STAYING: ledger[STAYING]}
-    if ledger.get("stage") != "split" or ledger.get("conflicts"):
-        return {}
-    return {STAYING: {name: value for name, value in ledger["made_from"].items() if name != "fields"}}
+    if ledger is None or ledger.conflicts:
+        return None
+    return ledger.model_copy(update={"stage": "forget"})
 
 
-def splits_stay(ledger: Mapping[str, Any], config: Configuration) -> bool:
-    """Whether those that stand in a ledger, of whose commit these are the facts, are to stay."""
-    return config.increments.go_on and ledger.get(STAYING) == made_from("split", config)
+def splits_stay(ledger: LedgerFacts, config: Configuration) -> bool:
+    """Whether the splits of a ledger with these facts are to stay when it is made anew."""
+    return config.increments.go_on and ledger.stage == "forget" and is_as_today("split", config, ledger)
 
 
-def with_splits_of(ledger: DataFrame, earlier: DataFrame) -> DataFrame:
-    """A ledger made anew, with the split that `earlier` gives for each record that is kept.
+def with_splits_of(clusters: DataFrame, earlier: DataFrame) -> DataFrame:
+    """The rows of silver/clusters made anew, with the split that `earlier` gives for each record that is kept.
 
     That of its own, or of the cluster that it was in: another record may survive there than before.
     """
@@ -52,12 +45,15 @@ def with_splits_of(ledger: DataFrame, earlier: DataFrame) -> DataFrame:
         .agg(F.min("split").alias("of_cluster"))  # they all have the same
     )
     split = F.when(F.col("status") == "kept", F.coalesce("own", "of_cluster")).alias("split")
-    columns = [name for name in ledger.columns if name != "split"]
-    return ledger.join(had, "record_id", "left").join(of_cluster, "former", "left").select(*columns, split)
+    return (
+        clusters.join(had, "record_id", "left")
+        .join(of_cluster, "former", "left")
+        .select(*clusters.columns, split)
+    )
 
 
 def units_that_stay(members: DataFrame, ledger: DataFrame) -> DataFrame:
-    """Columns `unit`, `split` of each unit with records that have a split in the ledger.
+    """Columns `unit`, `splits` of each unit with records that have a split in the ledger, which is one.
 
     It is one, but where a record that takes another's place is of a group in another split: then what may have been
     trained on stays in the training split.
@@ -70,7 +66,7 @@ def units_that_stay(members: DataFrame, ledger: DataFrame) -> DataFrame:
         .join(had, "record_id")
         .groupBy("unit")
         .agg(F.min(F.array_position(in_order, F.col("split"))).alias("place"))
-        .select("unit", F.element_at(in_order, F.col("place").cast("int")).alias("split"))
+        .select("unit", F.array(F.element_at(in_order, F.col("place").cast("int"))).alias("splits"))
     )
 
 

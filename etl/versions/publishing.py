@@ -15,7 +15,9 @@ from etl.figures.summary import ShardFacts, Summary, summarise
 from etl.gates.expectations import file_sha256, published_records
 from etl.gates.judgement import judge
 from etl.gates.results import GateResults
-from etl.lake.log import commit_facts, identity, open_table, table_version
+from etl.lake.facts import FACTS, EncodedFacts
+from etl.lake.log import Commit, identity, open_table, table_version
+from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication import balance, class_balance, commit, shards
@@ -23,9 +25,11 @@ from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
 from etl.reporting.page import write_report
 from etl.runs.audit import append, audited, last_commit
-from etl.runs.completion import is_encoded
+from etl.runs.completion import Stage
 from etl.runs.invocation import invocation, now
+from etl.runs.run import DataSet, Run
 from etl.spark.session import spark_progress
+from etl.stages.encode import is_encoded
 from etl.versions.verification import findings
 from schemas.config import Configuration
 from schemas.manifest import (
@@ -38,10 +42,13 @@ from schemas.manifest import (
 )
 from schemas.tables import SPLITS, Layout
 
+WRITES = {"clean": "fields", "deduplicate": "clusters", "split": "ledger", "encode": "encoded"}
+"""The table of silver that each stage commits last."""
 
-def publish(spark: SparkSession, config: Configuration) -> Mapping[str, int]:
+
+def publish(run: Run) -> Mapping[str, int]:
     """Runs the stage and returns its counts: delta_version, shards, rows of each split."""
-    return counts_of(publish_version(spark, config, time.monotonic())[0])
+    return counts_of(publish_version(run.spark, run.config, time.monotonic())[0])
 
 
 def publish_version(
@@ -61,7 +68,8 @@ def _publish_version(
     spark: SparkSession, config: Configuration, began: float
 ) -> tuple[Manifest, Summary, GateResults]:
     layout = Layout.of(config)
-    encoded = read_table(spark, layout.encoded, table_version(layout.encoded, config.storage))
+    version = table_version(layout.encoded, config.storage)
+    encoded = rows_to_publish(read_table(spark, layout.encoded, version))
     stored = encoded_artifacts(config, layout)
     classes = class_names(config, layout, stored)
     ordered = encoded.transform(balance.with_order_key)
@@ -111,7 +119,7 @@ def published(config: Configuration) -> Manifest | None:
         return None
     if last.get("expectations") != file_sha256(config):
         return None
-    if not is_encoded(config) or last.get("encoded") != identity(layout.encoded, config.storage):
+    if not is_encoded(DataSet(config)) or last.get("encoded") != identity(layout.encoded, config.storage):
         return None
     gold = open_table(layout.shards, config.storage)
     if gold is None or commit.committed_root(gold) != manifest.manifest_root:
@@ -128,9 +136,9 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def published_counts(spark: SparkSession, config: Configuration) -> dict[str, int] | None:
+def published_counts(run: Run) -> dict[str, int] | None:
     """Of a version that is just what publishing again would give."""
-    manifest = published(config)
+    manifest = published(run.config)
     return None if manifest is None else counts_of(manifest)
 
 
@@ -158,25 +166,32 @@ def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
     Raises UsageError when a table was made by another configuration of the data, or from a version of another table
     that is no longer the newest: what would be published is not what the manifest would say.
     """
-    facts = commit_facts(layout.encoded, config.storage)
-    for name, uri in (("clean", layout.fields), ("split", layout.ledger), ("encode", layout.encoded)):
-        made_by = (facts if name == "encode" else commit_facts(uri, config.storage)).get("data_sha256")
-        if made_by != config.data_sha256(name) and (made_by is not None or name == "encode"):
+    commits = {stage: Commit.of(layout.at("silver", name), config.storage) for stage, name in WRITES.items()}
+    facts = {
+        stage: commit.facts(FACTS[WRITES[stage]]) for stage, commit in commits.items() if commit is not None
+    }
+    encoded = Commit.existing(layout.encoded, config.storage).facts(EncodedFacts)
+    for stage, name in WRITES.items():
+        noted = facts.get(stage)
+        known = noted is not None or stage == "encode"
+        if known and (noted is None or noted.fingerprint.configuration != config.data_sha256(stage)):
             raise UsageError(
-                f"{uri} was made by another configuration of the data than the one that is given; "
-                f"run the stage {name} again, and those after it"
+                f"{layout.at('silver', name)} was made by another configuration of the data than the one that is "
+                f"given; run the stage {stage} again, and those after it"
             )
-    for name, version in facts.get("versions", {}).items():
+    assert encoded is not None
+    for name in ("fields", "ledger"):
         uri = layout.at("silver", name)
-        if table_version(uri, config.storage) != version:
+        if identity(uri, config.storage) != encoded.fingerprint.inputs[name]:
             raise UsageError(f"{uri} has changed since {layout.encoded} was made; run the stage encode again")
-    records = commit_facts(layout.fields, config.storage).get("records_version")
-    if records is not None and records != table_version(layout.records, config.storage):
+    cleaned = facts.get("clean")
+    if cleaned is not None and cleaned.fingerprint.inputs["records"] != identity(
+        layout.records, config.storage
+    ):
         raise UsageError(
             f"{layout.records} has changed since {layout.fields} was made; run the stage clean again"
         )
-    stored: dict[str, str] = facts["artifacts"]
-    return stored
+    return encoded.artifacts
 
 
 def _commit(
@@ -240,3 +255,6 @@ def _commit(
             f"{location} is not the newest manifest of its folder; is another publication running?"
         )
     return manifest
+
+
+STAGE = Stage("publish", publish, published_counts)

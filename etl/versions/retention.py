@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from common import storage
 from common.errors import CheckError, DataError, UsageError
 from etl.figures.drift import remove_profiles
-from etl.lake.log import facts_at, open_table
+from etl.lake.facts import EncodedFacts
+from etl.lake.log import Commit, open_table, version_in
 from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication.commit import committed, listed_files
 from etl.runs.audit import TABLES
-from etl.runs.completion import BEFORE_ENCODE
+from etl.runs.finished import finished_run
+from etl.runs.run import DataSet
 from etl.versions.verification import findings
 from schemas.config import Configuration
 from schemas.manifest import EXPIRED, Manifest, published
@@ -130,12 +132,10 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     if table is None:
         return set()
     needed = {committed(table)[0]}
-    if (layer, name) == ("silver", "ledger"):
-        # What `split` left, where `encode` has left out outliers since: the next `encode` begins from there.
-        facts = facts_at(uri, committed(table)[0], config.storage)
-        needed |= {int(facts[BEFORE_ENCODE])} if BEFORE_ENCODE in facts else set()
-    if layer == "silver" and name in ("ledger", "signatures"):
-        needed |= _gone_on_from(name, config)
+    if (layer, name) in (("silver", "signatures"), ("silver", "clusters")):
+        run, table_id = finished_run(DataSet(config)), table.metadata().id
+        if run is not None and run.tables[name].startswith(f"{table_id}@"):
+            needed.add(version_in(run.tables[name]))  # an increment goes on from there
     for manifest in kept:
         made = manifest.provenance
         of_layer = {"bronze": made.bronze_versions, "silver": made.silver_versions}
@@ -145,18 +145,6 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     for version in sorted(needed):
         listed_files(uri, version, config.storage)
     return needed
-
-
-def _gone_on_from(name: str, config: Configuration) -> set[int]:
-    """The version of the ledger or of the signatures that an increment which broke off goes on from."""
-    ledger = open_table(Layout.of(config).ledger, config.storage)
-    if ledger is None:
-        return set()
-    facts = facts_at(Layout.of(config).ledger, committed(ledger)[0], config.storage)
-    after = facts.get("after")
-    if not isinstance(after, dict):
-        return set()
-    return {int(after["version"] if name == "ledger" else str(after["signatures"]).rpartition("@")[2])}
 
 
 def _vacuum_table(layer: str, name: str, needed: set[int], config: Configuration, dry_run: bool) -> int:
@@ -184,7 +172,6 @@ def _vacuum_artifacts(kept: Sequence[Manifest], layout: Layout, config: Configur
 
 def _encoded_artifacts(layout: Layout, config: Configuration) -> set[str]:
     """Those that silver/encoded was made with, which the next version may be published with."""
-    table = open_table(layout.encoded, config.storage)
-    if table is None:
-        return set()
-    return set(facts_at(layout.encoded, committed(table)[0], config.storage).get("artifacts", {}).values())
+    encoded = Commit.of(layout.encoded, config.storage)
+    facts = None if encoded is None else encoded.facts(EncodedFacts)
+    return set() if facts is None else set(facts.artifacts.values())

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
-from etl.rules.sampled_words import words_of
+from etl.spark.sampled_words import words_of
 from schemas.config import Configuration
 from schemas.tables import (
     Layout,

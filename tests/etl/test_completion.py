@@ -1,6 +1,5 @@
 """Complete stages are not run again, and whatever they were made from makes them run when it changes."""
 
-import importlib
 import json
 import os
 import zipfile
@@ -10,22 +9,22 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.clean import clean
-from etl.deduplicate import deduplicate
-from etl.encode import encode
-from etl.ingest import ingest
-from etl.pipeline import run_stages
-from etl.runs import completion
-from etl.runs.audit import versions
+from common.storage import Storage
+from etl.lake.log import Commit, stages_since
+from etl.lake.tables import write_table
+from etl.pipeline import STAGES, run_stages
+from etl.runs import code, completion
+from etl.runs.audit import TABLES, versions
+from etl.runs.run import Run
 from etl.runs.stage import timed
-from etl.split import split
+from etl.stages.clean import clean_fingerprint
 from etl.versions.publishing import published
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration, write_numbered
 
-STAGES = {"ingest": ingest, "clean": clean, "deduplicate": deduplicate, "split": split, "encode": encode}
+NAMED = {stage.name: stage for stage in STAGES}
 
 
 @pytest.fixture
@@ -41,15 +40,36 @@ def changed(config: Configuration, **sections: object) -> Configuration:
 
 def run(spark: SparkSession, config: Configuration, last: str = "encode") -> None:
     """Runs the stages up to one of them, all of which have to commit something."""
-    for name in list(STAGES)[: list(STAGES).index(last) + 1]:
+    for stage in STAGES[: STAGES.index(NAMED[last]) + 1]:
         before = versions(Layout.of(config), config.storage)
-        timed(name, STAGES[name], spark, config)
+        timed(stage, Run(spark, config))
         assert versions(Layout.of(config), config.storage) != before
+
+
+def writers(config: Configuration) -> dict[str, set[str]]:
+    """The stages that each table of bronze and silver has commits of."""
+    tables = {
+        name: Layout.of(config).at(layer, name) for layer in ("bronze", "silver") for name in TABLES[layer]
+    }
+    found = {name: stages_since(uri, -1, config.storage) for name, uri in tables.items()}
+    return {name: stages for name, stages in found.items() if stages}
+
+
+def noting(opened: list[str]) -> type[Commit]:
+    """`Commit`, which notes the tables that it is asked for."""
+
+    class Noting(Commit):
+        @classmethod
+        def of(cls, uri: str, options: Storage) -> Commit | None:
+            opened.append(uri)
+            return Commit.of(uri, options)
+
+    return Noting
 
 
 def first_to_run(spark: SparkSession, config: Configuration) -> str | None:
     """The first stage that is not complete."""
-    return next((name for name in STAGES if completion.COMPLETION[name](spark, config) is None), None)
+    return next((stage.name for stage in STAGES if stage.completion(Run(spark, config)) is None), None)
 
 
 def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
@@ -58,6 +78,14 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     assert first_to_run(spark, config) == "ingest"
     run(spark, config)
     assert first_to_run(spark, config) is None
+    for stage, tables in (
+        ("ingest", ("sources", "quarantine", "records")),
+        ("clean", ("fields",)),
+        ("deduplicate", ("signatures", "clusters")),
+        ("split", ("ledger",)),
+        ("encode", ("encoded",)),
+    ):
+        assert all(writers(config)[table] == {stage} for table in tables)
     sections: dict[str, tuple[dict[str, object], str | None]] = {
         "publish": ({"shards": 2}, None),
         "split": ({"seed": 5}, "split"),
@@ -65,29 +93,62 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
         "clean": ({"rules": ["white_space"]}, "clean"),
         "columns": ({"group": "label2"}, "ingest"),
     }
-    for name, (values, stage) in sections.items():
+    for name, (values, first) in sections.items():
         other = changed(config, **{name: getattr(config, name).model_copy(update=values)})
-        assert first_to_run(spark, other) == stage
+        assert first_to_run(spark, other) == first
     shorter = changed(config, feature=[config.feature[0].model_copy(update={"length": 4})])
     assert first_to_run(spark, shorter) == "encode"
 
     reseeded = changed(config, split=config.split.model_copy(update={"seed": 5}))
-    timed("split", split, spark, reseeded)
+    timed(NAMED["split"], Run(spark, reseeded))
     assert first_to_run(spark, reseeded) == "encode"  # made from the ledger before
     assert first_to_run(spark, config) == "split"
     similar = changed(reseeded, deduplicate=config.deduplicate.model_copy(update={"similarity": 0.7}))
     assert first_to_run(spark, similar) == "deduplicate"  # `split` hands on what the ledger was made from
 
     with monkeypatch.context() as patch:
-        patch.setattr(completion, "code_sha256", lambda: "other code")
+        patch.setattr(completion, "code_sha256", lambda stage: f"other code of {stage}")
         assert first_to_run(spark, reseeded) == "ingest"
     os.utime(tmp_path / "a.jsonl", (0, 0))
     assert first_to_run(spark, reseeded) == "ingest"
 
 
-def test_the_code_is_the_same_in_a_folder_and_in_a_zip_and_another_when_a_module_changes(
-    tmp_path: Path,
-) -> None:
+def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a changed module touches: nothing before the report, everything, or the stages that import it."""
+    known = code.sources()
+
+    def fingerprints(changed: str = "") -> dict[str, str]:
+        others = {**known, changed: known[changed] + b"# changed"} if changed else known
+        monkeypatch.setattr(code, "sources", lambda: others)
+        return {name: code.code_sha256.__wrapped__(name) for name in NAMED}
+
+    before = fingerprints()
+    assert len(set(before.values())) == len(before)
+    for module, touched in (
+        ("etl.reporting.records", ()),
+        ("etl.gates.limits", ()),
+        ("etl.figures.summary", ()),
+        ("etl.runs.stage", ()),
+        ("etl.runs.audit", ()),
+        ("etl.report", ()),
+        ("common.pages.page", ()),
+        ("schemas.class_mix", ()),
+        ("etl.pipeline", ()),
+        *((f"etl.stages.{name}", (name,)) for name in NAMED),
+        ("etl.rules.language", ("clean",)),  # found by its place alone, as the next three
+        ("etl.sources.files.csv", ("ingest",)),
+        ("etl.encoders.category", ("encode",)),
+        ("schemas.features.date", tuple(NAMED)),
+        ("etl.duplicates.minhash", ("deduplicate",)),
+        ("etl.splits.units", ("split",)),
+        ("etl.lake.tables", tuple(NAMED)),
+        ("etl", tuple(NAMED)),
+    ):
+        after = fingerprints(module)
+        assert {name for name in NAMED if after[name] != before[name]} == set(touched), module
+
+
+def test_the_code_is_the_same_in_a_folder_and_in_a_zip(tmp_path: Path) -> None:
     files = {"__init__.py": b"", "a.py": b"x = 1", "sub/__init__.py": b"", "sub/b.py": b"", "data.txt": b"t"}
     for name, content in files.items():
         (tmp_path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -95,9 +156,24 @@ def test_the_code_is_the_same_in_a_folder_and_in_a_zip_and_another_when_a_module
     with zipfile.ZipFile(tmp_path / "code.zip", "w") as packed:
         for name in reversed(files):
             packed.write(tmp_path / "code" / name, f"code/{name}")
-    found = list(completion.modules(tmp_path / "code", "code"))
-    assert found == list(completion.modules(zipfile.Path(tmp_path / "code.zip", "code/"), "code"))
-    assert dict(found) == {f"code/{name}": content for name, content in files.items() if name.endswith(".py")}
+    found = dict(code.modules(tmp_path / "code", "code"))
+    assert found == dict(code.modules(zipfile.Path(tmp_path / "code.zip", "code/"), "code"))
+    assert found == {"code": b"", "code.a": b"x = 1", "code.sub": b"", "code.sub.b": b""}
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    known = {
+        "a": b"",
+        "a.b": b"def f():\n    from a import c",
+        "a.c": b"import a.d.one",
+        "a.d": b"",
+        "a.d.one": b"from x import y",
+        "a.d.two": b"",
+        "a.e": b"NAME = f'a.d.{x}'",
+    }
+    assert code.closure(["a.b"], known).keys() == {"a", "a.b", "a.c", "a.d", "a.d.one"}
+    assert code.closure(["a.e"], known).keys() == {"a", "a.e", "a.d", "a.d.one", "a.d.two"}
+    assert code.closure(["a.d"], known).keys() == {"a", "a.d", "a.d.one", "a.d.two"}
 
 
 @pytest.mark.thorough  # the test of killed pipelines runs one in every `make test`
@@ -110,15 +186,14 @@ def test_a_stage_that_broke_off_before_its_last_table_is_not_complete(
     for stage, last, expected in (
         ("encode", "encoded", None),
         ("split", "ledger", None),
-        ("deduplicate", "ledger", None),
-        ("clean", "ledger", "clean"),
+        ("clean", "fields", None),
+        ("deduplicate", "clusters", None),
         ("ingest", "records", "ingest"),
     ):
-        module = importlib.import_module(f"etl.{stage}")
         with monkeypatch.context() as patch:
-            patch.setattr(module, "write_table", breaking(module.write_table, last))
+            patch.setattr("etl.runs.run.write_table", breaking(write_table, last))
             with pytest.raises(KeyboardInterrupt):
-                timed(stage, STAGES[stage], spark, config, again=True)
+                timed(NAMED[stage], Run(spark, config), again=True)
         assert first_to_run(spark, config) == expected
 
 
@@ -143,7 +218,7 @@ def test_the_key_of_pseudonyms_belongs_to_what_texts_are_cleaned_from(
     assert first_to_run(spark, config) == "deduplicate"
     monkeypatch.setenv("RINGLAKE_PSEUDONYM_KEY", "l" * 32)
     assert first_to_run(spark, config) == "clean"
-    assert "l" * 32 not in json.dumps(completion.clean_basis(config, ""))
+    assert "l" * 32 not in json.dumps(clean_fingerprint(config, "").model_dump())
 
 
 @pytest.mark.thorough
@@ -159,7 +234,7 @@ def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_dam
     assert published_now() == first
     assert versions(layout, config.storage) == at
     said = "".join(capsys.readouterr())
-    for name in STAGES:
+    for name in NAMED:
         assert f"{name}: complete, from the same input and configuration" in said
     assert "publish: complete, version 0 stands with every file as published" in said
 

@@ -12,14 +12,14 @@ from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl import deduplicate as stage
-from etl.deduplicate import deduplicate
-from etl.duplicates import minhash
+from etl.duplicates import minhash, sketching, survivors
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding
 from etl.duplicates.near_duplicates import BLOCK_SHINGLES, connect_block, near_duplicate_clusters
 from etl.lake.tables import read_table
-from etl.split import conflicts
+from etl.runs.run import Run
+from etl.stages.deduplicate import deduplicate
+from etl.stages.split import conflicts
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, spark_schema
 from tests.etl import documents
@@ -71,13 +71,13 @@ def ledger_of(
 ) -> list[tuple[Any, ...]]:
     """The ledger of a small table, without writing anything."""
     fields = frame(spark, config, rows).repartition(partitions)
-    sketches = stage.with_sketches(fields, config).cache()
-    texts = stage.group_by_text(sketches, config)
+    sketches = sketching.with_sketches(fields, config).cache()
+    texts = sketching.group_by_text(sketches, config)
     clusters = near_duplicate_clusters(
-        stage.select_signatures(sketches, texts), config.deduplicate.similarity, block_shingles
+        sketching.select_signatures(sketches, texts), config.deduplicate.similarity, block_shingles
     )
-    ledger = stage.build_ledger(fields, sketches, stage.with_survivor(texts, clusters), config)
-    found = ledger.select("record_id", "source", "status", "reason", "cluster_id", "split").collect()
+    ledger = survivors.build_clusters(fields, sketches, survivors.with_survivor(texts, clusters), config)
+    found = ledger.select("record_id", "source", "status", "reason", "cluster_id").collect()
     sketches.unpersist()
     return sorted(tuple(row) for row in found)
 
@@ -97,15 +97,15 @@ def test_every_record_has_its_status_reason_and_cluster(
         "g": ("kept", None, "g"),
         "h": ("filtered", "length", None),
     }
-    rows = sorted((name, "a", *status, None) for name, status in expected.items())
+    rows = sorted((name, "a", *status) for name, status in expected.items())
     assert ledger_of(spark, config, SMALL) == rows
 
 
 def test_duplicates_can_all_be_kept(spark: SparkSession, tmp_path: Path) -> None:
     config = documents.configuration(tmp_path, deduplicate={"duplicates": "keep"})
     clusters = dict.fromkeys("abcd", "b") | dict.fromkeys("ef", "f") | {"g": "g"}
-    expected = [(name, "a", "kept", None, cluster, None) for name, cluster in clusters.items()]
-    assert ledger_of(spark, config, SMALL) == [*expected, ("h", "a", "filtered", "length", None, None)]
+    expected = [(name, "a", "kept", None, cluster) for name, cluster in clusters.items()]
+    assert ledger_of(spark, config, SMALL) == [*expected, ("h", "a", "filtered", "length", None)]
 
 
 def test_equal_lengths_and_times_are_decided_by_the_record_id(spark: SparkSession, tmp_path: Path) -> None:
@@ -129,8 +129,8 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
     config = documents.configuration(tmp_path / "one")
     layout = Layout.of(config)
     documents.write_fields(config, rows)
-    counts = deduplicate(spark, config)
-    ledger, signatures = table(config, layout.ledger), table(config, layout.signatures)
+    counts = deduplicate(Run(spark, config))
+    ledger, signatures = table(config, layout.clusters), table(config, layout.signatures)
 
     found = defaultdict(set)
     for row in ledger:
@@ -151,14 +151,14 @@ def test_clusters_are_those_of_comparing_all_pairs_in_any_order_and_again(
     }
     assert len(signatures) == len(sequences)
 
-    assert deduplicate(spark, config) == counts
-    assert table(config, layout.ledger) == ledger
+    assert deduplicate(Run(spark, config)) == counts
+    assert table(config, layout.clusters) == ledger
     assert table(config, layout.signatures) == signatures
     again = documents.configuration(tmp_path / "two")
     random.Random(8).shuffle(rows)
     documents.write_fields(again, rows, files=5)
-    assert deduplicate(spark, again) == counts
-    assert table(again, Layout.of(again).ledger) == ledger
+    assert deduplicate(Run(spark, again)) == counts
+    assert table(again, Layout.of(again).clusters) == ledger
     assert table(again, Layout.of(again).signatures) == signatures
 
 
@@ -253,8 +253,8 @@ def test_blocks_of_any_size_give_the_same_clusters(
     """20,000: components are packed into blocks; 300: most are too large for one and are spread over several."""
     config = documents.configuration(tmp_path)
     rows = [record(f"r{i}", text) for i, text in enumerate(documents.planted(9))]
-    sketches = stage.with_sketches(frame(spark, config, rows), config)
-    signatures = stage.select_signatures(sketches, stage.group_by_text(sketches, config)).cache()
+    sketches = sketching.with_sketches(frame(spark, config, rows), config)
+    signatures = sketching.select_signatures(sketches, sketching.group_by_text(sketches, config)).cache()
     whole = sorted(near_duplicate_clusters(signatures, 0.8).collect())
     sizes = [row[0] for row in signatures.select(F.octet_length("shingles") / 8).collect()]
     assert len(whole) > 50
@@ -271,7 +271,7 @@ def test_texts_do_not_cross_a_shuffle(spark: SparkSession, tmp_path: Path) -> No
     rows = [record(f"r{i}", f"word {noise} x{i}") for i, noise in enumerate(signs)]
     documents.write_fields(config, rows)
     before = max(shuffled_by_stage(spark), default=-1)
-    deduplicate(spark, config)
+    deduplicate(Run(spark, config))
     written = [size for stage_id, size in shuffled_by_stage(spark).items() if stage_id > before]
     assert 0 < sum(written) < 1_000_000
 
@@ -311,7 +311,7 @@ def test_later_records_near_to_clusters_of_several_splits_are_left_out(
         [("c", "x", ["train"], True), ("n", "x", ["train"], False), ("b", "x", ["test", "train"], False)],
         "text_hash string, earlier_cluster string, splits array<string>, is_copy boolean",
     )
-    later = stage.ledger_of_joined(records, texts, joined, config)
+    later = survivors.clusters_of_joined(records, texts, joined, config)
     rows = {row["record_id"]: (row["status"], row["reason"], row["cluster_id"]) for row in later.collect()}
     conflict = ("filtered", "split_conflict", None)
     assert (rows["bridge"], rows["bridge copy"]) == (conflict, conflict)
@@ -393,7 +393,7 @@ def block_of(distinct: Sequence[str]) -> pa.Table:
 def test_signatures_are_written_under_the_representative(spark: SparkSession, tmp_path: Path) -> None:
     config = documents.configuration(tmp_path)
     documents.write_fields(config, SMALL)
-    deduplicate(spark, config)
+    deduplicate(Run(spark, config))
     rows = read_table(spark, Layout.of(config).signatures).orderBy("record_id").collect()
     assert [row["record_id"] for row in rows] == ["b", "c", "f", "g"]
     assert [len(row["shingles"]) // 8 for row in rows] == [16, 15, 1, 1]

@@ -13,11 +13,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from etl.deduplicate import deduplicate
-from etl.encode import encode
+from etl.runs.completion import Stage
+from etl.runs.run import Run
 from etl.runs.stage import timed
 from etl.runs.stage_metrics import StageMetrics, kept
-from etl.split import split
+from etl.stages import deduplicate, encode, split
 from etl.versions.publishing import publish
 from schemas import manifest as manifests
 from schemas.config import Configuration
@@ -97,13 +97,8 @@ def large(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Publ
     before = {key: spark.conf.get(key, None) for key in AS_FOR_LARGE_DATA}
     for key, value in AS_FOR_LARGE_DATA.items():
         spark.conf.set(key, value)
-    for name, stage in (
-        ("deduplicate", deduplicate),
-        ("split", split),
-        ("encode", encode),
-        ("publish", publish),
-    ):
-        timed(name, stage, spark, config)
+    for stage in (deduplicate.STAGE, split.STAGE, encode.STAGE, Stage("publish", publish, lambda *_: None)):
+        timed(stage, Run(spark, config))
     for key, old in before.items():
         spark.conf.unset(key) if old is None else spark.conf.set(key, old)
     dense = sum(len(text) for text in texts if 100_000 < len(text) < 1_000_000)
@@ -197,6 +192,6 @@ def test_one_class_of_nine_tenths_fewer_rows_than_shards_and_a_document_of_50_mb
     ]
     write_silver(config, rows)
     write_bronze(config, rows)
-    encode(spark, config)
-    publish(spark, config)
+    encode.encode(Run(spark, config))
+    publish(Run(spark, config))
     assert shard_sizes(config, 1) == {"train": [1] * 24, "validation": [1] * 3, "test": [1] * 3}

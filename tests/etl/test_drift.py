@@ -27,7 +27,7 @@ from etl.figures.facts import Lengths
 from etl.figures.vocabulary import word_counts
 from etl.gates.judgement import judge
 from etl.reporting.drift import compared
-from etl.rules.sampled_words import share_of, words_of
+from etl.spark.sampled_words import share_of, words_of
 from schemas.config import Configuration
 from schemas.manifest import Manifest, name_of
 from schemas.tables import Layout

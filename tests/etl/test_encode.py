@@ -14,8 +14,9 @@ from pyspark.sql import SparkSession
 from tokenizers import Tokenizer
 
 from common.errors import DataError
-from etl.encode import encode
 from etl.lake.tables import read_table
+from etl.runs.run import Run
+from etl.stages.encode import encode
 from etl.versions.publishing import encoded_artifacts
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema, ledger_schema
@@ -62,7 +63,7 @@ def small(folder: Path, **changes: Any) -> Configuration:
 def test_rows_labels_and_counts(spark: SparkSession, tmp_path: Path) -> None:
     config = small(tmp_path)
     write_silver(config, ROWS)
-    counts = encode(spark, config)
+    counts = encode(Run(spark, config))
     layout = Layout.of(config)
     rows = {row["record_id"]: row for row in read_table(spark, layout.encoded).collect()}
     assert sorted(rows) == ["a", "b", "c", "d"]
@@ -98,7 +99,7 @@ def test_the_tokenizer_learns_from_the_training_split_alone(spark: SparkSession,
         rows = [*ROWS]
         rows[place] = (*rows[place][:2], text, rows[place][3])
         write_silver(config, rows)
-        encode(spark, config)
+        encode(Run(spark, config))
         shas.append(encoded_artifacts(config, Layout.of(config))["tokens"])
     assert shas[0] == shas[1]  # a text of the test split changed
     assert shas[0] != shas[2]  # a text of the training split changed
@@ -110,7 +111,7 @@ def test_above_fit_bytes_a_sample_by_id_trains_the_tokenizer(spark: SparkSession
     for name, limit in (("all", 10**6), ("some", 3000), ("again", 3000)):
         config = small(tmp_path / name, fit_bytes=limit)
         write_silver(config, rows if name != "again" else rows[::-1])
-        encode(spark, config)
+        encode(Run(spark, config))
         shas.append(encoded_artifacts(config, Layout.of(config))["tokens"])
     assert shas[0] != shas[1]
     assert shas[1] == shas[2]
@@ -120,4 +121,4 @@ def test_without_a_training_split_it_says_so(spark: SparkSession, tmp_path: Path
     config = small(tmp_path)
     write_silver(config, [row for row in ROWS if row[3] != "train"])
     with pytest.raises(DataError, match="no record of small is left for the training split"):
-        encode(spark, config)
+        encode(Run(spark, config))

@@ -19,18 +19,19 @@ from pyspark.sql import SparkSession
 from common import storage
 from common.errors import UsageError
 from etl import forget, quarantine, vacuum, verify
-from etl.clean import clean
 from etl.erasure import forgetting
 from etl.erasure.finding import Person, named_ids
 from etl.figures.drift import keep_profile
-from etl.ingest import ingest
+from etl.lake.facts import Fingerprint, RecordsFacts
 from etl.lake.log import table_version
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
-from etl.pipeline import run_stages
+from etl.pipeline import STAGES, run_stages
 from etl.runs import audit
-from etl.runs.completion import COMPLETION
 from etl.runs.invocation import command_line
+from etl.runs.run import Run
+from etl.stages.clean import clean
+from etl.stages.ingest import ingest
 from etl.versions import retention
 from etl.versions.verification import findings
 from schemas import manifest as manifests
@@ -169,11 +170,11 @@ def test_a_record_is_erased_for_good(
     assert sum(trace.rows.values()) == 1
     assert trace.runs == (str(Path(config.train.runs) / "old"),)
     assert done.traces.not_known == []
-    for name in ("records", "fields", "ledger", "signatures", "encoded"):
+    for name in ("records", "fields", "clusters", "ledger", "signatures", "encoded"):
         assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
-    assert {
-        (r["reason"], r["cluster_id"]) for r in rows(spark, config, "ledger") if r["record_id"] == EIGHT
-    } == {(None, None)}
+    for name in ("clusters", "ledger"):
+        (copy,) = (row for row in rows(spark, config, name) if row["record_id"] == EIGHT)
+        assert (copy["reason"], copy["cluster_id"]) == (None, None)
     reasons = Counter(row["reason"] for row in rows(spark, config, "quarantine"))
     assert reasons == {"forgotten": 2, "invalid_json": 1, "wrong_field_count": 1}
     assert all(
@@ -181,7 +182,7 @@ def test_a_record_is_erased_for_good(
     )
 
     # What looks at each record alone need not run again.
-    assert [name for name, complete in COMPLETION.items() if complete(spark, config) is not None] == [
+    assert [stage.name for stage in STAGES if stage.completion(Run(spark, config)) is not None] == [
         "ingest",
         "clean",
     ]
@@ -209,7 +210,7 @@ def test_a_record_is_erased_for_good(
     for row in buried.collect():
         assert re.fullmatch("[0-9a-f]{64}", row["sha256"])
         assert began <= row["forgotten"].astimezone(UTC) <= datetime.now(UTC)
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
     assert publish(spark, config).manifest_root == second.manifest_root
     assert {name: rows(spark, config, name) for name in ("fields", "ledger")} == silver
 
@@ -229,11 +230,13 @@ def test_a_record_is_erased_for_good(
     trail.write_bytes(b"".join(lines))
     capsys.readouterr()
     assert verify.main(["latest", "--config", str(tmp_path / "conf.toml")]) == 1
-    assert re.search(r"line 5 of the audit trail .* was altered: its content", capsys.readouterr().err)
+    assert re.search(
+        r"audit trail is damaged: line 5 of .* was altered: its content", capsys.readouterr().err
+    )
     trail.write_bytes(content)
     # Reading the files once more gives the same tables.
     bronze = {name: rows(spark, config, name) for name in ("sources", "quarantine", "records")}
-    assert ingest(spark, config)["forgotten"] == 3
+    assert ingest(Run(spark, config))["forgotten"] == 3
     assert {name: rows(spark, config, name) for name in bronze} == bronze
 
     # Once more: it is known, and nothing is written.
@@ -249,8 +252,8 @@ def test_a_record_is_erased_for_good(
 def test_a_person_is_found_by_a_pseudonym(
     spark: SparkSession, config: Configuration, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    ingest(spark, config)
-    clean(spark, config)
+    ingest(Run(spark, config))
+    clean(Run(spark, config))
     (text,) = (r["text"] for r in rows(spark, config, "fields") if r["record_id"] == name_of(20))
     pseudonym = text.split()[2]
     assert pseudonym.startswith("<email:")
@@ -282,7 +285,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     write_files(tmp_path)
     source = {"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}
     derived = configuration(tmp_path, [source], columns={"label": "label"})
-    ingest(spark, derived)
+    ingest(Run(spark, derived))
     (mine,) = [row for row in rows(spark, derived, "records") if row["source_position"] == 0]
     forgetting.forget(
         spark, derived, Person.of([mine["record_id"]], places=[f"a.jsonl:{position_of(tmp_path, 58)}"])
@@ -290,7 +293,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     # Other columns make other ids; without a column that there is, no record meets the contract.
     for changed in ({"id": "id", "label": "label"}, {"label": "missing"}):
         config = configuration(tmp_path, [source], columns=changed)
-        counts = ingest(spark, config)
+        counts = ingest(Run(spark, config))
         assert counts["forgotten"] == 2
         assert all(row["source_position"] != 0 for row in rows(spark, config, "records"))
         for row in rows(spark, config, "quarantine"):
@@ -302,7 +305,7 @@ def test_what_is_erased_stays_so_when_its_id_or_its_reading_changes(
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").write_bytes(content.replace(b"record 0 of 0", b"another one 0", 1))
     config = configuration(tmp_path, [source])
-    assert ingest(spark, config)["forgotten"] == 1
+    assert ingest(Run(spark, config))["forgotten"] == 1
     assert name_of(0) in {row["record_id"] for row in rows(spark, config, "records")}
 
 
@@ -311,8 +314,8 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     spark: SparkSession, config: Configuration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout = Layout.of(config)
-    ingest(spark, config)
-    clean(spark, config)
+    ingest(Run(spark, config))
+    clean(Run(spark, config))
     with monkeypatch.context() as patch:
         patch.setattr("etl.erasure.forgetting.remove", break_off)
         with pytest.raises(InterruptedError):
@@ -320,17 +323,16 @@ def test_an_erasure_that_broke_off_is_not_forgotten_itself(
     # Another erasure must not say that all is as it should be.
     forgetting.forget(spark, config, Person.of([name_of(9)]))
     assert SEVEN in {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](spark, config) is None
+    assert STAGES[0].completion(Run(spark, config)) is None
     # As if it had got to the first of the tables.
     DeltaTable.forPath(spark, layout.records).delete(f"record_id = '{SEVEN}'")
     done = forgetting.forget(spark, config, Person.of([SEVEN]))
     assert done.records == 1
-    for name in ("fields", "ledger"):
-        assert SEVEN not in {row["record_id"] for row in rows(spark, config, name)}
-    counts = ingest(spark, config)
+    assert SEVEN not in {row["record_id"] for row in rows(spark, config, "fields")}
+    counts = ingest(Run(spark, config))
     assert counts["forgotten"] == 3
     assert not {SEVEN, name_of(9)} & {row["record_id"] for row in rows(spark, config, "records")}
-    assert COMPLETION["ingest"](spark, config) is not None
+    assert STAGES[0].completion(Run(spark, config)) is not None
 
 
 def break_off(*_: object) -> None:
@@ -342,18 +344,18 @@ def test_a_file_that_cannot_be_read_is_never_taken_for_an_erased_record(
     spark: SparkSession, config: Configuration, tmp_path: Path
 ) -> None:
     (tmp_path / "z.jsonl").write_text(record(99, "another file"))
-    ingest(spark, config)
+    ingest(Run(spark, config))
     forgetting.forget(spark, config, Person.of([name_of(0)]))  # at position 0
     content = (tmp_path / "a.jsonl").read_bytes()
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.jsonl").symlink_to("/nowhere")
-    ingest(spark, config)
+    ingest(Run(spark, config))
     assert [
         row["reason"] for row in rows(spark, config, "quarantine") if row["source_path"] == "a.jsonl"
     ] == ["unreadable_file"]
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.jsonl").write_bytes(content)
-    assert ingest(spark, config)["forgotten"] == 1
+    assert ingest(Run(spark, config))["forgotten"] == 1
 
 
 def position_of(folder: Path, line: int) -> int:
@@ -368,7 +370,7 @@ def test_nobody_is_forgotten_by_mistake(
     monkeypatch.setattr(spark, "stop", lambda: None)
     with pytest.raises(UsageError, match="nothing was ingested that could be forgotten"):
         forgetting.forget(spark, config, Person.of(["x"]))
-    ingest(spark, config)
+    ingest(Run(spark, config))
     at = table_version(Layout.of(config).records, config.storage)
     # By number: what a job prints is kept.
     told = "has a record with 2 of the 4 ids given, in their order number 2, 4; nothing was erased$"
@@ -395,7 +397,9 @@ def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(confi
     today = Tombstones.of(config).fingerprint()
     # One from before, one from after it was forgotten, and one whose manifest can no longer be read.
     for version, erased in enumerate((None, today, today)):
-        noted = {"userMetadata": json.dumps({"made_from": {"tombstones": erased}})}
+        made_from = Fingerprint(configuration="", code="", inputs={"tombstones": erased})
+        facts = RecordsFacts.by("ingest", config, made_from, tables={}, counts={}, failed=0)
+        noted = {"userMetadata": facts.to_json()}
         write_deltalake(
             layout.records,
             pa.table({"record_id": ["x"]}),

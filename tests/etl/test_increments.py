@@ -19,9 +19,9 @@ from common.errors import DataError
 from etl.erasure.finding import Person
 from etl.erasure.forgetting import forget
 from etl.lake.tables import read_table, write_table
-from etl.pipeline import run_stages
-from etl.runs.completion import COMPLETION
-from etl.runs.increments import SourceChanges, may_go_on, source_changes
+from etl.pipeline import STAGES, run_stages
+from etl.runs.run import Run
+from etl.sources.changes import SourceChanges, may_go_on, source_changes
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import Piece, list_pieces
 from etl.splits.assignment import divide
@@ -151,7 +151,7 @@ def test_a_run_with_new_files_adds_to_what_is_there(spark: SparkSession, tmp_pat
     assert {row["record_id"] for row in rows} == {name for name, row in after.items() if row["split"]}
     # New classes come after those that are known, whose index stays.
     assert {row["label_index"] for row in rows if row["record_id"] == "b4"} == {1}
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
 
 
 @pytest.mark.thorough
@@ -197,7 +197,10 @@ def destroy_texts(config: Configuration, table: tuple[str, str]) -> set[str]:
     return files
 
 
-LARGE = (("bronze", "records"), ("silver", "fields"), ("silver", "signatures"), ("silver", "encoded"))
+LARGE = (
+    ("bronze", "records"), ("silver", "fields"), ("silver", "signatures"), ("silver", "clusters"), ("silver", "ledger"),
+    ("silver", "encoded"),
+)  # fmt: skip
 
 
 def survivors(spark: SparkSession, config: Configuration) -> set[str]:
@@ -337,8 +340,8 @@ def test_an_increment_that_broke_off_goes_on_as_one(
     places = (
         ("ingest", "records"),
         ("clean", "fields"),
-        ("clean", "ledger"),
-        ("deduplicate", "ledger"),
+        ("deduplicate", "signatures"),
+        ("deduplicate", "clusters"),
         ("split", "ledger"),
         ("encode", "encoded"),
     )
@@ -354,7 +357,7 @@ def test_an_increment_that_broke_off_goes_on_as_one(
         # Its name comes before all others.
         write(folder / "files", f"0-{9 - number}.jsonl", lines)
         with monkeypatch.context() as patch:
-            patch.setattr(f"etl.{stage}.write_table", breaking_off_at(table))
+            patch.setattr("etl.runs.run.write_table", breaking_off_at(table))
             with pytest.raises(InterruptedError):
                 run(spark, config)
         counts = run(spark, config).content.counts
@@ -389,7 +392,7 @@ def test_settings_that_change_in_between_hold_for_all_records(
     run(spark, config)
     write(tmp_path / "files", "b.jsonl", [record("b0", text(40))])
     with monkeypatch.context() as patch:
-        patch.setattr("etl.deduplicate.write_table", breaking_off_at("ledger"))
+        patch.setattr("etl.runs.run.write_table", breaking_off_at("clusters"))
         with pytest.raises(InterruptedError):
             run(spark, config)
     other = config.model_copy(
@@ -410,7 +413,7 @@ def test_what_was_erased_in_between_does_not_come_back(
     run(spark, config)
     write(folder, "c.jsonl", [record("c0", text(40)), record("worse", "")])
     with monkeypatch.context() as patch:
-        patch.setattr("etl.ingest.write_table", breaking_off_at("records"))
+        patch.setattr("etl.runs.run.write_table", breaking_off_at("records"))
         with pytest.raises(InterruptedError):
             run(spark, config)
     forget(spark, config, Person.of(["bad"]))

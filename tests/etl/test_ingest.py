@@ -16,14 +16,16 @@ import pytest
 from pyspark.sql import Row, SparkSession
 
 from common.errors import CheckError, DataError
-from etl import ingest as stage
-from etl.ingest import check_counts, ingest
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256
+from etl.runs.run import Run
+from etl.sources import outcomes
 from etl.sources.files import pieces
 from etl.sources.files.jsonl import JsonLinesFormat
 from etl.sources.files.parquet import ParquetFormat
 from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
+from etl.stages import ingest as stage
+from etl.stages.ingest import check_counts, ingest
 from schemas import tables
 from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration
@@ -67,7 +69,7 @@ def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: 
             {"format": "front_matter", "path": f"{tmp_path}/*.txt", "first_true": first_true},
         ],
     )
-    assert ingest(spark, config) == {"files": 5, "records_in": 11, "quarantined": 6, "records": 5}
+    assert ingest(Run(spark, config)) == {"files": 5, "records_in": 11, "quarantined": 6, "records": 5}
 
     assert rows(spark, config, "records") == [
         ("a", 0, "one.jsonl", 0, 46, None, "x", "some text"),
@@ -138,7 +140,7 @@ def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: 
         assert properties["properties"]["delta.columnMapping.mode"] == "none"
 
 
-def outcomes(config: Configuration) -> list[dict[str, Any]]:
+def outcomes_of(config: Configuration) -> list[dict[str, Any]]:
     """What the tasks of `ingest` give for all pieces, read in this process, without what depends on their number."""
     reader = Reader(config)
     batches = reader.batches(0, pieces.list_pieces(config))
@@ -154,12 +156,12 @@ def test_pieces_of_any_size_give_the_same_outcomes(
     many = [record(f"r{i}", "word " * (i % 7)) for i in range(40)]
     (tmp_path / "a.jsonl").write_bytes(lines(*many, "not json", "", "[]"))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
-    whole = outcomes(config)
+    whole = outcomes_of(config)
     assert [row["kind"] for row in whole].count(RECORD) == 34
     assert [row["kind"] for row in whole].count(QUARANTINE) == 8
     monkeypatch.setattr(JsonLinesFormat, "piece_bytes", size)
     assert len(pieces.list_pieces(config)) > 2
-    assert outcomes(config) == whole
+    assert outcomes_of(config) == whole
 
 
 def test_batches_are_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,22 +216,22 @@ def test_a_source_that_changes_before_repeated_records_are_read_again_is_an_erro
     file.write_bytes(lines(record("a"), record("b"), record("a")))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
     tasks = pieces.group(pieces.list_pieces(config), 2)
-    repeated = stage.repeated_records(stage.read_outcomes(spark, config, tasks)).localCheckpoint()
-    found = stage.with_raw(repeated, spark, config, tasks)
+    repeated = outcomes.repeated_records(outcomes.read_outcomes(spark, config, tasks)).localCheckpoint()
+    found = outcomes.with_raw(repeated, spark, config, tasks)
     assert [bytes(row["raw"]) for row in found.collect()] == [lines(record("a"))[:-1]]
-    stage.check_raw(repeated, found, config, tasks)
+    outcomes.check_raw(repeated, found, config, tasks)
     file.write_bytes(lines(record("a"), record("b"), record("c")))
     with pytest.raises(
         DataError, match=r"a\.jsonl no longer holds the record that was read at its position 94"
     ):
-        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+        outcomes.check_raw(repeated, outcomes.with_raw(repeated, spark, config, tasks), config, tasks)
     # The same id and length, but another text.
     file.write_bytes(lines(record("a"), record("b"), record("a", "othertext")))
     with pytest.raises(DataError, match=r"a\.jsonl changed while it was read"):
-        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+        outcomes.check_raw(repeated, outcomes.with_raw(repeated, spark, config, tasks), config, tasks)
     file.unlink()
     with pytest.raises(DataError, match=r"a\.jsonl no longer holds .* or can no longer be read"):
-        stage.check_raw(repeated, stage.with_raw(repeated, spark, config, tasks), config, tasks)
+        outcomes.check_raw(repeated, outcomes.with_raw(repeated, spark, config, tasks), config, tasks)
 
 
 def test_only_the_tasks_with_repeated_ids_are_read_again(spark: SparkSession, tmp_path: Path) -> None:
@@ -248,10 +250,10 @@ def test_only_the_tasks_with_repeated_ids_are_read_again(spark: SparkSession, tm
     )
     tasks = [[piece] for piece in pieces.list_pieces(config)]
     assert len(tasks) == 3
-    first = stage.read_outcomes(spark, config, tasks)
-    repeated = stage.repeated_records(first).localCheckpoint()
-    found = stage.with_raw(repeated, spark, config, tasks)
-    stage.check_raw(repeated, found, config, tasks)
+    first = outcomes.read_outcomes(spark, config, tasks)
+    repeated = outcomes.repeated_records(first).localCheckpoint()
+    found = outcomes.with_raw(repeated, spark, config, tasks)
+    outcomes.check_raw(repeated, found, config, tasks)
     assert sorted(bytes(row["raw"]) for row in found.select("raw").collect()) == sorted(
         lines(record(key, "again"))[:-1] for key in ("r7", "r4000")
     )
@@ -264,7 +266,7 @@ def test_ids_are_derived_alike_in_every_run(tmp_path: Path) -> None:
         (tmp_path / name / "a.jsonl").write_bytes(lines({"text": "same"}, {"text": "same"}))
         source = {"format": "jsonl", "path": f"{tmp_path / name}/*.jsonl"}
         config = configuration(tmp_path / name, [source, source], {})
-        found.append([row["record_id"] for row in outcomes(config)])
+        found.append([row["record_id"] for row in outcomes_of(config)])
     assert found[0] == found[1]
     assert len(set(found[0])) == 4  # also of a file that two sources name
 
@@ -274,7 +276,7 @@ def test_times_are_kept_and_read(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines(*(record(str(i), seen=value) for i, value in enumerate(seen))))
     source = {"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}
     config = configuration(tmp_path, [source], {"id": "id", "time": "seen"})
-    kept = [(row["column_0"], row["time_seconds"], row["reason"]) for row in outcomes(config)]
+    kept = [(row["column_0"], row["time_seconds"], row["reason"]) for row in outcomes_of(config)]
     assert kept == [
         ("1970-01-02T00:00:00+01:00", 82800.0, None),
         ("1.5", 1.5, None),
@@ -290,7 +292,7 @@ def test_a_damaged_file_keeps_what_stood_before_the_damage(spark: SparkSession, 
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "none.jsonl.gz").write_bytes(b"no gzip")
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.gz"}])
-    counts = ingest(spark, config)
+    counts = ingest(Run(spark, config))
     assert counts["quarantined"] == 2
     assert counts["records"] > 100
     assert rows(spark, config, "sources", "source_path", "status", "quarantined") == [
@@ -323,7 +325,7 @@ def test_a_large_file_of_which_nothing_can_be_read_is_one_row(
     for name in ("gone.jsonl", "cut.parquet"):
         assert sum(piece.file.path == name for piece in listed) > 3
     monkeypatch.setattr(stage, "list_pieces", lambda _: listed)
-    counts = ingest(spark, config)
+    counts = ingest(Run(spark, config))
     assert (counts["records_in"], counts["records"], counts["quarantined"]) == (6, 3, 3)
     columns = ("source_path", "source_position", "reason", "detail")
     assert rows(spark, config, "quarantine", *columns)[1:] == [
@@ -350,20 +352,20 @@ def test_a_source_without_a_readable_file_stops_before_anything_is_written(
     (tmp_path / "a.jsonl").write_bytes(lines(record("a")))
     sources = [{"format": "jsonl", "path": f"{tmp_path}/*.{ending}"} for ending in ("jsonl", "gz", "bz2")]
     with pytest.raises(DataError, match=r"none of the 1 files of the source '.*/\*\.gz' could be read"):
-        ingest(spark, configuration(tmp_path, sources[:2]))
+        ingest(Run(spark, configuration(tmp_path, sources[:2])))
     with pytest.raises(DataError, match=r"the pattern '.*/\*\.bz2' of a \[\[source\]\] matches no file"):
-        ingest(spark, configuration(tmp_path, sources))
+        ingest(Run(spark, configuration(tmp_path, sources)))
     assert not (tmp_path / "warehouse").exists()
 
 
 def test_an_id_column_that_always_repeats_is_refused(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage, "MAX_REPEATED", 2)
+    monkeypatch.setattr(outcomes, "MAX_REPEATED", 2)
     (tmp_path / "a.jsonl").write_bytes(lines(*[record("same")] * 4))
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}])
     with pytest.raises(DataError, match="3 records repeat the id of another one: the column 'id' is no id"):
-        ingest(spark, config)
+        ingest(Run(spark, config))
 
 
 def test_a_file_that_grows_meanwhile_is_refused(
@@ -378,7 +380,7 @@ def test_a_file_that_grows_meanwhile_is_refused(
     with pytest.raises(
         DataError, match=r"a\.jsonl of the source .* changed while it was read \(47 bytes, then 94\)"
     ):
-        ingest(spark, config)
+        ingest(Run(spark, config))
 
 
 def test_counts_that_do_not_add_up_are_a_defect() -> None:
@@ -390,10 +392,10 @@ def test_counts_that_do_not_add_up_are_a_defect() -> None:
 def test_a_run_over_a_former_one_replaces_it(spark: SparkSession, tmp_path: Path) -> None:
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.jsonl"}])
     (tmp_path / "a.jsonl").write_bytes(lines(record("a"), "x"))
-    ingest(spark, config)
+    ingest(Run(spark, config))
     os.utime(tmp_path / "a.jsonl", (0, 0))
     (tmp_path / "b.jsonl").write_bytes(lines(record("b")))
-    assert ingest(spark, config)["records"] == 2
+    assert ingest(Run(spark, config))["records"] == 2
     assert [key for (key,) in rows(spark, config, "records", "record_id")] == ["a", "b"]
     modified = dict(rows(spark, config, "sources", "source_path", "modified"))
     assert modified["a.jsonl"].replace(tzinfo=datetime.UTC).timestamp() == 0

@@ -2,12 +2,13 @@ from dataclasses import dataclass
 
 import pytest
 from deltalake import DeltaTable
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
-from etl.deduplicate import deduplicate
 from etl.duplicates import leakage
 from etl.duplicates.leakage import leakage_sample
-from etl.split import split
+from etl.runs.run import Run
+from etl.stages.deduplicate import deduplicate
+from etl.stages.split import split
 from schemas.config import Configuration
 from schemas.tables import Layout
 from tests.etl import documents
@@ -32,8 +33,8 @@ def kept(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Kept:
     )
     texts = {f"r{i}": text for i, text in enumerate(documents.planted(5))}
     documents.write_fields(config, [{"record_id": name, "text": text} for name, text in texts.items()])
-    deduplicate(spark, config)
-    split(spark, config)
+    deduplicate(Run(spark, config))
+    split(Run(spark, config))
     ledger = DeltaTable(Layout.of(config).ledger).to_pyarrow_table().to_pylist()
     return Kept(
         config,
@@ -56,6 +57,10 @@ def test_no_similar_texts_lie_in_two_splits(kept: Kept) -> None:
         assert len({kept.splits[names[i]] for i in group}) == 1
 
 
+def splits_of(spark: SparkSession, kept: Kept) -> DataFrame:
+    return spark.createDataFrame(list(kept.splits.items()), "record_id string, split string")
+
+
 def nearest(kept: Kept, name: str) -> float:
     own = documents.shingles(kept.texts[name])
     train = [documents.shingles(text) for other, text in kept.texts.items() if kept.splits[other] == "train"]
@@ -68,7 +73,7 @@ def test_similarity_of_test_rows_to_their_nearest_training_row(
 ) -> None:
     """Whether the ids of the training split go to every executor, or are too many for that and joined."""
     monkeypatch.setattr(leakage, "IDS_AT_ONCE", ids_at_once)
-    found = leakage_sample(spark, kept.config, rows=1_000)
+    found = leakage_sample(spark, kept.config, splits_of(spark, kept), rows=1_000)
     assert list(found.columns) == ["record_id", "highest_similarity"]
     names = found["record_id"].tolist()
     assert names == sorted(names)
@@ -81,9 +86,9 @@ def test_similarity_of_test_rows_to_their_nearest_training_row(
 
 
 def test_the_sample_is_chosen_by_hash_and_the_same_every_time(spark: SparkSession, kept: Kept) -> None:
-    some = leakage_sample(spark, kept.config, rows=7)
-    everything = leakage_sample(spark, kept.config, rows=1_000)
+    some = leakage_sample(spark, kept.config, splits_of(spark, kept), rows=7)
+    everything = leakage_sample(spark, kept.config, splits_of(spark, kept), rows=1_000)
     assert len(some) == 7
-    assert some.equals(leakage_sample(spark, kept.config, rows=7))
+    assert some.equals(leakage_sample(spark, kept.config, splits_of(spark, kept), rows=7))
     merged = some.merge(everything, on=["record_id", "highest_similarity"], how="inner")
     assert len(merged) == 7

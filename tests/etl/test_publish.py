@@ -14,12 +14,13 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import verify
-from etl.encode import encode
 from etl.lake.log import open_table
 from etl.lake.tables import read_table
 from etl.publication import commit
 from etl.publication.class_balance import of_train
 from etl.publication.shards import shard_schema
+from etl.runs.run import Run
+from etl.stages.encode import encode
 from etl.versions import verification
 from etl.versions.publishing import publish, publish_version
 from etl.versions.verification import findings
@@ -96,8 +97,8 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     write_silver(config, [*ROWS])
     write_bronze(config)
-    encode(spark, config)
-    publish(spark, config)
+    encode(Run(spark, config))
+    publish(Run(spark, config))
     return config
 
 
@@ -149,7 +150,7 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     plain = newest(published)
     assert plain.splits["train"].label_counts == IN_TRAIN
     assert plain.splits["train"].balance.policy == "none"
-    publish(spark, rebalanced(config, policy="oversample", most=5))
+    publish(Run(spark, rebalanced(config, policy="oversample", most=5)))
     manifest, taken = newest(config), {"notice": 1, "tag": 1, "text": 5}
     train, labels = manifest.splits["train"], {i: label for i, label, _, _ in ROWS}
     assert train.balance == ClassBalance(policy="oversample", taken=taken)
@@ -199,10 +200,10 @@ def test_a_rerun_completes_what_a_crash_left_and_publishes_nothing_new(
     first = newest(config)
     location = Path(manifests.newest(Layout.of(config).manifests))
     location.unlink()  # as if the driver had died between commit and manifest
-    counts = publish(spark, config)
+    counts = publish(Run(spark, config))
     text = location.read_bytes()
     assert newest(config).manifest_root == first.manifest_root
-    assert publish(spark, config) == counts
+    assert publish(Run(spark, config)) == counts
     assert location.read_bytes() == text
     assert DeltaTable(Layout.of(config).shards).version() == counts["delta_version"] == first.delta_version
 
@@ -254,7 +255,7 @@ def test_what_another_configuration_made_is_not_sealed(
     other = published.model_copy(update={name: getattr(published, name).model_copy(update=changes)})
     before = manifests.newest(Layout.of(published).manifests)
     with pytest.raises(UsageError, match="made by another configuration of the data"):
-        publish(spark, other)
+        publish(Run(spark, other))
     assert manifests.newest(Layout.of(published).manifests) == before
 
 
@@ -264,7 +265,7 @@ def test_a_ledger_that_changed_after_encode_is_not_sealed(
     config = copy_of(published, tmp_path)
     write_silver(config, [*ROWS])  # new versions of fields and ledger
     with pytest.raises(UsageError, match=r"has changed since .*encoded was made; run the stage encode again"):
-        publish(spark, config)
+        publish(Run(spark, config))
 
 
 @pytest.mark.thorough
@@ -274,7 +275,7 @@ def test_a_damaged_manifest_is_written_anew(
     config = copy_of(published, tmp_path)
     root, location = newest(config).manifest_root, Path(manifests.newest(Layout.of(config).manifests))
     location.write_text("{}", encoding="utf-8")
-    publish(spark, config)
+    publish(Run(spark, config))
     assert newest(config).manifest_root == root
     assert verify.main([str(location)]) == 0
 
@@ -283,7 +284,7 @@ def test_encoding_with_other_features_is_refused(spark: SparkSession, published:
     words = published.feature[0].model_copy(update={"name": "words"})
     renamed = published.model_copy(update={"feature": [words]})
     with pytest.raises(UsageError, match="run the stage encode again"):
-        publish(spark, renamed)
+        publish(Run(spark, renamed))
 
 
 def test_verify_names_every_damaged_missing_and_foreign_file(

@@ -10,12 +10,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from common.errors import DataError, UsageError
-from etl.ingest import ingest
 from etl.lake.tables import read_table
 from etl.quarantine import main
 from etl.reporting.examples import Mask
 from etl.reporting.rejects import masked
+from etl.runs.run import Run
 from etl.sources.rejects import export, quarantined
+from etl.stages.ingest import ingest
 from schemas.cleaning import Clean
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -47,7 +48,7 @@ def config(spark: SparkSession, tmp_path: Path) -> Configuration:
         {"format": "parquet", "path": f"{folder}/*.parquet"},
     ]
     config = configuration(tmp_path, sources)
-    assert ingest(spark, config) == {"files": 5, "records_in": 10, "records": 3, "quarantined": 7}
+    assert ingest(Run(spark, config)) == {"files": 5, "records_in": 10, "records": 3, "quarantined": 7}
     return config
 
 
@@ -116,7 +117,7 @@ def test_what_was_exported_and_mended_is_read_like_any_record(
         {"format": "csv", "path": f"{folder}/**/*.csv"},
     ]
     both = configuration(tmp_path, [source.model_dump() for source in config.source] + more)
-    assert ingest(spark, both) == {"files": 9, "records_in": 15, "records": 8, "quarantined": 7}
+    assert ingest(Run(spark, both)) == {"files": 9, "records_in": 15, "records": 8, "quarantined": 7}
     ids = {row[0] for row in read_table(spark, Layout.of(both).records).select("record_id").collect()}
     assert ids == set("abcdefgh")
 

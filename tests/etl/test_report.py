@@ -7,13 +7,13 @@ import pytest
 from pyspark.sql import SparkSession
 
 from common.pages.page import Section, Table, Text, render
-from etl.clean import RuleSet
 from etl.figures.facts import Cluster, RuleEffect, ShardFacts, Summary
 from etl.figures.summary import summarise
 from etl.gates.results import GateResult, GateResults
 from etl.reporting import records, splits
 from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible, with_some_masks
 from etl.reporting.page import report_page, write_report
+from etl.rules.applying import RuleSet
 from etl.rules.registry import build_rules
 from etl.runs.stage_metrics import Shuffle, StageMetrics, keep
 from schemas.cleaning import RegexRule

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from etl import deduplicate as stage
+from etl.duplicates import sketching, survivors
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.lake.tables import read_table
 from etl.runs.stage_metrics import metrics_since, newest_spark_stage
@@ -136,15 +136,15 @@ def test_copies_of_a_text_and_a_large_cluster_are_spread_and_the_ledger_is_the_s
     config = documents.configuration(tmp_path)
     documents.write_fields(config, [{"record_id": f"r{i:05d}", "text": t} for i, t in enumerate(texts)], 4)
     fields = read_table(shuffling, Layout.of(config).fields)
-    sketches = stage.with_sketches(fields, config).cache()
-    texts_of = stage.group_by_text(sketches, config).cache()
-    clusters = near_duplicate_clusters(stage.select_signatures(sketches, texts_of), 0.8).cache()
-    hot_texts, hot_clusters = stage.hot_texts_and_clusters(texts_of, clusters)
+    sketches = sketching.with_sketches(fields, config).cache()
+    texts_of = sketching.group_by_text(sketches, config).cache()
+    clusters = near_duplicate_clusters(sketching.select_signatures(sketches, texts_of), 0.8).cache()
+    hot_texts, hot_clusters = survivors.hot_texts_and_clusters(texts_of, clusters)
     assert (len(hot_texts), len(hot_clusters)) == (1, 1)
 
     def ledger(of_texts: HotKeys, of_clusters: HotKeys) -> tuple[float, list[tuple[Any, ...]]]:
-        survivors = stage.with_survivor(texts_of, clusters, of_clusters)
-        return least_even(shuffling, stage.build_ledger(fields, sketches, survivors, config, of_texts))
+        first = survivors.with_survivor(texts_of, clusters, of_clusters)
+        return least_even(shuffling, survivors.build_clusters(fields, sketches, first, config, of_texts))
 
     plain, salted = ledger(NO_HOT_KEYS, NO_HOT_KEYS), ledger(hot_texts, hot_clusters)
     for frame in (sketches, texts_of, clusters):

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import Row, SparkSession
 
 from common.errors import ConfigurationError
+from etl.lake.outcomes import final_ledger
 from etl.lake.tables import read_table
-from etl.pipeline import run_stages
-from etl.runs.completion import COMPLETION
+from etl.pipeline import STAGES, run_stages
+from etl.runs.run import Run
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, read_artifact
 from schemas.tables import Layout
@@ -126,12 +127,18 @@ def values(
     }
 
 
+def outcomes(spark: SparkSession, config: Configuration) -> list[Row]:
+    """The ledger with the outliers that are left out."""
+    layout = Layout.of(config)
+    return final_ledger(read_table(spark, layout.ledger), read_table(spark, layout.encoded)).collect()
+
+
 def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tmp_path: Path) -> None:
     write_files(tmp_path)
     config = configured(tmp_path)
     manifest, report = run_stages(spark, config, 0.0, again=False)
     layout = Layout.of(config)
-    ledger = {row["record_id"]: row for row in read_table(spark, layout.ledger).collect()}
+    ledger = {row["record_id"]: row for row in outcomes(spark, config)}
     reasons = {name: row["reason"] for name, row in ledger.items() if row["status"] == "filtered"}
     assert reasons == {"j5": "price.outlier", "j8": "sold.missing", "j9": "sold.invalid"}
     assert ledger["j5"]["split"] is None
@@ -170,9 +177,9 @@ def test_typed_columns_go_from_the_sources_to_the_shards(spark: SparkSession, tm
     assert "Typed columns" in text
 
     # Once more there is nothing to do; another rule for outliers concerns `encode` alone.
-    assert all(complete(spark, config) is not None for complete in COMPLETION.values())
+    assert all(stage.completion(Run(spark, config)) is not None for stage in STAGES)
     marking = configured(tmp_path, "mark")
-    assert [name for name, complete in COMPLETION.items() if complete(spark, marking) is None] == ["encode"]
+    assert [stage.name for stage in STAGES if stage.completion(Run(spark, marking)) is None] == ["encode"]
 
 
 def served_like_serving_would(
@@ -228,9 +235,7 @@ def test_where_outliers_are_left_out_new_files_move_no_record(spark: SparkSessio
 
     def splits() -> dict[str, str | None]:
         run_stages(spark, config, 0.0, again=False)
-        return {
-            row["record_id"]: row["split"] for row in read_table(spark, Layout.of(config).ledger).collect()
-        }
+        return {row["record_id"]: row["split"] for row in outcomes(spark, config)}
 
     before = splits()
     more = [

@@ -9,9 +9,9 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import history, rollback, vacuum, verify
-from etl.pipeline import run_stages
+from etl.pipeline import STAGES, run_stages
 from etl.runs.audit import versions
-from etl.runs.completion import COMPLETION
+from etl.runs.run import Run
 from etl.versions import retention, timeline
 from etl.versions.restoring import roll_back
 from etl.versions.verification import findings
@@ -153,7 +153,7 @@ def test_versions_are_listed_made_current_again_and_deleted(
 
     # What vacuum commits is no new content: nothing has to run again.
     same = split_again(config)
-    assert all(complete(spark, same) is not None for complete in COMPLETION.values())
+    assert all(stage.completion(Run(spark, same)) is not None for stage in STAGES)
     assert publish(spark, same).manifest_root == second.manifest_root
     assert verify.main(["latest", *flags]) == 0
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from etl.ingest import ingest
 from etl.lake.tables import read_table
+from etl.runs.run import Run
+from etl.stages.ingest import ingest
 from schemas.tables import Layout
 from tests.etl.sources.source_files import configuration
 from tests.faults import hostile_files
@@ -22,7 +23,7 @@ def test_what_is_good_is_ingested_and_all_else_quarantined_for_its_reason(
 ) -> None:
     expected = hostile_files.write(tmp_path / "files", records, seed)
     config = configuration(tmp_path, hostile_files.sources(tmp_path / "files"))
-    counts = ingest(spark, config)
+    counts = ingest(Run(spark, config))
 
     layout = Layout.of(config)
     ids = {row[0] for row in read_table(spark, layout.records).select("record_id").collect()}

@@ -53,7 +53,7 @@ class Eavesdropper:
         self._thread.join()
 
     def _read(self) -> None:
-        while not self._over.wait(0.005):
+        while not self._over.wait(0.02):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 with contextlib.suppress(OSError):
                     self.seen.add(path.read_bytes())

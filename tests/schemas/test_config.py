@@ -78,6 +78,10 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
         (["balance.policy=oversample", "balance.most=1"], ["'balance.most'", "greater than or equal to 2"]),
         (["balance.cap=3"], ["'balance.cap'", "policy, strength, most"]),
         (
+            ["train.method=plain"],
+            ["'train.method'", "letters.toml", "[method]", "method.kind"],
+        ),
+        (
             ["train.class_weights=none"],
             ["'train.class_weights'", "letters.toml", "balance.strength", "publish"],
         ),

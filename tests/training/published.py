@@ -5,8 +5,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -143,6 +145,19 @@ def publish(
     )
     configuration = config.load(toml)
     splits["train"] = _balanced(splits["train"], table, configuration.balance)
+    artifact = contract.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)
+    return Published(toml, seal(root, configuration, columns, [artifact], splits), root)
+
+
+def seal(
+    root: Path,
+    configuration: config.Configuration,
+    columns: list[contract.Column],
+    artifacts: list[contract.Artifact],
+    splits: dict[str, contract.SplitContent],
+) -> Path:
+    """Writes the manifest of the data set `synthetic` below `root`, as its version 0."""
+    table = root / "synthetic" / "gold" / "shards"
     rows = sum(split.rows for split in splits.values())
     content = contract.Content(
         dataset="synthetic",
@@ -158,7 +173,7 @@ def publish(
             "published": rows,
         },
         sources=contract.Sources(files=0, bytes=0, root=merkle.root([]).hex(), inline=[], list_sha256=None),
-        artifacts=[contract.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)],
+        artifacts=artifacts,
         splits=splits,
     )
     provenance = contract.Provenance(
@@ -178,7 +193,7 @@ def publish(
     folder.mkdir()
     file = folder / contract.name_of(0, sealed.manifest_root)
     file.write_bytes(sealed.to_json())
-    return Published(toml, file, root)
+    return file
 
 
 def publish_again(published: Published) -> contract.Manifest:
@@ -238,31 +253,8 @@ def _split(
                 "tokens": pa.array([row.tobytes() for row in tokens], pa.binary(tokens[0].nbytes)),
             }
         )
-        folder = table / name
-        folder.mkdir(parents=True, exist_ok=True)
-        attempt = folder / f"{number}.part"
         keys_of_shard = np.frombuffer(b"".join(key), dtype="<u8").reshape(-1, 2)
-        checksums = []
-        with pq.ParquetWriter(attempt, arrow.schema, compression="lz4") as writer:
-            at = 0
-            for size in groups:
-                writer.write_table(arrow.slice(at, size), row_group_size=size)
-                part = slice(at, at + size)
-                checksums.append(row_group_crc32([keys_of_shard[part], label[part], tokens[part]]))
-                at += size
-        content = attempt.read_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        attempt.rename(folder / f"{sha256}.parquet")
-        files.append(
-            contract.Shard(
-                path=f"{name}/{sha256}.parquet",
-                bytes=len(content),
-                rows=rows,
-                row_groups=list(groups),
-                row_group_crc32=checksums,
-                sha256=sha256,
-            )
-        )
+        files.append(write_shard(table, name, arrow, groups, [keys_of_shard, label, tokens]))
         keys.append(keys_of_shard)
         labels.append(label)
     all_labels = np.concatenate(labels)
@@ -274,6 +266,35 @@ def _split(
         key_sums_taken=sums,
         label_counts={c: int((all_labels == i).sum()) for i, c in enumerate(CLASSES)},
         shards=files,
+    )
+
+
+def write_shard(
+    table: Path,
+    split: str,
+    rows: pa.Table,
+    groups: Sequence[int],
+    hashed: Sequence[npt.NDArray[Any]],
+) -> contract.Shard:
+    """Writes a shard with so many rows in its row groups; `hashed` are the columns that the CRC-32 is over."""
+    folder = table / split
+    folder.mkdir(parents=True, exist_ok=True)
+    attempt, checksums, at = folder / "shard.part", [], 0
+    with pq.ParquetWriter(attempt, rows.schema, compression="lz4") as writer:
+        for size in groups:
+            writer.write_table(rows.slice(at, size), row_group_size=size)
+            checksums.append(row_group_crc32([column[at : at + size] for column in hashed]))
+            at += size
+    content = attempt.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    attempt.rename(folder / f"{sha256}.parquet")
+    return contract.Shard(
+        path=f"{split}/{sha256}.parquet",
+        bytes=len(content),
+        rows=at,
+        row_groups=list(groups),
+        row_group_crc32=checksums,
+        sha256=sha256,
     )
 
 

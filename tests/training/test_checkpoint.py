@@ -14,6 +14,7 @@ from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
 from tests.training.published import publish
 from training.checkpoints import store, tensors
+from training.verify import check_chain
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +189,19 @@ def test_each_checkpoint_names_the_one_before(config: Configuration, tmp_path: P
     other = save(tmp_path / "other", config, 10)
     assert (other.sha256, other.previous) == (second.sha256, None)
     assert other.chain != second.chain
+
+
+def test_what_a_kill_left_of_a_line_in_the_chain_is_removed_by_the_next(
+    config: Configuration, tmp_path: Path
+) -> None:
+    first, second = save(tmp_path, config, 5), save(tmp_path, config, 10)
+    chain = store.folder_of(tmp_path) / "chain.jsonl"
+    chain.write_bytes(chain.read_bytes()[:-20])
+    assert store.read_chain(tmp_path) == [first]
+    assert store.go_on_from(tmp_path, second) == []
+    chain.write_bytes(chain.read_bytes() + b'{"file":')
+    third = save(tmp_path, config, 15)
+    assert check_chain(tmp_path) == [first, second, third]
 
 
 def test_going_on_from_an_earlier_checkpoint_sets_later_ones_aside(

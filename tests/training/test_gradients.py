@@ -68,6 +68,28 @@ def test_step_after_step_the_gradients_are_those_of_backward(
 
 @on_each_device
 @pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
+def test_several_passes_add_up_and_may_be_changed_before_they_are_summed(
+    communicator: Communicator, name: str, device: str
+) -> None:
+    model = LookUp().to(device)
+    exchange = exchange_of(model, communicator, gradients=name)
+    for step in range(2):
+        right = plain(model, step)
+        for factor in (1.0, 0.5):
+            exchange.begin()
+            exchange.backward(a_loss(model, step, 0, 3), last=False)
+            exchange.backward(a_loss(model, step, 3, 8), last=factor == 1.0)
+            if factor != 1.0:
+                for parameter in model.parameters():
+                    assert parameter.grad is not None
+                    parameter.grad.mul_(factor)
+            exchange.sum()
+            for ours, theirs in zip(model.parameters(), right, strict=True):
+                torch.testing.assert_close(ours.grad, theirs * factor)
+
+
+@on_each_device
+@pytest.mark.parametrize("name", ["auto", "flat", "overlapped"])
 def test_a_rank_without_rows_adds_zeros(communicator: Communicator, name: str, device: str) -> None:
     model = LookUp().to(device)
     exchange = exchange_of(model, communicator, gradients=name)
@@ -194,7 +216,7 @@ def launched(
     return found
 
 
-NAMES = ["flat", "auto", "overlapped", "halves", "overlapped-halves"]
+NAMES = ["flat", "auto", "overlapped", "halves", "overlapped-halves", "flat-passes", "overlapped-passes"]
 
 
 @pytest.mark.parametrize("name", NAMES)

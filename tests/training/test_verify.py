@@ -1,7 +1,10 @@
 """`training.verify`: the whole chain of a run's checkpoints, and the manifest behind it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from tests.training.published import Published, publish
 from training import verify as command
 from training.checkpoints import store
 from training.train import main
+
+CHECKOUT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,40 @@ def test_a_whole_run_is_in_order(trained: Path, capsys: pytest.CaptureFixture[st
     assert [record.step for record in records] == [5, 10, 11, 15, 20, 22]
     shown = capsys.readouterr()
     assert f"6 checkpoints chained up to step 22 (chain {records[-1].chain})" in shown.out + shown.err
+
+
+def test_a_chain_of_earlier_versions_verifies_and_goes_on(tmp_path: Path) -> None:
+    store.folder_of(tmp_path).mkdir()
+    old = (Path(__file__).parent / "checkpoint_chain.jsonl").read_bytes()
+    (store.folder_of(tmp_path) / "chain.jsonl").write_bytes(old)
+    assert [record.step for record in command.check_chain(tmp_path)] == [5, 10, 11]
+    (store.folder_of(tmp_path) / "chain.jsonl").write_bytes(old.replace(b'"position":160', b'"position":161'))
+    with pytest.raises(DataError, match=r"line 2 of .*chain\.jsonl was altered"):
+        command.check_chain(tmp_path)
+
+
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys(["horovod", "petastorm", "torch"]))  # importing them fails
+from common import command
+from training import verify
+sys.exit(command.run(verify.main, sys.argv[1:]))
+"""
+
+
+def test_verifying_needs_neither_horovod_nor_torch(run: Path) -> None:
+    def verified() -> subprocess.CompletedProcess[str]:
+        command_line = [sys.executable, "-c", WITHOUT, str(run)]
+        environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
+        return subprocess.run(command_line, env=environment, capture_output=True, text=True, check=False)
+
+    done = verified()
+    assert done.returncode == 0, done.stderr
+    assert "6 checkpoints chained up to step 22" in done.stdout + done.stderr
+    forge(store.folder_of(run))
+    done = verified()
+    assert done.returncode == 1
+    assert "step-00000022.pt does not belong to" in done.stderr
 
 
 def edit_line(number: int, key: str, value: object) -> Callable[[Path], None]:
@@ -83,13 +122,13 @@ def unfinished(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (edit_line(0, "sha256", "0" * 64), r"line 1 \(step 5\) was altered"),
-        (edit_line(2, "manifest_root", "0" * 64), r"line 3 \(step 11\) was altered"),
-        (edit_line(1, "position", 7), r"line 2 \(step 10\) was altered"),
-        (edit_line(2, "validation_loss", 0.1), r"line 3 \(step 11\) was altered"),
+        (edit_line(0, "sha256", "0" * 64), r"line 1 of .*chain\.jsonl was altered"),
+        (edit_line(2, "manifest_root", "0" * 64), r"line 3 of .*chain\.jsonl was altered"),
+        (edit_line(1, "position", 7), r"line 2 of .*chain\.jsonl was altered"),
+        (edit_line(2, "validation_loss", 0.1), r"line 3 of .*chain\.jsonl was altered"),
         (edit_line(1, "seconds", 7.0), None),
         (edit_line(5, "seconds", 7.0), r"step-00000022\.json was altered: it is not what chain\.jsonl says"),
-        (drop_line, r"line 2 \(step 11\) does not follow"),
+        (drop_line, r"line 2 of .*chain\.jsonl does not follow"),
         (flip, r"step-00000020\.pt is damaged"),
         (forge, r"step-00000022\.pt does not belong to"),
         (stray, r"step-00000021\.json is not in the chain"),

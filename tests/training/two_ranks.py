@@ -23,6 +23,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "overlapped": {"gradients": "overlapped"},
     "halves": {"gradients": "flat", "gradient_compression": "fp16"},
     "overlapped-halves": {"gradients": "overlapped", "gradient_compression": "fp16"},
+    "flat-passes": {"gradients": "flat"},
+    "overlapped-passes": {"gradients": "overlapped"},
 }
 
 
@@ -35,7 +37,11 @@ def check(name: str, communicator: Communicator, device: torch.device) -> None:
     for step, cut in enumerate((3, 8, 0, 5)[:STEPS]):
         first, last = (0, cut) if communicator.world.rank == 0 else (cut, 8)
         exchange.begin()
-        exchange.backward(a_loss(model, step, first, last) if last > first else None)
+        if name.endswith("passes") and last - first > 1:
+            exchange.backward(a_loss(model, step, first, first + 1), last=False)
+            exchange.backward(a_loss(model, step, first + 1, last))
+        else:
+            exchange.backward(a_loss(model, step, first, last) if last > first else None)
         exchange.sum()
         whole.zero_grad()
         a_loss(whole, step, 0, 8).backward()

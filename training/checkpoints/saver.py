@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from common.errors import DataError
 from training.checkpoints import store, tensors
 from training.checkpoints.store import Record, State
 
@@ -72,6 +73,6 @@ class Saver:
         record = store.save(self.run, state, previous, facts)
         try:
             store.prune(self.run, self.keep)
-        except OSError as error:
+        except (OSError, DataError) as error:
             self.log(f"warning: older checkpoints in {self.run} could not be deleted: {error}")
         return record

@@ -19,8 +19,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common import files
+from common import files, json_lines
 from common.errors import DataError, UsageError
+from provenance.chain import Link
 from provenance.checksums import sha256_of
 from schemas.config import Configuration, canonical_json
 from schemas.runs import CHAIN, CHECKPOINTS
@@ -84,6 +85,10 @@ class Record(BaseModel):
         It can still be checked when the checkpoint itself is deleted.
         """
         return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
+
+
+def link_of(record: Record) -> Link:
+    return Link(record.step, record.previous, record.chain, record.link())
 
 
 def name_of(step: int) -> str:
@@ -153,7 +158,7 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
     record = Record.of(state, sha256, previous, facts)
     files.write(file.with_suffix(".json"), record.model_dump_json(indent=1).encode() + b"\n")
     try:
-        _write_chain(run, [*_readable_chain(run), record])
+        json_lines.append(_chain(run), record.model_dump_json().encode())
     except OSError:
         for path in (file.with_suffix(".json"), file):
             path.unlink(missing_ok=True)
@@ -161,33 +166,16 @@ def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]
     return record
 
 
-def _write_chain(run: Path, records: list[Record]) -> None:
-    files.write(folder_of(run) / CHAIN, "".join(r.model_dump_json() + "\n" for r in records).encode())
-
-
 def read_chain(run: Path) -> list[Record]:
     """The records of all checkpoints so far. Raises DataError naming the line that is none.
 
     A last line that an interruption cut off is left out.
     """
-    records, damage = _parsed_chain(run)
-    if damage is not None:
-        raise DataError(damage)
-    return records
+    return list(json_lines.read(_chain(run), Record.model_validate_json))
 
 
-def _parsed_chain(run: Path) -> tuple[list[Record], str | None]:
-    """The records up to the first line that is none, and what is wrong with that."""
-    path = folder_of(run) / CHAIN
-    if not path.exists():
-        return [], None
-    records: list[Record] = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            records.append(Record.model_validate_json(line))
-        except ValidationError as error:
-            return records, f"{path}, line {number}: {str(error).splitlines()[0]}"
-    return records, None
+def _chain(run: Path) -> str:
+    return str(folder_of(run) / CHAIN)
 
 
 def go_on_from(run: Path, record: Record) -> list[str]:
@@ -199,12 +187,13 @@ def go_on_from(run: Path, record: Record) -> list[str]:
     later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
     for path in _records_first(later):
         path.replace(path.with_name(f"{path.name}.rejected"))
-    _write_chain(run, [*(r for r in _readable_chain(run) if r.step < record.step), record])
+    chained = [*(r for r in _readable_chain(run) if r.step < record.step), record]
+    json_lines.write(_chain(run), (r.model_dump_json().encode() for r in chained))
     return sorted(path.name for path in later)
 
 
 def _readable_chain(run: Path) -> list[Record]:
-    return _parsed_chain(run)[0]  # `verify` names the damage
+    return json_lines.readable(_chain(run), Record.model_validate_json)  # `verify` names the damage
 
 
 def prune(run: Path, keep: int) -> None:

@@ -1,15 +1,14 @@
 """The course of a training: `metrics.jsonl` and TensorBoard events."""
 
-import errno
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
+from common import json_lines
 from common.progress import say
 from training.tracking.run_files import EVENTS, METRICS_FILE
 
@@ -21,15 +20,13 @@ class Metrics:
         """`step` is where the training starts: later entries, of a run that got further before, are dropped."""
         from torch.utils.tensorboard import SummaryWriter
 
-        path = run / METRICS_FILE
-        kept = [e for e in read(run) if e["step"] <= step] if step else []
-        if not step:
+        self.path = run / METRICS_FILE
+        if step:
+            json_lines.keep(str(self.path), lambda entry: bool(entry["step"] <= step))
+        else:
+            self.path.unlink(missing_ok=True)
             shutil.rmtree(run / EVENTS, ignore_errors=True)
         self.failed = False
-        # Unbuffered, so that a line is there as a whole or its error is known.
-        self.file: IO[bytes] = path.open("wb", buffering=0)
-        for entry in kept:
-            self._line(entry)
         self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
     def __enter__(self) -> Self:
@@ -38,7 +35,6 @@ class Metrics:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
         with self._survived():
             self.events.close()
 
@@ -48,7 +44,8 @@ class Metrics:
         What cannot be written (disk full) is left out, with a warning the first time.
         """
         with self._survived():
-            self._line({"step": step, "kind": kind, **values})
+            line = json.dumps({"step": step, "kind": kind, **values}).encode()
+            json_lines.append(str(self.path), line, durable=False)
         with self._survived():
             for name, value in values.items():
                 if name not in ("epoch", "position") and value is not None:
@@ -65,27 +62,7 @@ class Metrics:
                 )
             self.failed = True
 
-    def _line(self, entry: dict[str, Any]) -> None:
-        line, before = json.dumps(entry).encode() + b"\n", self.file.tell()
-        try:
-            if self.file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            # Half a line would hide all that follow.
-            self.file.seek(before)
-            self.file.truncate()
-            raise
-
 
 def read(run: Path) -> list[dict[str, Any]]:
     """The entries of a run's metrics.jsonl; a last line that an interruption cut off is left out."""
-    path = run / METRICS_FILE
-    if not path.exists():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except ValueError:
-            break
-    return entries
+    return list(json_lines.read(str(run / METRICS_FILE)))

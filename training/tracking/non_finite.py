@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import files
+from common import json_lines
 from training.tracking.run_files import NON_FINITE_FILE
 
 
@@ -25,21 +25,15 @@ class NonFiniteBatch:
 
 def write(run: Path, batch: NonFiniteBatch) -> None:
     """Appends a line to the run's file."""
-    with (run / NON_FINITE_FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(batch), ensure_ascii=False) + "\n")
+    line = json.dumps(asdict(batch), ensure_ascii=False).encode()
+    json_lines.append(str(run / NON_FINITE_FILE), line, durable=False)
 
 
 def read(run: Path) -> Iterator[NonFiniteBatch]:
     """What `write` wrote; a last line that an interruption cut off is left out."""
-    path = run / NON_FINITE_FILE
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
-            yield NonFiniteBatch(**json.loads(line))
+    return json_lines.read(str(run / NON_FINITE_FILE), lambda line: NonFiniteBatch(**json.loads(line)))
 
 
 def cut_back(run: Path, step: int) -> None:
     """Drops what came after a step, from which the training goes on."""
-    if (run / NON_FINITE_FILE).exists():
-        kept = [batch for batch in read(run) if batch.step <= step]
-        content = "".join(json.dumps(asdict(batch), ensure_ascii=False) + "\n" for batch in kept)
-        files.write(run / NON_FINITE_FILE, content.encode())
+    json_lines.keep(str(run / NON_FINITE_FILE), lambda entry: bool(entry["step"] <= step))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigurationError
-from etl.clean import RuleSet
+from etl.rules.applying import RuleSet
 from etl.rules.contacts import Emails, Phones
 from etl.rules.national_ids import NationalIds
 from etl.rules.personal_data import PersonalData, masking_rules, pseudonym, pseudonym_key

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.clean import RuleSet
+from etl.rules.applying import RuleSet
 from etl.rules.registry import Edit, Filter, build_rules
 from etl.rules.signs import Signs
 from schemas.cleaning import Clean

@@ -1,0 +1,114 @@
+"""Sketches of texts: the narrow pass from silver/fields into hashes, and the signatures of distinct texts."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from etl.duplicates.hash_lists import packed
+from etl.duplicates.minhash import Banding, sketch
+from etl.spark.arrow_batches import parts_of
+from schemas.config import Configuration
+from schemas.tables import spark_schema
+
+BATCH_BYTES = 1 << 20  # of text sketched at a time: the kernel's arrays stay in the processor's caches
+
+
+BROADCAST_TEXTS = 1_000_000  # with copies; some 100 MB in every executor
+
+
+REMEMBERED = 1 << 17  # hashes of texts that a task has sketched; some 15 MB
+
+
+_SKETCHED_RECORDS = pa.schema(
+    [
+        ("record_id", pa.string()),
+        ("source_index", pa.int32()),
+        ("source_path", pa.string()),
+        ("source_position", pa.int64()),
+        ("time_seconds", pa.float64()),
+        ("length", pa.int32()),  # characters of the cleaned text
+        ("text_hash", pa.binary()),
+        ("carrier", pa.bool_()),  # of bands and shingles; false where the task has sketched that text before
+    ]
+)
+
+
+_SKETCHES = pa.schema(
+    [
+        *_SKETCHED_RECORDS,
+        ("bands", pa.list_(pa.int64())),
+        ("shingles", pa.binary()),  # as in silver/signatures
+    ]
+)
+
+
+def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
+    """A row of _SKETCHES for each record that is not filtered."""
+    settings = config.deduplicate
+    banding = Banding.for_similarity(settings.similarity)
+
+    def sketched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        seen: set[bytes] = set()
+        for batch in batches:
+            for part in parts_of(batch, ["text"], BATCH_BYTES):
+                if len(seen) > REMEMBERED:
+                    seen.clear()
+                yield _sketch_batch(part, settings.shingle, banding, seen)
+
+    columns = _SKETCHES.names[:5]
+    text = F.col(config.deduplicated_column()).alias("text")
+    unfiltered = fields.where("filtered_by IS NULL").select(*columns, text)
+    return unfiltered.mapInArrow(sketched, spark_schema(_SKETCHES))
+
+
+def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: set[bytes]) -> pa.RecordBatch:
+    sketches = sketch(batch["text"], shingle, banding, seen)
+    filled = sketches.offsets[1:] > sketches.offsets[:-1]
+    band_offsets = pa.array([0, *(filled.cumsum() * banding.bands).tolist()], pa.int32())
+    columns = {name: batch[name] for name in _SKETCHES.names[:5]} | {
+        "length": pc.fill_null(pc.utf8_length(batch["text"]), 0).cast(pa.int32()),
+        "text_hash": pa.array(sketches.text_hash, pa.binary()),
+        "carrier": pa.array(sketches.carrier),
+        "bands": pa.ListArray.from_arrays(band_offsets, sketches.bands.ravel()),
+        "shingles": packed(sketches.values, sketches.offsets),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in _SKETCHES.names], schema=_SKETCHES)
+
+
+def survivor_rank(config: Configuration) -> Column:
+    """A struct by which the smaller record survives; its last field is the record_id, so that no two are equal."""
+    policies: Mapping[str, list[Column]] = {
+        "longest": [-F.col("length")],
+        "first": [F.col("source_index"), F.col("source_path"), F.col("source_position")],
+        "newest": [F.col("time_seconds").isNull(), -F.col("time_seconds")],
+    }
+    return F.struct(*policies[config.deduplicate.survivor], F.col("record_id"))
+
+
+def group_by_text(records: DataFrame, config: Configuration) -> DataFrame:
+    """For each distinct text: `text_hash`, `records`, the `rank` of its representative, the smallest `carrier_id`."""
+    return records.groupBy("text_hash").agg(
+        F.count("*").alias("records"),
+        F.min(survivor_rank(config)).alias("rank"),
+        F.min(F.when(F.col("carrier"), F.col("record_id"))).alias("carrier_id"),
+    )
+
+
+def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
+    """One carrier of each distinct text, under the representative's record_id."""
+    copied = texts.where("records > 1").select(
+        "text_hash", "carrier_id", F.col("rank.record_id").alias("representative")
+    )
+    if copied.count() <= BROADCAST_TEXTS:
+        copied = F.broadcast(copied)  # the shingles, as large as the texts, stay where they are
+    return (
+        sketches.where("carrier")
+        .join(copied, "text_hash", how="left")
+        .where("carrier_id IS NULL OR carrier_id = record_id")
+        .select(
+            F.coalesce("representative", "record_id").alias("record_id"), "text_hash", "bands", "shingles"
+        )
+    )

@@ -1,0 +1,99 @@
+"""Which record of each cluster survives, and what becomes of the others."""
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from etl.duplicates.later_records import (
+    SPLIT_CONFLICT,
+)
+from etl.spark.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
+from schemas.config import Configuration
+
+
+def hot_texts_and_clusters(texts: DataFrame, clusters: DataFrame) -> tuple[HotKeys, HotKeys]:
+    """The texts with very many copies, and the clusters with very many texts; both frames should be persisted."""
+    sizes = clusters.groupBy("component").agg(F.count("*").alias("texts"))
+    return hot_keys(texts.select("text_hash", "records")), hot_keys(sizes)
+
+
+def with_survivor(texts: DataFrame, clusters: DataFrame, hot: HotKeys = NO_HOT_KEYS) -> DataFrame:
+    """For each distinct text: `text_hash`, the record_ids of its `representative` and of its cluster's `survivor`.
+
+    `clusters` has the columns `member` (a text_hash) and `component`; texts without near-duplicates are not in it.
+    `hot`: components with so many members that their records are salted.
+    """
+    ranked = texts.select(F.col("text_hash").alias("member"), "rank")
+    first = F.min("rank").alias("first")
+    firsts = clusters.join(ranked, "member", how="inner").groupBy("component").agg(first)
+    survivors = salted_join(
+        clusters, firsts.select("component", "first.record_id"), "component", "inner", hot, "member"
+    ).select(F.col("member").alias("text_hash"), F.col("record_id").alias("survivor"))
+    representative = F.col("rank.record_id")
+    return texts.join(survivors, "text_hash", how="left").select(
+        "text_hash",
+        representative.alias("representative"),
+        F.coalesce("survivor", representative).alias("survivor"),
+    )
+
+
+def build_clusters(
+    fields: DataFrame,
+    records: DataFrame,
+    survivors: DataFrame,
+    config: Configuration,
+    hot: HotKeys = NO_HOT_KEYS,
+) -> DataFrame:
+    """The rows of silver/clusters; `hot`: texts with so many copies that they are salted."""
+    is_survivor = F.col("record_id") == F.col("survivor")
+    if config.deduplicate.duplicates == "keep":
+        status, reason = F.lit("kept"), F.lit(None)
+    else:
+        is_representative = F.col("record_id") == F.col("representative")
+        status = (
+            F.when(is_survivor, "kept").when(is_representative, "near_duplicate").otherwise("exact_duplicate")
+        )
+        reason = F.when(~is_survivor, F.col("survivor"))
+    copies = records.select("record_id", "source_path", "text_hash")
+    compared = salted_join(copies, survivors, "text_hash", "inner", hot, "record_id").select(
+        "record_id",
+        F.col("source_path").alias("source"),
+        status.alias("status"),
+        reason.alias("reason"),
+        F.col("survivor").alias("cluster_id"),
+    )
+    filtered = fields.where("filtered_by IS NOT NULL").select(
+        "record_id",
+        F.col("source_path").alias("source"),
+        F.lit("filtered").alias("status"),
+        F.col("filtered_by").alias("reason"),
+        F.lit(None).alias("cluster_id"),
+    )
+    return compared.unionByName(filtered)
+
+
+def clusters_of_joined(
+    records: DataFrame, texts: DataFrame, joined: DataFrame, config: Configuration
+) -> DataFrame:
+    """The rows of silver/clusters of new records that belong to an earlier cluster, or to several."""
+    none = F.lit(None).cast("string")
+    # Wherever it went, a near-copy of it would be in another split.
+    conflict = F.size("splits") > 1
+    if config.deduplicate.duplicates == "keep":
+        status, reason = F.lit("kept"), none
+    else:
+        is_first = F.col("record_id") == F.col("rank.record_id")
+        status = F.when(F.col("is_copy") | ~is_first, "exact_duplicate").otherwise("near_duplicate")
+        reason = F.col("earlier_cluster")
+    ranked = texts.select("text_hash", "rank")
+    return (
+        records.select("record_id", "source_path", "text_hash")
+        .join(ranked, "text_hash")
+        .join(joined, "text_hash")
+        .select(
+            "record_id",
+            F.col("source_path").alias("source"),
+            F.when(conflict, "filtered").otherwise(status).alias("status"),
+            F.when(conflict, SPLIT_CONFLICT).otherwise(reason).alias("reason"),
+            F.when(conflict, none).otherwise(F.col("earlier_cluster")).alias("cluster_id"),
+        )
+    )

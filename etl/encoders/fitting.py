@@ -1,0 +1,55 @@
+"""What the encoders learn from the training split, or from a sample of it."""
+
+from collections import Counter
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as sf
+
+from common.progress import say
+from etl.encoders import encoder_of
+from etl.spark.sampling import in_sample
+from schemas.config import Configuration
+from schemas.features import ScalarFeature, TypedFeature
+from schemas.features.tokens import TokensFeature
+
+
+def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
+    """What the encoder of a typed column learns from the training split, or from `fit_rows` of its rows.
+
+    Those are chosen by the hash of the record id.
+    """
+    train = ledger.where("split = 'train'").select("record_id")
+    if isinstance(feature, ScalarFeature):
+        share = min(1.0, feature.fit_rows / max(1, train.count()))
+        if share < 1:
+            train = train.where(in_sample(share))
+    values = fields.select("record_id", feature.column).join(train, "record_id", how="left_semi")
+    if not isinstance(feature, ScalarFeature):  # few different values, of however many rows
+        counts = values.groupBy(feature.column).count().collect()
+        return encoder_of(feature).fit(
+            Counter({row[0]: int(row[1]) for row in counts}), feature, config.storage
+        )
+    column = values.select(feature.column).toArrow().column(0)
+    return encoder_of(feature).fit(column.to_pylist(), feature, config.storage)
+
+
+def fit(fields: DataFrame, ledger: DataFrame, feature: TokensFeature, config: Configuration) -> bytes:
+    """What the encoder of a feature learns from the texts of the training split, or from a sample of them.
+
+    The sample (above `fit_bytes`) is chosen by the hash of the record id: the same on every run and partitioning.
+    """
+    encoder = encoder_of(feature)
+    if feature.tokenizer is not None:
+        return encoder.fit((), feature, config.storage)
+    train = ledger.where("split = 'train'").select("record_id")
+    sizes = fields.select("record_id", sf.octet_length(feature.column).alias("bytes"))
+    total = sizes.join(train, "record_id", how="left_semi").agg(sf.sum("bytes")).collect()[0][0] or 0
+    share = min(1.0, feature.fit_bytes / total) if total else 1.0
+    if share < 1:
+        say(f"  {feature.name}: the tokenizer is trained on {share:.1%} of {total:,} bytes")
+        train = train.where(in_sample(share))
+    texts = fields.join(sf.broadcast(train), "record_id", how="left_semi").select(feature.column).toArrow()
+    column = texts.column(0)
+    return encoder.fit(
+        (text for chunk in column.chunks for text in chunk.to_pylist()), feature, config.storage
+    )

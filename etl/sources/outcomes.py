@@ -1,0 +1,254 @@
+"""From what the reading of the sources gives to the rows of the three bronze tables, and the checks on the way."""
+
+import errno
+import os
+import pickle
+from collections.abc import Sequence
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from common.errors import DataError
+from etl.lake.tombstones import NO_TOMBSTONES, Tombstones
+from etl.sources.files.pieces import Piece, list_pieces
+from etl.sources.files.streams import CANNOT_OPEN, CANNOT_READ_ON
+from etl.sources.reading import (
+    FILE,
+    QUARANTINE,
+    RECORD,
+    TASK_BITS,
+    ReadTasks,
+    column_name,
+    outcome_schema,
+)
+from schemas import tables
+from schemas.config import Configuration
+
+SAME_RECORD = ("row", "record_id", "source_index", "source_path", "source_position", "source_bytes")
+"""What a record has to have in common with one of another reading of its task to be the same."""
+
+
+MAX_REPEATED = 1_000_000
+"""More records that repeat an id say that the column is no id; their numbers go to every executor."""
+
+
+def read_outcomes(
+    spark: SparkSession,
+    config: Configuration,
+    tasks: Sequence[Sequence[Piece]],
+    raw_of: frozenset[int] | None = None,
+    tombstones: Tombstones = NO_TOMBSTONES,
+) -> DataFrame:
+    """What the reading of all pieces gives (columns of `outcome_schema`), a partition for each task.
+
+    With `raw_of` only the records with these row numbers and their raw bytes, from the tasks that hold them.
+    """
+    wanted = range(len(tasks)) if raw_of is None else sorted({row >> TASK_BITS for row in raw_of})
+    rows = [(number, bytearray(pickle.dumps(tasks[number]))) for number in wanted]
+    numbered = spark.createDataFrame(
+        spark.sparkContext.parallelize(rows, len(rows)), "task bigint, pieces binary"
+    )
+    return numbered.mapInArrow(
+        ReadTasks(config, raw_of, tombstones), tables.spark_schema(outcome_schema(config))
+    )
+
+
+def file_rows(outcomes: DataFrame) -> DataFrame:
+    """A row for each file, from what its pieces say about it."""
+    # That nothing of it can be read each of them says, and it is one row of the quarantine.
+    surplus = F.greatest(F.sum("from_start") - 1, F.lit(0))
+    return (
+        outcomes.where(F.col("kind") == FILE)
+        .groupBy("source_index", "source_path")
+        .agg(
+            F.max("bytes").alias("bytes"),
+            F.max("bytes_read").alias("bytes_read"),
+            F.max("sha256").alias("sha256"),
+            F.max("modified").alias("modified"),
+            (F.sum("records") - surplus).alias("records"),
+            (F.sum("quarantined") - surplus).alias("quarantined"),
+            (F.sum("damaged") - surplus).alias("damaged"),
+            F.sum("from_start").alias("from_start"),
+            F.min("detail").alias("detail"),
+        )
+        # Nothing could be read where the only rows are those that say so.
+        .withColumn(
+            "status",
+            F.when((F.col("damaged") > 0) & (F.col("damaged") == F.col("records")), "unreadable").otherwise(
+                "read"
+            ),
+        )
+    )
+
+
+def check_files(
+    files: DataFrame, config: Configuration, readable: frozenset[int] = frozenset()
+) -> dict[str, int]:
+    """The numbers of files and records read. Raises DataError for what must not go on.
+
+    `readable`: sources of which an earlier run could read a file; of these every new one may be unreadable.
+    """
+    changed = F.when(F.col("bytes") != F.col("bytes_read"), F.struct("source_path", "bytes", "bytes_read"))
+    totals = (
+        files.groupBy("source_index")
+        .agg(
+            F.count("*").alias("files"),
+            F.sum("records").alias("records"),
+            F.count_if(F.col("status") == "read").alias("readable"),
+            F.min(changed).alias("changed"),
+            F.min(F.when(F.col("status") != "read", F.struct("source_path", "detail"))).alias("unreadable"),
+        )
+        .orderBy("source_index")
+        .collect()
+    )
+    for row in totals:
+        pattern = config.source[row["source_index"]].path
+        if row["changed"] is not None:
+            path, before, after = row["changed"]
+            raise DataError(
+                f"{path} of the source {pattern!r} changed while it was read ({before:,} bytes, then {after:,}): "
+                "run again once nobody writes to it"
+            )
+        if not row["readable"] and row["source_index"] not in readable:
+            raise DataError(
+                f"none of the {row['files']:,} files of the source {pattern!r} could be read, as "
+                f"{row['unreadable']['source_path']}: {row['unreadable']['detail']}; "
+                "check that they are what `format` says, and their permissions"
+            )
+    return {"files": sum(row["files"] for row in totals), "records_in": sum(row["records"] for row in totals)}
+
+
+def failed_to_read(detail: Column) -> Column:
+    """Whether the system, and not what it holds, kept a file from being read; its permissions are another matter."""
+    failed = F.lit(False)
+    for words in (CANNOT_OPEN, CANNOT_READ_ON):
+        failed = failed | detail.startswith(words)
+    return failed & ~detail.contains(os.strerror(errno.EACCES))
+
+
+def repeated_records(outcomes: DataFrame, known: DataFrame | None = None) -> DataFrame:
+    """The records whose id an earlier one has (by source, path and position), with the place of that first one.
+
+    `known`: the records of earlier runs, all of which come before. Only ids and positions are shuffled.
+    """
+    place = ("source_index", "source_path", "source_position")
+    ids = outcomes.where(F.col("kind") == RECORD).select(*SAME_RECORD)
+    again = None
+    if known is not None:
+        first = known.select(
+            "record_id",
+            F.col("source_path").alias("first_path"),
+            F.col("source_position").alias("first_position"),
+        )
+        again = first.join(F.broadcast(ids), "record_id", how="inner").select(
+            *SAME_RECORD, "first_path", "first_position"
+        )
+        ids = ids.join(F.broadcast(again.select("row")), "row", how="left_anti")
+    firsts = (
+        ids.groupBy("record_id")
+        .agg(F.min(F.struct(*place, "row")).alias("first"), F.count("*").alias("times"))
+        .where(F.col("times") > 1)
+    )
+    found = (
+        ids.join(firsts, "record_id", how="inner")
+        .where(F.col("row") != F.col("first.row"))
+        .select(
+            *SAME_RECORD,
+            F.col("first.source_path").alias("first_path"),
+            F.col("first.source_position").alias("first_position"),
+        )
+    )
+    return found if again is None else found.unionByName(again)
+
+
+def with_raw(
+    repeated: DataFrame,
+    spark: SparkSession,
+    config: Configuration,
+    tasks: Sequence[Sequence[Piece]],
+    tombstones: Tombstones = NO_TOMBSTONES,
+) -> DataFrame:
+    """Adds the raw bytes of the records, from a second reading of the tasks that hold them.
+
+    They are few as a rule, and to keep the bytes of all records for them would be as much again as their columns.
+    """
+    rows = frozenset(repeated.select("row").toArrow()["row"].to_pylist())
+    raws = read_outcomes(spark, config, tasks, rows, tombstones).select(*SAME_RECORD, "raw")
+    return raws.join(F.broadcast(repeated), list(SAME_RECORD), how="inner")
+
+
+def check_raw(
+    repeated: DataFrame, raws: DataFrame, config: Configuration, tasks: Sequence[Sequence[Piece]]
+) -> None:
+    """Raises DataError where the second reading did not find the records, or their files have changed since the first.
+
+    A file has changed when its size or its time of modification has.
+    """
+    lost = (
+        repeated.join(raws.select("row"), "row", how="left_anti")
+        .select("source_path", "source_position")
+        .first()
+    )
+    if lost is not None:
+        raise DataError(
+            f"{lost['source_path']} no longer holds the record that was read at its position "
+            f"{lost['source_position']:,}, or can no longer be read: run again once nobody writes to it"
+        )
+    listed = {(piece.file.source_index, piece.file.path): piece.file for piece in list_pieces(config)}
+    for file in (piece.file for pieces in tasks for piece in pieces):
+        now = listed.get((file.source_index, file.path))
+        if now is None or (now.bytes, now.modified) != (file.bytes, file.modified):
+            raise DataError(f"{file.path} changed while it was read: run again once nobody writes to it")
+
+
+def check_repeated(repeated: DataFrame, config: Configuration) -> int:
+    """The number of records. Raises DataError when so many ids repeat that the column cannot be meant as one."""
+    count = repeated.count()
+    if count > MAX_REPEATED:
+        raise DataError(
+            f"{count:,} records repeat the id of another one: the column {config.columns.id!r} is no id; "
+            "configure another one as columns.id, or none"
+        )
+    return count
+
+
+def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configuration) -> DataFrame:
+    """The rows of `bronze/records`."""
+    columns = [F.col(column_name(place)).alias(column) for place, column in enumerate(config.table_columns())]
+    records = outcomes.where(F.col("kind") == RECORD)
+    if repeated is not None:
+        records = records.join(F.broadcast(repeated.select("row")), "row", how="left_anti")
+    own = ("record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds")
+    return records.select(*own, *columns)
+
+
+def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool) -> DataFrame:
+    """The rows of `bronze/quarantine`; `in_pieces`: several pieces of a file say that nothing of it can be read."""
+    columns = ("source_index", "source_path", "source_position", "reason", "detail", "raw")
+    all_rejected = outcomes.where(F.col("kind") == QUARANTINE)
+    rejected = all_rejected.select(*columns)
+    if in_pieces:
+        of_file = all_rejected.where(F.col("from_start") > 0).groupBy(*columns[:3])
+        one = of_file.agg(F.min(F.struct(*columns[3:])).alias("first")).select(*columns[:3], "first.*")
+        rejected = all_rejected.where(F.col("from_start") == 0).select(*columns).unionByName(one)
+    if repeated is None:
+        return rejected
+    repeats = repeated.withColumn("reason", F.lit("repeated_id")).withColumn(
+        "detail",
+        F.format_string(
+            "the record at position %d of %s has the same id and stays", "first_position", "first_path"
+        ),
+    )
+    return rejected.unionByName(repeats.select(*columns))
+
+
+def source_rows(files: DataFrame, repeated: DataFrame | None, ingested: datetime) -> DataFrame:
+    """The rows of `bronze/sources`."""
+    files = files.withColumn("ingested", F.lit(ingested))
+    if repeated is None:
+        return files
+    of_file = repeated.groupBy("source_index", "source_path").agg(F.count("*").alias("repeated"))
+    return files.join(of_file, ["source_index", "source_path"], how="left").withColumn(
+        "quarantined", F.col("quarantined") + F.coalesce("repeated", F.lit(0))
+    )
