@@ -1,9 +1,9 @@
-"""What the gates and the report look at: the whole data set in a few hundred numbers, aggregated by Spark.
+"""Summary of the whole data set in a few hundred numbers, aggregated by Spark for the gates and the report.
 
-`summarise` reads narrow columns of the bronze and silver tables: how long each text is, and the words of a sample,
-`clean` has noted. So it costs the same for the checks and for the report, and little more where texts are longer. The
-records read are counted from `bronze/sources`, everything else from where the records ended up: that the two agree is
-a check, not an arrangement.
+`summarise` reads narrow columns of the bronze and silver tables: `clean` has recorded the length of each text, and
+the words of a sample. So it costs the same for the checks and for the report, and little more where texts are longer.
+The records read are counted from `bronze/sources`, everything else from where the records ended up: their agreement
+is a check, not an arrangement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,9 +34,9 @@ def summarise(
     shards: Mapping[str, Sequence[ShardFacts]],
     versions: Mapping[str, int] | None = None,
 ) -> Summary:
-    """The summary of `shards` and the newest bronze and silver tables, or the given `versions` of them by name.
+    """Return the summary of `shards` and the newest (or given) `versions` of the bronze and silver tables by name.
 
-    Raises UsageError when a table is missing, or was written by a version that did not note what is read here.
+    Raises UsageError when a table is missing, or was written by a version that did not record what is read here.
     """
     layout = Layout.of(config)
 
@@ -76,7 +76,7 @@ def summarise(
         for column in config.text_columns()
     }
     records = aggregates.total_of(row for row in read if row["column"] == first)
-    # No more than `clean` has noted of every record, by the bytes that it went by.
+    # The share that `clean` recorded words of, for which it used the same number of bytes.
     share = min(
         share_of(sum(source.bytes for source in sources), records),
         share_of(

@@ -1,4 +1,4 @@
-"""The section of the data-quality report about typed columns."""
+"""Section of the data-quality report on typed columns."""
 
 from common.pages.page import Cell, Section, Table, number, share
 from etl.figures.facts import Summary
@@ -8,7 +8,7 @@ TITLE = "Typed columns"
 
 
 def typed(summary: Summary) -> Section:
-    """What was done to the values of each."""
+    """Return the section on the normalised values of each typed column."""
     read = summary.records_in - summary.quarantined
     published = summary.published_rows
     rows = []

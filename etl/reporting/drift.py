@@ -1,4 +1,4 @@
-"""The section of the data-quality report that compares a version with the one before it."""
+"""Section of the data-quality report that compares a version with the previous one."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -31,11 +31,11 @@ MEASURES = {
     VOCABULARY: ("Words of the published texts", "Jensen–Shannon divergence, bits"),
     FATES: ("What became of the records", "population stability index"),
 }
-"""By measure what it is about, and how it is measured."""
+"""By measure its subject, and its unit."""
 
 
 def compared(before: Earlier | None, now: Profile, config: Configuration) -> Section:
-    """What moved, and how far."""
+    """Return the section on drift: the measures that moved, and how far."""
     if before is None:
         return Section(
             TITLE,
@@ -110,7 +110,7 @@ def _charts(before: Earlier, now: Profile) -> list[Chart]:
 def _shares(
     before: Mapping[Name, int], now: Mapping[Name, int], names: list[Name]
 ) -> tuple[list[float], list[float]]:
-    """Percentages before and now."""
+    """Return percentages before and now."""
     whole = sum(before.values()) or 1, sum(now.values()) or 1
     return (
         [100 * before.get(name, 0) / whole[0] for name in names],

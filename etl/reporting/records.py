@@ -1,4 +1,4 @@
-"""The sections of the data-quality report about what became of the records, from figures alone."""
+"""Sections of the data-quality report on the outcomes of the records, from figures alone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -13,12 +13,12 @@ from schemas.tables import SPLITS
 
 
 def row(*values: Value) -> list[Value]:
-    """A row of a table."""
+    """Return a row of a table."""
     return list(values)
 
 
 def tiles(summary: Summary, gates: GateResults) -> list[Tile]:
-    """The figures at the top."""
+    """Return the figures at the top."""
     read = summary.records_in
     passed = sum(gate.passed for gate in gates.gates)
     duplicates = summary.exact_duplicates + summary.near_duplicates
@@ -42,7 +42,7 @@ def tiles(summary: Summary, gates: GateResults) -> list[Tile]:
 
 
 def funnel(summary: Summary) -> Section:
-    """From the records read to the rows of each split."""
+    """Return the funnel from the records read to the rows of each split."""
     left = read = summary.records_in
     rows: list[list[Value]] = [["Records read", "", number(read), share(read, read, bar=True)]]
     steps = {
@@ -71,7 +71,7 @@ def funnel(summary: Summary) -> Section:
 
 
 def gate_table(gates: GateResults, data_docs: str) -> Section:
-    """Every gate with what was observed and what is allowed."""
+    """Return the table of all gates, with the observed and the allowed value."""
     rows: list[list[Value]] = []
     for gate in gates.gates:
         verdict = Cell("passed", "good") if gate.passed else Cell("failed", "bad")
@@ -90,7 +90,7 @@ def gate_table(gates: GateResults, data_docs: str) -> Section:
 
 
 def quarantine(summary: Summary, reasons: Sequence[Reason]) -> Section:
-    """Why records are in the quarantine."""
+    """Return the section on the reasons of the quarantine."""
     if not reasons:
         return Section("Quarantine", [Text("Every record met the contract.")])
     rows: list[list[Value]] = [
@@ -109,7 +109,7 @@ def quarantine(summary: Summary, reasons: Sequence[Reason]) -> Section:
 
 
 def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) -> Section:
-    """What each cleaning rule did, with masked examples."""
+    """Return the section on the effects of each cleaning rule, with masked examples."""
     rows: list[list[Value]] = []
     for rule in config.clean.active():
         by_kind = [name for name in sorted(summary.effects) if name != rule and rule_of(name) == rule]
@@ -119,11 +119,11 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
             effect = summary.effects.get(name)
             filtered = summary.filtered_by_rule.get(name, 0)
             touched, changes = (effect.records, effect.changes) if effect is not None else (0, 0)
-            # Of a filter, `changes` counts records once more, or what was found in them.
+            # For a filter, `changes` counts records once more, or its matches.
             no_edits = drops or (filtered and changes == touched)
             edits = Cell("–", number=True) if no_edits else number(changes)
             rows.append([Cell(name, "name"), number(touched), edits, number(filtered)])
-    # Left out by no rule, but for what they have in common with others (split_conflict); typed columns stand elsewhere.
+    # Left out by no rule, but for ties to other records (split_conflict); typed columns stand elsewhere.
     elsewhere = {*config.clean.active(), *(feature.name for feature in config.typed_features())}
     for reason, filtered in summary.filtered_by_rule.items():
         if rule_of(reason) not in elsewhere:
@@ -154,7 +154,9 @@ def _before_and_after(example: Example) -> list[Value]:
 
 
 def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> Section:
-    """Sizes of the clusters, and the largest; `mask`: for ids, which may be somebody's address."""
+    """Return the section on the sizes of the clusters, and the largest; `mask`: for ids, which may be e-mail
+    addresses.
+    """
     sizes: list[list[Value]] = []
     for low, high in _ranges(max([1, *summary.cluster_sizes])):
         inside = {s: n for s, n in summary.cluster_sizes.items() if low <= s <= high}
@@ -179,7 +181,7 @@ def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[st
 
 
 def _ranges(largest: int) -> Iterable[tuple[int, int]]:
-    """1, 2, 3, 4–7, 8–15, … up to the one that holds `largest`."""
+    """Return 1, 2, 3, 4–7, 8–15, … up to the one that holds `largest`."""
     yield from ((n, n) for n in (1, 2, 3))
     low = 4
     while low <= largest:

@@ -1,4 +1,4 @@
-"""The sections of the data-quality report about what is published, and where it comes from, from figures alone."""
+"""Sections of the data-quality report on the published data, and its origin, from figures alone."""
 
 from collections.abc import Mapping, Sequence
 
@@ -28,7 +28,7 @@ MOST_SHARDS = 64
 
 
 def classes(summary: Summary) -> Section:
-    """How many records each class had, and has in each split."""
+    """Return the section on the records of each class, read and in each split."""
     published = {
         label: sum(by_class.get(label, 0) for by_class in summary.classes.values())
         for label in summary.classes_before
@@ -63,7 +63,7 @@ def classes(summary: Summary) -> Section:
 
 
 def lengths(summary: Summary) -> Section:
-    """Characters before and after, tokens before truncation."""
+    """Return the section on characters before and after, and tokens before truncation."""
     blocks: list[Block] = []
     rows: list[list[Value]] = []
     for column, stages in summary.characters.items():
@@ -110,14 +110,14 @@ def _histogram(title: str, stages: Mapping[str, Lengths], unit: str, limit: int 
 
 
 def bin_label(k: int) -> str:
-    """Where bin k begins: `0`, `1`, `2`, `4`, …, `1k`, `2k`, …, `1M`."""
+    """Return the lower bound of bin k: `0`, `1`, `2`, `4`, …, `1k`, `2k`, …, `1M`."""
     if k < 10:
         return str(2**k) if k >= 0 else "0"
     return f"{2 ** (k - 10)}k" if k < 20 else f"{2 ** (k - 20)}M"
 
 
 def balance(summary: Summary, config: Configuration) -> Section:
-    """Rows and shards of each split, and every shard of the training split."""
+    """Return the section on rows and shards of each split, and every shard of the training split."""
     total = summary.published_rows
     rows: list[list[Value]] = []
     for split in SPLITS:
@@ -158,7 +158,7 @@ def balance(summary: Summary, config: Configuration) -> Section:
 
 
 def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> Section:
-    """The highest similarity of sampled test rows to any row of the training split."""
+    """Return the section on the highest similarity of sampled test rows to any row of the training split."""
     limit = config.deduplicate.similarity
     if not sample:
         return Section("Leakage", [Text("There are no test rows to compare with the training split.")])
@@ -199,7 +199,7 @@ def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> Secti
 
 
 def sources(summary: Summary) -> Section:
-    """What was read."""
+    """Return the section on the sources."""
     rows = [
         row(
             Cell(s.path, "code"),
@@ -217,7 +217,7 @@ def sources(summary: Summary) -> Section:
 
 
 def provenance(manifest: Manifest | None, config: Configuration) -> Section:
-    """Which version this is, and what made it."""
+    """Return the section on the version's identity and origin."""
     if manifest is None:
         return Section("Provenance", [Text("Nothing was published.")])
     made, content = manifest.provenance, manifest.content

@@ -1,4 +1,4 @@
-"""The sections of the data-quality report about the stages: what they took, and how even their shuffles were."""
+"""Sections of the data-quality report on the stages: their cost, and the balance of their shuffles."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ TITLE = "Balance of the shuffles"
 SLOWEST = "Slowest stages"
 NOTHING = "Nothing was measured: run the stages again, or the whole pipeline."
 UNEVEN = 2.0
-"""Above so many times the median task's records the report says that a shuffle is uneven."""
+"""Multiple of the median task's records above which a shuffle is reported as uneven."""
 
 
 def slowest(stages: Sequence[StageMetrics]) -> Section:
-    """What each stage took, the slowest first."""
+    """Return the section on the cost of each stage, the slowest first."""
     if not stages:
         return Section(SLOWEST, [Text(NOTHING)])
     total = sum(stage.seconds for stage in stages)
@@ -34,7 +34,7 @@ def slowest(stages: Sequence[StageMetrics]) -> Section:
 
 
 def balance(stages: Sequence[StageMetrics]) -> Section:
-    """Of each stage its least even shuffle, and how much all of them moved."""
+    """Return the section on each stage's least even shuffle, and the volume of all of them."""
     if not stages:
         return Section(TITLE, [Text(NOTHING)])
     header = ["Stage", "Shuffles", "Written", "Read", "Spilled", "Tasks", "Records of the median task"]

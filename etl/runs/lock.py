@@ -1,8 +1,8 @@
-"""One run at a time writes a data set: whoever comes second ends with a message that says who is there.
+"""Lock of a data set, written by one run at a time: a second run ends with a message that names the first.
 
 On local disks the lock is that of the operating system (`flock`), which ends with the process that holds it, however
-that ends. Elsewhere it is a file that only one can create; a run that was killed on another machine leaves it behind,
-and the message says which file to delete.
+that ends. Elsewhere it is a file that only one process can create; a run that was killed on another machine leaves it
+behind, and the message says which file to delete.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ LOCK = "lock"
 
 @contextmanager
 def locked(config: Configuration) -> Iterator[None]:
-    """Holds the lock of a data set. Raises UsageError where another run has it."""
+    """Hold the lock of a data set. Raises UsageError where another run has it."""
     location = Layout.of(config).at(LOCK)
     held = _local(location, config) if storage.is_local(location) else _remote(location, config)
     with held:
@@ -31,7 +31,7 @@ def locked(config: Configuration) -> Iterator[None]:
 
 
 def _facts() -> bytes:
-    """Who holds the lock."""
+    """Describe the holder of the lock."""
     return json.dumps({**invocation(), "pid": os.getpid(), "since": now()}).encode()
 
 

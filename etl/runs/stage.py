@@ -1,4 +1,4 @@
-"""What the `main` of every stage does: flags, configuration, Spark session, the stage itself, its counts."""
+"""Common `main` of the stages: flags, configuration, Spark session, the stage itself, its counts."""
 
 import argparse
 import time
@@ -23,9 +23,9 @@ def stage_main(
     argv: Sequence[str] | None,
     check: Callable[[Mapping[str, int], Configuration], None] | None = None,
 ) -> int:
-    """Runs one stage as a command of its own and returns its exit status; see `timed`.
+    """Run one stage as a command of its own and return its exit status; see `timed`.
 
-    `check` is given the counts, also those of a stage that was complete, and raises where nothing is to go on from it.
+    `check` gets the counts, also those of a stage that was complete, and raises where nothing may continue from it.
     """
     arguments = stage_parser(f"python -m etl.{stage.name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
@@ -41,7 +41,7 @@ def stage_main(
 
 
 def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """The flags of a stage, and of the whole pipeline."""
+    """Return the parser of a stage's flags, and of the whole pipeline's."""
     parser = configuration_parser(prog, description)
     parser.add_argument(
         "--again",
@@ -52,9 +52,9 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
-    """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were.
+    """Run a stage, log its progress and its result, and return its counts; keep its shuffle statistics.
 
-    A stage that is complete is not run, unless `again`; then the counts are those that are known of it.
+    A complete stage is skipped, unless `again`; then the known counts are returned.
     """
     name = stage.name
     known = None if again else stage.completion(run)
@@ -66,7 +66,7 @@ def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
     with measured(name, run.spark, run.config) as taken:
         if again:  # everything, and not only what is new
             run = run.again()
-        if name == "publish":  # which enters into the audit trail what it publishes itself
+        if name == "publish":  # it logs what it publishes in the audit trail itself
             counts = stage.run(run)
         else:
             with audited(name, run.config) as outcome:

@@ -1,11 +1,11 @@
-"""Sending rows to the partition of one's choice."""
+"""Assignment of rows to chosen partitions."""
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 
 def salts(spark: SparkSession, partitions: int) -> list[int]:
-    """For each partition p an integer whose Spark hash, modulo `partitions`, is p.
+    """Return, for each partition p, an integer whose Spark hash modulo `partitions` is p.
 
     `repartition(n, column)` sends a row to the partition of its column's hash; with these salts as the column every
     number from 0 to n - 1 has a task of its own, where the plain numbers would collide.

@@ -1,8 +1,8 @@
-"""Reads the sources into bronze: each record either into `records` or into `quarantine`.
+"""ingest: reads the sources into bronze, each record either into `records` or into `quarantine`.
 
-One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written. Only the parts
-that hold records with repeated ids are read once more, for the raw bytes of these.
-`bronze/records`, which the next stage reads, is committed last; a run that broke off before is simply repeated.
+One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written. Only the
+parts with repeated ids are read once more, for the raw bytes of those records. `bronze/records`, which the next stage
+reads, is committed last; an interrupted run is simply repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,15 +42,14 @@ from schemas import tables
 
 
 def ingest(run: Run) -> Mapping[str, int]:
-    """Writes the bronze tables and returns the numbers of files, records_in, quarantined and records.
+    """Write the bronze tables and return the numbers of files, records_in, quarantined and record.
 
-    What `ringlake-etl forget` erased is quarantined without its content; `forgotten` is the number of these, if any.
-
-    Raises DataError for a pattern without files, a source none of whose files can be read, a file that changed
-    meanwhile, and an id column that repeats too often to be one.
+    Records that `ringlake-etl forget` erased are quarantined without their content; `forgotten` is their number, if
+    any. Raises DataError for a pattern without files, a source without readable files, a file that changed meanwhile,
+    and an id column that repeats too often to be one.
     """
     spark, config = run.spark, run.config
-    # Before the files are read: what is written meanwhile is new to the next run.
+    # Before the files are read: anything written meanwhile is new to the next run.
     now = ingest_fingerprint(config)
     began = datetime.now(UTC)
     pieces = list_pieces(config)
@@ -80,7 +79,7 @@ def ingest(run: Run) -> Mapping[str, int]:
                     check_raw(found, repeated, config, tasks)
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
-            # add up: so records come last, and a run that broke off is seen at once.
+            # add up: so records come last, and an interrupted run is noticed at once.
             written = {}
             failed, in_pieces = files.agg(
                 F.count_if(failed_to_read(F.col("detail"))), F.count_if(F.col("from_start") > 1)
@@ -99,7 +98,7 @@ def ingest(run: Run) -> Mapping[str, int]:
             if tombstones:
                 counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
-            # Of an increment nothing failed before: then everything would have been read again.
+            # Nothing failed before an increment: otherwise everything would have been read again.
             noted = {"tables": written, "counts": counts, "failed": failed}
             facts = RecordsFacts.by("ingest", config, now, **noted)
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
@@ -110,7 +109,7 @@ def ingest(run: Run) -> Mapping[str, int]:
 
 
 def note_touched(run: Run, files: Sequence[SourceFile]) -> None:
-    """Notes their new times of modification, so that they need not be hashed again by every run."""
+    """Record their new times of modification, so that not every run hashes them again."""
     if not files:
         return
     rows = [(file.source_index, file.path, file.modified) for file in files]
@@ -124,7 +123,7 @@ def note_touched(run: Run, files: Sequence[SourceFile]) -> None:
 
 
 def note_unchanged(run: Run, now: Fingerprint, earlier: RecordsFacts) -> Mapping[str, int]:
-    """Notes that the tables are complete with the sources as they are now."""
+    """Record that the tables are complete with the sources as they are now."""
     facts = earlier.model_copy(update={"fingerprint": now, "tables": bronze_tables(run)})
     empty = run.read("records").limit(0)
     run.write(empty, "records", tables.records_schema(run.config), facts, append=True)
@@ -132,7 +131,7 @@ def note_unchanged(run: Run, now: Fingerprint, earlier: RecordsFacts) -> Mapping
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
-    """Raises CheckError unless every record that was read stands in exactly one of the two tables."""
+    """Raise CheckError unless every record that was read stands in exactly one of the two tables."""
     if counts["records_in"] != counts["records"] + counts["quarantined"]:
         raise CheckError(
             f"{counts['records_in']:,} records were read, but {counts['records']:,} stand in bronze/records and "
@@ -141,7 +140,7 @@ def check_counts(counts: Mapping[str, int]) -> None:
 
 
 def ingested(run: Run) -> dict[str, int] | None:
-    """The counts of a complete `ingest`, None where it has to run.
+    """Return the counts of a complete `ingest`, None where it has to run.
 
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
     """
