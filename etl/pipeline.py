@@ -14,16 +14,15 @@ from pyspark.sql import SparkSession
 from common.command import run
 from common.errors import CheckError
 from common.progress import say
-from common.storage import hadoop_options, join
+from common.storage import join
 from etl.gates.expectations import declared
 from etl.gates.limits import check_quarantine
 from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
-from etl.runs.run import Run
-from etl.runs.stage import stage_parser, timed
+from etl.runs.run import DataSet, Run
+from etl.runs.stage import session_for, stage_parser, timed
 from etl.runs.stage_metrics import measured
-from etl.spark.session import build_session
 from etl.stages import clean, deduplicate, encode, ingest, split
 from etl.versions.judging import judge_version
 from etl.versions.publishing import publish_version, published
@@ -41,11 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     layout = Layout.of(config)
     began = time.monotonic()
     with full_disk_is_told(config), locked(config):
-        spark = build_session(f"{config.dataset.name}-pipeline", hadoop_options(config.storage))
-        try:
-            manifest, report = run_stages(spark, config, began, arguments.again)
-        finally:
-            spark.stop()
+        standing = None if arguments.again else nothing_new(config)
+        if standing is not None:
+            manifest, report = standing
+        else:
+            spark = session_for("pipeline", config)
+            try:
+                manifest, report = run_stages(spark, config, began, arguments.again)
+            finally:
+                spark.stop()
     published = manifest.content.counts["published"]
     say(
         f"published {published:,} of {manifest.content.counts['records_in']:,} records "
@@ -55,6 +58,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     say(f"  manifest: {join(layout.manifests, name_of(manifest.delta_version, manifest.manifest_root))}")
     say(f"  root:     {manifest.manifest_root}")
     return 0
+
+
+def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
+    """The published version and where its report is, where all stages are complete: then Spark is not started."""
+    data_set = DataSet(config)
+    for stage in STAGES:
+        counts = stage.completion(data_set)
+        if counts is None:
+            return None
+        if stage.name == "ingest":
+            check_quarantine(counts, config)
+    standing = published(config)
+    if standing is None or not is_report_of(standing, config):
+        return None
+    say(f"nothing is new: version {standing.delta_version} stands with every file as published")
+    return standing, join(Layout.of(config).quality, REPORT)
 
 
 def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:

@@ -49,7 +49,7 @@ def shared_buckets(signatures: DataFrame, keys_at_a_time: int = AT_A_TIME) -> Da
     parts = max(2 * spark.sparkContext.defaultParallelism, math.ceil(keys / keys_at_a_time))
     # As many tasks as parts, and a part each: hashing would give some tasks several.
     named = signatures.select(short_hash().alias("text"), "bands")
-    scattered = named.mapInArrow(scatter(salts(spark, parts)), _PARCELS)
+    scattered = named.mapInArrow(scatter(salts(parts)), _PARCELS)
     return scattered.repartition(parts, "salt").mapInArrow(shared_in_parts, _SHARED)
 
 

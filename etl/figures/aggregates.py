@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -132,7 +133,6 @@ def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]
                 "quarantined"
             ),
         )
-        .orderBy("source_index")
         .collect()
     )
     return [
@@ -146,7 +146,7 @@ def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]
             row["records"],
             row["quarantined"],
         )
-        for row in rows
+        for row in sorted(rows, key=itemgetter("source_index"))
     ]
 
 
@@ -155,10 +155,10 @@ def rule_effects(fields: DataFrame) -> dict[str, RuleEffect]:
         fields.select(F.explode("effects").alias("effect"))
         .groupBy("effect.rule")
         .agg(F.count("*").alias("records"), F.sum("effect.count").alias("changes"))
-        .orderBy("rule")
         .collect()
     )
-    return {row["rule"]: RuleEffect(row["records"], row["changes"]) for row in rows}
+    by_rule = {row["rule"]: RuleEffect(row["records"], row["changes"]) for row in rows}
+    return dict(sorted(by_rule.items()))
 
 
 def class_groups(config: Configuration, fates: DataFrame) -> dict[str, int]:
@@ -178,7 +178,7 @@ def clusters_of(fates: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
         .groupBy("cluster_id")
         .agg(F.count("*").alias("records"), survivor.alias("record_id"))
     )
-    sizes = clusters.groupBy("records").count().orderBy("records").collect()
+    sizes = clusters.groupBy("records").count().collect()
     largest = (
         clusters.where("records > 1")
         .orderBy(F.desc("records"), "cluster_id")
@@ -186,7 +186,7 @@ def clusters_of(fates: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
         .collect()
     )
     return (
-        {row["records"]: row["count"] for row in sizes},
+        dict(sorted((row["records"], row["count"]) for row in sizes)),
         [Cluster(row["cluster_id"], row["records"], row["record_id"]) for row in largest],
     )
 
@@ -195,11 +195,10 @@ def token_facts(
     config: Configuration, encoded: DataFrame
 ) -> tuple[dict[str, int], dict[str, dict[str, TokenFacts]]]:
     """Return rows of silver/encoded by split, and the tokens of each feature of text by split."""
-    by_split = encoded.groupBy("split").count().collect()
-    rows_of_split = {row["split"]: int(row["count"]) for row in by_split}
     token_features = config.token_features()
     if not token_features:
-        return rows_of_split, {}
+        by_split = encoded.groupBy("split").count().collect()
+        return {row["split"]: int(row["count"]) for row in by_split}, {}
     features = F.array(
         *(
             F.struct(
@@ -224,14 +223,17 @@ def token_facts(
     )
     limits = {feature.name: feature.length for feature in token_features}
     parts: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    rows_of_split = Counter[str]()
     for row in rows:
         parts[row["feature"], row["split"]].append(row)
+        if row["feature"] == token_features[0].name:  # which every row has once
+            rows_of_split[row["split"]] += row["count"]
     tokens: dict[str, dict[str, TokenFacts]] = {name: {} for name in limits}
     for name, split in ((name, split) for name in limits for split in SPLITS if (name, split) in parts):
         part = parts[name, split]
         cut, cut_rows = sum(row["cut"] for row in part), sum(row["cut_rows"] for row in part)
         tokens[name][split] = TokenFacts(lengths_of(part), limits[name], cut, cut_rows)
-    return rows_of_split, tokens
+    return dict(rows_of_split), tokens
 
 
 def typed_facts(

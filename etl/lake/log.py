@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
@@ -19,6 +20,23 @@ def open_table(table_uri: str, options: Storage, version: int | None = None) -> 
         return DeltaTable(table_uri, version=version, storage_options=delta_options(options))
     except TableNotFoundError:
         return None
+
+
+def file_paths(table: DeltaTable) -> set[str]:
+    """The paths of the files of a version, relative to the table, as they are and not as URIs write them."""
+    return {unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()}
+
+
+def row_count(uri: str, options: Storage, version: int | None = None) -> int:
+    """The rows of a table, 0 where there is none: from its log, or from its files' footers where that lacks them."""
+    table = open_table(uri, options, version)
+    if table is None:
+        return 0
+    files = table.get_add_actions(flatten=True)
+    known = "num_records" in files.schema.names
+    counts: list[int | None] = list(files.column("num_records").to_pylist()) if known else [None]
+    rows = [count for count in counts if count is not None]
+    return sum(rows) if len(rows) == len(counts) else int(table.to_pyarrow_dataset().count_rows())
 
 
 def table_exists(uri: str, options: Storage) -> bool:

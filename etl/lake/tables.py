@@ -11,7 +11,7 @@ from pyspark.sql.types import StructType
 from common import storage
 from common.storage import Storage
 from etl.lake.facts import CommitFacts
-from etl.lake.log import Commit, no_such_table, open_table, table_version, version_in
+from etl.lake.log import Commit, file_paths, no_such_table, open_table, table_version, version_in
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
@@ -31,7 +31,16 @@ PROPERTIES = {
 
 
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
-    """Return a table at its newest or a given version. Raises UsageError naming the table when it does not exist."""
+    """Return a table at its newest or a given version. Raises UsageError naming the table when it does not exist.
+
+    `deltalake` lists the files of a local table, for which Spark's Delta would take a job or two in each query.
+    """
+    if storage.is_local(uri):
+        table = open_table(uri, Storage(), version)
+        if table is None:
+            raise no_such_table(uri)
+        schema = spark_schema(pa.schema(table.schema().to_arrow()))
+        return read_files(spark, uri, sorted(file_paths(table)), schema)
     if not DeltaTable.isDeltaTable(spark, uri):
         raise no_such_table(uri)
     reader = spark.read.format("delta")
@@ -42,6 +51,8 @@ def read_table(spark: SparkSession, uri: str, version: int | None = None) -> Dat
 
 def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: StructType) -> DataFrame:
     """Read some files of a table, by their relative paths, with the table's schema; open nothing else."""
+    if not paths:
+        return spark.createDataFrame([], schema)
     # Escaped: a location that looks like a pattern is none.
     reader = spark.read.option("__globPaths__", "false").schema(schema)
     return reader.parquet(*(storage.join(uri, path) for path in paths))

@@ -126,7 +126,7 @@ def write_shards(
     if not shards:
         return []
     place = {shard: number for number, shard in enumerate(shards)}
-    salt = salts(frame.sparkSession, len(shards))
+    salt = salts(len(shards))
     columns = ["record_id", "split", "order_key", *_payload(config)]
     with_shard = frame.select(*columns).mapInArrow(
         _assign_shards(dict(plans), place, salt),  # type: ignore[arg-type]

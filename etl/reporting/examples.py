@@ -229,7 +229,6 @@ def quarantine_reasons(
         read_table(spark, Layout.of(config).quarantine, versions.get("quarantine"))
         .groupBy("reason")
         .agg(F.count("*").alias("records"), F.min(place).alias("first"))
-        .orderBy(F.desc("records"), "reason")
         .collect()
     )
     return [
@@ -239,5 +238,5 @@ def quarantine_reasons(
             mask(row["first"]["detail"]),
             f"{mask(row['first']['source_path'])}, at {row['first']['source_position'] or 0:,}",
         )
-        for row in rows
+        for row in sorted(rows, key=lambda row: (-row["records"], row["reason"]))
     ]

@@ -14,13 +14,13 @@ from etl.runs.code import code_sha256
 from etl.runs.run import DataSet, Run
 from schemas.config import Configuration
 
-Completion = Callable[[Run], Mapping[str, int] | None]
-"""Known counts of a complete stage, None where it has to run."""
+Completion = Callable[[DataSet], Mapping[str, int] | None]
+"""Known counts of a complete stage, None where it has to run; computed without Spark."""
 
 
 def by_the_log(question: Callable[[DataSet], bool]) -> Completion:
     """Return the completion of a stage that only the tables' logs decide; no counts are known then."""
-    return lambda run: {} if question(run) else None
+    return lambda data_set: {} if question(data_set) else None
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,14 @@ code, and an input table that only had files added. Its old rows stay as they ar
 ones are read. After any other change, everything is rebuilt.
 """
 
-from urllib.parse import unquote
-
-from deltalake import DeltaTable
+import pyarrow as pa
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
 from common.storage import Storage
-from etl.lake.log import open_table
+from etl.lake.log import file_paths, open_table
 from etl.lake.tables import read_files
-
-
-def _files(table: DeltaTable) -> set[str]:
-    """Return the paths of the files of a version, relative to the table, not encoded as URIs."""
-    return {unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()}
+from schemas.tables import spark_schema
 
 
 def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Storage) -> DataFrame | None:
@@ -35,9 +29,7 @@ def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Sto
         return None
     if before is None or after is None:
         return None
-    files, kept = _files(after), _files(before)
+    files, kept = file_paths(after), file_paths(before)
     if not kept <= files:
         return None
-    schema = spark.read.format("delta").option("versionAsOf", new).load(uri).schema
-    added = sorted(files - kept)
-    return read_files(spark, uri, added, schema) if added else spark.createDataFrame([], schema)
+    return read_files(spark, uri, sorted(files - kept), spark_schema(pa.schema(after.schema().to_arrow())))

@@ -4,7 +4,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from etl.lake.facts import CommitFacts
-from etl.lake.log import Commit, no_such_table
+from etl.lake.log import Commit, no_such_table, row_count
 from etl.lake.tables import read_table, restore_to, write_table
 from etl.runs.increments import added_rows
 from schemas.config import Configuration
@@ -40,6 +40,10 @@ class DataSet:
         if found is None:
             raise no_such_table(self.uri(table))
         return found
+
+    def row_count(self, table: str) -> int:
+        """The rows of a table at its newest version."""
+        return row_count(self.uri(table), self.config.storage, self.existing(table).version)
 
     def written(self, table: str) -> None:
         """Forget the log of a table that was written by other means than `Run.write`."""

@@ -4,6 +4,8 @@ import argparse
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from pyspark.sql import SparkSession
+
 from common.command import configuration_parser
 from common.progress import say
 from common.storage import hadoop_options
@@ -13,6 +15,7 @@ from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
 from etl.runs.run import Run
 from etl.runs.stage_metrics import measured
+from etl.sources.files.pieces import source_bytes
 from etl.spark.session import build_session
 from schemas.config import Configuration, load
 
@@ -30,7 +33,7 @@ def stage_main(
     arguments = stage_parser(f"python -m etl.{stage.name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
     with full_disk_is_told(config), locked(config):
-        spark = build_session(f"{config.dataset.name}-{stage.name}", hadoop_options(config.storage))
+        spark = session_for(stage.name, config)
         try:
             counts = timed(stage, Run(spark, config), arguments.again)
         finally:
@@ -49,6 +52,12 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
         help="run also what is complete, from the same input and configuration",
     )
     return parser
+
+
+def session_for(name: str, config: Configuration) -> SparkSession:
+    """The Spark session of a stage or the pipeline, fit for the size of the sources."""
+    options = hadoop_options(config.storage)
+    return build_session(f"{config.dataset.name}-{name}", options, lambda: source_bytes(config))
 
 
 def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:

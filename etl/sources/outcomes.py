@@ -5,6 +5,7 @@ import os
 import pickle
 from collections.abc import Sequence
 from datetime import datetime
+from operator import itemgetter
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -99,10 +100,9 @@ def check_files(
             F.min(changed).alias("changed"),
             F.min(F.when(F.col("status") != "read", F.struct("source_path", "detail"))).alias("unreadable"),
         )
-        .orderBy("source_index")
         .collect()
     )
-    for row in totals:
+    for row in sorted(totals, key=itemgetter("source_index")):
         pattern = config.source[row["source_index"]].path
         if row["changed"] is not None:
             path, before, after = row["changed"]

@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -25,6 +26,9 @@ from pyspark.sql import SparkSession
 from common.errors import UsageError
 from common.progress import Progress, say
 from provenance.checksums import cache_folder
+
+# Said on the terminal of every stage. Its pandas API is what lags behind; nothing of ours uses that.
+warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
 
 LOG_FOLDER = Path("logs")
 SMALL_BYTES = 256_000_000

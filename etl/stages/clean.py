@@ -32,7 +32,7 @@ def clean(run: Run) -> Mapping[str, int]:
     source = run.existing("records")
     now = clean_fingerprint(config, source.identity)
     records = run.read("records", source.version)
-    expected = records.count()
+    expected = run.row_count("records")
     new = new_records(run, now)
     # The more records there are, the smaller the share: earlier records have more words recorded, which are not read.
     share = share_of_sample(run, expected)

@@ -18,7 +18,7 @@ from common.progress import say
 from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
-from etl.runs.run import Run
+from etl.runs.run import DataSet, Run
 from etl.sources.earlier_run import earlier_run
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import group, list_pieces
@@ -93,17 +93,16 @@ def ingest(run: Run) -> Mapping[str, int]:
             if earlier is not None:
                 for name in ("files", "records_in"):
                     counts[name] += earlier.facts.counts[name]
-            quarantine = run.read("quarantine")
-            counts["quarantined"] = quarantine.count()
+            counts["quarantined"] = run.row_count("quarantine")
             if tombstones:
-                counts["forgotten"] = quarantine.where(F.col("reason") == FORGOTTEN).count()
+                counts["forgotten"] = run.read("quarantine").where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
             # Nothing failed before an increment: otherwise everything would have been read again.
             noted = {"tables": written, "counts": counts, "failed": failed}
             facts = RecordsFacts.by("ingest", config, now, **noted)
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
             run.write(rows, "records", schema, facts, append)
-        counts["records"] = run.read("records").count()
+        counts["records"] = run.row_count("records")
     check_counts(counts)
     return counts
 
@@ -139,13 +138,16 @@ def check_counts(counts: Mapping[str, int]) -> None:
         )
 
 
-def ingested(run: Run) -> dict[str, int] | None:
+def ingested(run: DataSet) -> dict[str, int] | None:
     """Return the counts of a complete `ingest`, None where it has to run.
 
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
     """
-    records, now = run.commit("records"), ingest_fingerprint(run.config)
-    facts = None if records is None else records.made_by(now, RecordsFacts)
+    records = run.commit("records")
+    if records is None:
+        return None
+    now = ingest_fingerprint(run.config)
+    facts = records.made_by(now, RecordsFacts)
     if facts is None or facts.failed or now.inputs["sources"] is None or facts.tables != bronze_tables(run):
         return None
     return facts.counts

@@ -140,7 +140,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def published_counts(run: Run) -> dict[str, int] | None:
+def published_counts(run: DataSet) -> dict[str, int] | None:
     """Return the counts of a version that publishing again would reproduce, None where there is none."""
     manifest = published(run.config)
     return None if manifest is None else counts_of(manifest)

@@ -6,13 +6,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from common.storage import Storage
-from etl.lake.log import Commit, stages_since
+from etl.lake.log import Commit, row_count, stages_since
 from etl.lake.tables import write_table
-from etl.pipeline import STAGES, run_stages
+from etl.pipeline import STAGES, nothing_new, run_stages
 from etl.runs import code, completion
 from etl.runs.audit import TABLES, versions
 from etl.runs.run import Run
@@ -221,6 +223,20 @@ def test_the_key_of_pseudonyms_belongs_to_what_texts_are_cleaned_from(
     assert "l" * 32 not in json.dumps(clean_fingerprint(config, "").model_dump())
 
 
+def test_rows_are_counted_by_the_log_or_the_files(tmp_path: Path) -> None:
+    uri = str(tmp_path / "table")
+    assert row_count(uri, Storage()) == 0
+    for rows in (3, 4):
+        write_deltalake(uri, pa.table({"a": list(range(rows))}), mode="append")
+    assert (row_count(uri, Storage()), row_count(uri, Storage(), version=0)) == (7, 3)
+    log = Path(uri) / "_delta_log" / f"{1:020}.json"
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    for action in actions:
+        action.get("add", {}).pop("stats", None)
+    log.write_text("\n".join(map(json.dumps, actions)))
+    assert row_count(uri, Storage()) == 7
+
+
 @pytest.mark.thorough
 def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_damaged(
     spark: SparkSession, config: Configuration, capsys: pytest.CaptureFixture[str]
@@ -237,9 +253,11 @@ def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_dam
     for name in NAMED:
         assert f"{name}: complete, from the same input and configuration" in said
     assert "publish: complete, version 0 stands with every file as published" in said
-
     report = Path(layout.at("quality", "report.html"))
+    assert nothing_new(config) == (first, str(report))
+
     report.unlink()
+    assert nothing_new(config) is None
     assert published_now() == first
     assert first.manifest_root in report.read_text()
 

@@ -1,12 +1,15 @@
 """The Spark session: where its settings come from, and that Delta works with only the cached jars."""
 
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
 from common.errors import UsageError
-from etl.spark import session
+from etl.spark import python_daemon, session
 
 
 def test_a_delta_table_is_written_and_read_back_without_deletion_vectors(
@@ -62,6 +65,55 @@ def test_local_settings_belong_to_local_masters_only() -> None:
 def test_masters_are_told_apart(master: str, local: bool, cores: int) -> None:
     assert session.is_local(master) is local
     assert session.local_cores(master) == cores
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "environment", "expected"),
+    [
+        ({"spark.master": "local[*]"}, 255_999_999, {}, session.SMALL_JAVA_OPTIONS),
+        ({"spark.master": "local[*]"}, 256_000_000, {}, ""),
+        ({"spark.master": "spark://host:7077"}, 1, {}, ""),
+        ({"spark.master": "local", "spark.driver.extraJavaOptions": "-Da=b"}, 1, {}, "-Da=b"),
+        ({"spark.master": "local"}, 1, {"JDK_JAVA_OPTIONS": "-XX:+UseG1GC"}, ""),
+        ({"spark.master": "local"}, 1, {"JAVA_TOOL_OPTIONS": "-XX:+UseG1GC"}, ""),
+    ],
+)
+def test_for_small_sources_code_is_not_optimised_unless_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, str],
+    size: int,
+    environment: dict[str, str],
+    expected: str,
+) -> None:
+    for name in session.JAVA_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert session.java_options(settings, lambda: size) == expected
+    assert session.java_options(settings, None) == settings.get("spark.driver.extraJavaOptions", "")
+
+
+def test_workers_find_their_modules_imported_and_look_through_no_archives(spark: SparkSession) -> None:
+    def found(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        list(batches)
+        archives = [path for path in (*sys.path, *sys.path_importer_cache) if "pyspark.zip" in path]
+        loaded = sorted({"etl.rules.applying", "etl.sources.reading", "pandas"} & set(sys.modules))
+        yield pa.RecordBatch.from_pydict({"loaded": [loaded], "archives": [archives]})
+
+    schema = "loaded array<string>, archives array<string>"
+    (row,) = spark.range(0, 1, 1, 1).mapInArrow(found, schema).collect()
+    assert (row.loaded, row.archives) == (["etl.rules.applying", "etl.sources.reading", "pandas"], [])
+
+
+def test_archives_stay_on_the_path_where_pyspark_is_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ["/folder", "/spark/pyspark.zip", "/spark/py4j-0.10.9.9-src.zip", "/own.zip"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("sys.path", list(path))
+    python_daemon.without_archives()
+    assert sys.path == path
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    python_daemon.without_archives()
+    assert sys.path == ["/folder", "/own.zip"]
 
 
 def test_missing_jars_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

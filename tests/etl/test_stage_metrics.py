@@ -33,7 +33,7 @@ from tests.etl.example_tables import configuration
 def test_the_median_and_the_largest_task_of_a_shuffle(
     spark: SparkSession, rows: list[int], median: float
 ) -> None:
-    salt = salts(spark, len(rows))
+    salt = salts(len(rows))
     frame = spark.createDataFrame(
         [(salt[i],) for i, count in enumerate(rows) for _ in range(count)], "salt int"
     )
