@@ -24,7 +24,7 @@ class ClassShare:
 
     name: str
     rows: int
-    taken: int
+    repeats: int
     """Repeats of each of its rows in an epoch."""
     weight: float
     """Loss weight of each row."""
@@ -32,7 +32,7 @@ class ClassShare:
     @property
     def effect(self) -> float:
         """Effective number of rows of the class in an epoch."""
-        return self.rows * self.taken * self.weight
+        return self.rows * self.repeats * self.weight
 
 
 def class_shares(split: SplitContent) -> list[ClassShare]:
@@ -56,7 +56,7 @@ def section(split: SplitContent) -> Section:
             one.name,
             number(one.rows, bar=one.rows / most_before),
             share(one.rows, before),
-            number(one.taken),
+            number(one.repeats),
             figure(one.weight),
             number(round(one.effect), bar=one.effect / most_after),
             share(one.effect, after),

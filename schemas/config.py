@@ -308,6 +308,7 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
 
 
 MOVED = {
+    "quality.max_fate_drift": "give quality.max_outcome_drift instead",
     "train.method": 'say kind = "plain" in the section [method] instead (method.kind)',
     "train.class_weights": (
         'give balance.policy = "weights" with balance.strength = "balanced" or "square_root" instead, and publish the '

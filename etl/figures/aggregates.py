@@ -20,7 +20,7 @@ LOST = "lost"
 """Outcome of a record that the ledger does not know, or that is kept but in no split."""
 
 
-def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> DataFrame:
+def with_outcomes(config: Configuration, fields: DataFrame, ledger: DataFrame) -> DataFrame:
     """Return a narrow row for each record: label, group, the length of each text, its cluster, and its outcome.
 
     `outcome` is the split of a published record, else the status; LOST where the ledger contradicts itself or does
@@ -30,7 +30,7 @@ def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> D
     group = F.col(config.columns.group) if config.columns.group is not None else F.lit(None)
     narrow = fields.select("record_id", _label(config), group.alias("group"), *lengths)
     kept, split = F.col("status") == "kept", F.col("split")
-    fate = (
+    outcome = (
         F.when(kept & split.isin(*SPLITS), split)
         .when(~kept & split.isNull(), F.col("status"))
         .otherwise(LOST)
@@ -42,7 +42,7 @@ def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> D
         *(f"length_{i}" for i in range(len(lengths))),
         "cluster_id",
         "status",
-        fate.alias("fate"),
+        outcome.alias("outcome"),
         F.when(F.col("status") == "filtered", F.coalesce("reason", F.lit("(no rule)"))).alias("reason"),
     )
 
@@ -97,8 +97,8 @@ def total_of(rows: Iterable[Row]) -> int:
     return sum(row["count"] for row in rows)
 
 
-def with_fate(rows: Iterable[Row], fate: str) -> list[Row]:
-    return [row for row in rows if row["fate"] == fate]
+def with_outcome(rows: Iterable[Row], outcome: str) -> list[Row]:
+    return [row for row in rows if row["outcome"] == outcome]
 
 
 def sums_by(rows: Iterable[Row], key: str) -> dict[str, int]:
@@ -161,20 +161,20 @@ def rule_effects(fields: DataFrame) -> dict[str, RuleEffect]:
     return dict(sorted(by_rule.items()))
 
 
-def class_groups(config: Configuration, fates: DataFrame) -> dict[str, int]:
+def class_groups(config: Configuration, outcomes: DataFrame) -> dict[str, int]:
     if config.columns.label is None:
         return {}
     counts = [F.count_distinct("cluster_id").alias("clusters"), F.count_distinct("group").alias("groups")]
-    rows = fates.where(F.col("fate").isin(*SPLITS)).groupBy("label").agg(*counts).collect()
+    rows = outcomes.where(F.col("outcome").isin(*SPLITS)).groupBy("label").agg(*counts).collect()
     grouped = config.columns.group is not None
     return {r["label"]: min(r["clusters"], r["groups"]) if grouped else r["clusters"] for r in rows}
 
 
-def clusters_of(fates: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
+def clusters_of(outcomes: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
     """Return clusters by size, and the largest ones."""
     survivor = F.min_by("record_id", F.struct(F.col("status") != "kept", "record_id"))
     clusters = (
-        fates.where(F.col("cluster_id").isNotNull())
+        outcomes.where(F.col("cluster_id").isNotNull())
         .groupBy("cluster_id")
         .agg(F.count("*").alias("records"), survivor.alias("record_id"))
     )

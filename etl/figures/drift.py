@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from common import storage
 from common.errors import DataError
@@ -20,7 +20,7 @@ from schemas.manifest import EXPIRED, Manifest, name_of, published
 from schemas.tables import SPLITS, Layout
 
 Category = TypeVar("Category", str, int)
-CLASSES, LENGTHS, VOCABULARY, FATES = "classes", "lengths", "vocabulary", "fates"
+CLASSES, LENGTHS, VOCABULARY, OUTCOMES = "classes", "lengths", "vocabulary", "outcomes"
 MODERATE, LARGE = 0.1, 0.25
 """Common thresholds of the index: below the first the shift is negligible, above the second it is large."""
 
@@ -36,8 +36,8 @@ class Profile(BaseModel):
     """Published records by column, then by bin: k for 2^k to 2^(k+1) characters; -1 for none."""
     words: dict[str, int]
     """Sampled records by word (etl/figures/vocabulary.py)."""
-    fates: dict[str, int]
-    """Records read, except erased ones, by outcome."""
+    outcomes: dict[str, int] = Field(validation_alias=AliasChoices("outcomes", "fates"))
+    """Records read, except erased ones, by outcome; earlier versions wrote them as `fates`."""
 
     @classmethod
     def of(cls, summary: Summary) -> "Profile":
@@ -46,7 +46,7 @@ class Profile(BaseModel):
         for split in SPLITS:
             for label, count in summary.classes.get(split, {}).items():
                 classes[label] = classes.get(label, 0) + count
-        fates = {
+        outcomes = {
             "quarantined": summary.quarantined - summary.forgotten,
             **{f"filtered by {rule}": count for rule, count in summary.filtered_by_rule.items()},
             "exact duplicate": summary.exact_duplicates,
@@ -54,11 +54,11 @@ class Profile(BaseModel):
             "published": summary.published_rows,
         }
         lengths = {column: dict(stages["published"].bins) for column, stages in summary.characters.items()}
-        return cls(classes=classes, lengths=lengths, words=dict(summary.words), fates=fates)
+        return cls(classes=classes, lengths=lengths, words=dict(summary.words), outcomes=outcomes)
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierProfile:
     """Profile of an earlier version."""
 
     version: int
@@ -115,12 +115,12 @@ def drifts(before: Profile, now: Profile) -> list[Drift]:
         CLASSES: population_stability(before.classes, now.classes),
         LENGTHS: max(compared.values(), default=None),
         VOCABULARY: jensen_shannon(before.words, now.words),
-        FATES: population_stability(before.fates, now.fates),
+        OUTCOMES: population_stability(before.outcomes, now.outcomes),
     }
     return [Drift(measure, value) for measure, value in found.items() if value is not None]
 
 
-def with_drifts(summary: Summary, before: Earlier | None) -> Summary:
+def with_drifts(summary: Summary, before: EarlierProfile | None) -> Summary:
     """Return the figures with the distances from an earlier version, none where there is no such version."""
     if before is None:
         return summary
@@ -152,7 +152,7 @@ def remove_profiles(
 
 def profile_before(
     config: Configuration, manifest: Manifest | None, same: Profile | None = None
-) -> Earlier | None:
+) -> EarlierProfile | None:
     """Return the profile of the newest earlier version (of all, before a publication) with another content.
 
     Where the root is not known yet, versions with the profile `same` count as of the same content. None where there
@@ -179,7 +179,7 @@ def profile_before(
                 f"{location} is damaged: remove it, and nothing is compared with that version"
             ) from error
         if profile != same:
-            return Earlier(version, profile)
+            return EarlierProfile(version, profile)
     return None
 
 

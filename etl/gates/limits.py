@@ -203,7 +203,7 @@ DRIFTS = {
     "classes": ("drift of the classes", "max_class_drift", "the class mix"),
     "lengths": ("drift of the lengths", "max_length_drift", "the mix of lengths"),
     "vocabulary": ("drift of the vocabulary", "max_vocabulary_drift", "the mix of words"),
-    "fates": ("drift of the drop rates", "max_fate_drift", "what became of the records"),
+    "outcomes": ("drift of the drop rates", "max_outcome_drift", "the outcomes of the records"),
 }
 """By measure the gate's name, its key, and its subject."""
 

@@ -23,12 +23,12 @@ def open_table(table_uri: str, options: Storage, version: int | None = None) -> 
 
 
 def file_paths(table: DeltaTable) -> set[str]:
-    """The paths of the files of a version, relative to the table, as they are and not as URIs write them."""
+    """Return the paths of the files of a version, relative to the table, not encoded as URIs."""
     return {unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()}
 
 
 def row_count(uri: str, options: Storage, version: int | None = None) -> int:
-    """The rows of a table, 0 where there is none: from its log, or from its files' footers where that lacks them."""
+    """Return the rows of a table, 0 where there is none, from its log or else from its files' footers."""
     table = open_table(uri, options, version)
     if table is None:
         return 0

@@ -12,7 +12,7 @@ from etl.figures.drift import (
     LENGTHS,
     MODERATE,
     VOCABULARY,
-    Earlier,
+    EarlierProfile,
     Profile,
     divergence_by_word,
     drifts,
@@ -34,7 +34,7 @@ MEASURES = {
 """By measure its subject, and its unit."""
 
 
-def compared(before: Earlier | None, now: Profile, config: Configuration) -> Section:
+def compared(before: EarlierProfile | None, now: Profile, config: Configuration) -> Section:
     """Return the section on drift: the measures that moved, and how far."""
     if before is None:
         return Section(
@@ -62,7 +62,7 @@ def compared(before: Earlier | None, now: Profile, config: Configuration) -> Sec
     )
     blocks: list[Block] = [Table(["", "Measure", "Distance", "", "Limit"], rows, caption)]
     blocks += _charts(before, now)
-    blocks.append(_fates(before, now))
+    blocks.append(_outcomes(before, now))
     words = _words(before, now)
     if words is not None:
         blocks.append(words)
@@ -82,7 +82,7 @@ def _limit(limit: float | None) -> Cell:
     return Cell("–" if limit is None else f"{limit:g}", number=True)
 
 
-def _charts(before: Earlier, now: Profile) -> list[Chart]:
+def _charts(before: EarlierProfile, now: Profile) -> list[Chart]:
     names = (f"version {before.version}", "this version")
     found = []
     largest = sorted(now.classes, key=lambda name: (-now.classes[name], name))[:MOST_CLASSES]
@@ -118,15 +118,15 @@ def _shares(
     )
 
 
-def _fates(before: Earlier, now: Profile) -> Table:
+def _outcomes(before: EarlierProfile, now: Profile) -> Table:
     old, whole_old, whole_now = (
-        before.profile.fates,
-        sum(before.profile.fates.values()),
-        sum(now.fates.values()),
+        before.profile.outcomes,
+        sum(before.profile.outcomes.values()),
+        sum(now.outcomes.values()),
     )
     rows: list[list[Value]] = []
-    for name in dict.fromkeys([*now.fates, *old]):
-        counts = old.get(name, 0), now.fates.get(name, 0)
+    for name in dict.fromkeys([*now.outcomes, *old]):
+        counts = old.get(name, 0), now.outcomes.get(name, 0)
         if any(counts):
             rows.append(
                 row(
@@ -141,7 +141,7 @@ def _fates(before: Earlier, now: Profile) -> Table:
     return Table(header, rows, "Without those that were erased on request.")
 
 
-def _words(before: Earlier, now: Profile) -> Table | None:
+def _words(before: EarlierProfile, now: Profile) -> Table | None:
     parts = divergence_by_word(before.profile.words, now.words)
     if not parts:
         return None

@@ -7,7 +7,7 @@ from pyspark.sql import SparkSession
 from common import storage
 from common.pages.page import Page, Section, render
 from etl.duplicates.leakage import leakage_sample
-from etl.figures.drift import Earlier, Profile, profile_before
+from etl.figures.drift import EarlierProfile, Profile, profile_before
 from etl.figures.facts import Summary
 from etl.gates import data_docs
 from etl.gates.results import GateResults
@@ -73,7 +73,7 @@ def report_page(
     snippets: Mapping[str, str],
     similarities: Sequence[tuple[str, float]],
     stage_metrics: Sequence[StageMetrics] = (),
-    before: Earlier | None = None,
+    before: EarlierProfile | None = None,
 ) -> Page:
     """Return the page from the collected figures; equal figures give equal pages."""
     if manifest is None:

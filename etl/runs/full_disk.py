@@ -15,7 +15,7 @@ FULL = ("No space left on device", "Disk quota exceeded")
 
 
 @contextmanager
-def full_disk_is_told(config: Configuration) -> Iterator[None]:
+def full_disk_as_error(config: Configuration) -> Iterator[None]:
     """Raise DataError in place of any library's error about a full disk."""
     try:
         yield

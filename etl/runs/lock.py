@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from common import storage
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 from etl.runs.invocation import invocation, now
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -63,7 +63,7 @@ def _local(location: str, config: Configuration) -> Iterator[None]:
         except BlockingIOError as error:
             raise _refusal(config, file.read(), "wait for its end, and run again") from error
         except OSError as error:
-            say(
+            log(
                 f"note: {location} cannot be locked ({error.strerror}): see to it that no other run writes here"
             )
         file.truncate(0)
@@ -84,7 +84,7 @@ def _remote(location: str, config: Configuration) -> Iterator[None]:
         remedy = f"wait for its end, or delete {location} if it is no longer there"
         raise _refusal(config, content, remedy) from error
     except (NotImplementedError, ValueError) as error:
-        say(f"note: {location} cannot be locked ({error}): see to it that no other run writes here")
+        log(f"note: {location} cannot be locked ({error}): see to it that no other run writes here")
         yield
         return
     try:

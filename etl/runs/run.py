@@ -42,7 +42,7 @@ class DataSet:
         return found
 
     def row_count(self, table: str) -> int:
-        """The rows of a table at its newest version."""
+        """Return the number of rows of a table at its newest version."""
         return row_count(self.uri(table), self.config.storage, self.existing(table).version)
 
     def written(self, table: str) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pyspark.sql import SparkSession
 
 from common.command import configuration_parser
-from common.progress import say
+from common.progress import log
 from common.storage import hadoop_options
 from etl.runs.audit import audited
 from etl.runs.completion import Stage
-from etl.runs.full_disk import full_disk_is_told
+from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.runs.run import Run
 from etl.runs.stage_metrics import measured
@@ -32,7 +32,7 @@ def stage_main(
     """
     arguments = stage_parser(f"python -m etl.{stage.name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
-    with full_disk_is_told(config), locked(config):
+    with full_disk_as_error(config), locked(config):
         spark = session_for(stage.name, config)
         try:
             counts = timed(stage, Run(spark, config), arguments.again)
@@ -55,7 +55,7 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def session_for(name: str, config: Configuration) -> SparkSession:
-    """The Spark session of a stage or the pipeline, fit for the size of the sources."""
+    """Return the Spark session of a stage or the pipeline, set up for the size of the sources."""
     options = hadoop_options(config.storage)
     return build_session(f"{config.dataset.name}-{name}", options, lambda: source_bytes(config))
 
@@ -68,9 +68,9 @@ def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
     name = stage.name
     known = None if again else stage.completion(run)
     if known is not None:
-        say(f"{name}: complete, from the same input and configuration")
+        log(f"{name}: complete, from the same input and configuration")
         return known
-    say(f"{name} …")
+    log(f"{name} …")
     began = time.monotonic()
     with measured(name, run.spark, run.config) as taken:
         if again:  # everything, and not only what is new
@@ -83,5 +83,5 @@ def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
                 outcome["counts"] = dict(counts)
         taken.salted_keys = counts.get("salted_keys", 0)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
-    say(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
+    log(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
     return counts

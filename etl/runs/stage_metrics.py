@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from common import storage
 from common.errors import DataError
-from common.progress import say
+from common.progress import log
 from etl.lake.log import open_table
 from etl.runs.process_memory import PeakMemory
 from schemas.config import STAGES, Configuration
@@ -168,7 +168,7 @@ def _spark_stages(spark: SparkSession) -> Iterator[Any]:
         context.listenerBus().waitUntilEmpty(_EVENTS_MS)
     except Py4JJavaError:
         # A stage that has done its work does not fail because its figures are late.
-        say("warning: Spark's events lag behind, so the balance of the shuffles may miss some of them")
+        log("warning: Spark's events lag behind, so the balance of the shuffles may miss some of them")
     jvm: Any = spark.sparkContext._jvm
     stages = context.statusStore().stageList(None, False, False, _doubles(spark), jvm.java.util.ArrayList())
     yield from (stages.apply(place) for place in range(stages.size()))

@@ -7,7 +7,7 @@ from typing import Any
 
 from common import storage
 from common.errors import DataError
-from common.progress import say
+from common.progress import log
 from common.storage import Storage
 from etl.lake.log import open_table
 from etl.sources.files.listing import SourceFile
@@ -107,7 +107,7 @@ def may_go_on(changes: SourceChanges, config: Configuration) -> bool:
                 f"{told}: put them back, or say by increments.{what} whether their records stay as they were ingested "
                 '("keep") or everything is made anew ("rebuild")'
             )
-        say(f"note: {told}: " + ("their records stay" if policy == "keep" else "everything is made anew"))
+        log(f"note: {told}: " + ("their records stay" if policy == "keep" else "everything is made anew"))
         if policy == "rebuild":
             return False
     return True

@@ -14,7 +14,7 @@ from common.errors import DataError, UsageError
 from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
 from etl.sources.files.csv import split_records, without_mark
-from etl.sources.files.formats import Part
+from etl.sources.files.formats import FilePart
 from etl.sources.files.listing import list_source
 from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
 from schemas.config import Configuration
@@ -140,7 +140,7 @@ def _header(config: Configuration, source_index: int, path: str) -> bytes:
         return b""
     for file in list_source(source, source_index, config.storage):
         if file.path == path:
-            part = Part(file.location, config.storage)
+            part = FilePart(file.location, config.storage)
             _, reader = part.open()
             for record in split_records(reader, source.delimiter.encode(), source.quote.encode()):
                 if without_mark(record.line).strip(b"\r"):

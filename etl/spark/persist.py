@@ -14,7 +14,7 @@ LEVEL = StorageLevel.DISK_ONLY
 
 
 @contextmanager
-def kept(frame: DataFrame) -> Iterator[DataFrame]:
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
     """Persist the frame, computed once by its first reader, until the block ends."""
     frame.persist(LEVEL)
     try:

@@ -24,7 +24,7 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from common.errors import UsageError
-from common.progress import Progress, say
+from common.progress import Progress, log
 from provenance.checksums import cache_folder
 
 # Said on the terminal of every stage. Its pandas API is what lags behind; nothing of ours uses that.
@@ -198,15 +198,15 @@ def _launch(settings: Mapping[str, str], java: str) -> None:
         r"\W+", "-", settings.get("spark.app.name", Path(sys.argv[0]).stem or "session")
     ).strip("-")
     log_path = LOG_FOLDER / f"spark-{application}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
-    say(f"starting Spark ({settings['spark.master']}); its own messages go to {log_path}")
+    log(f"starting Spark ({settings['spark.master']}); its own messages go to {log_path}")
     conf = SparkConf(loadDefaults=False)
     for key, value in settings.items():
         conf.set(key, value)
     with resources.as_file(resources.files("etl.spark") / "log4j2.properties") as logging:
         options = f"-Dlog4j2.configurationFile={logging.as_uri()} {java}".rstrip()
         conf.set("spark.driver.extraJavaOptions", options)
-        with log_path.open("ab") as log:
-            gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
+        with log_path.open("ab") as output:
+            gateway = launch_gateway(conf, {"stdout": output, "stderr": output})  # type: ignore[no-untyped-call]
     SparkContext._ensure_initialized(gateway=gateway)
 
 

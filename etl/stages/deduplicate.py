@@ -36,7 +36,7 @@ from etl.lake.facts import ClustersFacts, CommitFacts, Fingerprint, LedgerFacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.finished import is_as_today, run_to_go_on_from
 from etl.runs.run import DataSet, Run
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from schemas.tables import STATUSES, clusters_schema, signatures_schema
 
@@ -81,7 +81,7 @@ def deduplicate_fields(run: Run, fields: DataFrame, now: Fingerprint, earlier: E
     with ExitStack() as stack:
 
         def keep(frame: DataFrame) -> DataFrame:
-            return stack.enter_context(kept(frame))
+            return stack.enter_context(persisted(frame))
 
         sketches = keep(with_sketches(fields, config))
         records = keep(sketches.select(_SKETCHED_RECORDS.names))

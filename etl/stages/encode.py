@@ -25,7 +25,7 @@ from etl.lake.outcomes import rows_to_publish
 from etl.publication import artifacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.run import DataSet, Run
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
@@ -57,7 +57,9 @@ def encode(run: Run) -> Mapping[str, int]:
                     fitted[typed.name] = fit_typed(fields, ledger, typed, config)
             if config.dropping_features():
                 records = fields.join(ledger.select("record_id"), "record_id", "left_semi")
-                outliers = stack.enter_context(kept(outliers_of(records, config.dropping_features(), fitted)))
+                outliers = stack.enter_context(
+                    persisted(outliers_of(records, config.dropping_features(), fitted))
+                )
                 ledger = without_outliers(ledger, outliers, config)
             for feature in config.token_features():
                 with spark_progress(run.spark, f"fit {feature.name}"):

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from common.errors import CheckError
-from common.progress import say
+from common.progress import log
 from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
@@ -36,7 +36,7 @@ from etl.sources.outcomes import (
     with_raw,
 )
 from etl.sources.up_to_date import bronze_tables, ingest_fingerprint
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from schemas import tables
 
@@ -59,23 +59,25 @@ def ingest(run: Run) -> Mapping[str, int]:
         pieces = earlier.changes.new
         if not pieces:  # files that were only touched, or whose changes are not to count
             return note_unchanged(run, now, earlier.facts)
-        say(f"  {len({piece.file.location for piece in pieces}):,} new files")
+        log(f"  {len({piece.file.location for piece in pieces}):,} new files")
     tasks = group(pieces, spark.sparkContext.defaultParallelism)
     tombstones = Tombstones.of(config)
     append = earlier is not None
     with ExitStack() as stack:
-        outcomes = stack.enter_context(kept(read_outcomes(spark, config, tasks, tombstones=tombstones)))
+        outcomes = stack.enter_context(persisted(read_outcomes(spark, config, tasks, tombstones=tombstones)))
         with spark_progress(spark, "reading the sources"):
-            files = stack.enter_context(kept(file_rows(outcomes)))
+            files = stack.enter_context(persisted(file_rows(outcomes)))
             readable = earlier.changes.known_sources if earlier is not None else frozenset()
             counts = check_files(files, config, readable)
         repeated: DataFrame | None = None
         if config.columns.id is not None:  # an id that is derived from the position never repeats
             with spark_progress(spark, "looking for repeated ids"):
                 known = run.read("records") if earlier is not None else None
-                found = stack.enter_context(kept(repeated_records(outcomes, known)))
+                found = stack.enter_context(persisted(repeated_records(outcomes, known)))
                 if check_repeated(found, config):
-                    repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks, tombstones)))
+                    repeated = stack.enter_context(
+                        persisted(with_raw(found, spark, config, tasks, tombstones))
+                    )
                     check_raw(found, repeated, config, tasks)
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not

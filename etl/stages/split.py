@@ -27,7 +27,7 @@ from etl.lake.log import Commit
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.finished import FinishedRun, run_to_go_on_from
 from etl.runs.run import DataSet, Run
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from etl.spark.skew import hot_keys, salted_join
 from etl.splits.assignment import NOTHING_THERE, assign
@@ -57,7 +57,7 @@ def split(run: Run) -> Mapping[str, int]:
     with spark_progress(run.spark, "split"), ExitStack() as stack:
 
         def keep(frame: DataFrame) -> DataFrame:
-            return stack.enter_context(kept(frame))
+            return stack.enter_context(persisted(frame))
 
         rows, salted = with_unit(*(new or (clusters, fields)), config)
         members = keep(rows)

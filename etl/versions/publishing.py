@@ -8,7 +8,7 @@ from pyspark.sql import functions as sf
 
 from common import storage
 from common.errors import CheckError, DataError, UsageError
-from common.progress import say
+from common.progress import log
 from common.version import code_version
 from etl.figures.drift import Profile, keep_profile, profile_before, with_drifts
 from etl.figures.summary import ShardFacts, Summary, summarise
@@ -84,8 +84,8 @@ def _publish_version(
     # Its import takes seconds of this process, which does nothing but wait for Spark meanwhile.
     importing = import_in_background()
     with spark_progress(spark, "write shards"):
-        taken = class_balance.by_index(of_train, classes)
-        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, taken)
+        repeats = class_balance.by_index(of_train, classes)
+        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, repeats)
     _nothing_lost(sent, written)
     with spark_progress(spark, "check quality"):
         facts = {
@@ -97,7 +97,7 @@ def _publish_version(
     importing.join()
     gates = judge(summary, config, layout, published_records(spark, config))
     if not gates.passed:
-        say(f"  report: {write_report(spark, config, summary, None, gates)}")
+        log(f"  report: {write_report(spark, config, summary, None, gates)}")
         gates.raise_for_failures()
     summary.check_accounting()
     content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
@@ -241,19 +241,19 @@ def _commit(
         try:
             standing = load(location, config.storage)
         except DataError as error:
-            say(f"  {error}: it is written anew")
+            log(f"  {error}: it is written anew")
         else:
             if erased_before(standing, layout, config.storage) == Tombstones.of(config).fingerprint():
-                say(
+                log(
                     f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
                 )
                 return standing
             # Else `vacuum --forgotten` would take it for one that came from forgotten records.
-            say("  nothing has changed but the tables that it came from: the manifest is written anew")
+            log("  nothing has changed but the tables that it came from: the manifest is written anew")
     manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
     storage.write_bytes(location, manifest.to_json(), config.storage)
-    say(f"  manifest: {location}")
-    say(f"  root: {manifest.manifest_root}")
+    log(f"  manifest: {location}")
+    log(f"  root: {manifest.manifest_root}")
     if newest(layout.manifests, config.storage) != location:
         raise CheckError(
             f"{location} is not the newest manifest of its folder; is another publication running?"

@@ -323,7 +323,7 @@ def test_losses_weigh_what_they_weighed_when_training_decided_it(
 ) -> None:
     weighted = publish(tmp_path, balance=f'policy = "weights"\nstrength = "{strength}"', chances=CHANCES)
     manifest = weighted.load()
-    assert class_balance.times_taken(manifest, "train") is None
+    assert class_balance.repeats_of(manifest, "train") is None
     found = class_weights(manifest, list(CLASSES), torch.device("cpu"))
     assert found is not None
     assert found.dtype == torch.float32
