@@ -7,7 +7,7 @@ from common.pages import charts
 from common.pages.page import Block, Cell, Chart, Section, Table, Text, Tone, Value, figure, number, share
 from etl.figures.drift import (
     CLASSES,
-    FATES,
+    OUTCOMES,
     LARGE,
     LENGTHS,
     MODERATE,
@@ -29,7 +29,7 @@ MEASURES = {
     CLASSES: ("Classes of the published rows", "population stability index"),
     LENGTHS: ("Lengths of the published texts", "population stability index"),
     VOCABULARY: ("Words of the published texts", "Jensen–Shannon divergence, bits"),
-    FATES: ("What became of the records", "population stability index"),
+    OUTCOMES: ("What became of the records", "population stability index"),
 }
 """By measure its subject, and its unit."""
 

@@ -111,8 +111,8 @@ def _exact(line: bytes) -> dict[str, Any]:
     return entry
 
 
-def _link(entry: Mapping[str, Any]) -> chain.Link:
-    return chain.Link(entry["number"], entry["previous"], entry["hash"], hash_of(entry))
+def _link(entry: Mapping[str, Any]) -> chain.ChainLink:
+    return chain.ChainLink(entry["number"], entry["previous"], entry["hash"], hash_of(entry))
 
 
 def last_commit(layout: Layout, options: Storage) -> dict[str, Any]:
