@@ -7,10 +7,10 @@ from common.pages import charts
 from common.pages.page import Block, Cell, Chart, Section, Table, Text, Tone, Value, figure, number, share
 from etl.figures.drift import (
     CLASSES,
-    OUTCOMES,
     LARGE,
     LENGTHS,
     MODERATE,
+    OUTCOMES,
     VOCABULARY,
     EarlierProfile,
     Profile,

@@ -237,7 +237,7 @@ def test_labels_without_a_class_are_refused(manifest: Manifest) -> None:
     columns = columns_of(manifest)
     files = SplitFiles.of(manifest, "train", columns)
     assert files.repeats is not None
-    fewer = SplitFiles(**{**vars(files), "taken": files.repeats[:1]})
+    fewer = SplitFiles(**{**vars(files), "repeats": files.repeats[:1]})
     reader = PlannedReader(fewer, iter(range(10)), workers=1, ahead=1)
     try:
         with pytest.raises(DataError, match="labels without a class"):
