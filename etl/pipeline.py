@@ -72,7 +72,7 @@ def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
     standing = published(config)
     if standing is None or not is_report_of(standing, config):
         return None
-    log(f"nothing is new: version {standing.delta_version} stands with every file as published")
+    log(f"nothing is new: version {standing.delta_version} is current, with every file as published")
     return standing, join(Layout.of(config).quality, REPORT)
 
 
@@ -86,7 +86,7 @@ def run_stages(spark: SparkSession, config: Configuration, began: float, again: 
         timed(stage, whole, again)
     standing = None if again else published(config)
     if standing is not None:
-        log(f"publish: complete, version {standing.delta_version} stands with every file as published")
+        log(f"publish: complete, version {standing.delta_version} is current, with every file as published")
         if is_report_of(standing, config):
             return standing, join(Layout.of(config).quality, REPORT)
         log("report …")

@@ -25,7 +25,7 @@ from schemas.config import load
 def main(argv: Sequence[str] | None = None) -> int:
     parser = configuration_parser("python -m etl.vacuum", __doc__)
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be deleted, and delete nothing"
+        "--dry-run", action="store_true", help="report what would be deleted, and delete nothing"
     )
     parser.add_argument(
         "--forgotten",
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 counts = vacuum(config, datetime.now(UTC), forgotten=arguments.forgotten)
                 outcome["counts"] = counts
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    log(f"{'would be deleted' if arguments.dry_run else 'deleted'}, in files but for the versions: {shown}")
+    log(f"{'would be deleted' if arguments.dry_run else 'deleted'} (files, except for versions): {shown}")
     return 0
 
 

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for sentence in found:
         log(f"error: {sentence}")
     if found:
-        log(f"{given}: {len(found)} of its files are not as they were published")
+        log(f"{given}: {len(found)} of its files are not as published")
         return 1
     shards = sum(len(content.shards) for content in manifest.splits.values())
     print(

@@ -54,7 +54,7 @@ def _on_cluster(pairs: DataFrame) -> DataFrame:
             break
         before = after
     else:
-        raise RuntimeError(f"the components did not settle in {MOST_ROUNDS} rounds")
+        raise RuntimeError(f"the components did not converge in {MOST_ROUNDS} rounds")
     stars = edges.select(F.col("a").alias("member"), F.col("b").alias("component"))
     centres = stars.select(F.col("component").alias("member"), "component").distinct()
     return stars.unionByName(centres).localCheckpoint(storageLevel=LEVEL)

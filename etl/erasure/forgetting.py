@@ -96,8 +96,8 @@ def report(config: Configuration, done: Forgotten) -> None:
     if done.traces.versions:
         log(
             "publish a version without them (ringlake-etl run; before new files come, so that splits stay), then "
-            "delete those that hold them (ringlake-etl vacuum --forgotten); what runs have learned goes with their "
-            "checkpoints alone"
+            "delete those that hold them (ringlake-etl vacuum --forgotten); what runs have learned only goes with "
+            "their checkpoints"
         )
     else:
         log(

@@ -64,7 +64,7 @@ def _local(location: str, config: Configuration) -> Iterator[None]:
             raise _refusal(config, file.read(), "wait for its end, and run again") from error
         except OSError as error:
             log(
-                f"note: {location} cannot be locked ({error.strerror}): see to it that no other run writes here"
+                f"note: {location} cannot be locked ({error.strerror}): make sure that no other run writes here"
             )
         file.truncate(0)
         file.write(_facts())
@@ -84,7 +84,7 @@ def _remote(location: str, config: Configuration) -> Iterator[None]:
         remedy = f"wait for its end, or delete {location} if it is no longer there"
         raise _refusal(config, content, remedy) from error
     except (NotImplementedError, ValueError) as error:
-        log(f"note: {location} cannot be locked ({error}): see to it that no other run writes here")
+        log(f"note: {location} cannot be locked ({error}): make sure that no other run writes here")
         yield
         return
     try:

@@ -49,7 +49,7 @@ def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--again",
         action="store_true",
-        help="run also what is complete, from the same input and configuration",
+        help="also run complete stages, with the same input and configuration",
     )
     return parser
 
@@ -68,7 +68,7 @@ def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
     name = stage.name
     known = None if again else stage.completion(run)
     if known is not None:
-        log(f"{name}: complete, from the same input and configuration")
+        log(f"{name}: complete, with the same input and configuration")
         return known
     log(f"{name} …")
     began = time.monotonic()

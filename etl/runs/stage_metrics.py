@@ -168,7 +168,7 @@ def _spark_stages(spark: SparkSession) -> Iterator[Any]:
         context.listenerBus().waitUntilEmpty(_EVENTS_MS)
     except Py4JJavaError:
         # A stage that has done its work does not fail because its figures are late.
-        log("warning: Spark's events lag behind, so the balance of the shuffles may miss some of them")
+        log("warning: Spark's events lag behind, so the shuffle statistics may be incomplete")
     jvm: Any = spark.sparkContext._jvm
     stages = context.statusStore().stageList(None, False, False, _doubles(spark), jvm.java.util.ArrayList())
     yield from (stages.apply(place) for place in range(stages.size()))

@@ -104,10 +104,10 @@ def may_go_on(changes: SourceChanges, config: Configuration) -> bool:
         told = f"{len(paths):,} files of the sources have {what} since they were ingested ({shown})"
         if policy == "stop":
             raise DataError(
-                f"{told}: put them back, or say by increments.{what} whether their records stay as they were ingested "
-                '("keep") or everything is made anew ("rebuild")'
+                f"{told}: restore them, or let increments.{what} decide: the ingested records stay "
+                '("keep") or everything is rebuilt ("rebuild")'
             )
-        log(f"note: {told}: " + ("their records stay" if policy == "keep" else "everything is made anew"))
+        log(f"note: {told}: " + ("their records stay" if policy == "keep" else "everything is rebuilt"))
         if policy == "rebuild":
             return False
     return True

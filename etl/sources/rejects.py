@@ -81,7 +81,9 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder")
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; name another folder, so that nothing mended is overwritten")
+        raise UsageError(
+            f"{folder} is not empty; name another folder, so that no repaired file is overwritten"
+        )
     done: Counter[str] = Counter()
     files: dict[tuple[int, str], Path] = {}
     for row in with_raw(table, rows):

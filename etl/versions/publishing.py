@@ -180,8 +180,8 @@ def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
         known = noted is not None or stage == "encode"
         if known and (noted is None or noted.fingerprint.configuration != config.data_sha256(stage)):
             raise UsageError(
-                f"{layout.at('silver', name)} was made by another configuration of the data than the one that is "
-                f"given; run the stage {stage} again, and those after it"
+                f"{layout.at('silver', name)} was made by another configuration of the data than the given "
+                f"one; run the stage {stage} and those after it again"
             )
     assert encoded is not None
     for name in ("fields", "ledger"):
@@ -241,15 +241,15 @@ def _commit(
         try:
             standing = load(location, config.storage)
         except DataError as error:
-            log(f"  {error}: it is written anew")
+            log(f"  {error}: rewriting it")
         else:
             if erased_before(standing, layout, config.storage) == Tombstones.of(config).fingerprint():
                 log(
-                    f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
+                    f"  nothing has changed: version {version} with root {standing.manifest_root} is still current"
                 )
                 return standing
             # Else `vacuum --forgotten` would take it for one that came from forgotten records.
-            log("  nothing has changed but the tables that it came from: the manifest is written anew")
+            log("  only the tables behind it have changed: rewriting the manifest")
     manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
     storage.write_bytes(location, manifest.to_json(), config.storage)
     log(f"  manifest: {location}")

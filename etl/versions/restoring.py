@@ -39,7 +39,7 @@ def roll_back(config: Configuration, version: int) -> Manifest:
         return current
     wrong = findings(wanted, config.storage)
     if wrong:
-        raise DataError(f"version {version} can not be made current: {'; '.join(wrong)}")
+        raise DataError(f"version {version} cannot be made current: {'; '.join(wrong)}")
     # A rollback that broke off between its commit and its manifest lacks only the latter.
     restored = at if root == wanted.manifest_root else restore(table, wanted, layout.shards, config.storage)
     if sorted(listed_files(layout.shards, restored, config.storage)) != sorted(
