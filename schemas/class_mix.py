@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.pages.page import Block, Section, Table, Text, Value, figure, number, share
+from common.pages.page import Block, ReportSection, Table, Text, Value, figure, number, share
 from schemas.manifest import SplitContent
 
 MOST_CLASSES = 40
@@ -45,7 +45,7 @@ def class_shares(split: SplitContent) -> list[ClassShare]:
     return sorted(shares, key=lambda one: (-one.rows, one.name))
 
 
-def section(split: SplitContent) -> Section:
+def section(split: SplitContent) -> ReportSection:
     """Return the section on the classes of a split, as published and as training meets them."""
     shares = class_shares(split)
     before, after = sum(one.rows for one in shares), sum(one.effect for one in shares)
@@ -89,4 +89,4 @@ def section(split: SplitContent) -> Section:
                     f"{max(felt) / min(felt):,.1f} times after."
                 )
             )
-    return Section("Class balance of the training split", blocks)
+    return ReportSection("Class balance of the training split", blocks)

@@ -4,7 +4,19 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from common.pages import charts
-from common.pages.page import Block, Cell, Chart, Section, Table, Text, Tone, Value, figure, number, share
+from common.pages.page import (
+    Block,
+    Cell,
+    Chart,
+    ReportSection,
+    Table,
+    Text,
+    Tone,
+    Value,
+    figure,
+    number,
+    share,
+)
 from etl.figures.drift import (
     CLASSES,
     LARGE,
@@ -34,10 +46,10 @@ MEASURES = {
 """By measure its subject, and its unit."""
 
 
-def compared(before: EarlierProfile | None, now: Profile, config: Configuration) -> Section:
+def compared(before: EarlierProfile | None, now: Profile, config: Configuration) -> ReportSection:
     """Return the section on drift: the measures that moved, and how far."""
     if before is None:
-        return Section(
+        return ReportSection(
             TITLE,
             [
                 Text(
@@ -66,7 +78,7 @@ def compared(before: EarlierProfile | None, now: Profile, config: Configuration)
     words = _words(before, now)
     if words is not None:
         blocks.append(words)
-    return Section(TITLE, blocks)
+    return ReportSection(TITLE, blocks)
 
 
 def _verdict(measure: str, value: float, limit: float | None) -> Cell:

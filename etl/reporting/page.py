@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pyspark.sql import SparkSession
 
 from common import storage
-from common.pages.page import Page, Section, render
+from common.pages.page import Page, ReportSection, render
 from etl.duplicates.leakage import leakage_sample
 from etl.figures.drift import EarlierProfile, Profile, profile_before
 from etl.figures.facts import Summary
@@ -105,7 +105,7 @@ def report_page(
     return Page(title, subtitle, records.tiles(summary, gates), shown, "Made by ringlake.")
 
 
-def _class_balance(manifest: Manifest | None) -> list[Section]:
+def _class_balance(manifest: Manifest | None) -> list[ReportSection]:
     """Return the section on class balance; nothing without classes or a publication."""
     if manifest is None or not manifest.splits["train"].label_counts:
         return []

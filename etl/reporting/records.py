@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from common.pages.page import Block, Cell, Link, Section, Table, Text, Tile, Value, number, share
+from common.pages.page import Block, Cell, Link, ReportSection, Table, Text, Tile, Value, number, share
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults
 from etl.reporting.examples import Example, Reason
@@ -41,7 +41,7 @@ def tiles(summary: Summary, gates: GateResults) -> list[Tile]:
     ]
 
 
-def funnel(summary: Summary) -> Section:
+def funnel(summary: Summary) -> ReportSection:
     """Return the funnel from the records read to the rows of each split."""
     left = read = summary.records_in
     rows: list[list[Value]] = [["Records read", "", number(read), share(read, read, bar=True)]]
@@ -67,10 +67,10 @@ def funnel(summary: Summary) -> Section:
         if adds_up
         else Text(f"{abs(read - summary.accounted):,} records are unaccounted for.", "bad")
     )
-    return Section("Funnel", [Table(["", "Removed", "Left", "Of what was read"], rows), verdict])
+    return ReportSection("Funnel", [Table(["", "Removed", "Left", "Of what was read"], rows), verdict])
 
 
-def gate_table(gates: GateResults, data_docs: str) -> Section:
+def gate_table(gates: GateResults, data_docs: str) -> ReportSection:
     """Return the table of all gates, with the observed and the allowed value."""
     rows: list[list[Value]] = []
     for gate in gates.gates:
@@ -80,7 +80,7 @@ def gate_table(gates: GateResults, data_docs: str) -> Section:
     if gates.passed:
         rows = [row[:-1] for row in rows]
     header = ["Gate", "Observed", "Allowed", "Result", "What to do"]
-    return Section(
+    return ReportSection(
         "Quality gates",
         [
             Table(header[: 4 if gates.passed else 5], rows),
@@ -89,10 +89,10 @@ def gate_table(gates: GateResults, data_docs: str) -> Section:
     )
 
 
-def quarantine(summary: Summary, reasons: Sequence[Reason]) -> Section:
+def quarantine(summary: Summary, reasons: Sequence[Reason]) -> ReportSection:
     """Return the section on the reasons of the quarantine."""
     if not reasons:
-        return Section("Quarantine", [Text("Every record met the contract.")])
+        return ReportSection("Quarantine", [Text("Every record met the contract.")])
     rows: list[list[Value]] = [
         [
             Cell(r.reason, "name"),
@@ -105,10 +105,10 @@ def quarantine(summary: Summary, reasons: Sequence[Reason]) -> Section:
     ]
     header = ["Reason", "Records", "Of what was read", "For example", "At"]
     note = Text("The raw bytes of each of them are in bronze/quarantine.", "quiet")
-    return Section("Quarantine", [Table(header, rows), note])
+    return ReportSection("Quarantine", [Table(header, rows), note])
 
 
-def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) -> Section:
+def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) -> ReportSection:
     """Return the section on the effects of each cleaning rule, with masked examples."""
     rows: list[list[Value]] = []
     for rule in config.clean.active():
@@ -129,7 +129,7 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
         if rule_of(reason) not in elsewhere:
             rows.append([Cell(reason, "name"), number(filtered), Cell("–", number=True), number(filtered)])
     if not rows:
-        return Section("Cleaning rules", [Text("No rule is on.")])
+        return ReportSection("Cleaning rules", [Text("No rule is on.")])
     blocks: list[Block] = [
         Table(["Rule", "Records touched", "Replacements", "Records filtered out"], rows),
     ]
@@ -140,7 +140,7 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
             "break, ⇥ tab, · spaces in a row, ␣ a space that does not break, [U+…] a character that has no shape."
         )
         blocks.append(Table(["Rule", "Before", "After"], shown, caption))
-    return Section("Cleaning rules", blocks)
+    return ReportSection("Cleaning rules", blocks)
 
 
 def _before_and_after(example: Example) -> list[Value]:
@@ -153,7 +153,7 @@ def _before_and_after(example: Example) -> list[Value]:
     return [Cell(example.before, "code"), Cell(example.after, "code")]
 
 
-def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> Section:
+def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> ReportSection:
     """Return the section on the sizes of the clusters, and the largest; `mask`: for ids, which may be e-mail
     addresses.
     """
@@ -177,7 +177,7 @@ def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[st
         blocks.append(
             Table(["Records", "Survivor, cleaned and masked", "Its id"], largest, "The largest clusters.")
         )
-    return Section("Duplicate clusters", blocks)
+    return ReportSection("Duplicate clusters", blocks)
 
 
 def _ranges(largest: int) -> Iterable[tuple[int, int]]:

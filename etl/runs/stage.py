@@ -72,7 +72,7 @@ def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
         return known
     log(f"{name} …")
     began = time.monotonic()
-    with measured(name, run.spark, run.config) as taken:
+    with measured(name, run.spark, run.config) as own:
         if again:  # everything, and not only what is new
             run = run.again()
         if name == "publish":  # it logs what it publishes in the audit trail itself
@@ -81,7 +81,7 @@ def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
             with audited(name, run.config) as outcome:
                 counts = stage.run(run)
                 outcome["counts"] = dict(counts)
-        taken.salted_keys = counts.get("salted_keys", 0)
+        own.salted_keys = counts.get("salted_keys", 0)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
     log(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
     return counts

@@ -85,7 +85,7 @@ def newest_spark_stage(spark: SparkSession) -> int:
 
 
 @dataclass
-class Taken:
+class OwnFigures:
     """Figures that a stage adds itself."""
 
     salted_keys: int = 0
@@ -96,21 +96,21 @@ class Taken:
 
 
 @contextmanager
-def measured(stage: str, spark: SparkSession, config: Configuration) -> Iterator[Taken]:
+def measured(stage: str, spark: SparkSession, config: Configuration) -> Iterator[OwnFigures]:
     """Measure the body, and replace the figures of the stage's last run.
 
     Nothing is kept where the body raises.
     """
-    taken = Taken()
+    own = OwnFigures()
     began, before, moment = time.monotonic(), newest_spark_stage(spark), datetime.now(UTC)
     with PeakMemory() as memory:
-        yield taken
-        _add_bytes_beside_spark(stage, config, taken, moment)
-    found = metrics_since(spark, before, stage, taken.salted_keys)
+        yield own
+        _add_bytes_beside_spark(stage, config, own, moment)
+    found = metrics_since(spark, before, stage, own.salted_keys)
     more = {
         "seconds": round(time.monotonic() - began, 3),
-        "input_bytes": found.input_bytes + taken.input_bytes,
-        "output_bytes": found.output_bytes + taken.output_bytes,
+        "input_bytes": found.input_bytes + own.input_bytes,
+        "output_bytes": found.output_bytes + own.output_bytes,
         "peak_bytes": memory.peak,
     }
     keep(found.model_copy(update=more), config)
@@ -144,15 +144,15 @@ def metrics_since(spark: SparkSession, before: int, stage: str, salted_keys: int
     )
 
 
-def _add_bytes_beside_spark(stage: str, config: Configuration, taken: Taken, since: datetime) -> None:
+def _add_bytes_beside_spark(stage: str, config: Configuration, own: OwnFigures, since: datetime) -> None:
     """Add the bytes that a stage reads or writes past Spark: the files of `ingest`, the shards of `publish`."""
     layout = Layout.of(config)
     if stage == "ingest" and (sources := open_table(layout.sources, config.storage)) is not None:
         files = sources.to_pyarrow_dataset().to_table(columns=["bytes", "ingested"])
         new = files.filter(pc.greater_equal(files["ingested"], pa.scalar(since, files["ingested"].type)))
-        taken.input_bytes += pc.sum(new["bytes"]).as_py() or 0
+        own.input_bytes += pc.sum(new["bytes"]).as_py() or 0
     if stage == "publish" and (gold := open_table(layout.shards, config.storage)) is not None:
-        taken.output_bytes += sum(gold.get_add_actions(flatten=True).column("size_bytes").to_pylist())
+        own.output_bytes += sum(gold.get_add_actions(flatten=True).column("size_bytes").to_pylist())
 
 
 def _heap(data: Any) -> int:

@@ -27,7 +27,7 @@ from common.errors import UsageError
 from common.progress import Progress, log
 from provenance.checksums import cache_folder
 
-# Said on the terminal of every stage. Its pandas API is what lags behind; nothing of ours uses that.
+# Printed by every stage. It concerns the pandas API, which nothing of ours uses.
 warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
 
 LOG_FOLDER = Path("logs")

@@ -116,7 +116,7 @@ def published(config: Configuration) -> Manifest | None:
     try:
         manifest = load(newest(layout.manifests, config.storage), config.storage)
     except (DataError, UsageError):
-        return None  # no version is published, or it is damaged: publishing writes it anew
+        return None  # no version is published, or it is damaged: publishing rewrites it
     last = last_commit(layout, config.storage)
     same = (last.get("manifest_root"), last.get("configuration_sha256"), last.get("delta_version"))
     if same != (manifest.manifest_root, config.sha256(), manifest.delta_version):

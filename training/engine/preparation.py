@@ -110,7 +110,7 @@ def begin(
         if communicator.writes:
             log(f"the run {run.name!r} is finished already; its summary is {run / SUMMARY_FILE}")
         return True, found
-    verify(manifest, arguments.verify, config, communicator)
+    verify_files(manifest, arguments.verify, config, communicator)
     return False, found
 
 
@@ -123,7 +123,7 @@ def is_complete(run: Path, record: store.Record, communicator: Communicator) -> 
     return bool(communicator.broadcast(complete))
 
 
-def verify(manifest: Manifest, mode: Mode, config: Configuration, communicator: Communicator) -> None:
+def verify_files(manifest: Manifest, mode: Mode, config: Configuration, communicator: Communicator) -> None:
     """Re-hashes all shards and artifacts, each on one rank; raises DataError on all ranks where one is damaged."""
     if mode == "off":
         return
