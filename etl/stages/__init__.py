@@ -1,1 +1,1 @@
-"""Stages, one module each: inputs and outputs, completeness, and `STAGE`, which the commands run."""
+"""Stages, one module each: inputs and outputs, completeness, and `STAGE`; `command` runs them."""
