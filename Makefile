@@ -8,7 +8,8 @@ ARGS ?=
 MANIFEST ?=
 # Of the generated files of bench-etl.
 SIZE ?= 100MB
-# Tests that run side by side: by default one more than cores, as far as the memory goes (tests/conftest.py).
+# Tests that run side by side: by default one more than cores, as far as the memory goes (tests/conftest.py); 0 for a few
+# chosen by ARGS, which then need no further processes.
 WORKERS ?= auto
 # Elastic training: how many processes at least and at most, on which hosts (see deploy/hosts.sh), how many seconds it
 # waits for the least, how many a host that failed is left out (at first and at last), how often it may begin anew.
@@ -29,7 +30,7 @@ LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --host-discovery-script deploy/hosts.sh $(if $(HOSTS)$(HOSTS_FILE),,--network-interfaces lo) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
     -H localhost:$(NP))
-PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help

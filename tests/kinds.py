@@ -1,4 +1,4 @@
-"""The kind of each test, judged by what it uses, and the tests that have to run in the same worker."""
+"""The kind of each test, by what it uses."""
 
 import multiprocessing
 import subprocess
@@ -24,15 +24,6 @@ def kind_of(item: pytest.Item) -> str:
     if any(starts_processes(function) for function in used):
         return "process"
     return "spark" if "spark" in {fixture.argname for fixture in fixtures} else "unit"
-
-
-def group_of(item: pytest.Item) -> str | None:
-    """Return the name of the group that runs in one worker, or None for a test that shares nothing.
-
-    A group holds the tests of a file that share a fixture, or all unit tests of a file.
-    """
-    shares = any(fixture.scope in ("class", "module", "package") for fixture in _fixtures_of(item))
-    return item.nodeid.partition("::")[0] if shares or kind_of(item) == "unit" else None
 
 
 def starts_processes(used: object) -> bool:
