@@ -31,7 +31,7 @@ settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test with its kind, and the benchmarks' own as thorough; the longest kind comes first."""
+    """Mark every test with its kind, and the benchmarks' own as thorough; the longest kind comes first."""
     kinds = {item: kind_of(item) for item in items}
     for item, kind in kinds.items():
         item.add_marker(kind)

@@ -1,4 +1,4 @@
-"""The kind of each test, by what it uses."""
+"""The kind of each test, judged by what it uses."""
 
 import multiprocessing
 import subprocess

@@ -34,7 +34,7 @@ class SplitFiles:
     columns: tuple[Column, ...]
     options: Storage | None = None
     row_groups_taken: tuple[tuple[int, ...], ...] = ()
-    """Rows that an epoch reads from each row group, repeats included, by file; () where each row is read once."""
+    """Rows that an epoch reads from each row group, repeats included, by file; () if each row is read once."""
     repeats: npt.NDArray[np.int64] | None = None
     """Repeats of rows by label index: see `training.input.class_balance.repeats_of`."""
 

@@ -140,9 +140,10 @@ class WindowPool:
         pinned: bool = False,
         repeats: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """`plan` yields the windows of all epochs in the order in which they are needed, `arriving` the row groups of
-        their segments. `pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous.
-        `repeats`: repeats of rows by label index; None: each once.
+        """Set up the pool for `plan`, the windows of all epochs in the order in which they are needed.
+
+        `arriving` yields the row groups of their segments. `pinned` puts blocks in page-locked memory, from where
+        copies to a GPU are asynchronous. `repeats` holds the repeats of rows by label index; None: each once.
         """
         self.columns, self.need, self.pinned, self.repeats = columns, need, pinned, repeats
         self.label = next((column.name for column in columns if column.role == "label"), "")
