@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from common.command import run
-from etl.runs.stage import stage_main
 from etl.stages import encode
+from etl.stages.command import stage_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:

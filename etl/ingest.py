@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from common.command import run
 from etl.gates.limits import check_quarantine
-from etl.runs.stage import stage_main
 from etl.stages import ingest
+from etl.stages.command import stage_main
 
 
 def main(argv: Sequence[str] | None = None) -> int:

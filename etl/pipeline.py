@@ -21,9 +21,9 @@ from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_is_told
 from etl.runs.lock import locked
 from etl.runs.run import DataSet, Run
-from etl.runs.stage import session_for, stage_parser, timed
 from etl.runs.stage_metrics import measured
 from etl.stages import clean, deduplicate, encode, ingest, split
+from etl.stages.command import session_for, stage_parser, timed
 from etl.versions.judging import judge_version
 from etl.versions.publishing import publish_version, published
 from schemas.config import Configuration, load

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from common.command import run
-from etl.runs.stage import stage_main
+from etl.stages.command import stage_main
 from etl.versions import publishing
 
 

@@ -1,1 +1,1 @@
-"""One module a stage: what it reads and writes, when it is complete, and `STAGE`, which the commands run."""
+"""One module a stage: what it reads and writes, when it is complete, and `STAGE`; `command` runs them."""

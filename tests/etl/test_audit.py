@@ -13,7 +13,7 @@ from etl.runs.audit import FILE, FIRST, append, audited, findings, hash_of, last
 from etl.runs.completion import Stage
 from etl.runs.invocation import invocation
 from etl.runs.run import Run
-from etl.runs.stage import timed
+from etl.stages.command import timed
 from schemas.config import Configuration
 from schemas.manifest import Manifest, Provenance
 from schemas.tables import Layout

@@ -18,8 +18,8 @@ from etl.pipeline import STAGES, nothing_new, run_stages
 from etl.runs import code, completion
 from etl.runs.audit import TABLES, versions
 from etl.runs.run import Run
-from etl.runs.stage import timed
 from etl.stages.clean import clean_fingerprint
+from etl.stages.command import timed
 from etl.versions.publishing import published
 from schemas.config import Configuration
 from schemas.manifest import Manifest
@@ -130,7 +130,7 @@ def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch
         ("etl.reporting.records", ()),
         ("etl.gates.limits", ()),
         ("etl.figures.summary", ()),
-        ("etl.runs.stage", ()),
+        ("etl.stages.command", ()),
         ("etl.runs.audit", ()),
         ("etl.report", ()),
         ("common.pages.page", ()),

@@ -15,9 +15,9 @@ from pyspark.sql import SparkSession
 
 from etl.runs.completion import Stage
 from etl.runs.run import Run
-from etl.runs.stage import timed
 from etl.runs.stage_metrics import StageMetrics, kept
 from etl.stages import deduplicate, encode, split
+from etl.stages.command import timed
 from etl.versions.publishing import publish
 from schemas import manifest as manifests
 from schemas.config import Configuration
