@@ -8,7 +8,8 @@ ARGS ?=
 MANIFEST ?=
 # Size of the generated files of bench-etl.
 SIZE ?= 100MB
-# Tests that run side by side: by default one more than cores, as far as the memory goes (tests/conftest.py).
+# Parallel tests: by default one more than cores, if memory suffices (tests/conftest.py). Set 0 for a few tests
+# selected by ARGS: they then need no further processes.
 WORKERS ?= auto
 # Elastic training: minimum and maximum of processes, hosts (see deploy/hosts.sh), seconds to wait for the minimum,
 # seconds to exclude a host that failed (initial and maximum), maximum number of restarts.
@@ -29,7 +30,7 @@ LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --host-discovery-script deploy/hosts.sh $(if $(HOSTS)$(HOSTS_FILE),,--network-interfaces lo) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
     -H localhost:$(NP))
-PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 .DEFAULT_GOAL := help

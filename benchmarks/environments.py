@@ -13,7 +13,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.progress import say
+from common.progress import log
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Environments:
         python = environment / "bin" / "python"
         if stamp.exists() and stamp.read_text(encoding="utf-8") == key:
             return python
-        say(f"environment of {peer} …")
+        log(f"environment of {peer} …")
         shutil.rmtree(environment, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
         _install(python, self.requirements(peer))

@@ -37,7 +37,7 @@ from benchmarks.corpus.pieces import CLASSES, MALFORMED
 from benchmarks.corpus.plan import KINDS, OPERATIONS, PERSONAL, Plan
 from common import command
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 RECORD_BYTES = 823
@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     summary = generate(folder, size, arguments.seed, arguments.malformed)
     seconds = time.monotonic() - began
-    say(
+    log(
         f"{summary['records']:,} records, {summary['bytes'] / 1e6:,.0f} MB in {summary['files']} files, "
         f"{summary['families']:,} planted families: {folder} "
         f"({seconds:.1f} s, {summary['bytes'] / 1e6 / seconds:.0f} MB/s)"

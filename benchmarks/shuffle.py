@@ -51,7 +51,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Quality:
+class Mixing:
     """Quality of one way of shuffling: the mean over the epochs of each figure."""
 
     travel: tuple[float, ...]
@@ -73,14 +73,14 @@ class Quality:
         return BATCH / self.inflation
 
 
-def measure(orders: Iterator[Numbers], batch: int = BATCH) -> Quality:
+def measure(orders: Iterator[Numbers], batch: int = BATCH) -> Mixing:
     """Measure `orders`: for each epoch the rows, numbered in the order of the files, by position; (N,), int64."""
     epochs = [astuple(_figures(rows, batch)) for rows in orders]
     travel, *others = (np.mean(values, axis=0).tolist() for values in zip(*epochs, strict=True))
-    return Quality(tuple(travel), *others)
+    return Mixing(tuple(travel), *others)
 
 
-def _figures(rows: Numbers, batch: int) -> Quality:
+def _figures(rows: Numbers, batch: int) -> Mixing:
     count = len(rows)
     position = np.empty(count, dtype=np.int64)
     position[rows] = np.arange(count)
@@ -93,7 +93,7 @@ def _figures(rows: Numbers, batch: int) -> Quality:
     share = np.bincount(np.arange(count) * CLASSES // count) / count
     variation = np.abs(counts / batch - share).sum(axis=1) / 2
     chi_square = ((counts - batch * share) ** 2 / (batch * share)).sum(axis=1)
-    return Quality(
+    return Mixing(
         tuple(np.percentile(travel, QUANTILES).tolist()),
         float(np.median(np.abs(np.diff(position)))) / count,
         float(together) * (count - 1) / (batch - 1),
@@ -119,9 +119,9 @@ def full_permutations(row_groups: int) -> Iterator[Numbers]:
         yield permutation(row_groups * ROWS_PER_GROUP, "full permutation", epoch)
 
 
-def measure_all() -> dict[tuple[int, int, int | None] | int, Quality]:
+def measure_all() -> dict[tuple[int, int, int | None] | int, Mixing]:
     """Measure by row groups, streams and window; full permutations by row groups alone."""
-    found: dict[tuple[int, int, int | None] | int, Quality] = {}
+    found: dict[tuple[int, int, int | None] | int, Mixing] = {}
     for groups in ROW_GROUPS:
         for streams in STREAMS:
             for window in WINDOWS:
@@ -135,7 +135,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
-def tables(found: dict[tuple[int, int, int | None] | int, Quality]) -> str:
+def tables(found: dict[tuple[int, int, int | None] | int, Mixing]) -> str:
     """Return a table of the mixing for each number of row groups, and one of the distances, which hardly depend on
     it.
     """
@@ -201,7 +201,7 @@ def by_batch() -> str:
     return table([*head, "χ² / degrees of freedom", "1 + (B/S − 1)/W"], rows)
 
 
-def figure(found: dict[tuple[int, int, int | None] | int, Quality], title: str, name: str, label: str) -> str:
+def figure(found: dict[tuple[int, int, int | None] | int, Mixing], title: str, name: str, label: str) -> str:
     """Return a stand-alone SVG: the figure `name` by window and streams, of the middle number of row groups."""
     groups = ROW_GROUPS[1]
     series = {
@@ -219,7 +219,7 @@ def figure(found: dict[tuple[int, int, int | None] | int, Quality], title: str, 
     return f'{opening}>\n<rect width="100%" height="100%" fill="#ffffff"/>{rest}\n'
 
 
-def write(text: str, found: dict[tuple[int, int, int | None] | int, Quality]) -> None:
+def write(text: str, found: dict[tuple[int, int, int | None] | int, Mixing]) -> None:
     """Write tables and figures into docs/. Raises CheckError where the page has no place for them."""
     page = DOCS / "shuffling.md"
     before, begin, rest = page.read_text(encoding="utf-8").partition(

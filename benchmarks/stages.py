@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common import command
 from common.errors import CheckError
-from common.progress import say
+from common.progress import log
 
 STAGE_BEGINS = re.compile(r"^(\w+) …$")
 BIN = Path(sys.executable).parent
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="ringlake-bench-") as folder:
         stages = pipeline_seconds(arguments.config, Path(folder))
-        say("training …")
+        log("training …")
         training = training_figures(arguments.config, Path(folder), arguments.ranks)
     for name, seconds in stages.items():
         print(f"{name:<24}{seconds:10.1f} s")

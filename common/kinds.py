@@ -75,6 +75,6 @@ def subclass(room: str, kind: str, base: type) -> type:
     ]
     if len(found) != 1:
         raise UsageError(
-            f"{of_kind.__file__} has to have one class that is made from {base.__name__}, not {len(found)}"
+            f"{of_kind.__file__} must have exactly one subclass of {base.__name__}, not {len(found)}"
         )
     return found[0]

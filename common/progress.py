@@ -9,7 +9,7 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 5.0
 
 
-def say(message: str) -> None:
+def log(message: str) -> None:
     """Log a message to standard error at once; standard output stays clean for pipes."""
     print(message, file=sys.stderr, flush=True)
 

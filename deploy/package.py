@@ -23,7 +23,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from common import command, files
-from common.progress import Progress, say
+from common.progress import Progress, log
 from etl.spark.session import COMMON, EXECUTOR_PYTHON, default_driver_memory, delta_jars
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -97,7 +97,7 @@ def write_environment(target: Path) -> None:
     contents = "\n".join([f"python=={VERSION}", *packages, ""])
     listing = target.with_name("environment.txt")
     if target.exists() and listing.exists() and listing.read_text(encoding="utf-8") == contents:
-        say(f"{target.name} is up to date")
+        log(f"{target.name} is up to date")
         return
     shipped = [pair for distribution in distributions for pair in shipped_files(distribution)]
     with (
@@ -151,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_environment(folder / "environment.tar.gz")
     lines = [f"{key} {value}" for key, value in properties(folder / "environment.tar.gz").items()]
     (folder / "spark.properties").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    say(
+    log(
         f"built {folder}; from any folder, with SPARK_HOME a Spark of this version (such as that in .venv):\n"
         f"  spark-submit --properties-file {folder}/spark.properties --py-files {folder}/ringlake.zip \\\n"
         f"      [--master spark://HOST:7077] {CHECKOUT}/etl/ingest.py --config conf/x.toml"

@@ -14,9 +14,9 @@ from common.command import configuration_parser, run
 from common.errors import UsageError
 from common.storage import hadoop_options
 from etl.erasure.finding import Person
-from etl.erasure.forgetting import forget, tell
+from etl.erasure.forgetting import forget, report
 from etl.runs.audit import audited
-from etl.runs.full_disk import full_disk_is_told
+from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.spark.session import build_session
 from schemas.config import load
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(
             "say whom to forget: --record ID…, --pseudonym PSEUDONYM…, or --quarantined PATH:POSITION…"
         )
-    with full_disk_is_told(config), locked(config), audited("forget", config) as outcome:
+    with full_disk_as_error(config), locked(config), audited("forget", config) as outcome:
         spark = build_session(f"{config.dataset.name}-forget", hadoop_options(config.storage))
         try:
             done = forget(spark, config, person)
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "records": done.records, "quarantined": done.quarantined, "tombstones": done.tombstones
         }  # fmt: skip
         outcome["published_in"] = [trace.as_dict() for trace in done.traces.versions]
-    tell(config, done)
+    report(config, done)
     return 0
 
 

@@ -13,12 +13,12 @@ from pyspark.sql import SparkSession
 
 from common.command import run
 from common.errors import CheckError
-from common.progress import say
+from common.progress import log
 from common.storage import join
 from etl.gates.expectations import declared
 from etl.gates.limits import check_quarantine
 from etl.reporting.page import REPORT, is_report_of, write_report
-from etl.runs.full_disk import full_disk_is_told
+from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.runs.run import DataSet, Run
 from etl.runs.stage_metrics import measured
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
     layout = Layout.of(config)
     began = time.monotonic()
-    with full_disk_is_told(config), locked(config):
+    with full_disk_as_error(config), locked(config):
         standing = None if arguments.again else nothing_new(config)
         if standing is not None:
             manifest, report = standing
@@ -50,18 +50,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             finally:
                 spark.stop()
     published = manifest.content.counts["published"]
-    say(
+    log(
         f"published {published:,} of {manifest.content.counts['records_in']:,} records "
         f"in {time.monotonic() - began:.0f} s"
     )
-    say(f"  report:   {report}")
-    say(f"  manifest: {join(layout.manifests, name_of(manifest.delta_version, manifest.manifest_root))}")
-    say(f"  root:     {manifest.manifest_root}")
+    log(f"  report:   {report}")
+    log(f"  manifest: {join(layout.manifests, name_of(manifest.delta_version, manifest.manifest_root))}")
+    log(f"  root:     {manifest.manifest_root}")
     return 0
 
 
 def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
-    """The published version and where its report is, where all stages are complete: then Spark is not started."""
+    """Return the published version and its report's location where all stages are complete; needs no Spark."""
     data_set = DataSet(config)
     for stage in STAGES:
         counts = stage.completion(data_set)
@@ -72,7 +72,7 @@ def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
     standing = published(config)
     if standing is None or not is_report_of(standing, config):
         return None
-    say(f"nothing is new: version {standing.delta_version} stands with every file as published")
+    log(f"nothing is new: version {standing.delta_version} is current, with every file as published")
     return standing, join(Layout.of(config).quality, REPORT)
 
 
@@ -86,18 +86,18 @@ def run_stages(spark: SparkSession, config: Configuration, began: float, again: 
         timed(stage, whole, again)
     standing = None if again else published(config)
     if standing is not None:
-        say(f"publish: complete, version {standing.delta_version} stands with every file as published")
+        log(f"publish: complete, version {standing.delta_version} is current, with every file as published")
         if is_report_of(standing, config):
             return standing, join(Layout.of(config).quality, REPORT)
-        say("report …")
+        log("report …")
         return standing, judge_version(spark, config, standing)[1]
-    say("publish …")
+    log("publish …")
     with measured("publish", spark, config):
         manifest, summary, gates = publish_version(spark, config, began)
     rows = manifest.content.counts["published"]
     if rows != sum(content.rows for content in manifest.splits.values()):
         raise CheckError("the splits do not add up to what was published; report this")
-    say("report …")
+    log("report …")
     return manifest, write_report(spark, config, summary, manifest, gates)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from common.command import configuration_parser, run
-from common.progress import say
+from common.progress import log
 from etl.versions.judging import judge_again
 from schemas.config import load
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = configuration_parser("python -m etl.quality", __doc__).parse_args(argv)
     gates = judge_again(load(arguments.config, arguments.overrides))
     gates.raise_for_failures()
-    say(f"quality: all {len(gates.gates)} gates passed")
+    log(f"quality: all {len(gates.gates)} gates passed")
     return 0
 
 

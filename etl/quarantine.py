@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.command import configuration_parser, run
-from common.progress import say
+from common.progress import log
 from etl.reporting.rejects import show
 from etl.sources.rejects import export, quarantined
 from schemas.config import load
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(config, table, rows, arguments.examples)
         return 0
     done = export(config, table, rows, arguments.export)
-    say(
+    log(
         f"{done['exported']:,} records exported to {arguments.export}, personal data and all: mind who reads it"
     )
     for kind, why in (
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("forgotten", "they were erased"),
     ):
         if done[kind]:
-            say(f"{done[kind]:,} records are not among them, since {why}")
+            log(f"{done[kind]:,} records are not among them, since {why}")
     return 0
 
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from common.command import configuration_parser, run
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 from etl.runs.audit import audited
-from etl.runs.full_disk import full_disk_is_told
+from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.versions.restoring import roll_back
 from schemas.config import load
@@ -27,11 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
     if arguments.to < 0:
         raise UsageError(f"--to {arguments.to}: versions count from 0")
-    with full_disk_is_told(config), locked(config), audited("rollback", config) as outcome:
+    with full_disk_as_error(config), locked(config), audited("rollback", config) as outcome:
         manifest = roll_back(config, arguments.to)
         outcome["delta_version"] = manifest.delta_version
-    say(f"version {manifest.delta_version} is current, with the content of version {arguments.to}")
-    say(f"  root: {manifest.manifest_root}")
+    log(f"version {manifest.delta_version} is current, with the content of version {arguments.to}")
+    log(f"  root: {manifest.manifest_root}")
     return 0
 
 

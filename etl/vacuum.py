@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from common.command import configuration_parser, run
-from common.progress import say
+from common.progress import log
 from etl.runs.audit import audited
-from etl.runs.full_disk import full_disk_is_told
+from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.versions.retention import vacuum
 from schemas.config import load
@@ -25,7 +25,7 @@ from schemas.config import load
 def main(argv: Sequence[str] | None = None) -> int:
     parser = configuration_parser("python -m etl.vacuum", __doc__)
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be deleted, and delete nothing"
+        "--dry-run", action="store_true", help="report what would be deleted, and delete nothing"
     )
     parser.add_argument(
         "--forgotten",
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.overrides)
-    with full_disk_is_told(config), locked(config):
+    with full_disk_as_error(config), locked(config):
         if arguments.dry_run:
             counts = vacuum(config, datetime.now(UTC), True, arguments.forgotten)
         else:
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 counts = vacuum(config, datetime.now(UTC), forgotten=arguments.forgotten)
                 outcome["counts"] = counts
     shown = ", ".join(f"{name} {count:,}" for name, count in counts.items())
-    say(f"{'would be deleted' if arguments.dry_run else 'deleted'}, in files but for the versions: {shown}")
+    log(f"{'would be deleted' if arguments.dry_run else 'deleted'} (files, except for versions): {shown}")
     return 0
 
 

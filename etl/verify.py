@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from common.command import add_version_flag, run
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 from common.storage import Storage
 from etl.runs import audit
 from etl.versions.verification import check_trail_alone, findings
@@ -51,9 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = findings(manifest, options)
     found += audit.findings(Layout(manifest.dataset_uri), {given: manifest}, options)
     for sentence in found:
-        say(f"error: {sentence}")
+        log(f"error: {sentence}")
     if found:
-        say(f"{given}: {len(found)} of its files are not as they were published")
+        log(f"{given}: {len(found)} of its files are not as published")
         return 1
     shards = sum(len(content.shards) for content in manifest.splits.values())
     print(

@@ -12,7 +12,7 @@ from common.errors import DataError
 Entry = TypeVar("Entry")
 
 
-class Link(NamedTuple):
+class ChainLink(NamedTuple):
     """Entry as a link of its chain."""
 
     number: int
@@ -26,13 +26,13 @@ class Link(NamedTuple):
 
 
 def verified(
-    entries: Iterable[Entry], link: Callable[[Entry], Link], name: str, first: str | None = None
+    entries: Iterable[Entry], link: Callable[[Entry], ChainLink], name: str, first: str | None = None
 ) -> Iterator[Entry]:
     """Yield the entries of a chain in order; `first` is the `previous` of the first entry.
 
     Raises DataError naming `name` and the line, counted from 1, where the chain breaks.
     """
-    before: Link | None = None
+    before: ChainLink | None = None
     for line, entry in enumerate(entries, 1):
         found, where = link(entry), f"line {line:,} of {name}"
         if found.computed != found.hash:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.pages.page import Block, Section, Table, Text, Value, figure, number, share
+from common.pages.page import Block, ReportSection, Table, Text, Value, figure, number, share
 from schemas.manifest import SplitContent
 
 MOST_CLASSES = 40
@@ -24,7 +24,7 @@ class ClassShare:
 
     name: str
     rows: int
-    taken: int
+    repeats: int
     """Repeats of each of its rows in an epoch."""
     weight: float
     """Loss weight of each row."""
@@ -32,7 +32,7 @@ class ClassShare:
     @property
     def effect(self) -> float:
         """Effective number of rows of the class in an epoch."""
-        return self.rows * self.taken * self.weight
+        return self.rows * self.repeats * self.weight
 
 
 def class_shares(split: SplitContent) -> list[ClassShare]:
@@ -45,7 +45,7 @@ def class_shares(split: SplitContent) -> list[ClassShare]:
     return sorted(shares, key=lambda one: (-one.rows, one.name))
 
 
-def section(split: SplitContent) -> Section:
+def section(split: SplitContent) -> ReportSection:
     """Return the section on the classes of a split, as published and as training meets them."""
     shares = class_shares(split)
     before, after = sum(one.rows for one in shares), sum(one.effect for one in shares)
@@ -56,7 +56,7 @@ def section(split: SplitContent) -> Section:
             one.name,
             number(one.rows, bar=one.rows / most_before),
             share(one.rows, before),
-            number(one.taken),
+            number(one.repeats),
             figure(one.weight),
             number(round(one.effect), bar=one.effect / most_after),
             share(one.effect, after),
@@ -89,4 +89,4 @@ def section(split: SplitContent) -> Section:
                     f"{max(felt) / min(felt):,.1f} times after."
                 )
             )
-    return Section("Class balance of the training split", blocks)
+    return ReportSection("Class balance of the training split", blocks)

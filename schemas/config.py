@@ -73,7 +73,7 @@ class Configuration(Section):
     def _consistent(self) -> Self:
         if self.deduplicate.column is None and not self.token_features():
             raise ValueError(
-                "no [[feature]] is of text, so say by which column duplicates are found: deduplicate.column"
+                "no [[feature]] is of text: set deduplicate.column to the column that duplicates are found by"
             )
         names = [feature.name for feature in self.feature]
         if len(set(names)) < len(names):
@@ -90,8 +90,8 @@ class Configuration(Section):
         ]
         if len(set(taken)) < len(taken):
             raise ValueError(
-                f"the features {', '.join(names)} need the columns {', '.join(taken)}, two of which are the same for "
-                "Spark: rename one"
+                f"the features {', '.join(names)} need the columns {', '.join(taken)}, two of which Spark does not "
+                "distinguish: rename one"
             )
         for name in [*names, *columns]:
             if re.search(r"[\s,;{}()=.`]", name):
@@ -101,14 +101,14 @@ class Configuration(Section):
                 )
         if len({name.lower() for name in columns}) < len(columns):
             raise ValueError(
-                f"two of the columns {', '.join(columns)} differ only in upper and lower case; Spark takes "
-                "them for the same: rename one"
+                f"two of the columns {', '.join(columns)} differ only in upper and lower case, which Spark does not "
+                "distinguish: rename one"
             )
         roles = [c for c in (self.columns.label, self.columns.group, self.columns.time) if c is not None]
         if len(set(roles)) < len(roles):
             raise ValueError("label, group and time must be different columns")
         if self.columns.time in self.text_columns():
-            raise ValueError("the time column cannot be a feature or the column that is deduplicated")
+            raise ValueError("the time column cannot be a feature or the deduplicated column")
         self._check_typed()
         if self.deduplicate.survivor == "newest" and self.columns.time is None:
             raise ValueError('deduplicate.survivor = "newest" needs columns.time')
@@ -308,6 +308,7 @@ def _sentence(details: ErrorDetails, file: Path) -> str:
 
 
 MOVED = {
+    "quality.max_fate_drift": "give quality.max_outcome_drift instead",
     "train.method": 'say kind = "plain" in the section [method] instead (method.kind)',
     "train.class_weights": (
         'give balance.policy = "weights" with balance.strength = "balanced" or "square_root" instead, and publish the '

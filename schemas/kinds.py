@@ -57,7 +57,7 @@ class Room:
         ]
         if len(found) != 1 or get_args(found[0].model_fields[self.key].annotation) != (kind,):
             raise UsageError(
-                f"{module.__file__} has to have one settings class with `{self.key}: Literal[{kind!r}]`, the name of "
+                f"{module.__file__} must have one settings class with `{self.key}: Literal[{kind!r}]`, the name of "
                 "the file"
             )
         return found[0]

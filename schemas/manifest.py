@@ -25,13 +25,13 @@ EXPIRED = "expired"
 """Folder below `manifests/` for the manifests of versions whose files are gone."""
 
 
-class Part(BaseModel):
+class ManifestPart(BaseModel):
     """Part of the manifest; unknown keys are refused so that both sides agree on its meaning."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
-class Shard(Part):
+class Shard(ManifestPart):
     """Parquet file of one split."""
 
     path: str
@@ -51,7 +51,7 @@ class Shard(Part):
     """Rows of each row group in an epoch, repeats included, where a policy repeats rows; None: each once."""
 
 
-class SplitContent(Part):
+class SplitContent(ManifestPart):
     """Shards of a split, in order, and the sums that prove each row was read as often as it should be."""
 
     rows: int
@@ -122,7 +122,7 @@ def _check_taken(split: SplitContent) -> None:
         )
 
 
-class Column(Part):
+class Column(ManifestPart):
     """Column of the shards."""
 
     name: str
@@ -139,7 +139,7 @@ class Column(Part):
     """Number of token ids; 0 is the padding."""
 
 
-class Artifact(Part):
+class Artifact(ManifestPart):
     """File in `<dataset>/artifacts/`, named by its hash."""
 
     purpose: str
@@ -147,7 +147,7 @@ class Artifact(Part):
     sha256: str
 
 
-class SourceFile(Part):
+class SourceEntry(ManifestPart):
     source_index: int
     path: str
     bytes: int
@@ -155,21 +155,21 @@ class SourceFile(Part):
     """None for an unreadable file."""
 
 
-class Sources(Part):
+class Sources(ManifestPart):
     """Raw files: up to `INLINE_SOURCES` are listed here, more in the artifact with the hash `list_sha256`."""
 
     files: int
     bytes: int
     root: str
     """Merkle root over the canonical JSON of the files, sorted by source and path."""
-    inline: list[SourceFile] | None
+    inline: list[SourceEntry] | None
     list_sha256: str | None
 
 
 INLINE_SOURCES = 1000
 
 
-class Content(Part):
+class Content(ManifestPart):
     """Everything that determines what training sees."""
 
     format_version: int = FORMAT_VERSION
@@ -193,7 +193,7 @@ class Content(Part):
         return self
 
 
-class Provenance(Part):
+class Provenance(ManifestPart):
     """Origin of this version (time, place, code), not part of the root."""
 
     created: str
@@ -208,7 +208,7 @@ class Provenance(Part):
     silver_versions: dict[str, int]
 
 
-class Manifest(Part):
+class Manifest(ManifestPart):
     """Manifest as described above.
 
     `table_uri`, `delta_version` and the provenance may differ between equal data sets.

@@ -132,7 +132,7 @@ class Quality(Section):
     """Population stability index between the lengths of the texts."""
     max_vocabulary_drift: Share | None = None
     """Jensen–Shannon divergence, in bits, between the words of the published texts."""
-    max_fate_drift: Distance | None = None
+    max_outcome_drift: Distance | None = None
     """Population stability index of the outcomes of records: quarantined, filtered by which rule, duplicate …"""
 
     expectation: list[Expectation] = []
@@ -145,7 +145,7 @@ class Quality(Section):
             "classes": self.max_class_drift,
             "lengths": self.max_length_drift,
             "vocabulary": self.max_vocabulary_drift,
-            "fates": self.max_fate_drift,
+            "outcomes": self.max_outcome_drift,
         }
 
 

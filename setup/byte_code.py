@@ -1,6 +1,6 @@
-"""Imports what the commands import, but Horovod, which may still be compiling.
+"""Import the modules that the commands import, except Horovod, which may still be compiling.
 
-A file of its own: of a `python -c` pyspark thinks that it runs doctests, and ends it.
+A file of its own: pyspark takes a `python -c` for a run of doctests, and ends it.
 """
 
 import importlib

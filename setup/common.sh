@@ -5,36 +5,36 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CACHE="${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/ringlake"
 VENV="${VENV:-.venv}" # another name builds an environment beside it: make test-python
 PY="$PWD/$VENV/bin/python"
-STAMPS="$PWD/$VENV/.ringlake" # what is done, each file with the key that it was done for; gone with the environment
+STAMPS="$PWD/$VENV/.ringlake" # completed steps, each file with its key; removed with the environment
 mkdir -p logs
 
-say() { printf 'setup: %s\n' "$*" >&2; }
+log() { printf 'setup: %s\n' "$*" >&2; }
 die() {
-    say "error: $*"
+    log "error: $*"
     exit 2
 }
 
 sha256_of() { cat "$@" | sha256sum | cut -d ' ' -f 1; }
 
-# The pinned version of a package in a requirements file: `pinned torch run.txt` prints 2.13.0.
+# Prints the pinned version of a package in a requirements file: `pinned torch run.txt` prints 2.13.0.
 pinned() { sed -n "s/^$1==\([^ ;]*\).*/\1/p" "requirements/$2"; }
 
-# `done_for NAME KEY` is true when step NAME was completed for KEY; `mark_done` says so. The stamp is written last, so
-# that an interrupted step is done again.
+# `done_for NAME KEY` is true when step NAME was completed for KEY; `mark_done` records it. The stamp is written
+# last, so that an interrupted step is repeated.
 done_for() { [[ -f "$STAMPS/$1" && "$(cat "$STAMPS/$1")" == "$2" ]]; }
 mark_done() {
     mkdir -p "$STAMPS"
     printf '%s\n' "$2" > "$STAMPS/$1"
 }
 
-# Calls a command with its output in logs/setup-NAME.log and a sign of life every few seconds: see setup/heartbeat.
+# Runs a command with its output in logs/setup-NAME.log and a sign of life every few seconds: see setup/heartbeat.
 with_heartbeat() {
     local name="$1"
     shift
     setup/heartbeat "logs/setup-$name.log" "$@"
 }
 
-# Downloads, whose tools draw progress bars of their own on a terminal: there they run as they are.
+# Runs a download; on a terminal its tool draws a progress bar of its own and runs without the heartbeat.
 with_progress() {
     if [[ -t 2 ]]; then
         shift
@@ -44,8 +44,8 @@ with_progress() {
     fi
 }
 
-# The Python to build the environment from: $PYTHON, else the one that it was built from, else the newest of 3.13, 3.12
-# and 3.11; empty when there is none. Each is run, as those that pyenv puts on the PATH may only say where they are.
+# Prints the Python to build the environment from: $PYTHON, else the one that it was built from, else the newest of 3.13,
+# 3.12 and 3.11; nothing when there is none. Each is run, since pyenv's shims on the PATH may not work.
 find_python() {
     local name candidate
     local -a names=(python3.13 python3.12 python3.11 python3)

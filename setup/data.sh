@@ -10,11 +10,11 @@ wheel="$CACHE/data/licensedcode_data-$version-py3-none-any.whl"
 stamp="data/.licensedcode" # beside the folder: inside it would be a raw file
 
 if [[ -d "$target" && -f "$stamp" && "$(cat "$stamp")" == "$expected" ]]; then
-    say "demo data: already in $target"
+    log "demo data: already in $target"
     exit 0
 fi
 if [[ ! -f "$wheel" || "$(sha256_of "$wheel")" != "$expected" ]]; then
-    say "demo data: fetching licensedcode-data $version (27 MB)"
+    log "demo data: fetching licensedcode-data $version (27 MB)"
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
     with_progress data "$PY" -m pip download --disable-pip-version-check --no-deps --require-hashes \
@@ -23,7 +23,7 @@ if [[ ! -f "$wheel" || "$(sha256_of "$wheel")" != "$expected" ]]; then
     mv "$work/${wheel##*/}" "$wheel.partial"
     mv "$wheel.partial" "$wheel"
 fi
-say "demo data: unpacking 37,000 files to $target"
+log "demo data: unpacking 37,000 files to $target"
 rm -rf "$target" "$target.partial" "$stamp"
 mkdir -p data
 with_heartbeat data-unpack "$PY" -m zipfile -e "$wheel" "$target.partial"

@@ -45,7 +45,7 @@ standard() {
 build() {
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
-    say "Horovod: fetching the source distribution"
+    log "Horovod: fetching the source distribution"
     with_progress horovod-source "$PY" -m pip download --disable-pip-version-check --no-deps --no-binary horovod \
         --no-build-isolation --require-hashes -r requirements/horovod.txt -d "$work"
     tar -xzf "$work"/horovod-*.tar.gz -C "$work"
@@ -63,7 +63,7 @@ build() {
     if [[ "$HOROVOD_GPU_OPERATIONS" == NCCL && -z "$HOROVOD_NCCL_HOME" ]]; then
         use_nccl_of_torch "$work"
     fi
-    say "Horovod: building the wheel for torch $torch, once (about 2 minutes on 2 cores)"
+    log "Horovod: building the wheel for torch $torch, once (about 2 minutes on 2 cores)"
     # Horovod uses names of these headers without including them, which from GCC 13 on no other header makes up for.
     local includes="-include cstdint -include stdexcept -include string"
     # CMAKE_POLICY_VERSION_MINIMUM is for cmake 4; the compiler's jobs are limited, as each needs up to 2 GB.
@@ -83,9 +83,9 @@ fi
 wheel="$(ls "$folder"/horovod-*.whl)"
 key="$variant $(sha256_of "$wheel")"
 if done_for horovod "$key"; then
-    say "Horovod: already in .venv"
+    log "Horovod: already in .venv"
 else
-    say "Horovod: installing ${wheel##*/}"
+    log "Horovod: installing ${wheel##*/}"
     with_heartbeat horovod-install "$PY" -m pip install --disable-pip-version-check --no-deps --no-index \
         --force-reinstall "$wheel"
     PYTHONDONTWRITEBYTECODE='' with_heartbeat horovod-import "$PY" -c 'import horovod.torch'

@@ -22,15 +22,15 @@ verify() {
 
 if [[ -d "$target" ]]; then
     if problem="$(verify "$target")"; then
-        say "Delta jars: already in $target"
+        log "Delta jars: already in $target"
         exit 0
     fi
-    say "Delta jars: $problem: fetching them again"
+    log "Delta jars: $problem: fetching them again"
     rm -rf "$target"
 fi
 
 packages="$(grep -v '^#' "$list" | cut -d ' ' -f 1 | paste -s -d ,)"
-say "Delta jars: resolving $packages through Spark's Ivy (10 MB)"
+log "Delta jars: resolving $packages through Spark's Ivy (10 MB)"
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 echo pass > "$work/nothing.py"
@@ -55,4 +55,4 @@ mkdir -p "$CACHE/jars"
 rm -rf "$target.partial"
 mv "$work/jars" "$target.partial"
 mv "$target.partial" "$target"
-say "Delta jars: verified and kept in $target"
+log "Delta jars: verified and kept in $target"

@@ -70,7 +70,7 @@ if [[ -n "$lacking" ]]; then
         else
             die "please install what is missing, then start again: sudo $command_line"
         fi
-        say "prerequisites: going to install with apt-get:" $packages
+        log "prerequisites: going to install with apt-get:" $packages
         with_heartbeat apt "${sudo[@]}" bash -c "apt-get update && DEBIAN_FRONTEND=noninteractive $command_line" \
             || die "apt-get could not install it (see above); install by other means: $(package_names other $lacking | joined ', ')"
     elif command -v dnf > /dev/null; then
@@ -85,4 +85,4 @@ if [[ -n "$lacking" ]]; then
     fi
     [[ -z "$lacking" ]] || die "still missing: $(package_names other $lacking | joined ', ')"
 fi
-say "prerequisites: $("$(find_python)" --version), Java $(java_version), C++ compiler, cmake, make, patch"
+log "prerequisites: $("$(find_python)" --version), Java $(java_version), C++ compiler, cmake, make, patch"

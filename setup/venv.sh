@@ -28,23 +28,23 @@ python="$(find_python)"
 index="${TORCH_INDEX_URL-$(cat "$STAMPS/torch-index" 2> /dev/null || true)}"
 key="$(sha256_of requirements/bootstrap.txt requirements/run.txt) $("$python" --version) $PWD $index"
 if done_for run "$key"; then
-    say "packages: already in $VENV"
+    log "packages: already in $VENV"
 else
     # A moved checkout, another Python, another torch.
     origin="$PWD $(version_of "$python") $index"
     done_for origin "$origin" || rm -rf "$VENV"
-    say "packages: creating $VENV with $python"
+    log "packages: creating $VENV with $python"
     with_heartbeat venv "$python" -m venv "$VENV"
     mark_done origin "$origin"
     mark_done python "$python"
     with_heartbeat uv "$PY" -m pip install --disable-pip-version-check --require-hashes --no-deps \
         -r requirements/bootstrap.txt
     if [[ -z "$index" ]]; then
-        say "packages: installing $(grep -c '^[a-z].*==' requirements/run.txt) packages of requirements/run.txt (5 GB)"
+        log "packages: installing $(grep -c '^[a-z].*==' requirements/run.txt) packages of requirements/run.txt (5 GB)"
         install_lock packages requirements/run.txt
     else
         version="$(pinned torch run.txt)"
-        say "packages: installing requirements/run.txt, but torch $version from $index"
+        log "packages: installing requirements/run.txt, but torch $version from $index"
         lock="$STAMPS/run-without-torch.txt"
         without_torch > "$lock"
         install_lock packages "$lock"
@@ -55,7 +55,7 @@ else
 fi
 
 if [[ -z "$index" ]] && has_gpu && ! done_for gpu "$(sha256_of requirements/gpu.txt)"; then
-    say "packages: installing requirements/gpu.txt, for a GPU"
+    log "packages: installing requirements/gpu.txt, for a GPU"
     install_lock packages-gpu requirements/gpu.txt
     mark_done gpu "$(sha256_of requirements/gpu.txt)"
 fi
@@ -63,9 +63,9 @@ fi
 if [[ "${1:-}" == dev ]]; then
     key="$(sha256_of requirements/run.txt requirements/dev.txt)"
     if done_for dev "$key"; then
-        say "packages for tests and lint: already in $VENV"
+        log "packages for tests and lint: already in $VENV"
     else
-        say "packages for tests and lint: installing requirements/dev.txt"
+        log "packages for tests and lint: installing requirements/dev.txt"
         install_lock packages-dev requirements/dev.txt
         mark_done dev "$key"
     fi
@@ -73,7 +73,7 @@ fi
 
 key="$(sha256_of setup.cfg pyproject.toml)"
 if ! done_for project "$key"; then
-    say "this checkout: installing it (editable)"
+    log "this checkout: installing it (editable)"
     with_heartbeat project bash -c 'uv_or_pip "$@"' - --no-deps --no-build-isolation -e .
     mark_done project "$key"
 fi

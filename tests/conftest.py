@@ -13,7 +13,7 @@ from etl.pipeline import run_stages
 from etl.spark.session import build_session
 from tests.data_sets import made_once
 from tests.faults.pipeline_runs import PipelineFolder, write_files
-from tests.kinds import ORDER, group_of, kind_of
+from tests.kinds import ORDER, kind_of
 
 # Tests are many small jobs in several Java machines, and their code runs too seldom to repay the optimising compiler:
 # without it a Delta write and read took 31 s of CPU time instead of 62. Without that compiler Java would reserve 48 MB
@@ -30,17 +30,13 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test with its kind, the benchmarks' own as thorough, and what has to run in one worker."""
+    """Marks every test with its kind, and the benchmarks' own as thorough; the longest kind comes first."""
     kinds = {item: kind_of(item) for item in items}
     for item, kind in kinds.items():
         item.add_marker(kind)
         if (CHECKOUT / "tests" / "benchmarks") in item.path.parents:
             item.add_marker("thorough")
-        group = group_of(item)
-        if group is not None:
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: ORDER.index(kinds[item]))
 
 

@@ -1,4 +1,4 @@
-"""The kind of each test, by what it uses, and which tests have to run in the same worker."""
+"""The kind of each test, by what it uses."""
 
 import multiprocessing
 import subprocess
@@ -23,15 +23,6 @@ def kind_of(item: pytest.Item) -> str:
     if any(starts_processes(function) for function in used):
         return "process"
     return "spark" if "spark" in {fixture.argname for fixture in fixtures} else "unit"
-
-
-def group_of(item: pytest.Item) -> str | None:
-    """Name of the group that runs in one worker: tests of a file that share a fixture, and all unit tests of a file.
-
-    None where a test shares nothing.
-    """
-    shares = any(fixture.scope in ("class", "module", "package") for fixture in _fixtures_of(item))
-    return item.nodeid.partition("::")[0] if shares or kind_of(item) == "unit" else None
 
 
 def starts_processes(used: object) -> bool:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from common import command
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 from common.storage import Storage
 from schemas.config import load
 from schemas.manifest import Manifest, resolve
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{manifest.manifest_root[:16]}…: give the manifest that it was trained on with --manifest"
         )
     check_place(manifest, settings, arguments, ranks)
-    say(
+    log(
         f"{arguments.split} of {source.manifest}, epoch {arguments.epoch}: seed {settings.seed}, {settings.streams} "
         f"streams, window {settings.window}, batches of {settings.batch} ({source.name})"
     )

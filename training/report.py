@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from common import command, files, storage
 from common.errors import DataError, UsageError
 from common.pages.page import render
-from common.progress import say
+from common.progress import log
 from schemas.config import load
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files.write(path, render(page).encode())
     quality = storage.join(manifest.dataset_uri, "quality", "report.html")
     summary.update(run, reports={"quality": quality, "run": str(path.absolute())})
-    say(f"report: {path}")
+    log(f"report: {path}")
     return 0
 
 

@@ -13,7 +13,7 @@ from horovod.common.exceptions import HorovodInternalError
 
 from common import command
 from common.errors import CheckError, UsageError
-from common.progress import say
+from common.progress import log
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
@@ -78,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     preparation.check_configuration(config, manifest)
     if arguments.check:
         split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
-        say(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
+        log(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
         return 0
     if os.environ.get("HOROVOD_RANK", "0") == "0":
-        say(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes some seconds
+        log(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes some seconds
     make_deterministic(config.train.threads)
     communicator = Communicator.start()
     try:
@@ -120,7 +120,7 @@ def _train(
     finished = running.run_loop(context, state, None if found is None else found[0], arguments.stop_after)
     if not finished:
         if communicator.writes:
-            say(f"stopped after step {state.step:,} as asked; --resume goes on from there")
+            log(f"stopped after step {state.step:,} as asked; --resume goes on from there")
         return 0
     running.finish(context, state, location)
     return 0

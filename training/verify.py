@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common import command
 from common.errors import DataError, UsageError
-from common.progress import say
+from common.progress import log
 from common.storage import Storage
 from provenance.chain import verified
 from schemas.config import load
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     records = check_chain(arguments.run)
     kept = check_files(arguments.run, records)
     if not records:
-        say(f"{arguments.run}: no checkpoint has been written yet")
+        log(f"{arguments.run}: no checkpoint has been written yet")
         return 0
     last = records[-1]
     check_summary(arguments.run, last)
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     moved_on = began["manifest_root"] == manifest.manifest_root and began["goes_on_from"] == last.chain
     if manifest.manifest_root != last.manifest_root and moved_on:
-        say(
+        log(
             f"note: the run has moved on to the manifest root {manifest.manifest_root}, without a checkpoint yet"
         )
     elif manifest.manifest_root != last.manifest_root:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{location} has the root {manifest.manifest_root}, the checkpoint of step {last.step:,} was trained on "
             f"{last.manifest_root}: give its manifest with --manifest"
         )
-    say(
+    log(
         f"{arguments.run}: {len(records):,} checkpoints chained up to step {last.step:,} (chain {last.chain}), "
         f"{kept:,} of them still there and unaltered; trained on the manifest root {last.manifest_root}"
     )
@@ -86,7 +86,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     newest = store.name_of(records[-1].step) if records else ""
     for path in files:
         if path.stem > newest:
-            say(f"note: {path} was not finished; --resume takes it if it is whole, or the one before")
+            log(f"note: {path} was not finished; --resume takes it if it is whole, or the one before")
         elif path.name not in names:
             raise DataError(f"{path} is not in the chain: it does not come from this run")
     # A record is deleted before its checkpoint.

@@ -20,7 +20,7 @@ from benchmarks.etl import quality, results
 from benchmarks.etl.systems import BY_NAME, SYSTEMS, Data, System, interpreters, measure_undisturbed, version
 from common import command, json_lines
 from common.errors import CheckError, UsageError
-from common.progress import say
+from common.progress import log
 from common.version import code_version
 
 SMALL = "2MB"
@@ -64,7 +64,7 @@ def prepare(root: Path, size: str, seed: int, systems: Sequence[System]) -> Data
         wanted = {"size": bytes_wanted, "seed": seed, "malformed_share": malformed}
         if (folder / "ringlake.toml").exists() and wanted.items() <= quality.summary(folder).items():
             return folder
-        say(f"generating {folder} …")
+        log(f"generating {folder} …")
         generate.generate(folder, bytes_wanted, seed, malformed)
         return folder
 
@@ -146,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     order = turns(systems, not arguments.no_cold)
     first, stamp = time.monotonic(), int(time.time())
     for number in range(count):
-        say(f"round {number + 1} of {count} …")
+        log(f"round {number + 1} of {count} …")
         for place, (system, warm) in enumerate(order):
             done = number * len(order) + place
             now = time.monotonic()
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tables = results.markdown(document)
     (arguments.results / "etl.md").write_text(tables, encoding="utf-8")
     print(tables)
-    say(f"{(time.monotonic() - began) / 60:.0f} minutes")
+    log(f"{(time.monotonic() - began) / 60:.0f} minutes")
     if failed:
         raise CheckError(f"did not run every time: {', '.join(sorted(failed))}; its messages stand above")
     return 0

@@ -12,7 +12,7 @@ from benchmarks.environments import Environments
 from benchmarks.etl import quality, shuffles
 from benchmarks.etl.watch import Run, watch
 from common.errors import CheckError
-from common.progress import say
+from common.progress import log
 
 CORES = 2
 ENVIRONMENTS = Environments(Path(__file__).parent)
@@ -116,7 +116,7 @@ def measure(system: System, python: Path, data: Data, work: Path, warm: bool) ->
     folder.mkdir(parents=True)
     files = data.of(system)
     given = ["--files", str(files), "--work", str(folder)]
-    log = work / f"{system.name}.log"
+    log_file = work / f"{system.name}.log"
     try:
         if system.what is None:
             module = f"benchmarks.etl.peers.{system.peer}"
@@ -127,7 +127,7 @@ def measure(system: System, python: Path, data: Data, work: Path, warm: bool) ->
             given = [system.what, *given, *(["--warm-up", str(data.small)] if warm else [])]
             conf = shuffles.configure(folder)
             environment = {"SPARK_MASTER": f"local[{CORES}]", "SPARK_CONF_DIR": str(conf)}
-        run = watch(python, module, given, environment, log)
+        run = watch(python, module, given, environment, log_file)
         run.more.update(_quality(folder, files))
         if system.what is not None:
             run.more["shuffles"] = shuffles.shuffled(folder, run.began, run.ended)
@@ -154,9 +154,9 @@ def measure_undisturbed(
         try:
             run = measure(system, python, data, work, warm)
         except CheckError as error:
-            say(f"{system.name}: {error}")
+            log(f"{system.name}: {error}")
             return
-        say(
+        log(
             f"{system.name}{'' if warm else ', cold'}: {run.seconds if warm else run.cold_seconds:.1f} s, "
             f"{run.peaks.all:,.0f} MB, recall {run.more['recall']:.4f}, precision {run.more['precision']:.4f}"
             + (f"; others took {run.others:.0%} of the processor time" if run.disturbed else "")

@@ -18,7 +18,7 @@ from benchmarks.input import compare, environments, generate, results
 from benchmarks.input.cases import CASES, PACKAGES, PEERS, STORAGE
 from common import command, json_lines
 from common.errors import CheckError, UsageError
-from common.progress import say
+from common.progress import log
 from schemas import config
 from schemas import manifest as contract
 from schemas.tables import Layout
@@ -54,7 +54,7 @@ def demo_manifest(file: str) -> str:
     try:
         return contract.newest(layout.at("manifests"))
     except UsageError:
-        say("the demo's data set is not published yet: running the pipeline …")
+        log("the demo's data set is not published yet: running the pipeline …")
         subprocess.run(
             [sys.executable, "-m", "etl.pipeline", "--config", file], check=True, stdout=sys.stderr
         )
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     pythons, missing = compare.interpreters(cases)
 
     if "generated" in arguments.data_sets:
-        say("generating rows …")
+        log("generating rows …")
         generate.generate(root / "generated", arguments.rows, STORAGE)
     if "demo" in arguments.data_sets:
         generate.take(root / "demo", demo_manifest(arguments.config))

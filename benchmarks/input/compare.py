@@ -13,7 +13,7 @@ from benchmarks.input import environments, generate
 from benchmarks.input.cases import OURS, Case
 from benchmarks.input.processes import flags, run, run_ranks, run_watched
 from common.errors import CheckError
-from common.progress import say
+from common.progress import log
 from provenance.checksums import sha256_of
 from schemas import manifest as contract
 from training.input.batch_loader import columns_of
@@ -38,7 +38,7 @@ def interpreters(cases: Sequence[Case]) -> tuple[dict[str, Path], dict[str, str]
             found[case.loader] = environments.python_of(case.loader) if case.peer else PYTHON
         except (OSError, subprocess.CalledProcessError) as error:
             missing[case.loader] = f"its environment could not be built: {error}"
-            say(f"{case.loader}: {missing[case.loader]}")
+            log(f"{case.loader}: {missing[case.loader]}")
     return found, missing
 
 
@@ -52,12 +52,12 @@ def prepare(folder: Path, rows: int, pythons: Mapping[str, Path], cases: Sequenc
         key = f"{count} of {content}"
         if stamp.exists() and stamp.read_text(encoding="utf-8") == key:
             continue
-        say(f"{folder.name}: rows for {case.loader} …")
+        log(f"{folder.name}: rows for {case.loader} …")
         try:
             run(pythons[case.loader], MEASURE, [case.loader, *flags({"folder": folder, "prepare": count})])
         except CheckError as error:
             failed[case.loader] = str(error)
-            say(f"{case.loader}: {error}")
+            log(f"{case.loader}: {error}")
             continue
         stamp.write_text(key, encoding="utf-8")
     return failed
@@ -101,12 +101,12 @@ def rounds(
                     arguments_of(case, folder, 1 if case.rows else epochs, limit=LIMIT),
                 )
             except CheckError as error:
-                say(f"{case.name}: {error}")
+                log(f"{case.name}: {error}")
                 sample = {"error": str(error)}
             keep(case.name, sample)
             if "error" not in sample:
                 rate = sample["rows"] / sample["seconds"]
-                say(f"{folder.name}, round {number + 1} of {count}: {case.name} {rate:,.0f} rows/s")
+                log(f"{folder.name}, round {number + 1} of {count}: {case.name} {rate:,.0f} rows/s")
 
 
 def peak_memory(
@@ -121,7 +121,7 @@ def peak_memory(
             try:
                 found[case.name] = run_watched(pythons[case.loader], MEASURE, arguments)[1]
             except CheckError as error:
-                say(f"{case.name}: {error}")
+                log(f"{case.name}: {error}")
     return found
 
 
@@ -141,7 +141,7 @@ def exactness(folder: Path, pythons: Mapping[str, Path], cases: Sequence[Case]) 
             found[case.name] = {**worst, "passes": case.check_passes, "exact": not any(worst.values())}
         except CheckError as error:
             found[case.name] = {"error": str(error), "exact": None}
-        say(f"exactness of {case.name}: {json.dumps(found[case.name])}")
+        log(f"exactness of {case.name}: {json.dumps(found[case.name])}")
     return found
 
 

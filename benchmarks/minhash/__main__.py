@@ -21,7 +21,7 @@ from benchmarks.minhash import results, texts
 from benchmarks.minhash.cases import CASES, PACKAGES, Case
 from common import command
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
@@ -56,7 +56,7 @@ def interpreters(cases: Sequence[Case]) -> tuple[dict[str | None, Path], dict[st
             found[peer] = ENVIRONMENTS.python_of(peer)
         except (OSError, subprocess.CalledProcessError) as error:
             missing[peer] = f"its environment could not be built: {error}"
-            say(f"{peer}: {missing[peer]}")
+            log(f"{peer}: {missing[peer]}")
     return found, missing
 
 
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             sample = measure(pythons[case.peer], case, file, arguments.texts)
             samples[case.name].append(sample)
             said = sample.get("error") or f"{sample['done'] / sample['cpu_seconds']:,.0f} documents/s"
-            say(f"round {number + 1} of {arguments.rounds}: {case.name}: {said}")
+            log(f"round {number + 1} of {arguments.rounds}: {case.name}: {said}")
             if "error" in sample:
                 missing[case.name] = str(sample["error"])
     versions = {

@@ -20,7 +20,7 @@ from benchmarks.scaling.cases import CASES, CEILING, TUNING, Case
 from benchmarks.scaling.groups import Group, Slice
 from benchmarks.scaling.workload import MODELS, Workload
 from common import command
-from common.progress import say
+from common.progress import log
 
 OUTPUT = Path(__file__).parents[1] / "results"
 SECONDS, STEPS = 1.5, 8
@@ -33,7 +33,7 @@ WARM_UP = 1.5
 
 def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any]:
     """Return all figures of a model, with as many cases as are alive at a time."""
-    say(f"{model}: starting {', '.join(cases)} …")
+    log(f"{model}: starting {', '.join(cases)} …")
     with ExitStack() as stack:
         groups = {}
         for name, case in cases.items():
@@ -45,16 +45,16 @@ def measure(model: str, cases: Mapping[str, Case], passes: int) -> dict[str, Any
         warm_up, steps = max(2, round(WARM_UP / estimate)), max(STEPS, round(SECONDS / estimate))
         for group in groups.values():
             group.run(warm_up)
-        taken: dict[str, list[Slice]] = {name: [] for name in cases}
+        slices_of: dict[str, list[Slice]] = {name: [] for name in cases}
         found = []
         for number in range(passes):
             order = figures.schedule(list(cases), number)
             slices = [groups[name].run(steps) for name in order]
             for name, one in zip(order, slices, strict=True):
-                taken[name].append(one)
+                slices_of[name].append(one)
             found.append(figures.ratios(order, [one.rate for one in slices]))
-            say(f"{model}: pass {number + 1}/{passes}")
-    return describe(model, taken, found)
+            log(f"{model}: pass {number + 1}/{passes}")
+    return describe(model, slices_of, found)
 
 
 def chunks(cases: Mapping[str, Case]) -> list[dict[str, Case]]:
@@ -67,12 +67,12 @@ def chunks(cases: Mapping[str, Case]) -> list[dict[str, Case]]:
 
 
 def describe(
-    model: str, taken: Mapping[str, Sequence[Slice]], found: Sequence[Mapping[str, float]]
+    model: str, slices_of: Mapping[str, Sequence[Slice]], found: Sequence[Mapping[str, float]]
 ) -> dict[str, Any]:
     """Return rates and ratios under the names that readers of scaling.json look for, and their background."""
     ratios = figures.medians(found)
     result: dict[str, Any] = {
-        name: round(median(s.rate for s in slices), 1) for name, slices in taken.items()
+        name: round(median(s.rate for s in slices), 1) for name, slices in slices_of.items()
     }
     result |= {f"{name}_ratio": round(ratio, 4) for name, ratio in ratios.items()}
     result["ratios"] = {name: [round(one[name], 4) for one in found] for name in ratios}
@@ -82,7 +82,7 @@ def describe(
             "training_thread": round(1e3 * median(s.main_seconds for s in slices), 2),
             "other_threads": round(1e3 * median(s.other_seconds for s in slices), 2),
         }
-        for name, slices in taken.items()
+        for name, slices in slices_of.items()
     }
     result["parameters"] = sum(p.numel() for p in Workload(model, 0, even=True).build().parameters())
     return result

@@ -115,17 +115,17 @@ class Group:
         self._signal(signal.SIGCONT)
         for connection in self.connections:
             connection.send(steps)
-        taken = []
+        seconds = []
         for connection in self.connections:
             try:
                 if not connection.poll(STEP_SECONDS):
                     raise EOFError
-                taken.append(connection.recv())
+                seconds.append(connection.recv())
             except (EOFError, OSError) as error:
                 shown = self.log.read_text(errors="replace")[-3000:]
                 raise CheckError(f"the case {self.name!r} stopped answering:\n{shown}") from error
         self._signal(signal.SIGSTOP)
-        return of_ranks(taken, steps)
+        return of_ranks(seconds, steps)
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self.pids:
@@ -154,10 +154,10 @@ class Group:
         self.folder.cleanup()
 
 
-def of_ranks(taken: list[list[float]], steps: int) -> Slice:
+def of_ranks(seconds: list[list[float]], steps: int) -> Slice:
     """Average each rank's wall, training thread's and process's seconds; the rates of the ranks add up."""
-    wall, main, whole = zip(*taken, strict=True)
-    count = steps * len(taken)
+    wall, main, whole = zip(*seconds, strict=True)
+    count = steps * len(seconds)
     return Slice(
         sum(ROWS * steps / seconds for seconds in wall),
         sum(wall) / count,

@@ -97,7 +97,7 @@ Block = Table | Chart | Text | Link | Code
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """Heading with the blocks below it."""
 
     title: str
@@ -125,7 +125,7 @@ class Page:
     title: str
     subtitle: str
     tiles: Sequence[Tile]
-    sections: Sequence[Section]
+    sections: Sequence[ReportSection]
     foot: str = ""
 
 

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from etl.spark.persist import LEVEL, kept
+from etl.spark.persist import LEVEL, persisted
 
 EDGES_ON_DRIVER = 5_000_000
 """Edges (some 200 MB of ids of 16 bytes) up to which the driver's memory and one core are faster than the cluster."""
@@ -22,7 +22,7 @@ def components(edges: DataFrame, edges_on_driver: int = EDGES_ON_DRIVER) -> Data
     """
     left, right = edges.columns
     pairs = edges.select(F.col(left).alias("a"), F.col(right).alias("b")).where("a <> b").distinct()
-    with kept(pairs):
+    with persisted(pairs):
         return _on_driver(pairs) if pairs.count() <= edges_on_driver else _on_cluster(pairs)
 
 
@@ -54,7 +54,7 @@ def _on_cluster(pairs: DataFrame) -> DataFrame:
             break
         before = after
     else:
-        raise RuntimeError(f"the components did not settle in {MOST_ROUNDS} rounds")
+        raise RuntimeError(f"the components did not converge in {MOST_ROUNDS} rounds")
     stars = edges.select(F.col("a").alias("member"), F.col("b").alias("component"))
     centres = stars.select(F.col("component").alias("member"), "component").distinct()
     return stars.unionByName(centres).localCheckpoint(storageLevel=LEVEL)

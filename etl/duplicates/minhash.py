@@ -92,7 +92,7 @@ class Sketches:
     """
 
     text_hash: list[bytes]
-    carrier: npt.NDArray[np.bool_]
+    sketch_owner: npt.NDArray[np.bool_]
     values: Ints
     offsets: Ints
     bands: Ints
@@ -296,12 +296,12 @@ def sketch(texts: pa.Array, shingle: int, banding: Banding, seen: set[bytes]) ->
     """
     tokens = tokenise(texts)
     text_hash = sequence_hashes(tokens)
-    carrier = np.zeros(len(text_hash), dtype=bool)
+    sketch_owner = np.zeros(len(text_hash), dtype=bool)
     for i, digest in enumerate(text_hash):
         if digest not in seen:
             seen.add(digest)
-            carrier[i] = True
-    values, offsets = shingle_sets(tokens.of_texts(carrier), shingle)
+            sketch_owner[i] = True
+    values, offsets = shingle_sets(tokens.of_texts(sketch_owner), shingle)
     filled = np.diff(offsets) > 0
     bands = band_keys(values, np.append(offsets[:-1][filled], offsets[-1]), banding)
-    return Sketches(text_hash, carrier, values, offsets, bands)
+    return Sketches(text_hash, sketch_owner, values, offsets, bands)

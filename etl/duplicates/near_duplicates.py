@@ -28,7 +28,7 @@ from etl.duplicates.hash_lists import Ints, unpacked
 from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.shared_buckets import bands_of_a_text, shared_buckets, short_hash
 from etl.duplicates.similarity import Buckets, SimilarSets
-from etl.spark.persist import LEVEL, kept
+from etl.spark.persist import LEVEL, persisted
 
 BLOCK_SHINGLES = 1 << 23  # 64 MB of hashes, some 300 MB of a task's memory
 """Size of a component beyond which it is spread over several blocks."""
@@ -61,14 +61,14 @@ def near_duplicate_clusters(
 
 def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles: int) -> DataFrame:
     with ExitStack() as stack:
-        shared = stack.enter_context(kept(shared_buckets(signatures)))
+        shared = stack.enter_context(persisted(shared_buckets(signatures)))
         candidates = components(shared.select("first", "text")).withColumnRenamed("member", "text")
         if candidates.count() <= BROADCAST_TEXTS:
             # So the shingles of texts that resemble no other stay where they are.
             candidates = F.broadcast(candidates)
         # Read once, and only for texts that have to be compared.
         named = signatures.withColumn("text", short_hash())
-        compared = stack.enter_context(kept(named.join(candidates, "text", how="inner")))
+        compared = stack.enter_context(persisted(named.join(candidates, "text", how="inner")))
         sized = compared.groupBy("component").agg(F.sum(_count("shingles")).alias("shingles"))
         small = sized.where(F.col("shingles") <= block_shingles)
         packed, large = _totals(sized, block_shingles)

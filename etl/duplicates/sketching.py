@@ -33,7 +33,10 @@ _SKETCHED_RECORDS = pa.schema(
         ("time_seconds", pa.float64()),
         ("length", pa.int32()),  # characters of the cleaned text
         ("text_hash", pa.binary()),
-        ("carrier", pa.bool_()),  # of bands and shingles; false where the task has sketched that text before
+        (
+            "sketch_owner",
+            pa.bool_(),
+        ),  # of bands and shingles; false where the task has sketched that text before
     ]
 )
 
@@ -73,7 +76,7 @@ def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: s
     columns = {name: batch[name] for name in _SKETCHES.names[:5]} | {
         "length": pc.fill_null(pc.utf8_length(batch["text"]), 0).cast(pa.int32()),
         "text_hash": pa.array(sketches.text_hash, pa.binary()),
-        "carrier": pa.array(sketches.carrier),
+        "sketch_owner": pa.array(sketches.sketch_owner),
         "bands": pa.ListArray.from_arrays(band_offsets, sketches.bands.ravel()),
         "shingles": packed(sketches.values, sketches.offsets),
     }
@@ -95,21 +98,21 @@ def group_by_text(records: DataFrame, config: Configuration) -> DataFrame:
     return records.groupBy("text_hash").agg(
         F.count("*").alias("records"),
         F.min(survivor_rank(config)).alias("rank"),
-        F.min(F.when(F.col("carrier"), F.col("record_id"))).alias("carrier_id"),
+        F.min(F.when(F.col("sketch_owner"), F.col("record_id"))).alias("owner_id"),
     )
 
 
 def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
     """Return the sketch of one owner of each distinct text, under the representative's record_id."""
     copied = texts.where("records > 1").select(
-        "text_hash", "carrier_id", F.col("rank.record_id").alias("representative")
+        "text_hash", "owner_id", F.col("rank.record_id").alias("representative")
     )
     if copied.count() <= BROADCAST_TEXTS:
         copied = F.broadcast(copied)  # the shingles, as large as the texts, stay where they are
     return (
-        sketches.where("carrier")
+        sketches.where("sketch_owner")
         .join(copied, "text_hash", how="left")
-        .where("carrier_id IS NULL OR carrier_id = record_id")
+        .where("owner_id IS NULL OR owner_id = record_id")
         .select(
             F.coalesce("representative", "record_id").alias("record_id"), "text_hash", "bands", "shingles"
         )

@@ -5,7 +5,7 @@ from collections import Counter
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
-from common.progress import say
+from common.progress import log
 from etl.encoders import encoder_of
 from etl.spark.sampling import in_sample
 from schemas.config import Configuration
@@ -46,7 +46,7 @@ def fit(fields: DataFrame, ledger: DataFrame, feature: TokensFeature, config: Co
     total = sizes.join(train, "record_id", how="left_semi").agg(sf.sum("bytes")).collect()[0][0] or 0
     share = min(1.0, feature.fit_bytes / total) if total else 1.0
     if share < 1:
-        say(f"  {feature.name}: the tokenizer is trained on {share:.1%} of {total:,} bytes")
+        log(f"  {feature.name}: the tokenizer is trained on {share:.1%} of {total:,} bytes")
         train = train.where(in_sample(share))
     texts = fields.join(sf.broadcast(train), "record_id", how="left_semi").select(feature.column).toArrow()
     column = texts.column(0)

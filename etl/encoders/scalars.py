@@ -41,8 +41,8 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
             present.append(number(value))
     if not present:
         raise DataError(
-            f"the column {feature.column!r} has no value in the training split, so that nothing can be learned for the "
-            f"feature {feature.name!r}: look at its values in silver/fields, or take the feature out"
+            f"the column {feature.column!r} has no value in the training split to learn from for the "
+            f"feature {feature.name!r}: look at its values in silver/fields, or remove the feature"
         )
     # Sorted, and summed exactly: the statistics depend on the values alone, not on their order.
     ordered = np.sort(np.array(present, dtype=np.float64))

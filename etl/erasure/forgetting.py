@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pyspark.sql import DataFrame, SparkSession
 
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 from etl.erasure.finding import Person, find
 from etl.erasure.removing import bury, remove
 from etl.erasure.traces import Traces, traces
@@ -83,23 +83,23 @@ def forget(spark: SparkSession, config: Configuration, person: Person) -> Forgot
     return Forgotten(done, len(found.quarantined), new.count(), gone_to)
 
 
-def tell(config: Configuration, done: Forgotten) -> None:
+def report(config: Configuration, done: Forgotten) -> None:
     """Report what was erased, where the records still are, and what to do about it."""
     if not done.records and not done.quarantined and not done.tombstones:
-        say("forgotten already: no table has these records")
+        log("forgotten already: no table has these records")
     else:
-        say(f"erased: {done.records:,} records, and {done.quarantined:,} in quarantine")
+        log(f"erased: {done.records:,} records, and {done.quarantined:,} in quarantine")
     for sentence in done.traces.not_known:
-        say(f"note: {sentence}")
+        log(f"note: {sentence}")
     for trace in done.traces.versions:
-        say(trace.sentence())
+        log(trace.sentence())
     if done.traces.versions:
-        say(
+        log(
             "publish a version without them (ringlake-etl run; before new files come, so that splits stay), then "
-            "delete those that hold them (ringlake-etl vacuum --forgotten); what runs have learned goes with their "
-            "checkpoints alone"
+            "delete those that hold them (ringlake-etl vacuum --forgotten); what runs have learned only goes with "
+            "their checkpoints"
         )
     else:
-        say(
+        log(
             "no published version holds them; ringlake-etl vacuum --forgotten deletes the tables' earlier content"
         )

@@ -1,1 +1,1 @@
-"""Figures of a version, aggregated from its tables, and their drift from one version to the next."""
+"""Figures of a version, aggregated from its tables, and their drift between versions."""

@@ -1,4 +1,4 @@
-"""The Spark queries of `etl/figures/summary.py`: each returns a row for each class, rule or bin of length."""
+"""Spark queries of `etl/figures/summary.py`: each returns a row for each class, rule or bin of length."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,20 +17,20 @@ LARGEST_CLUSTERS = 12
 UNLABELLED = "(no label)"
 """Stands for a missing label among the class names."""
 LOST = "lost"
-"""The fate of a record that the ledger does not know, or that is kept but in no split."""
+"""Outcome of a record that the ledger does not know, or that is kept but in no split."""
 
 
-def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> DataFrame:
-    """A narrow row for each record: label, group, the length of each text, its cluster, and what became of it.
+def with_outcomes(config: Configuration, fields: DataFrame, ledger: DataFrame) -> DataFrame:
+    """Return a narrow row for each record: label, group, the length of each text, its cluster, and its outcome.
 
-    `fate` is the split of a published record, else the status; LOST where the ledger contradicts itself or
-    does not know the record. `reason` is that of a filtered record. The texts themselves do not cross the shuffle.
+    `outcome` is the split of a published record, else the status; LOST where the ledger contradicts itself or does
+    not know the record. `reason` is that of a filtered record. The texts themselves do not cross the shuffle.
     """
     lengths = _lengths(config, "text_characters")
     group = F.col(config.columns.group) if config.columns.group is not None else F.lit(None)
     narrow = fields.select("record_id", _label(config), group.alias("group"), *lengths)
     kept, split = F.col("status") == "kept", F.col("split")
-    fate = (
+    outcome = (
         F.when(kept & split.isin(*SPLITS), split)
         .when(~kept & split.isNull(), F.col("status"))
         .otherwise(LOST)
@@ -42,25 +42,25 @@ def with_fates(config: Configuration, fields: DataFrame, ledger: DataFrame) -> D
         *(f"length_{i}" for i in range(len(lengths))),
         "cluster_id",
         "status",
-        fate.alias("fate"),
+        outcome.alias("outcome"),
         F.when(F.col("status") == "filtered", F.coalesce("reason", F.lit("(no rule)"))).alias("reason"),
     )
 
 
 def as_read(config: Configuration, fields: DataFrame) -> DataFrame:
-    """A narrow row for each record: label, and the length that each text had before it was cleaned."""
+    """Return a narrow row for each record: label, and the length of each text before cleaning."""
     return fields.select(_label(config), *_lengths(config, "text_characters_read"))
 
 
 def _lengths(config: Configuration, column: str) -> list[Column]:
-    """Those of each text, out of a column of silver/fields that lists them."""
+    """Return the length of each text, from a column of silver/fields that lists them."""
     return [F.col(column)[i].alias(f"length_{i}") for i in range(len(config.text_columns()))]
 
 
 def count_by_length(config: Configuration, frame: DataFrame, *keys: str) -> DataFrame:
-    """Counts, sums and maxima of the text lengths of `frame` by the `keys`, label, column and bin of length.
+    """Return count, sums and maxima of the text lengths of `frame` by `keys`, label, column and bin of length.
 
-    `frame`: what `as_read` or `with_fates` gives.
+    `frame` comes from `as_read` or `with_outcomes`.
     """
     lengths = F.array(
         *(
@@ -89,7 +89,7 @@ def _label(config: Configuration) -> Column:
 
 
 def _bin(length: Column) -> Column:
-    """k for lengths in [2^k, 2^(k+1)), -1 for 0; from the binary digits, a rounded logarithm can miss."""
+    """Return k for lengths in [2^k, 2^(k+1)), -1 for 0; from the binary digits, a rounded logarithm can miss."""
     return F.when(length > 0, F.length(F.bin(length)) - 1).otherwise(-1).alias("bin")
 
 
@@ -97,12 +97,12 @@ def total_of(rows: Iterable[Row]) -> int:
     return sum(row["count"] for row in rows)
 
 
-def with_fate(rows: Iterable[Row], fate: str) -> list[Row]:
-    return [row for row in rows if row["fate"] == fate]
+def with_outcome(rows: Iterable[Row], outcome: str) -> list[Row]:
+    return [row for row in rows if row["outcome"] == outcome]
 
 
 def sums_by(rows: Iterable[Row], key: str) -> dict[str, int]:
-    """Sums of `count` by a column, the largest first."""
+    """Return sums of `count` by a column, the largest first."""
     sums: Counter[str] = Counter()
     for row in rows:
         sums[row[key]] += row["count"]
@@ -127,7 +127,7 @@ def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]
             F.count("*").alias("files"),
             F.count_if(unreadable).alias("unreadable"),
             F.sum("bytes").alias("bytes"),
-            # A file that cannot be read stands in the quarantine as one record.
+            # An unreadable file stands in the quarantine as one record.
             F.sum(F.greatest(F.coalesce("records", F.lit(0)), unreadable.cast("long"))).alias("records"),
             F.sum(F.greatest(F.coalesce("quarantined", F.lit(0)), unreadable.cast("long"))).alias(
                 "quarantined"
@@ -161,20 +161,20 @@ def rule_effects(fields: DataFrame) -> dict[str, RuleEffect]:
     return dict(sorted(by_rule.items()))
 
 
-def class_groups(config: Configuration, fates: DataFrame) -> dict[str, int]:
+def class_groups(config: Configuration, outcomes: DataFrame) -> dict[str, int]:
     if config.columns.label is None:
         return {}
     counts = [F.count_distinct("cluster_id").alias("clusters"), F.count_distinct("group").alias("groups")]
-    rows = fates.where(F.col("fate").isin(*SPLITS)).groupBy("label").agg(*counts).collect()
+    rows = outcomes.where(F.col("outcome").isin(*SPLITS)).groupBy("label").agg(*counts).collect()
     grouped = config.columns.group is not None
     return {r["label"]: min(r["clusters"], r["groups"]) if grouped else r["clusters"] for r in rows}
 
 
-def clusters_of(fates: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
-    """Clusters by size, and the largest ones."""
+def clusters_of(outcomes: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
+    """Return clusters by size, and the largest ones."""
     survivor = F.min_by("record_id", F.struct(F.col("status") != "kept", "record_id"))
     clusters = (
-        fates.where(F.col("cluster_id").isNotNull())
+        outcomes.where(F.col("cluster_id").isNotNull())
         .groupBy("cluster_id")
         .agg(F.count("*").alias("records"), survivor.alias("record_id"))
     )
@@ -194,7 +194,7 @@ def clusters_of(fates: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
 def token_facts(
     config: Configuration, encoded: DataFrame
 ) -> tuple[dict[str, int], dict[str, dict[str, TokenFacts]]]:
-    """Rows of silver/encoded by split, and the tokens of each feature of text by split."""
+    """Return rows of silver/encoded by split, and the tokens of each feature of text by split."""
     token_features = config.token_features()
     if not token_features:
         by_split = encoded.groupBy("split").count().collect()
@@ -239,7 +239,7 @@ def token_facts(
 def typed_facts(
     config: Configuration, encoded: DataFrame, effects: Mapping[str, RuleEffect]
 ) -> dict[str, TypedFacts]:
-    """What was done to each typed column, and how many of the rows to be published are without a value or outliers."""
+    """Return the effects on each typed column, and the rows to be published that lack a value or are outliers."""
     features = config.typed_features()
     if not features:
         return {}

@@ -1,9 +1,8 @@
-"""How far a version is from the one before it: what is kept of each version, and the distances between two.
+"""Drift of a version from the previous one: the profile kept of each version, and the distances between two.
 
-Kept are counts alone, as `quality/profiles/<root>.json`. Class mix, lengths, and what became of the records are
-compared by the population stability index (N. Siddiqi, Credit Risk Scorecards, Wiley 2006), the many rare words of the
-vocabulary by the Jensen–Shannon divergence (J. Lin, IEEE Transactions on Information Theory 37, 1991), which needs no
-smoothing.
+A profile holds counts alone, as `quality/profiles/<root>.json`. Class mix, lengths and outcomes are compared by the
+population stability index (N. Siddiqi, Credit Risk Scorecards, Wiley 2006), the many rare words of the vocabulary by
+the Jensen–Shannon divergence (J. Lin, IEEE Transactions on Information Theory 37, 1991), which needs no smoothing.
 """
 
 import math
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from common import storage
 from common.errors import DataError
@@ -21,33 +20,33 @@ from schemas.manifest import EXPIRED, Manifest, name_of, published
 from schemas.tables import SPLITS, Layout
 
 Category = TypeVar("Category", str, int)
-CLASSES, LENGTHS, VOCABULARY, FATES = "classes", "lengths", "vocabulary", "fates"
+CLASSES, LENGTHS, VOCABULARY, OUTCOMES = "classes", "lengths", "vocabulary", "outcomes"
 MODERATE, LARGE = 0.1, 0.25
-"""What the index is commonly read by: below the first nothing has moved, above the second a lot has."""
+"""Common thresholds of the index: below the first the shift is negligible, above the second it is large."""
 
 
 class Profile(BaseModel):
-    """What is kept of a version: numbers of records."""
+    """Profile of a version: numbers of records."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     classes: dict[str, int]
-    """Published ones, by class."""
+    """Published records by class."""
     lengths: dict[str, dict[int, int]]
-    """By column, then by bin: k for 2^k to 2^(k+1) characters, as published; -1 for none."""
+    """Published records by column, then by bin: k for 2^k to 2^(k+1) characters; -1 for none."""
     words: dict[str, int]
-    """Of a sample, by word (etl/figures/vocabulary.py)."""
-    fates: dict[str, int]
-    """Of those read but for what was erased, by what became of them."""
+    """Sampled records by word (etl/figures/vocabulary.py)."""
+    outcomes: dict[str, int] = Field(validation_alias=AliasChoices("outcomes", "fates"))
+    """Records read, except erased ones, by outcome; earlier versions wrote them as `fates`."""
 
     @classmethod
     def of(cls, summary: Summary) -> "Profile":
-        """From the figures that the report shows."""
+        """Create the profile from the figures of the report."""
         classes: dict[str, int] = {}
         for split in SPLITS:
             for label, count in summary.classes.get(split, {}).items():
                 classes[label] = classes.get(label, 0) + count
-        fates = {
+        outcomes = {
             "quarantined": summary.quarantined - summary.forgotten,
             **{f"filtered by {rule}": count for rule, count in summary.filtered_by_rule.items()},
             "exact duplicate": summary.exact_duplicates,
@@ -55,21 +54,23 @@ class Profile(BaseModel):
             "published": summary.published_rows,
         }
         lengths = {column: dict(stages["published"].bins) for column, stages in summary.characters.items()}
-        return cls(classes=classes, lengths=lengths, words=dict(summary.words), fates=fates)
+        return cls(classes=classes, lengths=lengths, words=dict(summary.words), outcomes=outcomes)
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """The profile of an earlier version."""
+class EarlierProfile:
+    """Profile of an earlier version."""
 
     version: int
     profile: Profile
 
 
 def population_stability(before: Mapping[Category, int], now: Mapping[Category, int]) -> float | None:
-    """Σ (q - p) ln(q / p) over all categories, p and q their shares before and now; None where either has no records.
+    """Return Σ (q - p) ln(q / p) over all categories, p and q their shares before and now; None where either is
+    empty.
 
-    Half a record is added to every category, so that one that is new or gone is a large distance and no infinite one.
+    Half a record is added to every category, so that a category that appears or vanishes is a large distance and not
+    an infinite one.
     """
     if not sum(before.values()) or not sum(now.values()):
         return None
@@ -85,13 +86,13 @@ def population_stability(before: Mapping[Category, int], now: Mapping[Category, 
 
 
 def jensen_shannon(before: Mapping[str, int], now: Mapping[str, int]) -> float | None:
-    """The divergence in bits, from 0 (the same shares) to 1 (nothing in common); None where either is empty."""
+    """Return the divergence in bits, from 0 (the same shares) to 1 (nothing in common); None where either is empty."""
     parts = divergence_by_word(before, now)
     return None if parts is None else min(1.0, max(0.0, math.fsum(parts.values())))
 
 
 def divergence_by_word(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, float] | None:
-    """What each word adds to the divergence."""
+    """Return the contribution of each word to the divergence."""
     whole_before, whole_now = sum(before.values()), sum(now.values())
     if not whole_before or not whole_now:
         return None
@@ -104,7 +105,7 @@ def divergence_by_word(before: Mapping[str, int], now: Mapping[str, int]) -> dic
 
 
 def drifts(before: Profile, now: Profile) -> list[Drift]:
-    """The distances, of lengths that of the column that moved most; what cannot be compared is left out."""
+    """Return the distances, for lengths that of the column that moved most; leave out what cannot be compared."""
     columns = {
         column: population_stability(before.lengths[column], now.lengths[column])
         for column in before.lengths.keys() & now.lengths.keys()
@@ -114,20 +115,20 @@ def drifts(before: Profile, now: Profile) -> list[Drift]:
         CLASSES: population_stability(before.classes, now.classes),
         LENGTHS: max(compared.values(), default=None),
         VOCABULARY: jensen_shannon(before.words, now.words),
-        FATES: population_stability(before.fates, now.fates),
+        OUTCOMES: population_stability(before.outcomes, now.outcomes),
     }
     return [Drift(measure, value) for measure, value in found.items() if value is not None]
 
 
-def with_drifts(summary: Summary, before: Earlier | None) -> Summary:
-    """The figures with the distances from an earlier version, none where there is no such version."""
+def with_drifts(summary: Summary, before: EarlierProfile | None) -> Summary:
+    """Return the figures with the distances from an earlier version, none where there is no such version."""
     if before is None:
         return summary
     return replace(summary, drifts=drifts(before.profile, Profile.of(summary)))
 
 
 def keep_profile(summary: Summary, manifest: Manifest, config: Configuration) -> None:
-    """Keeps the profile of a version that was published, and of every other with the same content."""
+    """Keep the profile of a published version, and of every other with the same content."""
     content = Profile.of(summary).model_dump_json(indent=1).encode() + b"\n"
     location = _location(config, name_of(manifest.delta_version, manifest.manifest_root))
     storage.write_bytes(location, content, config.storage)
@@ -136,9 +137,9 @@ def keep_profile(summary: Summary, manifest: Manifest, config: Configuration) ->
 def remove_profiles(
     gone: Sequence[str], kept: Sequence[Manifest], config: Configuration, dry_run: bool = False
 ) -> int:
-    """Deletes the profiles of versions that are gone and of none that is kept; returns their number.
+    """Delete the profiles that only expired versions have; return their number.
 
-    `gone`: the locations of their manifests.
+    `gone`: the locations of the expired versions' manifests.
     """
     stay = {_location(config, name_of(m.delta_version, m.manifest_root)) for m in kept}
     there = {_location(config, location.rsplit("/", 1)[-1]) for location in gone} - stay
@@ -151,13 +152,11 @@ def remove_profiles(
 
 def profile_before(
     config: Configuration, manifest: Manifest | None, same: Profile | None = None
-) -> Earlier | None:
-    """That of the newest version before this one (of all, where nothing is published yet) with another content.
+) -> EarlierProfile | None:
+    """Return the profile of the newest earlier version (of all, before a publication) with another content.
 
-    Where the root is not known yet, versions with the profile `same` count as of the same content.
-
-    None where there is no such version, or it was published before profiles were kept. Raises DataError for a damaged
-    one.
+    Where the root is not known yet, versions with the profile `same` count as of the same content. None where there
+    is no such version, or it was published before profiles were kept. Raises DataError for a damaged one.
     """
     layout = Layout.of(config)
     places = {
@@ -180,10 +179,10 @@ def profile_before(
                 f"{location} is damaged: remove it, and nothing is compared with that version"
             ) from error
         if profile != same:
-            return Earlier(version, profile)
+            return EarlierProfile(version, profile)
     return None
 
 
 def _location(config: Configuration, name: str) -> str:
-    """Of the profile of the version whose manifest is called so: by the root alone, which a rollback keeps."""
+    """Return the location of a manifest's profile: by the root alone, which a rollback keeps."""
     return storage.join(Layout.of(config).quality, "profiles", name.split("-", 1)[1])

@@ -1,4 +1,4 @@
-"""The figures that the quality gates and the report look at; `etl/figures/summary.py` fills them in."""
+"""Figures for the quality gates and the report; `etl/figures/summary.py` fills them in."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from schemas.tables import SPLITS
 
 @dataclass(frozen=True)
 class ShardFacts:
-    """A shard as it was written: rows, rows of each row group in the order of the file, bytes."""
+    """Shard as written: rows, rows of each row group in the order of the file, bytes."""
 
     rows: int
     row_groups: list[int]
@@ -18,7 +18,7 @@ class ShardFacts:
 
 @dataclass(frozen=True)
 class Lengths:
-    """A distribution of lengths. Bin k counts those in [2^k, 2^(k+1)); bin -1 those that are 0."""
+    """Distribution of lengths. Bin k counts those in [2^k, 2^(k+1)); bin -1 those that are 0."""
 
     rows: int = 0
     total: int = 0
@@ -32,7 +32,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """The tokens of a feature in one split before truncation, and what was cut off at `limit` tokens a row."""
+    """Tokens of a feature in one split before truncation, and the excess over `limit` tokens a row."""
 
     lengths: Lengths
     limit: int
@@ -42,8 +42,9 @@ class TokenFacts:
 
 @dataclass(frozen=True)
 class TypedFacts:
-    """A typed column: records of bronze whose value was brought into one notation, was invalid, or was missing; and
-    published rows without a value of their own, and with an outlier."""
+    """Typed column: records of bronze whose value was normalised, was invalid, or was missing; and published rows
+    without a value of their own, and with an outlier.
+    """
 
     column: str
     kind: str
@@ -56,7 +57,7 @@ class TypedFacts:
 
 @dataclass(frozen=True)
 class RuleEffect:
-    """What a cleaning rule did: the records it touched, and its replacements (or 1 a record for a filter)."""
+    """Effect of a cleaning rule: the records it touched, and its replacements (or 1 a record for a filter)."""
 
     records: int
     changes: int
@@ -64,7 +65,7 @@ class RuleEffect:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster of duplicates; `record_id` is its survivor, or the smallest id where all are kept."""
+    """Cluster of duplicates; `record_id` is its survivor, or the smallest id where all are kept."""
 
     cluster_id: str
     records: int
@@ -73,7 +74,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """One `[[source]]`: its files, their bytes, the records in them, those that went to the quarantine."""
+    """`[[source]]`: its files, their bytes, the records in them, and the quarantined ones."""
 
     index: int
     path: str
@@ -87,7 +88,7 @@ class SourceFacts:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a measure of a version is from that of the version before (etl/reporting/drift.py)."""
+    """Distance of a measure of a version from that of the previous one (etl/reporting/drift.py)."""
 
     measure: str
     value: float
@@ -95,7 +96,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Summary:
-    """See the module; `published`, `encoded` and `classes` are by split, counts are records."""
+    """All figures of a version; `published`, `encoded` and `classes` are by split, counts are records."""
 
     records_in: int
     quarantined_by_reason: dict[str, int]
@@ -111,24 +112,24 @@ class Summary:
     classes_before: dict[str, int]
     classes: dict[str, dict[str, int]]
     class_groups: dict[str, int]
-    """By class the groups that can be split apart: clusters, or values of the group column where those are fewer."""
+    """Separable groups by class: clusters, or values of the group column where those are fewer."""
     characters: dict[str, dict[str, Lengths]]
-    """By column: `read` (bronze) and `published` (cleaned)."""
+    """Lengths by column, then `read` (bronze) and `published` (cleaned)."""
     tokens: dict[str, dict[str, TokenFacts]]
-    """By feature, then by split."""
+    """Tokens by feature, then by split."""
     cluster_sizes: dict[int, int]
     """Records of a cluster: number of clusters of that size."""
     largest_clusters: list[Cluster]
     shards: dict[str, list[ShardFacts]]
     rows_per_group: int
-    """Of a full row group: as configured, or what the default came to."""
+    """Rows of a full row group: as configured, or the computed default."""
     sources: list[SourceFacts]
     typed: dict[str, TypedFacts] = field(default_factory=dict)
-    """By feature."""
+    """Figures by feature."""
     words: dict[str, int] = field(default_factory=dict)
     """Sampled published records by word (etl/figures/vocabulary.py)."""
     drifts: list[Drift] = field(default_factory=list)
-    """From the version before; empty where there is none."""
+    """Distances from the previous version; empty where there is none."""
 
     @property
     def quarantined(self) -> int:
@@ -136,7 +137,7 @@ class Summary:
 
     @property
     def forgotten(self) -> int:
-        """Of those in quarantine, what was erased on request and is not judged."""
+        """Quarantined records that were erased on request, and are not judged."""
         return self.quarantined_by_reason.get(FORGOTTEN, 0)
 
     @property
@@ -149,7 +150,7 @@ class Summary:
 
     @property
     def accounted(self) -> int:
-        """Records whose end is known; equals `records_in` unless some were lost or counted twice."""
+        """Records with a known outcome; equals `records_in` unless some were lost or counted twice."""
         return (
             self.quarantined
             + self.filtered
@@ -159,7 +160,7 @@ class Summary:
         )
 
     def counts(self) -> dict[str, int]:
-        """The six counts of the manifest and of summary.json."""
+        """Return the six counts of the manifest and of summary.json."""
         return {
             "records_in": self.records_in,
             "quarantined": self.quarantined,
@@ -170,7 +171,7 @@ class Summary:
         }
 
     def check_accounting(self) -> None:
-        """Raises CheckError when a record was lost or counted twice on its way from the sources to the shards."""
+        """Raise CheckError when a record was lost or counted twice on its way from the sources to the shards."""
         if self.records_in != self.accounted:
             parts = " + ".join(
                 f"{count:,} {name.replace('_', ' ')}" for name, count in list(self.counts().items())[1:]

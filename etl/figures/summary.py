@@ -1,9 +1,9 @@
-"""What the gates and the report look at: the whole data set in a few hundred numbers, aggregated by Spark.
+"""Summary of the whole data set in a few hundred numbers, aggregated by Spark for the gates and the report.
 
-`summarise` reads narrow columns of the bronze and silver tables: how long each text is, and the words of a sample,
-`clean` has noted. So it costs the same for the checks and for the report, and little more where texts are longer. The
-records read are counted from `bronze/sources`, everything else from where the records ended up: that the two agree is
-a check, not an arrangement.
+`summarise` reads narrow columns of the bronze and silver tables: `clean` has recorded the length of each text, and
+the words of a sample. So it costs the same for the checks and for the report, and little more where texts are longer.
+The records read are counted from `bronze/sources`, everything else from where the records ended up: their agreement
+is a check, not an arrangement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from etl.lake.outcomes import final_ledger, rows_to_publish
 from etl.lake.tables import read_table
 from etl.publication import balance
 from etl.publication.shards import row_bytes
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.sampled_words import share_of
 from schemas.config import Configuration
 from schemas.tables import SPLITS, Layout
@@ -34,9 +34,9 @@ def summarise(
     shards: Mapping[str, Sequence[ShardFacts]],
     versions: Mapping[str, int] | None = None,
 ) -> Summary:
-    """The summary of `shards` and the newest bronze and silver tables, or the given `versions` of them by name.
+    """Return the summary of `shards` and the newest (or given) `versions` of the bronze and silver tables by name.
 
-    Raises UsageError when a table is missing, or was written by a version that did not note what is read here.
+    Raises UsageError when a table is missing, or was written by a version that did not record what is read here.
     """
     layout = Layout.of(config)
 
@@ -54,12 +54,12 @@ def summarise(
     read = aggregates.as_read(config, fields).transform(partial(aggregates.count_by_length, config)).collect()
     encoded = rows_to_publish(table("encoded"))
     ledger = final_ledger(table("ledger"), table("encoded"))
-    with kept(aggregates.with_fates(config, fields, ledger)) as fates:
-        ended = fates.transform(
-            lambda frame: aggregates.count_by_length(config, frame, "fate", "reason")
+    with persisted(aggregates.with_outcomes(config, fields, ledger)) as outcomes:
+        ended = outcomes.transform(
+            lambda frame: aggregates.count_by_length(config, frame, "outcome", "reason")
         ).collect()
-        groups = aggregates.class_groups(config, fates)
-        cluster_sizes, largest = aggregates.clusters_of(fates)
+        groups = aggregates.class_groups(config, outcomes)
+        cluster_sizes, largest = aggregates.clusters_of(outcomes)
     ends = [
         row for row in ended if row["column"] == first
     ]  # each record once, whatever the number of columns
@@ -70,13 +70,13 @@ def summarise(
         column: {
             "read": aggregates.lengths_of(row for row in read if row["column"] == column),
             "published": aggregates.lengths_of(
-                r for r in ended if r["column"] == column and r["fate"] in SPLITS
+                r for r in ended if r["column"] == column and r["outcome"] in SPLITS
             ),
         }
         for column in config.text_columns()
     }
     records = aggregates.total_of(row for row in read if row["column"] == first)
-    # No more than `clean` has noted of every record, by the bytes that it went by.
+    # The share that `clean` recorded words of, for which it used the same number of bytes.
     share = min(
         share_of(sum(source.bytes for source in sources), records),
         share_of(
@@ -85,17 +85,17 @@ def summarise(
         ),
     )
     classes = {
-        s: aggregates.sums_by(aggregates.with_fate(ends, s), "label") if labelled else {} for s in SPLITS
+        s: aggregates.sums_by(aggregates.with_outcome(ends, s), "label") if labelled else {} for s in SPLITS
     }
     return Summary(
         records_in=sum(source.records for source in sources),
         quarantined_by_reason=aggregates.sums_by(
             table("quarantine").groupBy("reason").count().collect(), "reason"
         ),
-        filtered_by_rule=aggregates.sums_by(aggregates.with_fate(ends, "filtered"), "reason"),
-        exact_duplicates=aggregates.total_of(aggregates.with_fate(ends, "exact_duplicate")),
-        near_duplicates=aggregates.total_of(aggregates.with_fate(ends, "near_duplicate")),
-        published={split: aggregates.total_of(aggregates.with_fate(ends, split)) for split in SPLITS},
+        filtered_by_rule=aggregates.sums_by(aggregates.with_outcome(ends, "filtered"), "reason"),
+        exact_duplicates=aggregates.total_of(aggregates.with_outcome(ends, "exact_duplicate")),
+        near_duplicates=aggregates.total_of(aggregates.with_outcome(ends, "near_duplicate")),
+        published={split: aggregates.total_of(aggregates.with_outcome(ends, split)) for split in SPLITS},
         encoded=encoded_rows,
         unlabelled=sum(by_class.get(UNLABELLED, 0) for by_class in classes.values()),
         effects=effects,

@@ -1,4 +1,4 @@
-"""The words of the published texts, from a sample of them, for comparing one version with another."""
+"""Words of the published texts, from a sample of them, for comparing one version with another."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,19 +13,19 @@ from schemas.tables import spark_schema
 
 MOST_WORDS = 5_000
 FEWEST_RECORDS = 5
-"""A word of fewer sampled records is left out: it says nothing of the whole, and perhaps something of a person."""
+"""Sampled records below which a word is left out: it says nothing of the whole, and perhaps something of a person."""
 _COUNTED = pa.schema([("word", pa.string()), ("records", pa.int64())])
 
 
 def word_counts(fields: DataFrame, ledger: DataFrame, share: float) -> dict[str, int]:
-    """The number of sampled published records that each of the MOST_WORDS most frequent words stands in.
+    """Return the number of sampled published records that contain each of the MOST_WORDS most frequent words.
 
-    `share`: of the records (etl/spark/sampled_words.py), for all of which `clean` has noted the words.
+    `share` of the records is sampled (etl/spark/sampled_words.py); `clean` has recorded the words of all of them.
     """
     published = ledger.where("split IS NOT NULL").where(is_sampled(share)).select("record_id")
     noted = fields.where("sampled_words IS NOT NULL").where(is_sampled(share))
     words = noted.join(F.broadcast(published), "record_id", "left_semi").select("sampled_words")
-    # Put together here: the words of rare texts are as much as the texts, which are to cross no further shuffle.
+    # Put together here: the words of rare texts are as large as the texts, which are to cross no further shuffle.
     counted = words.mapInArrow(_count, spark_schema(_COUNTED)).toArrow()
     summed = counted.group_by("word").aggregate([("records", "sum")])
     summed = summed.filter(pc.greater_equal(summed["records_sum"], FEWEST_RECORDS))

@@ -1,6 +1,6 @@
-"""Great Expectations' Data Docs as pages that are read without a network.
+"""Great Expectations' Data Docs as pages that need no network.
 
-The library's renderers say what stands on a page, its templates draw the parts; the page around them is ours. The
+The library's renderers decide the content of a page, its templates draw the parts; the page around them is ours. The
 library's own page loads style sheets, scripts and a picture from half a dozen servers.
 """
 
@@ -36,9 +36,9 @@ _TEMPLATE = (
 
 
 def write(validations: Sequence[Any], run: str, location: str, options: Storage) -> str:
-    """Replaces the site at `location` by pages about these results of suites; returns where its first page lies.
+    """Replace the site at `location` by pages about these results of suites; return the location of its first page.
 
-    `run`: the name of the folder in which the results are shown.
+    `run`: the name of the folder for the results.
     """
     file_system, path = storage.filesystem(location, options)
     if file_system.exists(path):
@@ -51,7 +51,7 @@ def write(validations: Sequence[Any], run: str, location: str, options: Storage)
 
 
 def _pages(validations: Sequence[Any], run: str) -> dict[str, str]:
-    """HTML by the path below the site: for each result its suite's expectations, and what came of them."""
+    """Return the HTML by the path below the site: for each result its suite's expectations, and their outcome."""
     if not validations:
         return {}
     # By name: the library has types, but exports none of these.

@@ -1,6 +1,6 @@
-"""The user's own expectations of the published records: Great Expectations' classes, from the TOML or a Python file.
+"""User-defined expectations on the published records: Great Expectations' classes, from the TOML or a Python file.
 
-They are judged with the gates, before anything is published. Texts of records come into no result, page or message.
+They are judged with the gates, before anything is published. No text of a record enters a result, page or message.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ TABLE = "published"
 
 
 def declared(config: Configuration) -> list[Any]:
-    """The expectations of a configuration and its file, as objects of the library; empty where there are none.
+    """Return the expectations of a configuration and its file, as objects of the library; empty where there are none.
 
-    Raises ConfigurationError naming the entry or the file that is wrong.
+    Raises ConfigurationError naming the faulty entry or file.
     """
     found = []
     for place, entry in enumerate(config.quality.expectation):
@@ -84,7 +84,7 @@ def _from_file(file: Path) -> list[Any]:
 
 
 def file_sha256(config: Configuration) -> str | None:
-    """SHA-256 of the file with expectations, None without one: another content asks for another judgement."""
+    """Return the SHA-256 of the file with expectations, None without one: a changed file asks for a new judgement."""
     file = config.quality.expectations_file
     if file is None:
         return None
@@ -99,7 +99,7 @@ def file_sha256(config: Configuration) -> str | None:
 def published_records(
     spark: SparkSession, config: Configuration, versions: Mapping[str, int] = MappingProxyType({})
 ) -> DataFrame:
-    """What is judged: the columns of silver/fields of the published records, and `split`."""
+    """Return the records to judge: the columns of silver/fields of the published records, and `split`."""
     layout = Layout.of(config)
     fields = read_table(spark, layout.fields, versions.get("fields"))
     encoded = rows_to_publish(read_table(spark, layout.encoded, versions.get("encoded")))
@@ -107,17 +107,17 @@ def published_records(
 
 
 def judged(context: Any, records: DataFrame, wanted: Sequence[Any]) -> list[GateResult]:
-    """A gate for each expectation, in their order. Raises ConfigurationError for one that cannot be checked."""
+    """Return a gate for each expectation, in order. Raises ConfigurationError for one that cannot be checked."""
     gx = library()
     for place, expectation in enumerate(wanted):
         expectation.meta = {**(expectation.meta or {}), "place": place}
     suite = gx.ExpectationSuite(name=TABLE, expectations=list(wanted))
-    # Not kept in Spark's memory: the records may be many times as large.
+    # Not persisted in Spark's memory: the records may be many times as large.
     source = context.data_sources.add_or_update_spark(TABLE, persist=False)
     definition = source.add_dataframe_asset(TABLE).add_batch_definition_whole_dataframe(TABLE)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Not as a validation that the context keeps: what the library observes would stand in the Data Docs, unmasked.
+        # Not as a validation that the context keeps: observed values would appear in the Data Docs, unmasked.
         validation = definition.get_batch(batch_parameters={"dataframe": records}).validate(
             suite, result_format={"result_format": "BASIC", "partial_unexpected_count": 0}
         )
@@ -159,10 +159,10 @@ def _gate(result: Any) -> GateResult:
 
 
 def message_of(info: dict[str, Any], column: str | None) -> str:
-    """The message of what an expectation raised, wherever the library put it; empty where it raised nothing.
+    """Return the message of an expectation's error, wherever the library put it; empty where it raised none.
 
-    What stands in quotation marks may be a value of a record, unless it is the name of the column that is judged. Where
-    a value ends nobody can tell, since it may hold such marks itself: all from the first to the end is left out.
+    Quoted text may be a value of a record, unless it is the name of the judged column. Nobody can tell where a value
+    ends, since it may contain quotation marks itself: everything from the first to the end is left out.
     """
     if "raised_exception" in info:
         messages = [info.get("exception_message")] if info["raised_exception"] else []

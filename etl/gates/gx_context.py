@@ -7,7 +7,7 @@ from typing import Any
 
 
 def library() -> Any:
-    """The library, its usage reports off; its import takes seconds, and is waited for where it has begun."""
+    """Return the library, its usage reports off; importing takes seconds, and waits for an import that has begun."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
 
@@ -15,7 +15,7 @@ def library() -> Any:
 
 
 def import_in_background() -> threading.Thread:
-    """Starts the import of the library while others work; join the thread before judging.
+    """Start the import of the library while others work; join the thread before judging.
 
     An import that fails in the thread fails again, with its error, where `library` is called.
     """
@@ -26,7 +26,7 @@ def import_in_background() -> threading.Thread:
 
 @functools.cache
 def context() -> Any:
-    """The context of this process: in memory, without progress bars and without a site."""
+    """Return the context of this process: in memory, without progress bars and without a site."""
     gx = library()
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

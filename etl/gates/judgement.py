@@ -1,4 +1,4 @@
-"""The gates judged by Great Expectations on the aggregated summary."""
+"""Judgement of the gates by Great Expectations on the aggregated summary."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from schemas.tables import Layout
 def judge(
     summary: Summary, config: Configuration, layout: Layout, published: DataFrame | None = None
 ) -> GateResults:
-    """Judges the summary; the outcome holds the failures, and what the Data Docs are written from.
+    """Judge the summary; the outcome holds the failures, and the input of the Data Docs.
 
     `published`: the records that the user's own expectations are about, left out where there are none of these.
     """
@@ -33,14 +33,14 @@ def judge(
 
 
 def validate(summary: Summary, config: Configuration) -> tuple[list[GateResult], list[Any]]:
-    """All gates on the tables that `etl.gates.limits` derives from the summary, in the order of `gates`.
+    """Return all gates on the tables that `etl.gates.limits` derives from the summary, in the order of `gates`.
 
     Beside them the library's result and suite of each table.
     """
     every, results, validations = gates(config, summary.rows_per_group), [], []
     for table, rows in measures(summary, config).items():
         of_table = [gate for gate in every if gate.table == table]
-        if not of_table:  # of what moved since the version before, only what has a limit is judged
+        if not of_table:  # of the drifts only those with a limit are judged
             continue
         judged, shown = _validate(table, rows, of_table, config.dataset.name)
         results += judged
@@ -52,7 +52,7 @@ def validate(summary: Summary, config: Configuration) -> tuple[list[GateResult],
 def _validate(
     table: str, rows: Sequence[Measured], of_table: Sequence[Gate], run: str
 ) -> tuple[list[GateResult], list[Any]]:
-    """One suite of expectations on one table; a table without rows passes, for there is nothing to judge."""
+    """Validate one table with one suite of expectations; a table without rows passes, for there is nothing to judge."""
     if not rows:
         return [gate.result([], []) for gate in of_table], []
     import pandas as pd
@@ -88,6 +88,6 @@ def _validate(
             )
         failing = [rows[index] for index in found.result.get("unexpected_index_list") or []]
         if not found.success and not failing:
-            failing = list(rows)  # whatever the reason, a failure is never taken for a pass
+            failing = list(rows)  # whatever the reason, a failure never counts as a pass
         results.append(gate.result(rows, failing))
     return results, [(validation, suite)]

@@ -1,7 +1,7 @@
-"""The quality gates of a publication: what is measured, what is allowed, and what to do when it is not met.
+"""Quality gates of a publication: the measure, the limit, and advice for a failure.
 
 Each gate names a column of a small table that `measures` derives from the summary. The names of the columns are what
-Great Expectations' pages show; `said` turns a failing row into the sentence that a person reads.
+Great Expectations' pages show; `said` turns a failing row into the sentence for the user.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,17 +15,17 @@ from schemas.config import Configuration
 from schemas.tables import SPLITS
 
 Measured = Mapping[str, Any]
-"""A row of one of the tables."""
+"""Row of one of the tables."""
 
 SPLIT_ROWS = 1000
-"""Below so many published rows the shares of the splits are not judged."""
+"""Published rows below which the shares of the splits are not judged."""
 CLASS_GROUPS = 500
 """Classes with fewer groups are not judged."""
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One expectation: the values of `column` in `table` lie between `minimum` and `maximum`."""
+    """Expectation: the values of `column` in `table` lie between `minimum` and `maximum`."""
 
     name: str
     table: str
@@ -33,19 +33,19 @@ class Gate:
     minimum: float | None
     maximum: float | None
     said: Callable[[Measured], str]
-    """What was observed in a row, as a clause: `the quarantine has 12.00% of the records read`."""
+    """Describes the observation in a row, as a clause: `the quarantine has 12.00% of the records read`."""
     allowed: str
     remedy: str
     percent: bool = False
 
     def shown(self, value: float) -> str:
-        """A value of this gate, formatted."""
+        """Format a value of this gate."""
         if self.percent:
             return percent(value)
         return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
 
     def result(self, rows: Sequence[Measured], failing: Sequence[Measured]) -> GateResult:
-        """The outcome for these rows of its table, of which some fail; without rows it passes."""
+        """Return the outcome for these rows of its table, of which some fail; without rows it passes."""
         values = [row[self.column] for row in failing or rows]
         worst = (min if self.maximum is None else max)(values) if values else None
         return GateResult(
@@ -59,12 +59,12 @@ class Gate:
 
 
 def percent(share: float) -> str:
-    """A share as a percentage with two digits."""
+    """Return a share as a percentage with two digits."""
     return f"{100 * share:.2f}%"
 
 
 def measures(summary: Summary, config: Configuration) -> dict[str, list[dict[str, Any]]]:
-    """The tables that are validated, by name: `records` has one row, the others one a split, class or feature.
+    """Return the tables to validate, by name: `records` has one row, the others one a split, class or feature.
 
     A table without anything to judge (no class is large enough) has no rows.
     """
@@ -81,7 +81,7 @@ def measures(summary: Summary, config: Configuration) -> dict[str, list[dict[str
 
 
 def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
-    """All gates, in the order in which they are reported; `rows_per_group` is that of a full row group."""
+    """Return all gates, in the order of the report; `rows_per_group` is that of a full row group."""
     quality = config.quality
     return [
         quarantine_gate(config),
@@ -203,13 +203,13 @@ DRIFTS = {
     "classes": ("drift of the classes", "max_class_drift", "the class mix"),
     "lengths": ("drift of the lengths", "max_length_drift", "the mix of lengths"),
     "vocabulary": ("drift of the vocabulary", "max_vocabulary_drift", "the mix of words"),
-    "fates": ("drift of the drop rates", "max_fate_drift", "what became of the records"),
+    "outcomes": ("drift of the drop rates", "max_outcome_drift", "the outcomes of the records"),
 }
-"""By measure the gate's name, its key, and what it is about."""
+"""By measure the gate's name, its key, and its subject."""
 
 
 def _drift_gates(config: Configuration) -> list[Gate]:
-    """Those with a limit."""
+    """Return the drift gates with a limit."""
     limits = config.quality.drift_limits()
     return [
         Gate(
@@ -230,12 +230,12 @@ def _drift_gates(config: Configuration) -> list[Gate]:
 
 
 def check_quarantine(counts: Mapping[str, int], config: Configuration) -> None:
-    """Checks the first gate alone, right after `ingest` and before hours of work. Raises QualityGateError.
+    """Check the first gate alone, right after `ingest` and before hours of work. Raises QualityGateError.
 
-    `counts`: those that `ingest` returns.
+    `counts` are those that `ingest` returns.
     """
     gate = quarantine_gate(config)
-    # What was erased on request says nothing about the quality of the data.
+    # Records erased on request say nothing about the quality of the data.
     row = quarantine_row(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0))
     if gate.maximum is not None and row[gate.column] > gate.maximum:
         raise QualityGateError(
@@ -244,7 +244,7 @@ def check_quarantine(counts: Mapping[str, int], config: Configuration) -> None:
 
 
 def quarantine_gate(config: Configuration) -> Gate:
-    """The gate that is checked a first time right after `ingest`."""
+    """Return the gate that is checked a first time right after `ingest`."""
     maximum = config.quality.max_quarantine_share
     return _share_gate("quarantine", maximum, "look at the reasons in bronze/quarantine")
 
@@ -273,7 +273,7 @@ def _share_gate(what: str, maximum: float, remedy: str) -> Gate:
 
 
 def quarantine_row(records_in: int, quarantined: int) -> dict[str, Any]:
-    """The part of the table `records` that is known after `ingest`."""
+    """Return the part of the table `records` that is known after `ingest`."""
     return {
         "records_in": records_in,
         "quarantine_records": quarantined,

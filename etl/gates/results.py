@@ -1,4 +1,4 @@
-"""What came of the quality gates, and how it is said."""
+"""Outcome of the quality gates, and its wording."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from common.errors import QualityGateError
 
 @dataclass(frozen=True)
 class GateResult:
-    """One gate: how many rows were judged, the worst value as it was observed, and whether it passed."""
+    """Result of one gate: the number of judged rows, the worst observed value, and whether it passed."""
 
     name: str
     observed: str
@@ -22,7 +22,7 @@ class GateResult:
 
 @dataclass(frozen=True)
 class GateResults:
-    """All gates of one attempt to publish, and where their Data Docs lie."""
+    """All gates of one attempt to publish, and the location of their Data Docs."""
 
     gates: list[GateResult]
     data_docs: str
@@ -34,7 +34,7 @@ class GateResults:
         return all(gate.passed for gate in self.gates)
 
     def raise_for_failures(self) -> None:
-        """Raises QualityGateError with a sentence for each failed gate; does nothing when all passed."""
+        """Raise QualityGateError with a sentence for each failed gate; do nothing when all passed."""
         sentences = [sentence_of(gate) for gate in self.gates if not gate.passed]
         if sentences:
             count = "a quality gate" if len(sentences) == 1 else f"{len(sentences)} quality gates"
@@ -44,7 +44,7 @@ class GateResults:
 
 
 def sentence_of(gate: GateResult) -> str:
-    """What failed, what is allowed and what to do, for a person."""
+    """Return a sentence for the user: the failure, the limit and what to do."""
     shown, more = gate.failures[:3], len(gate.failures) - 3
     observed = ", ".join(shown) + (f" and {more:,} more like that" if more > 0 else "")
     return f"{observed}, allowed: {gate.allowed}: {gate.remedy}"

@@ -1,1 +1,1 @@
-"""Delta tables: reading, writing, what their logs note, tombstones."""
+"""Delta tables: reading, writing, facts in their logs, tombstones."""

@@ -1,4 +1,4 @@
-"""What the log of a Delta table says of its versions, read by the `deltalake` package, without a Spark job."""
+"""Versions of a Delta table from its log, read by the `deltalake` package, without a Spark job."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from etl.lake.facts import CommitFacts, Fingerprint
 
 
 def open_table(table_uri: str, options: Storage, version: int | None = None) -> DeltaTable | None:
-    """A table at its newest or a given version, or None where there is none."""
+    """Return a table at its newest or a given version, or None where there is none."""
     try:
         return DeltaTable(table_uri, version=version, storage_options=delta_options(options))
     except TableNotFoundError:
@@ -23,12 +23,12 @@ def open_table(table_uri: str, options: Storage, version: int | None = None) -> 
 
 
 def file_paths(table: DeltaTable) -> set[str]:
-    """The paths of the files of a version, relative to the table, as they are and not as URIs write them."""
+    """Return the paths of the files of a version, relative to the table, not encoded as URIs."""
     return {unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()}
 
 
 def row_count(uri: str, options: Storage, version: int | None = None) -> int:
-    """The rows of a table, 0 where there is none: from its log, or from its files' footers where that lacks them."""
+    """Return the rows of a table, 0 where there is none, from its log or else from its files' footers."""
     table = open_table(uri, options, version)
     if table is None:
         return 0
@@ -44,7 +44,7 @@ def table_exists(uri: str, options: Storage) -> bool:
 
 
 def newest_commit(table: DeltaTable) -> dict[str, Any] | None:
-    """The newest entry of a table's history, but for the commits of VACUUM, which change nothing about its content."""
+    """Return the newest entry of a table's history, except commits of VACUUM, which keep its content."""
     for limit in (4, None):
         for commit in table.history(limit):
             if not str(commit.get("operation")).startswith("VACUUM"):
@@ -57,7 +57,7 @@ Facts = TypeVar("Facts", bound=CommitFacts)
 
 @dataclass(frozen=True)
 class Commit:
-    """The newest commit of a table: the id that Delta gave the table when it was made, and what the commit notes."""
+    """Newest commit of a table: the id that Delta gave the table when it was created, and the recorded facts."""
 
     table_id: str
     version: int
@@ -65,7 +65,10 @@ class Commit:
 
     @classmethod
     def of(cls, uri: str, options: Storage) -> "Commit | None":
-        """None where there is no such table. Raises DataError where its history has lost all but commits of VACUUM."""
+        """Return the newest commit, None where there is no such table.
+
+        Raises DataError where the history has lost everything but commits of VACUUM.
+        """
         table = open_table(uri, options)
         if table is None:
             return None
@@ -78,7 +81,7 @@ class Commit:
 
     @classmethod
     def existing(cls, uri: str, options: Storage) -> "Commit":
-        """The same; raises UsageError naming the table when it does not exist."""
+        """Return the newest commit; raise UsageError naming the table when it does not exist."""
         found = cls.of(uri, options)
         if found is None:
             raise no_such_table(uri)
@@ -86,63 +89,66 @@ class Commit:
 
     @property
     def identity(self) -> str:
-        """That of no other content, also where a table was made anew."""
+        """Unique name of the content, also where a table was created anew."""
         return self.identity_at(self.version)
 
     def identity_at(self, version: int) -> str:
-        """The same of another version of the table."""
+        """Return the identity of another version of the table."""
         return f"{self.table_id}@{version}"
 
     def facts(self, model: type[Facts]) -> Facts | None:
-        """What a stage noted, None where something else wrote it."""
+        """Return the facts that a stage recorded, None where something else wrote them."""
         return model.read(self.noted)
 
     def made_by(self, fingerprint: Fingerprint, model: type[Facts]) -> Facts | None:
-        """The facts where they are of this very fingerprint: then the table is complete."""
+        """Return the facts where they have this very fingerprint: then the table is complete."""
         found = self.facts(model)
         return found if found is not None and found.fingerprint == fingerprint else None
 
 
 def no_such_table(uri: str) -> UsageError:
-    """The error of a stage whose input is not there."""
+    """Return the error of a stage whose input is missing."""
     return UsageError(f"there is no table {uri}; run the stages before this one first, or etl/pipeline.py")
 
 
 def table_version(uri: str, options: Storage) -> int:
-    """The version of a table's newest content. Raises UsageError naming the table when it does not exist."""
+    """Return the version of a table's newest content. Raises UsageError naming the table when it does not exist."""
     return Commit.existing(uri, options).version
 
 
 def identity(uri: str, options: Storage, version: int | None = None) -> str:
-    """Of a version of a table, by default that of its newest content. Raises UsageError as above."""
+    """Return the identity of a version of a table, by default that of its newest content.
+
+    Raises UsageError as above.
+    """
     found = Commit.existing(uri, options)
     return found.identity if version is None else found.identity_at(version)
 
 
 def version_in(identity: str) -> int:
-    """The version of the table that an identity is of."""
+    """Return the version of the table in an identity."""
     return int(identity.rpartition("@")[2])
 
 
 def facts_at(uri: str, version: int, options: Storage, model: type[Facts]) -> Facts | None:
-    """What the commit of a version of a table noted; None where nothing is known of it."""
+    """Return the facts in the commit of a version of a table; None where nothing is known of it."""
     noted = (commit.get("userMetadata") for commit in commits(uri, options) if commit["version"] == version)
     return model.read(next(noted, None))
 
 
 def stages_since(uri: str, version: int, options: Storage) -> set[str]:
-    """The stages that made the commits after a version; empty names stand for commits of something else."""
+    """Return the stages that made the commits after a version; empty names stand for other writers."""
     return {stage_of(commit) for commit in commits(uri, options) if commit["version"] > version}
 
 
 def commits(uri: str, options: Storage) -> list[dict[str, Any]]:
-    """The history of a table, newest first; empty where there is none."""
+    """Return the history of a table, newest first; empty where there is none."""
     table = open_table(uri, options)
     return [] if table is None else list(table.history())
 
 
 def stage_of(commit: Mapping[str, Any]) -> str:
-    """The stage that made a commit, by its `userMetadata` alone."""
+    """Return the stage that made a commit, by its `userMetadata` alone."""
     try:
         noted = json.loads(commit.get("userMetadata") or "")
     except ValueError:

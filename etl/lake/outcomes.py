@@ -1,4 +1,4 @@
-"""What became of the records in the end: silver/ledger, and what `encode` has left out since."""
+"""Final outcome of the records: silver/ledger, without the outliers that `encode` leaves out."""
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -7,14 +7,14 @@ from schemas.tables import LEFT_OUT
 
 
 def rows_to_publish(encoded: DataFrame) -> DataFrame:
-    """The rows of silver/encoded without the outliers that are left out."""
+    """Return the rows of silver/encoded without the outliers that are left out."""
     if LEFT_OUT not in encoded.columns:
         return encoded
     return encoded.where(F.col(LEFT_OUT).isNull()).drop(LEFT_OUT)
 
 
 def final_ledger(ledger: DataFrame, encoded: DataFrame) -> DataFrame:
-    """silver/ledger with the outliers that silver/encoded leaves out as `filtered`, in no cluster and no split."""
+    """Return silver/ledger with silver/encoded's left-out outliers as `filtered`, in no cluster and no split."""
     if LEFT_OUT not in encoded.columns:
         return ledger
     outliers = encoded.where(F.col(LEFT_OUT).isNotNull()).select("record_id", LEFT_OUT)

@@ -1,4 +1,4 @@
-"""Reading and writing the bronze and silver Delta tables, with the same properties for all of them."""
+"""Reading and writing of the bronze and silver Delta tables, with common properties."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,17 +23,17 @@ PROPERTIES = {
     # Statistics hold values: the smallest and the largest id, the beginning of a text. In the log no erasure could
     # reach them, and nobody looks for ranges of ids.
     STATISTICS: "0",
-    # `provenance` in the manifest names versions of these tables: their log stays, and
-    # etl/versions/retention.py decides about their files.
+    # `provenance` in the manifest names versions of these tables: their log stays, and etl/versions/retention.py
+    # decides about their files.
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.enableExpiredLogCleanup": "false",
 }
 
 
 def read_table(spark: SparkSession, uri: str, version: int | None = None) -> DataFrame:
-    """A table at its newest or a given version. Raises UsageError naming the table when it does not exist.
+    """Return a table at its newest or a given version. Raises UsageError naming the table when it does not exist.
 
-    `deltalake` names the files of a local one, since Spark's Delta takes a job or two to find them in each query.
+    `deltalake` lists the files of a local table, for which Spark's Delta would take a job or two in each query.
     """
     if storage.is_local(uri):
         table = open_table(uri, Storage(), version)
@@ -50,16 +50,16 @@ def read_table(spark: SparkSession, uri: str, version: int | None = None) -> Dat
 
 
 def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: StructType) -> DataFrame:
-    """Some of the files of a table, by their paths relative to it, with the table's schema; nothing else is opened."""
+    """Read some files of a table, by their relative paths, with the table's schema; open nothing else."""
     if not paths:
         return spark.createDataFrame([], schema)
-    # What looks like a pattern in the place of the data set is none.
+    # Escaped: a location that looks like a pattern is none.
     reader = spark.read.option("__globPaths__", "false").schema(schema)
     return reader.parquet(*(storage.join(uri, path) for path in paths))
 
 
 def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> bool:
-    """Makes a version of a table, given by its identity, the newest one; False where it is another table's."""
+    """Make a version of a table, given by its identity, the newest one; return False for another table's."""
     commit, version = Commit.of(uri, options), version_in(identity)
     if commit is None or commit.identity_at(version) != identity:
         return False
@@ -69,7 +69,7 @@ def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -
 
 
 def _without_statistics(spark: SparkSession, uri: str, config: Configuration) -> None:
-    """Ends the statistics of a table that an earlier version made; Delta takes a writer's properties for new ones."""
+    """End the statistics of a table that an earlier version made; Delta takes a writer's properties for new ones."""
     table = open_table(uri, config.storage)
     if table is not None and table.metadata().configuration.get(STATISTICS) != PROPERTIES[STATISTICS]:
         spark.sql(
@@ -79,7 +79,7 @@ def _without_statistics(spark: SparkSession, uri: str, config: Configuration) ->
 
 @contextmanager
 def configured(spark: SparkSession, key: str, value: str) -> Iterator[None]:
-    """A setting of the session that holds while the body runs."""
+    """Set a configuration key of the session while the body runs."""
     spark.conf.set(key, value)
     try:
         yield
@@ -88,7 +88,7 @@ def configured(spark: SparkSession, key: str, value: str) -> Iterator[None]:
 
 
 def committing_always(spark: SparkSession) -> AbstractContextManager[None]:
-    """Lets Delta commit also what adds no file; what such a commit notes counts all the same."""
+    """Let Delta also commit without new files; the facts in such a commit count all the same."""
     return configured(spark, "spark.databricks.delta.skipRecordingEmptyCommits", "false")
 
 
@@ -100,7 +100,7 @@ def write_table(
     facts: CommitFacts,
     append: bool = False,
 ) -> int:
-    """Replaces the content of a table, or adds to it, in one commit and returns its version.
+    """Replace the content of a table, or add to it, in one commit and return its version.
 
     The columns are those of `schema`, in that order; the commit's `userMetadata` holds the facts.
     """

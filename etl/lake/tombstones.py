@@ -1,10 +1,10 @@
-"""Tombstones: what was erased, by hashes alone, so that no later run on the same files brings it back.
+"""Tombstones: hashes of erased records, so that no later run on the same files brings them back.
 
-A record leaves one of its id and one of its place: its id alone would not be enough, since ids that are made from a
+A record leaves one of its id and one of its place: its id alone would not be enough, since ids derived from a
 record's columns change with the configuration, nor its place, since files are moved. The place is a `content`, which
-holds for the file as it was; since nobody hashes every file before it is read, a `spot` beside it says which places
-are worth hashing their file for. A `place` holds by the size of the file alone: where its hash is not known, and of
-what was erased before there were the others. What was in quarantine leaves a `raw`.
+identifies the file as it was; since nobody hashes every file before it is read, a `spot` beside it says which places
+are worth hashing their file for. A `place` identifies the file by its size alone: where its hash is not known, and
+for erasures older than the other two. Records in quarantine leave a `raw`.
 """
 
 import hashlib
@@ -19,36 +19,37 @@ from schemas.manifest import Manifest
 from schemas.tables import Layout
 
 FORGOTTEN = "forgotten"
-"""The reason in the quarantine of what was erased; such a row has no raw bytes."""
+"""Reason in the quarantine of erased records; such a row has no raw bytes."""
 FORGOTTEN_DETAIL = "it was erased on request: bronze/tombstones has its hash and the date"
 
 
 def record_sha256(record_id: str) -> bytes:
-    """SHA-256 (FIPS 180-4) of an id in UTF-8."""
+    """Return the SHA-256 (FIPS 180-4) of an id in UTF-8."""
     return hashlib.sha256(record_id.encode()).digest()
 
 
 def place_sha256(path: str, twin: int, position: int, file_bytes: int) -> bytes:
-    """SHA-256 of where a record stands: the file's path, which of equal paths, its position there, the file's size.
+    """Return the SHA-256 of a record's place: the file's path, its number among equal paths, the position, the file's
+    size.
 
-    With the size, since in a file that was written anew something else stands at the same position.
+    With the size, since in a rewritten file something else stands at the same position.
     """
     return hashlib.sha256(canonical_json([path, twin, position, file_bytes])).digest()
 
 
 def content_sha256(path: str, twin: int, position: int, file_sha256: str) -> bytes:
-    """The same with the file's own SHA-256 in hex instead of its size."""
+    """Return the SHA-256 of a record's place as above, with the file's own SHA-256 in hex instead of its size."""
     return hashlib.sha256(canonical_json([path, twin, position, file_sha256])).digest()
 
 
 def raw_sha256(raw: bytes) -> bytes:
-    """SHA-256 of the raw bytes as the quarantine holds them."""
+    """Return the SHA-256 of the raw bytes as the quarantine holds them."""
     return hashlib.sha256(raw).digest()
 
 
 @dataclass(frozen=True)
 class Tombstones:
-    """The hashes of each kind, 32 bytes each."""
+    """Hashes of each kind, 32 bytes each."""
 
     records: frozenset[bytes] = frozenset()
     places: frozenset[bytes] = frozenset()
@@ -58,7 +59,7 @@ class Tombstones:
 
     @classmethod
     def of(cls, config: Configuration) -> "Tombstones":
-        """Those of a data set."""
+        """Read the tombstones of a data set."""
         table = open_table(Layout.of(config).tombstones, config.storage)
         if table is None:
             return NO_TOMBSTONES
@@ -67,7 +68,7 @@ class Tombstones:
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, str]]) -> "Tombstones":
-        """From rows of `bronze/tombstones`."""
+        """Collect rows of `bronze/tombstones`."""
         by_kind: dict[str, set[bytes]] = {kind: set() for kind in NO_TOMBSTONES.by_kind()}
         for row in rows:
             by_kind[row["kind"]].add(bytes.fromhex(row["sha256"]))
@@ -86,9 +87,9 @@ class Tombstones:
     def has_place(
         self, path: str, twin: int, position: int, file_bytes: int, file_sha256: Callable[[], str | None]
     ) -> bool:
-        """Whether something was erased there; `file_sha256` is asked for only where the answer depends on it.
+        """Return True where something was erased there; `file_sha256` is called only where the answer depends on it.
 
-        Where it gives None the file cannot be hashed, and what has its size counts as the same.
+        Where it gives None the file cannot be hashed, and any content of its size counts as the same.
         """
         place = place_sha256(path, twin, position, file_bytes)
         if place in self.places or place not in self.spots:
@@ -100,7 +101,7 @@ class Tombstones:
         return bool(raw) and bool(self.raws) and raw_sha256(raw) in self.raws
 
     def by_kind(self) -> dict[str, frozenset[bytes]]:
-        """As they stand in the table."""
+        """Return the hashes by kind, as in the table."""
         return {
             "record": self.records,
             "place": self.places,
@@ -110,12 +111,12 @@ class Tombstones:
         }
 
     def joined(self, others: "Tombstones") -> "Tombstones":
-        """These and those."""
+        """Return the union of two sets of tombstones."""
         theirs = others.by_kind()
         return self._of({kind: mine | theirs[kind] for kind, mine in self.by_kind().items()})
 
     def without(self, others: "Tombstones") -> "Tombstones":
-        """These but those."""
+        """Return these tombstones without the others."""
         theirs = others.by_kind()
         return self._of({kind: mine - theirs[kind] for kind, mine in self.by_kind().items()})
 
@@ -123,11 +124,11 @@ class Tombstones:
         return sum(map(len, self.by_kind().values()))
 
     def fingerprint(self) -> str | None:
-        """SHA-256 over all of them, None where there are none: equal where the same was erased."""
+        """Return the SHA-256 over all of them, None where there are none: equal where the same was erased."""
         if not self:
             return None
         document = {kind: sorted(map(bytes.hex, found)) for kind, found in self.by_kind().items()}
-        # That of data sets without them is the one that it was before there were any.
+        # Data sets without tombstones keep the fingerprint from before there were any.
         for kind in ("spot", "content"):
             if not document[kind]:
                 del document[kind]
@@ -138,7 +139,7 @@ NO_TOMBSTONES = Tombstones()
 
 
 def erased_before(manifest: Manifest, layout: Layout, options: Storage) -> str | None:
-    """The fingerprint of what was erased when the records were ingested that a published version came from."""
+    """Return the fingerprint of the erasures before the ingestion behind a published version."""
     version = manifest.provenance.bronze_versions["records"]
     facts = facts_at(layout.records, version, options, RecordsFacts)
     return None if facts is None else facts.fingerprint.inputs.get("tombstones")

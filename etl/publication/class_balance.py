@@ -29,7 +29,7 @@ def balanced(counts: Mapping[str, int], settings: Balance) -> ClassBalance:
     if settings.policy == "weights":
         return ClassBalance(policy="weights", weights=weights(counts, settings.strength == "square_root"))
     if settings.policy == "oversample":
-        return ClassBalance(policy="oversample", taken=times_taken(counts, settings.most))
+        return ClassBalance(policy="oversample", taken=repeats(counts, settings.most))
     return ClassBalance()
 
 
@@ -47,17 +47,17 @@ def weights(counts: Mapping[str, int], square_root: bool = False) -> dict[str, f
     return {name: rows / (commonness[name] * total) if counts[name] else 0.0 for name in counts}
 
 
-def times_taken(counts: Mapping[str, int], most: int) -> dict[str, int]:
+def repeats(counts: Mapping[str, int], most: int) -> dict[str, int]:
     """Return the repeats of each row in an epoch, by class.
 
     They bring the class nearest to the rows of the largest one, between 1 and `most`; on a tie the smaller number.
     """
     largest = max(counts.values(), default=0)
-    taken = {}
+    found = {}
     for name, count in counts.items():
         times, rest = divmod(largest, count) if count else (1, 0)
-        taken[name] = min(most, times + (2 * rest > count))
-    return taken
+        found[name] = min(most, times + (2 * rest > count))
+    return found
 
 
 def by_index(balance: ClassBalance, classes: Sequence[str]) -> list[int] | None:

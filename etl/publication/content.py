@@ -22,7 +22,7 @@ from schemas.manifest import (
     Column,
     Content,
     Shard,
-    SourceFile,
+    SourceEntry,
     Sources,
     SplitContent,
 )
@@ -153,7 +153,7 @@ def source_list(spark: SparkSession, layout: Layout) -> tuple[Sources, bytes | N
         read_table(spark, layout.sources).select("source_index", "source_path", "bytes", "sha256").collect()
     )
     files = sorted(
-        (SourceFile(source_index=r[0], path=r[1], bytes=r[2], sha256=r[3]) for r in rows),
+        (SourceEntry(source_index=r[0], path=r[1], bytes=r[2], sha256=r[3]) for r in rows),
         key=lambda file: (file.source_index, file.path),
     )
     lines = [canonical_json(file.model_dump(mode="json")) for file in files]

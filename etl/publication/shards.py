@@ -113,7 +113,7 @@ def write_shards(
     rows_per_group: int,
     config: Configuration,
     table_uri: str,
-    taken: Sequence[int] | None = None,
+    repeats: Sequence[int] | None = None,
 ) -> list[WrittenShard]:
     """Write all shards and return what was written, in the order of `planned(plans)`.
 
@@ -135,7 +135,9 @@ def write_shards(
     sorted_rows = with_shard.repartition(len(shards), "salt").sortWithinPartitions(
         "shard", "order_key", "record_id"
     )
-    writer = _write_partition(shards, shard_schema(config), rows_per_group, table_uri, config.storage, taken)
+    writer = _write_partition(
+        shards, shard_schema(config), rows_per_group, table_uri, config.storage, repeats
+    )
     # One action only: every action would run the writers again.
     rows = sorted_rows.mapInArrow(writer, spark_schema(RESULT)).collect()  # type: ignore[arg-type]
     written = sorted((_result(row.asDict()) for row in rows), key=lambda s: place[(s.split, s.number)])
@@ -184,7 +186,7 @@ def _write_partition(
     rows_per_group: int,
     table_uri: str,
     options: Storage,
-    taken: Sequence[int] | None,
+    repeats: Sequence[int] | None,
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         shard: ShardWriter | None = None
@@ -200,7 +202,7 @@ def _write_partition(
                     results.append(shard.close())
                     shard = None
                 if shard is None:
-                    times = taken if split == "train" else None
+                    times = repeats if split == "train" else None
                     shard = ShardWriter(split, number, schema, rows_per_group, table_uri, options, times)
                 shard.add(batch.slice(start, end - start))
         if shard is not None:
@@ -253,15 +255,15 @@ class ShardWriter:
     rows_per_group: int
     table_uri: str
     options: Storage
-    taken: Sequence[int] | None = None
+    repeats: Sequence[int] | None = None
     """Reads of the rows of each label index in an epoch; None: one."""
     pending: list[pa.Table] = field(default_factory=list)
     pending_rows: int = 0
     groups: list[int] = field(default_factory=list)
     checksums: list[int] = field(default_factory=list)
-    groups_taken: list[int] = field(default_factory=list)
+    group_repeats: list[int] = field(default_factory=list)
     sums: tuple[int, int] = (0, 0)
-    sums_taken: tuple[int, int] = (0, 0)
+    repeated_sums: tuple[int, int] = (0, 0)
     order_sum: int = 0
     labels: Counter[int] = field(default_factory=Counter)
 
@@ -309,11 +311,11 @@ class ShardWriter:
             "rows": sum(self.groups),
             "row_groups": self.groups,
             "row_group_crc32": self.checksums,
-            "row_groups_taken": None if self.taken is None else self.groups_taken,
+            "row_groups_taken": None if self.repeats is None else self.group_repeats,
             "sha256": sha256,
             "key_sums": [str(value) for value in self.sums],
             "key_sums_taken": [
-                str(value) for value in (self.sums if self.taken is None else self.sums_taken)
+                str(value) for value in (self.sums if self.repeats is None else self.repeated_sums)
             ],
             "order_sum": str(self.order_sum),
             "labels": labels,
@@ -333,11 +335,11 @@ class ShardWriter:
         self.order_sum += int(sum(group.column("order_key").to_pylist()))
         if "label_index" in self.schema.names:
             self.labels.update(group.column("label_index").to_pylist())
-        if self.taken is not None:
-            times = np.asarray(self.taken, dtype=np.uint64)[group.column("label_index").to_numpy()]
-            self.groups_taken.append(int(times.sum()))
+        if self.repeats is not None:
+            times = np.asarray(self.repeats, dtype=np.uint64)[group.column("label_index").to_numpy()]
+            self.group_repeats.append(int(times.sum()))
             # Products and sums of uint64 are those modulo 2^64.
-            self.sums_taken = add_sums([self.sums_taken, key_sums(halves * times[:, None])])
+            self.repeated_sums = add_sums([self.repeated_sums, key_sums(halves * times[:, None])])
         columns = [
             pa.array(keys, part.type)
             if part.name == "record_key"
@@ -378,8 +380,8 @@ def _values(array: pa.Array) -> npt.NDArray[np.uint8]:
 
 
 def _result(row: dict[str, Any]) -> WrittenShard:
-    sums, sums_taken = ((int(row[name][0]), int(row[name][1])) for name in ("key_sums", "key_sums_taken"))
-    taken = row["row_groups_taken"]
+    sums, repeated_sums = ((int(row[name][0]), int(row[name][1])) for name in ("key_sums", "key_sums_taken"))
+    groups = row["row_groups_taken"]
     return WrittenShard(
         split=row["split"],
         number=row["number"],
@@ -388,10 +390,10 @@ def _result(row: dict[str, Any]) -> WrittenShard:
         rows=row["rows"],
         row_groups=list(row["row_groups"]),
         row_group_crc32=list(row["row_group_crc32"]),
-        row_groups_taken=None if taken is None else list(taken),
+        row_groups_taken=None if groups is None else list(groups),
         sha256=row["sha256"],
         key_sums=sums,
-        key_sums_taken=sums_taken,
+        key_sums_taken=repeated_sums,
         order_sum=int(row["order_sum"]),
         label_counts=dict(zip(row["labels"], row["label_counts"], strict=True)),
     )

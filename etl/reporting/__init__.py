@@ -1,1 +1,1 @@
-"""What the gates and the data-quality report look at, and how they show it."""
+"""Data-quality report: its sections, examples and page."""

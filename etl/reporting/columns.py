@@ -1,14 +1,14 @@
-"""The section of the data-quality report about typed columns."""
+"""Section of the data-quality report on typed columns."""
 
-from common.pages.page import Cell, Section, Table, number, share
+from common.pages.page import Cell, ReportSection, Table, number, share
 from etl.figures.facts import Summary
 from etl.reporting.records import row
 
 TITLE = "Typed columns"
 
 
-def typed(summary: Summary) -> Section:
-    """What was done to the values of each."""
+def typed(summary: Summary) -> ReportSection:
+    """Return the section on the normalised values of each typed column."""
     read = summary.records_in - summary.quarantined
     published = summary.published_rows
     rows = []
@@ -38,4 +38,4 @@ def typed(summary: Summary) -> Section:
         "that are missing. Left out: for a missing or invalid value or as an outlier. Of the published rows: values "
         "that were filled in, and outliers that were marked or clipped, by what the training split taught."
     )
-    return Section(TITLE, [Table(header, rows, caption)])
+    return ReportSection(TITLE, [Table(header, rows, caption)])

@@ -1,18 +1,30 @@
-"""The section of the data-quality report that compares a version with the one before it."""
+"""Section of the data-quality report that compares a version with the previous one."""
 
 from collections.abc import Mapping
 from typing import TypeVar
 
 from common.pages import charts
-from common.pages.page import Block, Cell, Chart, Section, Table, Text, Tone, Value, figure, number, share
+from common.pages.page import (
+    Block,
+    Cell,
+    Chart,
+    ReportSection,
+    Table,
+    Text,
+    Tone,
+    Value,
+    figure,
+    number,
+    share,
+)
 from etl.figures.drift import (
     CLASSES,
-    FATES,
     LARGE,
     LENGTHS,
     MODERATE,
+    OUTCOMES,
     VOCABULARY,
-    Earlier,
+    EarlierProfile,
     Profile,
     divergence_by_word,
     drifts,
@@ -29,15 +41,15 @@ MEASURES = {
     CLASSES: ("Classes of the published rows", "population stability index"),
     LENGTHS: ("Lengths of the published texts", "population stability index"),
     VOCABULARY: ("Words of the published texts", "Jensen–Shannon divergence, bits"),
-    FATES: ("What became of the records", "population stability index"),
+    OUTCOMES: ("What became of the records", "population stability index"),
 }
-"""By measure what it is about, and how it is measured."""
+"""By measure its subject, and its unit."""
 
 
-def compared(before: Earlier | None, now: Profile, config: Configuration) -> Section:
-    """What moved, and how far."""
+def compared(before: EarlierProfile | None, now: Profile, config: Configuration) -> ReportSection:
+    """Return the section on drift: the measures that moved, and how far."""
     if before is None:
-        return Section(
+        return ReportSection(
             TITLE,
             [
                 Text(
@@ -62,11 +74,11 @@ def compared(before: Earlier | None, now: Profile, config: Configuration) -> Sec
     )
     blocks: list[Block] = [Table(["", "Measure", "Distance", "", "Limit"], rows, caption)]
     blocks += _charts(before, now)
-    blocks.append(_fates(before, now))
+    blocks.append(_outcomes(before, now))
     words = _words(before, now)
     if words is not None:
         blocks.append(words)
-    return Section(TITLE, blocks)
+    return ReportSection(TITLE, blocks)
 
 
 def _verdict(measure: str, value: float, limit: float | None) -> Cell:
@@ -82,7 +94,7 @@ def _limit(limit: float | None) -> Cell:
     return Cell("–" if limit is None else f"{limit:g}", number=True)
 
 
-def _charts(before: Earlier, now: Profile) -> list[Chart]:
+def _charts(before: EarlierProfile, now: Profile) -> list[Chart]:
     names = (f"version {before.version}", "this version")
     found = []
     largest = sorted(now.classes, key=lambda name: (-now.classes[name], name))[:MOST_CLASSES]
@@ -110,7 +122,7 @@ def _charts(before: Earlier, now: Profile) -> list[Chart]:
 def _shares(
     before: Mapping[Name, int], now: Mapping[Name, int], names: list[Name]
 ) -> tuple[list[float], list[float]]:
-    """Percentages before and now."""
+    """Return percentages before and now."""
     whole = sum(before.values()) or 1, sum(now.values()) or 1
     return (
         [100 * before.get(name, 0) / whole[0] for name in names],
@@ -118,15 +130,15 @@ def _shares(
     )
 
 
-def _fates(before: Earlier, now: Profile) -> Table:
+def _outcomes(before: EarlierProfile, now: Profile) -> Table:
     old, whole_old, whole_now = (
-        before.profile.fates,
-        sum(before.profile.fates.values()),
-        sum(now.fates.values()),
+        before.profile.outcomes,
+        sum(before.profile.outcomes.values()),
+        sum(now.outcomes.values()),
     )
     rows: list[list[Value]] = []
-    for name in dict.fromkeys([*now.fates, *old]):
-        counts = old.get(name, 0), now.fates.get(name, 0)
+    for name in dict.fromkeys([*now.outcomes, *old]):
+        counts = old.get(name, 0), now.outcomes.get(name, 0)
         if any(counts):
             rows.append(
                 row(
@@ -141,7 +153,7 @@ def _fates(before: Earlier, now: Profile) -> Table:
     return Table(header, rows, "Without those that were erased on request.")
 
 
-def _words(before: Earlier, now: Profile) -> Table | None:
+def _words(before: EarlierProfile, now: Profile) -> Table | None:
     parts = divergence_by_word(before.profile.words, now.words)
     if not parts:
         return None

@@ -1,4 +1,4 @@
-"""What the report shows of single records: short snippets in which personal data is masked, whatever rules are on."""
+"""Examples in the report: short snippets of records in which personal data is masked, whatever rules are on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from schemas.config import Configuration
 from schemas.tables import Layout
 
 LONGEST = 100_000
-"""Characters of a record that are looked at for a snippet."""
+"""Characters of a record to inspect for a snippet."""
 LONGEST_ADDRESS = 320
 SNIPPET = 160
 """Characters of a snippet."""
 LEAD = 48
-"""Characters that a snippet shows before what it is about."""
+"""Characters that a snippet shows before its subject."""
 NOTHING = "\ue000"
-"""Stands for an empty mask while masks are counted; nobody is shown it."""
+"""Stands for an empty mask while masks are counted; it is never shown."""
 
 
 class Mask:
-    """Masks personal data, whether or not the rules that do so are on, and what rules of the user's own replace."""
+    """Mask for personal data, whether or not the rules for it are on, and for matches of the user's own rules."""
 
     def __init__(self, clean: Clean) -> None:
         clean = with_some_masks(clean)
         found = masking_rules(clean)
-        # What these replace may be just what nobody is to see.
+        # Their matches may be just what nobody is to see.
         own = {rule.name for rule in clean.regex}
         replacing = [rule for name, rule in build_rules(clean) if name in own and isinstance(rule, Edit)]
         self.edits: list[Edit] = [*found.values(), *replacing]
@@ -41,19 +41,19 @@ class Mask:
         return self.marked(text, len(text) >= LONGEST).replace(NOTHING, "")
 
     def marked(self, text: str, cut_off: bool) -> str:
-        """The same for a snippet or to count masks; `cut_off`: whether the text went on behind its end once."""
+        """Mask a text for a snippet or to count masks; `cut_off` says that the text originally continued."""
         for edit in self.edits:
             text, _ = edit.apply(text)
-        # Where the text was cut off, the half of an address may stand at its end.
+        # Where the text was cut off, half of an address may stand at its end.
         return text[:-LONGEST_ADDRESS] if cut_off else text
 
     def hides_as_much(self, before: str, after: str) -> bool:
-        """False where cleaning brought personal data to light (`joe&#64;…`) that is still legible in `before`."""
+        """Return False where cleaning exposed personal data (`joe&#64;…`) that is still legible in `before`."""
         return all(before.count(sign) >= after.count(sign) for sign in self.signs.values())
 
 
 def with_some_masks(clean: Clean) -> Clean:
-    """The same rules, none with an empty mask, of which nobody could tell how many there are."""
+    """Return the rules with visible masks: empty ones could not be counted."""
     rules = {name: getattr(clean, name) for name in type(clean).model_fields}
     empty = {
         name: rule.model_copy(update={"mask": NOTHING})
@@ -65,7 +65,7 @@ def with_some_masks(clean: Clean) -> Clean:
 
 @dataclass(frozen=True)
 class Example:
-    """What a rule did to a record: the text right before it and right after.
+    """Effect of a rule on a record: the text right before it and right after.
 
     `before` is empty where it would look the same masked, and either where later rules bring personal data to light.
     """
@@ -75,12 +75,12 @@ class Example:
     before: str
     after: str
     left_out: bool = False
-    """Whether there is nothing after it, since the rule left the record out."""
+    """The rule left the record out, so that no text follows."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why records are in the quarantine: how many, and one of them by its place."""
+    """Reason for quarantine: the number of its records, and one of them by its place."""
 
     reason: str
     records: int
@@ -91,13 +91,13 @@ class Reason:
 def rule_examples(
     spark: SparkSession, config: Configuration, versions: Mapping[str, int], mask: Mask
 ) -> list[Example]:
-    """Up to two records for each rule that did something, chosen by hash among those that few rules touched.
+    """Return up to two records for each effective rule, chosen by hash among those that few rules touched.
 
-    The rules are applied to them once more, so that each example shows what its rule did and no other.
+    The rules are applied to them once more, so that each example shows the effect of its rule alone.
     """
     layout = Layout.of(config)
     chosen = _chosen(read_table(spark, layout.fields, versions.get("fields")))
-    # What was done to typed columns has a section of its own (etl/reporting/columns.py).
+    # Effects on typed columns have a section of their own (etl/reporting/columns.py).
     typed = {feature.name for feature in config.typed_features()}
     chosen = {name: records for name, records in chosen.items() if rule_of(name) not in typed}
     ids = sorted({record_id for records in chosen.values() for record_id in records})
@@ -112,7 +112,7 @@ def rule_examples(
 
 
 def _chosen(fields: DataFrame) -> dict[str, list[str]]:
-    """Record ids by rule."""
+    """Return record ids by rule."""
     few = F.size("effects")
     rows = (
         fields.select(
@@ -131,9 +131,9 @@ def _chosen(fields: DataFrame) -> dict[str, list[str]]:
 def _texts(
     spark: SparkSession, uri: str, version: int | None, config: Configuration, ids: Sequence[str]
 ) -> dict[str, list[str]]:
-    """The configured texts of some records of a table, their first `LONGEST` characters.
+    """Return the configured texts of some records of a table, their first `LONGEST` characters.
 
-    Texts are read from the files alone that hold these records, however many the table has.
+    Only the files that hold these records are read, however many the table has.
     """
     wanted = F.col("record_id").isin(list(ids))
     table = read_table(spark, uri, version)
@@ -149,7 +149,7 @@ def _texts(
 def example_of(
     name: str, record_id: str, texts: Sequence[str], rules: Sequence[tuple[str, Rule]], mask: Mask
 ) -> Example:
-    """The effect of the rule `name` on a record with the `texts`, one for each text column.
+    """Return the effect of the rule `name` on a record with the `texts`, one for each text column.
 
     It is shown where the masked texts before and after it first differ; where they do not, at the first mask.
     """
@@ -171,7 +171,7 @@ def example_of(
 
     if isinstance(applied, Filter):
         met = next((i for i, text in enumerate(steps[place]) if applied.drops(text)), 0)
-        # A rule that drops what it finds is shown by its mask there.
+        # A rule that drops records is shown by its mask there.
         sign = mask.signs.get(rule_of(name))
         first = max(before[met].find(sign), 0) if sign else 0
         return Example(name, record_id, shown(before[met], cleaned[met], first), "", left_out=True)
@@ -193,14 +193,14 @@ def example_of(
 
 
 def snippet(text: str, place: int = 0) -> str:
-    """Some characters around a place, with signs for what one would not see."""
+    """Return the characters around a place, with signs for invisible ones."""
     start = 0 if place < SNIPPET // 2 else place - LEAD
     piece = visible(text[start : start + SNIPPET])
     return ("…" if start else "") + piece + ("…" if start + SNIPPET < len(text) else "")
 
 
 def visible(text: str) -> str:
-    """Line breaks, tabs, runs of spaces and characters without a shape as signs: `↵`, `⇥`, `·`, `[U+200B]`."""
+    """Return line breaks, tabs, runs of spaces and characters without a shape as signs: `↵`, `⇥`, `·`, `[U+200B]`."""
     signs = {"\n": "↵", "\t": "⇥", "\r": "␍", "\u00a0": "␣"}
     text = text.replace(NOTHING, "").replace("  ", "··")
     return "".join(signs.get(c) or (c if c.isprintable() else f"[U+{ord(c):04X}]") for c in text)
@@ -213,7 +213,7 @@ def cluster_snippets(
     versions: Mapping[str, int],
     mask: Mask,
 ) -> dict[str, str]:
-    """The beginning of the cleaned text of each cluster's survivor, by its record id."""
+    """Return the beginning of the cleaned text of each cluster's survivor, by its record id."""
     column = config.text_columns().index(config.deduplicated_column())
     ids = sorted({cluster.record_id for cluster in clusters})
     texts = _texts(spark, Layout.of(config).fields, versions.get("fields"), config, ids)
@@ -223,7 +223,7 @@ def cluster_snippets(
 def quarantine_reasons(
     spark: SparkSession, config: Configuration, versions: Mapping[str, int], mask: Mask
 ) -> list[Reason]:
-    """Each reason with the number of records, and the place of the first one, masked; never what stands in it."""
+    """Return each reason with its number of records, and the place of the first one, masked; never its content."""
     place = F.struct("source_path", "source_position", "detail")
     rows = (
         read_table(spark, Layout.of(config).quarantine, versions.get("quarantine"))

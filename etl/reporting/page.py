@@ -1,13 +1,13 @@
-"""The data-quality report of a version, or of an attempt that a gate stopped."""
+"""Data-quality report of a version, or of an attempt that a gate stopped."""
 
 from collections.abc import Mapping, Sequence
 
 from pyspark.sql import SparkSession
 
 from common import storage
-from common.pages.page import Page, Section, render
+from common.pages.page import Page, ReportSection, render
 from etl.duplicates.leakage import leakage_sample
-from etl.figures.drift import Earlier, Profile, profile_before
+from etl.figures.drift import EarlierProfile, Profile, profile_before
 from etl.figures.facts import Summary
 from etl.gates import data_docs
 from etl.gates.results import GateResults
@@ -35,7 +35,7 @@ def write_report(
     manifest: Manifest | None,
     gates: GateResults,
 ) -> str:
-    """Writes `quality/report.html` and the Data Docs; returns the report's location.
+    """Write `quality/report.html` and the Data Docs; return the report's location.
 
     `manifest` is None for a failed attempt.
     """
@@ -73,9 +73,9 @@ def report_page(
     snippets: Mapping[str, str],
     similarities: Sequence[tuple[str, float]],
     stage_metrics: Sequence[StageMetrics] = (),
-    before: Earlier | None = None,
+    before: EarlierProfile | None = None,
 ) -> Page:
-    """The page from what was gathered; the same figures give the same page."""
+    """Return the page from the collected figures; equal figures give equal pages."""
     if manifest is None:
         subtitle = "Nothing was published: this is the report of an attempt that a gate stopped."
     else:
@@ -105,15 +105,15 @@ def report_page(
     return Page(title, subtitle, records.tiles(summary, gates), shown, "Made by ringlake.")
 
 
-def _class_balance(manifest: Manifest | None) -> list[Section]:
-    """What the published training split makes of its classes; nothing where there are none, or nothing published."""
+def _class_balance(manifest: Manifest | None) -> list[ReportSection]:
+    """Return the section on class balance; nothing without classes or a publication."""
     if manifest is None or not manifest.splits["train"].label_counts:
         return []
     return [class_mix.section(manifest.splits["train"])]
 
 
 def is_report_of(manifest: Manifest, config: Configuration) -> bool:
-    """Whether the report that lies there is of a version: it names the manifest's root."""
+    """Return True where the existing report is of a version, whose root it names."""
     location = storage.join(Layout.of(config).quality, REPORT)
     if not storage.exists(location, config.storage):
         return False
@@ -121,7 +121,7 @@ def is_report_of(manifest: Manifest, config: Configuration) -> bool:
 
 
 def table_versions(manifest: Manifest | None) -> dict[str, int]:
-    """The versions of the bronze and silver tables that a manifest names; none without one: the newest are read."""
+    """Return the versions of the bronze and silver tables in a manifest; none without one: the newest are read."""
     if manifest is None:
         return {}
     return {**manifest.provenance.bronze_versions, **manifest.provenance.silver_versions}

@@ -1,8 +1,8 @@
-"""The sections of the data-quality report about what became of the records, from figures alone."""
+"""Sections of the data-quality report on the outcomes of the records, from figures alone."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from common.pages.page import Block, Cell, Link, Section, Table, Text, Tile, Value, number, share
+from common.pages.page import Block, Cell, Link, ReportSection, Table, Text, Tile, Value, number, share
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults
 from etl.reporting.examples import Example, Reason
@@ -13,12 +13,12 @@ from schemas.tables import SPLITS
 
 
 def row(*values: Value) -> list[Value]:
-    """A row of a table."""
+    """Return a row of a table."""
     return list(values)
 
 
 def tiles(summary: Summary, gates: GateResults) -> list[Tile]:
-    """The figures at the top."""
+    """Return the figures at the top."""
     read = summary.records_in
     passed = sum(gate.passed for gate in gates.gates)
     duplicates = summary.exact_duplicates + summary.near_duplicates
@@ -41,8 +41,8 @@ def tiles(summary: Summary, gates: GateResults) -> list[Tile]:
     ]
 
 
-def funnel(summary: Summary) -> Section:
-    """From the records read to the rows of each split."""
+def funnel(summary: Summary) -> ReportSection:
+    """Return the funnel from the records read to the rows of each split."""
     left = read = summary.records_in
     rows: list[list[Value]] = [["Records read", "", number(read), share(read, read, bar=True)]]
     steps = {
@@ -67,11 +67,11 @@ def funnel(summary: Summary) -> Section:
         if adds_up
         else Text(f"{abs(read - summary.accounted):,} records are unaccounted for.", "bad")
     )
-    return Section("Funnel", [Table(["", "Removed", "Left", "Of what was read"], rows), verdict])
+    return ReportSection("Funnel", [Table(["", "Removed", "Left", "Of what was read"], rows), verdict])
 
 
-def gate_table(gates: GateResults, data_docs: str) -> Section:
-    """Every gate with what was observed and what is allowed."""
+def gate_table(gates: GateResults, data_docs: str) -> ReportSection:
+    """Return the table of all gates, with the observed and the allowed value."""
     rows: list[list[Value]] = []
     for gate in gates.gates:
         verdict = Cell("passed", "good") if gate.passed else Cell("failed", "bad")
@@ -80,7 +80,7 @@ def gate_table(gates: GateResults, data_docs: str) -> Section:
     if gates.passed:
         rows = [row[:-1] for row in rows]
     header = ["Gate", "Observed", "Allowed", "Result", "What to do"]
-    return Section(
+    return ReportSection(
         "Quality gates",
         [
             Table(header[: 4 if gates.passed else 5], rows),
@@ -89,10 +89,10 @@ def gate_table(gates: GateResults, data_docs: str) -> Section:
     )
 
 
-def quarantine(summary: Summary, reasons: Sequence[Reason]) -> Section:
-    """Why records are in the quarantine."""
+def quarantine(summary: Summary, reasons: Sequence[Reason]) -> ReportSection:
+    """Return the section on the reasons of the quarantine."""
     if not reasons:
-        return Section("Quarantine", [Text("Every record met the contract.")])
+        return ReportSection("Quarantine", [Text("Every record met the contract.")])
     rows: list[list[Value]] = [
         [
             Cell(r.reason, "name"),
@@ -105,11 +105,11 @@ def quarantine(summary: Summary, reasons: Sequence[Reason]) -> Section:
     ]
     header = ["Reason", "Records", "Of what was read", "For example", "At"]
     note = Text("The raw bytes of each of them are in bronze/quarantine.", "quiet")
-    return Section("Quarantine", [Table(header, rows), note])
+    return ReportSection("Quarantine", [Table(header, rows), note])
 
 
-def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) -> Section:
-    """What each cleaning rule did, with masked examples."""
+def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) -> ReportSection:
+    """Return the section on the effects of each cleaning rule, with masked examples."""
     rows: list[list[Value]] = []
     for rule in config.clean.active():
         by_kind = [name for name in sorted(summary.effects) if name != rule and rule_of(name) == rule]
@@ -119,17 +119,17 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
             effect = summary.effects.get(name)
             filtered = summary.filtered_by_rule.get(name, 0)
             touched, changes = (effect.records, effect.changes) if effect is not None else (0, 0)
-            # Of a filter, `changes` counts records once more, or what was found in them.
+            # For a filter, `changes` counts records once more, or its matches.
             no_edits = drops or (filtered and changes == touched)
             edits = Cell("–", number=True) if no_edits else number(changes)
             rows.append([Cell(name, "name"), number(touched), edits, number(filtered)])
-    # Left out by no rule, but for what they have in common with others (split_conflict); typed columns stand elsewhere.
+    # Left out by no rule, but for ties to other records (split_conflict); typed columns stand elsewhere.
     elsewhere = {*config.clean.active(), *(feature.name for feature in config.typed_features())}
     for reason, filtered in summary.filtered_by_rule.items():
         if rule_of(reason) not in elsewhere:
             rows.append([Cell(reason, "name"), number(filtered), Cell("–", number=True), number(filtered)])
     if not rows:
-        return Section("Cleaning rules", [Text("No rule is on.")])
+        return ReportSection("Cleaning rules", [Text("No rule is on.")])
     blocks: list[Block] = [
         Table(["Rule", "Records touched", "Replacements", "Records filtered out"], rows),
     ]
@@ -140,7 +140,7 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
             "break, ⇥ tab, · spaces in a row, ␣ a space that does not break, [U+…] a character that has no shape."
         )
         blocks.append(Table(["Rule", "Before", "After"], shown, caption))
-    return Section("Cleaning rules", blocks)
+    return ReportSection("Cleaning rules", blocks)
 
 
 def _before_and_after(example: Example) -> list[Value]:
@@ -153,8 +153,10 @@ def _before_and_after(example: Example) -> list[Value]:
     return [Cell(example.before, "code"), Cell(example.after, "code")]
 
 
-def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> Section:
-    """Sizes of the clusters, and the largest; `mask`: for ids, which may be somebody's address."""
+def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> ReportSection:
+    """Return the section on the sizes of the clusters, and the largest; `mask`: for ids, which may be e-mail
+    addresses.
+    """
     sizes: list[list[Value]] = []
     for low, high in _ranges(max([1, *summary.cluster_sizes])):
         inside = {s: n for s, n in summary.cluster_sizes.items() if low <= s <= high}
@@ -175,11 +177,11 @@ def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[st
         blocks.append(
             Table(["Records", "Survivor, cleaned and masked", "Its id"], largest, "The largest clusters.")
         )
-    return Section("Duplicate clusters", blocks)
+    return ReportSection("Duplicate clusters", blocks)
 
 
 def _ranges(largest: int) -> Iterable[tuple[int, int]]:
-    """1, 2, 3, 4–7, 8–15, … up to the one that holds `largest`."""
+    """Return 1, 2, 3, 4–7, 8–15, … up to the one that holds `largest`."""
     yield from ((n, n) for n in (1, 2, 3))
     low = 4
     while low <= largest:

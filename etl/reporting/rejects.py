@@ -15,7 +15,7 @@ from schemas.config import Configuration
 
 
 def show(config: Configuration, table: DeltaTable, rows: pa.Table, examples: int) -> None:
-    """Prints the reasons, most frequent first, and `examples` records of each."""
+    """Print the reasons, most frequent first, and `examples` records of each."""
     mask = Mask(config.clean)
     counts = Counter(rows["reason"].to_pylist())
     chosen = [place for reason in counts for place in _first(rows, reason, examples)]
@@ -32,16 +32,16 @@ def show(config: Configuration, table: DeltaTable, rows: pa.Table, examples: int
 
 
 def _first(rows: pa.Table, reason: str, count: int) -> list[int]:
-    """The places in `rows` of its first records with a reason."""
+    """Return the places in `rows` of the first records with a reason."""
     found: list[int] = pc.indices_nonzero(pc.equal(rows["reason"], reason))[:count].to_pylist()
     return found
 
 
 def masked(raw: bytes, mask: Mask) -> str:
-    """The beginning of a raw record in a line, personal data masked, also where escapes of JSON or HTML hide it.
+    """Return the beginning of a raw record in a line, masking personal data even behind escapes of JSON or HTML.
 
-    Where more is found without invisible characters and with plain spaces, it is shown so. What holds NUL bytes is not
-    shown: in UTF-16, for one, no rule finds anything, and people can read it all the same.
+    Where more is found without invisible characters and with plain spaces, it is shown so. Records with NUL bytes are
+    not shown: in UTF-16, for one, no rule finds anything, and people can read it all the same.
     """
     if b"\0" in raw[:LONGEST]:
         return "(not shown: it holds NUL bytes)"
@@ -53,5 +53,5 @@ def masked(raw: bytes, mask: Mask) -> str:
 
 
 def one_line(path: str) -> str:
-    """A path as it is, but for characters that would break the line or have no shape."""
+    """Return a path with escapes for characters that would break the line or have no shape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

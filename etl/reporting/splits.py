@@ -1,4 +1,4 @@
-"""The sections of the data-quality report about what is published, and where it comes from, from figures alone."""
+"""Sections of the data-quality report on the published data, and its origin, from figures alone."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from common.pages.page import (
     Cell,
     Chart,
     Code,
-    Section,
+    ReportSection,
     Table,
     Text,
     Value,
@@ -27,8 +27,8 @@ MOST_CLASSES = 40
 MOST_SHARDS = 64
 
 
-def classes(summary: Summary) -> Section:
-    """How many records each class had, and has in each split."""
+def classes(summary: Summary) -> ReportSection:
+    """Return the section on the records of each class, read and in each split."""
     published = {
         label: sum(by_class.get(label, 0) for by_class in summary.classes.values())
         for label in summary.classes_before
@@ -59,11 +59,11 @@ def classes(summary: Summary) -> Section:
     rest = len(summary.classes_before) - MOST_CLASSES
     if rest > 0:
         blocks.append(Text(f"{rest:,} smaller classes are not shown.", "quiet"))
-    return Section("Classes", blocks)
+    return ReportSection("Classes", blocks)
 
 
-def lengths(summary: Summary) -> Section:
-    """Characters before and after, tokens before truncation."""
+def lengths(summary: Summary) -> ReportSection:
+    """Return the section on characters before and after, and tokens before truncation."""
     blocks: list[Block] = []
     rows: list[list[Value]] = []
     for column, stages in summary.characters.items():
@@ -90,7 +90,7 @@ def lengths(summary: Summary) -> Section:
             cut = share(facts.cut_rows, facts.lengths.rows), share(facts.cut_tokens, facts.lengths.total)
             rows.append(row(f"{feature} (tokens), {split}", *_length_cells(facts.lengths), *cut))
     header = ["", "Rows", "Mean", "Longest", "Rows cut", "Tokens cut off"]
-    return Section("Lengths", [*blocks, Table(header, rows)])
+    return ReportSection("Lengths", [*blocks, Table(header, rows)])
 
 
 def _length_cells(found: Lengths) -> list[Value]:
@@ -110,14 +110,14 @@ def _histogram(title: str, stages: Mapping[str, Lengths], unit: str, limit: int 
 
 
 def bin_label(k: int) -> str:
-    """Where bin k begins: `0`, `1`, `2`, `4`, …, `1k`, `2k`, …, `1M`."""
+    """Return the lower bound of bin k: `0`, `1`, `2`, `4`, …, `1k`, `2k`, …, `1M`."""
     if k < 10:
         return str(2**k) if k >= 0 else "0"
     return f"{2 ** (k - 10)}k" if k < 20 else f"{2 ** (k - 20)}M"
 
 
-def balance(summary: Summary, config: Configuration) -> Section:
-    """Rows and shards of each split, and every shard of the training split."""
+def balance(summary: Summary, config: Configuration) -> ReportSection:
+    """Return the section on rows and shards of each split, and every shard of the training split."""
     total = summary.published_rows
     rows: list[list[Value]] = []
     for split in SPLITS:
@@ -154,14 +154,14 @@ def balance(summary: Summary, config: Configuration) -> Section:
     blocks.append(Table(["Shard", "Rows", "Row groups", "Rows of the last", "Size"], of_train, caption))
     if len(train) > MOST_SHARDS:
         blocks.append(Text(f"{len(train) - MOST_SHARDS:,} more shards are not shown.", "quiet"))
-    return Section("Splits and shards", blocks)
+    return ReportSection("Splits and shards", blocks)
 
 
-def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> Section:
-    """The highest similarity of sampled test rows to any row of the training split."""
+def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> ReportSection:
+    """Return the section on the highest similarity of sampled test rows to any row of the training split."""
     limit = config.deduplicate.similarity
     if not sample:
-        return Section("Leakage", [Text("There are no test rows to compare with the training split.")])
+        return ReportSection("Leakage", [Text("There are no test rows to compare with the training split.")])
     edges = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     counts = [float(sum(e <= v < e + 0.1 or (e == 0.9 and v >= 1) for _, v in sample)) for e in edges]
     labels = [f"{e:.1f}–{e + 0.1:.1f}" for e in edges]
@@ -195,11 +195,11 @@ def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> Secti
     if leaked:
         found = [row(Cell(i, "code"), figure(v)) for i, v in leaked[:20]]
         blocks.append(Table(["Test row", "Similarity"], found))
-    return Section("Leakage", blocks)
+    return ReportSection("Leakage", blocks)
 
 
-def sources(summary: Summary) -> Section:
-    """What was read."""
+def sources(summary: Summary) -> ReportSection:
+    """Return the section on the sources."""
     rows = [
         row(
             Cell(s.path, "code"),
@@ -213,13 +213,13 @@ def sources(summary: Summary) -> Section:
         for s in summary.sources
     ]
     header = ["Source", "Format", "Files", "Unreadable", "Size", "Records", "Quarantined"]
-    return Section("Sources", [Table(header, rows)])
+    return ReportSection("Sources", [Table(header, rows)])
 
 
-def provenance(manifest: Manifest | None, config: Configuration) -> Section:
-    """Which version this is, and what made it."""
+def provenance(manifest: Manifest | None, config: Configuration) -> ReportSection:
+    """Return the section on the version's identity and origin."""
     if manifest is None:
-        return Section("Provenance", [Text("Nothing was published.")])
+        return ReportSection("Provenance", [Text("Nothing was published.")])
     made, content = manifest.provenance, manifest.content
     facts = {
         "Manifest root": manifest.manifest_root,
@@ -234,7 +234,7 @@ def provenance(manifest: Manifest | None, config: Configuration) -> Section:
         "Published": f"{made.created} on {made.host} by {made.user}, after {made.seconds:,.0f} s",
     }
     rows = [row(name, Cell(value, "code")) for name, value in facts.items()]
-    return Section("Provenance", [Table(["", ""], rows), Text("Made with:"), Code(made.command)])
+    return ReportSection("Provenance", [Table(["", ""], rows), Text("Made with:"), Code(made.command)])
 
 
 def _versions(versions: Mapping[str, int]) -> str:

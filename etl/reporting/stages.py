@@ -1,8 +1,20 @@
-"""The sections of the data-quality report about the stages: what they took, and how even their shuffles were."""
+"""Sections of the data-quality report on the stages: their cost, and the balance of their shuffles."""
 
 from collections.abc import Sequence
 
-from common.pages.page import Block, Cell, Section, Table, Text, Tone, Value, figure, number, share, size
+from common.pages.page import (
+    Block,
+    Cell,
+    ReportSection,
+    Table,
+    Text,
+    Tone,
+    Value,
+    figure,
+    number,
+    share,
+    size,
+)
 from etl.reporting.records import row
 from etl.runs.stage_metrics import FEW_RECORDS, StageMetrics
 
@@ -10,13 +22,13 @@ TITLE = "Balance of the shuffles"
 SLOWEST = "Slowest stages"
 NOTHING = "Nothing was measured: run the stages again, or the whole pipeline."
 UNEVEN = 2.0
-"""Above so many times the median task's records the report says that a shuffle is uneven."""
+"""Multiple of the median task's records above which a shuffle is reported as uneven."""
 
 
-def slowest(stages: Sequence[StageMetrics]) -> Section:
-    """What each stage took, the slowest first."""
+def slowest(stages: Sequence[StageMetrics]) -> ReportSection:
+    """Return the section on the cost of each stage, the slowest first."""
     if not stages:
-        return Section(SLOWEST, [Text(NOTHING)])
+        return ReportSection(SLOWEST, [Text(NOTHING)])
     total = sum(stage.seconds for stage in stages)
     rows = []
     for stage in sorted(stages, key=lambda stage: -stage.seconds):
@@ -30,20 +42,20 @@ def slowest(stages: Sequence[StageMetrics]) -> Section:
         "divided among them; with a local master that is everything. Executor's heap: the largest Java heap in use in "
         "any executor, where a heartbeat told it."
     )
-    return Section(SLOWEST, [Table(header, rows, caption)])
+    return ReportSection(SLOWEST, [Table(header, rows, caption)])
 
 
-def balance(stages: Sequence[StageMetrics]) -> Section:
-    """Of each stage its least even shuffle, and how much all of them moved."""
+def balance(stages: Sequence[StageMetrics]) -> ReportSection:
+    """Return the section on each stage's least even shuffle, and the volume of all of them."""
     if not stages:
-        return Section(TITLE, [Text(NOTHING)])
+        return ReportSection(TITLE, [Text(NOTHING)])
     header = ["Stage", "Shuffles", "Written", "Read", "Spilled", "Tasks", "Records of the median task"]
     header += ["Of the largest task", "Ratio", "Hot keys salted"]
     caption = (
         f"From Spark's own metrics of the last run of each stage. Tasks and their records: those of the stage's least "
         f"even shuffle, of the ones with {FEW_RECORDS:,} records or more; in smaller ones a ratio would say nothing."
     )
-    return Section(TITLE, [Table(header, [_row(stage) for stage in stages], caption), _verdict(stages)])
+    return ReportSection(TITLE, [Table(header, [_row(stage) for stage in stages], caption), _verdict(stages)])
 
 
 def _row(stage: StageMetrics) -> list[Value]:

@@ -9,7 +9,7 @@ import phonenumbers
 from common.errors import ConfigurationError
 from etl.rules.personal_data import (
     PERHAPS_OTHER_DIGITS,
-    Found,
+    Match,
     PersonalData,
     has_digits,
     merged,
@@ -35,10 +35,10 @@ class Emails(PersonalData):
     def may_concern(self, signs: Signs) -> Flags:
         return signs.any_of(b"@")
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Match]:
         if "@" not in text:
             return []
-        return [Found(*match.span(), self.kind, match.group()) for match in EMAIL.finditer(text)]
+        return [Match(*match.span(), self.kind, match.group()) for match in EMAIL.finditer(text)]
 
     def normal(self, value: str) -> str:
         return unicodedata.normalize("NFKC", value).casefold()
@@ -71,11 +71,11 @@ class Phones(PersonalData):
         concerned: Flags = (signs.digits >= self.fewest) | signs.any_of(PERHAPS_OTHER_DIGITS)
         return concerned
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Match]:
         if not has_digits(text, self.fewest):
             return []
         candidates = [match.span() for match in self.candidate.finditer(text)]
-        found: list[Found] = []
+        found: list[Match] = []
         for start, end in merged([(max(a - self.AROUND, 0), b + self.AROUND) for a, b in candidates]):
             window = text[start:end]
             for region in self.regions:
@@ -85,7 +85,7 @@ class Phones(PersonalData):
                     begin, stop = start + match.start, start + match.end
                     if not is_no_phone(match.raw_string, text, begin, stop, self.look_alikes):
                         number = phonenumbers.format_number(match.number, phonenumbers.PhoneNumberFormat.E164)
-                        found.append(Found(begin, stop, self.kind, number))
+                        found.append(Match(begin, stop, self.kind, number))
         return found
 
 
@@ -123,11 +123,11 @@ class IpAddresses(PersonalData):
         concerned: Flags = ((signs.digits >= 4) & (signs.sums(b".") >= 3)) | (signs.sums(b":") >= 2)
         return concerned
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Match]:
         found = [match for match in IPV4.finditer(text) if _is_ipv4(match)] if may_have_ipv4(text) else []
         if "::" in text or text.count(":") >= 6:
             found += [match for match in IPV6.finditer(text) if _is_ipv6(match.group())]
-        return [Found(*match.span(), self.kind, match.group()) for match in found]
+        return [Match(*match.span(), self.kind, match.group()) for match in found]
 
     def normal(self, value: str) -> str:
         return str(ipaddress.ip_address(value))

@@ -21,7 +21,7 @@ from stdnum.pe import ruc as pe_ruc
 from stdnum.py import ruc as py_ruc
 from stdnum.us import ssn
 
-from etl.rules.personal_data import FILE_ENDING, Found, PersonalData, has_digits, rule_maker
+from etl.rules.personal_data import FILE_ENDING, Match, PersonalData, has_digits, rule_maker
 from etl.rules.signs import Flags, Signs
 from schemas.cleaning import NationalIdRule
 
@@ -123,8 +123,8 @@ class NationalIds(PersonalData):
         concerned: Flags = signs.digits >= (FEWEST_DIGITS if self.wanted else signs.sizes + 1)
         return concerned
 
-    def find(self, text: str) -> list[Found]:
-        found: list[Found] = []
+    def find(self, text: str) -> list[Match]:
+        found: list[Match] = []
         if not self.wanted or not has_digits(text, FEWEST_DIGITS):
             return found
         abbreviations = [match.end() for match in ABBREVIATION.finditer(text)]
@@ -140,7 +140,7 @@ class NationalIds(PersonalData):
                 if not own and kind.named.search(text, max(0, start - NEAR), start) is None:
                     continue
                 if kind.is_valid is None or kind.is_valid(match.group()):
-                    found.append(Found(start, end, kind.name, match.group()))
+                    found.append(Match(start, end, kind.name, match.group()))
         return found
 
     def normal(self, value: str) -> str:

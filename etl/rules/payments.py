@@ -5,7 +5,7 @@ import re
 
 from stdnum import iban, luhn
 
-from etl.rules.personal_data import FILE_ENDING, Found, PersonalData, has_digits, rule_maker
+from etl.rules.personal_data import FILE_ENDING, Match, PersonalData, has_digits, rule_maker
 from etl.rules.signs import Flags, Signs
 
 # Between groups: a space, also one that does not break, or a hyphen.
@@ -48,13 +48,13 @@ class Ibans(PersonalData):
         concerned: Flags = signs.digits >= FEWEST_DIGITS_OF_AN_IBAN
         return concerned
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Match]:
         found = []
         for beginning in IBAN_BEGINNING.finditer(text):
             whole = _of_country(beginning.group()[:2])
             match = None if whole is None else whole.match(text, beginning.start())
             if match is not None and iban.is_valid(self.normal(match.group()), check_country=False):
-                found.append(Found(*match.span(), self.kind, match.group()))
+                found.append(Match(*match.span(), self.kind, match.group()))
         return found
 
     def normal(self, value: str) -> str:
@@ -80,11 +80,11 @@ class Cards(PersonalData):
         concerned: Flags = signs.digits >= 13
         return concerned
 
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Match]:
         if not has_digits(text, 13):
             return []
         return [
-            Found(*match.span(), self.kind, match.group())
+            Match(*match.span(), self.kind, match.group())
             for match in CARD.finditer(text)
             if is_card(self.normal(match.group()))
             # Of sixteen random digits with a network's beginning every tenth passes.

@@ -27,7 +27,7 @@ LETTERS_OF_A_PSEUDONYM = 20
 SHORTEST_KEY = 16
 
 
-class Found(NamedTuple):
+class Match(NamedTuple):
     """Piece of personal data: text[start:end], its kind, and its value verbatim or in a standard form."""
 
     start: int
@@ -48,7 +48,7 @@ class PersonalData(Edit):
         self.pseudonyms = settings.action == "pseudonym"
 
     @abstractmethod
-    def find(self, text: str) -> list[Found]:
+    def find(self, text: str) -> list[Match]:
         """Return all pieces, in any order; they may overlap."""
 
     def normal(self, value: str) -> str:
@@ -71,7 +71,7 @@ class PersonalData(Edit):
             place = one.end
         return "".join([*kept, text[place:]]), Counter(one.kind for one in found)
 
-    def replacement(self, found: Found) -> str:
+    def replacement(self, found: Match) -> str:
         """Return the replacement of a piece; without the key, as in a report's examples, a mask instead of a
         pseudonym.
         """
@@ -193,9 +193,9 @@ def merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return found
 
 
-def apart(found: list[Found]) -> list[Found]:
+def apart(found: list[Match]) -> list[Match]:
     """Return the pieces in order, merging those that overlap or touch under the value of the first."""
-    result: list[Found] = []
+    result: list[Match] = []
     for one in sorted(found):
         if result and one.start <= result[-1].end:
             before = result[-1]

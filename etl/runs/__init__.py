@@ -1,1 +1,1 @@
-"""A run of the pipeline: stages, completion, increments, the lock, the audit trail, metrics."""
+"""Run of the pipeline: stages, completion, increments, the lock, the audit trail, metrics."""

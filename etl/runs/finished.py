@@ -1,7 +1,7 @@
-"""The last run that came through `split`: what `deduplicate` and `split` go on from with new records.
+"""Last run that completed `split`, from which `deduplicate` and `split` continue with new records.
 
-silver/ledger, which is written last and as a whole, says which versions of the other tables belong to it. So an
-increment that broke off changes nothing about where the next one begins.
+silver/ledger, which is written last and as a whole, names the versions of the other tables that belong to it. So an
+interrupted increment changes nothing about where the next one begins.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from schemas.config import Configuration
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """silver/ledger with every record's status, cluster and split, and the tables that it was made from."""
+    """silver/ledger with every record's status, cluster and split, and its input tables."""
 
     version: int
     ledger: LedgerFacts
@@ -25,7 +25,7 @@ class FinishedRun:
 
 
 def finished_run(data: DataSet) -> FinishedRun | None:
-    """The run that silver/ledger is of, whatever its configuration; None where it is of no whole run."""
+    """Return the run behind silver/ledger, whatever its configuration; None where it belongs to no whole run."""
     commit = data.commit("ledger")
     ledger = None if commit is None else commit.facts(LedgerFacts)
     if commit is None or ledger is None or ledger.stage != "split":
@@ -41,7 +41,7 @@ def finished_run(data: DataSet) -> FinishedRun | None:
 
 
 def run_to_go_on_from(data: DataSet) -> FinishedRun | None:
-    """The same, where it was made by today's configuration and code; None also where all is to be made anew."""
+    """Return the run behind silver/ledger where today's configuration and code made it; None for a full rebuild."""
     found = finished_run(data) if data.config.increments.go_on else None
     if found is None or not is_as_today("split", data.config, found.ledger):
         return None
@@ -49,5 +49,5 @@ def run_to_go_on_from(data: DataSet) -> FinishedRun | None:
 
 
 def is_as_today(stage: str, config: Configuration, facts: CommitFacts) -> bool:
-    """Whether a stage would do today what it did then, from the same inputs."""
+    """Return True where a stage would do the same today, from the same inputs."""
     return fingerprint(stage, config).differs_only_in(facts.fingerprint, *facts.fingerprint.inputs)

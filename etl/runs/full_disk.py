@@ -1,4 +1,4 @@
-"""A full disk, whichever library meets it first, as one sentence that says what to do."""
+"""Full disk, whichever library meets it first, as one sentence that says what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +15,8 @@ FULL = ("No space left on device", "Disk quota exceeded")
 
 
 @contextmanager
-def full_disk_is_told(config: Configuration) -> Iterator[None]:
-    """Raises DataError in place of whatever the libraries raise where a disk is full."""
+def full_disk_as_error(config: Configuration) -> Iterator[None]:
+    """Raise DataError in place of any library's error about a full disk."""
     try:
         yield
     except (OSError, Py4JError, PySparkException, DeltaError) as error:

@@ -1,8 +1,8 @@
-"""Increments: what has come to the sources since they were ingested, and which rows a table has had added since.
+"""Increments: new source files since the last ingestion, and rows added to a table since a version.
 
-A stage goes on from what it has done where nothing but new input separates its last run from this one: the same
-configuration and code, and an input table that has had files added since and none taken away. Its old rows stay as
-they are, to the last byte, and only the new ones are read. Whatever else has changed, everything is made anew.
+A stage continues from its last result where nothing but new input separates the two runs: the same configuration and
+code, and an input table that only had files added. Its old rows stay as they are, to the last byte, and only the new
+ones are read. After any other change, everything is rebuilt.
 """
 
 import pyarrow as pa
@@ -16,9 +16,9 @@ from schemas.tables import spark_schema
 
 
 def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Storage) -> DataFrame | None:
-    """The rows that a table has had added between two of its versions (identities); None where any were taken away.
+    """Return the rows added to a table between two versions (identities); None where any were removed.
 
-    None also where the earlier version is of another table, or can no longer be opened.
+    None also where the earlier version belongs to another table, or can no longer be opened.
     """
     (old_table, _, old), (new_table, _, new) = since.rpartition("@"), now.rpartition("@")
     if old_table != new_table:

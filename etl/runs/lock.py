@@ -1,8 +1,8 @@
-"""One run at a time writes a data set: whoever comes second ends with a message that says who is there.
+"""Lock of a data set, written by one run at a time: a second run ends with a message that names the first.
 
 On local disks the lock is that of the operating system (`flock`), which ends with the process that holds it, however
-that ends. Elsewhere it is a file that only one can create; a run that was killed on another machine leaves it behind,
-and the message says which file to delete.
+that ends. Elsewhere it is a file that only one process can create; a run that was killed on another machine leaves it
+behind, and the message says which file to delete.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from common import storage
 from common.errors import UsageError
-from common.progress import say
+from common.progress import log
 from etl.runs.invocation import invocation, now
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -23,7 +23,7 @@ LOCK = "lock"
 
 @contextmanager
 def locked(config: Configuration) -> Iterator[None]:
-    """Holds the lock of a data set. Raises UsageError where another run has it."""
+    """Hold the lock of a data set. Raises UsageError where another run has it."""
     location = Layout.of(config).at(LOCK)
     held = _local(location, config) if storage.is_local(location) else _remote(location, config)
     with held:
@@ -31,7 +31,7 @@ def locked(config: Configuration) -> Iterator[None]:
 
 
 def _facts() -> bytes:
-    """Who holds the lock."""
+    """Describe the holder of the lock."""
     return json.dumps({**invocation(), "pid": os.getpid(), "since": now()}).encode()
 
 
@@ -63,8 +63,8 @@ def _local(location: str, config: Configuration) -> Iterator[None]:
         except BlockingIOError as error:
             raise _refusal(config, file.read(), "wait for its end, and run again") from error
         except OSError as error:
-            say(
-                f"note: {location} cannot be locked ({error.strerror}): see to it that no other run writes here"
+            log(
+                f"note: {location} cannot be locked ({error.strerror}): make sure that no other run writes here"
             )
         file.truncate(0)
         file.write(_facts())
@@ -84,7 +84,7 @@ def _remote(location: str, config: Configuration) -> Iterator[None]:
         remedy = f"wait for its end, or delete {location} if it is no longer there"
         raise _refusal(config, content, remedy) from error
     except (NotImplementedError, ValueError) as error:
-        say(f"note: {location} cannot be locked ({error}): see to it that no other run writes here")
+        log(f"note: {location} cannot be locked ({error}): make sure that no other run writes here")
         yield
         return
     try:

@@ -1,4 +1,4 @@
-"""The memory of a process and all below it: of the driver, its Java machine, and local Python workers."""
+"""Memory of a process and its descendants: of the driver, its Java machine, and local Python workers."""
 
 import threading
 import time
@@ -14,10 +14,10 @@ GROWTH = 1.05
 
 
 class PeakMemory:
-    """Samples the memory of this process and all below it until the `with` block ends; `peak` is in bytes.
+    """Sampler of the memory of this process and its descendants until the `with` block ends; `peak` is in bytes.
 
-    Dividing what processes share takes the kernel 20 ms for each gigabyte, counting resident pages microseconds. So
-    the first is done where the second says that a peak may be near, every SHARE_SECONDS, at the beginning and the end.
+    Dividing shared memory takes the kernel 20 ms for each gigabyte, counting resident pages microseconds. So the
+    first is done where the second suggests a peak, every SHARE_SECONDS, at the beginning and the end.
     """
 
     def __init__(self, seconds: float = SAMPLE_SECONDS) -> None:
@@ -48,9 +48,9 @@ class PeakMemory:
 
 
 def tree_bytes(process: int | None = None, shared_divided: bool = True) -> int:
-    """The memory of a process (by default this one) and all below it.
+    """Return the memory of a process (by default this one) and its descendants.
 
-    What several share is divided among them, or counts once for each of them.
+    Shared memory is divided among its processes, or counts once for each of them.
     """
     total = 0
     try:

@@ -1,7 +1,7 @@
-"""What each stage of the pipeline took: seconds, bytes in and out, memory, and how evenly its shuffles were divided.
+"""Cost of each stage of the pipeline: seconds, bytes in and out, memory, and the balance of its shuffles.
 
-Most of it is from Spark's own metrics of its tasks, which the driver keeps in its status store, whatever the master,
-with or without the web interface. They are taken at the end of each stage of the pipeline and kept as
+Most of it comes from Spark's own metrics of its tasks, which the driver keeps in its status store, whatever the
+master, with or without the web interface. They are collected at the end of each stage of the pipeline and kept as
 `quality/stages/<stage>.json`, from where the report shows them.
 """
 
@@ -20,19 +20,19 @@ from pyspark.sql import SparkSession
 
 from common import storage
 from common.errors import DataError
-from common.progress import say
+from common.progress import log
 from etl.lake.log import open_table
 from etl.runs.process_memory import PeakMemory
 from schemas.config import STAGES, Configuration
 from schemas.tables import Layout
 
 FEW_RECORDS = 10_000
-"""In a shuffle of fewer records the tasks' shares say nothing: which task took how long is decided by other things."""
+"""Records of a shuffle below which the tasks' shares say nothing: other things decide which task takes how long."""
 _EVENTS_MS = 30_000
 
 
 class Shuffle(BaseModel):
-    """What the tasks of one of Spark's stages read of what was shuffled."""
+    """Shuffled data read by the tasks of one of Spark's stages."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,7 +43,7 @@ class Shuffle(BaseModel):
 
     @property
     def ratio(self) -> float:
-        """The largest task's records over those of the median one."""
+        """Ratio of the largest task's records to those of the median one."""
         return self.largest_records / max(1.0, self.median_records)
 
 
@@ -54,39 +54,39 @@ class StageMetrics(BaseModel):
 
     stage: str
     shuffles: list[Shuffle]
-    """In the order in which they ran; stages of Spark that read no shuffle are not among them."""
+    """In order of execution, without the stages of Spark that read no shuffle."""
     read_bytes: int
     written_bytes: int
-    """As they lie on disk and travel: serialised and compressed."""
+    """Size on disk and on the network: serialised and compressed."""
     spilled_bytes: int
     """Written to disk because a sort or a join did not fit into memory."""
     salted_keys: int = 0
     seconds: float = 0.0
     input_bytes: int = 0
-    """Read from tables, from what the stage kept on disk, and by `ingest` from the sources; compressed."""
+    """Read from tables, from frames that the stage persisted, and by `ingest` from the sources; compressed."""
     output_bytes: int = 0
     """Written to tables and, by `publish`, to shards."""
     peak_bytes: int = 0
-    """The most memory that the driver's process and all below it (with a local master: everything) held."""
+    """Highest memory of the driver's process and its descendants (with a local master: everything)."""
     executor_heap_bytes: int = 0
-    """The largest Java heap in use in any executor, as Spark's heartbeats have it."""
+    """Largest Java heap in use in any executor, by Spark's heartbeats."""
 
     @property
     def least_even(self) -> Shuffle | None:
-        """The shuffle with the largest ratio among those of FEW_RECORDS or more; None where there is none."""
+        """Shuffle with the largest ratio among those of FEW_RECORDS or more; None where there is none."""
         judged = [shuffle for shuffle in self.shuffles if shuffle.records >= FEW_RECORDS]
         return max(judged, key=lambda shuffle: shuffle.ratio, default=None)
 
 
 def newest_spark_stage(spark: SparkSession) -> int:
-    """The number of the newest of Spark's stages, -1 before the first: what `metrics_since` begins after."""
+    """Return the number of the newest of Spark's stages, -1 before the first; `metrics_since` begins after it."""
     newest = next(_spark_stages(spark), None)
     return -1 if newest is None else int(newest.stageId())
 
 
 @dataclass
-class Taken:
-    """What a stage says of itself besides."""
+class OwnFigures:
+    """Figures that a stage adds itself."""
 
     salted_keys: int = 0
     input_bytes: int = 0
@@ -96,28 +96,28 @@ class Taken:
 
 
 @contextmanager
-def measured(stage: str, spark: SparkSession, config: Configuration) -> Iterator[Taken]:
-    """Measures what the body does, and keeps it in the place of what is kept of the stage's last run.
+def measured(stage: str, spark: SparkSession, config: Configuration) -> Iterator[OwnFigures]:
+    """Measure the body, and replace the figures of the stage's last run.
 
     Nothing is kept where the body raises.
     """
-    taken = Taken()
+    own = OwnFigures()
     began, before, moment = time.monotonic(), newest_spark_stage(spark), datetime.now(UTC)
     with PeakMemory() as memory:
-        yield taken
-        _add_bytes_beside_spark(stage, config, taken, moment)
-    found = metrics_since(spark, before, stage, taken.salted_keys)
+        yield own
+        _add_bytes_beside_spark(stage, config, own, moment)
+    found = metrics_since(spark, before, stage, own.salted_keys)
     more = {
         "seconds": round(time.monotonic() - began, 3),
-        "input_bytes": found.input_bytes + taken.input_bytes,
-        "output_bytes": found.output_bytes + taken.output_bytes,
+        "input_bytes": found.input_bytes + own.input_bytes,
+        "output_bytes": found.output_bytes + own.output_bytes,
         "peak_bytes": memory.peak,
     }
     keep(found.model_copy(update=more), config)
 
 
 def metrics_since(spark: SparkSession, before: int, stage: str, salted_keys: int = 0) -> StageMetrics:
-    """What all of Spark's stages after the number `before` did, under the name `stage`."""
+    """Return the metrics of all of Spark's stages after the number `before`, under the name `stage`."""
     found, read, written, spilled = [], 0, 0, 0
     into = out = heap = 0
     for data in _spark_stages(spark):
@@ -144,31 +144,31 @@ def metrics_since(spark: SparkSession, before: int, stage: str, salted_keys: int
     )
 
 
-def _add_bytes_beside_spark(stage: str, config: Configuration, taken: Taken, since: datetime) -> None:
-    """Adds what a stage reads or writes past Spark: `ingest` the files that it ingested, `publish` the shards."""
+def _add_bytes_beside_spark(stage: str, config: Configuration, own: OwnFigures, since: datetime) -> None:
+    """Add the bytes that a stage reads or writes past Spark: the files of `ingest`, the shards of `publish`."""
     layout = Layout.of(config)
     if stage == "ingest" and (sources := open_table(layout.sources, config.storage)) is not None:
         files = sources.to_pyarrow_dataset().to_table(columns=["bytes", "ingested"])
         new = files.filter(pc.greater_equal(files["ingested"], pa.scalar(since, files["ingested"].type)))
-        taken.input_bytes += pc.sum(new["bytes"]).as_py() or 0
+        own.input_bytes += pc.sum(new["bytes"]).as_py() or 0
     if stage == "publish" and (gold := open_table(layout.shards, config.storage)) is not None:
-        taken.output_bytes += sum(gold.get_add_actions(flatten=True).column("size_bytes").to_pylist())
+        own.output_bytes += sum(gold.get_add_actions(flatten=True).column("size_bytes").to_pylist())
 
 
 def _heap(data: Any) -> int:
-    """The largest Java heap in use while one of Spark's stages ran; 0 where no heartbeat came in that time."""
+    """Return the largest Java heap in use while one of Spark's stages ran; 0 where no heartbeat came in that time."""
     peaks = data.peakExecutorMetrics()
     return int(peaks.get().getMetricValue("JVMHeapMemory")) if peaks.isDefined() else 0
 
 
 def _spark_stages(spark: SparkSession) -> Iterator[Any]:
-    """Spark's stages, the newest first, once all that has ended is in the store."""
+    """Yield Spark's stages, the newest first, once all that has ended is in the store."""
     context: Any = spark.sparkContext._jsc.sc()
     try:
         context.listenerBus().waitUntilEmpty(_EVENTS_MS)
     except Py4JJavaError:
         # A stage that has done its work does not fail because its figures are late.
-        say("warning: Spark's events lag behind, so the balance of the shuffles may miss some of them")
+        log("warning: Spark's events lag behind, so the shuffle statistics may be incomplete")
     jvm: Any = spark.sparkContext._jvm
     stages = context.statusStore().stageList(None, False, False, _doubles(spark), jvm.java.util.ArrayList())
     yield from (stages.apply(place) for place in range(stages.size()))
@@ -200,13 +200,13 @@ def _doubles(spark: SparkSession, *values: float) -> Any:
 
 
 def keep(found: StageMetrics, config: Configuration) -> None:
-    """Replaces what is kept of the stage's last run."""
+    """Replace the figures of the stage's last run."""
     content = found.model_dump_json(indent=1).encode() + b"\n"
     storage.write_bytes(_location(config, found.stage), content, config.storage)
 
 
 def kept(config: Configuration) -> list[StageMetrics]:
-    """What is kept of the last run of each stage, in the order of the stages; those that never ran are left out.
+    """Return the figures of the last run of each stage, in order, without stages that never ran.
 
     Raises DataError for a file that holds something else.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from common import storage
 from common.errors import DataError
-from common.progress import say
+from common.progress import log
 from common.storage import Storage
 from etl.lake.log import open_table
 from etl.sources.files.listing import SourceFile
@@ -104,10 +104,10 @@ def may_go_on(changes: SourceChanges, config: Configuration) -> bool:
         told = f"{len(paths):,} files of the sources have {what} since they were ingested ({shown})"
         if policy == "stop":
             raise DataError(
-                f"{told}: put them back, or say by increments.{what} whether their records stay as they were ingested "
-                '("keep") or everything is made anew ("rebuild")'
+                f"{told}: restore them, or let increments.{what} decide: the ingested records stay "
+                '("keep") or everything is rebuilt ("rebuild")'
             )
-        say(f"note: {told}: " + ("their records stay" if policy == "keep" else "everything is made anew"))
+        log(f"note: {told}: " + ("their records stay" if policy == "keep" else "everything is rebuilt"))
         if policy == "rebuild":
             return False
     return True

@@ -28,7 +28,7 @@ class Moment(str):
     __slots__ = ()
 
 
-class Plain(str):
+class UntypedText(str):
     """Text of a format without types (CSV), which may also be a number."""
 
     __slots__ = ()
@@ -139,7 +139,7 @@ class Contract:
         return None
 
     def _text_problem(self, column: str, value: object) -> Problem | None:
-        if type(value) is not str and type(value) is not Plain:
+        if type(value) is not str and type(value) is not UntypedText:
             if value is None:
                 return Problem("null_value", f"the column {column!r} is null")
             if isinstance(value, NotText):
@@ -183,7 +183,7 @@ def time_in_seconds(value: object) -> float | Problem:
         return Problem("null_value", "is null")
     if isinstance(value, Number):
         return _finite(value)
-    if type(value) is str or isinstance(value, Moment | Plain):
+    if type(value) is str or isinstance(value, Moment | UntypedText):
         if ISO_8601.fullmatch(value):
             try:
                 moment = datetime.fromisoformat(value)
@@ -192,7 +192,7 @@ def time_in_seconds(value: object) -> float | Problem:
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=UTC)
             return moment.timestamp()
-        if isinstance(value, Plain) and DECIMAL.fullmatch(value):
+        if isinstance(value, UntypedText) and DECIMAL.fullmatch(value):
             return _finite(value)
         return Problem("invalid_time", "is not a date or time in ISO 8601")
     return Problem("wrong_type", "is neither an ISO 8601 string nor a number")

@@ -108,13 +108,13 @@ def check_files(
             path, before, after = row["changed"]
             raise DataError(
                 f"{path} of the source {pattern!r} changed while it was read ({before:,} bytes, then {after:,}): "
-                "run again once nobody writes to it"
+                "run again once nothing writes to it"
             )
         if not row["readable"] and row["source_index"] not in readable:
             raise DataError(
                 f"none of the {row['files']:,} files of the source {pattern!r} could be read, as "
                 f"{row['unreadable']['source_path']}: {row['unreadable']['detail']}; "
-                "check that they are what `format` says, and their permissions"
+                "check that they match `format`, and their permissions"
             )
     return {"files": sum(row["files"] for row in totals), "records_in": sum(row["records"] for row in totals)}
 
@@ -193,13 +193,13 @@ def check_raw(
     if lost is not None:
         raise DataError(
             f"{lost['source_path']} no longer holds the record that was read at its position "
-            f"{lost['source_position']:,}, or can no longer be read: run again once nobody writes to it"
+            f"{lost['source_position']:,}, or can no longer be read: run again once nothing writes to it"
         )
     listed = {(piece.file.source_index, piece.file.path): piece.file for piece in list_pieces(config)}
     for file in (piece.file for pieces in tasks for piece in pieces):
         now = listed.get((file.source_index, file.path))
         if now is None or (now.bytes, now.modified) != (file.bytes, file.modified):
-            raise DataError(f"{file.path} changed while it was read: run again once nobody writes to it")
+            raise DataError(f"{file.path} changed while it was read: run again once nothing writes to it")
 
 
 def check_repeated(repeated: DataFrame, config: Configuration) -> int:
@@ -208,7 +208,7 @@ def check_repeated(repeated: DataFrame, config: Configuration) -> int:
     if count > MAX_REPEATED:
         raise DataError(
             f"{count:,} records repeat the id of another one: the column {config.columns.id!r} is no id; "
-            "configure another one as columns.id, or none"
+            "set columns.id to another column, or leave it out"
         )
     return count
 

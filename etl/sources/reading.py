@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.contract import Contract, Problem
-from etl.sources.files.formats import Found, Part, Rejected, formats, rejected
+from etl.sources.files.formats import FilePart, Found, Rejected, formats, rejected
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.parquet import raw_row
 from etl.sources.files.pieces import Piece
@@ -111,7 +111,7 @@ class Reader:
 
     def _piece(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         settings = self.config.source[piece.file.source_index]
-        part = Part(
+        part = FilePart(
             piece.file.location,
             self.config.storage,
             piece.start,

@@ -14,7 +14,7 @@ from common.errors import DataError, UsageError
 from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
 from etl.sources.files.csv import split_records, without_mark
-from etl.sources.files.formats import Part
+from etl.sources.files.formats import FilePart
 from etl.sources.files.listing import list_source
 from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
 from schemas.config import Configuration
@@ -81,7 +81,9 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder")
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; name another folder, so that nothing mended is overwritten")
+        raise UsageError(
+            f"{folder} is not empty; name another folder, so that no repaired file is overwritten"
+        )
     done: Counter[str] = Counter()
     files: dict[tuple[int, str], Path] = {}
     for row in with_raw(table, rows):
@@ -140,7 +142,7 @@ def _header(config: Configuration, source_index: int, path: str) -> bytes:
         return b""
     for file in list_source(source, source_index, config.storage):
         if file.path == path:
-            part = Part(file.location, config.storage)
+            part = FilePart(file.location, config.storage)
             _, reader = part.open()
             for record in split_records(reader, source.delimiter.encode(), source.quote.encode()):
                 if without_mark(record.line).strip(b"\r"):

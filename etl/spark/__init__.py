@@ -1,1 +1,1 @@
-"""The Spark session, persisted frames, skew, partitions, Arrow batches, sampling."""
+"""Spark session, persisted frames, skew, partitions, Arrow batches, sampling."""

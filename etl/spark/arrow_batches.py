@@ -1,4 +1,4 @@
-"""Cutting Arrow batches into parts of bounded size."""
+"""Arrow batches cut into parts of bounded size."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 
 def parts_of(batch: pa.RecordBatch, columns: Sequence[str], most_bytes: int) -> Iterator[pa.RecordBatch]:
-    """Slices of a batch with about `most_bytes` of text in these columns; at least a row each."""
+    """Yield slices of a batch with about `most_bytes` of text in these columns; at least a row each."""
     sizes = np.zeros(len(batch), dtype=np.int64)
     for column in columns:
         sizes += pc.fill_null(pc.binary_length(batch[column]), 0).to_numpy()

@@ -1,7 +1,7 @@
-"""Frames that are read more than once, kept on the executors' disks meanwhile.
+"""Frames that are read more than once, persisted on the executors' disks meanwhile.
 
-On disk and not in Spark's memory: what is kept there is compressed columns that the operating system's cache holds
-anyway, while a heap that is filled with them has no room left for joins, broadcasts and sorts of large data.
+On disk and not in Spark's memory, which would hold compressed columns that the operating system's cache holds anyway,
+and a heap filled with them has no room left for joins, broadcasts and sorts of large data.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ LEVEL = StorageLevel.DISK_ONLY
 
 
 @contextmanager
-def kept(frame: DataFrame) -> Iterator[DataFrame]:
-    """The frame, computed once by whatever reads it first, until the block ends."""
+def persisted(frame: DataFrame) -> Iterator[DataFrame]:
+    """Persist the frame, computed once by its first reader, until the block ends."""
     frame.persist(LEVEL)
     try:
         yield frame

@@ -1,6 +1,6 @@
-"""The daemon from which a local master forks its Python workers: Spark's own, with our imports done before.
+"""Daemon from which a local master forks its Python workers: Spark's own, with our imports preloaded.
 
-A worker of Spark's daemon imports what its first tasks need, and looks at every task through the archives on its path,
+A worker of Spark's daemon imports what its first tasks need, and searches the archives on its path for every task,
 since PySpark has all caches of imports renewed. With a local master the workers run in the driver's environment: what
 they import can be imported once, and from the environment's folders instead of Spark's archives.
 """
@@ -20,11 +20,11 @@ OF_TASKS = (
 """Modules of `etl` whose functions are sent to workers."""
 ARCHIVE = re.compile(r"/(pyspark|py4j-[\w.-]*)\.zip$")
 LATE = ("pandas",)
-"""What pyarrow imports when it is given a list."""
+"""Modules that pyarrow only imports when it is given a list."""
 
 
 def without_archives() -> None:
-    """Takes Spark's archives off the path, where PySpark lies in the environment too."""
+    """Take Spark's archives off the path, where PySpark lies in the environment too."""
     archives = [path for path in sys.path if ARCHIVE.search(path)]
     before, sys.path[:] = list(sys.path), [path for path in sys.path if path not in archives]
     if any(importlib.util.find_spec(name) is None for name in ("pyspark", "py4j")):
@@ -35,7 +35,7 @@ def without_archives() -> None:
 
 
 def main() -> None:
-    """Runs until Spark ends it."""
+    """Run until Spark ends it."""
     without_archives()
     daemon = importlib.import_module("pyspark.daemon")
     for module in (*(f"etl.{name}" for name in OF_TASKS), *LATE):

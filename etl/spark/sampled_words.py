@@ -1,4 +1,4 @@
-"""The words of a sample of the records, which `clean` notes in silver/fields for the comparison of versions."""
+"""Words of a sample of the records, which `clean` stores in silver/fields for the comparison of versions."""
 
 import re
 from collections.abc import Iterable
@@ -10,20 +10,20 @@ from etl.spark.sampling import in_sample
 
 SAMPLED_CHARACTERS = 20_000_000
 FEWEST_SAMPLED = 5_000
-"""Records that are sampled at least, also where what they were read from is mostly something else than their texts."""
+"""Records that are sampled at least, also where the files they come from hold little text."""
 LONGEST = 100_000
-"""Characters of a text that are looked at."""
+"""Characters of a text to inspect."""
 WORD = re.compile(r"[^\W\d_]+")
 """Letters alone: no number, of a telephone or an account, is a word."""
 
 
 def words_of(texts: Iterable[str]) -> list[str]:
-    """The distinct words of a record's texts, sorted: runs of letters, case-folded."""
+    """Return the distinct words of a record's texts, sorted: runs of letters, case-folded."""
     return sorted({word for text in texts for word in WORD.findall(text[:LONGEST].casefold())})
 
 
 def share_of(characters: int, records: int) -> float:
-    """The share of so many records, 0 to 1, that holds about SAMPLED_CHARACTERS if all hold `characters`."""
+    """Return the share of the records, 0 to 1, that holds about SAMPLED_CHARACTERS if all hold `characters`."""
     return min(1.0, max(SAMPLED_CHARACTERS / max(1, characters), FEWEST_SAMPLED / max(1, records)))
 
 

@@ -1,4 +1,4 @@
-"""Samples that are the same for the same records, in whatever order and partitions these come."""
+"""Samples that are the same for the same records, whatever their order and partitions."""
 
 from pyspark.sql import Column
 from pyspark.sql import functions as F

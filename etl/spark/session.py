@@ -1,8 +1,8 @@
-"""The Spark session of every stage: started here for `python -m`, taken as submitted under `spark-submit`.
+"""Spark session of every stage: started here for `python -m`, the submitted one under `spark-submit`.
 
-Started here, the Java machine's and the Python workers' output goes to `logs/spark-<application>-<time>.log`,
-whose name is printed once; the terminal shows nothing of Spark's own. Under `spark-submit` the master, the
-jars and whatever else the submission set stay as they are; only what it left open gets a default.
+Started here, the Java machine's and the Python workers' output goes to `logs/spark-<application>-<time>.log`, whose
+name is printed once; the terminal shows nothing of Spark's own. Under `spark-submit` the master, the jars and all
+other settings of the submission stay as they are; only missing ones get a default.
 """
 
 import importlib.metadata
@@ -24,18 +24,18 @@ from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from common.errors import UsageError
-from common.progress import Progress, say
+from common.progress import Progress, log
 from provenance.checksums import cache_folder
 
-# Said on the terminal of every stage. Its pandas API is what lags behind; nothing of ours uses that.
+# Printed by every stage. It concerns the pandas API, which nothing of ours uses.
 warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
 
 LOG_FOLDER = Path("logs")
 SMALL_BYTES = 256_000_000
-"""Of source files: for fewer, optimising code takes the Java machine more time than it saves."""
+"""Size of the source files below which optimising code takes the Java machine more time than it saves."""
 SMALL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS")
-"""Variables of the environment by which a user chooses another compiler or collector."""
+"""Environment variables by which a user chooses another compiler or collector."""
 DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
 DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 
@@ -44,8 +44,8 @@ DELTA_CATALOG = "org.apache.spark.sql.delta.catalog.DeltaCatalog"
 # masters.
 EXECUTOR_PYTHON = "spark.ringlake.executor.python"
 
-# What every master needs. The session's time zone and the two switches on what Delta writes are part of what
-# makes a published data set the same everywhere.
+# Settings for every master. The session's time zone and the two switches on what Delta writes are part of what makes
+# a published data set the same everywhere.
 COMMON: Mapping[str, str] = {
     "spark.sql.extensions": DELTA_EXTENSION,
     "spark.sql.catalog.spark_catalog": DELTA_CATALOG,
@@ -61,9 +61,9 @@ COMMON: Mapping[str, str] = {
 
 
 def delta_jars() -> list[Path]:
-    """The Delta jars that `make setup` resolved and verified, for the installed versions of delta-spark and Spark.
+    """Return the Delta jars that `make setup` resolved and verified for the installed delta-spark and Spark.
 
-    The folder appears under its name only when it is complete. Raises UsageError when it is not there.
+    The folder appears under its name only when it is complete. Raises UsageError when it is missing.
     """
     version = importlib.metadata.version
     folder = cache_folder() / "jars" / f"delta-{version('delta-spark')}-spark-{version('pyspark')}"
@@ -76,12 +76,12 @@ def delta_jars() -> list[Path]:
 
 
 def is_local(master: str) -> bool:
-    """True for `local`, `local[4]`, `local[*]`, `local[4,2]`: driver and executor in one Java machine."""
+    """Return True for `local`, `local[4]`, `local[*]`, `local[4,2]`: driver and executor in one Java machine."""
     return master == "local" or master.startswith("local[")
 
 
 def local_cores(master: str) -> int:
-    """The number of tasks that a local master runs at a time."""
+    """Return the number of tasks that a local master runs at a time."""
     match = re.match(r"local\[(\d+)", master)
     if match:
         return int(match.group(1))
@@ -89,12 +89,12 @@ def local_cores(master: str) -> int:
 
 
 def default_driver_memory() -> str:
-    """The driver's heap, in which a local master also runs its tasks."""
+    """Return the size of the driver's heap, in which a local master also runs its tasks."""
     return os.environ.get("RINGLAKE_DRIVER_MEMORY", "4g")
 
 
 def session_settings(master: str) -> dict[str, str]:
-    """The defaults for `master`: those of every session, and for a local one what suits a small machine."""
+    """Return the defaults for `master`: those of every session, and for a local one settings for a small machine."""
     settings = dict(COMMON)
     if is_local(master):
         # A host name that resolves to an unreachable address would make the driver fail; 200 shuffle tasks
@@ -114,12 +114,12 @@ def session_settings(master: str) -> dict[str, str]:
 def build_session(
     app_name: str, conf: Mapping[str, str] | None = None, source_bytes: Callable[[], int] | None = None
 ) -> SparkSession:
-    """The session of this process; the one that is already running, if there is one.
+    """Return the session of this process; reuse a running one.
 
-    `conf` adds Spark settings or replaces our defaults, but never what a submission set. Outside
-    `spark-submit` the master is `SPARK_MASTER` from the environment, else `local[*]`. `source_bytes` is asked where a
-    Java machine is started for a local master: for less than SMALL_BYTES it takes SMALL_JAVA_OPTIONS. Raises UsageError
-    when the Delta jars are missing.
+    `conf` adds Spark settings or replaces our defaults, but never those of a submission. Outside `spark-submit` the
+    master is `SPARK_MASTER` from the environment, else `local[*]`. `source_bytes` is called where a Java machine is
+    started for a local master: below SMALL_BYTES it gets SMALL_JAVA_OPTIONS. Raises UsageError when the Delta jars
+    are missing.
     """
     wanted = dict(conf or {})
     if SparkContext._active_spark_context is not None:
@@ -147,8 +147,7 @@ def _submitted_conf(wanted: Mapping[str, str]) -> SparkConf:
     for key, value in {**session_settings(master), **wanted}.items():
         conf.setIfMissing(key, value)
     if is_local(master):
-        # The driver is the executor: it has this Python already, and nobody would use the unpacked
-        # environment.
+        # The driver is the executor: it has this Python already, and nobody would use the unpacked environment.
         conf.set("spark.archives", "")
         os.environ["PYSPARK_PYTHON"] = sys.executable
     else:
@@ -182,7 +181,7 @@ def _own_conf(wanted: Mapping[str, str], source_bytes: Callable[[], int] | None)
 
 
 def java_options(settings: Mapping[str, str], source_bytes: Callable[[], int] | None) -> str:
-    """Options of the Java machine: those that were set, else for a local master those that suit the sources' size."""
+    """Return the options of the Java machine: the user's, else for a local master a choice by the sources' size."""
     given = settings.get("spark.driver.extraJavaOptions", "")
     chosen = given or any(os.environ.get(name) for name in JAVA_VARIABLES)
     if chosen or source_bytes is None or not is_local(settings["spark.master"]):
@@ -191,7 +190,7 @@ def java_options(settings: Mapping[str, str], source_bytes: Callable[[], int] | 
 
 
 def _launch(settings: Mapping[str, str], java: str) -> None:
-    """Starts the Java machine with its output, and that of the Python workers it forks, in a log file."""
+    """Start the Java machine with its output, and that of the Python workers it forks, in a log file."""
     # The Spark that belongs to this Python package, whatever other Spark the user's shell points to.
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
     LOG_FOLDER.mkdir(parents=True, exist_ok=True)
@@ -199,24 +198,24 @@ def _launch(settings: Mapping[str, str], java: str) -> None:
         r"\W+", "-", settings.get("spark.app.name", Path(sys.argv[0]).stem or "session")
     ).strip("-")
     log_path = LOG_FOLDER / f"spark-{application}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
-    say(f"starting Spark ({settings['spark.master']}); its own messages go to {log_path}")
+    log(f"starting Spark ({settings['spark.master']}); its own messages go to {log_path}")
     conf = SparkConf(loadDefaults=False)
     for key, value in settings.items():
         conf.set(key, value)
     with resources.as_file(resources.files("etl.spark") / "log4j2.properties") as logging:
         options = f"-Dlog4j2.configurationFile={logging.as_uri()} {java}".rstrip()
         conf.set("spark.driver.extraJavaOptions", options)
-        with log_path.open("ab") as log:
-            gateway = launch_gateway(conf, {"stdout": log, "stderr": log})  # type: ignore[no-untyped-call]
+        with log_path.open("ab") as output:
+            gateway = launch_gateway(conf, {"stdout": output, "stderr": output})  # type: ignore[no-untyped-call]
     SparkContext._ensure_initialized(gateway=gateway)
 
 
 @contextmanager
 def spark_progress(spark: SparkSession, what: str, seconds: float = 1.0) -> Iterator[None]:
-    """Shows the tasks that are done of those known so far under the heading `what`, until the block ends.
+    """Show the progress of Spark's known tasks under the heading `what`, until the block ends.
 
-    A thread asks Spark's status tracker every `seconds`. Stages that Spark skips, or adds on the way, correct
-    the total.
+    A thread asks Spark's status tracker every `seconds`. Stages that Spark skips, or adds on the way, correct the
+    total.
     """
     ended = threading.Event()
     with Progress(what, None, "tasks") as progress:
@@ -234,7 +233,7 @@ def _watch(spark: SparkSession, progress: Progress, ended: threading.Event, seco
     stages: dict[int, tuple[int, int]] = {}  # id: tasks done, tasks of the stage
     last = False
     while not last:
-        last = ended.wait(seconds)  # one more look after the end, so that the last line is complete
+        last = ended.wait(seconds)  # one more poll after the end, so that the last line is complete
         active = tracker.getActiveStageIds()
         for stage in {*active, *(stage for stage, (done, total) in stages.items() if done < total)}:
             info = tracker.getStageInfo(stage)

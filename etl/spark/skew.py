@@ -1,12 +1,12 @@
-"""Joins whose key can be hot: some keys hold so many records that one task would read far more than the others.
+"""Joins on keys that may be hot: some keys hold so many records that one task would read far more than the others.
 
 Hot keys are measured, never guessed: a key is hot when it holds more records than 1/PORTIONS of what a task reads on
 average. Its records are cut into pieces of at most so many, by a hash of their own id (the same in every attempt of a
-task), and the other side's row of that key stands once for each piece. So no piece is larger than 1/PORTIONS of a
-task's part, and hashing spreads them as it spreads all other keys, which are left alone. Records without a key, which
+task), and the other side's row of that key is repeated for each piece. So no piece is larger than 1/PORTIONS of a
+task's part, and hashing spreads the pieces like all other keys, which are left alone. Records without a key, which
 Spark would all send to one task, are spread in the same way.
 
-What is aggregated needs none of this: Spark combines the records of a key before they are shuffled.
+Aggregations need none of this: Spark combines the records of a key before it shuffles them.
 """
 
 import math
@@ -21,20 +21,20 @@ from pyspark.sql import functions as F
 PORTIONS = 32
 """With pieces of a 32nd of a task's part the largest of some hundreds of tasks gets less than twice the average."""
 FEW_RECORDS = 5_000
-"""Fewer records are left alone: whichever task reads them, it is soon done."""
+"""Number of records below which nothing is salted: whichever task reads them, it is soon done."""
 
 
 @dataclass(frozen=True)
 class HotKeys:
-    """The keys to be salted."""
+    """Keys to be salted."""
 
     pieces: pa.Table | None = None
-    """Columns `key`, `pieces`: into how many the records of each hot key are cut; None: there are none."""
+    """Columns `key`, `pieces`: the number of pieces of each hot key's records; None: there are none."""
     pieces_without_key: int = 1
-    """Into how many the records without a key are cut."""
+    """Number of pieces of the records without a key."""
 
     def __len__(self) -> int:
-        """The number of hot keys; having none counts as one when it is hot."""
+        """Return the number of hot keys; a hot null counts as one."""
         return (0 if self.pieces is None else len(self.pieces)) + (self.pieces_without_key > 1)
 
 
@@ -42,7 +42,7 @@ NO_HOT_KEYS = HotKeys()
 
 
 def hot_keys(counts: DataFrame, without_key: int = 0) -> HotKeys:
-    """Measures which keys are hot.
+    """Measure which keys are hot.
 
     `counts` has two columns: a key, each once and none null, and its number of records; `without_key` is the number
     of records that have none. At most PORTIONS keys for each shuffle partition can be hot and come to the driver.
@@ -62,7 +62,7 @@ def hot_keys(counts: DataFrame, without_key: int = 0) -> HotKeys:
 def salted_join(
     left: DataFrame, right: DataFrame, key: str, how: Literal["inner", "left"], hot: HotKeys, salt_by: str
 ) -> DataFrame:
-    """`left.join(right, key, how)`, the same rows, where `left` has the hot keys and `right` few rows a key.
+    """Return `left.join(right, key, how)`, the same rows, where `left` has the hot keys and `right` few rows a key.
 
     The records of a hot key are spread by the hash of their column `salt_by`.
     """

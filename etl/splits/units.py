@@ -4,7 +4,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from etl.duplicates.components import components
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.skew import hot_keys, salted_join
 from schemas.config import Configuration
 
@@ -31,7 +31,7 @@ def with_unit(ledger: DataFrame, fields: DataFrame, config: Configuration) -> tu
         return members.withColumn("unit", F.col("cluster")), 0
     # Each group's smallest cluster represents it: clusters with a common group are connected with that one.
     grouped = members.where("group IS NOT NULL AND cluster IS NOT NULL").select("group", "cluster").distinct()
-    with kept(grouped):
+    with persisted(grouped):
         counted = grouped.groupBy("group").agg(
             F.count("*").alias("clusters"), F.min("cluster").alias("first")
         )

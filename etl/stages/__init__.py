@@ -1,1 +1,1 @@
-"""One module a stage: what it reads and writes, when it is complete, and `STAGE`; `command` runs them."""
+"""Stages, one module each: inputs and outputs, completeness, and `STAGE`; `command` runs them."""

@@ -1,7 +1,7 @@
-"""Cleans the configured texts by the rules that are switched on, and notes what each of them did.
+"""clean: applies the active rules to the configured texts, and records the effects of each.
 
-Rules annotate: every record of bronze is in `silver/fields`; one that meets a filter has the rule's name there, in
-`filtered_by`.
+Rules annotate: every record of bronze is in `silver/fields`; a record that meets a filter has the rule's name there,
+in `filtered_by`.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from schemas.config import Configuration
 
 
 def clean(run: Run) -> Mapping[str, int]:
-    """Writes `silver/fields`; returns the numbers of records, and of the kept, filtered and edited ones."""
+    """Write `silver/fields`; return the numbers of records, and of the kept, filtered and edited ones."""
     config = run.config
     key = pseudonym_key(config.clean)
     build_rules(config.clean)  # a rule that cannot be built stops here, before anything runs
@@ -34,7 +34,7 @@ def clean(run: Run) -> Mapping[str, int]:
     records = run.read("records", source.version)
     expected = run.row_count("records")
     new = new_records(run, now)
-    # The more records there are, the smaller the share: what was noted of earlier ones is too much, and is not read.
+    # The more records there are, the smaller the share: earlier records have more words recorded, which are not read.
     share = share_of_sample(run, expected)
     with spark_progress(run.spark, "cleaning"):
         cleaned_records = with_cleaned_texts(records if new is None else new, config, key, share)
@@ -59,7 +59,7 @@ def clean(run: Run) -> Mapping[str, int]:
 
 
 def new_records(run: Run, now: Fingerprint) -> DataFrame | None:
-    """The rows of bronze/records that silver/fields does not have yet, where nothing else has changed; None: all."""
+    """Return the rows of bronze/records missing in silver/fields, where nothing else has changed; None: all."""
     standing = run.commit("fields")
     facts = None if standing is None else standing.facts(CommitFacts)
     if facts is None or not run.config.increments.go_on or facts.fingerprint == now:
@@ -71,7 +71,7 @@ def new_records(run: Run, now: Fingerprint) -> DataFrame | None:
 
 
 def share_of_sample(run: Run, records: int) -> float:
-    """Of the records whose words are noted, from their number and the bytes of the files that they were read from."""
+    """Return the share of the records to record words of, from their number and the bytes of their files."""
     total = run.read("sources").where("status = 'read'").agg(F.sum("bytes")).first()
     assert total is not None
     return share_of(total[0] or 0, records)
@@ -80,9 +80,9 @@ def share_of_sample(run: Run, records: int) -> float:
 def with_cleaned_texts(
     records: DataFrame, config: Configuration, key: bytes | None = None, words_share: float = 1.0
 ) -> DataFrame:
-    """The columns of `silver/fields` from those of `bronze/records`; `key`: of pseudonyms, if there are any.
+    """Return the columns of `silver/fields` from those of `bronze/records`; `key` makes pseudonyms, if any.
 
-    `words_share`: of the records whose words are noted.
+    `words_share`: share of the records whose words are recorded.
     """
     schema = tables.fields_schema(config)
     columns = [records[field.name] for field in schema if field.name not in ADDED]
@@ -92,9 +92,9 @@ def with_cleaned_texts(
 
 
 def clean_fingerprint(config: Configuration, records: str) -> Fingerprint:
-    """What `clean` would write, given the identity of bronze/records.
+    """Return the inputs of `clean`, given the identity of bronze/records.
 
-    The key of pseudonyms stands in it as a keyed hash of a constant, from which it cannot be found.
+    The key of pseudonyms enters as a keyed hash of a constant, from which it cannot be recovered.
     """
     key = pseudonym_key(config.clean)
     check = None if key is None else hmac.new(key, b"ringlake", hashlib.sha256).hexdigest()[:16]
@@ -102,7 +102,7 @@ def clean_fingerprint(config: Configuration, records: str) -> Fingerprint:
 
 
 def cleaned(data: DataSet) -> bool:
-    """Whether the stage is complete."""
+    """Return True where the stage is complete."""
     records, fields = data.commit("records"), data.commit("fields")
     if records is None or fields is None:
         return False

@@ -1,4 +1,4 @@
-"""What the `main` of every stage does: flags, configuration, Spark session, the stage itself, its counts."""
+"""Common `main` of the stages: flags, configuration, Spark session, the stage itself, its counts."""
 
 import argparse
 import time
@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pyspark.sql import SparkSession
 
 from common.command import configuration_parser
-from common.progress import say
+from common.progress import log
 from common.storage import hadoop_options
 from etl.runs.audit import audited
 from etl.runs.completion import Stage
-from etl.runs.full_disk import full_disk_is_told
+from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.runs.run import Run
 from etl.runs.stage_metrics import measured
@@ -26,13 +26,13 @@ def stage_main(
     argv: Sequence[str] | None,
     check: Callable[[Mapping[str, int], Configuration], None] | None = None,
 ) -> int:
-    """Runs one stage as a command of its own and returns its exit status; see `timed`.
+    """Run one stage as a command of its own and return its exit status; see `timed`.
 
-    `check` is given the counts, also those of a stage that was complete, and raises where nothing is to go on from it.
+    `check` gets the counts, also those of a stage that was complete, and raises where nothing may continue from it.
     """
     arguments = stage_parser(f"python -m etl.{stage.name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
-    with full_disk_is_told(config), locked(config):
+    with full_disk_as_error(config), locked(config):
         spark = session_for(stage.name, config)
         try:
             counts = timed(stage, Run(spark, config), arguments.again)
@@ -44,44 +44,44 @@ def stage_main(
 
 
 def stage_parser(prog: str, description: str | None) -> argparse.ArgumentParser:
-    """The flags of a stage, and of the whole pipeline."""
+    """Return the parser of a stage's flags, and of the whole pipeline's."""
     parser = configuration_parser(prog, description)
     parser.add_argument(
         "--again",
         action="store_true",
-        help="run also what is complete, from the same input and configuration",
+        help="also run complete stages, with the same input and configuration",
     )
     return parser
 
 
 def session_for(name: str, config: Configuration) -> SparkSession:
-    """The Spark session of a stage or the pipeline, fit for the size of the sources."""
+    """Return the Spark session of a stage or the pipeline, set up for the size of the sources."""
     options = hadoop_options(config.storage)
     return build_session(f"{config.dataset.name}-{name}", options, lambda: source_bytes(config))
 
 
 def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
-    """Runs a stage, says what it does and what came of it, and returns its counts; keeps how even its shuffles were.
+    """Run a stage, log its progress and its result, and return its counts; keep its shuffle statistics.
 
-    A stage that is complete is not run, unless `again`; then the counts are those that are known of it.
+    A complete stage is skipped, unless `again`; then the known counts are returned.
     """
     name = stage.name
     known = None if again else stage.completion(run)
     if known is not None:
-        say(f"{name}: complete, from the same input and configuration")
+        log(f"{name}: complete, with the same input and configuration")
         return known
-    say(f"{name} …")
+    log(f"{name} …")
     began = time.monotonic()
-    with measured(name, run.spark, run.config) as taken:
+    with measured(name, run.spark, run.config) as own:
         if again:  # everything, and not only what is new
             run = run.again()
-        if name == "publish":  # which enters into the audit trail what it publishes itself
+        if name == "publish":  # it logs what it publishes in the audit trail itself
             counts = stage.run(run)
         else:
             with audited(name, run.config) as outcome:
                 counts = stage.run(run)
                 outcome["counts"] = dict(counts)
-        taken.salted_keys = counts.get("salted_keys", 0)
+        own.salted_keys = counts.get("salted_keys", 0)
     shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
-    say(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
+    log(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
     return counts

@@ -1,4 +1,4 @@
-"""Finds exact and near-duplicates among the cleaned texts, and decides which record of each cluster survives.
+"""deduplicate: finds exact and near-duplicates among the cleaned texts, and the survivor of each cluster.
 
 Reads silver/fields. Writes silver/signatures (a row for each distinct text) and silver/clusters (a row for each
 record of bronze). Filtered records take no part. With new records it goes on from what the last run found out.
@@ -36,13 +36,13 @@ from etl.lake.facts import ClustersFacts, CommitFacts, Fingerprint, LedgerFacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.finished import is_as_today, run_to_go_on_from
 from etl.runs.run import DataSet, Run
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from schemas.tables import STATUSES, clusters_schema, signatures_schema
 
 
 def deduplicate(run: Run) -> Mapping[str, int]:
-    """Writes silver/signatures and silver/clusters; returns the records by status, and `salted_keys` if any."""
+    """Write silver/signatures and silver/clusters; return the records by status, and `salted_keys` if any."""
     with spark_progress(run.spark, "deduplicate"):
         source = run.existing("fields")
         earlier, fields = earlier_texts(run, source.identity)
@@ -54,9 +54,9 @@ def deduplicate(run: Run) -> Mapping[str, int]:
 
 
 def earlier_texts(run: Run, fields: str) -> tuple[Earlier, DataFrame] | tuple[None, None]:
-    """What the last run found out, and the rows that silver/fields has had added since; None where all is made anew.
+    """Return the last run's texts, and the rows added to silver/fields since; None where everything is rebuilt.
 
-    Takes away what an increment that broke off has added since. `fields`: the identity of silver/fields.
+    Removes what an interrupted increment has added since. `fields`: the identity of silver/fields.
     """
     last = run_to_go_on_from(run)
     new = None if last is None else run.added("fields", last.tables["fields"], fields)
@@ -70,18 +70,18 @@ def earlier_texts(run: Run, fields: str) -> tuple[Earlier, DataFrame] | tuple[No
 
 
 def deduplicate_fields(run: Run, fields: DataFrame, now: Fingerprint, earlier: Earlier | None = None) -> int:
-    """The same for any frame with the columns of silver/fields that it needs; returns the number of salted keys.
+    """Write the two tables for any frame with the needed columns of silver/fields; return the number of salted keys.
 
-    The frame's rows have to come in the same order whenever they are computed: which of equal texts carries the
-    shingles depends on it. Beside `earlier` texts the rows are added to both tables, whose own stay as they are: a
-    record whose text is an earlier one, or whose cluster has one in it, belongs to the cluster of that.
+    The frame's rows have to come in the same order whenever they are computed: it decides which of equal texts owns
+    the sketch. Beside `earlier` texts the rows are added to both tables, whose own stay as they are: a record whose
+    text is an earlier one, or whose cluster has one in it, belongs to the cluster of that.
     """
     config, append = run.config, earlier is not None
     facts = CommitFacts.by("deduplicate", config, now)
     with ExitStack() as stack:
 
         def keep(frame: DataFrame) -> DataFrame:
-            return stack.enter_context(kept(frame))
+            return stack.enter_context(persisted(frame))
 
         sketches = keep(with_sketches(fields, config))
         records = keep(sketches.select(_SKETCHED_RECORDS.names))
@@ -100,7 +100,7 @@ def deduplicate_fields(run: Run, fields: DataFrame, now: Fingerprint, earlier: E
         own_texts, own_clusters, conflicts = texts, clusters, 0
         if earlier is not None:
             joined = keep(earlier_clusters(clusters, texts, of_texts))
-            # Clusters of new texts alone are found out as in a first run.
+            # Clusters of new texts alone are computed as in a first run.
             own_texts = texts.join(joined.select("text_hash"), "text_hash", "left_anti")
             members = own_texts.select(F.col("text_hash").alias("member"))
             own_clusters = clusters.join(members, "member", "left_semi")
@@ -118,13 +118,13 @@ def deduplicate_fields(run: Run, fields: DataFrame, now: Fingerprint, earlier: E
 
 
 def count_statuses(clusters: DataFrame) -> dict[str, int]:
-    """Number of records by status, every status included."""
+    """Return the number of records by status, every status included."""
     found = {row["status"]: int(row["count"]) for row in clusters.groupBy("status").count().collect()}
     return {status: found.get(status, 0) for status in STATUSES}
 
 
 def deduplicated(data: DataSet) -> bool:
-    """Whether the stage is complete."""
+    """Return True where the stage is complete."""
     fields, signatures, clusters = (data.commit(name) for name in ("fields", "signatures", "clusters"))
     if fields is None or signatures is None or clusters is None:
         return False
@@ -132,7 +132,7 @@ def deduplicated(data: DataSet) -> bool:
     facts, ledger = clusters.made_by(now, ClustersFacts), data.commit("ledger")
     if facts is None or signatures.made_by(now, CommitFacts) is None:
         return False
-    # Records that were left out for the splits that there are have no cluster: other splits begin before that.
+    # Records that were left out because of existing splits have no cluster: other splits begin before that.
     of_ledger = None if ledger is None else ledger.facts(LedgerFacts)
     return not facts.conflicts or (of_ledger is not None and is_as_today("split", data.config, of_ledger))
 

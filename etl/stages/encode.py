@@ -1,8 +1,8 @@
-"""encode: from the cleaned columns to rows that a model takes, by what the training split alone has taught.
+"""encode: turns the cleaned columns into rows for a model, with what it learns from the training split alone.
 
 Reads silver/fields and silver/ledger, writes silver/encoded and the artifacts (a tokenizer or statistics a feature,
-class names). The join of the two tables is the one shuffle that the text crosses. New records are encoded by what the
-first run has learned. Where outliers are left out, everything is made anew: their limits depend on all records.
+class names). The join of the two tables is the one shuffle that the text crosses. New records are encoded with what
+the first run has learned. Where outliers are left out, everything is rebuilt: their limits depend on all records.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from etl.lake.outcomes import rows_to_publish
 from etl.publication import artifacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.run import DataSet, Run
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
@@ -33,7 +33,7 @@ from schemas.tables import Layout, encoded_schema
 
 
 def encode(run: Run) -> Mapping[str, int]:
-    """Runs the stage and returns its counts: rows, and tokens and tokens cut off over all features."""
+    """Run the stage and return its counts: rows, and tokens and tokens cut off over all features."""
     config, source, found = run.config, run.existing("fields"), run.existing("ledger")
     now = encode_fingerprint(config, source.identity, found.identity)
     fields = run.read("fields", source.version)
@@ -50,14 +50,16 @@ def encode(run: Run) -> Mapping[str, int]:
             fields, fitted, known = earlier.new_fields, earlier.fitted, earlier.classes
         else:
             known = []
-            # Typed columns first: what they leave out as outliers teaches the others nothing.
+            # Typed columns first: outliers that they leave out teach the others nothing.
             fitted = {}
             for typed in config.typed_features():
                 with spark_progress(run.spark, f"fit {typed.name}"):
                     fitted[typed.name] = fit_typed(fields, ledger, typed, config)
             if config.dropping_features():
                 records = fields.join(ledger.select("record_id"), "record_id", "left_semi")
-                outliers = stack.enter_context(kept(outliers_of(records, config.dropping_features(), fitted)))
+                outliers = stack.enter_context(
+                    persisted(outliers_of(records, config.dropping_features(), fitted))
+                )
                 ledger = without_outliers(ledger, outliers, config)
             for feature in config.token_features():
                 with spark_progress(run.spark, f"fit {feature.name}"):
@@ -76,7 +78,7 @@ def encode(run: Run) -> Mapping[str, int]:
 
 
 def without_outliers(ledger: DataFrame, outliers: DataFrame, config: Configuration) -> DataFrame:
-    """The published records that are left. Raises DataError where none of the training split is."""
+    """Return the remaining published records. Raises DataError where none of the training split is left."""
     left = ledger.join(outliers, "record_id", "left_anti")
     if left.where("split = 'train'").isEmpty():
         raise DataError(
@@ -87,14 +89,14 @@ def without_outliers(ledger: DataFrame, outliers: DataFrame, config: Configurati
 
 
 def class_names(published: DataFrame, config: Configuration) -> list[str]:
-    """The labels of all published records, sorted; empty where no label is configured."""
+    """Return the labels of all published records, sorted; empty where no label is configured."""
     if config.columns.label is None:
         return []
     return sorted(row[0] for row in published.select(config.columns.label).distinct().collect())
 
 
 def store(config: Configuration, classes: list[str], fitted: Mapping[str, bytes]) -> dict[str, str]:
-    """Stores what rows are encoded by; returns the SHA-256 of each by feature, and of `classes`."""
+    """Store the artifacts that rows are encoded with; return the SHA-256 of each by feature, and of `classes`."""
     layout = Layout.of(config)
     purposes = {feature.name: encoder_of(feature).ARTIFACT for feature in config.feature}
     contents = {"classes": json.dumps(classes).encode(), **fitted}
@@ -106,7 +108,7 @@ def store(config: Configuration, classes: list[str], fitted: Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class EarlierRows:
-    """What silver/encoded was made with, and what has come since."""
+    """Artifacts behind silver/encoded, and the new records."""
 
     new_fields: DataFrame
     fitted: dict[str, bytes]
@@ -115,7 +117,7 @@ class EarlierRows:
 
 
 def earlier_rows(run: Run, now: Fingerprint) -> EarlierRows | None:
-    """None where silver/encoded has to be made anew: where anything but new records separates it from now."""
+    """Return None where silver/encoded has to be rebuilt: where anything but new records has changed."""
     config, layout, encoded = run.config, run.layout, run.commit("encoded")
     facts = None if encoded is None else encoded.facts(EncodedFacts)
     if facts is None or not config.increments.go_on or config.dropping_features() or facts.fingerprint == now:
@@ -140,7 +142,7 @@ def earlier_rows(run: Run, now: Fingerprint) -> EarlierRows | None:
 
 
 def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
-    """Rows, and over all features the tokens before truncation and those that truncation cut off."""
+    """Return rows, and over all features the tokens before truncation and those that truncation cut off."""
     features = config.token_features()
     tokens = sum((sf.col(f"{f.name}_tokens").cast("long") for f in features), sf.lit(0).cast("long"))
     cut = sum(
@@ -152,7 +154,7 @@ def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
 
 
 def encode_fingerprint(config: Configuration, fields: str, ledger: str) -> Fingerprint:
-    """What `encode` would write, given the identities of its tables; a loaded tokenizer counts by its content."""
+    """Return the inputs of `encode`, given the identities of its tables; a loaded tokenizer counts by its content."""
     loaded = {
         f"tokenizer {feature.name}": hashlib.sha256(
             encoder_of(feature).fit((), feature, config.storage)
@@ -164,7 +166,7 @@ def encode_fingerprint(config: Configuration, fields: str, ledger: str) -> Finge
 
 
 def is_encoded(data: DataSet) -> bool:
-    """Whether the stage is complete, its artifacts being as they were stored."""
+    """Return True where the stage is complete, its artifacts being as they were stored."""
     config, layout = data.config, data.layout
     fields, ledger, encoded = (data.commit(name) for name in ("fields", "ledger", "encoded"))
     if fields is None or ledger is None or encoded is None:
@@ -176,7 +178,7 @@ def is_encoded(data: DataSet) -> bool:
 
 
 def is_stored(sha256: str, layout: Layout, options: Storage) -> bool:
-    """Whether an artifact lies there as it was stored."""
+    """Return True where an artifact exists as it was stored."""
     location = storage.join(layout.artifacts, sha256)
     return storage.exists(location, options) and sha256_of(location, options)[0] == sha256
 

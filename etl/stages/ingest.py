@@ -1,8 +1,8 @@
-"""Reads the sources into bronze: each record either into `records` or into `quarantine`.
+"""ingest: reads the sources into bronze, each record either into `records` or into `quarantine`.
 
-One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written. Only the parts
-that hold records with repeated ids are read once more, for the raw bytes of these.
-`bronze/records`, which the next stage reads, is committed last; a run that broke off before is simply repeated.
+One Spark job reads the sources; its outcomes are kept on local disk until the three tables are written. Only the
+parts with repeated ids are read once more, for the raw bytes of those records. `bronze/records`, which the next stage
+reads, is committed last; an interrupted run is simply repeated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from common.errors import CheckError
-from common.progress import say
+from common.progress import log
 from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
@@ -36,21 +36,20 @@ from etl.sources.outcomes import (
     with_raw,
 )
 from etl.sources.up_to_date import bronze_tables, ingest_fingerprint
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from schemas import tables
 
 
 def ingest(run: Run) -> Mapping[str, int]:
-    """Writes the bronze tables and returns the numbers of files, records_in, quarantined and records.
+    """Write the bronze tables and return the numbers of files, records_in, quarantined and record.
 
-    What `ringlake-etl forget` erased is quarantined without its content; `forgotten` is the number of these, if any.
-
-    Raises DataError for a pattern without files, a source none of whose files can be read, a file that changed
-    meanwhile, and an id column that repeats too often to be one.
+    Records that `ringlake-etl forget` erased are quarantined without their content; `forgotten` is their number, if
+    any. Raises DataError for a pattern without files, a source without readable files, a file that changed meanwhile,
+    and an id column that repeats too often to be one.
     """
     spark, config = run.spark, run.config
-    # Before the files are read: what is written meanwhile is new to the next run.
+    # Before the files are read: anything written meanwhile is new to the next run.
     now = ingest_fingerprint(config)
     began = datetime.now(UTC)
     pieces = list_pieces(config)
@@ -60,27 +59,29 @@ def ingest(run: Run) -> Mapping[str, int]:
         pieces = earlier.changes.new
         if not pieces:  # files that were only touched, or whose changes are not to count
             return note_unchanged(run, now, earlier.facts)
-        say(f"  {len({piece.file.location for piece in pieces}):,} new files")
+        log(f"  {len({piece.file.location for piece in pieces}):,} new files")
     tasks = group(pieces, spark.sparkContext.defaultParallelism)
     tombstones = Tombstones.of(config)
     append = earlier is not None
     with ExitStack() as stack:
-        outcomes = stack.enter_context(kept(read_outcomes(spark, config, tasks, tombstones=tombstones)))
+        outcomes = stack.enter_context(persisted(read_outcomes(spark, config, tasks, tombstones=tombstones)))
         with spark_progress(spark, "reading the sources"):
-            files = stack.enter_context(kept(file_rows(outcomes)))
+            files = stack.enter_context(persisted(file_rows(outcomes)))
             readable = earlier.changes.known_sources if earlier is not None else frozenset()
             counts = check_files(files, config, readable)
         repeated: DataFrame | None = None
         if config.columns.id is not None:  # an id that is derived from the position never repeats
             with spark_progress(spark, "looking for repeated ids"):
                 known = run.read("records") if earlier is not None else None
-                found = stack.enter_context(kept(repeated_records(outcomes, known)))
+                found = stack.enter_context(persisted(repeated_records(outcomes, known)))
                 if check_repeated(found, config):
-                    repeated = stack.enter_context(kept(with_raw(found, spark, config, tasks, tombstones)))
+                    repeated = stack.enter_context(
+                        persisted(with_raw(found, spark, config, tasks, tombstones))
+                    )
                     check_raw(found, repeated, config, tasks)
         with spark_progress(spark, "writing bronze"):
             # With the quarantine of this run and the records of the last one, the counts of the next stages would not
-            # add up: so records come last, and a run that broke off is seen at once.
+            # add up: so records come last, and an interrupted run is noticed at once.
             written = {}
             failed, in_pieces = files.agg(
                 F.count_if(failed_to_read(F.col("detail"))), F.count_if(F.col("from_start") > 1)
@@ -98,7 +99,7 @@ def ingest(run: Run) -> Mapping[str, int]:
             if tombstones:
                 counts["forgotten"] = run.read("quarantine").where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]
-            # Of an increment nothing failed before: then everything would have been read again.
+            # Nothing failed before an increment: otherwise everything would have been read again.
             noted = {"tables": written, "counts": counts, "failed": failed}
             facts = RecordsFacts.by("ingest", config, now, **noted)
             rows, schema = accepted(outcomes, repeated, config), tables.records_schema(config)
@@ -109,7 +110,7 @@ def ingest(run: Run) -> Mapping[str, int]:
 
 
 def note_touched(run: Run, files: Sequence[SourceFile]) -> None:
-    """Notes their new times of modification, so that they need not be hashed again by every run."""
+    """Record their new times of modification, so that not every run hashes them again."""
     if not files:
         return
     rows = [(file.source_index, file.path, file.modified) for file in files]
@@ -123,7 +124,7 @@ def note_touched(run: Run, files: Sequence[SourceFile]) -> None:
 
 
 def note_unchanged(run: Run, now: Fingerprint, earlier: RecordsFacts) -> Mapping[str, int]:
-    """Notes that the tables are complete with the sources as they are now."""
+    """Record that the tables are complete with the sources as they are now."""
     facts = earlier.model_copy(update={"fingerprint": now, "tables": bronze_tables(run)})
     empty = run.read("records").limit(0)
     run.write(empty, "records", tables.records_schema(run.config), facts, append=True)
@@ -131,7 +132,7 @@ def note_unchanged(run: Run, now: Fingerprint, earlier: RecordsFacts) -> Mapping
 
 
 def check_counts(counts: Mapping[str, int]) -> None:
-    """Raises CheckError unless every record that was read stands in exactly one of the two tables."""
+    """Raise CheckError unless every record that was read stands in exactly one of the two tables."""
     if counts["records_in"] != counts["records"] + counts["quarantined"]:
         raise CheckError(
             f"{counts['records_in']:,} records were read, but {counts['records']:,} stand in bronze/records and "
@@ -140,7 +141,7 @@ def check_counts(counts: Mapping[str, int]) -> None:
 
 
 def ingested(run: DataSet) -> dict[str, int] | None:
-    """The counts of a complete `ingest`, None where it has to run.
+    """Return the counts of a complete `ingest`, None where it has to run.
 
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.
     """

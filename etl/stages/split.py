@@ -1,4 +1,4 @@
-"""Assigns training, validation and test: never by row, always by cluster of duplicates and by group.
+"""split: assigns training, validation and test, never by row, always by cluster of duplicates and by group.
 
 Reads silver/clusters and the label and group of silver/fields; writes silver/ledger, with `split` for every kept
 record.
@@ -27,7 +27,7 @@ from etl.lake.log import Commit
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.finished import FinishedRun, run_to_go_on_from
 from etl.runs.run import DataSet, Run
-from etl.spark.persist import kept
+from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from etl.spark.skew import hot_keys, salted_join
 from etl.splits.assignment import NOTHING_THERE, assign
@@ -38,7 +38,7 @@ from schemas.tables import SPLITS, ledger_schema
 
 
 def split(run: Run) -> Mapping[str, int]:
-    """Writes silver/ledger; returns the number of records of each split, and `salted_keys` if any.
+    """Write silver/ledger; return the number of records of each split, and `salted_keys` if any.
 
     A unit of new records goes to the split of the earlier ones that it shares a cluster or a group with; where these
     lie in several, it is left out (`filtered`, reason SPLIT_CONFLICT). Earlier records stay where they are.
@@ -57,12 +57,12 @@ def split(run: Run) -> Mapping[str, int]:
     with spark_progress(run.spark, "split"), ExitStack() as stack:
 
         def keep(frame: DataFrame) -> DataFrame:
-            return stack.enter_context(kept(frame))
+            return stack.enter_context(persisted(frame))
 
         rows, salted = with_unit(*(new or (clusters, fields)), config)
         members = keep(rows)
         units = keep(count_units(members, config.split.seed))
-        # What was dropped has no unit: without salt all of it would go to one task.
+        # Dropped records have no unit: without salt all of them would go to one task.
         hot = hot_keys(units.select("unit", "rows"), members.where("unit IS NULL").count())
         anchored, there, placed = None, NOTHING_THERE, None
         if last is not None:
@@ -91,9 +91,9 @@ def split(run: Run) -> Mapping[str, int]:
 def rows_since_last_run(
     run: Run, fields: str, clusters: str
 ) -> tuple[FinishedRun, tuple[DataFrame, DataFrame]] | tuple[None, None]:
-    """The last run, and the rows that silver/clusters and silver/fields have had added since; None: all is made anew.
+    """Return the last run, and the rows added to silver/clusters and silver/fields since; None: rebuild everything.
 
-    `fields`, `clusters`: the identities of the two as they are now.
+    `fields`, `clusters`: the current identities of the two.
     """
     last = run_to_go_on_from(run)
     if last is None:
@@ -104,14 +104,14 @@ def rows_since_last_run(
 
 
 def splits_that_stay(data: DataSet) -> Commit | None:
-    """The ledger that `forget` has left with the splits of the other records, where they are to stay."""
+    """Return the ledger that `forget` left with the splits of the other records, where they are to stay."""
     commit = data.commit("ledger")
     facts = None if commit is None else commit.facts(LedgerFacts)
     return commit if facts is not None and splits_stay(facts, data.config) else None
 
 
 def placed_rows(members: DataFrame) -> DataFrame:
-    """The rows of silver/ledger from members with the `splits` of their unit, null for those that are not kept."""
+    """Return the rows of silver/ledger from members with the `splits` of their unit, null for dropped ones."""
     conflict = F.size("splits") > 1
     none = F.lit(None).cast("string")
     return members.select(
@@ -125,9 +125,9 @@ def placed_rows(members: DataFrame) -> DataFrame:
 
 
 def conflicts(members: DataFrame, later: DataFrame, config: Configuration) -> int:
-    """The number of records that only the splits of others keep out: with other splits they would come in.
+    """Return the number of records that are left out only because of other records' splits.
 
-    Where duplicates are dropped, what is near to several clusters would be left out with any splits.
+    Where duplicates are dropped, a near-copy of several clusters would be left out under any splits.
     """
     found = later.where(F.col("reason") == SPLIT_CONFLICT)
     if config.deduplicate.duplicates == "drop":
@@ -137,14 +137,14 @@ def conflicts(members: DataFrame, later: DataFrame, config: Configuration) -> in
 
 
 def rows_by_split(ledger: DataFrame) -> dict[str, int]:
-    """The number of records in each split."""
+    """Return the number of records in each split."""
     counted = ledger.where("split IS NOT NULL").groupBy("split").count()
     rows = {row["split"]: int(row["count"]) for row in counted.collect()}
     return {name: rows.get(name, 0) for name in SPLITS}
 
 
 def is_split(data: DataSet) -> bool:
-    """Whether the stage is complete."""
+    """Return True where the stage is complete."""
     fields, clusters, ledger = (data.commit(name) for name in ("fields", "clusters", "ledger"))
     if fields is None or clusters is None or ledger is None:
         return False

@@ -3,7 +3,7 @@
 from pyspark.sql import SparkSession
 
 from common import storage
-from common.progress import say
+from common.progress import log
 from etl.figures.drift import keep_profile, profile_before, with_drifts
 from etl.figures.facts import ShardFacts
 from etl.figures.summary import summarise
@@ -12,7 +12,7 @@ from etl.gates.gx_context import import_in_background
 from etl.gates.judgement import judge
 from etl.gates.results import GateResults
 from etl.reporting.page import table_versions, write_report
-from etl.runs.full_disk import full_disk_is_told
+from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.spark.session import build_session, spark_progress
 from schemas.config import Configuration
@@ -34,12 +34,12 @@ def judge_again(config: Configuration) -> GateResults:
 
     It holds the lock, since a publishing run writes the same files.
     """
-    with full_disk_is_told(config), locked(config):
+    with full_disk_as_error(config), locked(config):
         manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
         spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
         try:
             gates, location = judge_version(spark, config, manifest)
-            say(f"report: {location}")
+            log(f"report: {location}")
         finally:
             spark.stop()
     return gates

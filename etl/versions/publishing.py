@@ -8,7 +8,7 @@ from pyspark.sql import functions as sf
 
 from common import storage
 from common.errors import CheckError, DataError, UsageError
-from common.progress import say
+from common.progress import log
 from common.version import code_version
 from etl.figures.drift import Profile, keep_profile, profile_before, with_drifts
 from etl.figures.summary import ShardFacts, Summary, summarise
@@ -84,8 +84,8 @@ def _publish_version(
     # Its import takes seconds of this process, which does nothing but wait for Spark meanwhile.
     importing = import_in_background()
     with spark_progress(spark, "write shards"):
-        taken = class_balance.by_index(of_train, classes)
-        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, taken)
+        repeats = class_balance.by_index(of_train, classes)
+        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, repeats)
     _nothing_lost(sent, written)
     with spark_progress(spark, "check quality"):
         facts = {
@@ -97,7 +97,7 @@ def _publish_version(
     importing.join()
     gates = judge(summary, config, layout, published_records(spark, config))
     if not gates.passed:
-        say(f"  report: {write_report(spark, config, summary, None, gates)}")
+        log(f"  report: {write_report(spark, config, summary, None, gates)}")
         gates.raise_for_failures()
     summary.check_accounting()
     content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
@@ -116,7 +116,7 @@ def published(config: Configuration) -> Manifest | None:
     try:
         manifest = load(newest(layout.manifests, config.storage), config.storage)
     except (DataError, UsageError):
-        return None  # no version is published, or it is damaged: publishing writes it anew
+        return None  # no version is published, or it is damaged: publishing rewrites it
     last = last_commit(layout, config.storage)
     same = (last.get("manifest_root"), last.get("configuration_sha256"), last.get("delta_version"))
     if same != (manifest.manifest_root, config.sha256(), manifest.delta_version):
@@ -180,8 +180,8 @@ def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
         known = noted is not None or stage == "encode"
         if known and (noted is None or noted.fingerprint.configuration != config.data_sha256(stage)):
             raise UsageError(
-                f"{layout.at('silver', name)} was made by another configuration of the data than the one that is "
-                f"given; run the stage {stage} again, and those after it"
+                f"{layout.at('silver', name)} was made by another configuration of the data than the given "
+                f"one; run the stage {stage} and those after it again"
             )
     assert encoded is not None
     for name in ("fields", "ledger"):
@@ -241,19 +241,19 @@ def _commit(
         try:
             standing = load(location, config.storage)
         except DataError as error:
-            say(f"  {error}: it is written anew")
+            log(f"  {error}: rewriting it")
         else:
             if erased_before(standing, layout, config.storage) == Tombstones.of(config).fingerprint():
-                say(
-                    f"  nothing has changed: version {version} with root {standing.manifest_root} stands as it is"
+                log(
+                    f"  nothing has changed: version {version} with root {standing.manifest_root} is still current"
                 )
                 return standing
             # Else `vacuum --forgotten` would take it for one that came from forgotten records.
-            say("  nothing has changed but the tables that it came from: the manifest is written anew")
+            log("  only the tables behind it have changed: rewriting the manifest")
     manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
     storage.write_bytes(location, manifest.to_json(), config.storage)
-    say(f"  manifest: {location}")
-    say(f"  root: {manifest.manifest_root}")
+    log(f"  manifest: {location}")
+    log(f"  root: {manifest.manifest_root}")
     if newest(layout.manifests, config.storage) != location:
         raise CheckError(
             f"{location} is not the newest manifest of its folder; is another publication running?"

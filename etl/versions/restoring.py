@@ -4,7 +4,7 @@ import time
 
 from common import storage
 from common.errors import CheckError, DataError
-from common.progress import say
+from common.progress import log
 from common.version import code_version
 from etl.lake.log import open_table
 from etl.publication.commit import committed, listed_files, restore
@@ -28,18 +28,18 @@ def roll_back(config: Configuration, version: int) -> Manifest:
     try:
         current = load_manifest(newest(layout.manifests, config.storage), config.storage)
     except DataError as error:
-        say(f"note: {error}")
+        log(f"note: {error}")
         current = None
     table = open_table(layout.shards, config.storage)
     if table is None:
         raise DataError(f"there is no Delta table at {layout.shards}; restore it")
     at, root = committed(table)
     if current is not None and root == wanted.manifest_root == current.manifest_root:
-        say(f"version {current.delta_version} has this content already")
+        log(f"version {current.delta_version} has this content already")
         return current
     wrong = findings(wanted, config.storage)
     if wrong:
-        raise DataError(f"version {version} can not be made current: {'; '.join(wrong)}")
+        raise DataError(f"version {version} cannot be made current: {'; '.join(wrong)}")
     # A rollback that broke off between its commit and its manifest lacks only the latter.
     restored = at if root == wanted.manifest_root else restore(table, wanted, layout.shards, config.storage)
     if sorted(listed_files(layout.shards, restored, config.storage)) != sorted(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from common import storage
 from common.errors import DataError
 from schemas.config import Configuration
-from schemas.manifest import EXPIRED, Manifest, SourceFile, published
+from schemas.manifest import EXPIRED, Manifest, SourceEntry, published
 from schemas.manifest import load as load_manifest
 from schemas.tables import Layout
 
@@ -77,7 +77,7 @@ def _source_changes(before: Manifest, now: Manifest) -> str:
     return ", ".join(f"{count:,} {what}" for count, what in parts if count)
 
 
-def _hashes(files: Sequence[SourceFile]) -> dict[tuple[int, str], str | None]:
+def _hashes(files: Sequence[SourceEntry]) -> dict[tuple[int, str], str | None]:
     return {(file.source_index, file.path): file.sha256 for file in files}
 
 

@@ -2,7 +2,7 @@
 
 from common import storage
 from common.errors import DataError, UsageError
-from common.progress import Progress, say
+from common.progress import Progress, log
 from common.storage import Storage
 from etl.publication.commit import listed_files
 from etl.runs import audit
@@ -60,7 +60,7 @@ def check_trail_alone(layout: Layout, options: Storage) -> int:
             f"{last.get('manifest_root')}"
         )
     for sentence in found:
-        say(f"error: {sentence}")
+        log(f"error: {sentence}")
     if not found:
         print(f"{layout.root}: nothing has been published yet; its audit trail is whole")
     return 1 if found else 0

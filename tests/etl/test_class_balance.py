@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from etl.publication.class_balance import balanced, by_index, times_taken, weights
+from etl.publication.class_balance import balanced, by_index, repeats, weights
 from schemas.class_balance import ClassBalance
 from schemas.settings import Balance
 
@@ -45,22 +45,22 @@ def test_each_class_comes_as_near_to_the_largest_as_whole_times_allow(most: int)
     for common, rare, rarest in itertools.product((1, 7, 60, 100), (1, 2, 7, 39, 40, 41), (0, 1, 3)):
         counts = {"common": common, "rare": rare, "rarest": rarest}
         largest = max(counts.values())
-        for name, times in times_taken(counts, most).items():
+        for name, times in repeats(counts, most).items():
             allowed = range(1, most + 1)
             nearest = min(allowed, key=lambda t: (abs(t * counts[name] - largest), t))
             assert times == (nearest if counts[name] else 1)
 
 
 def test_the_cap_holds_and_the_largest_class_is_taken_once() -> None:
-    assert times_taken({"a": 9000, "b": 900, "c": 77, "d": 1}, 10) == {"a": 1, "b": 10, "c": 10, "d": 10}
-    assert times_taken({"a": 9000, "b": 900, "c": 77, "d": 1}, 2) == {"a": 1, "b": 2, "c": 2, "d": 2}
-    assert times_taken({"a": 100, "b": 40, "c": 41}, 10) == {
+    assert repeats({"a": 9000, "b": 900, "c": 77, "d": 1}, 10) == {"a": 1, "b": 10, "c": 10, "d": 10}
+    assert repeats({"a": 9000, "b": 900, "c": 77, "d": 1}, 2) == {"a": 1, "b": 2, "c": 2, "d": 2}
+    assert repeats({"a": 100, "b": 40, "c": 41}, 10) == {
         "a": 1,
         "b": 2,
         "c": 2,
     }  # 80 and 120 are as near to 100
-    assert times_taken({"a": 0, "b": 0}, 5) == {"a": 1, "b": 1}
-    assert times_taken({}, 5) == {}
+    assert repeats({"a": 0, "b": 0}, 5) == {"a": 1, "b": 1}
+    assert repeats({}, 5) == {}
 
 
 def test_a_policy_fills_in_its_own_numbers_alone() -> None:

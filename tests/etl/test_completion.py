@@ -251,8 +251,8 @@ def test_a_pipeline_with_nothing_new_to_do_commits_nothing_and_mends_what_is_dam
     assert versions(layout, config.storage) == at
     said = "".join(capsys.readouterr())
     for name in NAMED:
-        assert f"{name}: complete, from the same input and configuration" in said
-    assert "publish: complete, version 0 stands with every file as published" in said
+        assert f"{name}: complete, with the same input and configuration" in said
+    assert "publish: complete, version 0 is current, with every file as published" in said
     report = Path(layout.at("quality", "report.html"))
     assert nothing_new(config) == (first, str(report))
 

@@ -14,7 +14,7 @@ from common.errors import DataError
 from common.pages.page import Table, Text
 from etl.figures import vocabulary
 from etl.figures.drift import (
-    Earlier,
+    EarlierProfile,
     Profile,
     drifts,
     jensen_shannon,
@@ -77,7 +77,7 @@ def test_each_measure_moves_with_what_it_is_about_alone() -> None:
         "classes": 0,
         "lengths": 0,
         "vocabulary": 0,
-        "fates": 0,
+        "outcomes": 0,
     }
     other = {split: {"notice": 100, "text": 700} for split in ("train", "validation", "test")}
     longer = {"text": {"read": Lengths(), "published": Lengths(8000, 1, 1, {12: 8000})}}
@@ -85,8 +85,8 @@ def test_each_measure_moves_with_what_it_is_about_alone() -> None:
         ({"classes": other}, "classes"),
         ({"characters": longer}, "lengths"),
         ({"words": {"the": 50, "of": 30, "new": 20}}, "vocabulary"),
-        ({"near_duplicates": 3000}, "fates"),
-        ({"quarantined_by_reason": {"invalid_json": 900, "missing_column": 40}}, "fates"),
+        ({"near_duplicates": 3000}, "outcomes"),
+        ({"quarantined_by_reason": {"invalid_json": 900, "missing_column": 40}}, "outcomes"),
     ):
         found = drifts(profile, Profile.of(replace(BEFORE, **changes)))
         assert {drift.measure for drift in found if drift.value > 0} == {moved}
@@ -116,11 +116,11 @@ def test_the_version_before_is_the_newest_with_another_content(tmp_path: Path) -
     keep_profile(BEFORE, first, config)
     keep_profile(replace(BEFORE, near_duplicates=7), second, config)
     assert profile_before(config, first) is None
-    assert profile_before(config, second) == Earlier(0, Profile.of(BEFORE))
-    assert profile_before(config, again) == Earlier(0, Profile.of(BEFORE))
+    assert profile_before(config, second) == EarlierProfile(0, Profile.of(BEFORE))
+    assert profile_before(config, again) == EarlierProfile(0, Profile.of(BEFORE))
     newest = profile_before(config, None)
     assert newest is not None
-    assert (newest.version, newest.profile.fates["near-duplicate"]) == (2, 7)
+    assert (newest.version, newest.profile.outcomes["near-duplicate"]) == (2, 7)
     for path in Path(Layout.of(config).quality, "profiles").iterdir():
         path.write_text("{}")
     with pytest.raises(DataError, match=r"profiles/.*json is damaged: remove it"):
@@ -134,11 +134,11 @@ def limited(tmp_path: Path, **limits: float) -> Configuration:
 
 def test_a_limit_stops_a_publication_that_moved_too_far(tmp_path: Path) -> None:
     moved = replace(BEFORE, near_duplicates=1200, records_in=9_900, words={"x": 1})
-    now = with_drifts(moved, Earlier(3, Profile.of(BEFORE)))
+    now = with_drifts(moved, EarlierProfile(3, Profile.of(BEFORE)))
     for limits, failed in (
         ({}, []),
-        ({"max_fate_drift": 0.5, "max_class_drift": 0.0}, []),
-        ({"max_fate_drift": 0.0}, ["drift of the drop rates"]),
+        ({"max_outcome_drift": 0.5, "max_class_drift": 0.0}, []),
+        ({"max_outcome_drift": 0.0}, ["drift of the drop rates"]),
         ({"max_vocabulary_drift": 0.9}, ["drift of the vocabulary"]),
     ):
         config = limited(tmp_path, **limits)
@@ -148,7 +148,7 @@ def test_a_limit_stops_a_publication_that_moved_too_far(tmp_path: Path) -> None:
     (vocabulary_gate,) = (gate for gate in gates if gate.name == "drift of the vocabulary")
     assert vocabulary_gate.failures == ["the mix of words is 1.000 from that of the version before"]
     # With nothing to compare there is nothing to judge.
-    first = judge(BEFORE, limited(tmp_path, max_fate_drift=0.0), Layout.of(config)).gates
+    first = judge(BEFORE, limited(tmp_path, max_outcome_drift=0.0), Layout.of(config)).gates
     assert [(g.observed, g.passed) for g in first if g.name.startswith("drift")] == [
         ("nothing to judge", True)
     ]
@@ -157,11 +157,11 @@ def test_a_limit_stops_a_publication_that_moved_too_far(tmp_path: Path) -> None:
 def test_the_report_tells_what_moved(tmp_path: Path) -> None:
     config = limited(tmp_path, max_vocabulary_drift=0.01)
     now = Profile.of(replace(BEFORE, near_duplicates=3300, words={"the": 50, "of": 30, "new": 20}))
-    section = compared(Earlier(3, Profile.of(BEFORE)), now, config)
+    section = compared(EarlierProfile(3, Profile.of(BEFORE)), now, config)
     tables = [block for block in section.blocks if isinstance(block, Table)]
-    measured, fates, words = ([[cell.text for cell in row] for row in table.cells] for table in tables)
+    measured, outcomes, words = ([[cell.text for cell in row] for row in table.cells] for table in tables)
     assert [row[3] for row in measured] == ["stable", "stable", "above the limit", "moderate shift"]
-    assert ["near-duplicate", "1,300", "13.0%", "3,300", "27.5%"] in fates
+    assert ["near-duplicate", "1,300", "13.0%", "3,300", "27.5%"] in outcomes
     assert [row[:3] for row in words] == [["licence", "20.0%", "0.0%"], ["new", "0.0%", "20.0%"]]
     assert compared(None, now, config).blocks == [
         Text("There is no version before this one, or nothing is kept of it that could be compared.", "quiet")

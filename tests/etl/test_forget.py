@@ -245,7 +245,7 @@ def test_a_record_is_erased_for_good(
     assert (done.records, done.quarantined, done.tombstones) == (0, 0, 0)
     assert audit.versions(layout, config.storage) == at
     assert any("version 0 was vacuumed" in sentence for sentence in done.traces.not_known)
-    forgetting.tell(config, done)
+    forgetting.report(config, done)
     assert "forgotten already" in capsys.readouterr().err
 
 

@@ -321,7 +321,7 @@ def test_files_that_changed_or_vanished_are_told_and_handled(
     (folder / "z.jsonl").unlink()
     run(spark, configured(tmp_path, policy="rebuild"))
     assert (
-        "1 files of the sources have vanished since they were ingested (z.jsonl): everything is made anew"
+        "1 files of the sources have vanished since they were ingested (z.jsonl): everything is rebuilt"
         in (capsys.readouterr().err)
     )
     assert "z0" not in ledger(spark, config)

@@ -86,14 +86,14 @@ def test_a_sketch_does_not_depend_on_the_batch(texts: list[str], cut: int) -> No
         sketch(pa.array(part, pa.string()), 5, BANDING, seen) for part in (texts[:cut], texts[cut:]) if part
     ]
     assert whole.text_hash == [digest for part in parts for digest in part.text_hash]
-    assert whole.carrier.tolist() == [flag for part in parts for flag in part.carrier.tolist()]
+    assert whole.sketch_owner.tolist() == [flag for part in parts for flag in part.sketch_owner.tolist()]
     assert whole.values.tolist() == [value for part in parts for value in part.values.tolist()]
     assert whole.bands.tolist() == [keys for part in parts for keys in part.bands.tolist()]
 
 
 def test_copies_carry_nothing() -> None:
     found = sketch(pa.array(["a b c", "A, b; c!", "a b d"]), 5, BANDING, set())
-    assert found.carrier.tolist() == [True, False, True]
+    assert found.sketch_owner.tolist() == [True, False, True]
     assert np.diff(found.offsets).tolist() == [1, 0, 1]
     assert found.bands.shape == (2, 28)
 

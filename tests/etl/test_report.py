@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from common.pages.page import Section, Table, Text, render
+from common.pages.page import ReportSection, Table, Text, render
 from etl.figures.facts import Cluster, RuleEffect, ShardFacts, Summary
 from etl.figures.summary import summarise
 from etl.gates.results import GateResult, GateResults
@@ -109,7 +109,7 @@ def test_what_the_training_split_makes_of_its_classes_is_told() -> None:
     assert "Class balance of the training split" not in titles(None)
 
 
-def tables(section: Section) -> list[list[list[str]]]:
+def tables(section: ReportSection) -> list[list[list[str]]]:
     return [[[c.text for c in row] for row in b.cells] for b in section.blocks if isinstance(b, Table)]
 
 

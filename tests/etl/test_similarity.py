@@ -82,7 +82,7 @@ def test_only_members_of_a_bucket_are_compared(sets: list[set[int]], data: st.Da
 def connect(texts: list[str]) -> tuple[SimilarSets, int]:
     """Sketches and connects distinct texts; also the number of memberships in shared buckets."""
     sketches = minhash.sketch(pa.array(texts), 5, Banding(28, 5), set())
-    assert sketches.carrier.all()
+    assert sketches.sketch_owner.all()
     rows = np.repeat(np.arange(len(texts)), 28)
     buckets = Buckets.of(sketches.bands.ravel(), rows)
     sets = SimilarSets(sketches.values, sketches.offsets, 0.8)

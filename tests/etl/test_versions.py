@@ -114,7 +114,7 @@ def test_versions_are_listed_made_current_again_and_deleted(
     shard = Path(second.shard_uri(second.splits["train"].shards[0]))
     content = shard.read_bytes()
     shard.write_bytes(content[:-1] + b"x")
-    with pytest.raises(DataError, match=r"version 1 can not be made current: .* is damaged"):
+    with pytest.raises(DataError, match=r"version 1 cannot be made current: .* is damaged"):
         roll_back(config, 1)
     shard.write_bytes(content)
     assert roll_back(config, 1).delta_version == 3

@@ -9,15 +9,12 @@ from tests.faults.job import Job, training_command
 from tests.training.published import publish
 
 
+@pytest.mark.thorough  # test_watchdog.py stops a process, test_damage.py ends a job
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
         ("stop", r"watchdog: rank 1 \(process \d+\) gave no sign of life for 3 seconds"),
-        pytest.param(
-            "hang",
-            r"watchdog: rank 1 \(process \d+\) worked for 3 seconds without a step",
-            marks=pytest.mark.thorough,
-        ),
+        ("hang", r"watchdog: rank 1 \(process \d+\) worked for 3 seconds without a step"),
     ],
 )
 def test_a_rank_that_stops_answering_ends_the_job(tmp_path: Path, kind: str, message: str) -> None:

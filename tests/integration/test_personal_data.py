@@ -128,6 +128,7 @@ def shown(folder: PipelineFolder) -> Iterator[Path]:
             yield file
 
 
+@pytest.mark.thorough  # six processes; each rule and mask has tests of its own
 def test_no_personal_value_is_said_shown_logged_or_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

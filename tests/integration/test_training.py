@@ -125,6 +125,7 @@ def test_a_refusal_on_one_rank_ends_all(launched: str) -> None:
         assert f"rank {rank} run greedy status 2" in launched
 
 
+@pytest.mark.thorough  # test_killed.py resumes one that was killed
 def test_a_run_resumed_in_mid_epoch_equals_the_whole(
     published: Published, launched: str, tmp_path: Path
 ) -> None:
@@ -160,6 +161,7 @@ def test_a_damaged_shard_is_refused_by_all_ranks(damaged: Published, launched: s
     assert not (damaged.root / "runs" / "refused").exists()
 
 
+@pytest.mark.thorough  # test_damage.py has another error of one rank
 def test_an_error_of_one_rank_in_training_ends_all(damaged: Published, tmp_path: Path) -> None:
     """With two streams the damaged row group belongs to one rank; the other waits for its gradients."""
     streams = ["--set", "train.streams=2", "--verify", "off"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from common.errors import DataError
-from provenance.chain import Link, verified
+from provenance.chain import ChainLink, verified
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Entry:
         return hashlib.sha256(f"{self.number} {self.previous}".encode()).hexdigest()
 
 
-def link(entry: Entry) -> Link:
-    return Link(entry.number, entry.previous, entry.hash, entry.computed())
+def link(entry: Entry) -> ChainLink:
+    return ChainLink(entry.number, entry.previous, entry.hash, entry.computed())
 
 
 def chained(*numbers: int, first: str | None = None) -> list[Entry]:

@@ -10,7 +10,7 @@ from common.pages.page import (
     Code,
     Link,
     Page,
-    Section,
+    ReportSection,
     Table,
     Text,
     Tile,
@@ -39,7 +39,7 @@ def page(text: str = "plain") -> Page:
         Link(text, "data_docs/index.html"),
         Code(text),
     ]
-    return Page(text, text, [Tile(text, text, text)], [Section(f"All of it {text}", blocks)], text)
+    return Page(text, text, [Tile(text, text, text)], [ReportSection(f"All of it {text}", blocks)], text)
 
 
 def test_everything_is_escaped() -> None:

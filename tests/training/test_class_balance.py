@@ -236,8 +236,8 @@ def test_rows_that_a_row_group_does_not_give_are_refused(manifest: Manifest, tmp
 def test_labels_without_a_class_are_refused(manifest: Manifest) -> None:
     columns = columns_of(manifest)
     files = SplitFiles.of(manifest, "train", columns)
-    assert files.taken is not None
-    fewer = SplitFiles(**{**vars(files), "taken": files.taken[:1]})
+    assert files.repeats is not None
+    fewer = SplitFiles(**{**vars(files), "repeats": files.repeats[:1]})
     reader = PlannedReader(fewer, iter(range(10)), workers=1, ahead=1)
     try:
         with pytest.raises(DataError, match="labels without a class"):
@@ -323,7 +323,7 @@ def test_losses_weigh_what_they_weighed_when_training_decided_it(
 ) -> None:
     weighted = publish(tmp_path, balance=f'policy = "weights"\nstrength = "{strength}"', chances=CHANCES)
     manifest = weighted.load()
-    assert class_balance.times_taken(manifest, "train") is None
+    assert class_balance.repeats_of(manifest, "train") is None
     found = class_weights(manifest, list(CLASSES), torch.device("cpu"))
     assert found is not None
     assert found.dtype == torch.float32

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common import files, json_lines
 from common.errors import DataError, UsageError
-from provenance.chain import Link
+from provenance.chain import ChainLink
 from provenance.checksums import sha256_of
 from schemas.config import Configuration, canonical_json
 from schemas.runs import CHAIN, CHECKPOINTS
@@ -87,8 +87,8 @@ class Record(BaseModel):
         return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
 
 
-def link_of(record: Record) -> Link:
-    return Link(record.step, record.previous, record.chain, record.link())
+def link_of(record: Record) -> ChainLink:
+    return ChainLink(record.step, record.previous, record.chain, record.link())
 
 
 def name_of(step: int) -> str:

@@ -21,7 +21,7 @@ from horovod.common.elastic import State, run_fn
 from horovod.common.exceptions import HostsUpdatedInterrupt
 
 from common.errors import CheckError, RinglakeError, UsageError
-from common.progress import say
+from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.checkpoints import store, tensors
@@ -101,7 +101,7 @@ class TrainingState(State):  # type: ignore[misc]
         if (reason := survival.left_message(self.run.folder)) is not None:
             raise CheckError(f"another rank gave up: {reason}")
         if self.last is not None:
-            say(f"the ring broke; this rank has the state of step {self.last.state['step']:,}")
+            log(f"the ring broke; this rank has the state of step {self.last.state['step']:,}")
             survival.keep_on_disk(self.run.folder, self.last.state, self.last.facts)
 
     def sync(self) -> None:
@@ -161,7 +161,7 @@ def _in_a_world(state: TrainingState) -> int:
             error = failed
     communicator.agree(error)
     if communicator.writes and state.broken is not None:
-        say(
+        log(
             f"goes on with {communicator.world.size} rank(s) from step {progress.step:,}, "
             f"{time.monotonic() - state.broken:.1f} s after the ring changed"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from common.errors import RinglakeError, UsageError
-from common.progress import Progress, say
+from common.progress import Progress, log
 from provenance.checksums import Mode, check_file
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
@@ -47,7 +47,7 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
     objectives.check(config, manifest)
     differing = [name for name in configured if configured[name] != published.get(name)]
     if differing:
-        say(
+        log(
             f"note: the configuration has changed in {', '.join(differing)} since the data set was published; "
             "what was published is used"
         )
@@ -70,7 +70,7 @@ def find_checkpoint(
     found: Checkpoint | None = None
     error: RinglakeError | None = None
     if communicator.writes:
-        found = store.last_good(run, say)
+        found = store.last_good(run, log)
         if found is None:
             if store.has_any(run):
                 error = UsageError(
@@ -78,7 +78,7 @@ def find_checkpoint(
                     "without --resume, which starts afresh and removes them"
                 )
             else:
-                say(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
+                log(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
         else:
             try:
                 store.check_fits(*found, config, manifest.manifest_root, run, new_data)
@@ -108,9 +108,9 @@ def begin(
     same_data = found is not None and found[0].manifest_root == manifest.manifest_root
     if found is not None and same_data and is_complete(run, found[0], communicator):
         if communicator.writes:
-            say(f"the run {run.name!r} is finished already; its summary is {run / SUMMARY_FILE}")
+            log(f"the run {run.name!r} is finished already; its summary is {run / SUMMARY_FILE}")
         return True, found
-    verify(manifest, arguments.verify, config, communicator)
+    verify_files(manifest, arguments.verify, config, communicator)
     return False, found
 
 
@@ -123,7 +123,7 @@ def is_complete(run: Path, record: store.Record, communicator: Communicator) -> 
     return bool(communicator.broadcast(complete))
 
 
-def verify(manifest: Manifest, mode: Mode, config: Configuration, communicator: Communicator) -> None:
+def verify_files(manifest: Manifest, mode: Mode, config: Configuration, communicator: Communicator) -> None:
     """Re-hashes all shards and artifacts, each on one rank; raises DataError on all ranks where one is damaged."""
     if mode == "off":
         return
@@ -173,7 +173,7 @@ def prepare(
         manifest, "validation", settings, communicator.world, config.evaluate.batch, config.storage
     ).total
     if communicator.writes:
-        say(
+        log(
             f"reading holds at most {need.total / 2**20:,.1f} MiB on this rank: "
             f"{need.slots} windows of up to {need.slot_rows:,} rows {need.windows_bytes / 2**20:,.1f}, "
             f"their order {need.index_bytes / 2**20:,.1f}, "
@@ -220,13 +220,13 @@ def take_up(state: TrainState, record: store.Record, saved: store.State, manifes
     """Makes a state, which a training on other data reached, the beginning of one on these."""
     columns = canonical_json([c.model_dump(mode="json") for c in manifest.content.columns]).decode()
     if columns != saved["columns"]:
-        say(
+        log(
             "warning: the columns of these data are not those of the checkpoint's (another tokenizer or other "
             "classes): the weights begin with other meanings of the token ids or the labels"
         )
     state.origin = {"step": state.step, "manifest_root": record.manifest_root, "chain": record.chain}
     state.position, state.proof, state.validation = 0, Proof(), []
     state.loss = torch.zeros(2, dtype=torch.float64)
-    say(
+    log(
         f"goes on from step {state.step:,} with the weights that were trained on {record.manifest_root[:16]}…"
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from common import command, files, storage
 from common.errors import CheckError
-from common.progress import say
+from common.progress import log
 from schemas.runs import RUN_FILE
 from training.checkpoints import store, tensors
 from training.checkpoints.saver import Saver
@@ -35,7 +35,7 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: stor
     if last is not None:
         aside = store.go_on_from(context.run, last)
         if aside:
-            say(f"set aside as .rejected: {', '.join(aside)}")
+            log(f"set aside as .rejected: {', '.join(aside)}")
         # They tell of the end that the run had before it went on.
         for name in RESULTS:
             (context.run / name).unlink(missing_ok=True)
@@ -43,7 +43,7 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: stor
     else:
         removed = store.clear(context.run)
         if removed or (context.run / SUMMARY_FILE).exists():
-            say(
+            log(
                 f"the run {context.run.name!r} starts afresh: its earlier checkpoints and results are removed"
             )
         for name in (*RESULTS, METRICS_FILE, NON_FINITE_FILE):
@@ -95,14 +95,14 @@ def run_loop(
     if context.communicator.writes:
         parameters = sum(p.numel() for p in context.model.parameters())
         settings = context.config.train
-        say(
+        log(
             f"training {parameters:,} parameters on {context.rows:,} rows × {settings.epochs} epochs "
             f"(class balance: {context.manifest.splits['train'].balance.policy}) in global batches of "
             f"{settings.batch}, {context.communicator.world.size} rank(s)"
             + (f", from step {state.step:,} on" if state.step else "")
         )
         with (
-            Saver(context.run, settings.keep_checkpoints, last, say) as saver,
+            Saver(context.run, settings.keep_checkpoints, last, log) as saver,
             Metrics(context.run, state.step) as metrics,
         ):
             loop = Loop(context, state, metrics, saver, commit)
@@ -130,7 +130,7 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
         raise CheckError("the ranks ended with different weights; please report it with the configuration")
     if not context.communicator.writes:
         return
-    found = store.last_good(context.run, say)
+    found = store.last_good(context.run, log)
     if found is None or not found[0].finished:
         raise CheckError(f"the last checkpoint in {context.run} is not that of the finished training")
     record = found[0]
@@ -158,7 +158,7 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
     summary.update(
         context.run, dataset=summary.dataset_section(context.manifest, location), training=training
     )
-    say(
+    log(
         f"trained {record.step:,} steps in {state.seconds:.1f} s, {training['samples_per_second']:,} rows/s, "
         f"{100 * float(str(training['input_wait_share'])):.2f}% of it waiting for input; "
         f"summary: {context.run / SUMMARY_FILE}"

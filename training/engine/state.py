@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from common.progress import say
+from common import progress
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.input.proof import Proof
@@ -58,7 +58,7 @@ class TrainContext:
     model: torch.nn.Module
     objective: Objective
     method: Method
-    log: Callable[[str], None] = say
+    log: Callable[[str], None] = progress.log
 
     @property
     def rows(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.progress import say
+from common.progress import log
 from training.checkpoints import store
 
 CLAIM = ".claim"
@@ -25,23 +25,23 @@ def keep_on_disk(run: Path, state: store.State, facts: Mapping[str, Any]) -> Non
     except FileExistsError:
         return
     except OSError as error:
-        say(f"warning: the state of step {state['step']:,} could not be saved: {error}")
+        log(f"warning: the state of step {state['step']:,} could not be saved: {error}")
         return
     try:
         if any(step >= state["step"] for step in store.steps_of(run, ".json")):
             return
         last = last_on_disk(run, state["step"])
         store.save(run, state, None if last is None else last.chain, facts)
-        say(f"its state of step {state['step']:,} is saved in {folder}")
+        log(f"its state of step {state['step']:,} is saved in {folder}")
     except OSError as error:
-        say(f"warning: the state of step {state['step']:,} could not be saved: {error}")
+        log(f"warning: the state of step {state['step']:,} could not be saved: {error}")
     finally:
         claim.unlink(missing_ok=True)
 
 
 def last_on_disk(run: Path, step: int) -> store.Record | None:
     """The newest good checkpoint that is not later than a step."""
-    found = store.last_good(run, say, at_most=step)
+    found = store.last_good(run, log, at_most=step)
     return None if found is None else found[0]
 
 
@@ -51,7 +51,7 @@ def go_on_from(run: Path, step: int) -> store.Record | None:
     if last is None:
         store.clear(run)
     elif aside := store.go_on_from(run, last):
-        say(f"set aside as .rejected: {', '.join(aside)}")
+        log(f"set aside as .rejected: {', '.join(aside)}")
     return last
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from common import files
 from common.errors import UsageError
-from common.progress import Progress, say
+from common.progress import Progress, log
 from schemas.config import Configuration
 from schemas.kinds import AnyModel, AnyObjective
 from schemas.manifest import Manifest
@@ -39,7 +39,7 @@ def find_checkpoint(run: Path, given: str | None) -> tuple[store.Record, store.S
     """The given checkpoint, or the run's best. Raises UsageError when there is none."""
     if given is not None:
         return store.read(Path(given).with_suffix(".json"))
-    found = store.best_good(run, say)
+    found = store.best_good(run, log)
     if found is None:
         raise UsageError(f"the run {run.name!r} has no checkpoint in {store.folder_of(run)}; train it first")
     return found

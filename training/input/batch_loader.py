@@ -142,7 +142,7 @@ class BatchLoader:
             to_read, to_place = itertools.tee(self._windows())
             plan = (segment.row_group for _, window in to_read for segment in window.segments)
             self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
-            pool = WindowPool(self.columns, need, to_place, self.reader, pinned, files.taken)
+            pool = WindowPool(self.columns, need, to_place, self.reader, pinned, files.repeats)
             self._blocks = placing = Prefetcher(self._all_blocks(pool), 1, "place rows")
             self._several = cutting = Prefetcher(self._lists(), 1, "cut batches")
             self._threads = [placing, cutting]

@@ -1,4 +1,4 @@
-"""How often the manifest says that rows are taken in an epoch, by label index."""
+"""Repeats of rows in an epoch by label index, from the manifest."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,26 +7,26 @@ from common.storage import Storage
 from schemas.manifest import Manifest, SplitContent
 
 
-def times_taken(
+def repeats_of(
     manifest: Manifest, split: str, options: Storage | None = None
 ) -> npt.NDArray[np.int64] | None:
-    """How often an epoch takes each row, by label index: shape (classes,), dtype int64; None: every row once."""
-    taken = manifest.splits[split].balance.taken
-    if not taken:
+    """Return the repeats of each row in an epoch by label index: shape (classes,), dtype int64; None: each row once."""
+    repeats = manifest.splits[split].balance.taken
+    if not repeats:
         return None
-    return np.array([taken[name] for name in manifest.classes(options)], dtype=np.int64)
+    return np.array([repeats[name] for name in manifest.classes(options)], dtype=np.int64)
 
 
-def rows_of(labels: npt.NDArray[np.int32], taken: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Which row of a row group each of the rows is that an epoch takes from it, in ascending order.
+def rows_of(labels: npt.NDArray[np.int32], repeats: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the indices of the rows that an epoch reads from a row group, repeats included, in ascending order.
 
-    `labels` are those of the row group, (rows,); `taken` is that of `times_taken`. Shape (rows taken,), dtype int64.
+    `labels` are those of the row group, (rows,); `repeats` comes from `repeats_of`. Shape (rows read,), dtype int64.
     """
-    return np.repeat(np.arange(len(labels)), taken[labels])
+    return np.repeat(np.arange(len(labels)), repeats[labels])
 
 
 def described(split: SplitContent) -> str:
-    """How often the rows of a split are taken in an epoch, for people."""
+    """Describe the repeats of a split's rows in an epoch, for people."""
     if not split.balance.taken:
         return f"every one of {split.rows:,} rows read exactly once"
     return f"every one of {split.rows:,} rows read exactly as often as the manifest says, {split.rows_taken:,} in all"

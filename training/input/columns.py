@@ -16,7 +16,7 @@ import torch
 from common.errors import DataError
 from common.storage import Storage
 from schemas.manifest import FIXED, Column, Manifest
-from training.input.class_balance import times_taken
+from training.input.class_balance import repeats_of
 
 Arrays = dict[str, npt.NDArray[Any]]
 """By column name: (rows, *shape) arrays, read-only views of Arrow's memory where the file's storage allows it."""
@@ -34,9 +34,9 @@ class SplitFiles:
     columns: tuple[Column, ...]
     options: Storage | None = None
     row_groups_taken: tuple[tuple[int, ...], ...] = ()
-    """Rows that an epoch takes from each row group, by file; () where each row is taken once."""
-    taken: npt.NDArray[np.int64] | None = None
-    """How often rows are taken: see `training.input.class_balance.times_taken`."""
+    """Rows that an epoch reads from each row group, repeats included, by file; () where each row is read once."""
+    repeats: npt.NDArray[np.int64] | None = None
+    """Repeats of rows by label index: see `training.input.class_balance.repeats_of`."""
 
     @classmethod
     def of(
@@ -51,7 +51,7 @@ class SplitFiles:
             tuple(columns),
             options,
             tuple(tuple(s.row_groups_taken) for s in shards if s.row_groups_taken is not None),
-            times_taken(manifest, split, options),
+            repeats_of(manifest, split, options),
         )
 
     @property

@@ -66,8 +66,8 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
                     f"{where} has changed since it was published: its CRC-32 is not that of the manifest; "
                     "restore the file or publish the data set again"
                 )
-            if self.files.taken is not None:
-                self._check_taken(arrays, self.files.row_groups_taken[file][number], where)
+            if self.files.repeats is not None:
+                self._check_repeats(arrays, self.files.row_groups_taken[file][number], where)
         except (OSError, KeyError, pa.ArrowException) as error:
             first = (str(error).splitlines() or [""])[0]
             raise DataError(
@@ -79,12 +79,12 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
             raise
         self.publish_func(arrays)
 
-    def _check_taken(self, arrays: Arrays, expected: int, where: str) -> None:
+    def _check_repeats(self, arrays: Arrays, expected: int, where: str) -> None:
         """Raises DataError where the labels of a row group do not give the rows that the order counts on."""
         by_label = np.bincount(arrays[self.label])
-        taken = self.files.taken
-        assert taken is not None
-        found = int(by_label @ taken[: len(by_label)]) if len(by_label) <= len(taken) else None
+        repeats = self.files.repeats
+        assert repeats is not None
+        found = int(by_label @ repeats[: len(by_label)]) if len(by_label) <= len(repeats) else None
         if found != expected:
             raise DataError(
                 f"{where} gives {'labels without a class' if found is None else f'{found:,} rows'} in an epoch "

@@ -138,13 +138,13 @@ class WindowPool:
         plan: Iterator[tuple[EpochOrder, Window]],
         arriving: Arriving,
         pinned: bool = False,
-        taken: npt.NDArray[np.int64] | None = None,
+        repeats: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """`plan` yields the windows of all epochs in the order in which they are needed, `arriving` the row groups of
         their segments. `pinned`: blocks lie in page-locked memory, from where copies to a GPU are asynchronous.
-        `taken`: how often rows are taken, by label index; None: each once.
+        `repeats`: repeats of rows by label index; None: each once.
         """
-        self.columns, self.need, self.pinned, self.taken = columns, need, pinned, taken
+        self.columns, self.need, self.pinned, self.repeats = columns, need, pinned, repeats
         self.label = next((column.name for column in columns if column.role == "label"), "")
         self.plan, self.arriving = plan, arriving
         rows = need.slots * need.slot_rows
@@ -223,18 +223,18 @@ class WindowPool:
             self._loading, self._upcoming = loading, next(self.plan, None)
         segment, arrays = next(loading.segments), next(self.arriving)
         first, last = segment.first, segment.last
-        if self.taken is not None:
+        if self.repeats is not None:
             # A segment counts rows as they are taken; each lies once in the pool, however often it is taken.
-            rows_taken = rows_of(arrays[self.label], self.taken)[first:last]
-            first, last = int(rows_taken[0]), int(rows_taken[-1]) + 1
-            loading.rows.append(rows_taken + (loading.at - first))
+            repeated = rows_of(arrays[self.label], self.repeats)[first:last]
+            first, last = int(repeated[0]), int(repeated[-1]) + 1
+            loading.rows.append(repeated + (loading.at - first))
         rows = last - first
         for name, values in arrays.items():
             self.pool[name][loading.at : loading.at + rows] = values[first:last]
         loading.at, loading.left = loading.at + rows, loading.left - 1
         if not loading.left:
             chosen = loading.epoch.shuffled(loading.window)
-            if self.taken is None:
+            if self.repeats is None:
                 chosen += loading.slot * self.need.slot_rows
             else:
                 chosen = np.concatenate(loading.rows)[chosen]

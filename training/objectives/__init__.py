@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common import kinds
 from common.errors import UsageError
-from common.pages.page import Section
+from common.pages.page import ReportSection
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.input.batch_loader import LocalBatch
@@ -94,7 +94,7 @@ class Objective(ABC):
         return figures_table({"model": found.figures, **{k: v.figures for k, v in baselines.items()}})
 
     @classmethod
-    def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[Section]:
+    def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[ReportSection]:
         """The objective's part of the run report, from evaluation.json, or None before an evaluation."""
         from training.reporting.sections import figures  # only reports need it
 

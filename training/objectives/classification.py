@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common.pages.page import Section
+from common.pages.page import ReportSection
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.evaluation.class_scores import Scores, scores
@@ -88,7 +88,7 @@ class Classification(Objective):
         return "\n".join(lines)
 
     @classmethod
-    def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[Section]:
+    def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[ReportSection]:
         from training.reporting import class_sections  # only reports need it
 
         return class_sections.sections(manifest, evaluation)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from common.errors import DataError, RinglakeError, UsageError
-from common.progress import say
+from common.progress import log
 from training.parallel import watchdog
 from training.parallel.horovod_threads import start_horovod
 from training.parallel.world import World
@@ -140,7 +140,7 @@ def device_of(communicator: Communicator) -> torch.device:
     usable = communicator.gather(has_gpu and (alone or hvd.cuda_built()))
     if not all(usable):
         if communicator.writes and has_gpu:
-            say(
+            log(
                 "note: the ranks train on CPUs, because this Horovod was built without CUDA, or not all machines have "
                 "GPUs; HOROVOD_GPU_OPERATIONS=NCCL make setup builds one with it"
             )

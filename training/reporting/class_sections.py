@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from common.pages.page import Block, Cell, Section, Table, Text, Value, figure, number
+from common.pages.page import Block, Cell, ReportSection, Table, Text, Value, figure, number
 from schemas import class_mix
 from schemas.manifest import Manifest
 from training.reporting.sections import NOT_EVALUATED, Evaluation, difference
 
 
-def sections(manifest: Manifest, evaluation: Evaluation | None) -> list[Section]:
+def sections(manifest: Manifest, evaluation: Evaluation | None) -> list[ReportSection]:
     """The figures against the baseline, the confusion matrices, and the classes of the training split."""
     balance = class_mix.section(manifest.splits["train"])
     return [against_baseline(evaluation), *confusion(evaluation), balance]
@@ -19,11 +19,11 @@ def scores(judged: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if judged is None else {**judged["figures"], **judged["details"]}
 
 
-def against_baseline(evaluation: Evaluation | None) -> Section:
+def against_baseline(evaluation: Evaluation | None) -> ReportSection:
     """The model and the linear baseline side by side, whichever way the figures fall."""
     title = "Test split, model and baseline"
     if evaluation is None:
-        return Section(title, [Text(NOT_EVALUATED, "quiet")])
+        return ReportSection(title, [Text(NOT_EVALUATED, "quiet")])
     model, baseline = scores(evaluation["model"]), scores(evaluation["baselines"].get("linear"))
     assert model is not None
     others = baseline["classes"] if baseline is not None else [None] * len(model["classes"])
@@ -55,7 +55,7 @@ def against_baseline(evaluation: Evaluation | None) -> Section:
     )
     if baseline is not None:
         blocks.append(Text(_described(baseline), "quiet"))
-    return Section(title, blocks)
+    return ReportSection(title, blocks)
 
 
 def _compared(name: str, model: float, baseline: float | None) -> list[Value]:
@@ -87,7 +87,7 @@ def _described(baseline: dict[str, Any]) -> str:
     return described if baseline["converged"] else described + " It did not converge."
 
 
-def confusion(evaluation: Evaluation | None) -> list[Section]:
+def confusion(evaluation: Evaluation | None) -> list[ReportSection]:
     """The confusion matrices: rows are what a text is, columns what it was taken for."""
     if evaluation is None:
         return []
@@ -106,4 +106,4 @@ def confusion(evaluation: Evaluation | None) -> list[Section]:
             f"The {name}: rows are the true class, columns the predicted one; shaded by the share of the row."
         )
         blocks.append(Table(["", *labels], rows, caption))
-    return [Section("Confusion matrix", blocks)]
+    return [ReportSection("Confusion matrix", blocks)]

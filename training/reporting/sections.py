@@ -9,7 +9,7 @@ from common.pages.page import (
     Cell,
     Chart,
     Code,
-    Section,
+    ReportSection,
     Table,
     Text,
     Tile,
@@ -68,10 +68,10 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     return found
 
 
-def figures(evaluation: Evaluation | None) -> Section:
+def figures(evaluation: Evaluation | None) -> ReportSection:
     """The figures of the model beside those of the baselines, whichever way they fall."""
     if evaluation is None:
-        return Section("Evaluation", [Text(NOT_EVALUATED, "quiet")])
+        return ReportSection("Evaluation", [Text(NOT_EVALUATED, "quiet")])
     baselines = evaluation["baselines"]
     header = ["", "Model"]
     for name in baselines:
@@ -85,7 +85,7 @@ def figures(evaluation: Evaluation | None) -> Section:
     counted = Text(
         f"Over the {evaluation['model']['rows']:,} rows of the {evaluation['split']} split.", "quiet"
     )
-    return Section(f"{evaluation['split'].capitalize()} split", [Table(header, rows), counted])
+    return ReportSection(f"{evaluation['split'].capitalize()} split", [Table(header, rows), counted])
 
 
 def difference(model: float, baseline: float | None) -> Value:
@@ -103,7 +103,7 @@ def shown_name(name: str, start: bool = False) -> str:
     return words[:1].upper() + words[1:] if start else words
 
 
-def curves(entries: Sequence[dict[str, Any]]) -> Section:
+def curves(entries: Sequence[dict[str, Any]]) -> ReportSection:
     """Loss, the metrics of the validation split, learning rate, gradient norm, throughput, waiting for input."""
 
     def series(kind: str, key: str) -> list[tuple[float, float]]:
@@ -132,12 +132,12 @@ def curves(entries: Sequence[dict[str, Any]]) -> Section:
             blocks.append(Chart(svg, CAPTIONS[key]))
     if not blocks:
         blocks.append(Text("Nothing was measured yet.", "quiet"))
-    return Section("Learning curves", blocks)
+    return ReportSection("Learning curves", blocks)
 
 
 def lineage(
     manifest: Manifest, began: dict[str, Any], training: dict[str, Any], evaluation: Evaluation | None
-) -> Section:
+) -> ReportSection:
     """From the raw files to the checkpoint, each with the hash that pins it."""
     made, content = manifest.provenance, manifest.content
     rows: list[list[Value]] = [
@@ -182,10 +182,10 @@ def lineage(
         "hashes all of it again, `python -m training.verify` the checkpoints and their chain.",
         "quiet",
     )
-    return Section("Lineage", [Table(["", "What", "Pinned by (SHA-256)"], rows), note])
+    return ReportSection("Lineage", [Table(["", "What", "Pinned by (SHA-256)"], rows), note])
 
 
-def non_finite(batches: Sequence[NonFiniteBatch]) -> list[Section]:
+def non_finite(batches: Sequence[NonFiniteBatch]) -> list[ReportSection]:
     """The batches whose loss or gradient was not finite, with the records that they held; nothing where none was."""
     if not batches:
         return []
@@ -202,25 +202,25 @@ def non_finite(batches: Sequence[NonFiniteBatch]) -> list[Section]:
         f"These batches changed no weight. All ids of their records are in non_finite.jsonl.{more}", "quiet"
     )
     table = Table(["Step", "Epoch", "Position", "Rows", "Records"], rows)
-    return [Section("Batches without a finite loss", [table, note])]
+    return [ReportSection("Batches without a finite loss", [table, note])]
 
 
-def settings(began: dict[str, Any]) -> Section:
+def settings(began: dict[str, Any]) -> ReportSection:
     """The sections of the configuration that decide the training."""
     rows: list[list[Value]] = [
         [Cell(f"{section}.{key}", "code"), Cell("–" if value is None else str(value), "code")]
         for section in ("objective", "model", "method", "optimizer", "train")
         for key, value in began["configuration"][section].items()
     ]
-    return Section("Settings", [Table(["Key", "Value"], rows)])
+    return ReportSection("Settings", [Table(["Key", "Value"], rows)])
 
 
-def environment(began: dict[str, Any]) -> Section:
+def environment(began: dict[str, Any]) -> ReportSection:
     """Where it ran, and how to do it again."""
     rows: list[list[Value]] = [
         [name.replace("_", " "), Cell(str(value), "code")] for name, value in began["environment"].items()
     ]
-    return Section(
+    return ReportSection(
         "Environment",
         [
             Table(["", ""], rows),

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from common import json_lines
-from common.progress import say
+from common.progress import log
 from training.tracking.run_files import EVENTS, METRICS_FILE
 
 
@@ -57,7 +57,7 @@ class Metrics:
             yield
         except OSError as error:
             if not self.failed:
-                say(
+                log(
                     f"warning: metrics cannot be written ({error}); the training goes on, they will have gaps"
                 )
             self.failed = True

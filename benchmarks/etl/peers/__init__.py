@@ -24,7 +24,7 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def tell(event: str) -> None:
+def report(event: str) -> None:
     """Report the beginning or the end of the timed work to the measuring process."""
     print(json.dumps({"event": event}), flush=True)
 

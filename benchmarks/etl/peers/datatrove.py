@@ -18,7 +18,7 @@ from datatrove.pipeline.dedup import minhash  # type: ignore[import-not-found]
 from datatrove.pipeline.readers import JsonlReader  # type: ignore[import-not-found]
 from datatrove.utils.text import TextNormConfig  # type: ignore[import-not-found]
 
-from benchmarks.etl.peers import arguments, tell, write
+from benchmarks.etl.peers import arguments, report, write
 
 
 class Tokens:
@@ -80,9 +80,9 @@ def main() -> None:
     work = given.work.resolve()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    tell("begin")
+    report("begin")
     find(given.files.resolve(), work, given.workers, given.as_it_comes)
-    tell("end")
+    report("end")
     write(work, clusters_of(given.files, work))
 
 

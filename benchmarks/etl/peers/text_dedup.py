@@ -9,7 +9,7 @@ import pickle
 import shutil
 from pathlib import Path
 
-from benchmarks.etl.peers import arguments, tell, write
+from benchmarks.etl.peers import arguments, report, write
 
 
 def flags(files: Path, work: Path, workers: int) -> list[str]:
@@ -47,9 +47,9 @@ def main() -> None:
     os.environ["HF_HOME"] = str(work / "home")  # it would take its cached results for those of the next run
     from text_dedup import minhash  # type: ignore[import-not-found]
 
-    tell("begin")
+    report("begin")
     minhash.main(flags(given.files.resolve(), work, given.workers), standalone_mode=False)
-    tell("end")
+    report("end")
     write(work, clusters_of(work))
 
 

@@ -37,7 +37,7 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    # It needs what training.input.petastorm_arrow lays under it.
+    # It needs the patches of training.input.petastorm_arrow.
     from petastorm.pytorch import BatchedDataLoader
 
     files = sorted(path.absolute().as_uri() for path in (job.folder / "petastorm").glob("*.parquet"))

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from etl.sources.contract import Contract, Plain
-from etl.sources.files.formats import Found, Part, Rejected, SourceFormat, damaged, decode, rejected
+from etl.sources.contract import Contract, UntypedText
+from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat, damaged, decode, rejected
 from etl.sources.files.streams import MAX_RECORD_BYTES, Line, read_line
 from schemas.sources import SourceSettings
 from schemas.sources.csv import Csv
@@ -33,7 +33,9 @@ class CsvFormat(SourceFormat):
 
     name = "csv"
 
-    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[Found | Rejected]:
         assert isinstance(settings, Csv)
         csv.field_size_limit(sys.maxsize)  # the length of a record is bounded already
         stream, reader = part.open()
@@ -63,7 +65,9 @@ class CsvFormat(SourceFormat):
                 detail = f"{len(row):,} fields, but the header has {len(header):,}"
                 yield rejected(line.position, line.content, "wrong_field_count", detail)
             else:
-                values = {name: Plain(row[header.index(name)]) for name in contract.needed if name in header}
+                values = {
+                    name: UntypedText(row[header.index(name)]) for name in contract.needed if name in header
+                }
                 yield Found(line.position, line.size, line.content, values)
         if stream.damage is not None:
             yield damaged(stream, position)

@@ -40,7 +40,7 @@ class Rejected:
     damaged: bool = False
 
 
-class Part:
+class FilePart:
     """File, or the bytes [start, end) of one, that a format reads."""
 
     def __init__(
@@ -84,7 +84,9 @@ class SourceFormat(ABC):
     """The format does not read a file from beginning to end, so that its hash takes a separate pass."""
 
     @abstractmethod
-    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[Found | Rejected]:
         """Yield the records that begin in the part, each once; an unreadable stretch is one row marked `damaged`."""
 
 

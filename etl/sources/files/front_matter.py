@@ -11,8 +11,8 @@ import yaml
 
 from etl.sources.contract import Contract, Moment, NotScalar, Number
 from etl.sources.files.formats import (
+    FilePart,
     Found,
-    Part,
     Rejected,
     SourceFormat,
     damaged,
@@ -39,7 +39,9 @@ class FrontMatterFormat(SourceFormat):
 
     name = "front_matter"
 
-    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[Found | Rejected]:
         assert isinstance(settings, FrontMatter)
         stream, reader = part.open()
         raw, size = read_bounded(reader, MAX_RECORD_BYTES)

@@ -12,8 +12,8 @@ from typing import NoReturn
 from etl.sources.contract import Contract, NotScalar, Number, Truth
 from etl.sources.files.formats import (
     PIECE_BYTES,
+    FilePart,
     Found,
-    Part,
     Rejected,
     SourceFormat,
     damaged,
@@ -40,7 +40,9 @@ class JsonLinesFormat(SourceFormat):
     name = "jsonl"
     piece_bytes = PIECE_BYTES
 
-    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[Found | Rejected]:
         stream, reader = part.open()
         # A file that cannot be opened is damaged from its beginning on, whichever piece finds that out.
         position = part.start if stream.damage is None else 0

@@ -57,7 +57,7 @@ class SourceFile:
     obstacle: Obstacle | None = None
 
 
-class Entry(NamedTuple):
+class FolderEntry(NamedTuple):
     """Entry of a folder."""
 
     name: str
@@ -127,7 +127,7 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[Entry]:
+def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[FolderEntry]:
     """Yield the files that a pattern matches, some possibly twice."""
     literal = _entry(file_system, pattern, local)
     if literal is not None and not literal.is_folder:
@@ -164,7 +164,9 @@ def expand_braces(pattern: str) -> list[str]:
     return [pattern]
 
 
-def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], local: bool) -> Iterator[Entry]:
+def _walk(
+    file_system: AbstractFileSystem, folder: str, segments: list[str], local: bool
+) -> Iterator[FolderEntry]:
     """Yield the files below `folder` whose path matches the segments of a pattern."""
     segment, rest = segments[0], segments[1:]
     if segment == "**":
@@ -190,12 +192,12 @@ def _walk(file_system: AbstractFileSystem, folder: str, segments: list[str], loc
             yield entry
 
 
-def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Iterator[Entry]:
+def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Iterator[FolderEntry]:
     """List a folder; nothing where there is none. Raises DataError where it cannot be listed."""
     try:
         if local:
             with os.scandir(folder) as entries:
-                yield from [Entry(e.name, e.path, _is_folder(e), e.is_symlink()) for e in entries]
+                yield from [FolderEntry(e.name, e.path, _is_folder(e), e.is_symlink()) for e in entries]
             return
         for info in file_system.ls(folder, detail=True):
             if info["name"].rstrip("/") != folder.rstrip("/"):
@@ -209,9 +211,9 @@ def _entries(file_system: AbstractFileSystem, folder: str, local: bool) -> Itera
         ) from error
 
 
-def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> Entry | None:
+def _entry(file_system: AbstractFileSystem, path: str, local: bool) -> FolderEntry | None:
     if local:  # a named file may be a link
-        return Entry("", path, os.path.isdir(path), False) if os.path.exists(path) else None
+        return FolderEntry("", path, os.path.isdir(path), False) if os.path.exists(path) else None
     try:
         return _remote_entry(file_system.info(path))._replace(path=path)
     except OSError:
@@ -240,9 +242,9 @@ def _local_facts(path: str) -> tuple[int, datetime | None, Obstacle | None]:
     return status.st_size, modified, None if stat.S_ISREG(status.st_mode) else NO_FILE
 
 
-def _remote_entry(info: Mapping[str, Any]) -> Entry:
+def _remote_entry(info: Mapping[str, Any]) -> FolderEntry:
     path = str(info["name"]).rstrip("/")
-    return Entry(posixpath.basename(path), path, info.get("type") == "directory", False, info)
+    return FolderEntry(posixpath.basename(path), path, info.get("type") == "directory", False, info)
 
 
 def _remote_facts(info: Mapping[str, Any]) -> tuple[int, datetime | None, None]:

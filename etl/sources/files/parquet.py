@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth
-from etl.sources.files.formats import Found, Part, Rejected, SourceFormat, rejected
+from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat, rejected
 from etl.sources.files.streams import MAX_RECORD_BYTES, content_limit, open_plain
 from schemas.sources import SourceSettings
 
@@ -38,7 +38,9 @@ class ParquetFormat(SourceFormat):
     piece_bytes = 128 << 20
     random_access = True
 
-    def read(self, part: Part, settings: SourceSettings, contract: Contract) -> Iterator[Found | Rejected]:
+    def read(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[Found | Rejected]:
         row = 0
         try:
             with open_plain(part.location, part.options) as file:

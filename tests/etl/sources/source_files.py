@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from etl.sources.contract import Contract
-from etl.sources.files.formats import Found, Part, Rejected, formats
+from etl.sources.files.formats import FilePart, Found, Rejected, formats
 from schemas.config import Configuration
 
 
@@ -54,7 +54,7 @@ def read_rows(
 ) -> list[Found | Rejected]:
     """What the format of the first source reads from a file, before the contract."""
     settings = config.source[0]
-    part = Part(str(file), None, start, end, settings.max_expansion)
+    part = FilePart(str(file), None, start, end, settings.max_expansion)
     rows = list(formats()[settings.format].read(part, settings, Contract(config)))
     part.close()
     return rows

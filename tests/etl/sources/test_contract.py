@@ -13,8 +13,8 @@ from etl.sources.contract import (
     NotScalar,
     NotText,
     Number,
-    Plain,
     Problem,
+    UntypedText,
     time_in_seconds,
 )
 from schemas.config import Configuration
@@ -59,7 +59,7 @@ def test_an_id_is_derived_from_place_and_content(tmp_path: Path) -> None:
         ("label", "", "empty_value"),
         ("label", "x" * 1001, "too_long_value"),
         ("id", "é" * 1001, "too_long_value"),
-        ("group", Plain("x" * 1001), "too_long_value"),
+        ("group", UntypedText("x" * 1001), "too_long_value"),
         ("label", NotScalar(), "wrong_type"),
         ("label", True, "wrong_type"),
         ("label", Moment("2020-01-01"), "wrong_type"),
@@ -82,7 +82,7 @@ def test_a_wrong_value_is_a_problem_of_its_column(
     assert repr(column) in problem.detail
 
 
-@pytest.mark.parametrize("name", ["x" * 1000, "é" * 1000, Plain("x" * 1000)])
+@pytest.mark.parametrize("name", ["x" * 1000, "é" * 1000, UntypedText("x" * 1000)])
 def test_names_have_up_to_a_thousand_characters_and_texts_more(tmp_path: Path, name: str) -> None:
     long = {"id": name, "label": name, "text": name * 2}
     accepted = contract(tmp_path, id="id").check({**RECORD, **long}, "a", 0, 5)
@@ -128,8 +128,8 @@ def test_names_are_exact(tmp_path: Path) -> None:
         ("1970-01-01 00:00", 0.0),
         ("1969-12-31T23:59:59Z", -1.0),
         (Number("-1.5e3"), -1500.0),
-        (Plain("1600000000"), 1.6e9),
-        (Plain("20200101"), 1577836800.0),
+        (UntypedText("1600000000"), 1.6e9),
+        (UntypedText("20200101"), 1577836800.0),
         (Moment("1970-01-02"), 86400.0),
     ],
 )
@@ -139,7 +139,15 @@ def test_times_are_seconds_since_1970(value: object, seconds: float) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["1600000000", "2020-13-01", "2020-01-01x00:00", "", "２０２０-01-01", Number("0x1F"), Plain("nan")],
+    [
+        "1600000000",
+        "2020-13-01",
+        "2020-01-01x00:00",
+        "",
+        "２０２０-01-01",
+        Number("0x1F"),
+        UntypedText("nan"),
+    ],
 )
 def test_anything_else_is_no_time(value: object) -> None:
     assert isinstance(time_in_seconds(value), Problem)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.sources.contract import Plain
+from etl.sources.contract import UntypedText
 from etl.sources.files.csv import split_records
 from etl.sources.files.formats import Found, Rejected
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
@@ -29,7 +29,7 @@ def test_records_are_found_with_their_bytes_and_positions(tmp_path: Path) -> Non
         Found(46, 6, b"b,y,\xc3\xa9", {"id": "b", "label": "y", "text": "é"}),
     ]
     assert all(
-        type(value) is Plain for row in rows if isinstance(row, Found) for value in row.values.values()
+        type(value) is UntypedText for row in rows if isinstance(row, Found) for value in row.values.values()
     )
 
 

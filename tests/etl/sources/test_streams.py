@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from etl.sources.files.formats import Found, Part
+from etl.sources.files.formats import FilePart, Found
 from etl.sources.files.streams import SourceStream, read_line
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
@@ -29,7 +29,7 @@ def test_compressed_files_give_their_content_and_the_hash_of_the_file(
 ) -> None:
     file = tmp_path / f"a.jsonl{suffix}"
     file.write_bytes(COMPRESSORS[suffix](LINES) * members)
-    part = Part(str(file), None)
+    part = FilePart(str(file), None)
     stream, reader = part.open()
     assert reader.read() == LINES * members
     stream.finish()
@@ -66,7 +66,7 @@ def test_of_very_many_small_members_the_rest_is_not_copied_for_each(
     monkeypatch.setattr(Counted, "copied", 0)
     real = SourceStream._plain
     monkeypatch.setattr(SourceStream, "_plain", lambda *given: map(Counted, real(*given)))
-    part = Part(str(file), None)
+    part = FilePart(str(file), None)
     stream, reader = part.open()
     assert (reader.read(), stream.damage) == (b"{}\n" * 5000, None)
     part.close()
@@ -107,7 +107,7 @@ def test_a_bomb_is_given_up_where_its_content_gets_too_large(
     file.write_bytes(COMPRESSORS[suffix](LINES + b" " * (8 << 20) + b"\n" + LINES))
     expansion = (2 * len(LINES) + (8 << 20)) / file.stat().st_size
     for limit, given_up in ((int(expansion) + 1, False), (int(expansion * 0.9), True)):
-        part = Part(str(file), None, max_expansion=limit)
+        part = FilePart(str(file), None, max_expansion=limit)
         stream, reader = part.open()
         size = len(reader.read())
         stream.finish()
