@@ -51,7 +51,7 @@ def generated(spark: SparkSession, rows: int, config: Configuration) -> DataFram
             ]
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
-    return spark.range(0, rows, 1, 16).mapInArrow(fill, spark_schema(schema))  # type: ignore[arg-type]
+    return spark.range(0, rows, 1, 16).mapInArrow(fill, spark_schema(schema))
 
 
 class Peaks(threading.Thread):

@@ -85,7 +85,7 @@ def in_process(texts: Iterable[str]) -> dict[str, Any]:
         "distinct": len(keys),
         "shingles": len(values),
         "memberships": len(buckets.members),
-        "largest_bucket": int(buckets.sizes.max(initial=0)),
+        "largest_bucket": int(np.max(buckets.sizes, initial=0)),
         "listed": sets.listed,
         "compared": sets.compared,
         "clusters": sum(sizes.values()),

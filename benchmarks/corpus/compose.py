@@ -154,8 +154,8 @@ def _forms(
     capital = np.empty(len(suffix), dtype=bool)
     capital[1:] = ends[:-1]
     capital[offsets[:-1]] = True
-    found: npt.NDArray[np.int8] = suffix + capital * np.int8(len(SUFFIXES))
-    return found
+    suffix[capital] += np.int8(len(SUFFIXES))
+    return suffix
 
 
 def _put_serials(found: npt.NDArray[np.int32], documents: Documents, offsets: Ints) -> None:

@@ -76,7 +76,7 @@ def similarities(texts: Texts, group: Ints, member: Ints) -> npt.NDArray[np.floa
     group only.
     """
     hashes, document = shingle_hashes(texts)
-    groups = int(group.max()) + 1
+    groups = int(np.max(group)) + 1
     keys = (group[document].astype(np.uint64) << np.uint64(64 - FAMILY_BITS)) | (
         hashes >> np.uint64(FAMILY_BITS + MEMBER_BITS) << np.uint64(MEMBER_BITS)
     )

@@ -120,7 +120,7 @@ def _smaller_buckets(sets: SimilarSets, rows: Ints) -> Buckets:
             return nothing
         found = _Differences.of(sets, rows)
         excess = found.excess
-        nearest = int(excess.argmin())
+        nearest = int(np.argmin(excess))
         near = np.flatnonzero(excess + excess[nearest] <= SLACK)
         sets.connect(np.broadcast_to(rows[nearest], near.shape), rows[near])
         labels = sets.labels_of(rows)
@@ -139,14 +139,16 @@ def _smaller_buckets(sets: SimilarSets, rows: Ints) -> Buckets:
 
 
 def _among_others(labels: Ints, values: Floats, best: np.ufunc) -> Floats:
-    """Bound, for each set, the smallest (largest) value among sets of other components; exact for the largest
-    component.
+    """Return a bound on the smallest (largest) value among sets of other components, for each set.
+
+    It is exact for the largest component.
     """
     names, places, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    largest = places == int(sizes.argmax())
+    largest = places == int(np.argmax(sizes))
     everywhere = best.reduce(values)
     elsewhere = best.reduce(values[~largest]) if len(names) > 1 else -everywhere
-    return np.where(largest, elsewhere, everywhere)
+    bounds: Floats = np.where(largest, elsewhere, everywhere)
+    return bounds
 
 
 def _by_prefixes(
@@ -169,7 +171,7 @@ def _by_prefixes(
     )
     chosen = keep[found.owners]
     owners, elements = found.owners[chosen], found.elements[chosen]
-    order = np.argsort(owners * (int(elements.max(initial=0)) + 1) + elements)
+    order = np.argsort(owners * (int(np.max(elements, initial=0)) + 1) + elements)
     owners, elements = owners[order], elements[order]
     place = np.arange(len(owners)) - np.searchsorted(owners, np.arange(len(rows)))[owners]
     probed = np.unique(elements[place < shorter[owners]])

@@ -25,7 +25,7 @@ def encode_rows(
     schema = pa.schema([field for field in encoded_schema(config) if field.name != LEFT_OUT])
     encoders = _batches(config, classes, dict(fitted), schema)
     names = list(dict.fromkeys(["record_id", "split", *label, *columns]))
-    return published.select(*names).mapInArrow(encoders, spark_schema(schema))  # type: ignore[arg-type]
+    return published.select(*names).mapInArrow(encoders, spark_schema(schema))
 
 
 def _batches(

@@ -133,7 +133,8 @@ def numbers_of(values: pa.StringArray, number: Callable[[str], float]) -> Floats
 def flags_of(floats: Floats, learned: Mapping[str, Any]) -> npt.NDArray[np.int32]:
     """Return the bits MISSING and OUTLIER of each value."""
     found = np.isnan(floats) * MISSING + outlying(floats, learned["low"], learned["high"]) * OUTLIER
-    return found.astype(np.int32)
+    flags: npt.NDArray[np.int32] = found.astype(np.int32)
+    return flags
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def write_shards(
     salt = salts(len(shards))
     columns = ["record_id", "split", "order_key", *_payload(config)]
     with_shard = frame.select(*columns).mapInArrow(
-        _assign_shards(dict(plans), place, salt),  # type: ignore[arg-type]
+        _assign_shards(dict(plans), place, salt),
         frame.select(*columns).withColumn("shard", sf.lit(0)).withColumn("salt", sf.lit(0)).schema,
     )
     sorted_rows = with_shard.repartition(len(shards), "salt").sortWithinPartitions(
@@ -139,7 +139,7 @@ def write_shards(
         shards, shard_schema(config), rows_per_group, table_uri, config.storage, repeats
     )
     # One action only: every action would run the writers again.
-    rows = sorted_rows.mapInArrow(writer, spark_schema(RESULT)).collect()  # type: ignore[arg-type]
+    rows = sorted_rows.mapInArrow(writer, spark_schema(RESULT)).collect()
     written = sorted((_result(row.asDict()) for row in rows), key=lambda s: place[(s.split, s.number)])
     found = [(shard.split, shard.number, shard.rows) for shard in written]
     expected = [(*shard, rows) for shard, rows in zip(shards, expected_rows(plans, shards), strict=True)]
