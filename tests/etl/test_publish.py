@@ -232,16 +232,16 @@ def test_of_two_publications_at_once_one_loses(
 ) -> None:
     config = copy_of(published, tmp_path)
     standing, shards = newest(config), Layout.of(config).shards
-    stale, current = (open_table(shards, config.storage) for _ in range(2))
-    assert current is not None
-    assert commit.restore(current, standing, shards, config.storage) == standing.delta_version + 1
+    stale = open_table(shards, config.storage)
+    schema, winner = shard_schema(config), "e" * 64
+    assert commit.commit([], schema, winner, shards, config.storage) == (standing.delta_version + 1, True)
     monkeypatch.setattr(commit, "open_table", lambda *_: stale)
     with pytest.raises(DataError, match="another run published at the same time"):
-        commit.commit([], shard_schema(config), "f" * 64, shards, config.storage)
+        commit.commit([], schema, "f" * 64, shards, config.storage)
     monkeypatch.undo()
     table = open_table(shards, config.storage)
     assert table is not None
-    assert commit.committed(table) == (standing.delta_version + 1, standing.manifest_root)
+    assert commit.committed(table) == (standing.delta_version + 1, winner)
     assert findings(standing, config.storage) == []
 
 
