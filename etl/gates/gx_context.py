@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import threading
 from typing import Any
 
@@ -9,6 +10,11 @@ from typing import Any
 def library() -> Any:
     """Return the library, its usage reports off; importing takes seconds, and waits for an import that has begun."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    main: Any = sys.modules["__main__"]
+    if not hasattr(main, "__file__"):
+        # The library looks whether Spark Connect is there, and PySpark takes `python -c` for a run of doctests: without
+        # Connect's packages it would end this process with status 0.
+        main.__file__ = "-c"
     import great_expectations
 
     return great_expectations
