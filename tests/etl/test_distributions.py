@@ -169,7 +169,7 @@ def test_no_task_reads_more_than_twice_the_records_of_the_median_one(large: Publ
     for name in ("deduplicate", "split"):
         worst = large.shuffles[name].least_even
         assert worst is not None
-        assert worst.tasks == 4
+        assert worst.tasks >= 4  # adaptive execution may cut a large one
         assert worst.ratio <= 2
 
 
