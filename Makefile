@@ -23,9 +23,6 @@ COOLDOWN ?= 10 300
 RESETS ?= 100
 
 PY := .venv/bin/python
-# On 37 MB the Java machine would spend more time optimising code than that saves. Without optimisation it reserves only
-# 48 MB for compiled code by default, which Spark fills, and then drops what it compiled.
-DEMO_JAVA_OPTIONS := $(or $(JDK_JAVA_OPTIONS),-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC)
 LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --host-discovery-script deploy/hosts.sh $(if $(HOSTS)$(HOSTS_FILE),,--network-interfaces lo) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
@@ -55,8 +52,7 @@ data: ## set up; fetch and unpack the demo's raw data
 	@setup/all.sh data
 
 demo: data ## run the main job on real data, from the raw package to two HTML reports
-	@JDK_JAVA_OPTIONS="$(DEMO_JAVA_OPTIONS)" \
-	    $(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP)
+	@$(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP)
 	@$(PY) -c 'import json; reports = json.load(open("runs/demo/summary.json"))["reports"]; \
 	    print("\nThe data-quality report:", reports["quality"]); \
 	    print("The run report:         ", reports["run"]); \
@@ -74,7 +70,7 @@ SELECTION := tests/training/test_reader.py tests/training/test_order.py tests/tr
 
 test-python: ## run a short selection of tests on another Python, in a separate environment: PYTHON=python3.12
 	@test -n "$(PYTHON)" || { echo 'name the Python: make test-python PYTHON=python3.12' >&2; exit 2; }
-	@VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON) setup/all.sh dev
+	@RINGLAKE_VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON) setup/all.sh dev data
 	.venv-$(notdir $(PYTHON))/bin/python -m pytest -m "not thorough" $(SELECTION) $(ARGS)
 
 etl: setup ## run the pipeline: raw records to published, checksummed shards

@@ -26,9 +26,6 @@ class Storage(Section):
     delta: dict[str, str] = {}
 
 
-# --- training --------------------------------------------------------------------------------------------------------
-
-
 def is_local(location: str) -> bool:
     """Return True for a path without a scheme, and for `file:` URIs."""
     scheme = urlsplit(location).scheme if "://" in location or location.startswith("file:") else ""

@@ -3,7 +3,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 CACHE="${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/ringlake"
-VENV="${VENV:-.venv}" # another name builds an environment beside it: make test-python
+VENV="${RINGLAKE_VENV:-.venv}" # another name builds an environment beside it: make test-python
 PY="$PWD/$VENV/bin/python"
 STAMPS="$PWD/$VENV/.ringlake" # completed steps, each file with its key; removed with the environment
 mkdir -p logs
@@ -13,6 +13,9 @@ die() {
     log "error: $*"
     exit 2
 }
+
+# The set-up removes what it finds there: so never a folder of somebody else.
+[[ "$VENV" == .venv* && "$VENV" != */* ]] || die "RINGLAKE_VENV=$VENV: name a folder in the checkout that begins with .venv"
 
 sha256_of() { cat "$@" | sha256sum | cut -d ' ' -f 1; }
 

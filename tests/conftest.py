@@ -87,8 +87,10 @@ def small(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         made, spark = PipelineFolder(folder / "run", folder / "files"), request.getfixturevalue("spark")
         before = spark.conf.get("spark.sql.shuffle.partitions")
         spark.conf.set("spark.sql.shuffle.partitions", "7")
-        run_stages(spark, made.config, 0.0, again=False)
-        spark.conf.set("spark.sql.shuffle.partitions", before)
+        try:
+            run_stages(spark, made.config, 0.0, again=False)
+        finally:
+            spark.conf.set("spark.sql.shuffle.partitions", before)
 
     folder = made_once(tmp_path_factory, "small", publish)
     return PipelineFolder(folder / "run", folder / "files")

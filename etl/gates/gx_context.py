@@ -1,5 +1,6 @@
 """Great Expectations: the library without its usage reports, imported in the background, and its one context."""
 
+import contextlib
 import functools
 import os
 import sys
@@ -25,7 +26,12 @@ def import_in_background() -> threading.Thread:
 
     An import that fails in the thread fails again, with its error, where `library` is called.
     """
-    thread = threading.Thread(target=library, name="great-expectations")
+
+    def quietly() -> None:
+        with contextlib.suppress(Exception):
+            library()
+
+    thread = threading.Thread(target=quietly, name="great-expectations")
     thread.start()
     return thread
 

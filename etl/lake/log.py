@@ -132,8 +132,13 @@ def version_in(identity: str) -> int:
 
 def facts_at(uri: str, version: int, options: Storage, model: type[Facts]) -> Facts | None:
     """Return the facts in the commit of a version of a table; None where nothing is known of it."""
+    return model.read(noted_at(uri, version, options))
+
+
+def noted_at(uri: str, version: int, options: Storage) -> str | None:
+    """Return the `userMetadata` of the commit of a version of a table as it stands; None where there is none."""
     noted = (commit.get("userMetadata") for commit in commits(uri, options) if commit["version"] == version)
-    return model.read(next(noted, None))
+    return next(noted, None)
 
 
 def stages_since(uri: str, version: int, options: Storage) -> set[str]:

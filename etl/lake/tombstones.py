@@ -8,12 +8,13 @@ for erasures older than the other two. Records in quarantine leave a `raw`.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from common.storage import Storage
 from etl.lake.facts import RecordsFacts
-from etl.lake.log import facts_at, open_table
+from etl.lake.log import facts_at, noted_at, open_table
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
 from schemas.tables import Layout
@@ -142,4 +143,15 @@ def erased_before(manifest: Manifest, layout: Layout, options: Storage) -> str |
     """Return the fingerprint of the erasures before the ingestion behind a published version."""
     version = manifest.provenance.bronze_versions["records"]
     facts = facts_at(layout.records, version, options, RecordsFacts)
-    return None if facts is None else facts.fingerprint.inputs.get("tombstones")
+    if facts is not None:
+        return facts.fingerprint.inputs.get("tombstones")
+    return _noted_before(layout.records, version, options)
+
+
+def _noted_before(uri: str, version: int, options: Storage) -> str | None:
+    """Return what a commit notes in the words of versions 0.1.0 and earlier; None where it is not one of theirs."""
+    try:
+        found = json.loads(noted_at(uri, version, options) or "{}")["made_from"]["tombstones"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

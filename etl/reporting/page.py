@@ -15,6 +15,7 @@ from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from etl.reporting import columns, drift, records, splits, stages
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.runs.code import code_of
 from etl.runs.stage_metrics import StageMetrics, kept
 from etl.spark.session import spark_progress
 from schemas import class_mix
@@ -26,6 +27,8 @@ SAMPLED_TEST_ROWS = 200
 
 
 REPORT = "report.html"
+OF_REPORT = ("etl.reporting", "etl.figures", "etl.gates")
+"""Packages that make the report."""
 
 
 def write_report(
@@ -102,7 +105,7 @@ def report_page(
         splits.provenance(manifest, config),
     ]
     title = f"Data quality of {config.dataset.name}"
-    return Page(title, subtitle, records.tiles(summary, gates), shown, "Made by ringlake.")
+    return Page(title, subtitle, records.tiles(summary, gates), shown, made_by())
 
 
 def _class_balance(manifest: Manifest | None) -> list[ReportSection]:
@@ -113,11 +116,17 @@ def _class_balance(manifest: Manifest | None) -> list[ReportSection]:
 
 
 def is_report_of(manifest: Manifest, config: Configuration) -> bool:
-    """Return True where the existing report is of a version, whose root it names."""
+    """Return True where the existing report is of a version, whose root it names, and made by the code of today."""
     location = storage.join(Layout.of(config).quality, REPORT)
     if not storage.exists(location, config.storage):
         return False
-    return manifest.manifest_root.encode() in storage.read_bytes(location, config.storage)
+    content = storage.read_bytes(location, config.storage)
+    return manifest.manifest_root.encode() in content and made_by().encode() in content
+
+
+def made_by() -> str:
+    """Return the last line of the report, with the fingerprint of the code that makes it."""
+    return f"Made by ringlake, code {code_of(*OF_REPORT)[:16]}."
 
 
 def table_versions(manifest: Manifest | None) -> dict[str, int]:

@@ -9,10 +9,13 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.resources
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 
 from common.errors import CheckError
+from common.kinds import GROUP
 
 PACKAGES = ("common", "provenance", "schemas", "etl")
 SETTINGS = ("schemas.features", "schemas.sources")
@@ -24,20 +27,34 @@ DECISIVE = (
 """Libraries whose versions may change rows."""
 
 
-@functools.cache  # Cached: a process keeps running the code that it started with.
 def code_sha256(stage: str) -> str:
     """Return the SHA-256 over the modules that a stage imports, and the versions of libraries that affect rows."""
-    digest = hashlib.sha256()
     # Put together here, since a string with the name of that package would stand for all stages.
-    roots = [".".join(("etl", "stages", stage)), *SETTINGS]
-    for name, content in sorted(closure(roots, sources()).items()):
+    return code_of(".".join(("etl", "stages", stage)), *SETTINGS)
+
+
+@functools.cache  # Cached: a process keeps running the code that it started with.
+def code_of(*roots: str) -> str:
+    """Return the SHA-256 over modules, or those of packages, with all that they import and that affects rows."""
+    digest = hashlib.sha256()
+    for name, content in sorted({**closure(roots, sources()), **of_third_parties()}.items()):
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     for library in DECISIVE:
         digest.update(f"{library}=={importlib.metadata.version(library)}\n".encode())
-    for point in sorted(importlib.metadata.entry_points(group="ringlake.kinds")):
-        version = point.dist.version if point.dist is not None else ""
-        digest.update(f"{point.name} {point.value} {version}\n".encode())
+    digest.update(
+        f"unicode=={unicodedata.unidata_version}\n".encode()
+    )  # Python's: letters, case, normal forms
     return digest.hexdigest()
+
+
+def of_third_parties() -> dict[str, bytes]:
+    """Return the modules of other packages' kinds of sources and features by full name."""
+    found: dict[str, bytes] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        for name, content in modules(importlib.resources.files(point.value), point.value):
+            if name.removeprefix(f"{point.value}.").startswith(("etl", *SETTINGS)):
+                found[name] = content
+    return found
 
 
 @functools.cache

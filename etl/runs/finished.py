@@ -1,7 +1,7 @@
 """Last run that completed `split`, from which `deduplicate` and `split` continue with new records.
 
-silver/ledger, which is written last and as a whole, names the versions of the other tables that belong to it. So an
-interrupted increment changes nothing about where the next one begins.
+silver/ledger, which is written last, names the versions of the other tables that belong to it. So an interrupted
+increment changes nothing about where the next one begins.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,8 @@ def finished_run(data: DataSet) -> FinishedRun | None:
     if fields is None or of_clusters is None:
         return None
     clusters = facts_at(data.uri("clusters"), version_in(of_clusters), data.config.storage, ClustersFacts)
-    if clusters is None:
+    # Stages started by hand can come in any order: clusters of other records would pass for those of these.
+    if clusters is None or clusters.fingerprint.inputs.get("fields") != fields:
         return None
     tables = {"fields": fields, "clusters": of_clusters, "signatures": clusters.signatures}
     return FinishedRun(commit.version, ledger, clusters, tables)

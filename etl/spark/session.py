@@ -33,7 +33,7 @@ warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", F
 LOG_FOLDER = Path("logs")
 SMALL_BYTES = 256_000_000
 """Size of the source files below which optimising code takes the Java machine more time than it saves."""
-SMALL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+SMALL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
 JAVA_VARIABLES = ("JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS")
 """Environment variables by which a user chooses another compiler or collector."""
 DELTA_EXTENSION = "io.delta.sql.DeltaSparkSessionExtension"
@@ -106,7 +106,6 @@ def session_settings(master: str) -> dict[str, str]:
             "spark.sql.shuffle.partitions": str(max(4, 2 * local_cores(master))),
             "spark.databricks.delta.snapshotPartitions": "2",
             "spark.ui.enabled": "false",
-            "spark.python.daemon.module": "etl.spark.python_daemon",
         }
     return settings
 
@@ -167,6 +166,8 @@ def _own_conf(wanted: Mapping[str, str], source_bytes: Callable[[], int] | None)
         "spark.master": master,
         "spark.jars": ",".join(jar.as_uri() for jar in delta_jars()),
         **session_settings(master),
+        # Not for spark-submit: its daemon does not have the archive that brings this package.
+        **({"spark.python.daemon.module": "etl.spark.python_daemon"} if is_local(master) else {}),
         **wanted,
     }
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)

@@ -15,12 +15,12 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
 from common import storage
-from common.errors import DataError
+from common.errors import DataError, UsageError
 from common.storage import Storage
 from etl.encoders import encoder_of
 from etl.encoders.fitting import fit, fit_typed
 from etl.encoders.rows import encode_rows, outliers_of
-from etl.lake.facts import EncodedFacts, Fingerprint
+from etl.lake.facts import EncodedFacts, Fingerprint, LedgerFacts
 from etl.lake.outcomes import rows_to_publish
 from etl.publication import artifacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
@@ -35,6 +35,11 @@ from schemas.tables import Layout, encoded_schema
 def encode(run: Run) -> Mapping[str, int]:
     """Run the stage and return its counts: rows, and tokens and tokens cut off over all features."""
     config, source, found = run.config, run.existing("fields"), run.existing("ledger")
+    of_ledger = found.facts(LedgerFacts)
+    if of_ledger is not None and of_ledger.fingerprint.inputs.get("fields") != source.identity:
+        raise UsageError(
+            f"{run.uri('fields')} has changed since {run.uri('ledger')} was made; run the stage split first"
+        )
     now = encode_fingerprint(config, source.identity, found.identity)
     fields = run.read("fields", source.version)
     ledger = run.read("ledger", found.version).where("split IS NOT NULL").select("record_id", "split")

@@ -48,6 +48,10 @@ def split(run: Run) -> Mapping[str, int]:
     fields, clusters = run.read("fields", source.version), run.read("clusters", found.version)
     last, new = rows_since_last_run(run, source.identity, found.identity)
     of_clusters = found.facts(ClustersFacts)
+    if of_clusters is not None and of_clusters.fingerprint.inputs.get("fields") != source.identity:
+        raise UsageError(
+            f"{run.uri('fields')} has changed since {run.uri('clusters')} was made; run the stage deduplicate first"
+        )
     if last is None and of_clusters is not None and of_clusters.conflicts:
         raise UsageError(
             f"{run.uri('clusters')} has records that were left out because of the splits that there were, and that "

@@ -26,6 +26,7 @@ from etl.publication.content import class_names, manifest_content
 from etl.publication.shards import WrittenShard
 from etl.reporting.page import write_report
 from etl.runs.audit import append, audited, last_commit
+from etl.runs.code import code_of
 from etl.runs.completion import Stage
 from etl.runs.invocation import invocation, now
 from etl.runs.run import DataSet, Run
@@ -42,6 +43,9 @@ from schemas.manifest import (
     newest,
 )
 from schemas.tables import SPLITS, Layout
+
+CODE = ("etl.publication", "etl.gates", "etl.figures")
+"""Packages that decide what is published, and whether it is."""
 
 WRITES = {"clean": "fields", "deduplicate": "clusters", "split": "ledger", "encode": "encoded"}
 """Table of silver that each stage commits last."""
@@ -109,7 +113,7 @@ def _publish_version(
 def published(config: Configuration) -> Manifest | None:
     """Return the newest version where publishing again would give the same; None where it may differ.
 
-    It must be the last one published in the audit trail, with the same configuration and the same, complete
+    It must be the last one published in the audit trail, with the same configuration and code and the same, complete
     silver/encoded; and all its files must be as published (publishing again repairs a damaged one).
     """
     layout = Layout.of(config)
@@ -121,7 +125,7 @@ def published(config: Configuration) -> Manifest | None:
     same = (last.get("manifest_root"), last.get("configuration_sha256"), last.get("delta_version"))
     if same != (manifest.manifest_root, config.sha256(), manifest.delta_version):
         return None
-    if last.get("expectations") != file_sha256(config):
+    if last.get("expectations") != file_sha256(config) or last.get("code") != code_of(*CODE):
         return None
     if not is_encoded(DataSet(config)) or last.get("encoded") != identity(layout.encoded, config.storage):
         return None
@@ -188,6 +192,13 @@ def encoded_artifacts(config: Configuration, layout: Layout) -> dict[str, str]:
         uri = layout.at("silver", name)
         if identity(uri, config.storage) != encoded.fingerprint.inputs[name]:
             raise UsageError(f"{uri} has changed since {layout.encoded} was made; run the stage encode again")
+    divided = facts.get("split")
+    if divided is not None and divided.stage == "split":
+        clusters = Commit.of(layout.clusters, config.storage)
+        if clusters is None or divided.fingerprint.inputs["clusters"] != clusters.identity:
+            raise UsageError(
+                f"{layout.clusters} has changed since {layout.ledger} was made; run the stage split again"
+            )
     cleaned = facts.get("clean")
     if cleaned is not None and cleaned.fingerprint.inputs["records"] != identity(
         layout.records, config.storage
@@ -234,6 +245,7 @@ def _commit(
         "new": new,
         "encoded": identity(layout.encoded, config.storage),
         "expectations": file_sha256(config),
+        "code": code_of(*CODE),
     }
     append(layout, config, {"action": "publish", "event": "commit", **published_as})
     location = storage.join(layout.manifests, name_of(version, draft.manifest_root))

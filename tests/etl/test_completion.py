@@ -15,12 +15,13 @@ from common.storage import Storage
 from etl.lake.log import Commit, row_count, stages_since
 from etl.lake.tables import write_table
 from etl.pipeline import STAGES, nothing_new, run_stages
+from etl.reporting.page import OF_REPORT
 from etl.runs import code, completion
 from etl.runs.audit import TABLES, versions
 from etl.runs.run import Run
 from etl.stages.clean import clean_fingerprint
 from etl.stages.command import timed
-from etl.versions.publishing import published
+from etl.versions.publishing import CODE, published
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout
@@ -118,11 +119,12 @@ def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
 def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A changed module affects nothing before the report, everything, or the stages that import it."""
     known = code.sources()
+    monkeypatch.setattr(code, "code_of", code.code_of.__wrapped__)  # nothing is remembered
 
     def fingerprints(changed: str = "") -> dict[str, str]:
         others = {**known, changed: known[changed] + b"# changed"} if changed else known
         monkeypatch.setattr(code, "sources", lambda: others)
-        return {name: code.code_sha256.__wrapped__(name) for name in NAMED}
+        return {name: code.code_sha256(name) for name in NAMED}
 
     before = fingerprints()
     assert len(set(before.values())) == len(before)
@@ -148,6 +150,19 @@ def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch
     ):
         after = fingerprints(module)
         assert {name for name in NAMED if after[name] != before[name]} == set(touched), module
+
+
+def test_changed_gates_publish_and_a_changed_report_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = code.sources()
+
+    def fingerprints(changed: str) -> list[str]:
+        monkeypatch.setattr(code, "sources", lambda: {**known, changed: known[changed] + b"# changed"})
+        return [code.code_of.__wrapped__(*CODE), code.code_of.__wrapped__(*OF_REPORT)]
+
+    before = fingerprints("etl.report")
+    gates, section = fingerprints("etl.gates.limits"), fingerprints("etl.reporting.records")
+    assert [now != then for now, then in zip(gates, before, strict=True)] == [True, True]
+    assert [now != then for now, then in zip(section, before, strict=True)] == [False, True]
 
 
 def test_the_code_is_the_same_in_a_folder_and_in_a_zip(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from training.parallel.watchdog import Watchdog
 from training.parallel.watchdog_process import Stopwatch
 
 REPOSITORY = Path(training.__file__).parents[1]
-START = "import os, signal, sys, time\nfrom training.parallel import watchdog\nfrom training.parallel.watchdog import Watchdog\n"
+START = (
+    "import os, signal, sys, time\nfrom training.parallel import watchdog\n"
+    "from training.parallel.watchdog import Watchdog\n"
+)
 SECONDS = 60
 """Longest time that a test waits for anything, however slow the machine is."""
 

@@ -7,6 +7,7 @@ keeps the records of all checkpoints, including deleted ones.
 """
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -212,10 +213,11 @@ def prune(run: Path, keep: int) -> None:
 def best_of(records: list[Record]) -> Record | None:
     """Return the record with the lowest validation loss, the first among equals; None if none was validated.
 
-    Only checkpoints on the newest data count, because losses on different data cannot be compared.
+    Only checkpoints since training went on to the newest data count: losses on different data cannot be compared.
     """
     root = records[-1].manifest_root if records else None
-    validated = [r for r in records if r.validation_loss is not None and r.manifest_root == root]
+    since = itertools.takewhile(lambda record: record.manifest_root == root, reversed(records))
+    validated = [record for record in reversed(list(since)) if record.validation_loss is not None]
     return min(validated, key=lambda record: record.validation_loss or 0.0, default=None)
 
 

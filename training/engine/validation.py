@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from common.errors import UsageError
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.input.batch_loader import BatchLoader
@@ -14,6 +15,9 @@ from training.input.proof import Proof
 from training.objectives import Objective
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
+
+RESERVED = frozenset({"step", "kind", "epoch", "position", "loss", "weight"})
+"""Names that metrics of an objective cannot have."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ def validate(
     config: Configuration,
     communicator: Communicator,
 ) -> Validation:
-    """Validate on a split; called by all ranks. Raises CheckError if a row was not read exactly once."""
+    """Validate on a split; called by all ranks. Raises CheckError if a row was not read exactly once.
+
+    Raises UsageError where the objective has a metric of one of the RESERVED names. Without any weight the loss is NaN.
+    """
     model.eval()
     proof, sums = Proof(), {"loss": 0.0, "weight": 0.0}
     with BatchLoader(
@@ -57,8 +64,16 @@ def validate(
     # A rank without rows does not know the names of the metrics.
     names = sorted(set().union(*communicator.gather(list(sums))))
     totals = dict(zip(names, communicator.sum_floats([sums.get(name, 0.0) for name in names]), strict=True))
-    means = {name: total / (totals["weight"] or 1.0) for name, total in totals.items()}
+    # Of nothing there is no mean: a loss of 0 would be the best for ever.
+    means = {
+        name: total / totals["weight"] if totals["weight"] else math.nan for name, total in totals.items()
+    }
     metrics = {name.removeprefix("metric "): means[name] for name in names if name.startswith("metric ")}
+    if taken := RESERVED.intersection(metrics):
+        raise UsageError(
+            f"the objective {objective.config.objective.kind!r} has a metric {sorted(taken)[0]!r}: rename it, since "
+            "each validation has a value of that name already"
+        )
     return Validation(means["loss"], metrics)
 
 

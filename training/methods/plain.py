@@ -46,12 +46,14 @@ class Plain(Method):
             if total is not None:
                 wait_for(total)
                 whole = hvd.synchronize(total).float()
-            factor = batch.global_rows / whole
+            # A batch without any weight teaches nothing: 0 times infinity would be no number.
+            factor = torch.where(whole > 0, batch.global_rows / whole, 0.0)
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         # The norm is that of the global gradient: the same on all ranks, and no weight takes up a non-finite value.
         # Nor is such a gradient clipped, which would spread it over buffers that the exchange keeps from step to step.
-        if torch.isfinite(norm):
+        taught = not setting.objective.weighted or bool(whole > 0)
+        if torch.isfinite(norm) and taught:
             if (limit := setting.train.clip_norm) is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
             self.optimizer.step()
