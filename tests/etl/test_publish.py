@@ -283,7 +283,7 @@ def test_a_damaged_manifest_is_written_anew(
 def test_encoding_with_other_features_is_refused(spark: SparkSession, published: Configuration) -> None:
     words = published.feature[0].model_copy(update={"name": "words"})
     renamed = published.model_copy(update={"feature": [words]})
-    with pytest.raises(UsageError, match="run the stage encode again"):
+    with pytest.raises(UsageError, match="run the stage encode and those after it again"):
         publish(Run(spark, renamed))
 
 
