@@ -495,7 +495,7 @@ def test_each_policy_decides_about_its_own_files(
     changes = SourceChanges([], [], ["a.jsonl"], ["b.jsonl"], frozenset({0}), False)
     if goes_on is None:
         which = "a.jsonl" if changed == "stop" else "b.jsonl"
-        with pytest.raises(DataError, match=rf"1 files .* \({which}\): put them back"):
+        with pytest.raises(DataError, match=rf"1 files .* \({which}\): restore them"):
             may_go_on(changes, config)
     else:
         assert may_go_on(changes, config) is goes_on

@@ -180,7 +180,7 @@ def test_resume_of_a_finished_run_ends_at_once(
     published: Published, whole: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = (folder(published, whole) / "summary.json").read_bytes()
-    monkeypatch.setattr(preparation, "verify", lambda *_: pytest.fail("the shards were verified"))
+    monkeypatch.setattr(preparation, "verify_files", lambda *_: pytest.fail("the shards were verified"))
     assert train(published, whole, "--resume") == 0
     assert "finished already" in capsys.readouterr().err
     assert (folder(published, whole) / "summary.json").read_bytes() == before
