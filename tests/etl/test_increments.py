@@ -307,7 +307,7 @@ def test_files_that_changed_or_vanished_are_told_and_handled(
     write(folder, "z.jsonl", [record("z0", text(51))])
     write(folder, "y.jsonl", [record("y0", text(52))])
     with pytest.raises(
-        DataError, match=r"1 files of the sources have changed .*\(z.jsonl\): put them back, or say"
+        DataError, match=r"1 files of the sources have changed .*\(z.jsonl\): restore them, or let"
     ):
         run(spark, configured(tmp_path, policy="stop"))
     config = configured(tmp_path, policy="keep")
