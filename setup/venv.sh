@@ -23,7 +23,7 @@ install_lock() { with_progress "$1" bash -c 'uv_or_pip "$@"' - --require-hashes 
 without_torch() { awk '/^[^ #]/ { torch = /^(torch|nvidia-|cuda-)/ } !torch' requirements/run.txt; }
 
 # GPU=1 or GPU=0 decides; without it a GPU that is found does.
-has_gpu() { [[ "${GPU:-}" == 0 ]] && return 1 || [[ -n "${GPU:-}" || -e /dev/nvidiactl ]]; }
+has_gpu() { [[ "${GPU:-}" != 0 && (-n "${GPU:-}" || -e /dev/nvidiactl) ]]; }
 
 python="$(find_python)"
 index="${TORCH_INDEX_URL-$(cat "$STAMPS/torch-index" 2> /dev/null || true)}"
