@@ -20,7 +20,7 @@ from etl.gates.limits import check_quarantine
 from etl.reporting.page import REPORT, is_report_of, write_report
 from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from etl.runs.stage_metrics import measured
 from etl.stages import clean, deduplicate, encode, ingest, split
 from etl.stages.command import session_for, stage_parser, timed
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
     """Return the published version and its report's location where all stages are complete; needs no Spark."""
-    data_set = DataSet(config)
+    data_set = Tables(config)
     for stage in STAGES:
         counts = stage.completion(data_set)
         if counts is None:

@@ -15,5 +15,5 @@ class ClassBalance(BaseModel):
     """Policy `weights`, by class: the loss weight of each row; 1 on average over the split, 0 for a class without
     rows.
     """
-    taken: dict[str, int] = {}
+    repeats: dict[str, int] = {}
     """Policy `oversample`, by class: repeats of each row in an epoch, at least 1."""

@@ -39,7 +39,7 @@ def class_shares(split: SplitContent) -> list[ClassShare]:
     """Return all classes, the largest first."""
     balance = split.balance
     shares = [
-        ClassShare(name, rows, balance.taken.get(name, 1), balance.weights.get(name, 1.0))
+        ClassShare(name, rows, balance.repeats.get(name, 1), balance.weights.get(name, 1.0))
         for name, rows in split.label_counts.items()
     ]
     return sorted(shares, key=lambda one: (-one.rows, one.name))
@@ -84,7 +84,7 @@ def section(split: SplitContent) -> ReportSection:
         if counted:
             blocks.append(
                 Text(
-                    f"An epoch takes {split.rows_taken:,} rows of {split.rows:,}. The largest class counts "
+                    f"An epoch takes {split.epoch_rows:,} rows of {split.rows:,}. The largest class counts "
                     f"{max(counted) / min(counted):,.1f} times as much as the smallest before, "
                     f"{max(felt) / min(felt):,.1f} times after."
                 )

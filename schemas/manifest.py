@@ -18,7 +18,7 @@ from provenance import merkle
 from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FIXED = "fixed_size_binary"
 """Storage type of columns whose rows all have the same number of bytes."""
 EXPIRED = "expired"
@@ -47,7 +47,7 @@ class Shard(ManifestPart):
     Readers compare it whenever they read a row group.
     """
     sha256: str
-    row_groups_taken: list[int] | None = None
+    epoch_row_groups: list[int] | None = None
     """Rows of each row group in an epoch, repeats included, where a policy repeats rows; None: each once."""
 
 
@@ -59,9 +59,9 @@ class SplitContent(ManifestPart):
     """Sums modulo 2^64 over all rows of the two little-endian uint64 halves of `record_key`."""
     label_counts: dict[str, int]
     balance: ClassBalance = ClassBalance()
-    rows_taken: int
+    epoch_rows: int
     """Rows of an epoch, with the repeats of `balance`."""
-    key_sums_taken: tuple[int, int]
+    epoch_key_sums: tuple[int, int]
     """As `key_sums`, over the rows of an epoch with their repeats."""
     shards: list[Shard]
 
@@ -77,7 +77,7 @@ def _check_balance(split: SplitContent) -> None:
     A manifest that was altered and sealed again would pass its hashes, but be read in another order than it states.
     """
     balance, counts = split.balance, split.label_counts
-    for policy, by_class in (("weights", balance.weights), ("oversample", balance.taken)):
+    for policy, by_class in (("weights", balance.weights), ("oversample", balance.repeats)):
         expected = set(counts) if balance.policy == policy else set()
         if set(by_class) != expected:
             raise ValueError(
@@ -86,39 +86,39 @@ def _check_balance(split: SplitContent) -> None:
             )
     if not all(math.isfinite(weight) and weight >= 0 for weight in balance.weights.values()):
         raise ValueError(f"a class cannot have one of the weights {balance.weights}")
-    if not all(times >= 1 for times in balance.taken.values()):
-        raise ValueError(f"each row is taken at least once an epoch, not {balance.taken}")
+    if not all(times >= 1 for times in balance.repeats.values()):
+        raise ValueError(f"each row is taken at least once an epoch, not {balance.repeats}")
     if sum(shard.rows for shard in split.shards) != split.rows:
         raise ValueError(f"the shards of a split do not have its {split.rows:,} rows")
     for shard in split.shards:
         if sum(shard.row_groups) != shard.rows or len(shard.row_groups) != len(shard.row_group_crc32):
             raise ValueError(f"the row groups of {shard.path} do not have its {shard.rows:,} rows")
     if balance.policy == "oversample":
-        _check_taken(split)
+        _check_repeats(split)
     elif (
-        split.rows_taken != split.rows
-        or split.key_sums_taken != split.key_sums
-        or any(shard.row_groups_taken is not None for shard in split.shards)
+        split.epoch_rows != split.rows
+        or split.epoch_key_sums != split.key_sums
+        or any(shard.epoch_row_groups is not None for shard in split.shards)
     ):
         raise ValueError(
             f"with the policy {balance.policy!r} every row is taken once, but a split says otherwise"
         )
 
 
-def _check_taken(split: SplitContent) -> None:
-    taken = sum(times * split.label_counts[name] for name, times in split.balance.taken.items())
+def _check_repeats(split: SplitContent) -> None:
+    taken = sum(times * split.label_counts[name] for name, times in split.balance.repeats.items())
     in_groups = 0
     for shard in split.shards:
-        groups = shard.row_groups_taken or []
+        groups = shard.epoch_row_groups or []
         if len(groups) != len(shard.row_groups) or any(
             now < stored for now, stored in zip(groups, shard.row_groups, strict=True)
         ):
             raise ValueError(f"the row groups of {shard.path} cannot give the rows {groups} in an epoch")
         in_groups += sum(groups)
-    if not taken == in_groups == split.rows_taken:
+    if not taken == in_groups == split.epoch_rows:
         raise ValueError(
             f"an epoch takes {taken:,} rows by the classes of a split, {in_groups:,} by its row groups, but "
-            f"{split.rows_taken:,} are stated"
+            f"{split.epoch_rows:,} are stated"
         )
 
 

@@ -10,7 +10,7 @@ for name in (
     "torch.utils.tensorboard",
     "etl.pipeline",
     "etl.report",
-    "training.evaluation.linear_baseline",
+    "training.classification.baseline",
     "training.report",
 ):
     importlib.import_module(name)

@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="one of the run's checkpoints (.pt); by default the one with the lowest validation loss, or the last "
+        help="one of the run's checkpoints (.pt); by default the best on the validation split, or the last "
         "where there is no validation split",
     )
     return flags

@@ -6,15 +6,19 @@ checkpoint, the environment, and the command that repeats the run. Both reports 
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from common import command, files, storage
 from common.errors import DataError, UsageError
-from common.pages.page import render
+from common.pages.page import Page, render
 from common.progress import log
 from schemas.config import load
+from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE
-from training.reporting.page import report_page
+from training import objectives
+from training.reporting import sections
 from training.tracking import metrics, non_finite, summary
 from training.tracking.run_files import EVALUATION_FILE, REPORT_FILE, read_json, run_folder
 
@@ -37,21 +41,39 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{began['manifest']} has the root {manifest.manifest_root[:16]}…, but the run {run.name!r} was trained on "
             f"{began['manifest_root'][:16]}…; put the manifest back, or train again"
         )
-    page = report_page(
-        run.name,
-        began,
-        manifest,
-        summary.read(run),
-        metrics.read(run),
-        read_json(run / EVALUATION_FILE),
-        list(non_finite.read(run)),
-    )
+    if "objective" not in began["configuration"]:
+        raise DataError(
+            f"{run / RUN_FILE} was written by an earlier version of ringlake, which knew no objectives: train again"
+        )
+    page = report_page(run, began, manifest)
     path = run / REPORT_FILE
     files.write(path, render(page).encode())
     quality = storage.join(manifest.dataset_uri, "quality", "report.html")
     summary.update(run, reports={"quality": quality, "run": str(path.absolute())})
     log(f"report: {path}")
     return 0
+
+
+def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
+    """Build the page from a run's files; `began` is the content of run.json. Equal files give equal pages.
+
+    The objective decides how the evaluation is shown.
+    """
+    training = summary.read(run).get("training", {})
+    evaluation = read_json(run / EVALUATION_FILE)
+    if evaluation is not None and evaluation["manifest_root"] != manifest.manifest_root:
+        evaluation = None  # from an earlier training in the same folder
+    objective = objectives.kind(began["configuration"]["objective"]["kind"])
+    shown = [
+        *objective.sections(manifest, evaluation),
+        sections.curves(metrics.read(run)),
+        *sections.non_finite(list(non_finite.read(run))),
+        sections.lineage(manifest, began, training, evaluation),
+        sections.settings(began),
+        sections.environment(began),
+    ]
+    subtitle = f"Trained on {manifest.content.dataset}, manifest root {manifest.manifest_root}"
+    return Page(f"Run {run.name}", subtitle, sections.tiles(training, evaluation), shown, "Made by ringlake.")
 
 
 if __name__ == "__main__":

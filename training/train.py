@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with Watchdog(config.train.watchdog, communicator.world.rank):
             if elastic.is_launched():
-                return elastic.train(elastic.Run(config, manifest, location, run, arguments, given))
+                return elastic.train(elastic.Launch(config, manifest, location, run, arguments, given))
             return _train(config, manifest, location, run, communicator, arguments, given)
     except HorovodInternalError as error:
         raise CheckError(

@@ -18,7 +18,7 @@ from schemas.config import load
 from schemas.manifest import load as load_manifest
 from schemas.runs import CHAIN, RUN_FILE
 from training.checkpoints import store
-from training.checkpoints.store import Record
+from training.checkpoints.record import Record, best_of, link_of, name_of
 from training.tracking import summary
 from training.tracking.run_files import SUMMARY_FILE, read_json
 
@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         log(f"{arguments.run}: no checkpoint has been written yet")
         return 0
     last = records[-1]
-    check_summary(arguments.run, last)
+    check_summary(arguments.run, records)
     location = arguments.manifest or began["manifest"]
     manifest = load_manifest(
         location, Storage() if arguments.config is None else load(arguments.config).storage
     )
-    moved_on = began["manifest_root"] == manifest.manifest_root and began["goes_on_from"] == last.chain
+    moved_on = began["manifest_root"] == manifest.manifest_root and began["resumed_from"] == last.chain
     if manifest.manifest_root != last.manifest_root and moved_on:
         log(
             f"note: the run has moved on to the manifest root {manifest.manifest_root}, without a checkpoint yet"
@@ -71,19 +71,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def check_chain(run: Path) -> list[Record]:
     """Return the records of all checkpoints. Raises DataError naming the first whose link does not hold."""
-    return list(verified(store.read_chain(run), store.link_of, str(store.folder_of(run) / CHAIN)))
+    return list(verified(store.read_chain(run), link_of, str(store.folder_of(run) / CHAIN)))
 
 
 def check_files(run: Path, records: Sequence[Record]) -> int:
     """Return the number of remaining checkpoints. Raises DataError naming a file that is damaged or not in the chain.
 
-    The newest must exist; older ones are deleted as `train.keep_checkpoints` says.
+    The newest and the best must exist; others are deleted as `train.keep_checkpoints` says.
     """
     folder = store.folder_of(run)
     files = sorted(path for path in folder.glob("step-*") if store.CHECKPOINT_FILE.fullmatch(path.name))
     chained = {record.step: record for record in records}
-    names = {f"{store.name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
-    newest = store.name_of(records[-1].step) if records else ""
+    names = {f"{name_of(step)}{suffix}" for step in chained for suffix in (".pt", ".json")}
+    newest = name_of(records[-1].step) if records else ""
     for path in files:
         if path.stem > newest:
             log(f"note: {path} was not finished; --resume takes it if it is whole, or the one before")
@@ -91,8 +91,7 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
             raise DataError(f"{path} is not in the chain: it does not come from this run")
     # A record is deleted before its checkpoint.
     there = {path.stem for path in files if path.suffix == ".json" and path.stem <= newest}
-    if records:
-        there.add(newest)
+    there.update(name_of(record.step) for record in (*records[-1:], best_of(records)) if record is not None)
     for name in sorted(there):
         found = store.check(folder / f"{name}.json")
         if found != chained[found.step]:
@@ -100,13 +99,19 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     return len(there)
 
 
-def check_summary(run: Path, last: Record) -> None:
-    """Raise DataError if summary.json describes a finished training that did not end with `last`."""
-    told = summary.read(run).get("training", {})
+def check_summary(run: Path, records: Sequence[Record]) -> None:
+    """Raise DataError if summary.json describes a training or an evaluation of checkpoints that are not `records`."""
+    document, last = summary.read(run), records[-1]
+    told, evaluated = document.get("training", {}), document.get("evaluation", {})
     if told and (told["checkpoint_sha256"], told["checkpoint_chain"]) != (last.sha256, last.chain):
         raise DataError(
             f"{run / SUMMARY_FILE} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
             f"{last.sha256} of step {last.step:,}"
+        )
+    if evaluated and evaluated["checkpoint_sha256"] not in {record.sha256 for record in records}:
+        raise DataError(
+            f"{run / SUMMARY_FILE} has the evaluation of {evaluated['checkpoint']} with the SHA-256 "
+            f"{evaluated['checkpoint_sha256']}, which is not in the chain: evaluate again"
         )
 
 

@@ -181,8 +181,8 @@ def _sealed(
         rows=rows,
         key_sums=(sums[0], sums[1]),
         label_counts={str(label): int((labels == label).sum()) for label in range(CLASSES)},
-        rows_taken=rows,
-        key_sums_taken=(sums[0], sums[1]),
+        epoch_rows=rows,
+        epoch_key_sums=(sums[0], sums[1]),
         shards=[
             contract.Shard(**{name: shard[name] for name in contract.Shard.model_fields}) for shard in written
         ],

@@ -68,7 +68,7 @@ def product_step(case: Case, model: nn.Module) -> Step:
     )
     device = torch.device("cpu")
     method = methods.build(
-        methods.Setting(model, Classes(), Plain(), OPTIMIZER, settings, communicator, device, 1 << 30)
+        methods.MethodContext(model, Classes(), Plain(), OPTIMIZER, settings, communicator, device, 1 << 30)
     )
     method.broadcast()
     if not case.fused_adamw:

@@ -19,7 +19,7 @@ from schemas.sources.csv import Csv
 from schemas.tables import spark_schema
 
 PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)
-SILVER = ("fields", "signatures", "clusters", "ledger", "encoded")
+SILVER_TABLES = ("fields", "signatures", "clusters", "ledger", "encoded")
 _FOUND = pa.schema(
     [
         ("source_index", pa.int32()),
@@ -168,7 +168,7 @@ def find(
         ids |= known
     records = places_of(spark, tables("records"), ids)
     known |= records.keys()
-    left = {name: ids_in(spark, tables(name), ids) for name in SILVER}
+    left = {name: ids_in(spark, tables(name), ids) for name in SILVER_TABLES}
     known |= {found for table in left.values() for found in table}
     quarantine = tables("quarantine")
     quarantined: dict[Place, bytes] = {}

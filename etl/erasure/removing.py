@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from common.storage import Storage
-from etl.erasure.finding import SILVER, Erasure, Place
+from etl.erasure.finding import SILVER_TABLES, Erasure, Place
 from etl.lake.facts import FACTS, CommitFacts, LedgerFacts, RecordsFacts
 from etl.lake.log import Commit, identity
 from etl.lake.tables import PROPERTIES, committing_always, configured, read_table
@@ -52,7 +52,7 @@ def remove(
     """Remove the records that were found; the arguments are the previous tombstones and the current ones."""
     layout, options = Layout.of(config), config.storage
     uris = {name: layout.at("bronze", name) for name in ("sources", "quarantine", "records")}
-    uris |= {name: layout.at("silver", name) for name in SILVER}
+    uris |= {name: layout.at("silver", name) for name in SILVER_TABLES}
     found = {name: Commit.of(uri, options) for name, uri in uris.items()}
     commits = {name: commit for name, commit in found.items() if commit is not None}
     uris = {name: uris[name] for name in commits}
@@ -158,16 +158,16 @@ def _restate(
     for name in ("sources", "quarantine"):
         if name in uris:
             replaced[before[name]] = identity(uris[name], options)
-    for name in ("records", *SILVER):
+    for name in ("records", *SILVER_TABLES):
         found = facts.get(name)
         if found is None or (changed and name in ("signatures", "clusters", "encoded")):
             continue
         noted: CommitFacts | None = found.with_identities(replaced)
         if isinstance(noted, RecordsFacts):
             inputs = {**noted.fingerprint.inputs, "tombstones": tombstones.fingerprint()}
-            made_from = noted.fingerprint.model_copy(update={"inputs": inputs})
+            fingerprint = noted.fingerprint.model_copy(update={"inputs": inputs})
             counts = _counts(spark, uris, noted.counts)
-            noted = noted.model_copy(update={"fingerprint": made_from, "counts": counts})
+            noted = noted.model_copy(update={"fingerprint": fingerprint, "counts": counts})
         if changed and isinstance(noted, LedgerFacts):
             noted = splits_to_stay(noted)
         if noted is not None:

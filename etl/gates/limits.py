@@ -1,7 +1,7 @@
 """Quality gates of a publication: the measure, the limit, and advice for a failure.
 
 Each gate names a column of a small table that `measures` derives from the summary. The names of the columns are what
-Great Expectations' pages show; `said` turns a failing row into the sentence for the user.
+Great Expectations' pages show; `sentence` turns a failing row into the sentence for the user.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ class Gate:
     column: str
     minimum: float | None
     maximum: float | None
-    said: Callable[[Measured], str]
+    sentence: Callable[[Measured], str]
     """Describes the observation in a row, as a clause: `the quarantine has 12.00% of the records read`."""
     allowed: str
     remedy: str
@@ -53,7 +53,7 @@ class Gate:
             observed="nothing to judge" if worst is None else self.shown(worst),
             allowed=self.allowed,
             passed=not failing,
-            failures=[self.said(row) for row in failing],
+            failures=[self.sentence(row) for row in failing],
             remedy=self.remedy,
         )
 

@@ -29,7 +29,7 @@ def balanced(counts: Mapping[str, int], settings: Balance) -> ClassBalance:
     if settings.policy == "weights":
         return ClassBalance(policy="weights", weights=weights(counts, settings.strength == "square_root"))
     if settings.policy == "oversample":
-        return ClassBalance(policy="oversample", taken=repeats(counts, settings.most))
+        return ClassBalance(policy="oversample", repeats=repeats(counts, settings.most))
     return ClassBalance()
 
 
@@ -62,4 +62,4 @@ def repeats(counts: Mapping[str, int], most: int) -> dict[str, int]:
 
 def by_index(balance: ClassBalance, classes: Sequence[str]) -> list[int] | None:
     """Return the repeats by label index, for the writer of the shards; None: each row once."""
-    return [balance.taken[name] for name in classes] if balance.taken else None
+    return [balance.repeats[name] for name in classes] if balance.repeats else None

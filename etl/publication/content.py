@@ -130,8 +130,8 @@ def _split_content(
         key_sums=add_sums(shard.key_sums for shard in mine),
         label_counts=labels,
         balance=of_split,
-        rows_taken=sum(shard.rows_taken for shard in mine),
-        key_sums_taken=add_sums(shard.key_sums_taken for shard in mine),
+        epoch_rows=sum(shard.epoch_rows for shard in mine),
+        epoch_key_sums=add_sums(shard.epoch_key_sums for shard in mine),
         shards=[
             Shard(
                 path=s.path,
@@ -140,7 +140,7 @@ def _split_content(
                 row_groups=s.row_groups,
                 row_group_crc32=s.row_group_crc32,
                 sha256=s.sha256,
-                row_groups_taken=s.row_groups_taken,
+                epoch_row_groups=s.epoch_row_groups,
             )
             for s in mine
         ],

@@ -48,17 +48,17 @@ class WrittenShard:
     rows: int
     row_groups: list[int]
     row_group_crc32: list[int]
-    row_groups_taken: list[int] | None
+    epoch_row_groups: list[int] | None
     sha256: str
     key_sums: tuple[int, int]
-    key_sums_taken: tuple[int, int]
+    epoch_key_sums: tuple[int, int]
     order_sum: int
     label_counts: dict[int, int]
 
     @property
-    def rows_taken(self) -> int:
+    def epoch_rows(self) -> int:
         """Rows in an epoch."""
-        return self.rows if self.row_groups_taken is None else sum(self.row_groups_taken)
+        return self.rows if self.epoch_row_groups is None else sum(self.epoch_row_groups)
 
 
 RESULT = pa.schema(
@@ -70,10 +70,10 @@ RESULT = pa.schema(
         ("rows", pa.int64()),
         ("row_groups", pa.list_(pa.int64())),
         ("row_group_crc32", pa.list_(pa.int64())),
-        ("row_groups_taken", pa.list_(pa.int64())),
+        ("epoch_row_groups", pa.list_(pa.int64())),
         ("sha256", pa.string()),
         ("key_sums", pa.list_(pa.string())),  # Spark has no unsigned integers
-        ("key_sums_taken", pa.list_(pa.string())),
+        ("epoch_key_sums", pa.list_(pa.string())),
         ("order_sum", pa.string()),
         ("labels", pa.list_(pa.int64())),
         ("label_counts", pa.list_(pa.int64())),
@@ -311,10 +311,10 @@ class ShardWriter:
             "rows": sum(self.groups),
             "row_groups": self.groups,
             "row_group_crc32": self.checksums,
-            "row_groups_taken": None if self.repeats is None else self.group_repeats,
+            "epoch_row_groups": None if self.repeats is None else self.group_repeats,
             "sha256": sha256,
             "key_sums": [str(value) for value in self.sums],
-            "key_sums_taken": [
+            "epoch_key_sums": [
                 str(value) for value in (self.sums if self.repeats is None else self.repeated_sums)
             ],
             "order_sum": str(self.order_sum),
@@ -380,8 +380,8 @@ def _values(array: pa.Array) -> npt.NDArray[np.uint8]:
 
 
 def _result(row: dict[str, Any]) -> WrittenShard:
-    sums, repeated_sums = ((int(row[name][0]), int(row[name][1])) for name in ("key_sums", "key_sums_taken"))
-    groups = row["row_groups_taken"]
+    sums, repeated_sums = ((int(row[name][0]), int(row[name][1])) for name in ("key_sums", "epoch_key_sums"))
+    groups = row["epoch_row_groups"]
     return WrittenShard(
         split=row["split"],
         number=row["number"],
@@ -390,10 +390,10 @@ def _result(row: dict[str, Any]) -> WrittenShard:
         rows=row["rows"],
         row_groups=list(row["row_groups"]),
         row_group_crc32=list(row["row_group_crc32"]),
-        row_groups_taken=None if groups is None else list(groups),
+        epoch_row_groups=None if groups is None else list(groups),
         sha256=row["sha256"],
         key_sums=sums,
-        key_sums_taken=repeated_sums,
+        epoch_key_sums=repeated_sums,
         order_sum=int(row["order_sum"]),
         label_counts=dict(zip(row["labels"], row["label_counts"], strict=True)),
     )

@@ -16,7 +16,7 @@ from etl.lake.tables import read_table
 from etl.reporting import columns, drift, records, splits, stages
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
 from etl.runs.code import code_of
-from etl.runs.stage_metrics import StageMetrics, kept
+from etl.runs.stage_metrics import StageMetrics, persisted
 from etl.spark.session import spark_progress
 from schemas import class_mix
 from schemas.config import Configuration
@@ -54,7 +54,7 @@ def write_report(
             rule_examples(spark, config, versions, mask),
             cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
             [(mask(record_id), value) for record_id, value in _similarities(spark, config)],
-            kept(config),
+            persisted(config),
             profile_before(config, manifest),
         )
     layout = Layout.of(config)

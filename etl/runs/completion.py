@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from etl.lake.facts import Fingerprint
 from etl.runs.code import code_sha256
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from schemas.config import Configuration
 
-Completion = Callable[[DataSet], Mapping[str, int] | None]
+Completion = Callable[[Tables], Mapping[str, int] | None]
 """Known counts of a complete stage, None where it has to run; computed without Spark."""
 
 
-def by_the_log(question: Callable[[DataSet], bool]) -> Completion:
+def by_the_log(question: Callable[[Tables], bool]) -> Completion:
     """Return the completion of a stage that only the tables' logs decide; no counts are known then."""
     return lambda data_set: {} if question(data_set) else None
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from etl.lake.facts import ClustersFacts, CommitFacts, LedgerFacts
 from etl.lake.log import facts_at, version_in
 from etl.runs.completion import fingerprint
-from etl.runs.run import DataSet
+from etl.runs.run import Tables
 from schemas.config import Configuration
 
 
@@ -24,7 +24,7 @@ class FinishedRun:
     """Identities by name: fields, clusters, signatures."""
 
 
-def finished_run(data: DataSet) -> FinishedRun | None:
+def finished_run(data: Tables) -> FinishedRun | None:
     """Return the run behind silver/ledger, whatever its configuration; None where it belongs to no whole run."""
     commit = data.commit("ledger")
     ledger = None if commit is None else commit.facts(LedgerFacts)
@@ -41,7 +41,7 @@ def finished_run(data: DataSet) -> FinishedRun | None:
     return FinishedRun(commit.version, ledger, clusters, tables)
 
 
-def run_to_go_on_from(data: DataSet) -> FinishedRun | None:
+def run_to_go_on_from(data: Tables) -> FinishedRun | None:
     """Return the run behind silver/ledger where today's configuration and code made it; None for a full rebuild."""
     found = finished_run(data) if data.config.increments.go_on else None
     if found is None or not is_as_today("split", data.config, found.ledger):

@@ -11,7 +11,7 @@ from schemas.config import Configuration
 from schemas.tables import Layout
 
 
-class DataSet:
+class Tables:
     """Tables of a data set by name (`records`, `fields` …), as their logs describe them.
 
     A log is read once, until the table is written through the same object; the lock of the data set keeps anything
@@ -50,7 +50,7 @@ class DataSet:
         self._commits.pop(table, None)
 
 
-class Run(DataSet):
+class Run(Tables):
     """Data set with a Spark session, to read and write its tables."""
 
     def __init__(self, spark: SparkSession, config: Configuration) -> None:

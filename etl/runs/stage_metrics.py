@@ -205,7 +205,7 @@ def keep(found: StageMetrics, config: Configuration) -> None:
     storage.write_bytes(_location(config, found.stage), content, config.storage)
 
 
-def kept(config: Configuration) -> list[StageMetrics]:
+def persisted(config: Configuration) -> list[StageMetrics]:
     """Return the figures of the last run of each stage, in order, without stages that never ran.
 
     Raises DataError for a file that holds something else.

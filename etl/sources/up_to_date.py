@@ -7,7 +7,7 @@ from common import storage
 from etl.lake.facts import Fingerprint
 from etl.lake.tombstones import Tombstones
 from etl.runs.completion import fingerprint
-from etl.runs.run import DataSet
+from etl.runs.run import Tables
 from etl.sources.files.pieces import list_pieces
 from schemas.config import Configuration, canonical_json
 
@@ -38,7 +38,7 @@ def sources_fingerprint(config: Configuration) -> str | None:
     return digest.hexdigest()
 
 
-def bronze_tables(data: DataSet) -> dict[str, str]:
+def bronze_tables(data: Tables) -> dict[str, str]:
     """Return the identities of the tables that `ingest` writes before bronze/records."""
     others = {name: data.commit(name) for name in ("sources", "quarantine")}
     return {name: commit.identity for name, commit in others.items() if commit is not None}

@@ -17,7 +17,7 @@ from etl.rules.applying import ADDED, CleanTexts
 from etl.rules.personal_data import pseudonym_key
 from etl.rules.registry import build_rules
 from etl.runs.completion import Stage, by_the_log, fingerprint
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from etl.spark.sampled_words import is_sampled, share_of
 from etl.spark.session import spark_progress
 from schemas import tables
@@ -101,7 +101,7 @@ def clean_fingerprint(config: Configuration, records: str) -> Fingerprint:
     return fingerprint("clean", config, records=records, key_check=check)
 
 
-def cleaned(data: DataSet) -> bool:
+def cleaned(data: Tables) -> bool:
     """Return True where the stage is complete."""
     records, fields = data.commit("records"), data.commit("fields")
     if records is None or fields is None:

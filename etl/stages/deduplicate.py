@@ -35,7 +35,7 @@ from etl.duplicates.survivors import build_clusters, clusters_of_joined, hot_tex
 from etl.lake.facts import ClustersFacts, CommitFacts, Fingerprint, LedgerFacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.finished import is_as_today, run_to_go_on_from
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from schemas.tables import STATUSES, clusters_schema, signatures_schema
@@ -123,7 +123,7 @@ def count_statuses(clusters: DataFrame) -> dict[str, int]:
     return {status: found.get(status, 0) for status in STATUSES}
 
 
-def deduplicated(data: DataSet) -> bool:
+def deduplicated(data: Tables) -> bool:
     """Return True where the stage is complete."""
     fields, signatures, clusters = (data.commit(name) for name in ("fields", "signatures", "clusters"))
     if fields is None or signatures is None or clusters is None:

@@ -24,7 +24,7 @@ from etl.lake.facts import EncodedFacts, Fingerprint, LedgerFacts
 from etl.lake.outcomes import rows_to_publish
 from etl.publication import artifacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from provenance.checksums import sha256_of
@@ -170,7 +170,7 @@ def encode_fingerprint(config: Configuration, fields: str, ledger: str) -> Finge
     return fingerprint("encode", config, fields=fields, ledger=ledger, **loaded)
 
 
-def is_encoded(data: DataSet) -> bool:
+def is_encoded(data: Tables) -> bool:
     """Return True where the stage is complete, its artifacts being as they were stored."""
     config, layout = data.config, data.layout
     fields, ledger, encoded = (data.commit(name) for name in ("fields", "ledger", "encoded"))

@@ -18,7 +18,7 @@ from common.progress import log
 from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from etl.sources.earlier_run import earlier_run
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import group, list_pieces
@@ -140,7 +140,7 @@ def check_counts(counts: Mapping[str, int]) -> None:
         )
 
 
-def ingested(run: DataSet) -> dict[str, int] | None:
+def ingested(run: Tables) -> dict[str, int] | None:
     """Return the counts of a complete `ingest`, None where it has to run.
 
     It has to where a file could not be read to its end for another reason than its permissions: that may have passed.

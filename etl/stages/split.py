@@ -26,7 +26,7 @@ from etl.lake.facts import ClustersFacts, LedgerFacts
 from etl.lake.log import Commit
 from etl.runs.completion import Stage, by_the_log, fingerprint
 from etl.runs.finished import FinishedRun, run_to_go_on_from
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from etl.spark.skew import hot_keys, salted_join
@@ -107,7 +107,7 @@ def rows_since_last_run(
     return (None, None) if added is None or of_fields is None else (last, (added, of_fields))
 
 
-def splits_that_stay(data: DataSet) -> Commit | None:
+def splits_that_stay(data: Tables) -> Commit | None:
     """Return the ledger that `forget` left with the splits of the other records, where they are to stay."""
     commit = data.commit("ledger")
     facts = None if commit is None else commit.facts(LedgerFacts)
@@ -147,7 +147,7 @@ def rows_by_split(ledger: DataFrame) -> dict[str, int]:
     return {name: rows.get(name, 0) for name in SPLITS}
 
 
-def is_split(data: DataSet) -> bool:
+def is_split(data: Tables) -> bool:
     """Return True where the stage is complete."""
     fields, clusters, ledger = (data.commit(name) for name in ("fields", "clusters", "ledger"))
     if fields is None or clusters is None or ledger is None:

@@ -29,7 +29,7 @@ from etl.runs.audit import append, audited, last_commit
 from etl.runs.code import code_of
 from etl.runs.completion import Stage
 from etl.runs.invocation import invocation, now
-from etl.runs.run import DataSet, Run
+from etl.runs.run import Run, Tables
 from etl.spark.session import spark_progress
 from etl.stages.encode import is_encoded
 from etl.versions.verification import findings
@@ -127,7 +127,7 @@ def published(config: Configuration) -> Manifest | None:
         return None
     if last.get("expectations") != file_sha256(config) or last.get("code") != code_of(*CODE):
         return None
-    if not is_encoded(DataSet(config)) or last.get("encoded") != identity(layout.encoded, config.storage):
+    if not is_encoded(Tables(config)) or last.get("encoded") != identity(layout.encoded, config.storage):
         return None
     gold = open_table(layout.shards, config.storage)
     if gold is None or commit.committed_root(gold) != manifest.manifest_root:
@@ -144,7 +144,7 @@ def counts_of(manifest: Manifest) -> dict[str, int]:
     }
 
 
-def published_counts(run: DataSet) -> dict[str, int] | None:
+def published_counts(run: Tables) -> dict[str, int] | None:
     """Return the counts of a version that publishing again would reproduce, None where there is none."""
     manifest = published(run.config)
     return None if manifest is None else counts_of(manifest)

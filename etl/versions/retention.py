@@ -6,13 +6,13 @@ from datetime import datetime, timedelta
 from common import storage
 from common.errors import CheckError, DataError, UsageError
 from etl.figures.drift import remove_profiles
-from etl.lake.facts import EncodedFacts
+from etl.lake.facts import EncodedFacts, RecordsFacts
 from etl.lake.log import Commit, open_table, version_in
 from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication.commit import committed, listed_files
 from etl.runs.audit import TABLES
 from etl.runs.finished import finished_run
-from etl.runs.run import DataSet
+from etl.runs.run import Tables
 from etl.versions.verification import findings
 from schemas.config import Configuration
 from schemas.manifest import EXPIRED, Manifest, published
@@ -132,10 +132,9 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     if table is None:
         return set()
     needed = {committed(table)[0]}
-    if (layer, name) in (("silver", "signatures"), ("silver", "clusters")):
-        run, table_id = finished_run(DataSet(config)), table.metadata().id
-        if run is not None and run.tables[name].startswith(f"{table_id}@"):
-            needed.add(version_in(run.tables[name]))  # an increment continues from there
+    noted = _noted(layer, name, Tables(config))
+    if noted is not None and noted.startswith(f"{table.metadata().id}@"):
+        needed.add(version_in(noted))
     for manifest in kept:
         made = manifest.provenance
         of_layer = {"bronze": made.bronze_versions, "silver": made.silver_versions}
@@ -145,6 +144,18 @@ def needed_versions(layer: str, name: str, kept: Sequence[Manifest], config: Con
     for version in sorted(needed):
         listed_files(uri, version, config.storage)
     return needed
+
+
+def _noted(layer: str, name: str, tables: Tables) -> str | None:
+    """Return the identity of the version of a table that the next run continues from, if it is noted elsewhere."""
+    if (layer, name) in (("silver", "signatures"), ("silver", "clusters")):
+        run = finished_run(tables)
+        return None if run is None else run.tables[name]
+    if layer == "bronze" and name != "records":
+        records = tables.commit("records")
+        facts = None if records is None else records.facts(RecordsFacts)
+        return None if facts is None else facts.tables.get(name)
+    return None
 
 
 def _vacuum_table(layer: str, name: str, needed: set[int], config: Configuration, dry_run: bool) -> int:

@@ -67,15 +67,15 @@ def test_a_policy_fills_in_its_own_numbers_alone() -> None:
     counts = {"a": 90, "b": 10}
     assert balanced(counts, Balance()) == ClassBalance()
     assert balanced(counts, Balance(policy="oversample", most=4)) == ClassBalance(
-        policy="oversample", taken={"a": 1, "b": 4}
+        policy="oversample", repeats={"a": 1, "b": 4}
     )
     assert balanced(counts, Balance(policy="weights")).weights == pytest.approx({"a": 5 / 9, "b": 5.0})
     root = balanced(counts, Balance(policy="weights", strength="square_root"))
     assert root.weights["b"] / root.weights["a"] == pytest.approx(math.sqrt(9))
-    assert root.taken == {}
+    assert root.repeats == {}
 
 
 def test_the_writers_know_classes_by_their_index() -> None:
-    balance = ClassBalance(policy="oversample", taken={"b": 4, "a": 1})
+    balance = ClassBalance(policy="oversample", repeats={"b": 4, "a": 1})
     assert by_index(balance, ["a", "b"]) == [1, 4]
     assert by_index(ClassBalance(), ["a", "b"]) is None

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 
 from etl.runs.completion import Stage
 from etl.runs.run import Run
-from etl.runs.stage_metrics import StageMetrics, kept
+from etl.runs.stage_metrics import StageMetrics, persisted
 from etl.stages import deduplicate, encode, split
 from etl.stages.command import timed
 from etl.versions.publishing import publish
@@ -102,7 +102,7 @@ def large(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Publ
     for key, old in before.items():
         spark.conf.unset(key) if old is None else spark.conf.set(key, old)
     dense = sum(len(text) for text in texts if 100_000 < len(text) < 1_000_000)
-    return Published(config, {found.stage: found for found in kept(config)}, dense)
+    return Published(config, {found.stage: found for found in persisted(config)}, dense)
 
 
 def write_bronze(config: Configuration, rows: Sequence[Row]) -> None:

@@ -153,8 +153,8 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     publish(Run(spark, rebalanced(config, policy="oversample", most=5)))
     manifest, taken = newest(config), {"notice": 1, "tag": 1, "text": 5}
     train, labels = manifest.splits["train"], {i: label for i, label, _, _ in ROWS}
-    assert train.balance == ClassBalance(policy="oversample", taken=taken)
-    assert (train.rows, train.rows_taken) == (TRAIN, 161 + 5 * 23)
+    assert train.balance == ClassBalance(policy="oversample", repeats=taken)
+    assert (train.rows, train.epoch_rows) == (TRAIN, 161 + 5 * 23)
     # The same files, so the same bytes; only the rows taken from them differ.
     assert [s.sha256 for s in train.shards] == [s.sha256 for s in plain.splits["train"].shards]
     assert manifest.manifest_root != plain.manifest_root
@@ -167,9 +167,9 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
             repeated = [one for one in found for _ in range(taken[labels[one]])]
             groups.append(len(repeated))
             ids += repeated
-        assert shard.row_groups_taken == groups
+        assert shard.epoch_row_groups == groups
     keys = np.frombuffer(b"".join(map(record_key, ids)), "<u8").reshape(-1, 2)
-    assert train.key_sums_taken == key_sums(keys) != train.key_sums
+    assert train.epoch_key_sums == key_sums(keys) != train.key_sums
     for split in ("validation", "test"):
         assert manifest.splits[split] == plain.splits[split]
     assert verify.main([manifests.newest(Layout.of(config).manifests)]) == 0

@@ -19,10 +19,10 @@ from etl.runs.stage_metrics import (
     Shuffle,
     StageMetrics,
     keep,
-    kept,
     measured,
     metrics_since,
     newest_spark_stage,
+    persisted,
 )
 from etl.spark.partitions import salts
 from schemas.tables import Layout, sources_schema
@@ -58,7 +58,7 @@ def test_what_a_stage_took_is_measured_and_kept(spark: SparkSession, tmp_path: P
         taken.input_bytes += 1_000_000_000
         taken.salted_keys = 7
     on_disk = sum(file.stat().st_size for file in Path(written).glob("*.parquet"))
-    (found,) = kept(config)
+    (found,) = persisted(config)
     assert found.seconds > 0
     assert found.output_bytes == on_disk
     assert 1_000_000_000 < found.input_bytes < 1_000_000_000 + 3 * on_disk
@@ -67,7 +67,7 @@ def test_what_a_stage_took_is_measured_and_kept(spark: SparkSession, tmp_path: P
     assert found.peak_bytes > 200_000_000
     with pytest.raises(ValueError, match="no"), measured("clean", spark, config):
         raise ValueError("no")
-    assert kept(config) == [found]
+    assert persisted(config) == [found]
 
 
 def test_of_the_sources_those_count_that_were_ingested_meanwhile(spark: SparkSession, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_of_the_sources_those_count_that_were_ingested_meanwhile(spark: SparkSes
     ingest_files(datetime(2024, 5, 6, tzinfo=UTC), 5_000)
     with measured("ingest", spark, config):
         ingest_files(datetime.now(UTC), 300, 40)
-    assert [found.input_bytes for found in kept(config)] == [340]
+    assert [found.input_bytes for found in persisted(config)] == [340]
 
 
 def test_memory_below_a_process_counts() -> None:
@@ -142,14 +142,14 @@ def test_the_least_even_shuffle_is_one_with_many_records() -> None:
 
 def test_what_is_kept_comes_back_in_the_order_of_the_stages(tmp_path: Path) -> None:
     config = configuration(tmp_path)
-    assert kept(config) == []
+    assert persisted(config) == []
     later, earlier = stage("publish", EVEN), stage("ingest", FEW)
     for found in (later, stage("ingest", EVEN, FEW), earlier):
         keep(found, config)
-    assert kept(config) == [earlier, later]
+    assert persisted(config) == [earlier, later]
     (Path(Layout.of(config).quality) / "stages" / "split.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DataError, match=r"stages/split.json is damaged"):
-        kept(config)
+        persisted(config)
 
 
 def test_the_report_tells_even_from_uneven_and_neither_of_few_records() -> None:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
@@ -203,3 +203,17 @@ def test_versions_stay_by_number_or_by_age(keep: int, days: float, kept: list[in
     now = datetime(2026, 1, 10, tzinfo=UTC)
     published_at = {number: now - timedelta(days=3 - number) for number in range(4)}
     assert sorted(retention.kept_versions(published_at, Versions(keep=keep, keep_days=days), now)) == kept
+
+
+def test_what_an_interrupted_ingest_restores_is_kept(folder: PipelineFolder) -> None:
+    """As an ingest leaves it that broke off after it wrote bronze/sources, before it wrote bronze/records."""
+    layout, manifest = Layout.of(folder.config), folder.manifest()
+    sources = DeltaTable(layout.at("bronze", "sources"))
+    before = sources.version()
+    write_deltalake(sources.table_uri, sources.to_pyarrow_table(), mode="overwrite")
+    needed = retention.needed_versions("bronze", "sources", [manifest], folder.config)
+    assert needed == {before, before + 1}
+    manifest = manifest.model_copy(
+        update={"provenance": manifest.provenance.model_copy(update={"bronze_versions": {}})}
+    )
+    assert retention.needed_versions("bronze", "sources", [manifest], folder.config) == needed

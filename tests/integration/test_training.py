@@ -140,10 +140,10 @@ def test_rows_that_are_taken_several_times_are_so_on_any_number_of_ranks(
     oversampled: Published, launched: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = oversampled.load().splits["train"]
-    assert sorted(train.balance.taken.values())[0] == 1 < sorted(train.balance.taken.values())[1]
-    said = f"every one of 173 rows read exactly as often as the manifest says, {train.rows_taken} in all"
+    assert sorted(train.balance.repeats.values())[0] == 1 < sorted(train.balance.repeats.values())[1]
+    said = f"every one of 173 rows read exactly as often as the manifest says, {train.epoch_rows} in all"
     assert f"epoch 2: {said}" in launched
-    assert result(oversampled, "balanced")["samples_seen"] == 2 * train.rows_taken
+    assert result(oversampled, "balanced")["samples_seen"] == 2 * train.epoch_rows
     assert main(flags(oversampled, "begun", *EXACT, "--resume")) == 0
     shown = capsys.readouterr().err
     assert "from step 5 on" in shown

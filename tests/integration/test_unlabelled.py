@@ -14,7 +14,7 @@ from tests.training.devices import FOR_TWO
 from tests.training.published import Published
 from tests.training.published_numbers import publish_numbers
 from tests.training.runs import result, weights
-from training.checkpoints import store
+from training.checkpoints.record import name_of
 from training.tracking import metrics, summary
 
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
@@ -118,8 +118,8 @@ def test_training_stops_early_and_the_best_checkpoint_is_judged(published: Publi
     trained = summary.read(folder)["training"]
     assert trained["stopped_early"]
     assert (trained["steps"], trained["best_step"]) == (33, 11)
-    assert trained["best_validation_loss"] == losses[0]
-    assert summary.read(folder)["evaluation"]["checkpoint"] == f"{store.name_of(trained['best_step'])}.pt"
+    assert trained["best_validation"] == {"loss": losses[0]}
+    assert summary.read(folder)["evaluation"]["checkpoint"] == f"{name_of(trained['best_step'])}.pt"
     assert trained["checkpoint"] != trained["best_checkpoint"]
 
 

@@ -22,7 +22,7 @@ def shard(name: str, row_groups: list[int], taken: list[int] | None) -> Shard:
         rows=sum(row_groups),
         row_groups=row_groups,
         row_group_crc32=[0] * len(row_groups),
-        row_groups_taken=taken,
+        epoch_row_groups=taken,
         sha256="a" * 64,
     )
 
@@ -33,16 +33,16 @@ def oversampled(**changes: Any) -> SplitContent:
         "rows": 7,
         "key_sums": (1, 2),
         "label_counts": {"a": 5, "b": 2},
-        "balance": ClassBalance(policy="oversample", taken={"a": 1, "b": 2}),
-        "rows_taken": 9,
-        "key_sums_taken": (5, 6),
+        "balance": ClassBalance(policy="oversample", repeats={"a": 1, "b": 2}),
+        "epoch_rows": 9,
+        "epoch_key_sums": (5, 6),
         "shards": [shard("x", [3, 2], [3, 3]), shard("y", [2], [3])],
     }
     return SplitContent(**{**values, **changes})
 
 
 def taken_by(**times: int) -> ClassBalance:
-    return ClassBalance(policy="oversample", taken=times)
+    return ClassBalance(policy="oversample", repeats=times)
 
 
 def weighing(**weights: float) -> ClassBalance:
@@ -50,13 +50,13 @@ def weighing(**weights: float) -> ClassBalance:
 
 
 PLAIN = [shard("x", [3, 2], None), shard("y", [2], None)]
-ONCE = {"rows_taken": 7, "key_sums_taken": (1, 2), "shards": PLAIN}
+ONCE = {"epoch_rows": 7, "epoch_key_sums": (1, 2), "shards": PLAIN}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rows_taken": 10}, "9 rows by the classes of a split, 9 by its row groups, but 10 are stated"),
+        ({"epoch_rows": 10}, "9 rows by the classes of a split, 9 by its row groups, but 10 are stated"),
         ({"balance": taken_by(a=1, b=3)}, "11 rows by the classes"),
         ({"label_counts": {"a": 4, "b": 3}}, "10 rows by the classes"),
         ({"shards": [shard("x", [3, 2], [3, 4]), shard("y", [2], [3])]}, "10 by its row groups"),
@@ -72,7 +72,7 @@ ONCE = {"rows_taken": 7, "key_sums_taken": (1, 2), "shards": PLAIN}
         ({**ONCE, "balance": weighing(a=1.0)}, "cannot have weights numbers"),
         ({**ONCE, "balance": weighing(a=1.0, b=-1.0)}, "cannot have one of the weights"),
         ({**ONCE, "balance": weighing(a=1.0, b=float("nan"))}, "cannot have one of the weights"),
-        ({**ONCE, "balance": ClassBalance(), "key_sums_taken": (1, 3)}, "every row is taken once"),
+        ({**ONCE, "balance": ClassBalance(), "epoch_key_sums": (1, 3)}, "every row is taken once"),
         ({"rows": 8}, "do not have its 8 rows"),
     ],
 )
@@ -82,9 +82,9 @@ def test_numbers_that_do_not_belong_together_are_refused(changes: dict[str, Any]
 
 
 def test_numbers_that_belong_together_are_taken() -> None:
-    assert oversampled().rows_taken == 9
+    assert oversampled().epoch_rows == 9
     assert oversampled(**ONCE, balance=weighing(a=0.5, b=2.25)).balance.weights["b"] == 2.25
-    assert oversampled(**ONCE, balance=ClassBalance()).rows_taken == 7
+    assert oversampled(**ONCE, balance=ClassBalance()).epoch_rows == 7
 
 
 def sealed(folder: Path, split: SplitContent, name: str = "train") -> Manifest:
@@ -95,10 +95,10 @@ def test_altered_numbers_are_refused_sealed_again_or_not(tmp_path: Path) -> None
     manifest = sealed(tmp_path, oversampled())
     assert parse(manifest.to_json(), "m") == manifest
     document = json.loads(manifest.to_json())
-    document["splits"]["train"]["key_sums_taken"][0] += 1  # only the rows themselves can reveal it
+    document["splits"]["train"]["epoch_key_sums"][0] += 1  # only the rows themselves can reveal it
     with pytest.raises(DataError, match="m was altered"):
         parse(json.dumps(document).encode(), "m")
-    lying = manifest.content.splits["train"].model_copy(update={"rows_taken": 8})
+    lying = manifest.content.splits["train"].model_copy(update={"epoch_rows": 8})
     again = sealed(tmp_path, oversampled())
     altered = Manifest.seal(
         again.content.model_copy(update={"splits": {"train": lying}}), provenance(), "t", 4, "d"

@@ -45,8 +45,8 @@ def content(**changes: Any) -> Content:
                 rows=3,
                 key_sums=(1, 2**64 - 1),
                 label_counts={"a": 3},
-                rows_taken=3,
-                key_sums_taken=(1, 2**64 - 1),
+                epoch_rows=3,
+                epoch_key_sums=(1, 2**64 - 1),
                 shards=[shard],
             )
         },
@@ -85,7 +85,7 @@ def test_it_survives_being_written_and_shows_the_splits_at_the_top(tmp_path: Pat
         "rows": 3,
         "row_groups": [2, 1],
         "row_group_crc32": [5, 6],
-        "row_groups_taken": None,
+        "epoch_row_groups": None,
         "sha256": "a" * 64,
     }
     assert document["table_uri"] == str(tmp_path / "gold")
@@ -131,7 +131,7 @@ def test_no_value_can_be_altered_unnoticed(tmp_path: Path) -> None:
             here = here[key]
         old = here[path[-1]]
         here[path[-1]] = old + 1 if isinstance(old, int | float) else f"{old}0"
-        with pytest.raises(DataError, match=r"m\.json (was altered|is not a manifest|has the format 4)"):
+        with pytest.raises(DataError, match=r"m\.json (was altered|is not a manifest|has the format 5)"):
             parse(json.dumps(copy).encode(), "m.json")
         altered_values += 1
     assert altered_values > 30

@@ -262,8 +262,8 @@ def _split(
     return contract.SplitContent(
         rows=len(all_labels),
         key_sums=sums,
-        rows_taken=len(all_labels),
-        key_sums_taken=sums,
+        epoch_rows=len(all_labels),
+        epoch_key_sums=sums,
         label_counts={c: int((all_labels == i).sum()) for i, c in enumerate(CLASSES)},
         shards=files,
     )
@@ -309,11 +309,11 @@ def _balanced(split: contract.SplitContent, table: Path, settings: Balance) -> c
         for number in range(file.num_row_groups):
             rows = file.read_row_group(number, columns=["record_id", "label_index"]).to_pylist()
             taken = [
-                row["record_id"] for row in rows for _ in range(balance.taken[CLASSES[row["label_index"]]])
+                row["record_id"] for row in rows for _ in range(balance.repeats[CLASSES[row["label_index"]]])
             ]
             groups.append(len(taken))
             ids += taken
-        shards.append(shard.model_copy(update={"row_groups_taken": groups}))
+        shards.append(shard.model_copy(update={"epoch_row_groups": groups}))
     keys = np.frombuffer(b"".join(map(record_key, ids)), dtype="<u8").reshape(-1, 2)
-    update = {"balance": balance, "rows_taken": len(ids), "key_sums_taken": key_sums(keys), "shards": shards}
+    update = {"balance": balance, "epoch_rows": len(ids), "epoch_key_sums": key_sums(keys), "shards": shards}
     return split.model_copy(update=update)

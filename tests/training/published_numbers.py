@@ -106,5 +106,5 @@ def _split(
     sums = key_sums(np.concatenate(keys))
     count = sum(map(len, keys))
     return contract.SplitContent(
-        rows=count, key_sums=sums, rows_taken=count, key_sums_taken=sums, label_counts={}, shards=files
+        rows=count, key_sums=sums, epoch_rows=count, epoch_key_sums=sums, label_counts={}, shards=files
     )

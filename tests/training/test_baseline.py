@@ -13,7 +13,7 @@ from schemas import manifest as manifests
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest
 from tests.training.published import CLASSES, Published, publish
-from training.evaluation.linear_baseline import evaluate_baseline, fit, hashed_texts, read_rows
+from training.classification.baseline import evaluate_baseline, fit, hashed_texts, read_rows
 
 SPLITS = ("train", "validation", "test")
 

@@ -14,6 +14,7 @@ from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
 from tests.training.published import publish
 from training.checkpoints import store, tensors
+from training.checkpoints.record import CheckpointState, Criterion, Record, best_of
 from training.verify import check_chain
 
 
@@ -22,7 +23,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Configuration:
     return load(publish(tmp_path_factory.mktemp("published"), train=((4,),)).config)
 
 
-def a_state(config: Configuration, step: int, root: str = "root") -> store.State:
+def a_state(config: Configuration, step: int, root: str = "root") -> CheckpointState:
     return {
         "format_version": store.FORMAT_VERSION,
         "manifest_root": root,
@@ -35,26 +36,27 @@ def a_state(config: Configuration, step: int, root: str = "root") -> store.State
     }
 
 
-def facts(config: Configuration, validation_loss: float | None = None) -> dict[str, Any]:
+def facts(
+    config: Configuration, validation_loss: float | None = None, criterion: Criterion | None = None
+) -> dict[str, Any]:
     return {
         "configuration_sha256": config.sha256(),
         "epoch": 0,
         "finished": False,
         "world_size": 1,
         "validation_loss": validation_loss,
+        "criterion": criterion,
         "seconds": 1.0,
         "seconds_waited": 0.0,
     }
 
 
-def save(
-    run: Path, config: Configuration, step: int, root: str = "root", validation_loss: float | None = None
-) -> store.Record:
+def save(run: Path, config: Configuration, step: int, root: str = "root", **validation: Any) -> Record:
     """Save a checkpoint after the last of the chain, as the saver does."""
     chain = store.read_chain(run)
     previous = chain[-1].chain if chain else None
     state = tensors.copied(a_state(config, step, root))
-    return store.save(run, state, previous, facts(config, validation_loss))
+    return store.save(run, state, previous, facts(config, **validation))
 
 
 def names(run: Path) -> list[str]:
@@ -120,7 +122,7 @@ def test_code_in_a_checkpoint_is_not_run(config: Configuration, tmp_path: Path) 
     save(tmp_path, config, 1)
     file = store.folder_of(tmp_path) / "step-00000001.pt"
     torch.save({"format_version": 1, "manifest_root": "root", "trap": Trap()}, file)
-    record = store.Record.model_validate_json(file.with_suffix(".json").read_text())
+    record = Record.model_validate_json(file.with_suffix(".json").read_text())
     sha256 = sha256_of(str(file))[0]
     forged = record.model_copy(update={"sha256": sha256})
     forged = forged.model_copy(update={"chain": forged.link()})
@@ -183,15 +185,29 @@ def test_the_best_is_taken_or_else_the_last(config: Configuration, tmp_path: Pat
     for step, loss in ((10, None), (20, None)):
         save(tmp_path, config, step, validation_loss=loss)
     assert taken() == 20
-    assert said.pop() == "takes the last checkpoint, of step 20, as none was validated"
+    assert said.pop() == "takes the last checkpoint, of step 20, as there is none that was validated"
     for step, loss in ((30, 0.5), (40, 0.3), (50, 0.4)):
         save(tmp_path, config, step, validation_loss=loss)
     assert taken() == 40
-    assert said.pop() == "takes the checkpoint of step 40, the best by its validation loss 0.3000"
+    assert said.pop() == "takes the checkpoint of step 40, the best by validation loss 0.3000"
     (store.folder_of(tmp_path) / "step-00000040.pt").write_bytes(b"")
     assert taken() == 50
-    assert said[0].startswith("the best checkpoint is skipped: ")
-    assert said[1] == "takes the last checkpoint, of step 50"
+    assert said[0].startswith("the checkpoint of step 40 is skipped: ")
+    assert said[1] == "takes the checkpoint of step 50, the best by validation loss 0.4000"
+
+
+def test_a_higher_value_may_be_the_better(config: Configuration, tmp_path: Path) -> None:
+    for step, value in ((10, 0.5), (20, 0.7), (30, 0.7), (40, 0.6)):
+        criterion = Criterion(name="accuracy", value=value, higher_is_better=True)
+        save(tmp_path, config, step, validation_loss=0.1, criterion=criterion)
+        store.prune(tmp_path, 1)
+    best = best_of(store.read_chain(tmp_path))
+    assert best is not None
+    assert best.step == 20
+    assert [name for name in names(tmp_path) if name.endswith(".pt")] == [
+        "step-00000020.pt",
+        "step-00000040.pt",
+    ]
 
 
 def test_a_checkpoint_of_an_earlier_format_is_named(config: Configuration, tmp_path: Path) -> None:
@@ -201,17 +217,6 @@ def test_a_checkpoint_of_an_earlier_format_is_named(config: Configuration, tmp_p
     for read in (store.read, store.check):
         with pytest.raises(DataError, match="has the format 2, this version of ringlake reads the format 3"):
             read(record)
-
-
-@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
-def test_a_validation_loss_that_is_not_finite_is_never_the_best(
-    config: Configuration, tmp_path: Path, loss: float
-) -> None:
-    save(tmp_path, config, 10, validation_loss=0.5)
-    assert save(tmp_path, config, 20, validation_loss=loss).validation_loss is None
-    best = store.best_of(store.read_chain(tmp_path))
-    assert best is not None
-    assert best.step == 10
 
 
 def test_each_checkpoint_names_the_one_before(config: Configuration, tmp_path: Path) -> None:

@@ -67,13 +67,13 @@ def rows_by_group(manifest: Manifest) -> list[list[tuple[str, str]]]:
 @pytest.fixture(scope="module")
 def times(manifest: Manifest) -> Counter[str]:
     """Return how often each record is to be taken in an epoch."""
-    taken = manifest.splits["train"].balance.taken
+    taken = manifest.splits["train"].balance.repeats
     return Counter({one: taken[name] for group in rows_by_group(manifest) for one, name in group})
 
 
 def expected_ids(manifest: Manifest, train: Train, epoch: int) -> list[str]:
     """Return the ids of an epoch by position: the order's arithmetic, with each id repeated in its place."""
-    taken = manifest.splits["train"].balance.taken
+    taken = manifest.splits["train"].balance.repeats
     groups = [[one for one, name in group for _ in range(taken[name])] for group in rows_by_group(manifest)]
     rows = split_order(manifest, "train", train).epoch(epoch).all_rows()
     return [groups[group][row] for group, row in rows.tolist()]
@@ -95,10 +95,10 @@ def ids_read(manifest: Manifest, train: Train, ranks: int, position: int) -> dic
 
 def test_the_data_set_has_a_class_that_is_capped_and_one_that_is_not(manifest: Manifest) -> None:
     train = manifest.splits["train"]
-    assert train.balance.taken["alpha"] == 1
-    assert 1 < train.balance.taken["beta"] < 5
-    assert train.balance.taken["gamma"] == 5 < train.label_counts["alpha"] // train.label_counts["gamma"]
-    assert train.rows_taken > train.rows == sum(map(sum, SHARDS))
+    assert train.balance.repeats["alpha"] == 1
+    assert 1 < train.balance.repeats["beta"] < 5
+    assert train.balance.repeats["gamma"] == 5 < train.label_counts["alpha"] // train.label_counts["gamma"]
+    assert train.epoch_rows > train.rows == sum(map(sum, SHARDS))
 
 
 @pytest.mark.parametrize(("streams", "window"), [(4, 2), (3, 1), (64, 1000)])
@@ -107,7 +107,7 @@ def test_each_row_exactly_as_often_as_the_manifest_says(
     manifest: Manifest, times: Counter[str], streams: int, window: int, ranks: int
 ) -> None:
     train = settings(streams=streams, window=window)
-    rows = manifest.splits["train"].rows_taken
+    rows = manifest.splits["train"].epoch_rows
     found = ids_read(manifest, train, ranks, 0)
     whole = [expected_ids(manifest, train, epoch) for epoch in range(EPOCHS)]
     assert whole[0] != whole[1]
@@ -127,7 +127,7 @@ def test_each_row_exactly_as_often_as_the_manifest_says(
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_reading_goes_on_from_any_position(manifest: Manifest, ranks: int) -> None:
     train = settings()
-    rows = manifest.splits["train"].rows_taken
+    rows = manifest.splits["train"].epoch_rows
     whole = expected_ids(manifest, train, 0) + expected_ids(manifest, train, 1)
     starts = [*range(0, rows, 9), 1, 40, rows - 1, rows, rows + 13, 2 * rows - 1]
     for start in starts:
@@ -153,14 +153,14 @@ def test_every_time_a_row_is_taken_it_has_its_own_label_and_features(manifest: M
             ):
                 assert rows[key.tobytes()] == (label, tokens)
                 seen += 1
-    assert seen == manifest.splits["train"].rows_taken
+    assert seen == manifest.splits["train"].epoch_rows
 
 
 def test_the_other_splits_are_read_once(manifest: Manifest) -> None:
     validation = manifest.splits["validation"]
     with BatchLoader(manifest, "validation", settings(), World(0, 1), with_ids=True) as loader:
         ids = [one for batch in loader for one in (batch.record_ids if batch.record_ids is not None else [])]
-    assert len(ids) == len(set(ids)) == validation.rows == validation.rows_taken
+    assert len(ids) == len(set(ids)) == validation.rows == validation.epoch_rows
 
 
 def test_rows_lie_once_in_memory_however_often_they_are_taken(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_rows_lie_once_in_memory_however_often_they_are_taken(tmp_path: Path) ->
     often = publish(
         tmp_path / "often", train=sizes, chances=chances, balance='policy = "oversample"\nmost = 500'
     ).load()
-    assert often.splits["train"].rows_taken > 2 * plain.splits["train"].rows
+    assert often.splits["train"].epoch_rows > 2 * plain.splits["train"].rows
     train = settings(streams=2, window=2)
     needs = []
     for made in (plain, often):
@@ -181,11 +181,11 @@ def test_rows_lie_once_in_memory_however_often_they_are_taken(tmp_path: Path) ->
     assert needs[0].windows_bytes == needs[1].windows_bytes
     assert needs[0].ahead_bytes == needs[1].ahead_bytes
     # The need grows by 8 bytes each time a row is taken.
-    largest_taken = max(often.splits["train"].shards[0].row_groups_taken or [])
+    largest_taken = max(often.splits["train"].shards[0].epoch_row_groups or [])
     longest = split_order(often, "train", train).stream_rows(0)
     assert needs[1].index_bytes == (3 + 4) * 8 * min(2 * largest_taken, longest) > needs[0].index_bytes
     with BatchLoader(often, "train", train, World(0, 1)) as loader:
-        assert sum(batch.rows for batch in loader) == often.splits["train"].rows_taken
+        assert sum(batch.rows for batch in loader) == often.splits["train"].epoch_rows
 
 
 def test_the_auditor_shows_each_record_as_often(
@@ -215,10 +215,10 @@ def altered(manifest: Manifest, folder: Path, **changes: object) -> Manifest:
 def moved(split: SplitContent) -> list[contract.Shard]:
     """Return the shards with one of the rows taken moved to another row group: the sums stay the same."""
     first = split.shards[0]
-    groups = list(first.row_groups_taken or [])
+    groups = list(first.epoch_row_groups or [])
     larger = next(n for n, rows in enumerate(groups) if rows > first.row_groups[n])
     groups[larger], groups[larger - 1] = groups[larger] - 1, groups[larger - 1] + 1
-    return [first.model_copy(update={"row_groups_taken": groups}), *split.shards[1:]]
+    return [first.model_copy(update={"epoch_row_groups": groups}), *split.shards[1:]]
 
 
 @pytest.mark.timeout(60)
@@ -253,7 +253,7 @@ def test_a_proof_tells_rows_that_were_taken_in_place_of_others(manifest: Manifes
     with BatchLoader(manifest, "train", settings(), World(0, 1)) as loader:
         keys += [batch.keys for batch in loader]
     whole = np.concatenate(keys)
-    assert key_sums(whole) == train.key_sums_taken != train.key_sums
+    assert key_sums(whole) == train.epoch_key_sums != train.key_sums
     right, wrong = Proof(), Proof()
     right.add(whole)
     right.check(train, "epoch 1")
@@ -274,7 +274,7 @@ def train(published: Published, run: str, *flags: str) -> dict[str, object]:
 def test_a_training_takes_the_rows_as_often_and_resumes_bit_for_bit(
     published: Published, manifest: Manifest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = manifest.splits["train"].rows_taken
+    rows = manifest.splits["train"].epoch_rows
     whole = train(published, "whole")
     shown = capsys.readouterr().err
     assert "class balance: oversample" in shown
@@ -293,7 +293,7 @@ def test_a_training_takes_the_rows_as_often_and_resumes_bit_for_bit(
 def test_a_batch_of_a_later_epoch_that_is_not_finite_names_its_records(
     published: Published, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, steps = plain.Plain.step, -(-manifest.splits["train"].rows_taken // 16)
+    real, steps = plain.Plain.step, -(-manifest.splits["train"].epoch_rows // 16)
 
     def poisoned(method: Any, batch: Any, step: int, *rest: Any) -> Any:
         if step == steps + 1:  # the second batch of the second epoch
@@ -334,13 +334,24 @@ def test_losses_weigh_what_they_weighed_when_training_decided_it(
     used: list[torch.Tensor | None] = []
     build = methods.build
 
-    def noting(setting: methods.Setting) -> methods.Method:
-        assert isinstance(setting.objective, Classification)
-        used.append(setting.objective.class_weights)
-        return build(setting)
+    def noting(context: methods.MethodContext) -> methods.Method:
+        assert isinstance(context.objective, Classification)
+        used.append(context.objective.class_weights)
+        return build(context)
 
     monkeypatch.setattr(methods, "build", noting)
     train(weighted, "run", "--stop-after", "3")
     assert len(used) == 1
     assert used[0] is not None
     assert torch.equal(used[0].cpu(), found)
+
+
+def test_weights_that_an_objective_does_not_announce_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weighted = publish(tmp_path, balance='policy = "weights"', chances=CHANCES)
+    monkeypatch.setattr(Classification, "weighted", property(lambda _: False, lambda *_: None), raising=False)
+    with pytest.raises(
+        CheckError, match=r"weights of 16 rows sum to .*'classification' is not weighted: set"
+    ):
+        train(weighted, "run")

@@ -13,7 +13,7 @@ from tests.training.published import CLASSES, Published, publish, publish_again
 from tests.training.test_baseline import with_texts
 from training import evaluate, models
 from training.checkpoints import store, tensors
-from training.evaluation.class_scores import scores
+from training.classification.scores import scores
 from training.input.batch_loader import columns_of
 
 

@@ -10,7 +10,7 @@ from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.models.transformer_classifier import TransformerClassifier as Settings
 from training import models
-from training.models.transformer_classifier import Encoder, Layer, Packing
+from training.models.transformer_classifier import Layer, Packing, TextEncoder
 
 LENGTH, VOCABULARY, CLASSES = 24, 50, 5
 
@@ -128,7 +128,7 @@ def test_packing_keeps_every_token_with_its_row_and_place() -> None:
 
 def test_pooling_is_over_tokens_alone() -> None:
     torch.manual_seed(2)
-    encoder = Encoder(settings(pooling="mean_max"), VOCABULARY, LENGTH)
+    encoder = TextEncoder(settings(pooling="mean_max"), VOCABULARY, LENGTH)
     hidden = torch.randn(2, 4, 3)
     mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
     pooled = encoder._pool(hidden * mask.unsqueeze(2), mask)

@@ -1,6 +1,9 @@
 """The interface of objectives: results of classification, requirements on a data set, and early stopping."""
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -10,7 +13,8 @@ from schemas.config import load
 from tests.training.published import CLASSES, publish
 from tests.training.published_numbers import DATA, publish_numbers
 from training import models, objectives
-from training.engine.validation import stale
+from training.checkpoints.record import Criterion
+from training.engine.validation import criterion, facts_of, stale
 from training.input.batch_loader import BatchLoader, LocalBatch, columns_of
 from training.parallel.world import World
 from training.train import main
@@ -52,7 +56,7 @@ def test_a_data_set_without_what_the_objective_needs_is_refused(tmp_path: Path) 
 
 def test_stopping_early_needs_a_validation_split(tmp_path: Path) -> None:
     published = publish(tmp_path, validation=())
-    with pytest.raises(UsageError, match=r"train\.patience stops by the loss on the validation split"):
+    with pytest.raises(UsageError, match=r"train\.patience stops by results on the validation split"):
         main(["--config", str(published.config), "--run", "refused", "--set", "train.patience=1"])
 
 
@@ -68,5 +72,23 @@ def test_stopping_early_needs_a_validation_split(tmp_path: Path) -> None:
         ([float("nan"), 0.5, float("nan")], 1),
     ],
 )
-def test_validations_without_a_lower_loss_are_counted(losses: list[float], expected: int) -> None:
-    assert stale([{"step": float(step), "loss": loss} for step, loss in enumerate(losses)]) == expected
+@pytest.mark.parametrize("higher", [False, True])
+def test_validations_since_the_best_are_counted(losses: list[float], expected: int, higher: bool) -> None:
+    objective = cast(objectives.Objective, SimpleNamespace(criterion="result", higher_is_better=higher))
+    found = [{"step": float(step), "result": -loss if higher else loss} for step, loss in enumerate(losses)]
+    assert stale(objective, found) == expected
+
+
+def test_a_criterion_that_is_no_metric_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = publish(tmp_path)
+    objective = objectives.build(load(published.config), published.load(), CPU)
+    assert criterion(objective, {"loss": 0.3, "accuracy": 0.7}) == Criterion(
+        name="accuracy", value=0.7, higher_is_better=True
+    )
+    assert facts_of(objective, {"loss": math.inf, "accuracy": math.nan}) == facts_of(objective, None)
+    assert facts_of(objective, None) == {"validation_loss": None, "criterion": None}
+    monkeypatch.setattr(objective, "criterion", "precision")
+    with pytest.raises(
+        UsageError, match=r"'classification' compares checkpoints by 'precision', but its terms"
+    ):
+        criterion(objective, {"loss": 0.3, "accuracy": 0.7})

@@ -60,7 +60,7 @@ def method_of(
     optimizer = AdamW(kind="adamw", learning_rate=0.1, weight_decay=0.1, warm_up=0.0)
     device = torch.device("cpu")
     return methods.build(
-        methods.Setting(
+        methods.MethodContext(
             model, Classes(weights), PlainSettings(), optimizer, settings, communicator, device, 10
         )
     )

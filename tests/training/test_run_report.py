@@ -13,7 +13,8 @@ from tests.training.published import Published, publish
 from tests.training.test_baseline import with_texts
 from tests.training.test_evaluate import untrained_run
 from training import evaluate, report
-from training.reporting import class_sections, sections
+from training.classification.sections import against_baseline
+from training.reporting import sections
 from training.tracking import non_finite
 
 
@@ -50,7 +51,13 @@ def finished_run(tmp_path: Path) -> tuple[Published, Path]:
     training: dict[str, Any] = {"world_size": 2, "epochs": 2, "steps": 5, "samples_seen": 346, "seconds": 3.2}
     training |= {"samples_per_second": 108.1, "input_wait_share": 0.0212, "checkpoint": "step-00000003.pt"}
     training |= {"checkpoint_sha256": "c" * 64, "weights_sha256": "d" * 64}
-    training |= {"checkpoint_chain": "e" * 64, "batches_skipped": 1}
+    training |= {
+        "checkpoint_chain": "e" * 64,
+        "batches_skipped": 1,
+        "stopped_early": True,
+        "epochs_completed": 1,
+    }
+    training |= {"best_checkpoint": "step-00000003.pt", "best_step": 3, "best_validation": {"accuracy": 0.75}}
     non_finite.write(run, non_finite.NonFiniteBatch(3, 1, 128, [f"id-{number}" for number in range(10)]))
     (run / "summary.json").write_text(json.dumps({"training": training}), encoding="utf-8")
     return published, run
@@ -72,6 +79,8 @@ def test_the_whole_report(tmp_path: Path) -> None:
     assert "Class balance of the training split" in html
     assert "training takes each row once an epoch, and all rows count alike" in html
     assert "id-7 …" in html
+    assert "stopped early, after 1 of 2 epochs" in html
+    assert "of step 3, by validation accuracy 0.750" in html
     summary = json.loads((run / "summary.json").read_text())
     assert f"{summary['evaluation']['accuracy']:.3f}" in html
     assert summary["reports"] == {
@@ -89,6 +98,15 @@ def test_a_run_that_was_not_evaluated_says_so(tmp_path: Path) -> None:
     html = (run / "report.html").read_text(encoding="utf-8")
     assert sections.NOT_EVALUATED in html
     assert "Confusion matrix" not in html
+
+
+def test_a_run_of_an_earlier_version_is_named(tmp_path: Path) -> None:
+    published, run = finished_run(tmp_path)
+    began = json.loads((run / "run.json").read_text())
+    del began["configuration"]["objective"]
+    (run / "run.json").write_text(json.dumps(began))
+    with pytest.raises(DataError, match=r"run\.json was written by an earlier version of ringlake"):
+        report.main(flags(published))
 
 
 def test_an_evaluation_of_an_earlier_training_is_not_shown(tmp_path: Path) -> None:
@@ -120,7 +138,7 @@ def test_the_figures_stand_there_whichever_way_they_fall(
 ) -> None:
     baseline = scored(0.8, 0.7)
     baseline["details"] |= {"regularisation": 10.0, "validation_accuracy": {"10": 0.8}, "converged": False}
-    section = class_sections.against_baseline({"model": scored(*model), "baselines": {"linear": baseline}})
+    section = against_baseline({"model": scored(*model), "baselines": {"linear": baseline}})
     first, whole = section.blocks[0], section.blocks[1]
     assert isinstance(first, Text)
     assert isinstance(whole, Table)

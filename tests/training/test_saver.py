@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from training.checkpoints import store
+from training.checkpoints.record import CheckpointState, Record
 from training.checkpoints.saver import Saver
 
 
-def state(step: int, weight: torch.Tensor) -> store.State:
+def state(step: int, weight: torch.Tensor) -> CheckpointState:
     return {
         "format_version": store.FORMAT_VERSION,
         "manifest_root": "root",
@@ -37,7 +38,7 @@ def test_the_weights_may_change_while_they_are_written(
 ) -> None:
     go_on, real = threading.Event(), store.save
 
-    def slow(*arguments: Any) -> store.Record:
+    def slow(*arguments: Any) -> Record:
         assert go_on.wait(30)
         return real(*arguments)
 

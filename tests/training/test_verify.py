@@ -15,6 +15,7 @@ from provenance.checksums import sha256_of
 from tests.training.published import Published, publish
 from training import verify as command
 from training.checkpoints import store
+from training.checkpoints.record import Record
 from training.train import main
 
 CHECKOUT = Path(__file__).parents[2]
@@ -106,7 +107,7 @@ def forge(folder: Path) -> None:
     shutil.copy(folder / "step-00000020.pt", folder / "step-00000022.pt")
     record = json.loads((folder / "step-00000022.json").read_text())
     record["sha256"] = sha256_of(str(folder / "step-00000022.pt"))[0]
-    forged = store.Record.model_validate(record)
+    forged = Record.model_validate(record)
     forged = forged.model_copy(update={"chain": forged.link()})
     (folder / "step-00000022.json").write_text(forged.model_dump_json())
 

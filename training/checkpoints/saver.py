@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from common.errors import DataError
 from training.checkpoints import store, tensors
-from training.checkpoints.store import Record, State
+from training.checkpoints.record import CheckpointState, Record
 
 
 class Saver:
@@ -38,7 +38,7 @@ class Saver:
         self.wait()
         self._pool.shutdown()
 
-    def save(self, state: State, facts: Mapping[str, Any]) -> None:
+    def save(self, state: CheckpointState, facts: Mapping[str, Any]) -> None:
         """Copy `state` and write it while training continues; wait if an earlier checkpoint is still being written.
 
         `facts` as for `store.save`.
@@ -71,7 +71,7 @@ class Saver:
             return False
         return True
 
-    def _write(self, state: State, previous: str | None, facts: dict[str, Any]) -> Record:
+    def _write(self, state: CheckpointState, previous: str | None, facts: dict[str, Any]) -> Record:
         record = store.save(self.run, state, previous, facts)
         try:
             store.prune(self.run, self.keep)

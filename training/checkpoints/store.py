@@ -7,94 +7,24 @@ keeps the records of all checkpoints, including deleted ones.
 """
 
 import hashlib
-import itertools
 import json
-import math
 import os
 import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
 
 from common import files, json_lines
 from common.errors import DataError, UsageError
-from provenance.chain import ChainLink
 from provenance.checksums import sha256_of
-from schemas.config import Configuration, canonical_json
+from schemas.config import Configuration
 from schemas.runs import CHAIN, CHECKPOINTS
+from training.checkpoints.record import CheckpointState, Record, best_of, name_of, ranked
 
 FORMAT_VERSION = 3
 CHECKPOINT_FILE = re.compile(r"step-(\d{8,})\.(?:pt|json)")
-LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
-"""Fields that two equal trainings have in common; neither paths nor times."""
-State = dict[str, Any]
-
-
-class Record(BaseModel):
-    """Contents of the JSON file beside a checkpoint, and of its line in the chain."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    file: str
-    sha256: str
-    """Hash of the file, which depends on nothing but the state: equal states have equal hashes."""
-    previous: str | None
-    """`chain` of the previous checkpoint."""
-    chain: str
-    """Result of `link`."""
-    manifest_root: str
-    configuration_sha256: str
-    step: int
-    epoch: int
-    """Completed epochs."""
-    position: int
-    """Rows taken by all ranks together since the start of the training (on these data)."""
-    finished: bool
-    world_size: int
-    validation_loss: float | None
-    """Loss of the validation just before, if there was one."""
-    seconds: float
-    seconds_waited: float
-    """Seconds of waiting for input, averaged over the ranks."""
-
-    @classmethod
-    def of(cls, state: State, sha256: str, previous: str | None, facts: Mapping[str, Any]) -> Self:
-        """Build the record of a state from the hash of its file; `facts` are the fields that do not follow from the
-        two.
-
-        A validation loss that is not finite counts as none: such a checkpoint is never the best.
-        """
-        loss = facts["validation_loss"]
-        unlinked = cls(
-            file=f"{name_of(state['step'])}.pt",
-            sha256=sha256,
-            previous=previous,
-            chain="",
-            manifest_root=state["manifest_root"],
-            step=state["step"],
-            position=state["position"],
-            **{**facts, "validation_loss": loss if loss is not None and math.isfinite(loss) else None},
-        )
-        return unlinked.model_copy(update={"chain": unlinked.link()})
-
-    def link(self) -> str:
-        """Return this checkpoint's hash in the chain: SHA-256 over the canonical JSON of the fields in LINKED.
-
-        It can still be checked after the checkpoint itself is deleted.
-        """
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=set(LINKED)))).hexdigest()
-
-
-def link_of(record: Record) -> ChainLink:
-    return ChainLink(record.step, record.previous, record.chain, record.link())
-
-
-def name_of(step: int) -> str:
-    return f"step-{step:08d}"
 
 
 def folder_of(run: Path) -> Path:
@@ -136,7 +66,7 @@ def decisive(config: Configuration) -> dict[str, Any]:
     return {**{name: settings.model_dump(mode="json") for name, settings in kinds.items()}, "train": train}
 
 
-def save(run: Path, state: State, previous: str | None, facts: Mapping[str, Any]) -> Record:
+def save(run: Path, state: CheckpointState, previous: str | None, facts: Mapping[str, Any]) -> Record:
     """Write a checkpoint: the file, then its record, each under a temporary name, synced and renamed.
 
     `state` comes from `tensors.copied`; `previous` and `facts` are those of `Record.of`. Raises OSError; the earlier
@@ -199,7 +129,7 @@ def _readable_chain(run: Path) -> list[Record]:
 
 
 def prune(run: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the one with the lowest validation loss; the chain stays."""
+    """Delete all but the newest `keep` checkpoints and the best one; the chain stays."""
     folder = folder_of(run)
     steps = steps_of(run)
     best = best_of(_readable_chain(run))
@@ -208,17 +138,6 @@ def prune(run: Path, keep: int) -> None:
         step = _step(path)
         if (step is not None and step not in kept) or path.name.endswith(".part"):
             path.unlink()
-
-
-def best_of(records: list[Record]) -> Record | None:
-    """Return the record with the lowest validation loss, the first among equals; None if none was validated.
-
-    Only checkpoints since training went on to the newest data count: losses on different data cannot be compared.
-    """
-    root = records[-1].manifest_root if records else None
-    since = itertools.takewhile(lambda record: record.manifest_root == root, reversed(records))
-    validated = [record for record in reversed(list(since)) if record.validation_loss is not None]
-    return min(validated, key=lambda record: record.validation_loss or 0.0, default=None)
 
 
 def clear(run: Path) -> int:
@@ -241,51 +160,52 @@ def _step(path: Path) -> int | None:
 
 def last_good(
     run: Path, log: Callable[[str], None], at_most: int | None = None
-) -> tuple[Record, State] | None:
+) -> tuple[Record, CheckpointState] | None:
     """Return the newest good checkpoint and its content (on the CPU); None if there is none.
 
     Checkpoints after the step `at_most` do not count. A damaged or unfinished one is skipped and logged.
     """
     for step in reversed(steps_of(run)):
-        if at_most is not None and step > at_most:
-            continue
-        try:
-            return read(folder_of(run) / f"{name_of(step)}.json")
-        except DataError as error:
-            log(f"the checkpoint of step {step:,} is skipped: {error}")
+        if (at_most is None or step <= at_most) and (found := _good(run, step, log)) is not None:
+            return found
     return None
 
 
-def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, State] | None:
-    """Return the checkpoint with the lowest validation loss, or the last good one if none was validated.
+def _good(run: Path, step: int, log: Callable[[str], None]) -> tuple[Record, CheckpointState] | None:
+    try:
+        return read(folder_of(run) / f"{name_of(step)}.json")
+    except DataError as error:
+        log(f"the checkpoint of step {step:,} is skipped: {error}")
+        return None
 
-    The choice and its reason are logged.
+
+def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, CheckpointState] | None:
+    """Return the best good checkpoint, or the last good one if none that exists was validated.
+
+    The choice and its reason are logged, as is a damaged one that is better.
     """
-    best = best_of(read_chain(run))
-    if best is not None:
-        try:
-            found = read(folder_of(run) / f"{name_of(best.step)}.json")
-            loss = best.validation_loss
-            log(f"takes the checkpoint of step {best.step:,}, the best by its validation loss {loss:.4f}")
+    exist = set(steps_of(run))
+    for record in ranked(read_chain(run)):
+        if record.step in exist and (found := _good(run, record.step, log)) is not None:
+            by = record.judged_by
+            assert by is not None  # `ranked`
+            log(
+                f"takes the checkpoint of step {record.step:,}, the best by validation {by.name} {by.value:.4f}"
+            )
             return found
-        except DataError as error:
-            log(f"the best checkpoint is skipped: {error}")
     last = last_good(run, log)
     if last is not None:
-        log(
-            f"takes the last checkpoint, of step {last[0].step:,}"
-            + (", as none was validated" if best is None else "")
-        )
+        log(f"takes the last checkpoint, of step {last[0].step:,}, as there is none that was validated")
     return last
 
 
-def read(record_file: Path) -> tuple[Record, State]:
+def read(record_file: Path) -> tuple[Record, CheckpointState]:
     """Load a checkpoint by its record. Raises DataError, naming the file, if it is missing or damaged."""
     import torch  # not needed to verify a run
 
     record, file = _hashed(record_file)
     try:
-        state: State = torch.load(file, map_location="cpu", weights_only=True)
+        state: CheckpointState = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
         raise DataError(f"{file} cannot be read: {str(error).splitlines()[0]}") from error
     _check_belongs(record, file, state)
@@ -334,10 +254,8 @@ def _hashed(record_file: Path) -> tuple[Record, Path]:
         record = Record.model_validate_json(record_file.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{record_file} is missing, so its writing was not finished") from error
-    except (OSError, ValidationError) as error:
-        raise DataError(
-            f"{record_file} is no checkpoint's record ({str(error).splitlines()[0]}); delete it"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{record_file} is no checkpoint's record: {str(error).splitlines()[0]}") from error
     if record.file != f"{name_of(record.step)}.pt":
         raise DataError(f"{record_file} was altered: it names the file {record.file!r}")
     file = record_file.with_name(record.file)
@@ -360,7 +278,12 @@ def _check_belongs(record: Record, file: Path, state: Mapping[str, Any]) -> None
 
 
 def check_fits(
-    record: Record, state: State, config: Configuration, root: str, run: Path, new_data: bool = False
+    record: Record,
+    state: CheckpointState,
+    config: Configuration,
+    root: str,
+    run: Path,
+    new_data: bool = False,
 ) -> None:
     """Raise UsageError if a training cannot resume from a checkpoint with this manifest and configuration."""
     if record.manifest_root != root and not new_data:

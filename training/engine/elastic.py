@@ -24,14 +24,15 @@ from common.errors import CheckError, RinglakeError, UsageError
 from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.checkpoints import store, tensors
+from training.checkpoints import tensors
+from training.checkpoints.record import CheckpointState, Record
 from training.engine import preparation, running, survival
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
 
 
 @dataclass(frozen=True)
-class Run:
+class Launch:
     """Start-up arguments of a process of an elastic training."""
 
     config: Configuration
@@ -43,15 +44,15 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Commit:
+class Committed:
     """A state as a checkpoint holds it, made by `tensors.copied`, and the facts for its record."""
 
-    state: store.State
+    state: CheckpointState
     facts: dict[str, Any]
 
-    def record(self) -> store.Record:
+    def record(self) -> Record:
         """Return a record like a checkpoint's, but without the hash of a file, since there is none yet."""
-        return store.Record.of(self.state, "", None, self.facts)
+        return Record.of(self.state, "", None, self.facts)
 
 
 def is_launched() -> bool:
@@ -62,10 +63,10 @@ def is_launched() -> bool:
 class TrainingState(State):  # type: ignore[misc]
     """Horovod's view of the training: it commits, restores the last commit, and shares it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Launch) -> None:
         super().__init__(bcast_object=self._share, get_rank=lambda: Communicator.joined().world.rank)
         self.run = run
-        self.last: Commit | None = None
+        self.last: Committed | None = None
         self.broken: float | None = None
         """Time at which the ring broke; None once training continues."""
 
@@ -73,9 +74,9 @@ class TrainingState(State):  # type: ignore[misc]
     def _share(value: Any) -> Any:
         return Communicator.joined().broadcast(value)
 
-    def take(self, state: store.State, facts: dict[str, Any]) -> None:
+    def take(self, state: CheckpointState, facts: dict[str, Any]) -> None:
         """Commit; called by all ranks. Raises HostsUpdatedInterrupt on all when hosts have joined or left."""
-        self.last = Commit(tensors.copied(state), facts)
+        self.last = Committed(tensors.copied(state), facts)
         if not facts["finished"]:
             self.check_host_updates()
 
@@ -113,7 +114,7 @@ class TrainingState(State):  # type: ignore[misc]
         self.last = communicator.broadcast_from(steps.index(newest), self.last) if newest >= 0 else None
 
 
-def train(run: Run) -> int:
+def train(run: Launch) -> int:
     """Train to the end, in whatever rings form; return the exit status.
 
     Call it after `Communicator.start`.

@@ -10,11 +10,11 @@ import torch
 from common.errors import CheckError
 from common.progress import Progress
 from training import methods
-from training.checkpoints import store
+from training.checkpoints.record import CheckpointState
 from training.checkpoints.saver import Saver
 from training.engine import snapshot
 from training.engine.state import TrainContext, TrainState
-from training.engine.validation import stale, validate
+from training.engine.validation import facts_of, stale, validate
 from training.input import class_balance
 from training.input.batch_loader import BatchLoader, LocalBatch
 from training.input.proof import Proof
@@ -24,7 +24,7 @@ from training.tracking.metrics import Metrics
 from training.tracking.non_finite import NonFiniteBatch
 from training.tracking.run_files import NON_FINITE_FILE
 
-Commit = Callable[[store.State, dict[str, Any]], None]
+OnCommit = Callable[[CheckpointState, dict[str, Any]], None]
 """Callback for the training's state, which refers to live weights, and the facts of its checkpoint record."""
 
 
@@ -37,7 +37,7 @@ class Loop:
         state: TrainState,
         metrics: Metrics | None,
         saver: Saver | None,
-        commit: Commit | None = None,
+        commit: OnCommit | None = None,
     ) -> None:
         """Set up the loop; `metrics` and `saver` are None on all ranks but the one that writes."""
         self.context, self.state, self.metrics, self.saver, self.commit = (
@@ -56,9 +56,14 @@ class Loop:
     @property
     def finished(self) -> bool:
         """True when all epochs are done or validation has stopped improving; the same on all ranks."""
-        state, patience = self.state, self.context.config.train.patience
-        stopped_early = patience is not None and state.validated and stale(state.validation) >= patience
-        return stopped_early or state.position == self.context.total_rows
+        context, state, patience = self.context, self.state, self.context.config.train.patience
+        if state.position == context.total_rows:
+            return True
+        return (
+            patience is not None
+            and state.validated
+            and stale(context.objective, state.validation) >= patience
+        )
 
     def train(self, stop_after: int | None = None) -> bool:
         """Run the remaining steps, at most `stop_after`; return True when the training is finished.
@@ -103,6 +108,7 @@ class Loop:
         state.proof.add(batch.keys)
         state.step, state.position = state.step + 1, batch.position
         if math.isfinite(float(result.gradient_norm)):
+            self._check_weights(batch, float(result.weight_sum))
             state.loss += torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
         else:
             self._non_finite(batch)
@@ -115,6 +121,14 @@ class Loop:
             state.proof = Proof()
             if context.manifest.splits["validation"].rows:
                 self._validate(batch.epoch)
+
+    def _check_weights(self, batch: LocalBatch, weight: float) -> None:
+        """Raise CheckError if an objective that is not `weighted` has weights: the ranks would not share them."""
+        if not self.context.objective.weighted and weight != batch.rows:
+            raise CheckError(
+                f"the weights of {batch.rows:,} rows sum to {weight:g}, but the objective "
+                f"{self.context.config.objective.kind!r} is not weighted: set `weighted = True` in its class"
+            )
 
     def _log(self, result: methods.StepResult, epoch: int, loader: BatchLoader) -> None:
         """Log the training metrics; losses and rates are means since the last entry, over all ranks."""
@@ -176,7 +190,10 @@ class Loop:
                 f"validation loss {found.loss:.3f}{metrics}"
             )
             if self.finished and self.state.position < context.total_rows:
-                context.log(f"stops early: no improvement in {stale(self.state.validation)} validations")
+                context.log(
+                    f"stops early: no better {context.objective.criterion} in the last "
+                    f"{stale(context.objective, self.state.validation)} validations"
+                )
         self.last_logged = time.monotonic()
 
     def _non_finite(self, batch: LocalBatch) -> None:
@@ -230,7 +247,7 @@ class Loop:
             "epoch": state.position // context.rows,
             "finished": self.finished,
             "world_size": world.size,
-            "validation_loss": state.validation[-1]["loss"] if state.validated else None,
+            **facts_of(context.objective, state.validation[-1] if state.validated else None),
             "seconds": state.seconds + time.monotonic() - self.began,
             "seconds_waited": state.seconds_waited + waited,
         }

@@ -14,6 +14,7 @@ from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
 from training import methods, models, objectives
 from training.checkpoints import store, tensors
+from training.checkpoints.record import CheckpointState, Record
 from training.engine import snapshot
 from training.engine.state import TrainContext, TrainState
 from training.input.batch_loader import columns_of, read_need, split_order
@@ -24,7 +25,7 @@ from training.parallel.communicator import Communicator, device_of
 from training.tracking import summary
 from training.tracking.run_files import SUMMARY_FILE
 
-Checkpoint = tuple[store.Record, store.State]
+Checkpoint = tuple[Record, CheckpointState]
 
 
 def check_configuration(config: Configuration, manifest: Manifest) -> None:
@@ -55,7 +56,7 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
         raise UsageError("the training split of this data set has no rows; publish one that has")
     if config.train.patience is not None and not manifest.splits["validation"].rows:
         raise UsageError(
-            "train.patience stops by the loss on the validation split, and this data set has none: leave it out, or "
+            "train.patience stops by results on the validation split, and this data set has none: leave it out, or "
             "publish one with split.validation above 0"
         )
 
@@ -85,7 +86,7 @@ def find_checkpoint(
             except UsageError as unfit:
                 error = unfit
     communicator.agree(error)
-    record: store.Record | None = communicator.broadcast(None if found is None else found[0])
+    record: Record | None = communicator.broadcast(None if found is None else found[0])
     if record is None:
         return None
     return record, {} if found is None else found[1]
@@ -115,7 +116,7 @@ def begin(
     return False, found
 
 
-def is_complete(run: Path, record: store.Record, communicator: Communicator) -> bool:
+def is_complete(run: Path, record: Record, communicator: Communicator) -> bool:
     """Return True if the run is finished and its summary names that checkpoint."""
     complete = False
     if communicator.writes and record.finished:
@@ -207,7 +208,7 @@ def prepare(
     model.to(device)
     steps = order.steps(settings.batch) * settings.epochs
     method = methods.build(
-        methods.Setting(
+        methods.MethodContext(
             model, objective, config.method, config.optimizer, settings, communicator, device, steps
         )
     )
@@ -217,7 +218,7 @@ def prepare(
     return TrainContext(config, manifest, run, communicator, device, model, objective, method), state
 
 
-def take_up(state: TrainState, record: store.Record, saved: store.State, manifest: Manifest) -> None:
+def take_up(state: TrainState, record: Record, saved: CheckpointState, manifest: Manifest) -> None:
     """Turn the state that a training reached on other data into the start of one on these data."""
     columns = canonical_json([c.model_dump(mode="json") for c in manifest.content.columns]).decode()
     if columns != saved["columns"]:

@@ -15,8 +15,9 @@ from common.errors import CheckError
 from common.progress import log
 from schemas.runs import RUN_FILE
 from training.checkpoints import store, tensors
+from training.checkpoints.record import Record, best_of
 from training.checkpoints.saver import Saver
-from training.engine.loop import Commit, Loop
+from training.engine.loop import Loop, OnCommit
 from training.engine.state import TrainContext, TrainState
 from training.tracking import non_finite, summary
 from training.tracking.metrics import Metrics
@@ -25,7 +26,7 @@ from training.tracking.run_files import EVENTS, METRICS_FILE, NON_FINITE_FILE, R
 PACKAGES = ("torch", "horovod", "petastorm", "pyarrow", "numpy")
 
 
-def begin_run(context: TrainContext, location: str, given: list[str], last: store.Record | None) -> None:
+def begin_run(context: TrainContext, location: str, given: list[str], last: Record | None) -> None:
     """Prepare the run's folder and write run.json.
 
     A fresh start, without a `last` checkpoint, removes what an earlier run left there; otherwise whatever followed that
@@ -56,7 +57,7 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: stor
         "folder": str(Path.cwd()),
         "manifest": storage.absolute(location),
         "manifest_root": context.manifest.manifest_root,
-        "goes_on_from": None if last is None else last.chain,
+        "resumed_from": None if last is None else last.chain,
         "configuration_sha256": context.config.sha256(),
         # Keep credentials out.
         "configuration": context.config.model_dump(mode="json", exclude={"storage"}),
@@ -83,9 +84,9 @@ def environment(context: TrainContext) -> dict[str, Any]:
 def run_loop(
     context: TrainContext,
     state: TrainState,
-    last: store.Record | None,
+    last: Record | None,
     stop_after: int | None,
-    commit: Commit | None = None,
+    commit: OnCommit | None = None,
 ) -> bool:
     """Train; return True when finished. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
 
@@ -134,10 +135,12 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
     if found is None or not found[0].finished:
         raise CheckError(f"the last checkpoint in {context.run} is not that of the finished training")
     record = found[0]
-    best = store.best_of(store.read_chain(context.run))
+    best = best_of(store.read_chain(context.run))
+    by = None if best is None else best.judged_by
     training = {
         "world_size": context.communicator.world.size,
         "epochs": context.config.train.epochs,
+        "epochs_completed": record.epoch,
         "steps": record.step,
         "samples_seen": record.position,
         "seconds": round(state.seconds, 3),
@@ -148,7 +151,7 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
         "checkpoint_chain": record.chain,
         "best_checkpoint": str(store.folder_of(context.run) / (best or record).file),
         "best_step": (best or record).step,
-        "best_validation_loss": None if best is None else best.validation_loss,
+        "best_validation": None if by is None else {by.name: by.value},
         "stopped_early": record.position < context.total_rows,
         "checkpoint_wait_share": round(state.seconds_held / max(state.seconds, 1e-9), 6),
         "checkpoints_failed": state.failed_saves,

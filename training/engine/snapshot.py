@@ -8,6 +8,7 @@ import torch
 from common.version import code_version
 from schemas.config import canonical_json
 from training.checkpoints import store
+from training.checkpoints.record import CheckpointState
 from training.engine.state import TrainContext, TrainState
 from training.input.proof import Proof
 from training.parallel.communicator import Communicator
@@ -20,7 +21,7 @@ def over_all_ranks(state: TrainState, communicator: Communicator) -> tuple[Proof
     )
 
 
-def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.Tensor]) -> store.State:
+def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.Tensor]) -> CheckpointState:
     """Return the state as tensors and plain values. It refers to the live weights: copy it before they change.
 
     Random states are not included, because every step derives them from seed, step and rank.
@@ -56,7 +57,7 @@ def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.
     }
 
 
-def restore(state: TrainState, saved: store.State, writes: bool) -> None:
+def restore(state: TrainState, saved: CheckpointState, writes: bool) -> None:
     """Restore a saved state; sums over all ranks continue on the rank that writes."""
     state.step, state.position = saved["step"], saved["position"]
     state.origin = dict(saved["schedule"]["origin"])

@@ -63,7 +63,7 @@ class TrainContext:
     @property
     def rows(self) -> int:
         """Rows of an epoch, each counted as often as the class balance takes it."""
-        return self.manifest.splits["train"].rows_taken
+        return self.manifest.splits["train"].epoch_rows
 
     @property
     def steps_of_an_epoch(self) -> int:

@@ -8,11 +8,12 @@ from typing import Any
 
 from common.progress import log
 from training.checkpoints import store
+from training.checkpoints.record import CheckpointState, Record
 
 CLAIM = ".claim"
 
 
-def keep_on_disk(run: Path, state: store.State, facts: Mapping[str, Any]) -> None:
+def keep_on_disk(run: Path, state: CheckpointState, facts: Mapping[str, Any]) -> None:
     """Save a committed state as a checkpoint, unless that one or a later one exists; of several ranks, one does it.
 
     `state` and `facts` as for `store.save`. A failure to write is reported.
@@ -39,13 +40,13 @@ def keep_on_disk(run: Path, state: store.State, facts: Mapping[str, Any]) -> Non
         claim.unlink(missing_ok=True)
 
 
-def last_on_disk(run: Path, step: int) -> store.Record | None:
+def last_on_disk(run: Path, step: int) -> Record | None:
     """Return the newest good checkpoint that is not later than `step`."""
     found = store.last_good(run, log, at_most=step)
     return None if found is None else found[0]
 
 
-def go_on_from(run: Path, step: int) -> store.Record | None:
+def go_on_from(run: Path, step: int) -> Record | None:
     """Return the checkpoint that those after `step` will follow; set later, abandoned ones aside."""
     last = last_on_disk(run, step)
     if last is None:

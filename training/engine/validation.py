@@ -1,8 +1,9 @@
 """Loss and metrics of an objective over a whole split, spread over the ranks, with every row counted once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from torch import nn
 from common.errors import UsageError
 from schemas.config import Configuration
 from schemas.manifest import Manifest
+from training.checkpoints.record import Criterion
 from training.input.batch_loader import BatchLoader
 from training.input.proof import Proof
 from training.objectives import Objective
@@ -77,13 +79,40 @@ def validate(
     return Validation(means["loss"], metrics)
 
 
-def stale(validation: Sequence[dict[str, float]]) -> int:
-    """Return the number of validations since the one with the lowest loss, the first among equals.
+def criterion(objective: Objective, validation: Mapping[str, float]) -> Criterion | None:
+    """Return what decides about a validation, by name the loss or a metric; None if it is not finite.
 
-    A loss that is not finite is no improvement.
+    Raises UsageError if the objective has no such metric.
     """
-    best, since = math.inf, 0
+    name = objective.criterion
+    if name not in validation:
+        raise UsageError(
+            f"the objective {objective.config.objective.kind!r} compares checkpoints by {name!r}, but its terms have "
+            "no such metric: add it there, or mend `criterion`"
+        )
+    if not math.isfinite(validation[name]):
+        return None
+    return Criterion(name=name, value=validation[name], higher_is_better=objective.higher_is_better)
+
+
+def facts_of(objective: Objective, validation: Mapping[str, float] | None) -> dict[str, Any]:
+    """Return what a checkpoint's record says of the validation just before; None: there was none."""
+    found = None if validation is None else criterion(objective, validation)
+    loss = math.nan if validation is None else validation["loss"]
+    return {
+        "validation_loss": loss if math.isfinite(loss) else None,
+        "criterion": None if found is None or found.name == "loss" else found,
+    }
+
+
+def stale(objective: Objective, validation: Sequence[Mapping[str, float]]) -> int:
+    """Return the number of validations since the best, the first among equals.
+
+    A result that is not finite is no improvement.
+    """
+    best, since = -math.inf, 0
     for entry in validation:
-        improved = entry["loss"] < best
-        best, since = (entry["loss"], 0) if improved else (best, since + 1)
+        found = criterion(objective, entry)
+        improved = found is not None and found.score > best
+        best, since = (found.score, 0) if found is not None and improved else (best, since + 1)
     return since

@@ -18,6 +18,7 @@ from schemas.manifest import Manifest
 from schemas.runs import RUN_FILE
 from training import models
 from training.checkpoints import store, tensors
+from training.checkpoints.record import CheckpointState, Record
 from training.input.batch_loader import BatchLoader, columns_of
 from training.input.proof import Proof
 from training.objectives import Judgement, Objective
@@ -35,7 +36,7 @@ def manifest_of(run: Path) -> str:
         return "latest"  # the root is compared with the checkpoint's anyway
 
 
-def find_checkpoint(run: Path, given: str | None) -> tuple[store.Record, store.State]:
+def find_checkpoint(run: Path, given: str | None) -> tuple[Record, CheckpointState]:
     """Load the given checkpoint, or the run's best. Raises UsageError if there is none."""
     if given is not None:
         return store.read(Path(given).with_suffix(".json"))
@@ -45,7 +46,7 @@ def find_checkpoint(run: Path, given: str | None) -> tuple[store.Record, store.S
     return found
 
 
-def as_trained(config: Configuration, state: store.State) -> Configuration:
+def as_trained(config: Configuration, state: CheckpointState) -> Configuration:
     """Return the configuration with the model and the objective that a checkpoint was trained with."""
     decisive = json.loads(state["decisive"])
     model: AnyModel = TypeAdapter(AnyModel).validate_python(decisive["model"])
@@ -54,7 +55,7 @@ def as_trained(config: Configuration, state: store.State) -> Configuration:
 
 
 def build_model(
-    config: Configuration, manifest: Manifest, objective: Objective, state: store.State, record: store.Record
+    config: Configuration, manifest: Manifest, objective: Objective, state: CheckpointState, record: Record
 ) -> nn.Module:
     """Build the model with the weights of a checkpoint."""
     features = [column for column in columns_of(manifest) if column.role == "feature"]
@@ -84,7 +85,7 @@ def judge(
 
 def write(
     run: Path,
-    record: store.Record,
+    record: Record,
     objective: Objective,
     split: str,
     found: Judgement,

@@ -80,7 +80,7 @@ def split_order(manifest: Manifest, split: str, settings: Train) -> SplitOrder:
     """Return the order of a split as `[train]` configures it, over the rows as an epoch takes them."""
     shards = [shard for shard in manifest.splits[split].shards if shard.rows]
     return SplitOrder(
-        row_groups_of([shard.row_groups_taken or shard.row_groups for shard in shards]),
+        row_groups_of([shard.epoch_row_groups or shard.row_groups for shard in shards]),
         settings.streams,
         settings.window,
         manifest.manifest_root,

@@ -11,7 +11,7 @@ def repeats_of(
     manifest: Manifest, split: str, options: Storage | None = None
 ) -> npt.NDArray[np.int64] | None:
     """Return the repeats of each row in an epoch by label index: shape (classes,), dtype int64; None: each row once."""
-    repeats = manifest.splits[split].balance.taken
+    repeats = manifest.splits[split].balance.repeats
     if not repeats:
         return None
     return np.array([repeats[name] for name in manifest.classes(options)], dtype=np.int64)
@@ -27,6 +27,6 @@ def rows_of(labels: npt.NDArray[np.int32], repeats: npt.NDArray[np.int64]) -> np
 
 def described(split: SplitContent) -> str:
     """Describe the repeats of a split's rows in an epoch, for people."""
-    if not split.balance.taken:
+    if not split.balance.repeats:
         return f"every one of {split.rows:,} rows read exactly once"
-    return f"every one of {split.rows:,} rows read exactly as often as the manifest says, {split.rows_taken:,} in all"
+    return f"every one of {split.rows:,} rows read exactly as often as the manifest says, {split.epoch_rows:,} in all"

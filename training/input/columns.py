@@ -33,7 +33,7 @@ class SplitFiles:
     """Checksum of each row group: see `schemas.manifest.Shard`."""
     columns: tuple[Column, ...]
     options: Storage | None = None
-    row_groups_taken: tuple[tuple[int, ...], ...] = ()
+    epoch_row_groups: tuple[tuple[int, ...], ...] = ()
     """Rows that an epoch reads from each row group, repeats included, by file; () if each row is read once."""
     repeats: npt.NDArray[np.int64] | None = None
     """Repeats of rows by label index: see `training.input.class_balance.repeats_of`."""
@@ -50,7 +50,7 @@ class SplitFiles:
             tuple(tuple(shard.row_group_crc32) for shard in shards),
             tuple(columns),
             options,
-            tuple(tuple(s.row_groups_taken) for s in shards if s.row_groups_taken is not None),
+            tuple(tuple(s.epoch_row_groups) for s in shards if s.epoch_row_groups is not None),
             repeats_of(manifest, split, options),
         )
 

@@ -48,7 +48,7 @@ class Piece:
             return file.read_row_group(self.row_group, names)
 
 
-class Dataset:
+class LegacyDataset:
     """Files without partitions or summary files: pyarrow's ParquetDataset up to version 14."""
 
     metadata = common_metadata = partitions = None
@@ -106,7 +106,7 @@ with _stand_ins(
 
 __all__ = ["EmptyResultError", "Reader", "Ventilator", "WorkerBase", "make_batch_reader"]
 
-_older = SimpleNamespace(ParquetDataset=Dataset, ParquetDatasetPiece=Piece)
+_older = SimpleNamespace(ParquetDataset=LegacyDataset, ParquetDatasetPiece=Piece)
 petastorm.reader.pq = petastorm.etl.dataset_metadata.pq = petastorm.arrow_reader_worker.pq = _older
 petastorm.unischema.np = petastorm.arrow_reader_worker.np = _Numpy()
 petastorm.fs_utils.pyarrow = SimpleNamespace(localfs=LocalFileSystem())

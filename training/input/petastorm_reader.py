@@ -68,7 +68,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
                     "restore the file or publish the data set again"
                 )
             if self.files.repeats is not None:
-                self._check_repeats(arrays, self.files.row_groups_taken[file][number], where)
+                self._check_repeats(arrays, self.files.epoch_row_groups[file][number], where)
         except (OSError, KeyError, pa.ArrowException) as error:
             first = (str(error).splitlines() or [""])[0]
             raise DataError(

@@ -30,9 +30,9 @@ class Proof:
 
     def check(self, expected: SplitContent, what: str) -> None:
         """Raise CheckError if these are not exactly the rows in the manifest, as often as it says."""
-        if self.count != expected.rows_taken or self.sums != tuple(expected.key_sums_taken):
+        if self.count != expected.epoch_rows or self.sums != tuple(expected.epoch_key_sums):
             raise CheckError(
                 f"{what} read {self.count:,} rows with the key sums {self.sums} where the manifest has "
-                f"{expected.rows_taken:,} with {tuple(expected.key_sums_taken)}: "
+                f"{expected.epoch_rows:,} with {tuple(expected.epoch_key_sums)}: "
                 "rows were lost or repeated; please report it with the configuration"
             )

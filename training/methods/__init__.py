@@ -19,7 +19,7 @@ from training.parallel.communicator import Communicator
 
 
 @dataclass(frozen=True)
-class Setting:
+class MethodContext:
     """Context of a method: model, objective, settings, communicator and device."""
 
     model: nn.Module
@@ -50,8 +50,8 @@ class StepResult:
 class Method(ABC):
     """One step of training, and the state that a checkpoint needs besides the model."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting, self.model = setting, setting.model
+    def __init__(self, context: MethodContext) -> None:
+        self.context, self.model = context, context.model
 
     @abstractmethod
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
@@ -74,7 +74,7 @@ class Method(ABC):
         """Give all ranks the weights and the state of rank 0."""
 
 
-def build(setting: Setting) -> Method:
+def build(context: MethodContext) -> Method:
     """Build the method of `[method] kind`."""
-    found = kinds.subclass("training.methods", setting.method.kind, Method)
-    return cast(type[Method], found)(setting)
+    found = kinds.subclass("training.methods", context.method.kind, Method)
+    return cast(type[Method], found)(context)

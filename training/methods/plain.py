@@ -8,7 +8,7 @@ import torch
 from training import optimizers
 from training.checkpoints import tensors
 from training.input.batch_loader import LocalBatch
-from training.methods import Method, Setting, StepResult
+from training.methods import Method, MethodContext, StepResult
 from training.parallel import gradients
 from training.parallel.communicator import seed_of, wait_for
 
@@ -20,29 +20,29 @@ class Plain(Method):
     weight; the ranks' gradients are then summed.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting)
-        self.optimizer = optimizers.build(self.model, setting.optimizer)
-        self.exchange = gradients.build(setting.train, self.model, setting.communicator, setting.device)
+    def __init__(self, context: MethodContext) -> None:
+        super().__init__(context)
+        self.optimizer = optimizers.build(self.model, context.optimizer)
+        self.exchange = gradients.build(context.train, self.model, context.communicator, context.device)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
 
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
-        setting, world = self.setting, self.setting.communicator.world
+        context, world = self.context, self.context.communicator.world
         # No rank has to save a random state: it follows from seed, step and rank.
-        torch.manual_seed(seed_of(setting.train.seed, step, world.rank))
+        torch.manual_seed(seed_of(context.train.seed, step, world.rank))
         of_schedule = step if scheduled is None else scheduled
-        rate = optimizers.learning_rate(setting.optimizer, of_schedule, setting.total_steps)
+        rate = optimizers.learning_rate(context.optimizer, of_schedule, context.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         self.exchange.begin()
-        loss_sum, weight_sum = self.backward(batch.to(setting.device))
+        loss_sum, weight_sum = self.backward(batch.to(context.device))
         whole, total = weight_sum, None
-        if setting.objective.weighted and world.size > 1:
+        if context.objective.weighted and world.size > 1:
             # In float64, so that Horovod never fuses it with the gradients, whose order of summation would change.
             total = hvd.allreduce_async(weight_sum.double(), op=hvd.Sum, name="weights")
         self.exchange.sum()
-        if setting.objective.weighted:
+        if context.objective.weighted:
             if total is not None:
                 wait_for(total)
                 whole = hvd.synchronize(total).float()
@@ -52,9 +52,9 @@ class Plain(Method):
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         # The norm is that of the global gradient: the same on all ranks, and no weight takes up a non-finite value.
         # Nor is such a gradient clipped, which would spread it over buffers that the exchange keeps from step to step.
-        taught = not setting.objective.weighted or bool(whole > 0)
+        taught = not context.objective.weighted or bool(whole > 0)
         if torch.isfinite(norm) and taught:
-            if (limit := setting.train.clip_norm) is not None:
+            if (limit := context.train.clip_norm) is not None:
                 torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
             self.optimizer.step()
         return StepResult(loss_sum, weight_sum, norm, rate)
@@ -66,8 +66,8 @@ class Plain(Method):
         """
         if not batch.rows:
             self.exchange.backward(None, last)
-            return torch.zeros((), device=self.setting.device), torch.zeros((), device=self.setting.device)
-        terms = self.setting.objective.terms(self.model, batch)
+            return torch.zeros((), device=self.context.device), torch.zeros((), device=self.context.device)
+        terms = self.context.objective.terms(self.model, batch)
         loss_sum, weight_sum = (terms.loss * terms.weight).sum(), terms.weight.sum()
         # Times 1, or times NaN if the loss is not finite: then neither is the gradient, on any rank.
         self.exchange.backward(loss_sum / batch.global_rows * (1 + 0 * loss_sum.detach()), last)
@@ -83,7 +83,7 @@ class Plain(Method):
             group.update(values)  # they may differ if training continues on other data
 
     def broadcast(self) -> None:
-        communicator = self.setting.communicator
+        communicator = self.context.communicator
         if communicator.world.size == 1:
             return
         hvd.broadcast_parameters(self.model.state_dict(), root_rank=0)

@@ -40,7 +40,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.names = [feature.name for feature in features]
         self.encoders = nn.ModuleList(
-            Encoder(settings, feature.vocabulary or 0, feature.shape[0]) for feature in features
+            TextEncoder(settings, feature.vocabulary or 0, feature.shape[0]) for feature in features
         )
         pooled = settings.width * (2 if settings.pooling == "mean_max" else 1) * len(self.names)
         self.dropout = nn.Dropout(settings.dropout)
@@ -59,7 +59,7 @@ GROUPS = 4
 
 
 @dataclass(frozen=True)
-class Group:
+class LengthGroup:
     """Rows of similar length, which attention sees as one rectangle (n', t'); `first` and `last` slice the m tokens."""
 
     first: int
@@ -89,7 +89,7 @@ class Packing:
     """(m,): token ids."""
     positions: Tensor
     """(m,), int64: position of each token in its row."""
-    groups: tuple[Group, ...]
+    groups: tuple[LengthGroup, ...]
     rows: Tensor
     """(n,), int64: place of each row of the batch among the sorted ones."""
 
@@ -108,14 +108,14 @@ class Packing:
             width = longest[end - 1]
             part = mask[begin:end, :width]
             places = part.reshape(-1).nonzero().squeeze(1)
-            groups.append(Group(first, first + len(places), part, places))
+            groups.append(LengthGroup(first, first + len(places), part, places))
             ids.append(tokens[begin:end, :width].reshape(-1).index_select(0, places))
             positions.append(places % width)
             first += len(places)
         return cls(torch.cat(ids), torch.cat(positions), tuple(groups), order.argsort())
 
 
-class Encoder(nn.Module):
+class TextEncoder(nn.Module):
     """Encoder from token ids (n, length) to pooled (n, w), or (n, 2 w) for `mean_max`."""
 
     def __init__(self, settings: Settings, vocabulary: int, length: int) -> None:

@@ -66,6 +66,10 @@ class Objective(ABC):
     """Roles of columns needed besides the features, such as `label`."""
     weighted = False
     """True if units may have weights other than 1, or are not rows: each step then sums the weights over all ranks."""
+    criterion: ClassVar[str] = "loss"
+    """Result of a validation that decides which checkpoint is the best: `loss`, or a metric of `terms`."""
+    higher_is_better: ClassVar[bool] = False
+    """True if a higher `criterion` is better."""
     outputs: Mapping[str, int]
     """Heads that a model must have, each with its size."""
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from common.pages.page import ReportSection
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.evaluation.class_scores import Scores, scores
+from training.classification.scores import Scores, scores
 from training.input.batch_loader import LocalBatch
 from training.objectives import Judgement, Objective, Outputs, Terms, figures_table
 
@@ -22,6 +22,8 @@ class Classification(Objective):
     """One class out of several for each row."""
 
     needs = frozenset({"label"})
+    # The loss rises as soon as a model is sure of its mistakes, while it still learns the rare classes.
+    criterion, higher_is_better = "accuracy", True
 
     def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
         super().__init__(config, manifest, device)
@@ -45,7 +47,7 @@ class Classification(Objective):
         return ClassJudge(self.classes)
 
     def baselines(self) -> dict[str, Judgement]:
-        from training.evaluation.linear_baseline import evaluate_baseline  # scikit-learn takes seconds
+        from training.classification.baseline import evaluate_baseline  # scikit-learn takes seconds
 
         found = evaluate_baseline(self.manifest, self.config, self.classes)
         details = {
@@ -89,9 +91,9 @@ class Classification(Objective):
 
     @classmethod
     def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[ReportSection]:
-        from training.reporting import class_sections  # only reports need it
+        from training.classification import sections  # only reports need it
 
-        return class_sections.sections(manifest, evaluation)
+        return sections.sections(manifest, evaluation)
 
 
 class ClassJudge:

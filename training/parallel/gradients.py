@@ -160,7 +160,7 @@ class Flat:
 
     def __init__(self, model: nn.Module, half: bool) -> None:
         self.half = half
-        self.tables = [Table(name, module) for name, module in _large_tables(model)]
+        self.tables = [EmbeddingTable(name, module) for name, module in _large_tables(model)]
         ids = {id(table.module.weight) for table in self.tables}
         self.dense = [p for p in _trained(model) if id(p) not in ids]
         widest = sum(p.numel() for p in self.dense) + sum(t.module.weight.numel() for t in self.tables)
@@ -232,7 +232,7 @@ class Flat:
             table.close()
 
 
-class Table:
+class EmbeddingTable:
     """A large embedding table in the flat exchange, and its dense gradient (rows, width) from step to step."""
 
     def __init__(self, name: str, module: nn.Embedding) -> None:

@@ -50,7 +50,7 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     if training:
         share = 100 * training["input_wait_share"]
         found += [
-            Tile("Steps", f"{training['steps']:,}", f"{training['epochs']:,} epochs"),
+            Tile("Steps", f"{training['steps']:,}", _epochs(training)),
             Tile(
                 "Rows seen", f"{training['samples_seen']:,}", f"by {training['world_size']:,} ranks together"
             ),
@@ -66,6 +66,12 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
                 Tile("Batches skipped", f"{training['batches_skipped']:,}", "their loss was not finite")
             )
     return found
+
+
+def _epochs(training: dict[str, Any]) -> str:
+    if not training["stopped_early"]:
+        return f"{training['epochs']:,} epochs"
+    return f"stopped early, after {training['epochs_completed']:,} of {training['epochs']:,} epochs"
 
 
 def figures(evaluation: Evaluation | None) -> ReportSection:
@@ -159,8 +165,15 @@ def lineage(
     ]
     if training:
         rows.append(
-            ["Checkpoint", Cell(training["checkpoint"], "code"), Cell(training["checkpoint_sha256"], "code")]
+            [
+                "Last checkpoint",
+                Cell(training["checkpoint"], "code"),
+                Cell(training["checkpoint_sha256"], "code"),
+            ]
         )
+        for name, value in (training["best_validation"] or {}).items():
+            best = f"of step {training['best_step']:,}, by validation {shown_name(name)} {value:.3f}"
+            rows.append(["Best checkpoint", best, Cell(training["best_checkpoint"], "code")])
         rows.append(
             [
                 "Chain",

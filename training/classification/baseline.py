@@ -32,7 +32,7 @@ from common.errors import DataError, UsageError
 from common.progress import Progress
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.evaluation.class_scores import Scores, scores
+from training.classification.scores import Scores, scores
 
 ITERATIONS = 200
 """Maximum of passes over the data; 30 to 100 are usual."""

@@ -1,0 +1,117 @@
+"""Records of checkpoints: what the JSON file beside each says, and which is the best."""
+
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from provenance.chain import ChainLink
+from schemas.config import canonical_json
+
+LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
+"""Fields that two equal trainings have in common; neither paths nor times. `criterion` is one more where it is set."""
+CheckpointState = dict[str, Any]
+
+
+class Criterion(BaseModel):
+    """Value of a validation that decides which checkpoint is the best."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """`loss`, or a metric of the objective."""
+    value: float
+    higher_is_better: bool
+
+    @property
+    def score(self) -> float:
+        """The value, negated where a lower one is better."""
+        return self.value if self.higher_is_better else -self.value
+
+
+class Record(BaseModel):
+    """Contents of the JSON file beside a checkpoint, and of its line in the chain."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str
+    sha256: str
+    """Hash of the file, which depends on nothing but the state: equal states have equal hashes."""
+    previous: str | None
+    """`chain` of the previous checkpoint."""
+    chain: str
+    """Result of `link`."""
+    manifest_root: str
+    configuration_sha256: str
+    step: int
+    epoch: int
+    """Completed epochs."""
+    position: int
+    """Rows taken by all ranks together since the start of the training (on these data)."""
+    finished: bool
+    world_size: int
+    validation_loss: float | None
+    """Loss of the validation just before, if there was one and it is finite."""
+    criterion: Criterion | None = None
+    """Metric of that validation that decides in place of its loss."""
+    seconds: float
+    seconds_waited: float
+    """Seconds of waiting for input, averaged over the ranks."""
+
+    @classmethod
+    def of(cls, state: CheckpointState, sha256: str, previous: str | None, facts: Mapping[str, Any]) -> Self:
+        """Build the record of a state from the hash of its file; `facts` are the fields that do not follow from the
+        two.
+        """
+        unlinked = cls(
+            file=f"{name_of(state['step'])}.pt",
+            sha256=sha256,
+            previous=previous,
+            chain="",
+            manifest_root=state["manifest_root"],
+            step=state["step"],
+            position=state["position"],
+            **facts,
+        )
+        return unlinked.model_copy(update={"chain": unlinked.link()})
+
+    def link(self) -> str:
+        """Return this checkpoint's hash in the chain: SHA-256 over the canonical JSON of the fields in LINKED.
+
+        It can still be checked after the checkpoint itself is deleted.
+        """
+        names = {*LINKED, *(() if self.criterion is None else ("criterion",))}
+        return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=names))).hexdigest()
+
+    @property
+    def judged_by(self) -> Criterion | None:
+        """What decides whether this checkpoint is the best; None: it never is."""
+        if self.criterion is None and self.validation_loss is not None:
+            return Criterion(name="loss", value=self.validation_loss, higher_is_better=False)
+        return self.criterion
+
+
+def link_of(record: Record) -> ChainLink:
+    return ChainLink(record.step, record.previous, record.chain, record.link())
+
+
+def best_of(records: Sequence[Record]) -> Record | None:
+    """Return the best record, as `ranked` has it; None if none was validated."""
+    return next(iter(ranked(records)), None)
+
+
+def ranked(records: Sequence[Record]) -> list[Record]:
+    """Return the validated records, the best first; of equal ones, the earlier first.
+
+    Only checkpoints since training went on to the newest data count: results on different data cannot be compared.
+    """
+    root = records[-1].manifest_root if records else None
+    since = itertools.takewhile(lambda record: record.manifest_root == root, reversed(records))
+    scored = [(r.judged_by.score, r) for r in reversed(list(since)) if r.judged_by is not None]
+    return [record for _, record in sorted(scored, key=lambda one: -one[0])]
+
+
+def name_of(step: int) -> str:
+    return f"step-{step:08d}"

@@ -1,0 +1,1 @@
+"""Classification: scores, the linear baseline, and sections of the run report."""
