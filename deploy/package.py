@@ -1,6 +1,6 @@
 """Build the files that `spark-submit` needs on any cluster, in dist/ or the folder given as the only argument:
 
-ringlake.zip        the packages etl and schemas, for --py-files
+ringlake.zip        the packages common, provenance, schemas and etl, for --py-files
 environment.tar.gz  the Python packages that the stages import; Spark unpacks it for executors as ./environment
 environment.txt     their names and versions, and that of Python
 spark.properties    the Delta jars, the archive, and the settings that every master needs, for --properties-file

@@ -67,6 +67,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
                 "spark.driver.memory": "1g",
                 "spark.sql.shuffle.partitions": "4",
                 "spark.databricks.delta.snapshotPartitions": "1",
+                # For a few rows, compiling the code of a query takes longer than the query without it.
+                "spark.sql.codegen.wholeStage": "false",
+                "spark.sql.codegen.factoryMode": "NO_CODEGEN",
                 "spark.sql.warehouse.dir": str(folder / "warehouse"),
                 "spark.local.dir": str(folder / "scratch"),
             },

@@ -75,6 +75,7 @@ def first_to_run(spark: SparkSession, config: Configuration) -> str | None:
     return next((stage.name for stage in STAGES if stage.completion(Run(spark, config)) is None), None)
 
 
+@pytest.mark.thorough
 def test_whatever_a_stage_was_made_from_makes_it_run_when_it_changes(
     spark: SparkSession, config: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

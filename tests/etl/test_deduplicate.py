@@ -206,7 +206,8 @@ def test_exact_duplicates_all_near_duplicates_but_a_thousandth_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("partitions", "shuffle_partitions", "block_shingles"), [(1, 1, 10**7), (7, 3, 30_000), (3, 5, 2_000)]
+    ("partitions", "shuffle_partitions", "block_shingles"),
+    [(1, 1, 10**7), (3, 5, 2_000), pytest.param(7, 3, 30_000, marks=pytest.mark.thorough)],
 )
 def test_order_partitions_and_blocks_change_nothing(
     spark: SparkSession,
@@ -228,6 +229,7 @@ def test_order_partitions_and_blocks_change_nothing(
         spark.conf.set("spark.sql.shuffle.partitions", before)
 
 
+@pytest.mark.thorough
 def test_a_header_shared_by_four_times_the_texts_is_four_times_the_shuffle(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -246,7 +248,7 @@ def test_a_header_shared_by_four_times_the_texts_is_four_times_the_shuffle(
     assert written(1_200) <= 4.5 * written(300)
 
 
-@pytest.mark.parametrize("block_shingles", [20_000, 300])
+@pytest.mark.parametrize("block_shingles", [pytest.param(20_000, marks=pytest.mark.thorough), 300])
 def test_blocks_of_any_size_give_the_same_clusters(
     spark: SparkSession, tmp_path: Path, block_shingles: int
 ) -> None:

@@ -32,6 +32,9 @@ from schemas.tables import (
 from tests.etl.example_tables import configuration
 from tests.etl.test_encode import write_silver
 
+# Large tables; test_skew.py and test_shards.py test the rules on small ones.
+pytestmark = pytest.mark.thorough
+
 Row = tuple[str, str, str, str | None]
 """Columns record_id, label, text, split."""
 AS_FOR_LARGE_DATA = {

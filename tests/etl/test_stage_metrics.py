@@ -29,6 +29,7 @@ from schemas.tables import Layout, sources_schema
 from tests.etl.example_tables import configuration
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("rows", "median"), [([7, 400, 20, 30], 25.0), ([5, 40], 22.5), ([1, 2, 9], 2.0)])
 def test_the_median_and_the_largest_task_of_a_shuffle(
     spark: SparkSession, rows: list[int], median: float

@@ -45,6 +45,7 @@ def test_what_is_good_is_ingested_and_all_else_quarantined_for_its_reason(
     assert len(set(expected.reasons.values())) + len(hostile_files.KINDS) > 30
 
 
+@pytest.mark.thorough
 def test_memory_is_bounded_whatever_the_files_would_unfold_to(tmp_path: Path) -> None:
     """Compressed files of 1.3 GB, a field of 50 MB: a task takes a few times the longest record, never a whole file."""
     expected = hostile_files.write(tmp_path / "files", 300, 0)

@@ -85,20 +85,24 @@ def ranks(job: Job) -> list[int]:
 
 def listening(processes: list[int]) -> set[tuple[str, int]]:
     """Return the addresses on which processes accept connections. Fails on any address that is not IPv4."""
-    sockets = set()
-    for process in processes:
-        for descriptor in Path(f"/proc/{process}/fd").iterdir():
-            with contextlib.suppress(OSError):
-                sockets.add(re.sub(r"^socket:\[(\d+)\]$", r"\1", os.readlink(descriptor)))
+    ended = (FileNotFoundError, ProcessLookupError)
+    sockets, lines = set(), list[tuple[str, str]]()
+    for process in processes:  # each may have ended meanwhile
+        with contextlib.suppress(*ended):
+            for descriptor in Path(f"/proc/{process}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    sockets.add(re.sub(r"^socket:\[(\d+)\]$", r"\1", os.readlink(descriptor)))
+        for version in ("tcp", "tcp6"):  # they may be in several network namespaces
+            with contextlib.suppress(*ended):
+                content = Path(f"/proc/{process}/net/{version}").read_text()
+                lines += [(version, line) for line in content.splitlines()[1:]]
     found = set()
-    for process in processes:  # they may be in several network namespaces
-        for version in ("tcp", "tcp6"):
-            for line in Path(f"/proc/{process}/net/{version}").read_text().splitlines()[1:]:
-                _, local, _, state, *others = line.split()
-                if state == "0A" and others[5] in sockets:
-                    assert version == "tcp", line
-                    address, port = local.split(":")
-                    found.add((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
+    for version, line in lines:
+        _, local, _, state, *others = line.split()
+        if state == "0A" and others[5] in sockets:
+            assert version == "tcp", line
+            address, port = local.split(":")
+            found.add((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
     return found
 
 

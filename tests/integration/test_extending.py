@@ -32,6 +32,8 @@ import sys
 from common import command
 from etl import pipeline
 from training import evaluate, report, train
+
+pytestmark = pytest.mark.thorough  # a whole chain with six new kinds; tests/test_kinds.py finds and refuses kinds
 config, run = ["--config", "conf/houses.toml"], ["--run", "first"]
 assert command.run(pipeline.main, config) == 0
 for main in (train.main, evaluate.main, report.main):

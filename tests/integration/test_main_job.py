@@ -25,6 +25,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, licences_folder: Path) -> Ma
     return job
 
 
+@pytest.mark.thorough  # runs the whole job; its links are tested one by one elsewhere
 def test_the_summary_accounts_for_every_record(first: MainJob) -> None:
     summary, manifest = first.summary("demo"), first.manifest()
     dataset, training = summary["dataset"], summary["training"]
@@ -66,6 +67,7 @@ def test_another_folder_master_and_partitions_give_the_same_root_and_weights(
     )
 
 
+@pytest.mark.thorough
 def test_the_notebook_runs_on_it(first: MainJob, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGLAKE_DATASET", str(first.folder / "warehouse" / "licences"))
     monkeypatch.setenv("RINGLAKE_RUN", str(first.folder / "runs" / "demo"))

@@ -81,7 +81,9 @@ def entries(published: Published, name: str, kind: str) -> list[dict[str, Any]]:
 def test_a_model_learns_without_a_label(published: Published, alone: str) -> None:
     losses = [entry["loss"] for entry in entries(published, "whole", "validation")]
     assert len(losses) == 3
-    assert losses[-1] < losses[0] / 2
+    assert losses == sorted(losses, reverse=True)
+    # The numbers are standardised: the untrained model of `early` is off by more than 1.
+    assert losses[-1] < 0.1
     assert all(entry["absolute_error"] > 0 for entry in entries(published, "whole", "validation"))
 
 
@@ -123,6 +125,7 @@ def test_training_stops_early_and_the_best_checkpoint_is_judged(published: Publi
     assert trained["checkpoint"] != trained["best_checkpoint"]
 
 
+@pytest.mark.thorough  # test_training.py does the same with labels
 def test_two_ranks_learn_what_one_learns_with_a_resume(
     published: Published, alone: str, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def installed(checkout: Path, url: str, **variables: str) -> tuple[str, set[str]
     return build.strip(), {path.stem for path in packages.glob("*.py")} - {"torch"}
 
 
+@pytest.mark.thorough
 def test_torch_comes_from_the_index_that_is_named_until_another_is(locked: Path, url: str) -> None:
     assert installed(locked, url, TORCH_INDEX_URL=f"{url}/other") == ("cpu", {"helper"})
     assert installed(locked, url) == ("cpu", {"helper"})  # as by every target of make

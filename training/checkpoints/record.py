@@ -87,7 +87,7 @@ class Record(BaseModel):
 
     @property
     def judged_by(self) -> Criterion | None:
-        """What decides whether this checkpoint is the best; None: it never is."""
+        """Result by which this checkpoint is compared; None: it is never the best."""
         if self.criterion is None and self.validation_loss is not None:
             return Criterion(name="loss", value=self.validation_loss, higher_is_better=False)
         return self.criterion
