@@ -25,9 +25,8 @@ def modules(room: str) -> dict[str, str]:
     Raises UsageError where two packages define the same kind, or an entry point names no package.
     """
     found: dict[str, str] = {}
-    for point in (None, *entry_points(group=GROUP)):
-        package = room if point is None else f"{point.value}.{room}"
-        for name in _in_package(package, None if point is None else point.name):
+    for package in (room, *(f"{foreign}.{room}" for foreign in third_parties())):
+        for name in _in_package(package):
             full = f"{package}.{name}"
             if name in found:
                 raise UsageError(
@@ -37,19 +36,29 @@ def modules(room: str) -> dict[str, str]:
     return found
 
 
-def _in_package(package: str, point: str | None) -> list[str]:
-    """Return the names of the modules in a package; none where a third party has no such folder."""
-    if point is not None:
+@functools.cache
+def third_parties() -> tuple[str, ...]:
+    """Return the packages that entry points name. Raises UsageError naming one that cannot be imported."""
+    for point in entry_points(group=GROUP):
         try:
-            importlib.import_module(package.split(".", 1)[0])
-            if importlib.util.find_spec(package) is None:
-                return []
-        except ModuleNotFoundError as error:
-            if error.name is not None and package.startswith(f"{error.name}."):
-                return []
+            importlib.import_module(point.value)
+        except ImportError as error:
             raise UsageError(
-                f"the entry point {point!r} of the group {GROUP} names a package that cannot be imported: {error}"
+                f"the entry point {point.name!r} of the group {GROUP} names the package {point.value!r}, which cannot "
+                f"be imported: {error}"
             ) from error
+    return tuple(point.value for point in entry_points(group=GROUP))
+
+
+def _in_package(package: str) -> list[str]:
+    """Return the names of the modules in a package; none where a third party has no such folder."""
+    try:
+        if importlib.util.find_spec(package) is None:
+            return []
+    except ModuleNotFoundError as error:
+        if error.name is not None and package.startswith(f"{error.name}."):
+            return []
+        raise
     path = importlib.import_module(package).__path__
     return [module.name for module in pkgutil.iter_modules(path) if not module.ispkg]
 

@@ -193,7 +193,7 @@ class Train(Section):
     """Interval in steps."""
     keep_checkpoints: Positive = 3
     patience: Positive | None = None
-    """Number of consecutive validations without a lower loss after which training ends; without it all epochs are
+    """Number of consecutive validations without a better result after which training ends; without it all epochs are
     trained.
     """
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0

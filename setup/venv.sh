@@ -33,7 +33,10 @@ if done_for run "$key"; then
 else
     # A moved checkout, another Python, another torch.
     origin="$PWD $(version_of "$python") $index"
+    [[ ! -e "$VENV" || -d "$STAMPS" ]] \
+        || die "$VENV was not made by the set-up: move it away, or choose another name with RINGLAKE_VENV=.venv-ringlake"
     done_for origin "$origin" || rm -rf "$VENV"
+    mkdir -p "$STAMPS"
     log "packages: creating $VENV with $python"
     with_heartbeat venv "$python" -m venv "$VENV"
     mark_done origin "$origin"

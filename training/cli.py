@@ -10,7 +10,7 @@ COMMANDS: Commands = {
     "run": ("training.train", "train on a published version (under horovodrun: one process a rank)"),
     "evaluate": (
         "training.evaluate",
-        "evaluate a run on the test split, side by side with the linear baseline",
+        "evaluate a run on the test split, beside the baselines of its objective",
     ),
     "verify": ("training.verify", "check a run's checkpoints, link by link, and the manifest behind them"),
     "batches": ("training.batches", "show which records each global batch of an epoch holds"),

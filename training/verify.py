@@ -18,7 +18,7 @@ from schemas.config import load
 from schemas.manifest import load as load_manifest
 from schemas.runs import CHAIN, RUN_FILE
 from training.checkpoints import store
-from training.checkpoints.record import Record, best_of, link_of, name_of
+from training.checkpoints.record import Record, link_of, name_of
 from training.tracking import summary
 from training.tracking.run_files import SUMMARY_FILE, read_json
 
@@ -77,7 +77,7 @@ def check_chain(run: Path) -> list[Record]:
 def check_files(run: Path, records: Sequence[Record]) -> int:
     """Return the number of remaining checkpoints. Raises DataError naming a file that is damaged or not in the chain.
 
-    The newest and the best must exist; others are deleted as `train.keep_checkpoints` says.
+    The newest must exist; older ones are deleted as `train.keep_checkpoints` says.
     """
     folder = store.folder_of(run)
     files = sorted(path for path in folder.glob("step-*") if store.CHECKPOINT_FILE.fullmatch(path.name))
@@ -91,7 +91,8 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
             raise DataError(f"{path} is not in the chain: it does not come from this run")
     # A record is deleted before its checkpoint.
     there = {path.stem for path in files if path.suffix == ".json" and path.stem <= newest}
-    there.update(name_of(record.step) for record in (*records[-1:], best_of(records)) if record is not None)
+    if records:
+        there.add(newest)
     for name in sorted(there):
         found = store.check(folder / f"{name}.json")
         if found != chained[found.step]:
@@ -107,6 +108,10 @@ def check_summary(run: Path, records: Sequence[Record]) -> None:
         raise DataError(
             f"{run / SUMMARY_FILE} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
             f"{last.sha256} of step {last.step:,}"
+        )
+    if told and not (store.folder_of(run) / Path(told["best_checkpoint"]).name).exists():
+        raise DataError(
+            f"{told['best_checkpoint']}, the best checkpoint, is missing; put it back from a copy"
         )
     if evaluated and evaluated["checkpoint_sha256"] not in {record.sha256 for record in records}:
         raise DataError(

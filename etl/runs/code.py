@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.resources.abc import Traversable
 
 from common.errors import CheckError
-from common.kinds import GROUP
+from common.kinds import third_parties
 
 PACKAGES = ("common", "provenance", "schemas", "etl")
 SETTINGS = ("schemas.features", "schemas.sources")
@@ -37,7 +37,7 @@ def code_sha256(stage: str) -> str:
 def code_of(*roots: str) -> str:
     """Return the SHA-256 over modules, or those of packages, with all that they import and that affects rows."""
     digest = hashlib.sha256()
-    for name, content in sorted({**closure(roots, sources()), **of_third_parties()}.items()):
+    for name, content in sorted(closure(roots, sources()).items()):
         digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
     for library in DECISIVE:
         digest.update(f"{library}=={importlib.metadata.version(library)}\n".encode())
@@ -47,19 +47,12 @@ def code_of(*roots: str) -> str:
     return digest.hexdigest()
 
 
-def of_third_parties() -> dict[str, bytes]:
-    """Return the modules of other packages' kinds of sources and features by full name."""
-    found: dict[str, bytes] = {}
-    for point in importlib.metadata.entry_points(group=GROUP):
-        for name, content in modules(importlib.resources.files(point.value), point.value):
-            if name.removeprefix(f"{point.value}.").startswith(("etl", *SETTINGS)):
-                found[name] = content
-    return found
-
-
 @functools.cache
 def sources() -> dict[str, bytes]:
-    """Return the content of all our modules by full name, from a folder or from a zip."""
+    """Return the content of all modules, ours and those of other packages with kinds, by full name.
+
+    Ours may lie in a folder or in a zip.
+    """
     found: dict[str, bytes] = {}
     for package in PACKAGES:
         of_package = dict(modules(importlib.resources.files(package), package))
@@ -68,6 +61,8 @@ def sources() -> dict[str, bytes]:
                 f"the modules of {package} cannot be read from where they run: please report this"
             )
         found |= of_package
+    for package in third_parties():
+        found |= dict(modules(importlib.resources.files(package), package))
     return found
 
 
@@ -123,7 +118,12 @@ def _mentioned(source: bytes) -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _named(name: str, known: Mapping[str, bytes]) -> list[str]:
-    """Return a module, or a package below one of PACKAGES with its modules; nothing for any other text."""
+    """Return a module, or a package below one of PACKAGES with its modules; nothing for any other text.
+
+    The modules of a package include those that others have in the same room.
+    """
     if "." not in name or name not in known:
         return []
-    return [module for module in known if module == name or module.rpartition(".")[0] == name]
+    return [
+        module for module in known if module == name or f".{module.rpartition('.')[0]}".endswith(f".{name}")
+    ]

@@ -153,6 +153,34 @@ def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch
         assert {name for name in NAMED if after[name] != before[name]} == set(touched), module
 
 
+def test_code_of_a_third_party_touches_the_stages_that_use_its_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
+    foreign = {
+        "my_kinds": b"",
+        "my_kinds.parsing": b"",
+        "my_kinds.etl.sources.files.pairs": b"from my_kinds import parsing",
+        "my_kinds.etl.encoders.width": b"",
+        "my_kinds.schemas.sources.pairs": b"",
+        "my_kinds.training.models.tiny": b"",
+    }
+    known = {**code.sources(), **foreign}
+    monkeypatch.setattr(code, "code_of", code.code_of.__wrapped__)
+
+    def fingerprints(changed: str) -> dict[str, str]:
+        monkeypatch.setattr(code, "sources", lambda: {**known, changed: known[changed] + b"# changed"})
+        return {name: code.code_sha256(name) for name in NAMED}
+
+    before = fingerprints("etl.report")
+    for module, touched in (
+        ("my_kinds.parsing", {"ingest"}),
+        ("my_kinds.etl.sources.files.pairs", {"ingest"}),
+        ("my_kinds.etl.encoders.width", {"encode"}),
+        ("my_kinds.schemas.sources.pairs", set(NAMED)),
+        ("my_kinds.training.models.tiny", set()),
+    ):
+        after = fingerprints(module)
+        assert {name for name in NAMED if after[name] != before[name]} == touched, module
+
+
 def test_changed_gates_publish_and_a_changed_report_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     known = code.sources()
 

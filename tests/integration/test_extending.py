@@ -11,6 +11,10 @@ import pytest
 
 from tests import extending
 
+pytestmark = (
+    pytest.mark.thorough
+)  # a whole chain with six new kinds; tests/test_kinds.py finds and refuses kinds
+
 TOWNS = ("Basel", "Bern", "Chur")
 ROWS = 90
 WORDS = (
@@ -32,8 +36,6 @@ import sys
 from common import command
 from etl import pipeline
 from training import evaluate, report, train
-
-pytestmark = pytest.mark.thorough  # a whole chain with six new kinds; tests/test_kinds.py finds and refuses kinds
 config, run = ["--config", "conf/houses.toml"], ["--run", "first"]
 assert command.run(pipeline.main, config) == 0
 for main in (train.main, evaluate.main, report.main):

@@ -14,7 +14,7 @@ from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
 from tests.training.published import publish
 from training.checkpoints import store, tensors
-from training.checkpoints.record import CheckpointState, Criterion, Record, best_of
+from training.checkpoints.record import CheckpointState, Criterion, Record, best_of, ranked
 from training.verify import check_chain
 
 
@@ -185,7 +185,7 @@ def test_the_best_is_taken_or_else_the_last(config: Configuration, tmp_path: Pat
     for step, loss in ((10, None), (20, None)):
         save(tmp_path, config, step, validation_loss=loss)
     assert taken() == 20
-    assert said.pop() == "takes the last checkpoint, of step 20, as there is none that was validated"
+    assert said.pop() == "takes the last checkpoint, of step 20, as none was validated"
     for step, loss in ((30, 0.5), (40, 0.3), (50, 0.4)):
         save(tmp_path, config, step, validation_loss=loss)
     assert taken() == 40
@@ -208,6 +208,34 @@ def test_a_higher_value_may_be_the_better(config: Configuration, tmp_path: Path)
         "step-00000020.pt",
         "step-00000040.pt",
     ]
+
+
+def test_a_metric_that_is_not_finite_is_never_the_best(config: Configuration, tmp_path: Path) -> None:
+    for step, value in ((10, 20.1), (20, 12.2), (30, None)):
+        criterion = Criterion(name="perplexity", value=value, higher_is_better=False)
+        save(tmp_path, config, step, validation_loss=2.4, criterion=criterion)
+        store.prune(tmp_path, 1)
+    best = best_of(store.read_chain(tmp_path))
+    assert best is not None
+    assert best.step == 20
+
+
+def test_results_of_other_kinds_are_not_compared(config: Configuration, tmp_path: Path) -> None:
+    save(tmp_path, config, 10, validation_loss=-5.0)  # as by a version that knew no metrics
+    criterion = Criterion(name="accuracy", value=0.5, higher_is_better=True)
+    save(tmp_path, config, 20, validation_loss=2.4, criterion=criterion)
+    assert [record.step for record in ranked(store.read_chain(tmp_path))] == [20]
+
+
+def test_the_best_after_a_step_back_is_one_that_exists(config: Configuration, tmp_path: Path) -> None:
+    kept = {}
+    for step, loss in ((10, 0.8), (20, 0.3), (30, 0.5), (40, 0.2)):
+        kept[step] = save(tmp_path, config, step, validation_loss=loss)
+        store.prune(tmp_path, 2)
+    assert names(tmp_path)[1::2] == ["step-00000030.json", "step-00000040.json"]
+    store.go_on_from(tmp_path, kept[30])
+    assert best_of(store.read_chain(tmp_path)) == kept[20]
+    assert store.best_on_disk(tmp_path) == kept[30]
 
 
 def test_a_checkpoint_of_an_earlier_format_is_named(config: Configuration, tmp_path: Path) -> None:

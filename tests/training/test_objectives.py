@@ -14,8 +14,9 @@ from tests.training.published import CLASSES, publish
 from tests.training.published_numbers import DATA, publish_numbers
 from training import models, objectives
 from training.checkpoints.record import Criterion
-from training.engine.validation import criterion, facts_of, stale
+from training.engine.validation import facts_of, stale
 from training.input.batch_loader import BatchLoader, LocalBatch, columns_of
+from training.objectives.classification import Classification
 from training.parallel.world import World
 from training.train import main
 
@@ -79,16 +80,43 @@ def test_validations_since_the_best_are_counted(losses: list[float], expected: i
     assert stale(objective, found) == expected
 
 
-def test_a_criterion_that_is_no_metric_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_decides_stands_in_the_record(tmp_path: Path) -> None:
     published = publish(tmp_path)
     objective = objectives.build(load(published.config), published.load(), CPU)
-    assert criterion(objective, {"loss": 0.3, "accuracy": 0.7}) == Criterion(
-        name="accuracy", value=0.7, higher_is_better=True
-    )
-    assert facts_of(objective, {"loss": math.inf, "accuracy": math.nan}) == facts_of(objective, None)
+    decides = Criterion(name="accuracy", value=0.7, higher_is_better=True)
+    assert facts_of(objective, {"loss": 0.3, "accuracy": 0.7}) == {
+        "validation_loss": 0.3,
+        "criterion": decides,
+    }
+    unknown = decides.model_copy(update={"value": None})
+    assert facts_of(objective, {"loss": 0.3, "accuracy": math.nan}) == {
+        "validation_loss": 0.3,
+        "criterion": unknown,
+    }
     assert facts_of(objective, None) == {"validation_loss": None, "criterion": None}
-    monkeypatch.setattr(objective, "criterion", "precision")
-    with pytest.raises(
-        UsageError, match=r"'classification' compares checkpoints by 'precision', but its terms"
-    ):
-        criterion(objective, {"loss": 0.3, "accuracy": 0.7})
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            "precision",
+            r"'classification' compares checkpoints by 'accuracy', but its terms have no such metric",
+        ),
+        ("weight", r"'classification' has a metric 'weight': rename it"),
+    ],
+)
+def test_metrics_are_checked_with_the_first_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, message: str
+) -> None:
+    published = publish(tmp_path)
+    given = Classification.terms
+
+    def renamed(self: Classification, model: torch.nn.Module, batch: LocalBatch) -> objectives.Terms:
+        terms = given(self, model, batch)
+        return terms._replace(metrics={metric: terms.metrics["accuracy"]})
+
+    monkeypatch.setattr(Classification, "terms", renamed)
+    with pytest.raises(UsageError, match=message):
+        main(["--config", str(published.config), "--run", "first"])
+    assert not list((published.root / "runs" / "first").glob("checkpoints/*.pt"))

@@ -57,7 +57,8 @@ def finished_run(tmp_path: Path) -> tuple[Published, Path]:
         "stopped_early": True,
         "epochs_completed": 1,
     }
-    training |= {"best_checkpoint": "step-00000003.pt", "best_step": 3, "best_validation": {"accuracy": 0.75}}
+    training |= {"best_checkpoint": "step-00000003.pt", "best_step": 3, "best_checkpoint_sha256": "b" * 64}
+    training |= {"best_validation": {"accuracy": 0.75}}
     non_finite.write(run, non_finite.NonFiniteBatch(3, 1, 128, [f"id-{number}" for number in range(10)]))
     (run / "summary.json").write_text(json.dumps({"training": training}), encoding="utf-8")
     return published, run

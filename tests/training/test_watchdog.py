@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 import training
@@ -42,7 +43,7 @@ def finished(script: str) -> tuple[int, str, str]:
 
 
 def children_of(process: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return [child.pid for child in psutil.Process(process).children()]
 
 
 def has_ended(process: int) -> bool:

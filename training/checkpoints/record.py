@@ -22,13 +22,14 @@ class Criterion(BaseModel):
 
     name: str
     """`loss`, or a metric of the objective."""
-    value: float
+    value: float | None
+    """None: it is not finite."""
     higher_is_better: bool
 
     @property
-    def score(self) -> float:
+    def score(self) -> float | None:
         """The value, negated where a lower one is better."""
-        return self.value if self.higher_is_better else -self.value
+        return self.value if self.value is None or self.higher_is_better else -self.value
 
 
 class Record(BaseModel):
@@ -88,9 +89,9 @@ class Record(BaseModel):
     @property
     def judged_by(self) -> Criterion | None:
         """Result by which this checkpoint is compared; None: it is never the best."""
-        if self.criterion is None and self.validation_loss is not None:
-            return Criterion(name="loss", value=self.validation_loss, higher_is_better=False)
-        return self.criterion
+        by_loss = Criterion(name="loss", value=self.validation_loss, higher_is_better=False)
+        found = self.criterion or by_loss
+        return None if found.value is None else found
 
 
 def link_of(record: Record) -> ChainLink:
@@ -105,11 +106,17 @@ def best_of(records: Sequence[Record]) -> Record | None:
 def ranked(records: Sequence[Record]) -> list[Record]:
     """Return the validated records, the best first; of equal ones, the earlier first.
 
-    Only checkpoints since training went on to the newest data count: results on different data cannot be compared.
+    Only checkpoints since training went on to the newest data count, by the result that the newest of them is judged
+    by: others cannot be compared.
     """
     root = records[-1].manifest_root if records else None
     since = itertools.takewhile(lambda record: record.manifest_root == root, reversed(records))
-    scored = [(r.judged_by.score, r) for r in reversed(list(since)) if r.judged_by is not None]
+    judged = [(by, record) for record in since if (by := record.judged_by) is not None]
+    scored = [
+        (by.score or 0.0, record)
+        for by, record in reversed(judged)
+        if (by.name, by.higher_is_better) == (judged[0][0].name, judged[0][0].higher_is_better)
+    ]
     return [record for _, record in sorted(scored, key=lambda one: -one[0])]
 
 

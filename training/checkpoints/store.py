@@ -132,12 +132,18 @@ def prune(run: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints and the best one; the chain stays."""
     folder = folder_of(run)
     steps = steps_of(run)
-    best = best_of(_readable_chain(run))
+    best = best_on_disk(run)
     kept = {*steps[-keep:], *(() if best is None else (best.step,))}
     for path in _records_first(folder.iterdir()):
         step = _step(path)
         if (step is not None and step not in kept) or path.name.endswith(".part"):
             path.unlink()
+
+
+def best_on_disk(run: Path) -> Record | None:
+    """Return the best record whose checkpoint exists: `go_on_from` may leave the best of the chain without one."""
+    exist = set(steps_of(run))
+    return best_of([record for record in _readable_chain(run) if record.step in exist])
 
 
 def clear(run: Path) -> int:
@@ -185,8 +191,9 @@ def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, Checkpoint
     The choice and its reason are logged, as is a damaged one that is better.
     """
     exist = set(steps_of(run))
-    for record in ranked(read_chain(run)):
-        if record.step in exist and (found := _good(run, record.step, log)) is not None:
+    validated = [record for record in ranked(read_chain(run)) if record.step in exist]
+    for record in validated:
+        if (found := _good(run, record.step, log)) is not None:
             by = record.judged_by
             assert by is not None  # `ranked`
             log(
@@ -195,7 +202,8 @@ def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, Checkpoint
             return found
     last = last_good(run, log)
     if last is not None:
-        log(f"takes the last checkpoint, of step {last[0].step:,}, as there is none that was validated")
+        why = "none that was validated is good" if validated else "none was validated"
+        log(f"takes the last checkpoint, of step {last[0].step:,}, as {why}")
     return last
 
 

@@ -153,7 +153,7 @@ class Loop:
                 "train",
                 epoch=epoch + 1,
                 position=state.position,
-                loss=mean if math.isfinite(mean) else None,
+                loss=mean,
                 learning_rate=result.learning_rate,
                 gradient_norm=float(result.gradient_norm),
                 samples_per_second=rate,
@@ -181,7 +181,7 @@ class Loop:
                 "validation",
                 epoch=epoch + 1,
                 position=self.state.position,
-                loss=found.loss if math.isfinite(found.loss) else None,
+                loss=found.loss,
                 **found.metrics,
             )
             metrics = "".join(f", {name} {value:.3f}" for name, value in found.metrics.items())

@@ -15,7 +15,7 @@ from common.errors import CheckError
 from common.progress import log
 from schemas.runs import RUN_FILE
 from training.checkpoints import store, tensors
-from training.checkpoints.record import Record, best_of
+from training.checkpoints.record import Record
 from training.checkpoints.saver import Saver
 from training.engine.loop import Loop, OnCommit
 from training.engine.state import TrainContext, TrainState
@@ -135,7 +135,7 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
     if found is None or not found[0].finished:
         raise CheckError(f"the last checkpoint in {context.run} is not that of the finished training")
     record = found[0]
-    best = best_of(store.read_chain(context.run))
+    best = store.best_on_disk(context.run)
     by = None if best is None else best.judged_by
     training = {
         "world_size": context.communicator.world.size,
@@ -150,6 +150,7 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
         "checkpoint_sha256": record.sha256,
         "checkpoint_chain": record.chain,
         "best_checkpoint": str(store.folder_of(context.run) / (best or record).file),
+        "best_checkpoint_sha256": (best or record).sha256,
         "best_step": (best or record).step,
         "best_validation": None if by is None else {by.name: by.value},
         "stopped_early": record.position < context.total_rows,

@@ -8,18 +8,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.errors import UsageError
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.checkpoints.record import Criterion
 from training.input.batch_loader import BatchLoader
 from training.input.proof import Proof
-from training.objectives import Objective
+from training.objectives import Objective, terms_of
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
-
-RESERVED = frozenset({"step", "kind", "epoch", "position", "loss", "weight"})
-"""Names that metrics of an objective cannot have."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ def validate(
 ) -> Validation:
     """Validate on a split; called by all ranks. Raises CheckError if a row was not read exactly once.
 
-    Raises UsageError where the objective has a metric of one of the RESERVED names. Without any weight the loss is NaN.
+    Without any weight the loss is NaN.
     """
     model.eval()
     proof, sums = Proof(), {"loss": 0.0, "weight": 0.0}
@@ -52,7 +48,7 @@ def validate(
             watchdog.step()
             proof.add(batch.keys)
             if batch.rows:
-                terms = objective.terms(model, batch.to(objective.device))
+                terms = terms_of(objective, model, batch.to(objective.device))
                 weight = terms.weight.double()
                 found = {
                     "loss": terms.loss,
@@ -71,28 +67,17 @@ def validate(
         name: total / totals["weight"] if totals["weight"] else math.nan for name, total in totals.items()
     }
     metrics = {name.removeprefix("metric "): means[name] for name in names if name.startswith("metric ")}
-    if taken := RESERVED.intersection(metrics):
-        raise UsageError(
-            f"the objective {objective.config.objective.kind!r} has a metric {sorted(taken)[0]!r}: rename it, since "
-            "each validation has a value of that name already"
-        )
     return Validation(means["loss"], metrics)
 
 
-def criterion(objective: Objective, validation: Mapping[str, float]) -> Criterion | None:
-    """Return what decides about a validation, by name the loss or a metric; None if it is not finite.
-
-    Raises UsageError if the objective has no such metric.
-    """
-    name = objective.criterion
-    if name not in validation:
-        raise UsageError(
-            f"the objective {objective.config.objective.kind!r} compares checkpoints by {name!r}, but its terms have "
-            "no such metric: add it there, or mend `criterion`"
-        )
-    if not math.isfinite(validation[name]):
-        return None
-    return Criterion(name=name, value=validation[name], higher_is_better=objective.higher_is_better)
+def criterion(objective: Objective, validation: Mapping[str, float]) -> Criterion:
+    """Return what decides about a validation: the loss, or a metric."""
+    value = validation[objective.criterion]
+    return Criterion(
+        name=objective.criterion,
+        value=value if math.isfinite(value) else None,
+        higher_is_better=objective.higher_is_better,
+    )
 
 
 def facts_of(objective: Objective, validation: Mapping[str, float] | None) -> dict[str, Any]:
@@ -112,7 +97,6 @@ def stale(objective: Objective, validation: Sequence[Mapping[str, float]]) -> in
     """
     best, since = -math.inf, 0
     for entry in validation:
-        found = criterion(objective, entry)
-        improved = found is not None and found.score > best
-        best, since = (found.score, 0) if found is not None and improved else (best, since + 1)
+        score = criterion(objective, entry).score
+        best, since = (score, 0) if score is not None and score > best else (best, since + 1)
     return since

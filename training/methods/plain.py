@@ -9,6 +9,7 @@ from training import optimizers
 from training.checkpoints import tensors
 from training.input.batch_loader import LocalBatch
 from training.methods import Method, MethodContext, StepResult
+from training.objectives import terms_of
 from training.parallel import gradients
 from training.parallel.communicator import seed_of, wait_for
 
@@ -67,7 +68,7 @@ class Plain(Method):
         if not batch.rows:
             self.exchange.backward(None, last)
             return torch.zeros((), device=self.context.device), torch.zeros((), device=self.context.device)
-        terms = self.context.objective.terms(self.model, batch)
+        terms = terms_of(self.context.objective, self.model, batch)
         loss_sum, weight_sum = (terms.loss * terms.weight).sum(), terms.weight.sum()
         # Times 1, or times NaN if the loss is not finite: then neither is the gradient, on any rank.
         self.exchange.backward(loss_sum / batch.global_rows * (1 + 0 * loss_sum.detach()), last)

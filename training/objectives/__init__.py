@@ -19,6 +19,8 @@ from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.input.batch_loader import LocalBatch
 
+RESERVED = frozenset({"step", "kind", "epoch", "position", "loss", "weight"})
+"""Names that metrics of an objective cannot have."""
 Outputs = Mapping[str, Tensor]
 """Outputs of a model: by head, (rows, size) float32."""
 
@@ -29,7 +31,9 @@ class Terms(NamedTuple):
     loss: Tensor
     """(units,), float32, with a graph; a unit is a row, a token or a pixel."""
     weight: Tensor
-    """(units,), float32: 0 excludes a unit; class weights are multiplied in here."""
+    """(units,), float32: 0 excludes a unit, whose loss and metrics must be finite all the same; class weights are
+    multiplied in here.
+    """
     metrics: Mapping[str, Tensor] = {}
     """(units,) each, without a graph; validation reports their weighted means."""
 
@@ -124,6 +128,25 @@ def build(config: Configuration, manifest: Manifest, device: torch.device) -> Ob
     """Build the objective of `[objective] kind`. Raises UsageError as `check` does."""
     check(config, manifest)
     return kind(config.objective.kind)(config, manifest, device)
+
+
+def terms_of(objective: Objective, model: nn.Module, batch: LocalBatch) -> Terms:
+    """Return the objective's terms.
+
+    Raises UsageError for a metric of a RESERVED name, and for a `criterion` that is no metric.
+    """
+    terms = objective.terms(model, batch)
+    if taken := RESERVED.intersection(terms.metrics):
+        raise UsageError(
+            f"the objective {objective.config.objective.kind!r} has a metric {min(taken)!r}: rename it, since each "
+            "validation has a value of that name already"
+        )
+    if objective.criterion not in {"loss", *terms.metrics}:
+        raise UsageError(
+            f"the objective {objective.config.objective.kind!r} compares checkpoints by {objective.criterion!r}, but "
+            "its terms have no such metric: add it there, or mend `criterion`"
+        )
+    return terms
 
 
 def figures_table(columns: Mapping[str, Mapping[str, float]], first: str = "") -> str:

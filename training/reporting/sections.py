@@ -32,7 +32,7 @@ CURVES = {
 }
 
 CAPTIONS = {
-    "learning_rate": "Warm-up, then cosine annealing.",
+    "learning_rate": "Of each step, by the schedule of the optimizer.",
     "gradient_norm": "Of the gradient over the whole global batch, before it is clipped.",
     "samples_per_second": "Rows that all ranks together trained on, a second.",
     "input_wait_share": "Share of the time in which a rank waited for its next batch, averaged over the ranks.",
@@ -44,7 +44,8 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     found: list[Tile] = []
     if evaluation is not None:
         for name, value in list(evaluation["model"]["figures"].items())[:2]:
-            others = [f"{baseline['figures'][name]:.3f}" for baseline in evaluation["baselines"].values()]
+            baselines = [baseline["figures"] for baseline in evaluation["baselines"].values()]
+            others = [f"{figures[name]:.3f}" for figures in baselines if name in figures]
             note = f"baseline {', '.join(others)}" if others else "no baseline"
             found.append(Tile(f"{evaluation['split'].capitalize()} {shown_name(name)}", f"{value:.3f}", note))
     if training:
@@ -173,7 +174,7 @@ def lineage(
         )
         for name, value in (training["best_validation"] or {}).items():
             best = f"of step {training['best_step']:,}, by validation {shown_name(name)} {value:.3f}"
-            rows.append(["Best checkpoint", best, Cell(training["best_checkpoint"], "code")])
+            rows.append(["Best checkpoint", best, Cell(training["best_checkpoint_sha256"], "code")])
         rows.append(
             [
                 "Chain",

@@ -1,6 +1,7 @@
 """Metrics over the course of a training: `metrics.jsonl` and TensorBoard events."""
 
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,8 +42,14 @@ class Metrics:
     def write(self, step: int, kind: str, **values: float | None) -> None:
         """Write an entry of `kind` train or validation: numbers by name, after `step` steps; None for missing ones.
 
+        Numbers that are not finite, and thus no JSON, count as missing.
+
         If it cannot be written (disk full), it is left out, with a warning the first time.
         """
+        values = {
+            name: value if value is not None and math.isfinite(value) else None
+            for name, value in values.items()
+        }
         with self._survived():
             line = json.dumps({"step": step, "kind": kind, **values}).encode()
             json_lines.append(str(self.path), line, durable=False)

@@ -1,0 +1,66 @@
+"""Kinds found in the rooms and in the packages of entry points, and what is refused."""
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from common import kinds
+from common.errors import UsageError
+
+
+def forget() -> None:
+    kinds.modules.cache_clear()
+    kinds.third_parties.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _forgetting() -> Iterator[None]:
+    """Forget before and after a test which kinds there are."""
+    forget()
+    yield
+    forget()
+
+
+def add(monkeypatch: pytest.MonkeyPatch, folder: Path, package: str, *files: str) -> None:
+    """Make the files of a package, and name it by an entry point."""
+    for file in files:
+        path = folder / package / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    monkeypatch.syspath_prepend(str(folder))
+    point = EntryPoint(package, package, kinds.GROUP)
+    monkeypatch.setattr(kinds, "entry_points", lambda group: [point] if group == kinds.GROUP else [])
+
+
+def test_ours_and_those_of_others_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = kinds.modules("schemas.models")
+    assert ours["transformer_classifier"] == "schemas.models.transformer_classifier"
+    forget()
+    add(monkeypatch, tmp_path, "kinds_of_others", "schemas/models/tiny.py")
+    assert kinds.modules("schemas.models") == {**ours, "tiny": "kinds_of_others.schemas.models.tiny"}
+    assert "tiny" not in kinds.modules("schemas.methods")  # it has no such folder
+
+
+def test_a_kind_of_two_packages_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, tmp_path, "kinds_twice", "schemas/models/transformer_classifier.py")
+    with pytest.raises(
+        UsageError, match=r"kinds_twice\.schemas.* and schemas\.models.* are of the same kind"
+    ):
+        kinds.modules("schemas.models")
+
+
+def test_an_entry_point_without_a_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, tmp_path, "kinds_that_are_not_there")
+    with pytest.raises(UsageError, match=r"the entry point 'kinds_that_are_not_there' .* cannot be imported"):
+        kinds.modules("schemas.models")
+
+
+def test_settings_without_code_are_named() -> None:
+    with pytest.raises(
+        UsageError, match=r"there is no training/models/huge\.py for the kind 'huge'.*known are"
+    ):
+        kinds.module("training.models", "huge")
+    assert "training.models.huge" not in sys.modules
