@@ -12,7 +12,7 @@ from pyspark.sql import SparkSession
 from etl.pipeline import run_stages
 from etl.spark.session import build_session
 from tests.data_sets import made_once
-from tests.faults.pipeline_runs import PipelineFolder, write_files
+from tests.faults.pipeline_runs import WITHOUT_GENERATED_CODE, PipelineFolder, write_files
 from tests.kinds import ORDER, kind_of
 
 # Tests are many small jobs in several Java machines; their code runs too seldom to repay the optimising compiler:
@@ -67,9 +67,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
                 "spark.driver.memory": "1g",
                 "spark.sql.shuffle.partitions": "4",
                 "spark.databricks.delta.snapshotPartitions": "1",
-                # For a few rows, compiling the code of a query takes longer than the query without it.
-                "spark.sql.codegen.wholeStage": "false",
-                "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+                **WITHOUT_GENERATED_CODE,
                 "spark.sql.warehouse.dir": str(folder / "warehouse"),
                 "spark.local.dir": str(folder / "scratch"),
             },

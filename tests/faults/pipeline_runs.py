@@ -18,6 +18,11 @@ from schemas.manifest import Manifest
 from schemas.tables import Layout
 from tests.data_sets import copy_of
 
+WITHOUT_GENERATED_CODE = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
+"""Settings of Spark for tests: compiling the code of a query takes longer than a query over a few rows without it."""
 REPOSITORY = Path(etl.__file__).parents[1]
 CONFIGURATION = """
 [dataset]
@@ -73,6 +78,9 @@ class PipelineFolder:
         if not folder.exists():
             folder.mkdir()
             self.conf.write_text(CONFIGURATION.format(root=folder / "warehouse", files=files))
+            (folder / "spark").mkdir()
+            settings = "".join(f"{key} {value}\n" for key, value in WITHOUT_GENERATED_CODE.items())
+            (folder / "spark" / "spark-defaults.conf").write_text(settings)
 
     def copied_to(self, folder: Path) -> Self:
         """Copy the data set and its files to a folder of its own."""
@@ -98,6 +106,7 @@ class PipelineFolder:
                 **os.environ,
                 "PYTHONPATH": str(REPOSITORY),
                 "SPARK_MASTER": "local[1]",
+                "SPARK_CONF_DIR": str(self.folder / "spark"),
                 "RINGLAKE_DRIVER_MEMORY": "1g",
             },
             stdin=subprocess.DEVNULL,
