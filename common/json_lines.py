@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 from common import files, storage
 from common.errors import DataError
+from common.progress import log
 from common.storage import Storage
 
 Entry = TypeVar("Entry")
@@ -92,10 +93,18 @@ def write(location: str, written: Iterable[bytes], options: Storage | None = Non
 
 
 def keep(location: str, wanted: Callable[[Any], bool]) -> None:
-    """Drop the unwanted entries of a file. Raises DataError as `read` does."""
-    if storage.exists(location):
-        judged = read(location, lambda line: (line, wanted(json.loads(line))))
-        write(location, [line for line, stays in judged if stays])
+    """Drop the unwanted entries of a file, and damaged lines with a warning that names them."""
+    if not storage.exists(location):
+        return
+    kept = []
+    for number, line in enumerate(lines(location), 1):
+        try:
+            stays = wanted(json.loads(line))
+        except (ValueError, TypeError, LookupError):
+            log(f"warning: line {number:,} of {location} is damaged and is dropped")
+        else:
+            kept += [line] if stays else []
+    write(location, kept)
 
 
 def _end(file: IO[bytes]) -> int:

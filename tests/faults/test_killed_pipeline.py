@@ -4,6 +4,7 @@ import contextlib
 import random
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,62 +18,80 @@ from tests.faults.pipeline_runs import PipelineFolder, write_files
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A run disturbed only by another one that tried to start."""
+class Disturbed:
+    """A run that another one tried to join, that was killed when `encode` had begun, and was started again."""
 
     folder: PipelineFolder
-    seconds: float
     other: tuple[int, str]
     """Status and output of the other one."""
+    again: tuple[int, str]
+    """Status and output of the run after the kill."""
+
+
+def until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait until a condition holds. Fails if the process ends before."""
+    while not condition():
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
-def whole(small: PipelineFolder, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    folder = PipelineFolder(tmp_path_factory.mktemp("whole") / "run", small.files)
-    began = time.monotonic()
+def disturbed(small: PipelineFolder, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+    folder = PipelineFolder(tmp_path_factory.mktemp("disturbed") / "run", small.files)
+    lock, trail = Path(folder.layout.at("lock")), Path(folder.layout.at(audit.FILE))
     with folder.start() as first:
-        lock = Path(folder.layout.at("lock"))
-        until = time.monotonic() + 60
-        while not (lock.exists() and lock.read_bytes()) and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: lock.exists() and bool(lock.read_bytes()), first)
         other = folder.run()
-        said, _ = first.communicate(timeout=300)
-    assert first.returncode == 0, said
-    return Whole(folder, time.monotonic() - began, other)
+        until(lambda: trail.exists() and folder.counted("begin")["encode"] > 0, first)
+        first.kill()
+        first.communicate()
+    return Disturbed(folder, other, folder.run())
 
 
-def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(whole: Whole) -> None:
-    status, said = whole.other
+def test_of_two_runs_at_once_one_is_told_that_the_other_is_there(disturbed: Disturbed) -> None:
+    status, said = disturbed.other
     assert status == 2, said
     assert "another run is writing the data set example (process " in said
     assert "Traceback" not in said
-    folder = whole.folder
-    assert folder.ended() == dict.fromkeys(STAGES, 1)
-    assert findings(folder.manifest(), folder.config.storage) == []
 
 
-def test_another_folder_master_and_partitions_give_the_same_root(whole: Whole, small: PipelineFolder) -> None:
-    """One ran as a process on one core, the other in a session on two cores with other partitions."""
-    assert whole.folder.layout.root != small.layout.root
-    assert whole.folder.rows() == small.rows()
-    assert whole.folder.manifest().manifest_root == small.manifest().manifest_root
-
-
-@pytest.mark.parametrize(("kills", "seed"), [(1, 0), pytest.param(20, 1, marks=pytest.mark.thorough)])
-@pytest.mark.timeout(3600)
 def test_a_killed_pipeline_goes_on_and_ends_with_the_same_tables(
-    whole: Whole, tmp_path: Path, kills: int, seed: int
+    disturbed: Disturbed, small: PipelineFolder
 ) -> None:
-    draw = random.Random(seed)
-    left, runs = kills, 0
+    status, said = disturbed.again
+    assert status == 0, said
+    check(disturbed.folder, small, once_more=False)
+    begun = disturbed.folder.counted("begin")
+    assert {name: begun[name] for name in ("ingest", "clean", "deduplicate", "split")} == dict.fromkeys(
+        ("ingest", "clean", "deduplicate", "split"), 1
+    )
+    assert begun["encode"] == 2
+
+
+def test_another_folder_master_and_partitions_give_the_same_root(
+    disturbed: Disturbed, small: PipelineFolder
+) -> None:
+    """One ran as processes on one core, the other in a session on two cores with other partitions."""
+    assert disturbed.folder.layout.root != small.layout.root
+    assert disturbed.folder.rows() == small.rows()
+    assert disturbed.folder.manifest().manifest_root == small.manifest().manifest_root
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(3600)
+def test_killed_at_any_moment_it_ends_with_the_same_tables(small: PipelineFolder, tmp_path: Path) -> None:
+    began = time.monotonic()
+    status, said = PipelineFolder(tmp_path / "undisturbed", small.files).run()
+    assert status == 0, said
+    seconds, draw, left, runs = time.monotonic() - began, random.Random(1), 20, 0
     while left:
-        folder = PipelineFolder(tmp_path / f"run-{runs}", whole.folder.files)
+        folder = PipelineFolder(tmp_path / f"run-{runs}", small.files)
         runs += 1
-        while left and killed(folder, draw.uniform(0.1, 0.95) * whole.seconds):
+        while left and killed(folder, draw.uniform(0.1, 0.95) * seconds):
             left -= 1
         status, said = folder.run()
         assert status == 0, said
-        check(folder, whole.folder, once_more=kills > 1)
+        check(folder, small, once_more=True)
 
 
 def killed(folder: PipelineFolder, after: float) -> bool:

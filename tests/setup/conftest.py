@@ -16,5 +16,7 @@ def checkout(tmp_path: Path) -> Path:
     (tmp_path / "home").mkdir()
     (tmp_path / "bin").mkdir()
     for tool in TOOLS.split():
-        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+        found = shutil.which(tool)
+        assert found is not None, f"the set-up needs {tool}, which is not installed"
+        (tmp_path / "bin" / tool).symlink_to(found)
     return tmp_path / "checkout"

@@ -2,12 +2,15 @@
 
 import hashlib
 import hmac
+import importlib.util
 import os
 import shutil
 import subprocess
 import time
 import zipfile
 from pathlib import Path
+
+import pytest
 
 from tests.setup.scripts import CHECKOUT, cache, executable, expect_end, run
 
@@ -46,6 +49,16 @@ def test_the_newest_python_that_runs_is_taken_and_kept(checkout: Path) -> None:
     assert found(PYTHON="python3") == ""  # the requested one, or nothing
     refused = run(checkout, "prerequisites.sh", PYTHON="python3")
     assert (refused.returncode, "PYTHON=python3 is no Python 3.11" in refused.stderr) == (2, True)
+
+
+def test_an_environment_of_somebody_else_is_never_removed(checkout: Path) -> None:
+    fake_python(checkout.parent / "bin" / "python3.12", "3.12")
+    theirs = checkout / ".venv" / "bin" / "activate"
+    executable(theirs, "")
+    refused = run(checkout, "venv.sh")
+    assert refused.returncode == 2
+    assert ".venv was not made by the set-up: move it away" in refused.stderr
+    assert theirs.exists()
 
 
 def test_what_a_python_lacks_is_asked_for_by_its_version(checkout: Path) -> None:
@@ -300,6 +313,7 @@ def test_horovod_is_patched_built_once_and_then_taken_from_the_cache(checkout: P
     assert calls.read_text().split() == ["download", "wheel", "install", "install"]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("nvidia") is None, reason="torch came without CUDA's libraries")
 def test_horovod_for_gpus_is_linked_with_the_nccl_of_torch(checkout: Path) -> None:
     calls = fake_horovod(checkout)
     result = run(checkout, "horovod.sh", HOROVOD_GPU_OPERATIONS="NCCL")

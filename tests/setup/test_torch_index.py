@@ -101,6 +101,7 @@ def installed(checkout: Path, url: str, **variables: str) -> tuple[str, set[str]
         "HOME": str(checkout.parent / "home"),
         "PATH": os.environ["PATH"],
         "PYTHON": sys.executable,
+        "GPU": "0",  # on a machine with one as well
         "PIP_INDEX_URL": f"{url}/main",
         "UV_DEFAULT_INDEX": f"{url}/main",
         **variables,
