@@ -176,7 +176,12 @@ def test_what_moved_too_far_or_is_not_as_expected_leaves_the_version_before(
     assert "(label): 1 of " in str(raised.value)
     assert newest(config) == current
     assert verify.main(flags) == 0
-    assert publish(spark, config).classes() == ["w", "x", "y", "z"]
+    assert publish(spark, config).classes() == [
+        "x",
+        "y",
+        "z",
+        "w",
+    ]  # new ones come last, as rows keep their index
 
 
 def rows_read(manifest: Manifest, layout: Layout) -> int:
