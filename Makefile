@@ -40,6 +40,7 @@ help: ## list the targets
 	@echo
 	@echo '  CONF=conf/x.toml  the data set (now $(CONF))      RUN=name  the run (now $(RUN))'
 	@echo '  NP=2  training processes      SET="train.epochs=1 split.seed=3"  configuration keys to override'
+	@echo '  ARGS="--resume"  further flags of etl, train, evaluate, quarantine, the tests and benchmarks'
 	@echo '  SPARK_MASTER in the environment: the Spark master (default local[*])'
 
 setup: ## check prerequisites; install .venv (PYTHON=, TORCH_INDEX_URL=, GPU=1), Horovod, Delta jars
@@ -82,7 +83,7 @@ train: setup ## train on the newest published version with NP processes; ELASTIC
 	    $(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS)
 
 evaluate: setup ## evaluate the run on the test split, beside a linear baseline
-	$(PY) -m training.evaluate --config $(CONF) --run $(RUN) $(OVERRIDES)
+	$(PY) -m training.evaluate --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS)
 
 verify: setup ## re-hash every shard: MANIFEST=path (default: the newest of CONF)
 	$(PY) -m etl.verify $(if $(MANIFEST),'$(MANIFEST)',--config $(CONF) $(OVERRIDES))

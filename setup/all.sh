@@ -14,4 +14,5 @@ setup/jars.sh || status=$?
 [[ " $* " != *" data "* ]] || setup/data.sh || status=$?
 setup/byte_code.sh || status=$?
 wait "$horovod" || status=$?
+[[ "$status" != 0 ]] || log "done"
 exit "$status"

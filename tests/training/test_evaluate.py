@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import DataError, UsageError
+from common.errors import UsageError
 from schemas.config import load
 from tests.training.published import CLASSES, Published, publish, publish_again
 from tests.training.test_baseline import with_texts
@@ -121,13 +121,17 @@ def test_the_command_writes_both_files_and_prints_a_table(
     assert again["baseline_accuracy"] is None
 
 
-def test_the_model_is_the_trained_one_whatever_the_configuration_says(tmp_path: Path) -> None:
+def test_the_model_is_the_trained_one_whatever_the_configuration_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     published = publish(tmp_path)
     run = untrained_run(published)
     flags = ["--config", str(published.config), "--run", "demo", "--set", "evaluate.baseline=false"]
     assert evaluate.main([*flags, "--set", "model.layers=3"]) == 0
     given = run / "checkpoints" / "step-00000003.pt"
-    assert evaluate.main([*flags, "--checkpoint", str(given)]) == 0
+    for name in (str(given), given.name):
+        assert evaluate.main([*flags, "--checkpoint", name]) == 0
+        assert f"takes the checkpoint {given}, as told" in capsys.readouterr().err
 
 
 def test_another_manifest_is_refused(tmp_path: Path) -> None:
@@ -153,5 +157,5 @@ def test_a_run_without_a_checkpoint_and_a_missing_one_are_refused(tmp_path: Path
     flags = ["--config", str(published.config), "--run", "demo"]
     with pytest.raises(UsageError, match=r"has no checkpoint in .*train it first"):
         evaluate.main(flags)
-    with pytest.raises(DataError, match=r"nowhere\.json is missing"):
+    with pytest.raises(UsageError, match=r"there is no checkpoint .*nowhere\.pt, neither here nor in "):
         evaluate.main([*flags, "--checkpoint", str(tmp_path / "nowhere.pt")])

@@ -37,9 +37,18 @@ def manifest_of(run: Path) -> str:
 
 
 def find_checkpoint(run: Path, given: str | None) -> tuple[Record, CheckpointState]:
-    """Load the given checkpoint, or the run's best. Raises UsageError if there is none."""
+    """Load the given checkpoint, a path or a name in the run's folder, or the run's best.
+
+    Raises UsageError if there is none.
+    """
     if given is not None:
-        return store.read(Path(given).with_suffix(".json"))
+        file = next(
+            (f for f in (Path(given), store.folder_of(run) / given) if f.with_suffix(".pt").exists()), None
+        )
+        if file is None:
+            raise UsageError(f"there is no checkpoint {given}, neither here nor in {store.folder_of(run)}")
+        log(f"takes the checkpoint {file}, as told")
+        return store.read(file.with_suffix(".json"))
     found = store.best_good(run, log)
     if found is None:
         raise UsageError(f"the run {run.name!r} has no checkpoint in {store.folder_of(run)}; train it first")
