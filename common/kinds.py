@@ -16,6 +16,17 @@ from typing import Any
 from common.errors import UsageError
 
 GROUP = "ringlake.kinds"
+BROKEN = (
+    ImportError,
+    SyntaxError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NameError,
+    TypeError,
+    ValueError,
+)
+"""Errors that a defect in a module raises while it is imported."""
 
 
 @functools.cache
@@ -42,10 +53,10 @@ def third_parties() -> tuple[str, ...]:
     for point in entry_points(group=GROUP):
         try:
             importlib.import_module(point.value)
-        except ImportError as error:
+        except BROKEN as error:
             raise UsageError(
                 f"the entry point {point.name!r} of the group {GROUP} names the package {point.value!r}, which cannot "
-                f"be imported: {error}"
+                f"be imported: {type(error).__name__}: {error}"
             ) from error
     return tuple(point.value for point in entry_points(group=GROUP))
 
@@ -71,7 +82,15 @@ def module(room: str, kind: str) -> Any:
             f"there is no {room.replace('.', '/')}/{kind}.py for the kind {kind!r}: each kind has its settings below "
             f"schemas/ and its code there; known are {', '.join(sorted(found))}"
         )
-    return importlib.import_module(found[kind])
+    return imported(found[kind])
+
+
+def imported(name: str) -> Any:
+    """Import a module that may be a third party's. Raises UsageError naming it and what is wrong."""
+    try:
+        return importlib.import_module(name)
+    except BROKEN as error:
+        raise UsageError(f"the module {name} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def subclass(room: str, kind: str, base: type) -> type:

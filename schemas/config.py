@@ -224,8 +224,10 @@ def canonical_json(value: object) -> bytes:
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
     """Read and validate a configuration; `overrides` are `section.key=value`, the value in TOML or a bare string.
 
-    Raises ConfigurationError naming the key, the file and what is allowed.
+    Raises ConfigurationError naming the key, the file and what is allowed, UsageError for a kind that has a defect.
     """
+    if kinds.DEFECTS:
+        raise kinds.DEFECTS[0]
     file = Path(path)
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))

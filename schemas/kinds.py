@@ -5,7 +5,6 @@ allowed.
 """
 
 import functools
-import importlib
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
@@ -44,7 +43,7 @@ class Room:
         }
 
     def _class(self, name: str) -> type[Section]:
-        module = importlib.import_module(name)
+        module = kinds.imported(name)
         kind = name.rpartition(".")[2]
         found = [
             value
@@ -98,6 +97,18 @@ ROOMS = {
 }
 """By section of the configuration."""
 
+DEFECTS: list[UsageError] = []
+"""Faults of kinds, found while this module is imported; raised when a configuration is read, as a sentence."""
+
+
+def _union(room: Room) -> Any:
+    try:
+        return room.union()
+    except UsageError as error:
+        DEFECTS.append(error)
+        return Any
+
+
 if TYPE_CHECKING:
     AnySource = SourceSettings
     AnyFeature = FeatureSettings
@@ -106,9 +117,9 @@ if TYPE_CHECKING:
     AnyMethod = MethodSettings
     AnyOptimizer = OptimizerSettings
 else:
-    AnySource = SOURCES.union()
-    AnyFeature = FEATURES.union()
-    AnyModel = MODELS.union()
-    AnyObjective = OBJECTIVES.union()
-    AnyMethod = METHODS.union()
-    AnyOptimizer = OPTIMIZERS.union()
+    AnySource = _union(SOURCES)
+    AnyFeature = _union(FEATURES)
+    AnyModel = _union(MODELS)
+    AnyObjective = _union(OBJECTIVES)
+    AnyMethod = _union(METHODS)
+    AnyOptimizer = _union(OPTIMIZERS)

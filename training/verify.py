@@ -109,10 +109,9 @@ def check_summary(run: Path, records: Sequence[Record]) -> None:
             f"{run / SUMMARY_FILE} tells of the checkpoint {told['checkpoint_sha256']}, the chain ends with "
             f"{last.sha256} of step {last.step:,}"
         )
-    if told and not (store.folder_of(run) / Path(told["best_checkpoint"]).name).exists():
-        raise DataError(
-            f"{told['best_checkpoint']}, the best checkpoint, is missing; put it back from a copy"
-        )
+    best = store.folder_of(run) / Path(told.get("best_checkpoint", last.file)).name
+    if not best.exists():
+        raise DataError(f"{best}, the best checkpoint, is missing; put it back from a copy")
     if evaluated and evaluated["checkpoint_sha256"] not in {record.sha256 for record in records}:
         raise DataError(
             f"{run / SUMMARY_FILE} has the evaluation of {evaluated['checkpoint']} with the SHA-256 "

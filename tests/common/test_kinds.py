@@ -1,5 +1,7 @@
 """Kinds found in the rooms and in the packages of entry points, and what is refused."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -64,3 +66,36 @@ def test_settings_without_code_are_named() -> None:
     ):
         kinds.module("training.models", "huge")
     assert "training.models.huge" not in sys.modules
+
+
+def test_a_defect_in_a_module_of_others_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, tmp_path, "kinds_with_a_defect", "training/models/odd.py")
+    (tmp_path / "kinds_with_a_defect" / "training" / "models" / "odd.py").write_text("def (")
+    with pytest.raises(
+        UsageError, match=r"kinds_with_a_defect\.training\.models\.odd cannot be .*SyntaxError"
+    ):
+        kinds.module("training.models", "odd")
+
+
+def test_a_defect_ends_a_command_with_a_sentence(tmp_path: Path) -> None:
+    package = tmp_path / "kinds_odd"
+    package.mkdir()
+    (package / "__init__.py").write_text("1 / 0")
+    metadata = tmp_path / "kinds_odd-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: kinds-odd\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[{kinds.GROUP}]\nodd = kinds_odd\n")
+    checkout = Path(kinds.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "etl.history", "--config", "conf/licences.toml"],
+        cwd=checkout,
+        env={**os.environ, "PYTHONPATH": f"{checkout}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert (
+        "error: the entry point 'odd' of the group ringlake.kinds names the package 'kinds_odd'"
+        in done.stderr
+    )

@@ -227,6 +227,18 @@ def test_results_of_other_kinds_are_not_compared(config: Configuration, tmp_path
     assert [record.step for record in ranked(store.read_chain(tmp_path))] == [20]
 
 
+def test_a_step_back_over_a_damaged_chain_warns_and_forgets_no_best(
+    config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [save(tmp_path, config, step, validation_loss=step / 100) for step in (10, 20, 30)]
+    chain = store.folder_of(tmp_path) / "chain.jsonl"
+    lines = chain.read_bytes().splitlines(keepends=True)
+    chain.write_bytes(b"{cut\n" + b"".join(lines[1:]))
+    store.go_on_from(tmp_path, records[2])
+    assert f"warning: line 1 of {chain} is damaged" in capsys.readouterr().err
+    assert store.best_on_disk(tmp_path) == records[0]
+
+
 def test_the_best_after_a_step_back_is_one_that_exists(config: Configuration, tmp_path: Path) -> None:
     kept = {}
     for step, loss in ((10, 0.8), (20, 0.3), (30, 0.5), (40, 0.2)):

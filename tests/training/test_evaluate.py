@@ -157,5 +157,5 @@ def test_a_run_without_a_checkpoint_and_a_missing_one_are_refused(tmp_path: Path
     flags = ["--config", str(published.config), "--run", "demo"]
     with pytest.raises(UsageError, match=r"has no checkpoint in .*train it first"):
         evaluate.main(flags)
-    with pytest.raises(UsageError, match=r"there is no checkpoint .*nowhere\.pt, neither here nor in "):
+    with pytest.raises(UsageError, match=r"there is no checkpoint .*nowhere\.pt', neither here nor in "):
         evaluate.main([*flags, "--checkpoint", str(tmp_path / "nowhere.pt")])

@@ -104,6 +104,10 @@ def test_what_decides_stands_in_the_record(tmp_path: Path) -> None:
             r"'classification' compares checkpoints by 'accuracy', but its terms have no such metric",
         ),
         ("weight", r"'classification' has a metric 'weight': rename it"),
+        (
+            "column",
+            r"terms of the objective 'classification' must all be tensors of the same shape \(units,\), not",
+        ),
     ],
 )
 def test_metrics_are_checked_with_the_first_batch(
@@ -114,9 +118,11 @@ def test_metrics_are_checked_with_the_first_batch(
 
     def renamed(self: Classification, model: torch.nn.Module, batch: LocalBatch) -> objectives.Terms:
         terms = given(self, model, batch)
+        if metric == "column":
+            return terms._replace(weight=terms.weight[:, None])
         return terms._replace(metrics={metric: terms.metrics["accuracy"]})
 
     monkeypatch.setattr(Classification, "terms", renamed)
     with pytest.raises(UsageError, match=message):
         main(["--config", str(published.config), "--run", "first"])
-    assert not list((published.root / "runs" / "first").glob("checkpoints/*.pt"))
+    assert not (published.root / "runs").exists()  # nothing is removed, nor written

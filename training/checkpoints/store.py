@@ -6,6 +6,7 @@ and the facts that readers want first. A checkpoint is good when both files exis
 keeps the records of all checkpoints, including deleted ones.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,8 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from common import files, json_lines
 from common.errors import DataError, UsageError
+from common.progress import log
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
 from schemas.runs import CHAIN, CHECKPOINTS
@@ -119,7 +123,13 @@ def go_on_from(run: Path, record: Record) -> list[str]:
     later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
     for path in _records_first(later):
         path.replace(path.with_name(f"{path.name}.rejected"))
-    chained = [*(r for r in _readable_chain(run) if r.step < record.step), record]
+    readable = _readable_chain(run)
+    if len(readable) < len(json_lines.lines(_chain(run))):
+        log(
+            f"warning: line {len(readable) + 1:,} of {_chain(run)} is damaged: the links from there on are lost, and "
+            "the run can no longer be verified; put it back from a copy first to keep them"
+        )
+    chained = [*(r for r in readable if r.step < record.step), record]
     json_lines.write(_chain(run), (r.model_dump_json().encode() for r in chained))
     return sorted(path.name for path in later)
 
@@ -141,9 +151,17 @@ def prune(run: Path, keep: int) -> None:
 
 
 def best_on_disk(run: Path) -> Record | None:
-    """Return the best record whose checkpoint exists: `go_on_from` may leave the best of the chain without one."""
-    exist = set(steps_of(run))
-    return best_of([record for record in _readable_chain(run) if record.step in exist])
+    """Return the best record whose files exist: `go_on_from` may leave the best of the chain without any."""
+    return best_of(_on_disk(run))
+
+
+def _on_disk(run: Path) -> list[Record]:
+    """Return the records that lie beside checkpoints, in ascending order; unreadable ones are no good checkpoint's."""
+    found = []
+    for step in steps_of(run, ".pt"):
+        with contextlib.suppress(OSError, ValidationError):
+            found.append(Record.model_validate_json((folder_of(run) / f"{name_of(step)}.json").read_bytes()))
+    return found
 
 
 def clear(run: Path) -> int:
@@ -190,8 +208,7 @@ def best_good(run: Path, log: Callable[[str], None]) -> tuple[Record, Checkpoint
 
     The choice and its reason are logged, as is a damaged one that is better.
     """
-    exist = set(steps_of(run))
-    validated = [record for record in ranked(read_chain(run)) if record.step in exist]
+    validated = ranked(_on_disk(run))
     for record in validated:
         if (found := _good(run, record.step, log)) is not None:
             by = record.judged_by

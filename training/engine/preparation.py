@@ -17,7 +17,7 @@ from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
 from training.engine import snapshot
 from training.engine.state import TrainContext, TrainState
-from training.input.batch_loader import columns_of, read_need, split_order
+from training.input.batch_loader import BatchLoader, columns_of, read_need, split_order
 from training.input.memory import check_memory
 from training.input.proof import Proof
 from training.parallel import watchdog
@@ -215,7 +215,31 @@ def prepare(
     if found is not None and communicator.writes:
         method.load_state(found[1]["method"])
     method.broadcast()
-    return TrainContext(config, manifest, run, communicator, device, model, objective, method), state
+    context = TrainContext(config, manifest, run, communicator, device, model, objective, method)
+    try:
+        check_terms(context)
+    except UsageError as refused:
+        error = refused
+    communicator.agree(error)
+    return context, state
+
+
+@torch.no_grad()
+def check_terms(context: TrainContext) -> None:
+    """Compute the terms of one batch, before anything that an earlier training left is removed.
+
+    Raises UsageError as `objectives.terms_of` does.
+    """
+    with BatchLoader(
+        context.manifest,
+        "train",
+        context.config.train,
+        context.communicator.world,
+        options=context.config.storage,
+    ) as loader:
+        batch = next(loader)
+        if batch.rows:
+            objectives.terms_of(context.objective, context.model.eval(), batch.to(context.device))
 
 
 def take_up(state: TrainState, record: Record, saved: CheckpointState, manifest: Manifest) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from common import files
@@ -42,24 +42,40 @@ def find_checkpoint(run: Path, given: str | None) -> tuple[Record, CheckpointSta
     Raises UsageError if there is none.
     """
     if given is not None:
-        file = next(
-            (f for f in (Path(given), store.folder_of(run) / given) if f.with_suffix(".pt").exists()), None
-        )
-        if file is None:
-            raise UsageError(f"there is no checkpoint {given}, neither here nor in {store.folder_of(run)}")
-        log(f"takes the checkpoint {file}, as told")
-        return store.read(file.with_suffix(".json"))
+        return _given_checkpoint(run, given)
     found = store.best_good(run, log)
     if found is None:
         raise UsageError(f"the run {run.name!r} has no checkpoint in {store.folder_of(run)}; train it first")
     return found
 
 
+def _given_checkpoint(run: Path, given: str) -> tuple[Record, CheckpointState]:
+    places = (Path(given), store.folder_of(run) / given) if Path(given).name else ()
+    file = next((place for place in places if place.with_suffix(".pt").exists()), None)
+    if file is None:
+        raise UsageError(f"there is no checkpoint {given!r}, neither here nor in {store.folder_of(run)}")
+    record, state = store.read(file.with_suffix(".json"))
+    if record.sha256 not in {one.sha256 for one in store.read_chain(run)}:
+        raise UsageError(f"{file} is no checkpoint of the run {run.name!r}, whose chain does not have it")
+    log(f"takes the checkpoint {file}, as told")
+    return record, state
+
+
 def as_trained(config: Configuration, state: CheckpointState) -> Configuration:
-    """Return the configuration with the model and the objective that a checkpoint was trained with."""
+    """Return the configuration with the model and the objective that a checkpoint was trained with.
+
+    Raises UsageError for a kind that is not installed here.
+    """
     decisive = json.loads(state["decisive"])
-    model: AnyModel = TypeAdapter(AnyModel).validate_python(decisive["model"])
-    objective: AnyObjective = TypeAdapter(AnyObjective).validate_python(decisive["objective"])
+    try:
+        model: AnyModel = TypeAdapter(AnyModel).validate_python(decisive["model"])
+        objective: AnyObjective = TypeAdapter(AnyObjective).validate_python(decisive["objective"])
+    except ValidationError as error:
+        used = [f"{room}.kind = {decisive[room]['kind']!r}" for room in ("model", "objective")]
+        raise UsageError(
+            f"the checkpoint was trained with {' and '.join(used)}, of which one is not installed here, or has other "
+            "keys"
+        ) from error
     return config.model_copy(update={"model": model, "objective": objective})
 
 

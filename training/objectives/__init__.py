@@ -133,9 +133,16 @@ def build(config: Configuration, manifest: Manifest, device: torch.device) -> Ob
 def terms_of(objective: Objective, model: nn.Module, batch: LocalBatch) -> Terms:
     """Return the objective's terms.
 
-    Raises UsageError for a metric of a RESERVED name, and for a `criterion` that is no metric.
+    Raises UsageError for shapes that differ, a metric of a RESERVED name, and a `criterion` that is no metric.
     """
     terms = objective.terms(model, batch)
+    shapes = {"loss": terms.loss, "weight": terms.weight, **terms.metrics}
+    if len({getattr(one, "shape", None) for one in shapes.values()}) > 1 or terms.loss.dim() != 1:
+        found = {key: tuple(one.shape) if isinstance(one, Tensor) else one for key, one in shapes.items()}
+        raise UsageError(
+            f"the terms of the objective {objective.config.objective.kind!r} must all be tensors of the same shape "
+            f"(units,), not {found}"
+        )
     if taken := RESERVED.intersection(terms.metrics):
         raise UsageError(
             f"the objective {objective.config.objective.kind!r} has a metric {min(taken)!r}: rename it, since each "
