@@ -16,7 +16,7 @@ from training import models, objectives
 from training.checkpoints.record import Criterion
 from training.engine.validation import facts_of, stale
 from training.input.batch_loader import BatchLoader, LocalBatch, columns_of
-from training.objectives.classification import Classification
+from training.objectives.classification import Classification, portions
 from training.parallel.world import World
 from training.train import main
 
@@ -43,6 +43,13 @@ def test_class_weights_count_in_training_alone(tmp_path: Path) -> None:
     torch.testing.assert_close(terms.weight, torch.tensor(expected))
     assert terms.loss.shape == terms.metrics["accuracy"].shape == (16,)
     assert objective.terms(model, first("validation")).weight.tolist() == [1.0] * 16
+
+
+def test_balanced_accuracy_is_the_mean_of_the_recalls() -> None:
+    labels, predicted = torch.tensor([0, 0, 0, 0, 1, 1]), torch.tensor([0, 0, 0, 1, 1, 0])
+    shares = portions({"a": 4, "b": 2, "c": 0}, ["a", "b", "c"], CPU)
+    mean = float(((labels == predicted).float() * shares[labels]).mean())
+    assert mean == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
 def test_a_data_set_without_what_the_objective_needs_is_refused(tmp_path: Path) -> None:
@@ -83,13 +90,13 @@ def test_validations_since_the_best_are_counted(losses: list[float], expected: i
 def test_what_decides_stands_in_the_record(tmp_path: Path) -> None:
     published = publish(tmp_path)
     objective = objectives.build(load(published.config), published.load(), CPU)
-    decides = Criterion(name="accuracy", value=0.7, higher_is_better=True)
-    assert facts_of(objective, {"loss": 0.3, "accuracy": 0.7}) == {
+    decides = Criterion(name="balanced_accuracy", value=0.7, higher_is_better=True)
+    assert facts_of(objective, {"loss": 0.3, "balanced_accuracy": 0.7}) == {
         "validation_loss": 0.3,
         "criterion": decides,
     }
     unknown = decides.model_copy(update={"value": None})
-    assert facts_of(objective, {"loss": 0.3, "accuracy": math.nan}) == {
+    assert facts_of(objective, {"loss": 0.3, "balanced_accuracy": math.nan}) == {
         "validation_loss": 0.3,
         "criterion": unknown,
     }
@@ -101,7 +108,7 @@ def test_what_decides_stands_in_the_record(tmp_path: Path) -> None:
     [
         (
             "precision",
-            r"'classification' compares checkpoints by 'accuracy', but its terms have no such metric",
+            r"'classification' compares checkpoints by 'balanced_accuracy', but its terms have no such metric",
         ),
         ("weight", r"'classification' has a metric 'weight': rename it"),
         (

@@ -22,8 +22,9 @@ class Classification(Objective):
     """One class out of several for each row."""
 
     needs = frozenset({"label"})
-    # The loss rises as soon as a model is sure of its mistakes, while it still learns the rare classes.
-    criterion, higher_is_better = "accuracy", True
+    # The loss rises as soon as a model is sure of its mistakes, and accuracy hardly changes while it still learns the
+    # rare classes.
+    criterion, higher_is_better = "balanced_accuracy", True
 
     def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
         super().__init__(config, manifest, device)
@@ -31,6 +32,10 @@ class Classification(Objective):
         self.outputs = {LOGITS: len(self.classes)}
         self.class_weights = class_weights(manifest, self.classes, device)
         self.weighted = self.class_weights is not None
+        self.portions = {
+            split: portions(content.label_counts, self.classes, device)
+            for split, content in manifest.splits.items()
+        }
 
     def terms(self, model: nn.Module, batch: LocalBatch) -> Terms:
         labels = batch.labels
@@ -41,7 +46,9 @@ class Classification(Objective):
         # Weights compensate for the classes of the training split; the splits that judge a model are never balanced.
         if self.class_weights is not None and batch.split == "train":
             weight = self.class_weights[labels]
-        return Terms(loss, weight, {"accuracy": (logits.detach().argmax(dim=1) == labels).float()})
+        correct = (logits.detach().argmax(dim=1) == labels).float()
+        balanced = correct * self.portions[batch.split][labels]
+        return Terms(loss, weight, {"accuracy": correct, "balanced_accuracy": balanced})
 
     def judge(self) -> "ClassJudge":
         return ClassJudge(self.classes)
@@ -118,6 +125,16 @@ def class_weights(manifest: Manifest, classes: list[str], device: torch.device) 
     if not weights:
         return None
     return torch.tensor([weights[name] for name in classes], dtype=torch.float32, device=device)
+
+
+def portions(counts: Mapping[str, int], classes: list[str], device: torch.device) -> torch.Tensor:
+    """Return what a correct row of each class adds to balanced accuracy, as a mean over a split: (classes,) float32.
+
+    Balanced accuracy is the mean of the recalls of the classes that occur.
+    """
+    rows, occur = sum(counts.values()), sum(count > 0 for count in counts.values())
+    found = [rows / (occur * counts[name]) if counts.get(name) else 0.0 for name in classes]
+    return torch.tensor(found, dtype=torch.float32, device=device)
 
 
 def judgement(found: Scores, more: Mapping[str, Any] | None = None) -> Judgement:
