@@ -18,7 +18,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.scaling.cases import Case
-from benchmarks.scaling.workload import Workload
+from benchmarks.scaling.workload import CLASSES, Workload
 from schemas.methods.plain import Plain
 from schemas.optimizers.adamw import AdamW
 from schemas.settings import Train
@@ -40,6 +40,7 @@ class Classes(Classification):
 
     def __init__(self) -> None:
         self.class_weights, self.weighted = None, False
+        self.portions = {"train": torch.ones(CLASSES)}
 
 
 def start_communicator(case: Case) -> Communicator:

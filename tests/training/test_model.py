@@ -180,3 +180,20 @@ def test_features_without_token_ids_are_refused() -> None:
         models.build(
             settings(), [feature(name="picture", shape=[8, 8], vocabulary=None)], {"logits": CLASSES}
         )
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (torch.zeros(4, 3), "it returned Tensor"),
+        ({"other": torch.zeros(4, 3)}, r"it returned \{'other': \(4, 3\)\}"),
+        ({"logits": torch.zeros(4, 5)}, r"it returned \{'logits': \(4, 5\)\}"),
+        ({"logits": torch.zeros(3, 3)}, r"it returned \{'logits': \(3, 3\)\}"),
+    ],
+)
+def test_outputs_that_do_not_fit_the_objective_are_named(outputs: object, message: str) -> None:
+    models.check_outputs("tiny", {"logits": torch.zeros(4, 3)}, {"logits": 3}, 4)
+    with pytest.raises(
+        UsageError, match=rf"the model 'tiny' must return .* 'logits' is \(4, 3\) .*; {message}"
+    ):
+        models.check_outputs("tiny", outputs, {"logits": 3}, 4)

@@ -42,6 +42,7 @@ class Classes(Classification):
     def __init__(self, weights: torch.Tensor | None) -> None:
         self.class_weights, self.weighted = weights, weights is not None
         self.outputs = {"logits": CLASSES}
+        self.portions = {"train": torch.ones(CLASSES)}
 
 
 def a_batch(first: int, last: int, global_rows: int) -> LocalBatch:

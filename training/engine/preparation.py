@@ -228,7 +228,7 @@ def prepare(
 def check_terms(context: TrainContext) -> None:
     """Compute the terms of one batch, before anything that an earlier training left is removed.
 
-    Raises UsageError as `objectives.terms_of` does.
+    Raises UsageError as `models.check_outputs` and `objectives.terms_of` do.
     """
     with BatchLoader(
         context.manifest,
@@ -239,7 +239,11 @@ def check_terms(context: TrainContext) -> None:
     ) as loader:
         batch = next(loader)
         if batch.rows:
-            objectives.terms_of(context.objective, context.model.eval(), batch.to(context.device))
+            model, objective, batch = context.model.eval(), context.objective, batch.to(context.device)
+            models.check_outputs(
+                context.config.model.kind, model(batch.features), objective.outputs, batch.rows
+            )
+            objectives.terms_of(objective, model, batch)
 
 
 def take_up(state: TrainState, record: Record, saved: CheckpointState, manifest: Manifest) -> None:

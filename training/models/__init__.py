@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import nn
 
 from common import kinds
+from common.errors import UsageError
 from schemas.kinds import AnyModel
 from schemas.manifest import Column
 
@@ -17,3 +19,19 @@ def build(settings: AnyModel, features: Sequence[Column], outputs: Mapping[str, 
     """
     model: nn.Module = kinds.module("training.models", settings.kind).build(settings, features, outputs)
     return model
+
+
+def check_outputs(kind: str, outputs: object, wanted: Mapping[str, int], rows: int) -> None:
+    """Raise UsageError where a model's outputs for `rows` rows lack a head that the objective wants, or its size."""
+    found = {
+        head: tuple(value.shape)
+        for head, value in (outputs.items() if isinstance(outputs, Mapping) else ())
+        if isinstance(value, torch.Tensor)
+    }
+    for head, size in wanted.items():
+        shape = found.get(head, ())
+        if not shape or (shape[0], shape[-1]) != (rows, size):
+            raise UsageError(
+                f"the model {kind!r} must return tensors by head, of which {head!r} is ({rows}, {size}) for {rows} "
+                f"rows; it returned {found or type(outputs).__name__}"
+            )
