@@ -59,7 +59,7 @@ demo: data ## run the main job on real data, from the raw package to two HTML re
 	    print("The run report:         ", reports["run"]); \
 	    print("All figures:             runs/demo/summary.json")'
 
-test: setup-dev data ## run the tests that show every guarantee of the README, in ten minutes
+test: setup-dev data ## run the tests that show every guarantee of the README, and all other quick ones
 	$(PYTEST) -m "not thorough" $(ARGS)
 
 test-all: setup-dev data ## run all other tests: long ones, failures of processes, disks and hosts, the benchmarks' own
