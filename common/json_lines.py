@@ -18,6 +18,8 @@ from common.storage import Storage
 
 Entry = TypeVar("Entry")
 BLOCK = 1 << 12
+DAMAGE = (ValueError, TypeError, LookupError)
+"""Errors by which a line is found to be no entry."""
 
 
 def lines(location: str, options: Storage | None = None) -> list[bytes]:
@@ -37,7 +39,7 @@ def read(
     for number, line in enumerate(lines(location, options), 1):
         try:
             entry = parse(line)
-        except (ValueError, TypeError, LookupError) as error:
+        except DAMAGE as error:
             first = (str(error).splitlines() or [""])[0]
             raise DataError(f"line {number:,} of {location} cannot be read: {first}") from error
         yield entry
@@ -51,7 +53,7 @@ def readable(
     for line in lines(location, options):
         try:
             found.append(parse(line))
-        except (ValueError, TypeError, LookupError):
+        except DAMAGE:
             break
     return found
 
@@ -100,7 +102,7 @@ def keep(location: str, wanted: Callable[[Any], bool]) -> None:
     for number, line in enumerate(lines(location), 1):
         try:
             stays = wanted(json.loads(line))
-        except (ValueError, TypeError, LookupError):
+        except DAMAGE:
             log(f"warning: line {number:,} of {location} is damaged and is dropped")
         else:
             kept += [line] if stays else []

@@ -50,6 +50,7 @@ def modules(room: str) -> dict[str, str]:
 @functools.cache
 def third_parties() -> tuple[str, ...]:
     """Return the packages that entry points name. Raises UsageError naming one that cannot be imported."""
+    found = []
     for point in entry_points(group=GROUP):
         try:
             importlib.import_module(point.value)
@@ -58,7 +59,8 @@ def third_parties() -> tuple[str, ...]:
                 f"the entry point {point.name!r} of the group {GROUP} names the package {point.value!r}, which cannot "
                 f"be imported: {type(error).__name__}: {error}"
             ) from error
-    return tuple(point.value for point in entry_points(group=GROUP))
+        found.append(point.value)
+    return tuple(found)
 
 
 def _in_package(package: str) -> list[str]:

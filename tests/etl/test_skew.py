@@ -9,6 +9,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from benchmarks.skew import LARGE
 from etl.duplicates import sketching, survivors
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.lake.tables import read_table
@@ -20,13 +21,8 @@ from schemas.tables import Layout
 from tests.etl import documents
 
 PARTITIONS = 8
-AS_FOR_LARGE_DATA = {
-    # Small tables would be joined without a shuffle, and read by a single task.
-    "spark.sql.autoBroadcastJoinThreshold": "-1",
-    "spark.sql.adaptive.autoBroadcastJoinThreshold": "-1",
-    "spark.sql.adaptive.coalescePartitions.enabled": "false",
-    "spark.sql.shuffle.partitions": str(PARTITIONS),
-}
+# Small tables would be joined without a shuffle, and read by a single task.
+AS_FOR_LARGE_DATA = {**LARGE, "spark.sql.shuffle.partitions": str(PARTITIONS)}
 
 
 @pytest.fixture

@@ -196,9 +196,16 @@ def test_the_best_is_taken_or_else_the_last(config: Configuration, tmp_path: Pat
     assert said[1] == "takes the checkpoint of step 50, the best by validation loss 0.4000"
 
 
-def test_a_higher_value_may_be_the_better(config: Configuration, tmp_path: Path) -> None:
-    for step, value in ((10, 0.5), (20, 0.7), (30, 0.7), (40, 0.6)):
-        criterion = Criterion(name="accuracy", value=value, higher_is_better=True)
+@pytest.mark.parametrize(
+    ("values", "higher"),
+    [((0.5, 0.7, 0.7, 0.6), True), ((20.1, 12.2, None), False)],  # None: it was not finite, and never wins
+)
+def test_a_metric_decides_in_place_of_the_loss(
+    config: Configuration, tmp_path: Path, values: tuple[float | None, ...], higher: bool
+) -> None:
+    last = 10 * len(values)
+    for step, value in zip(range(10, last + 10, 10), values, strict=True):
+        criterion = Criterion(name="metric", value=value, higher_is_better=higher)
         save(tmp_path, config, step, validation_loss=0.1, criterion=criterion)
         store.prune(tmp_path, 1)
     best = best_of(store.read_chain(tmp_path))
@@ -206,18 +213,8 @@ def test_a_higher_value_may_be_the_better(config: Configuration, tmp_path: Path)
     assert best.step == 20
     assert [name for name in names(tmp_path) if name.endswith(".pt")] == [
         "step-00000020.pt",
-        "step-00000040.pt",
+        f"step-{last:08d}.pt",
     ]
-
-
-def test_a_metric_that_is_not_finite_is_never_the_best(config: Configuration, tmp_path: Path) -> None:
-    for step, value in ((10, 20.1), (20, 12.2), (30, None)):
-        criterion = Criterion(name="perplexity", value=value, higher_is_better=False)
-        save(tmp_path, config, step, validation_loss=2.4, criterion=criterion)
-        store.prune(tmp_path, 1)
-    best = best_of(store.read_chain(tmp_path))
-    assert best is not None
-    assert best.step == 20
 
 
 def test_results_of_other_kinds_are_not_compared(config: Configuration, tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ def test_what_decides_stands_in_the_record(tmp_path: Path) -> None:
         "validation_loss": 0.3,
         "criterion": unknown,
     }
+    for loss in (math.nan, math.inf):
+        assert facts_of(objective, {"loss": loss, "balanced_accuracy": 0.7})["validation_loss"] is None
     assert facts_of(objective, None) == {"validation_loss": None, "criterion": None}
 
 

@@ -31,6 +31,10 @@ class Criterion(BaseModel):
         """The value, negated where a lower one is better."""
         return self.value if self.value is None or self.higher_is_better else -self.value
 
+    def is_comparable(self, other: Self) -> bool:
+        """Return True if the scores of the two are of the same scale."""
+        return (self.name, self.higher_is_better) == (other.name, other.higher_is_better)
+
 
 class Record(BaseModel):
     """Contents of the JSON file beside a checkpoint, and of its line in the chain."""
@@ -113,9 +117,9 @@ def ranked(records: Sequence[Record]) -> list[Record]:
     since = itertools.takewhile(lambda record: record.manifest_root == root, reversed(records))
     judged = [(by, record) for record in since if (by := record.judged_by) is not None]
     scored = [
-        (by.score or 0.0, record)
+        (score, record)
         for by, record in reversed(judged)
-        if (by.name, by.higher_is_better) == (judged[0][0].name, judged[0][0].higher_is_better)
+        if (score := by.score) is not None and by.is_comparable(judged[0][0])
     ]
     return [record for _, record in sorted(scored, key=lambda one: -one[0])]
 

@@ -108,8 +108,9 @@ class Loop:
         state.proof.add(batch.keys)
         state.step, state.position = state.step + 1, batch.position
         if math.isfinite(float(result.gradient_norm)):
-            self._check_weights(batch, float(result.weight_sum))
-            state.loss += torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
+            sums = torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
+            self._check_weights(batch, float(sums[1]))
+            state.loss += sums
         else:
             self._non_finite(batch)
         ends_epoch = state.position % context.rows == 0
