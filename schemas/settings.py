@@ -5,11 +5,29 @@ Sections whose keys depend on a kind (sources, features, models, objectives, met
 before it starts, whichever half of the product the section is for.
 """
 
+import re
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, model_validator
 
 from common.sections import Name, NonEmpty, Positive, Section, Share
+
+
+def _reads_times(notation: str) -> str:
+    """Refuse a format without a year, or with a zone by its name, which strptime takes for local time."""
+    directives = re.findall(r"%(.)", notation)
+    if "Z" in directives:
+        raise ValueError(
+            "%Z tells no zone reliably: use %z for an offset, or write a name such as UTC or GMT as it is"
+        )
+    if not set(directives) & set("YyGcx"):
+        raise ValueError("a time needs its year, such as %Y")
+    try:
+        datetime.strptime(datetime(2024, 2, 29, tzinfo=UTC).strftime(notation), notation)
+    except ValueError as error:
+        raise ValueError(f"not a format of Python's strptime: {error}") from error
+    return notation
 
 
 class Dataset(Section):
@@ -28,7 +46,19 @@ class Columns(Section):
     group: NonEmpty | None = None
     """Keep records with equal values together in one of train, validation and test."""
     time: NonEmpty | None = None
-    """ISO 8601 text, or seconds since 1970 as a number."""
+    """ISO 8601 text, or seconds since 1970 as a number; without a zone it is taken as UTC."""
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    """Unit of numbers since 1970, also of those written as text; typed timestamps of Parquet have their own."""
+    time_format: Annotated[NonEmpty, AfterValidator(_reads_times)] | None = None
+    """Format of Python's strptime for all times that are not typed, such as `%d/%m/%Y %H:%M`; UTC without `%z`."""
+
+    @model_validator(mode="after")
+    def _of_time(self) -> Self:
+        if self.time is None and (self.time_unit or self.time_format):
+            raise ValueError("time_unit and time_format say how columns.time is written, which is missing")
+        if self.time_unit and self.time_format:
+            raise ValueError("give either time_unit or time_format, not both")
+        return self
 
 
 class Deduplicate(Section):

@@ -7,6 +7,8 @@ from etl.normalisers.notations import DECIMAL, ISO_8601
 from schemas.features.date import DateFeature
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+PER_SECOND = {"unix": 1, "unix_ms": 10**3, "unix_us": 10**6, "unix_ns": 10**9}
+"""Units of the numbers since 1970 by notation."""
 
 
 def normaliser(feature: DateFeature) -> Normaliser:
@@ -26,8 +28,9 @@ def normaliser(feature: DateFeature) -> Normaliser:
 def parsed(text: str, notation: str) -> datetime | None:
     """Return the moment in UTC, None where the text is not in that notation or no such day exists."""
     try:
-        if notation == "unix":
-            return EPOCH + timedelta(seconds=float(text)) if DECIMAL.fullmatch(text) else None
+        if notation in PER_SECOND:
+            number = float(text) if DECIMAL.fullmatch(text) else None
+            return None if number is None else EPOCH + timedelta(seconds=number / PER_SECOND[notation])
         if notation == "iso":
             moment = datetime.fromisoformat(text) if ISO_8601.fullmatch(text) else None
         else:

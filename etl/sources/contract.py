@@ -1,14 +1,13 @@
 """Contract of a record: what the configured columns must hold, whatever the format."""
 
 import hashlib
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import NamedTuple
 
-from etl.normalisers.notations import DECIMAL, ISO_8601
+from etl.normalisers.notations import DECIMAL
+from etl.sources import times
 from schemas.config import Configuration
 from schemas.features.number import NumberFeature
 
@@ -72,6 +71,8 @@ class Contract:
         self.columns = config.table_columns()
         self.id = config.columns.id
         self.time = config.columns.time
+        self.time_unit = config.columns.time_unit
+        self.time_format = config.columns.time_format
         self.texts = frozenset(config.text_columns())
         self.needed = tuple(dict.fromkeys([*([self.id] if self.id is not None else []), *self.columns]))
         self.typed = frozenset(config.typed_columns())
@@ -94,7 +95,7 @@ class Contract:
                 return Problem("missing_column", f"the column {column!r} is missing")
             value = record[column]
             if is_time:
-                result = time_in_seconds(value)
+                result = time_in_seconds(value, self.time_unit, self.time_format)
                 if isinstance(result, Problem):
                     return Problem(result.reason, f"the column {column!r} {result.detail}")
                 seconds = result
@@ -177,32 +178,36 @@ def _encodes(value: str) -> bool:
     return True
 
 
-def time_in_seconds(value: object) -> float | Problem:
-    """Return an ISO 8601 string (UTC where it names no zone) or a finite number as seconds since 1970."""
+def time_in_seconds(value: object, unit: str | None = None, notation: str | None = None) -> float | Problem:
+    """Return a time in seconds since 1970-01-01 UTC.
+
+    It is typed, or has the notation (a format of strptime), or is ISO 8601 or a number. Numbers are seconds without a
+    unit; with one, numbers that are written as text count in it as well.
+    """
     if value is None:
         return Problem("null_value", "is null")
-    if isinstance(value, Number):
-        return _finite(value)
-    if type(value) is str or isinstance(value, Moment | UntypedText):
-        if ISO_8601.fullmatch(value):
-            try:
-                moment = datetime.fromisoformat(value)
-            except ValueError:
-                return Problem("invalid_time", "is not a date or time that exists")
-            if moment.tzinfo is None:
-                moment = moment.replace(tzinfo=UTC)
-            return moment.timestamp()
-        if isinstance(value, UntypedText) and DECIMAL.fullmatch(value):
-            return _finite(value)
-        return Problem("invalid_time", "is not a date or time in ISO 8601")
-    return Problem("wrong_type", "is neither an ISO 8601 string nor a number")
-
-
-def _finite(value: str) -> float | Problem:
-    if not DECIMAL.fullmatch(value):
-        return Problem("invalid_time", "is not a decimal number")
-    seconds = float(value)
-    return seconds if math.isfinite(seconds) else Problem("invalid_time", "is not a finite number")
+    if not isinstance(value, Number | Moment | UntypedText) and type(value) is not str:
+        return Problem("wrong_type", "is neither text nor a number")
+    result: float | times.Refusal | None
+    if notation is not None and not isinstance(value, Moment):
+        result = times.of_format(value, notation)
+    elif isinstance(value, Number) or (
+        unit is not None and not isinstance(value, Moment) and DECIMAL.fullmatch(value)
+    ):
+        result = times.of_number(value, unit or "s")
+    else:
+        result = times.of_iso_8601(value)
+        if result is None and DECIMAL.fullmatch(value):
+            if isinstance(value, UntypedText):
+                result = times.of_number(value, "s")
+            else:
+                result = "invalid_time", "is a number written as text: columns.time_unit says in which unit"
+    if result is None:
+        result = (
+            "invalid_time",
+            "is not a date or time in ISO 8601: columns.time_format says how it is written",
+        )
+    return Problem(*result) if isinstance(result, tuple) else result
 
 
 def derived_id(path: str, twin: int, position: int, values: tuple[str | None, ...]) -> str:

@@ -13,6 +13,6 @@ class DateFeature(ScalarFeature):
 
     encode: Literal["date"]
     formats: Annotated[list[NonEmpty], Field(min_length=1)] = ["iso"]
-    """Formats in the order of trial: `iso` (ISO 8601), `unix` (seconds since 1970), or a format of Python's strptime,
-    such as `%d.%m.%Y`.
+    """Formats in the order of trial: `iso` (ISO 8601), `unix` (seconds since 1970; `unix_ms`, `unix_us` and `unix_ns`
+    in smaller units), or a format of Python's strptime, such as `%d.%m.%Y`.
     """

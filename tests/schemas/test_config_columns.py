@@ -39,3 +39,26 @@ def test_a_replacement_has_to_fit_its_pattern() -> None:
     for wrong in (r"\2", r"\g<name>"):
         with pytest.raises(ValidationError, match="`replace` does not fit the pattern"):
             configuration(clean={"regex": [{**rule, "replace": wrong}]})
+
+
+@pytest.mark.parametrize(
+    ("columns", "refusal"),
+    [
+        ({"time": "t", "time_unit": "minutes"}, "Input should be 's', 'ms', 'us' or 'ns'"),
+        ({"time_unit": "ms"}, "which is missing"),
+        ({"time": "t", "time_unit": "ms", "time_format": "%Y"}, "either time_unit or time_format"),
+        ({"time": "t", "time_format": "%-d.%m.%Y"}, "not a format of Python's strptime"),
+        ({"time": "t", "time_format": "%d %b %H:%M"}, "needs its year"),
+        ({"time": "t", "time_format": "%d.%m.%Y %Z"}, "use %z for an offset"),
+    ],
+)
+def test_notations_of_times_that_read_none_are_refused(columns: dict[str, str], refusal: str) -> None:
+    with pytest.raises(ValidationError, match=refusal):
+        configuration(columns=columns)
+
+
+@pytest.mark.parametrize(
+    "notation", ["%Y", "%d/%m/%y", "%a, %d %b %Y %H:%M:%S GMT", "%Y-%m-%d %H:%M:%S.%f%z"]
+)
+def test_notations_with_a_year_are_taken(notation: str) -> None:
+    assert configuration(columns={"time": "t", "time_format": notation}).columns.time_format == notation

@@ -110,6 +110,13 @@ def test_dates(value: str, normal: str | None) -> None:
     assert normaliser(feature)(value) == normal
 
 
+@pytest.mark.parametrize(("notation", "zeros"), [("unix_ms", 3), ("unix_us", 6), ("unix_ns", 9)])
+def test_dates_in_smaller_units_than_seconds(notation: str, zeros: int) -> None:
+    feature = DateFeature(name="x", column="x", encode="date", formats=[notation])
+    assert normaliser(feature)("1700000000" + "0" * zeros) == "2023-11-14T22:13:20Z"
+    assert normaliser(feature)("x" * zeros) is None
+
+
 def test_days_count_from_1970() -> None:
     assert days("1970-01-02") == 1
     assert days("1970-01-01T12:00:00Z") == 0.5

@@ -1,6 +1,7 @@
 """The contract of a record: columns, ids, times."""
 
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,98 @@ def test_times_are_seconds_since_1970(value: object, seconds: float) -> None:
 )
 def test_anything_else_is_no_time(value: object) -> None:
     assert isinstance(time_in_seconds(value), Problem)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "looks_like"),
+    [
+        (
+            Number("1712345678901"),
+            None,
+            '1,700,000,000,000 looks like milliseconds: columns.time_unit = "ms"',
+        ),
+        (UntypedText("1712345678901"), None, 'milliseconds: columns.time_unit = "ms"'),
+        (Number("1712345678901234"), None, 'microseconds: columns.time_unit = "us"'),
+        (Number("1712345678901234567"), None, 'nanoseconds: columns.time_unit = "ns"'),
+        (Number("1.712345678901234567e18"), "ms", 'nanoseconds: columns.time_unit = "ns"'),
+        (Number("-5e12"), None, "columns.time_unit or columns.time_format says"),
+        (UntypedText("20240102030405"), None, "columns.time_unit or columns.time_format says"),
+        ("0001-01-01", None, "1900 to 9999"),
+        ("9999-12-31T23:00:00-02:00", None, "1900 to 9999"),
+        (Moment("1677-09-21T00:12:43Z"), "ns", "1900 to 9999"),
+    ],
+)
+def test_times_of_no_usual_year_are_refused_with_the_likely_unit(
+    value: object, unit: str | None, looks_like: str
+) -> None:
+    problem = time_in_seconds(value, unit)
+    assert isinstance(problem, Problem)
+    assert problem.reason == "time_out_of_range"
+    assert looks_like in problem.detail
+    assert str(value)[:5] not in problem.detail  # the content stays in the raw bytes
+
+
+@pytest.mark.parametrize("seconds", [-2208988800, 253402300799])
+def test_all_of_1900_and_of_9999_is_read(seconds: int) -> None:
+    assert time_in_seconds(Number(str(seconds))) == seconds
+    for outside in (-2208988801, 253402300800):
+        assert isinstance(time_in_seconds(Number(str(outside))), Problem)
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "seconds"),
+    [
+        (Number("1712345678901"), "ms", 1712345678.901),
+        ("1712345678901", "ms", 1712345678.901),
+        (UntypedText("1712345678901234"), "us", 1712345678.901234),
+        (Number("1712345678901234567"), "ns", 1712345678.9012346),
+        (Number("1712345678"), "s", 1712345678.0),
+        (UntypedText("20200101"), "s", 20200101.0),  # a unit means numbers, and no day of ISO 8601
+        ("2020-01-01", "ms", 1577836800.0),
+        (Moment("2020-01-01"), "ns", 1577836800.0),  # typed
+    ],
+)
+def test_numbers_count_in_the_configured_unit(value: object, unit: str, seconds: float) -> None:
+    assert time_in_seconds(value, unit) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "notation", "seconds"),
+    [
+        ("01/02/2024 00:30", "%d/%m/%Y %H:%M", 1706747400.0),
+        (UntypedText("01/02/2024 00:30"), "%m/%d/%Y %H:%M", 1704155400.0),
+        (Number("20240102"), "%Y%m%d", 1704153600.0),
+        ("Tue, 02 Jan 2024 03:04:05 GMT", "%a, %d %b %Y %H:%M:%S GMT", 1704164645.0),
+        ("2024-01-02 03:04:05 +0100", "%Y-%m-%d %H:%M:%S %z", 1704161045.0),
+        (Moment("2020-01-01"), "%d/%m/%Y", 1577836800.0),  # typed
+    ],
+)
+def test_times_have_the_configured_format(value: object, notation: str, seconds: float) -> None:
+    assert time_in_seconds(value, None, notation) == seconds
+    assert time_in_seconds("2024-13-45", None, notation) == Problem(
+        "invalid_time", "does not have the format of columns.time_format"
+    )
+
+
+def test_a_zone_that_is_not_named_is_utc_on_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/Bogota")
+    time.tzset()
+    try:
+        assert time_in_seconds("1970-01-02") == 86400
+        assert time_in_seconds("02.01.1970", None, "%d.%m.%Y") == 86400
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_the_newest_is_the_newest_in_any_notation(tmp_path: Path) -> None:
+    held_to = contract(tmp_path, time_unit="ms")
+    times = []
+    for written in (Number("1600000000000"), "2024-05-05T00:00:00Z"):
+        accepted = held_to.check({**RECORD, "seen": written}, "a", 0, 5)
+        assert isinstance(accepted, Accepted)
+        times.append(accepted.time_seconds)
+    assert times == [1600000000.0, 1714867200.0]
+    by_default = contract(tmp_path).check({**RECORD, "seen": Number("1600000000000")}, "a", 0, 5)
+    assert isinstance(by_default, Problem)
+    assert by_default.detail.startswith("the column 'seen' lies outside the years 1900 to 9999 in seconds")
