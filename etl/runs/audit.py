@@ -17,7 +17,7 @@ from common import json_lines, storage
 from common.errors import DataError
 from common.storage import Storage
 from etl.lake.log import open_table
-from etl.runs.invocation import invocation, now
+from common.invocation import invocation, now
 from provenance import chain
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest

@@ -8,6 +8,7 @@ from pyspark.sql import functions as sf
 
 from common import storage
 from common.errors import CheckError, DataError, UsageError
+from common.invocation import invocation, now
 from common.progress import log
 from common.version import code_version
 from etl.figures.drift import Profile, keep_profile, profile_before, with_drifts
@@ -28,7 +29,6 @@ from etl.reporting.page import write_report
 from etl.runs.audit import append, audited, last_commit
 from etl.runs.code import code_of
 from etl.runs.completion import Stage
-from etl.runs.invocation import invocation, now
 from etl.runs.run import Run, Tables
 from etl.spark.session import spark_progress
 from etl.stages.encode import is_encoded

@@ -4,12 +4,12 @@ import time
 
 from common import storage
 from common.errors import CheckError, DataError
+from common.invocation import invocation, now
 from common.progress import log
 from common.version import code_version
 from etl.lake.log import open_table
 from etl.publication.commit import committed, listed_files, restore
 from etl.runs.audit import append
-from etl.runs.invocation import invocation, now
 from etl.versions.verification import findings
 from schemas.config import Configuration
 from schemas.manifest import Manifest, name_of, newest, resolve

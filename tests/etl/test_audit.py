@@ -8,10 +8,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from common.errors import DataError, UsageError
+from common.invocation import invocation
 from etl import verify
 from etl.runs.audit import FILE, FIRST, append, audited, findings, hash_of, last_commit
 from etl.runs.completion import Stage
-from etl.runs.invocation import invocation
 from etl.runs.run import Run
 from etl.stages.command import timed
 from schemas.config import Configuration

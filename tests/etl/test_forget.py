@@ -18,6 +18,7 @@ from pyspark.sql import SparkSession
 
 from common import storage
 from common.errors import UsageError
+from common.invocation import command_line
 from etl import forget, quarantine, vacuum, verify
 from etl.erasure import forgetting
 from etl.erasure.finding import Person, named_ids
@@ -28,7 +29,6 @@ from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
 from etl.pipeline import STAGES, run_stages
 from etl.runs import audit
-from etl.runs.invocation import command_line
 from etl.runs.run import Run
 from etl.stages.clean import clean
 from etl.stages.ingest import ingest
