@@ -5,13 +5,14 @@ A location is a local path (relative to the working folder) or a URI of any sche
 
 import os
 import posixpath
+import re
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import fsspec
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from common import files
 from common.errors import DataError, UsageError
@@ -28,8 +29,8 @@ class Storage(Section):
 
 def is_local(location: str) -> bool:
     """Return True for a path without a scheme, and for `file:` URIs."""
-    scheme = urlsplit(location).scheme if "://" in location or location.startswith("file:") else ""
-    return scheme in ("", "file", "local")
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", location)
+    return scheme is None or scheme[1].lower() in ("file", "local")
 
 
 def absolute(location: str) -> str:
@@ -51,7 +52,9 @@ def filesystem(location: str, storage: Storage | None = None) -> tuple[AbstractF
 
     Raises UsageError for a scheme without an implementation.
     """
-    options: Mapping[str, str] = storage.fsspec if storage is not None and not is_local(location) else {}
+    if is_local(location):  # fsspec would take `::` in a path for a chain of file systems
+        return LocalFileSystem(), absolute(location)
+    options: Mapping[str, str] = storage.fsspec if storage is not None else {}
     try:
         file_system, path = fsspec.core.url_to_fs(absolute(location), **options)
     except (ValueError, ImportError) as error:

@@ -18,7 +18,7 @@ from etl.erasure.forgetting import forget, report
 from etl.runs.audit import audited
 from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
-from etl.spark.session import build_session
+from etl.spark.session import build_session, check_startable
 from schemas.config import load
 
 
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(
             "say whom to forget: --record ID…, --pseudonym PSEUDONYM…, or --quarantined PATH:POSITION…"
         )
+    check_startable()
     with full_disk_as_error(config), locked(config), audited("forget", config) as outcome:
         spark = build_session(f"{config.dataset.name}-forget", hadoop_options(config.storage))
         try:

@@ -22,6 +22,7 @@ from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
 from etl.runs.run import Run, Tables
 from etl.runs.stage_metrics import measured
+from etl.spark.session import check_startable
 from etl.stages import clean, deduplicate, encode, ingest, split
 from etl.stages.command import session_for, stage_parser, timed
 from etl.versions.judging import judge_version
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
     layout = Layout.of(config)
     began = time.monotonic()
+    check_startable()
     with full_disk_as_error(config), locked(config):
         standing = None if arguments.again else nothing_new(config)
         if standing is not None:

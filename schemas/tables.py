@@ -1,11 +1,13 @@
 """Tables of a data set: their locations, and their columns as Arrow schemas (Spark's are derived from them)."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
 from common import storage
+from common.errors import ConfigurationError
 from schemas.config import Configuration
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 SPLITS: Final = ("train", "validation", "test")
 STATUSES: Final = ("kept", "filtered", "exact_duplicate", "near_duplicate")
+MISREAD: Final = re.compile(r"[#?*\[\]{}\\^|\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
+"""Parts of a local path that delta-rs takes for a URL's, or Spark for a pattern's; also bytes that are not UTF-8."""
 LEFT_OUT: Final = "left_out"
 """Column of silver/encoded with the reason of an outlier that is left out: `<feature>.outlier`."""
 
@@ -25,7 +29,16 @@ class Layout:
 
     @classmethod
     def of(cls, config: Configuration) -> "Layout":
-        return cls(storage.absolute(storage.join(config.dataset.root, config.dataset.name)))
+        """Return the locations of a configured data set. Raises ConfigurationError for a path that no library opens."""
+        root = storage.absolute(storage.join(config.dataset.root, config.dataset.name))
+        found = MISREAD.search(root) if storage.is_local(root) else None
+        if found is not None:
+            raise ConfigurationError(
+                f"'dataset.root' leads to {root!a}, and the libraries for Delta tables misread {found[0]!a} in a path: "
+                r"choose a folder whose path has none of # ? * [ ] { } \ ^ |, no % before two hexadecimal digits, no "
+                "control characters, and only UTF-8"
+            )
+        return cls(root)
 
     def at(self, *parts: str) -> str:
         return storage.join(self.root, *parts)

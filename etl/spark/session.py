@@ -25,6 +25,7 @@ from pyspark.sql import SparkSession
 
 from common.errors import UsageError
 from common.progress import Progress, log
+from etl.spark.environment import check_environment, default_driver_memory, set_right
 from provenance.checksums import cache_folder
 
 # Printed by every stage. It concerns the pandas API, which nothing of ours uses.
@@ -88,9 +89,24 @@ def local_cores(master: str) -> int:
     return len(os.sched_getaffinity(0)) if master.startswith("local[") else 1
 
 
-def default_driver_memory() -> str:
-    """Return the size of the driver's heap, in which a local master also runs its tasks."""
-    return os.environ.get("RINGLAKE_DRIVER_MEMORY", "4g")
+def own_master(conf: Mapping[str, str] | None = None) -> str:
+    """Return the master of a session started here: that of `conf`, else SPARK_MASTER, else `local[*]`."""
+    return (conf or {}).get("spark.master") or os.environ.get("SPARK_MASTER") or "local[*]"
+
+
+def check_startable() -> None:
+    """Raise UsageError, before anything is written, where no session could be started here.
+
+    Under `spark-submit`, or where a session runs, there is nothing left to start.
+    """
+    if SparkContext._active_spark_context is None and not is_submitted():
+        check_environment(is_local(own_master()))
+        delta_jars()
+
+
+def is_submitted() -> bool:
+    """Return True under `spark-submit`, whose Java machine is running already."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
 def session_settings(master: str) -> dict[str, str]:
@@ -123,7 +139,7 @@ def build_session(
     wanted = dict(conf or {})
     if SparkContext._active_spark_context is not None:
         return _active_session(wanted)
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
+    if is_submitted():
         spark_conf = _submitted_conf(wanted)
     else:
         spark_conf = _own_conf({"spark.app.name": app_name, **wanted}, source_bytes)
@@ -161,16 +177,18 @@ def _submitted_conf(wanted: Mapping[str, str]) -> SparkConf:
 
 
 def _own_conf(wanted: Mapping[str, str], source_bytes: Callable[[], int] | None) -> SparkConf:
-    master = wanted.get("spark.master") or os.environ.get("SPARK_MASTER") or "local[*]"
+    master = own_master(wanted)
     settings = {
         "spark.master": master,
         "spark.jars": ",".join(jar.as_uri() for jar in delta_jars()),
         **session_settings(master),
         # Not for spark-submit: its daemon does not have the archive that brings this package.
         **({"spark.python.daemon.module": "etl.spark.python_daemon"} if is_local(master) else {}),
+        # Java by itself writes to /tmp, whatever TMPDIR says.
+        **({"spark.local.dir": os.environ["TMPDIR"]} if os.environ.get("TMPDIR") else {}),
         **wanted,
     }
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    set_right(os.environ, is_local(master))
     if (
         SparkContext._gateway is None
     ):  # an earlier session of this process may have left its Java machine running
@@ -204,7 +222,9 @@ def _launch(settings: Mapping[str, str], java: str) -> None:
     for key, value in settings.items():
         conf.set(key, value)
     with resources.as_file(resources.files("etl.spark") / "log4j2.properties") as logging:
-        options = f"-Dlog4j2.configurationFile={logging.as_uri()} {java}".rstrip()
+        scratch = os.environ.get("TMPDIR")
+        own = f'-Djava.io.tmpdir="{scratch}" ' if scratch else ""
+        options = f"{own}-Dlog4j2.configurationFile={logging.as_uri()} {java}".rstrip()
         conf.set("spark.driver.extraJavaOptions", options)
         with log_path.open("ab") as output:
             gateway = launch_gateway(conf, {"stdout": output, "stderr": output})  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ from etl.runs.lock import locked
 from etl.runs.run import Run
 from etl.runs.stage_metrics import measured
 from etl.sources.files.pieces import source_bytes
-from etl.spark.session import build_session
+from etl.spark.session import build_session, check_startable
 from schemas.config import Configuration, load
 
 
@@ -32,6 +32,7 @@ def stage_main(
     """
     arguments = stage_parser(f"python -m etl.{stage.name}", description).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
+    check_startable()
     with full_disk_as_error(config), locked(config):
         spark = session_for(stage.name, config)
         try:

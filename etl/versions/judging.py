@@ -14,7 +14,7 @@ from etl.gates.results import GateResults
 from etl.reporting.page import table_versions, write_report
 from etl.runs.full_disk import full_disk_as_error
 from etl.runs.lock import locked
-from etl.spark.session import build_session, spark_progress
+from etl.spark.session import build_session, check_startable, spark_progress
 from schemas.config import Configuration
 from schemas.manifest import Manifest, newest
 from schemas.manifest import load as load_manifest
@@ -34,6 +34,7 @@ def judge_again(config: Configuration) -> GateResults:
 
     It holds the lock, since a publishing run writes the same files.
     """
+    check_startable()
     with full_disk_as_error(config), locked(config):
         manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
         spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))

@@ -6,6 +6,7 @@ import pytest
 
 from common.errors import ConfigurationError
 from schemas.config import Configuration, load
+from schemas.tables import Layout
 
 MINIMAL = """
 [dataset]
@@ -235,3 +236,26 @@ def test_the_class_balance_belongs_to_the_data_but_not_to_the_encoded_rows(tmp_p
     assert loaded(tmp_path, MINIMAL, "balance.most=4").data_sections() == plain.data_sections()
     weighted = loaded(tmp_path, MINIMAL, "balance.policy=weights", "balance.strength=square_root")
     assert weighted.data_sections()["balance"] == {"policy": "weights", "strength": "square_root"}
+
+
+def layout(folder: Path, root: str) -> Layout:
+    """Return the layout of a data set whose root is that text, not TOML."""
+    config = loaded(folder, MINIMAL)
+    dataset = config.dataset.model_copy(update={"root": root})
+    return Layout.of(config.model_copy(update={"dataset": dataset}))
+
+
+@pytest.mark.parametrize(
+    "name", ["h#1", "q?x", "w%20x", "back\\x", "a*b", "[1]", "{a,b}", "a|b", "a^b", "a\tb", "a\udcffb"]
+)
+def test_a_root_whose_path_delta_would_misread_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"'dataset.root' leads to .*/below/letters', and .* misread"
+    ):
+        layout(tmp_path, f"{tmp_path}/{name}/below")
+    assert layout(tmp_path, f"memory://{name}").root == f"memory://{name}/letters"
+
+
+@pytest.mark.parametrize("name", ["50% of é", "a b", "a:b", "a::b", "it's", "a;b,c=d&e+f@g!h$i(j)~`k`"])
+def test_any_other_root_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
+    assert layout(tmp_path, f"{tmp_path}/{name}").root == f"{tmp_path}/{name}/letters"

@@ -1,8 +1,10 @@
 """Files that a source's pattern names.
 
 `*`, `?` and `[…]` match within one segment of a path, `**` any number of folders, `{a,b}` either. As in a shell, a
-wildcard matches no leading dot, and `**` does not follow links to folders. A matching entry that must not be opened
-(a link out of the source, a link to nowhere, a named pipe) is listed with the reason.
+wildcard matches no leading dot, and `**` does not follow links to folders. Folders at the beginning of a pattern that
+are there under that very name are taken as they are, brackets and braces included; `[[]` is a bracket of a name
+anywhere. A matching entry that must not be opened (a link out of the source, a link to nowhere, a named pipe) is listed
+with the reason.
 
 A folder that cannot be listed is an error, lest its records go missing silently. wcmatch 12 and fsspec's own glob
 skip such folders, wcmatch knows no remote file systems, fsspec no braces and no hidden files: hence our own walk.
@@ -79,11 +81,15 @@ def list_source(
     file_system, _ = storage.filesystem(_fixed_part(source.path), options)
     local = storage.is_local(source.path)
     pattern = storage.absolute(source.path)
-    root = storage.absolute(source.root if source.root is not None else _fixed_part(source.path))
     if not local:  # the file system names its files without the scheme
-        pattern, root = file_system._strip_protocol(pattern), file_system._strip_protocol(root)
+        pattern = file_system._strip_protocol(pattern)
+    base = _existing_part(file_system, pattern, local)
+    root = base
+    if source.root is not None:
+        root = storage.absolute(source.root)
+        root = root if local else file_system._strip_protocol(root)
     found: dict[str, SourceFile] = {}
-    for entry in _matches(file_system, pattern, local):
+    for entry in _matches(file_system, pattern, base, local):
         path, relative = entry.path, _relative(entry.path, root)
         if relative is None:
             raise UsageError(
@@ -101,7 +107,10 @@ def list_source(
             obstacle = OUTSIDE
         found[relative] = SourceFile(source_index, relative, location, size, modified, obstacle=obstacle)
     if not found:
-        raise DataError(f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern})")
+        hint = "; a bracket that is part of a name is written [[]" if "[" in source.path else ""
+        raise DataError(
+            f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern}{hint})"
+        )
     return [found[path] for path in sorted(found)]
 
 
@@ -110,6 +119,21 @@ def _fixed_part(path: str) -> str:
     match = WILDCARD.search(path)
     folder = path[: match.start()] if match else path
     return posixpath.dirname(folder) or ("/" if folder.startswith("/") else ".")
+
+
+def _existing_part(file_system: AbstractFileSystem, pattern: str, local: bool) -> str:
+    """Return the folder from which a pattern is matched: what is before the first wildcard.
+
+    Brackets and braces are no wildcards in the name of a folder that is there.
+    """
+    base = _fixed_part(pattern)
+    for segment in pattern[len(base) :].strip("/").split("/")[:-1]:
+        below = posixpath.join(base, segment)
+        entry = None if re.search(r"[*?]", segment) else _entry(file_system, below, local)
+        if entry is None or not entry.is_folder:
+            break
+        base = below
+    return base
 
 
 def _relative(path: str, root: str) -> str | None:
@@ -127,7 +151,7 @@ def _shown(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iterator[FolderEntry]:
+def _matches(file_system: AbstractFileSystem, pattern: str, base: str, local: bool) -> Iterator[FolderEntry]:
     """Yield the files that a pattern matches, some possibly twice."""
     literal = _entry(file_system, pattern, local)
     if literal is not None and not literal.is_folder:
@@ -137,10 +161,11 @@ def _matches(file_system: AbstractFileSystem, pattern: str, local: bool) -> Iter
         raise UsageError(
             f"{pattern} is a folder; write a pattern for the files in it, e.g. {pattern}/**/*.jsonl"
         )
-    for alternative in expand_braces(pattern):
-        base = _fixed_part(alternative) if WILDCARD.search(alternative) else posixpath.dirname(alternative)
-        rest = alternative[len(base) :].strip("/").split("/")
-        yield from _walk(file_system, base, rest, local)
+    for alternative in expand_braces(pattern[len(base) :].lstrip("/")):
+        wildcard = WILDCARD.search(alternative)
+        fixed = posixpath.dirname(alternative[: wildcard.start()] if wildcard else alternative)
+        rest = alternative[len(fixed) :].strip("/").split("/")
+        yield from _walk(file_system, posixpath.join(base, fixed) if fixed else base, rest, local)
 
 
 def expand_braces(pattern: str) -> list[str]:

@@ -63,6 +63,30 @@ def test_patterns_match_as_in_a_shell(folder: Path, pattern: str, expected: list
     assert paths(folder, pattern) == expected
 
 
+@pytest.mark.parametrize(
+    "name", ["[2024] #1 50% = é", "{a,b}", "[ab]", "a{b", "#1", "50%20", "a\\b", "a:b", "a::b"]
+)
+def test_a_folder_at_the_beginning_of_a_pattern_has_the_name_that_is_written(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in (name, "a", "2"):
+        (tmp_path / folder / "sub [1]").mkdir(parents=True)
+        (tmp_path / folder / "a.jsonl").write_text(folder)
+        (tmp_path / folder / "sub [1]" / "b.jsonl").write_text(folder)
+    expected = ["a.jsonl", "sub [1]/b.jsonl"]
+    assert paths(tmp_path, f"{name}/**/*.jsonl") == expected
+    assert paths(tmp_path, f"{name}/sub [1]/*.jsonl") == ["b.jsonl"]
+    assert paths(tmp_path, f"{name}/sub [[]1]/*.jsonl", str(tmp_path / name)) == ["sub [1]/b.jsonl"]
+    monkeypatch.chdir(tmp_path / name)  # and so it is with the working folder
+    (found,) = list_source(JsonLines(format="jsonl", path="*.jsonl"), 0)
+    assert (found.path, read_bytes(found.location)) == ("a.jsonl", name.encode())
+
+
+def test_a_pattern_with_brackets_that_matches_nothing_says_how_a_bracket_is_written(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"a bracket that is part of a name is written \[\[\]\)$"):
+        paths(folder, "x [2024]*/*.jsonl")
+
+
 def test_links_out_of_the_source_are_listed_with_an_obstacle_unless_they_are_to_be_followed(
     tmp_path: Path,
 ) -> None:
