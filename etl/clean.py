@@ -1,16 +1,19 @@
-"""Command of the stage `clean`: see etl/stages/clean.py."""
+"""clean: applies the active rules to the configured texts, and records the effects of each."""
 
 import sys
 from collections.abc import Sequence
 
 from common.command import run
-from etl.stages import clean
-from etl.stages.command import stage_main
+from etl.stages.command import judged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m etl.clean --config FILE`; return the exit status."""
-    return stage_main(clean.STAGE, clean.__doc__, argv)
+    arguments, config = judged("clean", __doc__, argv)
+    from etl.stages import clean
+    from etl.stages.running import run_stage
+
+    return run_stage(clean.STAGE, config, arguments.again)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""Command of the stage `encode`: see etl/stages/encode.py."""
+"""encode: turns the cleaned columns into rows for a model, with what it learns from the training split alone."""
 
 import sys
 from collections.abc import Sequence
 
 from common.command import run
-from etl.stages import encode
-from etl.stages.command import stage_main
+from etl.stages.command import judged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `python -m etl.encode --config FILE`; return the exit status."""
-    return stage_main(encode.STAGE, encode.__doc__, argv)
+    arguments, config = judged("encode", __doc__, argv)
+    from etl.stages import encode
+    from etl.stages.running import run_stage
+
+    return run_stage(encode.STAGE, config, arguments.again)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,6 @@ from collections.abc import Sequence
 from common.command import configuration_parser, run
 from common.errors import UsageError
 from common.storage import hadoop_options
-from etl.erasure.finding import Person
-from etl.erasure.forgetting import forget, report
-from etl.runs.audit import audited
-from etl.runs.full_disk import full_disk_as_error
-from etl.runs.lock import locked
-from etl.spark.session import build_session, check_startable
 from schemas.config import load
 
 
@@ -51,6 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.overrides)
+
+    from etl.erasure.finding import Person
+    from etl.erasure.forgetting import forget, report
+    from etl.runs.audit import audited
+    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.lock import locked
+    from etl.spark.session import build_session, check_startable
+
     person = Person.of(arguments.record, arguments.pseudonym, arguments.quarantined)
     if person == Person():
         raise UsageError(

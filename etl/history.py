@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 from common.command import configuration_parser, run
 from common.errors import UsageError
-from etl.versions.timeline import history, lines
 from schemas.config import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = configuration_parser("python -m etl.history", __doc__).parse_args(argv)
     config = load(arguments.config, arguments.overrides)
+
+    from etl.versions.timeline import history, lines
+
     versions = history(config)
     if not versions:
         raise UsageError(

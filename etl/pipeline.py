@@ -9,37 +9,28 @@ import sys
 import time
 from collections.abc import Sequence
 
-from pyspark.sql import SparkSession
-
 from common.command import run
-from common.errors import CheckError
 from common.progress import log
 from common.storage import join
-from etl.gates.expectations import declared
-from etl.gates.limits import check_quarantine
-from etl.reporting.page import REPORT, is_report_of, write_report
-from etl.runs.full_disk import full_disk_as_error
-from etl.runs.lock import locked
-from etl.runs.run import Run, Tables
-from etl.runs.stage_metrics import measured
-from etl.spark.session import check_startable
-from etl.stages import clean, deduplicate, encode, ingest, split
-from etl.stages.command import session_for, stage_parser, timed
-from etl.versions.judging import judge_version
-from etl.versions.publishing import publish_version, published
-from schemas.config import Configuration, load
-from schemas.manifest import Manifest, name_of
-from schemas.tables import Layout
-
-STAGES = tuple(stage.STAGE for stage in (ingest, clean, deduplicate, split, encode))
-"""In order; publishing, which comes last, depends on more than silver/encoded."""
+from etl.stages.command import judged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = stage_parser("python -m etl.pipeline", __doc__).parse_args(argv)
-    config = load(arguments.config, arguments.overrides)
-    layout = Layout.of(config)
+    arguments, config = judged("pipeline", __doc__, argv)
     began = time.monotonic()
+    from etl.sources.columns import check_columns
+
+    check_columns(config)
+
+    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.lock import locked
+    from etl.spark.session import check_startable
+    from etl.stages.running import session_for
+    from etl.versions.building import nothing_new, run_stages
+    from schemas.manifest import name_of
+    from schemas.tables import Layout
+
+    layout = Layout.of(config)
     check_startable()
     with full_disk_as_error(config), locked(config):
         standing = None if arguments.again else nothing_new(config)
@@ -60,47 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     log(f"  manifest: {join(layout.manifests, name_of(manifest.delta_version, manifest.manifest_root))}")
     log(f"  root:     {manifest.manifest_root}")
     return 0
-
-
-def nothing_new(config: Configuration) -> tuple[Manifest, str] | None:
-    """Return the published version and its report's location where all stages are complete; needs no Spark."""
-    data_set = Tables(config)
-    for stage in STAGES:
-        counts = stage.completion(data_set)
-        if counts is None:
-            return None
-        if stage.name == "ingest":
-            check_quarantine(counts, config)
-    standing = published(config)
-    if standing is None or not is_report_of(standing, config):
-        return None
-    log(f"nothing is new: version {standing.delta_version} is current, with every file as published")
-    return standing, join(Layout.of(config).quality, REPORT)
-
-
-def run_stages(spark: SparkSession, config: Configuration, began: float, again: bool) -> tuple[Manifest, str]:
-    """Run incomplete stages, or with `again` all; return the published version, and the location of its report."""
-    declared(config)  # an impossible expectation stops here, before hours of work
-    whole = Run(spark, config)
-    first, *others = STAGES
-    check_quarantine(timed(first, whole, again), config)
-    for stage in others:
-        timed(stage, whole, again)
-    standing = None if again else published(config)
-    if standing is not None:
-        log(f"publish: complete, version {standing.delta_version} is current, with every file as published")
-        if is_report_of(standing, config):
-            return standing, join(Layout.of(config).quality, REPORT)
-        log("report …")
-        return standing, judge_version(spark, config, standing)[1]
-    log("publish …")
-    with measured("publish", spark, config):
-        manifest, summary, gates = publish_version(spark, config, began)
-    rows = manifest.content.counts["published"]
-    if rows != sum(content.rows for content in manifest.splits.values()):
-        raise CheckError("the splits do not add up to what was published; report this")
-    log("report …")
-    return manifest, write_report(spark, config, summary, manifest, gates)
 
 
 if __name__ == "__main__":

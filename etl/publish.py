@@ -7,12 +7,16 @@ import sys
 from collections.abc import Sequence
 
 from common.command import run
-from etl.stages.command import stage_main
-from etl.versions import publishing
+from etl.stages.command import judged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return stage_main(publishing.STAGE, __doc__, argv)
+    """Run `python -m etl.publish --config FILE`; return the exit status."""
+    arguments, config = judged("publish", __doc__, argv)
+    from etl.stages.running import run_stage
+    from etl.versions import publishing
+
+    return run_stage(publishing.STAGE, config, arguments.again)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from common.command import configuration_parser, run
 from common.progress import log
-from etl.versions.judging import judge_again
 from schemas.config import load
 
 
@@ -19,7 +18,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises QualityGateError when a gate fails: exit status 3.
     """
     arguments = configuration_parser("python -m etl.quality", __doc__).parse_args(argv)
-    gates = judge_again(load(arguments.config, arguments.overrides))
+    config = load(arguments.config, arguments.overrides)
+
+    from etl.versions.judging import judge_again
+
+    gates = judge_again(config)
     gates.raise_for_failures()
     log(f"quality: all {len(gates.gates)} gates passed")
     return 0

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from common.command import configuration_parser, run
 from common.progress import log
-from etl.reporting.rejects import show
-from etl.sources.rejects import export, quarantined
 from schemas.config import load
 
 
@@ -28,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.overrides)
+
+    from etl.reporting.rejects import show
+    from etl.sources.rejects import export, quarantined
+
     table, rows = quarantined(config, arguments.reason)
     if arguments.export is None:
         show(config, table, rows, arguments.examples)

@@ -8,14 +8,17 @@ import sys
 from collections.abc import Sequence
 
 from common.command import configuration_parser, run
-from etl.versions.judging import judge_again
 from schemas.config import load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the report of the newest published version again; return 0 whatever the gates say."""
     arguments = configuration_parser("python -m etl.report", __doc__).parse_args(argv)
-    judge_again(load(arguments.config, arguments.overrides))
+    config = load(arguments.config, arguments.overrides)
+
+    from etl.versions.judging import judge_again
+
+    judge_again(config)
     return 0
 
 

@@ -11,10 +11,6 @@ from collections.abc import Sequence
 from common.command import configuration_parser, run
 from common.errors import UsageError
 from common.progress import log
-from etl.runs.audit import audited
-from etl.runs.full_disk import full_disk_as_error
-from etl.runs.lock import locked
-from etl.versions.restoring import roll_back
 from schemas.config import load
 
 
@@ -27,6 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
     if arguments.to < 0:
         raise UsageError(f"--to {arguments.to}: versions count from 0")
+
+    from etl.runs.audit import audited
+    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.lock import locked
+    from etl.versions.restoring import roll_back
+
     with full_disk_as_error(config), locked(config), audited("rollback", config) as outcome:
         manifest = roll_back(config, arguments.to)
         outcome["delta_version"] = manifest.delta_version

@@ -15,10 +15,6 @@ from datetime import UTC, datetime
 
 from common.command import configuration_parser, run
 from common.progress import log
-from etl.runs.audit import audited
-from etl.runs.full_disk import full_disk_as_error
-from etl.runs.lock import locked
-from etl.versions.retention import vacuum
 from schemas.config import load
 
 
@@ -34,6 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = load(arguments.config, arguments.overrides)
+
+    from etl.runs.audit import audited
+    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.lock import locked
+    from etl.versions.retention import vacuum
+
     with full_disk_as_error(config), locked(config):
         if arguments.dry_run:
             counts = vacuum(config, datetime.now(UTC), True, arguments.forgotten)

@@ -13,11 +13,8 @@ from common.command import add_version_flag, run
 from common.errors import UsageError
 from common.progress import log
 from common.storage import Storage
-from etl.runs import audit
-from etl.versions.verification import check_trail_alone, findings
 from schemas.config import load as load_configuration
 from schemas.manifest import load, published, resolve
-from schemas.tables import Layout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,8 +36,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError("say which version either by MANIFEST or by --version, not by both")
     given = arguments.version or arguments.manifest or "latest"
     options = Storage()
-    if arguments.config is not None:
-        config = load_configuration(arguments.config, arguments.overrides)
+    config = None if arguments.config is None else load_configuration(arguments.config, arguments.overrides)
+
+    from etl.runs import audit
+    from etl.versions.verification import check_trail_alone, findings
+    from schemas.tables import Layout
+
+    if config is not None:
         options, layout = config.storage, Layout.of(config)
         if given == "latest" and not published(layout.manifests, options):
             return check_trail_alone(layout, options)

@@ -8,12 +8,13 @@ import difflib
 import hashlib
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from common.command import HIDDEN, without_credentials
@@ -68,6 +69,7 @@ class Configuration(Section):
     optimizer: kinds.AnyOptimizer = Field(default_factory=kinds.OPTIMIZERS.default_settings)
     train: settings.Train = settings.Train()
     evaluate: settings.Evaluate = settings.Evaluate()
+    _given: tuple[str, ...] = PrivateAttr(default=("--config", "FILE"))
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -139,6 +141,10 @@ class Configuration(Section):
                     f"the feature {feature.name!r} has the name of a cleaning rule, with which the report would mix it "
                     "up: rename it"
                 )
+
+    def flags(self) -> str:
+        """Return the flags that name this configuration, for a command that a message advises; no credentials."""
+        return shlex.join(without_credentials(self._given))
 
     def token_features(self) -> list[TokensFeature]:
         """Return the text features."""
@@ -240,7 +246,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
     for override in overrides:
         _override(document, override)
     try:
-        return Configuration.model_validate(document)
+        config = Configuration.model_validate(document)
+        config._given = ("--config", str(file), *(part for one in overrides for part in ("--set", one)))
+        return config
     except ValidationError as error:
         raise ConfigurationError(_explain(error, file)) from error
 

@@ -8,7 +8,7 @@ import importlib
 for name in (
     "great_expectations",
     "torch.utils.tensorboard",
-    "etl.pipeline",
+    "etl.versions.building",
     "etl.report",
     "training.classification.baseline",
     "training.report",

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import settings
 from pyspark.sql import SparkSession
 
-from etl.pipeline import run_stages
 from etl.spark.session import build_session
+from etl.versions.building import run_stages
 from tests.data_sets import made_once
 from tests.faults.pipeline_runs import WITHOUT_GENERATED_CODE, PipelineFolder, write_files
 from tests.kinds import ORDER, kind_of

@@ -1,8 +1,10 @@
 """The console scripts: thin names for the modules that `python -m` starts."""
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -53,3 +55,37 @@ def test_help_names_each_subcommand_once(capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[2:]] == list(train_cli.COMMANDS)
     assert usage("p", {"a": ("m", "what")}).endswith("  a  what")
+
+
+JUDGED_EARLY = """
+import importlib, sys
+from common import command
+for name, flags in {commands}:
+    status = command.run(importlib.import_module(name).main, ["--config", "conf.toml", *flags])
+    print(status, name, file=sys.stderr)
+print(*sorted({heavy} & set(sys.modules)))
+"""
+FLAGS = {
+    "etl.rollback": ["--to", "0"],
+    "etl.forget": ["--record", "a"],
+    "training.train": ["--run", "a"],
+    "training.evaluate": ["--run", "a"],
+    "training.report": ["--run", "a"],
+    "training.batches": ["--epoch", "0"],
+}
+HEAVY = {"deltalake", "great_expectations", "pandas", "petastorm", "pyspark", "torch"}
+
+
+def test_a_configuration_is_judged_before_anything_takes_seconds_to_import(tmp_path: Path) -> None:
+    (tmp_path / "conf.toml").write_text("[dataste]\n")
+    # It takes a run's folder, and reads a configuration for its credentials alone.
+    commands = [(module, FLAGS.get(module, [])) for module, _ in ALL if module != "training.verify"]
+    code = JUDGED_EARLY.format(commands=commands, heavy=HEAVY)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+    )  # fmt: skip
+    assert done.stdout == "\n"
+    lines = done.stderr.splitlines()
+    assert lines[1::2] == [f"2 {module}" for module, _ in commands]
+    assert all("unknown key 'dataste' in conf.toml (did you mean 'dataset'?)" in line for line in lines[::2])

@@ -27,7 +27,6 @@ from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE
 from schemas.settings import Train
 from schemas.tables import Layout
-from training.input.batch_loader import BatchLoader, split_order
 from training.input.order import GlobalBatch
 from training.parallel.world import World
 
@@ -178,6 +177,8 @@ def check_place(manifest: Manifest, settings: Train, arguments: argparse.Namespa
         raise UsageError(f"--split {arguments.split}: the data set has {', '.join(sorted(manifest.splits))}")
     if arguments.epoch < 0:
         raise UsageError(f"--epoch {arguments.epoch}: the first epoch is 0")
+    from training.input.batch_loader import split_order  # imports torch
+
     order = split_order(manifest, arguments.split, settings)
     if not 0 <= arguments.position <= order.rows:
         raise UsageError(
@@ -199,6 +200,8 @@ def batches(
     options: Storage | None = None,
 ) -> Iterator[dict[str, int | list[str]]]:
     """Yield the global batches of an epoch from `position` on, as read by one rank or by all side by side."""
+    from training.input.batch_loader import BatchLoader, split_order  # imports torch
+
     order = split_order(manifest, split, settings)
     before = epoch * order.rows
     shown = range(ranks) if rank is None else [rank]

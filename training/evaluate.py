@@ -8,16 +8,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
-
 from common import command
 from common.errors import UsageError
 from schemas.config import load
 from schemas.manifest import load as load_manifest
 from schemas.manifest import resolve
 from schemas.tables import Layout
-from training import objectives
-from training.evaluation import judging
 from training.tracking.run_files import run_folder
 
 SPLIT = "test"
@@ -43,6 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
     config = load(arguments.config, arguments.overrides)
+
+    # These take seconds, which a mistake in the configuration is not worth.
+    import torch
+
+    from training import objectives
+    from training.evaluation import judging
+
     run = run_folder(config, arguments.run)
     record, state = judging.find_checkpoint(run, arguments.checkpoint)
     location = resolve(

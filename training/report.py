@@ -17,7 +17,6 @@ from schemas.config import load
 from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE
-from training import objectives
 from training.reporting import sections
 from training.tracking import metrics, non_finite, summary
 from training.tracking.run_files import EVALUATION_FILE, REPORT_FILE, read_json, run_folder
@@ -59,6 +58,8 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
 
     The objective decides how the evaluation is shown.
     """
+    from training import objectives  # imports torch
+
     training = summary.read(run).get("training", {})
     evaluation = read_json(run / EVALUATION_FILE)
     if evaluation is not None and evaluation["manifest_root"] != manifest.manifest_root:

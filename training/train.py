@@ -8,8 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from horovod.common.exceptions import HorovodInternalError
+from typing import TYPE_CHECKING
 
 from common import command
 from common.errors import CheckError, UsageError
@@ -18,12 +17,10 @@ from schemas.config import Configuration, load
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
 from schemas.tables import Layout
-from training.engine import elastic, preparation, running
-from training.input.batch_loader import split_order
-from training.parallel.communicator import Communicator, make_deterministic
-from training.parallel.watchdog import Watchdog
-from training.parallel.world import World
 from training.tracking.run_files import run_folder
+
+if TYPE_CHECKING:
+    from training.parallel.communicator import Communicator
 
 
 def parser() -> argparse.ArgumentParser:
@@ -72,6 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.new_data and not arguments.resume:
         raise UsageError("--new-data says from which data --resume may go on to others: give both")
     config = load(arguments.config, arguments.overrides)
+
+    # These take seconds (torch, Horovod), which a mistake in the configuration is not worth.
+    from horovod.common.exceptions import HorovodInternalError
+
+    from training.engine import elastic, preparation
+    from training.input.batch_loader import split_order
+    from training.parallel.communicator import Communicator, make_deterministic
+    from training.parallel.watchdog import Watchdog
+    from training.parallel.world import World
+
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
     manifest = load_manifest(location, config.storage)
@@ -102,10 +109,12 @@ def _train(
     manifest: Manifest,
     location: str,
     run: Path,
-    communicator: Communicator,
+    communicator: "Communicator",
     arguments: argparse.Namespace,
     given: list[str],
 ) -> int:
+    from training.engine import preparation, running
+
     complete, found = preparation.begin(config, manifest, run, communicator, arguments)
     if complete:
         return 0

@@ -12,6 +12,7 @@ from etl.figures.facts import Summary
 from etl.gates import data_docs, expectations
 from etl.gates.gx_context import context, library
 from etl.gates.limits import Gate, Measured, gates, measures
+from etl.gates.rejects import explained
 from etl.gates.results import GateResult, GateResults
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -28,6 +29,7 @@ def judge(
     wanted = expectations.declared(config)
     if wanted and published is not None:
         results += expectations.judged(context(), published, wanted)
+    results = [explained(gate, config) for gate in results]
     docs = storage.join(layout.quality, "data_docs", data_docs.INDEX)
     return GateResults(results, docs, validations)
 

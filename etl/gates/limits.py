@@ -10,7 +10,8 @@ from typing import Any
 
 from common.errors import QualityGateError
 from etl.figures.facts import Summary
-from etl.gates.results import GateResult, sentence_of
+from etl.gates.rejects import explained
+from etl.gates.results import LEFT_OUT, GateResult, sentence_of
 from schemas.config import Configuration
 from schemas.tables import SPLITS
 
@@ -238,33 +239,27 @@ def check_quarantine(counts: Mapping[str, int], config: Configuration) -> None:
     # Records erased on request say nothing about the quality of the data.
     row = quarantine_row(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0))
     if gate.maximum is not None and row[gate.column] > gate.maximum:
-        raise QualityGateError(
-            f"a quality gate failed after ingest: {sentence_of(gate.result([row], [row]))}"
-        )
+        failed = explained(gate.result([row], [row]), config)
+        raise QualityGateError(f"a quality gate failed after ingest: {sentence_of(failed)}")
 
 
 def quarantine_gate(config: Configuration) -> Gate:
     """Return the gate that is checked a first time right after `ingest`."""
     maximum = config.quality.max_quarantine_share
-    return _share_gate("quarantine", maximum, "look at the reasons in bronze/quarantine")
+    return _share_gate("quarantine", maximum, "mend the records or the configuration")
 
 
 def _share_gate(what: str, maximum: float, remedy: str) -> Gate:
-    labels = {
-        "quarantine": "in the quarantine",
-        "filtered": "filtered out by cleaning rules",
-        "duplicate": "exact or near-duplicates",
-    }
     key = f"quality.max_{what}_share"
     return Gate(
-        f"share {labels[what]}",
+        f"share {LEFT_OUT[what]}",
         "records",
         f"{what}_share",
         0,
         maximum,
         lambda row: (
             f"{percent(row[f'{what}_share'])} of the records read "
-            f"({row[f'{what}_records']:,} of {row['records_in']:,}) are {labels[what]}"
+            f"({row[f'{what}_records']:,} of {row['records_in']:,}) are {LEFT_OUT[what]}"
         ),
         f"at most {percent(maximum)} ({key})",
         f"{remedy}, or raise {key}",

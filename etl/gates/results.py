@@ -6,6 +6,14 @@ from typing import Any
 
 from common.errors import QualityGateError
 
+LEFT_OUT = {
+    "quarantine": "in the quarantine",
+    "filtered": "filtered out by cleaning rules",
+    "duplicate": "exact or near-duplicates",
+}
+"""Words for the records that are no row of the shards, in the names and sentences of the gates about them."""
+QUARANTINED, FILTERED = (f"share {LEFT_OUT[what]}" for what in ("quarantine", "filtered"))
+
 
 @dataclass(frozen=True)
 class GateResult:

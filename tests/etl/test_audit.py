@@ -13,7 +13,7 @@ from etl import verify
 from etl.runs.audit import FILE, FIRST, append, audited, findings, hash_of, last_commit
 from etl.runs.completion import Stage
 from etl.runs.run import Run
-from etl.stages.command import timed
+from etl.stages.running import timed
 from schemas.config import Configuration
 from schemas.manifest import Manifest, Provenance
 from schemas.tables import Layout

@@ -14,13 +14,13 @@ from pyspark.sql import SparkSession
 from common.storage import Storage
 from etl.lake.log import Commit, row_count, stages_since
 from etl.lake.tables import write_table
-from etl.pipeline import STAGES, nothing_new, run_stages
 from etl.reporting.page import OF_REPORT
 from etl.runs import code, completion
 from etl.runs.audit import TABLES, versions
 from etl.runs.run import Run
 from etl.stages.clean import clean_fingerprint
-from etl.stages.command import timed
+from etl.stages.running import timed
+from etl.versions.building import STAGES, nothing_new, run_stages
 from etl.versions.publishing import CODE, published
 from schemas.config import Configuration
 from schemas.manifest import Manifest
@@ -133,12 +133,12 @@ def test_a_stage_runs_anew_by_its_own_code_alone(monkeypatch: pytest.MonkeyPatch
         ("etl.reporting.records", ()),
         ("etl.gates.limits", ()),
         ("etl.figures.summary", ()),
-        ("etl.stages.command", ()),
+        ("etl.stages.running", ()),
         ("etl.runs.audit", ()),
         ("etl.report", ()),
         ("common.pages.page", ()),
         ("schemas.class_mix", ()),
-        ("etl.pipeline", ()),
+        ("etl.versions.building", ()),
         *((f"etl.stages.{name}", (name,)) for name in NAMED),
         ("etl.rules.language", ("clean",)),  # found by its location alone, like the next three
         ("etl.sources.files.csv", ("ingest",)),

@@ -17,7 +17,7 @@ from etl.runs.completion import Stage
 from etl.runs.run import Run
 from etl.runs.stage_metrics import StageMetrics, persisted
 from etl.stages import deduplicate, encode, split
-from etl.stages.command import timed
+from etl.stages.running import timed
 from etl.versions.publishing import publish
 from schemas import manifest as manifests
 from schemas.config import Configuration

@@ -27,12 +27,12 @@ from etl.lake.facts import Fingerprint, RecordsFacts
 from etl.lake.log import table_version
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256, record_sha256
-from etl.pipeline import STAGES, run_stages
 from etl.runs import audit
 from etl.runs.run import Run
 from etl.stages.clean import clean
 from etl.stages.ingest import ingest
 from etl.versions import retention
+from etl.versions.building import STAGES, run_stages
 from etl.versions.verification import findings
 from schemas import manifest as manifests
 from schemas.config import Configuration, canonical_json, load
@@ -195,7 +195,7 @@ def test_a_record_is_erased_for_good(
     # Including forgotten records, the quarantine exceeds max_quarantine_share: they do not count.
     silver = {name: rows(spark, config, name) for name in ("fields", "ledger")}
     # If only the quarantine is concerned, every stage stays complete, and the version has the same content.
-    monkeypatch.setattr("etl.forget.build_session", lambda *_: spark)
+    monkeypatch.setattr("etl.spark.session.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     capsys.readouterr()
     assert forget.main(["--config", str(tmp_path / "conf.toml"), "--record", "c2"]) == 0
@@ -366,7 +366,7 @@ def test_nobody_is_forgotten_by_mistake(
     spark: SparkSession, config: Configuration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--config", str(tmp_path / "conf.toml")]
-    monkeypatch.setattr("etl.forget.build_session", lambda *_: spark)
+    monkeypatch.setattr("etl.spark.session.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     with pytest.raises(UsageError, match="nothing was ingested that could be forgotten"):
         forgetting.forget(spark, config, Person.of(["x"]))

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 from common import command
 from common.errors import QualityGateError
 from etl import ingest
-from etl.pipeline import run_stages
+from etl.versions.building import run_stages
 from schemas.config import Configuration, load
 from schemas.tables import Layout
 from tests.etl.sources.source_files import write_numbered
@@ -52,7 +52,7 @@ def test_too_large_a_share_in_quarantine_stops_it_before_anything_is_cleaned(
     assert Path(Layout.of(config).quarantine).exists()
     assert not Path(Layout.of(config).fields).exists()
     # Running stage by stage gives the same, also if `ingest` is complete.
-    monkeypatch.setattr("etl.stages.command.build_session", lambda *_: spark)
+    monkeypatch.setattr("etl.stages.running.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     assert command.run(ingest.main, ["--config", str(tmp_path / "conf.toml")]) == 3
     said = capsys.readouterr().err
@@ -68,7 +68,7 @@ def test_a_source_of_which_nothing_can_be_read_is_an_error_and_no_empty_data_set
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "a.jsonl").symlink_to("/nowhere")
-    monkeypatch.setattr("etl.stages.command.build_session", lambda *_: spark)
+    monkeypatch.setattr("etl.stages.running.build_session", lambda *_: spark)
     monkeypatch.setattr(spark, "stop", lambda: None)
     assert command.run(ingest.main, ["--config", str(tmp_path / "conf.toml")]) == 1
     assert "a.jsonl" in capsys.readouterr().err

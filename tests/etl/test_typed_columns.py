@@ -12,8 +12,8 @@ from pyspark.sql import Row, SparkSession
 from common.errors import ConfigurationError
 from etl.lake.outcomes import final_ledger
 from etl.lake.tables import read_table
-from etl.pipeline import STAGES, run_stages
 from etl.runs.run import Run
+from etl.versions.building import STAGES, run_stages
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest, read_artifact
 from schemas.tables import Layout

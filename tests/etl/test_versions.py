@@ -9,10 +9,10 @@ from pyspark.sql import SparkSession
 
 from common.errors import DataError, QualityGateError, UsageError
 from etl import history, rollback, vacuum, verify
-from etl.pipeline import STAGES, run_stages
 from etl.runs.audit import versions
 from etl.runs.run import Run
 from etl.versions import retention, timeline
+from etl.versions.building import STAGES, run_stages
 from etl.versions.restoring import roll_back
 from etl.versions.verification import findings
 from schemas import manifest as manifests

@@ -8,7 +8,7 @@ is the header line, unless a quote in it takes other lines with it.
 import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from etl.sources.contract import Contract, UntypedText
@@ -71,6 +71,22 @@ class CsvFormat(SourceFormat):
                 yield Found(line.position, line.size, line.content, values)
         if stream.damage is not None:
             yield damaged(stream, position)
+
+    def columns(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[tuple[Collection[str], int]]:
+        """Yield the header."""
+        assert isinstance(settings, Csv)
+        if settings.header is not None:
+            yield settings.header, 0
+            return
+        _, reader = part.open()
+        for record in split_records(reader, settings.delimiter.encode(), settings.quote.encode()):
+            if without_mark(record.line).strip(b"\r"):
+                row = parse_record(record, settings)
+                if not isinstance(row, Rejected):
+                    yield row, record.line.size
+                return
 
 
 def _header_problem(header: list[str], contract: Contract) -> str | None:

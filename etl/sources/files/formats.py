@@ -3,7 +3,7 @@
 import functools
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -88,6 +88,16 @@ class SourceFormat(ABC):
         self, part: FilePart, settings: SourceSettings, contract: Contract
     ) -> Iterator[Found | Rejected]:
         """Yield the records that begin in the part, each once; an unreadable stretch is one row marked `damaged`."""
+
+    def columns(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[tuple[Collection[str], int]]:
+        """Yield the columns of each record and its bytes, or once those of all where a header or schema names them.
+
+        Nothing comes of a file that cannot be read, which is left to `read`.
+        """
+        for row in self.read(part, settings, contract):
+            yield (row.values, row.length) if isinstance(row, Found) else ((), len(row.raw))
 
 
 @functools.cache

@@ -8,9 +8,10 @@ is given up where its content exceeds `max_expansion`, and fewer rows are read a
 a long value.
 """
 
+import contextlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import IO
 
 import pyarrow as pa
@@ -70,6 +71,15 @@ class ParquetFormat(SourceFormat):
         except UnicodeDecodeError:  # pyarrow's, of the names in the footer; values are decoded one by one
             detail = f"the name of a column is not valid UTF-8: nothing is read from row {row:,} on"
             yield Rejected(row, b"", "unreadable_file", detail, damaged=True)
+
+    def columns(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[tuple[Collection[str], int]]:
+        """Yield the columns of the schema."""
+        with contextlib.suppress(OSError, pa.ArrowException, UnicodeDecodeError):  # `read` tells of each
+            with open_plain(part.location, part.options) as file:
+                names = pq.read_schema(file).names
+            yield names, 0
 
 
 def too_large(row: int, max_expansion: int | None) -> Rejected:
