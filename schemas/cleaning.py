@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.sections import Name, NonEmpty, Positive, Section, Share
+from common.sections import Name, NonEmpty, Positive, Section, Share, of_form
 
 
 def _compiles(pattern: str) -> str:
@@ -52,7 +52,9 @@ class EmailRule(PersonalDataRule):
 
 class PhoneRule(PersonalDataRule):
     mask: str = "<phone>"
-    regions: list[Annotated[str, Field(pattern=r"^[A-Z]{2}$")]] = ["US"]
+    regions: list[Annotated[str, of_form("[A-Z]{2}", "the two capitals of a country, such as US or DE")]] = [
+        "US"
+    ]
     """Try numbers without a country code as numbers of these regions."""
     look_alikes: list[Pattern] = []
     """Keep a number inside a match of one of these patterns, which see 80 characters before it and 12 after it."""
@@ -207,8 +209,11 @@ class BoilerplateLinesRule(Section):
     """Keep lines longer than this, in characters, whatever they say: they are no navigation."""
 
 
+LanguageCode = Annotated[str, of_form("[a-z]{2,3}", "codes of ISO 639, such as en or deu")]
+
+
 class LanguageRule(Section):
-    languages: Annotated[list[Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]], Field(min_length=1)] = ["en"]
+    languages: Annotated[list[LanguageCode], Field(min_length=1)] = ["en"]
     """ISO 639 codes of the languages whose records stay."""
     minimum_score: Share = 0.65
     """Smallest probability, by the model, that the text is in one of the languages."""

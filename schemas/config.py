@@ -4,7 +4,6 @@
 key, the file and what is allowed.
 """
 
-import difflib
 import hashlib
 import json
 import re
@@ -12,12 +11,11 @@ import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, PrivateAttr, ValidationError, model_validator
 
-from common.command import HIDDEN, without_credentials
+from common.command import without_credentials
 from common.errors import ConfigurationError
 from common.sections import Section
 from common.storage import Storage
@@ -25,6 +23,7 @@ from schemas import kinds, settings
 from schemas.cleaning import Clean
 from schemas.features import ScalarFeature, TypedFeature
 from schemas.features.tokens import TokensFeature
+from schemas.mistakes import explain
 
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
@@ -236,7 +235,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
         raise kinds.DEFECTS[0]
     file = Path(path)
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise ConfigurationError(f"there is no configuration file {file}; give one with --config") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -250,7 +249,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
         config._given = ("--config", str(file), *(part for one in overrides for part in ("--set", one)))
         return config
     except ValidationError as error:
-        raise ConfigurationError(_explain(error, file)) from error
+        raise ConfigurationError(explain(error, file, Configuration)) from error
 
 
 def _override(document: dict[str, Any], override: str) -> None:
@@ -285,75 +284,3 @@ def _index(items: list[Any], part: str, override: str) -> int:
             f"--set {override!r}: {part!r} must be the number of an entry, 0 to {len(items) - 1}"
         )
     return int(part)
-
-
-def _explain(error: ValidationError, file: Path) -> str:
-    sentences = [_sentence(details, file) for details in error.errors(include_url=False)]
-    return sentences[0] if len(sentences) == 1 else "; ".join(sentences)
-
-
-def _sentence(details: ErrorDetails, file: Path) -> str:
-    location = _without_tags(details["loc"], details["type"])
-    key = ".".join(str(part) for part in location) or "the file"
-    kind, message = details["type"], details["msg"].removeprefix("Value error, ")
-    if kind == "extra_forbidden" and key in MOVED:
-        return f"the key {key!r} in {file} is no longer known: {MOVED[key]}"
-    if kind == "extra_forbidden":
-        allowed = _allowed_keys(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), allowed, 1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"unknown key {key!r} in {file}{hint}; allowed here: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"the key {key!r} is missing in {file}; it is required"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        room = kinds.ROOMS[str(location[0])]
-        allowed_kinds = ", ".join(map(repr, room.classes))
-        return f"wrong value of {f'{key}.{room.key}'!r} in {file}: allowed are {allowed_kinds}"
-    if kind == "value_error":
-        return f"wrong value of {key!r} in {file}: {message}"
-    shown = HIDDEN if location[:1] == ("storage",) else repr(details["input"])  # it may be a credential
-    shown = shown if len(shown) <= 80 else shown[:77] + "…"
-    allowed_text = message.replace("Input should be", "allowed is").replace("String should", "it should")
-    return f"wrong value of {key!r} in {file}: {shown}; {allowed_text}"
-
-
-MOVED = {
-    "quality.max_fate_drift": "give quality.max_outcome_drift instead",
-    "train.method": 'say kind = "plain" in the section [method] instead (method.kind)',
-    "train.class_weights": (
-        'give balance.policy = "weights" with balance.strength = "balanced" or "square_root" instead, and publish the '
-        "data set again (the stage publish is enough): the manifest states the weights"
-    ),
-}
-"""Replacements for keys of earlier versions."""
-
-_UNION_BRANCHES = ("list[str]", "literal['default']")
-
-
-def _without_tags(location: tuple[int | str, ...], kind: str) -> tuple[int | str, ...]:
-    """Drop what pydantic inserts for the branch of a union: `source.0.jsonl.path` becomes `source.0.path`."""
-    room = kinds.ROOMS.get(str(location[0])) if location else None
-    tag_at = 2 if location[:1] in (("source",), ("feature",)) else 1
-    kept: list[int | str] = []
-    for place, part in enumerate(location):
-        is_tag = room is not None and place == tag_at and part in room.classes
-        if not is_tag and part not in _UNION_BRANCHES:
-            kept.append(part)
-    return tuple(kept)
-
-
-def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the table at `location`; for a list of unions those of all branches."""
-    models: list[type[BaseModel]] = [Configuration]
-    for part in location:
-        if isinstance(part, int):
-            continue
-        fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        models = [model for field in fields for model in _models_in(field)]
-    return list(dict.fromkeys(name for model in models for name in model.model_fields))
-
-
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]

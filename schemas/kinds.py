@@ -66,7 +66,7 @@ class Room:
         if isinstance(value, dict):
             kind = value.get(self.key, self.default)
             return kind if isinstance(kind, str) else None
-        return getattr(value, self.key, None)
+        return getattr(value, self.key, None) if isinstance(value, Section) else None
 
     def union(self) -> Any:
         """Return pydantic's type of a table of any of the kinds."""

@@ -5,6 +5,7 @@ Sections whose keys depend on a kind (sources, features, models, objectives, met
 before it starts, whichever half of the product the section is for.
 """
 
+import math
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -128,12 +129,21 @@ class Balance(Section):
         return self.model_dump(mode="json", include={"policy"} | used)
 
 
+def _finite(value: Any) -> Any:
+    """Refuse numbers that are not finite, at any depth; JSON, which the configuration is hashed in, has none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is no finite number; leave the limit out")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _finite(inner)
+    return value
+
+
 class Expectation(Section):
     """`[[quality.expectation]]`: one of Great Expectations' that the published records have to meet."""
 
     type: NonEmpty
     """Name in the library, for instance `expect_column_values_to_be_in_set`."""
-    kwargs: dict[str, Any] = {}
+    kwargs: Annotated[dict[str, Any], AfterValidator(_finite)] = {}
     """Arguments: `column`, `value_set`, `min_value`, `mostly` …"""
 
 
@@ -259,5 +269,5 @@ class Evaluate(Section):
     baseline: bool = True
     """Train the linear baseline on the full cleaned texts, and show it beside the model."""
     hashed_features: Positive = 1 << 18
-    regularisation: list[Annotated[float, Field(gt=0)]] = [1.0, 10.0, 100.0]
+    regularisation: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1.0, 10.0, 100.0]
     """Candidates for the inverse regularisation strength C; the best on the validation split is chosen."""

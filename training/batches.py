@@ -24,6 +24,7 @@ from common.storage import Storage
 from schemas.config import load
 from schemas.manifest import Manifest, resolve
 from schemas.manifest import load as load_manifest
+from schemas.mistakes import allowed
 from schemas.runs import RUN_FILE
 from schemas.settings import Train
 from schemas.tables import Layout
@@ -155,8 +156,7 @@ def with_flags(train: Train, arguments: argparse.Namespace) -> Train:
         return Train.model_validate({**train.model_dump(), **given})
     except ValidationError as error:
         wrong = error.errors()[0]
-        allowed = wrong["msg"].replace("Input should be", "it should be")
-        raise UsageError(f"--{wrong['loc'][0]} {wrong['input']}: {allowed}") from error
+        raise UsageError(f"--{wrong['loc'][0]} {wrong['input']}: allowed is {allowed(wrong)}") from error
 
 
 def worlds_of(arguments: argparse.Namespace) -> tuple[int, int | None]:

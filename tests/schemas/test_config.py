@@ -54,9 +54,9 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
     [
         (["train.epoch=1"], ["'train.epoch'", "letters.toml", "did you mean 'epochs'", "epochs, batch"]),
         (["trian.epochs=1"], ["'trian'", "letters.toml", "did you mean 'train'"]),
-        (['train.epochs="x"'], ["'train.epochs'", "letters.toml", "'x'", "integer"]),
-        (["train.epochs=0"], ["'train.epochs'", "greater than or equal to 1"]),
-        (["train.epochs=1.0"], ["'train.epochs'", "integer"]),
+        (['train.epochs="x"'], ["'train.epochs'", "letters.toml", "'x'", "a whole number"]),
+        (["train.epochs=0"], ["'train.epochs'", "allowed is 1 or more"]),
+        (["train.epochs=1.0"], ["'train.epochs'", "a whole number"]),
         (["source.0.format=xml"], ["'source.0.format'", "'jsonl'", "'front_matter'"]),
         (["source.0.pth=in"], ["'source.0.pth'", "did you mean 'path'"]),
         (["feature.0.truncate=middle"], ["'feature.0.truncate'", "'head' or 'head_tail'"]),
@@ -69,14 +69,14 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
         (["deduplicate.survivor=newest"], ["columns.time"]),
         (["columns.group=record_id"], ["'record_id'", "reserved"]),
         (["dataset.name=a/b"], ["'dataset.name'"]),
-        (["dataset.name=3"], ["'dataset.name'", "string"]),
+        (["dataset.name=3"], ["'dataset.name'", "text in quotes"]),
         (["feature.0.name=classes"], ["'classes'", "reserved"]),
         (["feature.0.name=a.b"], ["'a.b'", "cannot stand in a Delta table"]),
         (["split.seed=99999999999999999999"], ["'split.seed'", "less than"]),
         (["model.kind=cnn"], ["'model.kind'", "transformer_classifier"]),
         (["balance.policy=both"], ["'balance.policy'", "'none', 'weights' or 'oversample'"]),
         (["balance.strength=strong"], ["'balance.strength'", "'balanced' or 'square_root'"]),
-        (["balance.policy=oversample", "balance.most=1"], ["'balance.most'", "greater than or equal to 2"]),
+        (["balance.policy=oversample", "balance.most=1"], ["'balance.most'", "allowed is 2 or more"]),
         (["balance.cap=3"], ["'balance.cap'", "policy, strength, most"]),
         (
             ["train.method=plain"],
@@ -259,3 +259,94 @@ def test_a_root_whose_path_delta_would_misread_is_refused(name: str, tmp_path: P
 @pytest.mark.parametrize("name", ["50% of é", "a b", "a:b", "a::b", "it's", "a;b,c=d&e+f@g!h$i(j)~`k`"])
 def test_any_other_root_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
     assert layout(tmp_path, f"{tmp_path}/{name}").root == f"{tmp_path}/{name}/letters"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (
+            "objective=classification",
+            "'objective' in FILE: 'classification'; allowed is a table of keys, such as objective.kind = "
+            "'classification'",
+        ),
+        (
+            "model=3",
+            "'model' in FILE: 3; allowed is a table of keys, such as model.kind = 'transformer_classifier'",
+        ),
+        ("source=a.jsonl", "'source' in FILE: 'a.jsonl'; allowed is a list of tables, each a [[source]]"),
+        (
+            "feature.0=text",
+            "'feature.0' in FILE: 'text'; allowed is a table of keys, such as feature.0.encode = 'boolean'",
+        ),
+        ("train=1", "'train' in FILE: 1; allowed is a table of keys"),
+        (
+            "dataset.name=a b",
+            "'dataset.name' in FILE: 'a b'; allowed are A-Z, a-z, 0-9, `_`, `-` and `.`, with a letter or digit first",
+        ),
+        (
+            "clean.phones.regions=['usa']",
+            "'clean.phones.regions.0' in FILE: 'usa'; allowed are the two capitals",
+        ),
+        (
+            "clean.language.languages=['English']",
+            "'English'; allowed are codes of ISO 639, such as en or deu",
+        ),
+        ("clean.rules=defaults", "'clean.rules' in FILE: 'defaults'; allowed is "),
+        ("train.clip_norm=0", "0; allowed is more than 0"),
+        ("split.test=1.5", "1.5; allowed is 1 or less"),
+        ("increments.enabled=1", "1; allowed is true or false"),
+        ("train.epochs=true", "'train.epochs' in FILE: true; allowed is a whole number"),
+        ("dataset.root=", "''; allowed is text, not an empty one"),
+        ("evaluate.regularisation=[]", "[]; allowed is a list of at least 1"),
+        (
+            "feature.0.encode=token",
+            "'feature.0.encode' in FILE: 'token' (did you mean 'tokens'?); allowed are ",
+        ),
+        (
+            "feature.0.scale=none",
+            "'feature.0.scale' in FILE, which encode = 'date' or 'number' has; allowed with encode = 'tokens': name, ",
+        ),
+        (
+            "feature.0.lenght=3",
+            "(did you mean 'length'?); allowed with encode = 'tokens': name, column, encode, ",
+        ),
+        (
+            "source.0.delimeter=;",
+            "(did you mean 'delimiter'?); allowed with format = 'jsonl': format, path, ",
+        ),
+        ("storage.delta=secret", "'storage.delta' in FILE: ...; allowed is a table of keys"),
+    ],
+)
+def test_what_is_allowed_is_said_in_words(tmp_path: Path, override: str, said: str) -> None:
+    sentence = refusal(tmp_path, MINIMAL, override)
+    assert said.replace("FILE", str(tmp_path / "letters.toml")) in sentence
+    for jargon in ("valid dictionary", "instance of", "pattern", "Input", "tag", "^["):
+        assert jargon not in sentence
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "train.clip_norm", "train.watchdog", "optimizer.learning_rate", "model.dropout", "versions.keep_days",
+        "quality.max_class_drift", "clean.word_length.maximum", "deduplicate.similarity",
+    ],
+)  # fmt: skip
+def test_numbers_are_finite(tmp_path: Path, key: str, number: str) -> None:
+    assert f"'{key}'" in refusal(tmp_path, MINIMAL, f"{key}={number}")
+    assert "is a finite number" in refusal(tmp_path, MINIMAL, f"evaluate.regularisation=[{number}]")
+
+
+def test_limits_of_an_expectation_are_finite(tmp_path: Path) -> None:
+    own = '\n[[quality.expectation]]\ntype = "x"\nkwargs = { a = { b = [1.0, inf] } }\n'
+    assert "inf is no finite number" in refusal(tmp_path, MINIMAL + own)
+
+
+def test_a_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "letters.toml").write_text(MINIMAL, encoding="utf-8-sig")
+    assert load(tmp_path / "letters.toml").dataset.name == "letters"
+
+
+def test_the_flags_of_a_configuration_name_it_again_without_credentials(tmp_path: Path) -> None:
+    config = loaded(tmp_path, MINIMAL, "train.epochs=1", "storage.delta={ key = 'secret' }")
+    assert config.flags() == f"--config {tmp_path}/letters.toml --set train.epochs=1 --set storage.delta=..."
