@@ -254,14 +254,23 @@ BUILT_IN_RULES = (*EDITS, *FILTERS)
 """In order of application; the user's regular expressions run between edits and filters."""
 ON_REQUEST = frozenset({"boilerplate_lines", *FILTERS[2:]})
 """Rules that are off by default: they suit running text of some length, or one language."""
+Preset = Literal["default", "web", "code", "none"]
 DEFAULT: Final = "default"
-"""Stands in the list of rules for all rules that are on by default."""
+PRESETS: dict[str, frozenset[str]] = {
+    DEFAULT: frozenset(BUILT_IN_RULES) - ON_REQUEST,
+    # Stop words and language are about one language, which is for the user to say.
+    "web": frozenset(BUILT_IN_RULES) - {"stop_words", "language"},
+    # Indentation and tags are part of the code, and lines of signs are no sign of damage.
+    "code": frozenset(EDITS) - {"markup", "boilerplate_lines", "white_space"} | {"length"},
+    "none": frozenset(),
+}
+"""Rules by the name that stands for them, alone or in a list; all but `none` bring the user's own rules as well."""
 
 
 class Clean(Section):
     """`[clean]`: the rules that are on, and a table of settings for each."""
 
-    rules: Literal["default"] | list[str] = DEFAULT
+    rules: Preset | list[str] = DEFAULT
     unicode: UnicodeRule = UnicodeRule()
     control_characters: ControlCharactersRule = ControlCharactersRule()
     markup: MarkupRule = MarkupRule()
@@ -294,17 +303,17 @@ class Clean(Section):
     def _known_rules(self) -> Self:
         own = [rule.name for rule in self.regex]
         known = [*BUILT_IN_RULES, *own]
-        if len({DEFAULT, *known}) <= len(known):
+        if len({*PRESETS, *known}) < len(PRESETS) + len(known):
             raise ValueError("two rules have the same name; rename one of [[clean.regex]]")
         for name in self.rules if isinstance(self.rules, list) else ():
-            if name not in (DEFAULT, *known):
-                raise ValueError(f"there is no rule {name!r}; allowed: {DEFAULT}, {', '.join(known)}")
+            if name not in (*PRESETS, *known):
+                raise ValueError(f"there is no rule {name!r}; allowed: {', '.join([*PRESETS, *known])}")
         return self
 
     def active(self) -> list[str]:
         """Return the names of the rules that are on, in order of application (not of the list)."""
         order = [*EDITS, *(rule.name for rule in self.regex), *FILTERS]
-        on = {DEFAULT} if self.rules == DEFAULT else set(self.rules)
-        if DEFAULT in on:
-            on |= set(order) - ON_REQUEST
+        on = {self.rules} if isinstance(self.rules, str) else set(self.rules)
+        for preset in on & PRESETS.keys() - {"none"}:
+            on |= PRESETS[preset] | {rule.name for rule in self.regex}
         return [name for name in order if name in on]

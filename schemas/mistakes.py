@@ -44,7 +44,7 @@ ALLOWED = {
 """What is allowed, by pydantic's name of the mistake; its figures are filled in."""
 
 _NO_TABLE = ("model_type", "model_attributes_type", "list_type", "union_tag_not_found")
-_UNION_BRANCHES = ("list[str]", "literal['default']")
+_UNION_BRANCHES = ("list[", "literal[")
 
 
 def explain(error: ValidationError, file: Path, root: type[BaseModel]) -> str:
@@ -137,7 +137,7 @@ def _without_tags(location: tuple[int | str, ...]) -> tuple[int | str, ...]:
     kept: list[int | str] = []
     for place, part in enumerate(location):
         is_tag = room is not None and place == tag_at and part in room.classes
-        if not is_tag and part not in _UNION_BRANCHES:
+        if not is_tag and not str(part).startswith(_UNION_BRANCHES):
             kept.append(part)
     return tuple(kept)
 

@@ -11,6 +11,9 @@ from schemas.cleaning import PersonalDataRule
 from schemas.config import Configuration
 from schemas.tables import SPLITS
 
+INDENTATION = "white_space.indentation"
+"""Effect of the rule white_space: lines whose indentation it removed."""
+
 
 def row(*values: Value) -> list[Value]:
     """Return a row of a table."""
@@ -115,7 +118,8 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
         by_kind = [name for name in sorted(summary.effects) if name != rule and rule_of(name) == rule]
         settings = getattr(config.clean, rule, None)
         drops = isinstance(settings, PersonalDataRule) and settings.action == "drop"
-        for name in [*by_kind, *([rule] if drops or not by_kind else [])]:
+        personal = isinstance(settings, PersonalDataRule)
+        for name in [*by_kind, *([rule] if drops or not (personal and by_kind) else [])]:
             effect = summary.effects.get(name)
             filtered = summary.filtered_by_rule.get(name, 0)
             touched, changes = (effect.records, effect.changes) if effect is not None else (0, 0)
@@ -133,6 +137,14 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
     blocks: list[Block] = [
         Table(["Rule", "Records touched", "Replacements", "Records filtered out"], rows),
     ]
+    indented = summary.effects.get(INDENTATION)
+    if indented is not None:
+        kept = 'rules = "code" in [clean] keeps it'
+        blocks.append(
+            Text(
+                f"The indentation of {indented.records:,} texts was removed. If they hold source code, {kept}."
+            )
+        )
     if examples:
         shown = [row(Cell(e.rule, "name"), *_before_and_after(e)) for e in examples]
         caption = (

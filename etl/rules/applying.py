@@ -145,6 +145,7 @@ class RuleSet:
             (
                 name,
                 rule.apply if isinstance(rule, Edit) else None,
+                rule.noted if isinstance(rule, Edit) and type(rule).noted is not Edit.noted else None,
                 rule.drops if isinstance(rule, Filter) else None,
                 rule.apply_by_kind if isinstance(rule, PersonalData) and rule.kinds else None,
                 rule.count_by_kind if isinstance(rule, DropPersonalData) and rule.finder.kinds else None,
@@ -172,7 +173,7 @@ class RuleSet:
         now = list(texts)
         filtered_by: str | None = None
         effects: list[dict[str, object]] = []
-        for place, (name, edit, drops, by_kind, dropped_by_kind) in enumerate(self.steps):
+        for place, (name, edit, noted, drops, by_kind, dropped_by_kind) in enumerate(self.steps):
             if may is not None and not may[place]:
                 continue
             count = 0
@@ -189,9 +190,13 @@ class RuleSet:
                 count = int(bool(kinds))
                 filtered_by = filtered_by or (name if kinds else None)
             elif edit is not None:
+                of_note = Counter[str]()
                 for column, text in enumerate(now):
                     now[column], replaced = edit(text)
                     count += replaced
+                    if replaced and noted is not None and (found_too := noted(text)) is not None:
+                        of_note[found_too[0]] += found_too[1]
+                effects += effects_by_kind(name, of_note)
                 may = None if count else may
             elif drops is not None and any(map(drops, now)):
                 count = 1

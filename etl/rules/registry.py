@@ -38,6 +38,10 @@ class Edit(Rule, ABC):
     def apply(self, text: str) -> tuple[str, int]:
         """Return the text after the rule, and the number of replacements (0: the text is unchanged)."""
 
+    def noted(self, text: str) -> tuple[str, int] | None:
+        """Return the name and number of a kind of replacements that users should know of, in a text before the rule."""
+        return None
+
 
 class Filter(Rule, ABC):
     """Rule that leaves records out."""

@@ -291,3 +291,17 @@ def test_half_an_address_at_the_end_of_what_is_looked_at_is_not_shown() -> None:
 def test_signs_stand_for_what_one_would_not_see() -> None:
     assert visible("a  b\tc\n\u200b\x07é\u00a0") == "a··b⇥c↵[U+200B][U+0007]é␣"
     assert snippet("a" * 500) == "a" * 160 + "…"
+
+
+def test_lost_indentation_is_told_with_the_preset_that_keeps_it() -> None:
+    config = configuration(Path("unused"))
+    effects = {"white_space": RuleEffect(40, 300), "white_space.indentation": RuleEffect(7, 100)}
+    section = records.rules(example_summary(effects=effects), config, [])
+    rows = tables(section)[0]
+    assert ["white_space", "40", "300", "0"] in rows
+    assert ["white_space.indentation", "7", "100", "0"] in rows
+    (said,) = [block.text for block in section.blocks if isinstance(block, Text)]
+    assert "The indentation of 7 texts was removed" in said
+    assert 'rules = "code" in [clean] keeps it' in said
+    without = records.rules(example_summary(), config, [])
+    assert not [block for block in without.blocks if isinstance(block, Text)]

@@ -155,12 +155,27 @@ def test_rules_stand_in_the_order_of_application_with_the_users_own_before_the_f
     assert loaded(tmp_path, MINIMAL + own, "clean.rules=[]").clean.active() == []
 
 
+def test_presets_stand_for_rules_alone_and_in_lists(tmp_path: Path) -> None:
+    def active(rules: str) -> list[str]:
+        own = '\n[[clean.regex]]\nname = "tickets"\npattern = "T[0-9]+"\nreplace = "<ticket>"\n'
+        return loaded(tmp_path, MINIMAL + own, f"clean.rules={rules}").clean.active()
+
+    personal = ["emails", "ibans", "cards", "national_ids", "phones", "ip_addresses"]
+    assert active("code") == ["unicode", "control_characters", *personal, "tickets", "length"]
+    assert active('["code", "white_space"]')[2] == "white_space"
+    assert active("none") == active("[]") == active('["none"]') == []
+    assert set(active("web")) == set(active('["web", "stop_words", "language"]')) - {"stop_words", "language"}
+    assert set(active("default")) < set(active("web"))
+    refused = refusal(tmp_path, MINIMAL, "clean.rules=cod")
+    assert "'cod'; allowed is 'default', 'web', 'code' or 'none' or a list" in refused
+
+
 def test_rules_on_request_come_on_beside_the_default_ones(tmp_path: Path) -> None:
     default = loaded(tmp_path, MINIMAL).clean.active()
     assert "language" not in default
     both = loaded(tmp_path, MINIMAL, 'clean.rules=["language", "default", "word_count"]').clean.active()
     assert both == [*default, "word_count", "language"]
-    assert "there is no rule 'defaults'; allowed: default, unicode" in refusal(
+    assert "there is no rule 'defaults'; allowed: default, web, code, none, unicode" in refusal(
         tmp_path, MINIMAL, 'clean.rules=["defaults"]'
     )
     own = '\n[[clean.regex]]\nname = "default"\npattern = "a"\ndrop = true\n'

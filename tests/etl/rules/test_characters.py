@@ -81,3 +81,17 @@ def test_white_space_that_is_plain_takes_a_short_cut_to_the_same_text(text: str)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(NormaliseWhiteSpace, "_is_plain", lambda _self, _text: False)
         assert NormaliseWhiteSpace(WhiteSpaceRule()).apply(text) == shortened
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("def f():\n    if x:\n\t\treturn 1\n\nprint()", 2),
+        ("a\n  b\n \n   \n  c", 2),
+        ("  the first line alone", 0),
+        ("a\n b\nc  \n", 0),
+    ],
+)
+def test_lines_that_lose_their_indentation_are_counted(text: str, lines: int) -> None:
+    noted = NormaliseWhiteSpace(WhiteSpaceRule()).noted(text)
+    assert noted == (("indentation", lines) if lines else None)
