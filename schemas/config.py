@@ -6,7 +6,6 @@ key, the file and what is allowed.
 
 import hashlib
 import json
-import re
 import shlex
 import tomllib
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from common.sections import Section
 from common.storage import Storage
 from schemas import kinds, settings
 from schemas.cleaning import Clean
+from schemas.column_names import NOT_IN_TABLES, with_table_names
 from schemas.features import ScalarFeature, TypedFeature
 from schemas.features.tokens import TokensFeature
 from schemas.mistakes import explain
@@ -70,6 +70,11 @@ class Configuration(Section):
     evaluate: settings.Evaluate = settings.Evaluate()
     _given: tuple[str, ...] = PrivateAttr(default=("--config", "FILE"))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_table_names(cls, document: Any) -> Any:
+        return with_table_names(document)
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.deduplicate.column is None and not self.token_features():
@@ -82,8 +87,8 @@ class Configuration(Section):
         for name in [*names, *self.table_columns()]:
             if name in RESERVED_COLUMNS:
                 raise ValueError(
-                    f"{name!r} is the name of one of the product's own columns; rename yours (reserved: "
-                    f"{', '.join(sorted(RESERVED_COLUMNS))})"
+                    f"{name!r} is the name of one of the product's own columns; give yours another one, in "
+                    f"[columns.rename] (reserved: {', '.join(sorted(RESERVED_COLUMNS))})"
                 )
         columns = self.table_columns()
         taken = [
@@ -95,15 +100,16 @@ class Configuration(Section):
                 "distinguish: rename one"
             )
         for name in [*names, *columns]:
-            if re.search(r"[\s,;{}()=.`]", name):
+            if NOT_IN_TABLES.search(name):
                 raise ValueError(
-                    f"the column {name!r} cannot stand in a Delta table: rename it in the source, without white space, "
-                    "points, backticks and any of , ; { } ( ) ="
+                    f"the column {name!r} cannot stand in a Delta table: give it another name, without white space, "
+                    "points, backticks, quotation marks and any of , ; { } ( ) [ ] ="
                 )
+        self._check_renamed()
         if len({name.lower() for name in columns}) < len(columns):
             raise ValueError(
                 f"two of the columns {', '.join(columns)} differ only in upper and lower case, which Spark does not "
-                "distinguish: rename one"
+                "distinguish: give one another name, in [columns.rename]"
             )
         roles = [c for c in (self.columns.label, self.columns.group, self.columns.time) if c is not None]
         if len(set(roles)) < len(roles):
@@ -119,6 +125,15 @@ class Configuration(Section):
                 'balance, and the policy can only be "none"'
             )
         return self
+
+    def _check_renamed(self) -> None:
+        used = {self.columns.id, *self.table_columns()}
+        for name, in_files in self.columns.rename.items():
+            if name not in used:
+                raise ValueError(
+                    f"[columns.rename] names {name!r}, which no role and no feature uses; it says name in the tables = "
+                    f"name in the files, as in label = {in_files!r}"
+                )
 
     def _check_typed(self) -> None:
         roles = {"id": self.columns.id, "label": self.columns.label, "group": self.columns.group}

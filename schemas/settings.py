@@ -52,6 +52,8 @@ class Columns(Section):
     """Unit of numbers since 1970, also of those written as text; typed timestamps of Parquet have their own."""
     time_format: Annotated[NonEmpty, AfterValidator(_reads_times)] | None = None
     """Format of Python's strptime for all times that are not typed, such as `%d/%m/%Y %H:%M`; UTC without `%z`."""
+    rename: dict[str, NonEmpty] = {}
+    """Name in the tables = name or path in the files, of columns that are called otherwise there."""
 
     @model_validator(mode="after")
     def _of_time(self) -> Self:
@@ -60,6 +62,10 @@ class Columns(Section):
         if self.time_unit and self.time_format:
             raise ValueError("give either time_unit or time_format, not both")
         return self
+
+    def in_files(self, name: str) -> str:
+        """Return the name or path in the files of a column of the tables."""
+        return self.rename.get(name, name)
 
 
 class Deduplicate(Section):

@@ -14,6 +14,7 @@ from etl.lake.tombstones import FORGOTTEN, Tombstones, content_sha256, place_sha
 from etl.rules.personal_data import LETTERS_OF_A_PSEUDONYM, PersonalData
 from etl.rules.registry import build_rules
 from etl.sources.escapes import unescaped
+from etl.sources.paths import parse_path
 from schemas.config import Configuration
 from schemas.sources.csv import Csv
 from schemas.tables import spark_schema
@@ -280,7 +281,8 @@ def named_ids(config: Configuration, source_index: int, text: str) -> set[str]:
     if isinstance(source, Csv):
         fields = re.split(rf"[\r\n{re.escape(source.delimiter)}]", text)
         return {field.strip().strip(source.quote) for field in fields}
-    name = re.escape(column)
+    path = parse_path(config.columns.in_files(column)) or (config.columns.in_files(column),)
+    name = re.escape(next(step for step in reversed(path) if isinstance(step, str)))
     value = r"\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s,}\]\"']+)"
     found: Sequence[tuple[str, str, str]] = re.findall(rf"[\"']?\b{name}[\"']?\s*:\s*(?:{value})", text)
     return {part for match in found for part in match if part}

@@ -2,12 +2,13 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from etl.normalisers.notations import DECIMAL
 from etl.sources import times
+from etl.sources.paths import hint, paths_of
 from schemas.config import Configuration
 from schemas.features.number import NumberFeature
 
@@ -47,6 +48,16 @@ class NotScalar:
     """Placeholder for a list, a mapping or another value that no column may hold."""
 
 
+class WithNames(dict[str, object]):
+    """Columns of a record that lacks a needed one, along with a way to list the names and paths that it has."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, values: Mapping[str, object], names: Callable[[], Iterable[str]]) -> None:
+        super().__init__(values)
+        self.names = names
+
+
 class Accepted(NamedTuple):
     """Record that meets the contract; `values` in the order of `config.table_columns()`."""
 
@@ -65,26 +76,31 @@ class Problem:
 
 
 class Contract:
-    """The configured columns and the requirements on each."""
+    """The configured columns, by their names or paths in the files, and the requirements on each."""
 
     def __init__(self, config: Configuration) -> None:
-        self.columns = config.table_columns()
-        self.id = config.columns.id
-        self.time = config.columns.time
-        self.time_unit = config.columns.time_unit
-        self.time_format = config.columns.time_format
-        self.texts = frozenset(config.text_columns())
+        in_files = config.columns.in_files
+        roles = (config.columns.id, config.columns.label, config.columns.group, config.columns.time)
+        self.id, label, group, self.time = (None if name is None else in_files(name) for name in roles)
+        self.columns = [in_files(name) for name in config.table_columns()]
+        self.time_unit, self.time_format = config.columns.time_unit, config.columns.time_format
+        self.texts = frozenset(map(in_files, config.text_columns()))
         self.needed = tuple(dict.fromkeys([*([self.id] if self.id is not None else []), *self.columns]))
-        self.typed = frozenset(config.typed_columns())
+        self.paths = paths_of(self.needed)
+        """Steps of the needed columns that may be paths, by name."""
+        self.typed = frozenset(map(in_files, config.typed_columns()))
+        self.required = tuple(name for name in self.needed if name not in self.typed)
+        self.required_set = frozenset(self.required)
         self.numbers = frozenset(
-            feature.column for feature in config.typed_features() if isinstance(feature, NumberFeature)
+            in_files(feature.column)
+            for feature in config.typed_features()
+            if isinstance(feature, NumberFeature)
         )
         # A column that is a text as well may be as long as one.
-        self.names = frozenset({self.id, config.columns.label, config.columns.group}) - self.texts
+        self.names = frozenset({self.id, label, group}) - self.texts
         self._roles = tuple(
             (name, name == self.time, name in self.texts, MAX_NAME if name in self.names else sys.maxsize)
-            for name in self.needed
-            if name not in self.typed
+            for name in self.required
         )
 
     def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
@@ -92,7 +108,8 @@ class Contract:
         seconds: float | None = None
         for column, is_time, is_text, longest in self._roles:
             if column not in record:
-                return Problem("missing_column", f"the column {column!r} is missing")
+                near = hint(column, record.names()) if isinstance(record, WithNames) else ""
+                return Problem("missing_column", f"the column {column!r} is missing{near}")
             value = record[column]
             if is_time:
                 result = time_in_seconds(value, self.time_unit, self.time_format)
@@ -140,12 +157,17 @@ class Contract:
         return None
 
     def _text_problem(self, column: str, value: object) -> Problem | None:
-        if type(value) is not str and type(value) is not UntypedText:
-            if value is None:
-                return Problem("null_value", f"the column {column!r} is null")
-            if isinstance(value, NotText):
-                return Problem("invalid_utf8", f"the column {column!r} is not valid UTF-8")
-            return Problem("wrong_type", f"the column {column!r} is not a string")
+        if value is None:
+            return Problem("null_value", f"the column {column!r} is null")
+        if isinstance(value, NotText):
+            return Problem("invalid_utf8", f"the column {column!r} is not valid UTF-8")
+        # An id, a label or a group may be of any type that is written in one way: it is taken as it is written.
+        if not isinstance(value, str) or (
+            column not in self.names and type(value) is not str and type(value) is not UntypedText
+        ):
+            return Problem("wrong_type", f"the column {column!r} {_kind_of(value)}")
+        if type(value) is Number and value.lower() == "nan":
+            return Problem("null_value", f"the column {column!r} is NaN, which stands for a missing value")
         if not value:
             return Problem("empty_value", f"the column {column!r} is empty")
         if column in self.names and len(value) > MAX_NAME:
@@ -155,6 +177,19 @@ class Contract:
         if not value.isascii() and not _encodes(value):
             return Problem("lone_surrogate", f"the column {column!r} holds half of a surrogate pair")
         return None
+
+
+def _kind_of(value: object) -> str:
+    """Return half a sentence about a value that is of the wrong type, and what to do."""
+    if isinstance(value, Number):
+        return "is a number and not a string"
+    if isinstance(value, Moment):
+        return "is a date or time and not a string"
+    if isinstance(value, Truth):
+        return "is true or false and not a string"
+    if isinstance(value, bool):
+        return "is true or false, as YAML reads yes, no, on and off: put it in quotes"
+    return "is not a string but a list, an object or binary: name a single value in it, as in 'event.name', 'tags[0]'"
 
 
 def _written(value: object, is_number: bool) -> str | None:

@@ -51,7 +51,7 @@ def plain(row: Row) -> tuple[Any, ...]:
 
 
 def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: Path) -> None:
-    first = lines(record("a"), "{", record("b", label=7), record("a", "again"))
+    first = lines(record("a"), "{", record("b", text=700_000_000), record("a", "again"))
     (tmp_path / "one.jsonl").write_bytes(first)
     (tmp_path / "two.jsonl.gz").write_bytes(gzip.compress(lines(record("b", "é"), "", record("a"))))
     (tmp_path / "three.csv").write_bytes(b'label,id,text\ny,c,"1\n2"\ny,d\n')
@@ -88,7 +88,7 @@ def test_each_record_stands_in_exactly_one_table(spark: SparkSession, tmp_path: 
             "not JSON at character 1: expecting property name enclosed in double quotes",
             b"{",
         ),
-        (0, "one.jsonl", 49, "wrong_type", "the column 'label' is not a string", third),
+        (0, "one.jsonl", 49, "wrong_type", "the column 'text' is a number and not a string", third),
         (
             0,
             "one.jsonl",

@@ -1,5 +1,6 @@
 """Columns and patterns in a configuration that no stage could use."""
 
+import re
 from typing import Any
 
 import pytest
@@ -20,12 +21,52 @@ def configuration(**sections: Any) -> Configuration:
     )
 
 
-@pytest.mark.parametrize("name", ["two words", "a.b", "a=b", "a`b", "a(b)", "a\tb"])
-def test_columns_that_a_table_cannot_have_are_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="cannot stand in a Delta table"):
-        configuration(columns={"label": name})
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("two words", "two_words"),
+        ("a.b", "a_b"),
+        ("items[0].name", "items_0_name"),
+        ('a."b.c"', "a_b_c"),
+        ("Price (EUR)", "Price_EUR"),
+    ],
+)
+def test_columns_that_a_table_cannot_have_get_another_name_there(name: str, short: str) -> None:
+    config = configuration(columns={"label": name}, feature=[{"name": "tokens", "column": name}])
+    assert config.columns.label == config.feature[0].column == short
+    assert config.columns.in_files(short) == name
+    assert Configuration.model_validate(config.model_dump(mode="json")) == config
     assert configuration(columns={"id": name}).columns.id == name  # it becomes record_id
     assert configuration(columns={"label": "größe-2"}).columns.label == "größe-2"
+
+
+def test_a_column_is_given_its_name_in_the_tables() -> None:
+    rename = {"level": "log.level", "text": "message"}
+    config = configuration(columns={"label": "level", "rename": rename})
+    assert config.table_columns() == ["level", "text"]
+    assert [config.columns.in_files(name) for name in config.table_columns()] == ["log.level", "message"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": "a.b", "group": "a_b"}, "'a.b' and 'a_b' would both be called 'a_b'"),
+        ({"label": "a.b", "group": "a b"}, "'a b' and 'a.b' would both be called 'a_b'"),
+        ({"label": "x", "rename": {"Star Rating": "x"}}, "names 'Star Rating', which no role"),
+        ({"label": "a b", "rename": {"a b": "x"}}, "'a b' cannot stand in a Delta table"),
+        ({"label": "..."}, "'...' cannot stand in a Delta table"),
+        ({"label": "source.path"}, "'source_path' is the name of one of the product's own columns"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(message)):
+        configuration(columns=columns)
+
+
+def test_expectations_may_name_a_column_as_the_files_do() -> None:
+    expected = [{"type": "expect_column_values_to_not_be_null", "kwargs": {"column": "event.level"}}]
+    config = configuration(columns={"label": "event.level"}, quality={"expectation": expected})
+    assert config.quality.expectation[0].kwargs == {"column": "event_level"}
 
 
 def test_columns_that_differ_in_case_alone_are_refused() -> None:

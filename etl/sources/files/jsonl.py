@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NoReturn
 
-from etl.sources.contract import Contract, NotScalar, Number, Truth
+from etl.sources.contract import Contract, NotScalar, Number, Truth, WithNames
 from etl.sources.files.formats import (
     PIECE_BYTES,
     FilePart,
@@ -21,6 +21,7 @@ from etl.sources.files.formats import (
     rejected,
 )
 from etl.sources.files.streams import MAX_RECORD_BYTES, Line, read_lines
+from etl.sources.paths import MISSING, Repeated, look_up, nested_names
 from schemas.sources import SourceSettings
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -51,14 +52,14 @@ class JsonLinesFormat(SourceFormat):
                 yield damaged(stream, line.position, line.content)
                 return
             position = line.position + line.size + line.ended
-            row = parse_line(line)
+            row = parse_line(line, contract)
             if row is not None:
                 yield row
         if stream.damage is not None:
             yield damaged(stream, position)
 
 
-def parse_line(line: Line) -> Found | Rejected | None:
+def parse_line(line: Line, contract: Contract | None = None) -> Found | Rejected | None:
     """Return the record of a line; None for a blank one."""
     content = line.content
     if line.position == 0:
@@ -66,25 +67,33 @@ def parse_line(line: Line) -> Found | Rejected | None:
     content = content.strip(WHITE_SPACE)
     if not content:
         return None
-    if line.size > MAX_RECORD_BYTES:
-        detail = f"the line is longer than {MAX_RECORD_BYTES:,} bytes"
-        return rejected(line.position, line.content, "too_long", detail, line.size)
-    if line.size > LONG_LINE and STRING.sub(b"", content).count(b",") > MAX_VALUES:
-        detail = f"the line has more than {MAX_VALUES:,} values"
-        return rejected(line.position, line.content, "too_many_values", detail, line.size)
-    text = decode(content, line.position)
+    return parse_record(line.position, line.content, content, line.size, contract)
+
+
+def parse_record(
+    position: int, raw: bytes, content: bytes, size: int, contract: Contract | None = None, what: str = "line"
+) -> Found | Rejected:
+    """Return the record of one object; `content` is `raw` without what surrounds the object, if `size` bytes long."""
+    if size > MAX_RECORD_BYTES:
+        detail = f"the {what} is longer than {MAX_RECORD_BYTES:,} bytes"
+        return rejected(position, raw, "too_long", detail, size)
+    if size > LONG_LINE and STRING.sub(b"", content).count(b",") > MAX_VALUES:
+        detail = f"the {what} has more than {MAX_VALUES:,} values"
+        return rejected(position, raw, "too_many_values", detail, size)
+    text = decode(content, position)
     if isinstance(text, Rejected):
-        return rejected(line.position, line.content, text.reason, text.detail)
-    parsed = parse_object(text)
+        return rejected(position, raw, text.reason, text.detail)
+    parsed = parse_object(text, contract)
     if isinstance(parsed, dict):
-        return Found(line.position, line.size, line.content, parsed)
-    return rejected(line.position, line.content, *parsed)
+        return Found(position, size, raw, parsed)
+    return rejected(position, raw, *parsed)
 
 
-def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
+def parse_object(text: str, contract: Contract | None = None) -> dict[str, object] | tuple[str, str]:
     """Return the values of one JSON object by key, or the reason and detail of its rejection.
 
-    Strings are `str`, numbers `Number` as written, null None, anything else `NotScalar`.
+    Strings are `str`, numbers `Number` as written, null None, anything else `NotScalar`. Columns that the contract
+    names by a path are added under this name, unless it is that of a key.
     """
     try:
         value = _decoded(text)
@@ -103,6 +112,19 @@ def parse_object(text: str) -> dict[str, object] | tuple[str, str]:
         parsed = {key: _scalar(item) for key, item in value}
     if len(parsed) < len(value):
         return "duplicate_key", "a key stands in the object more than once"
+    if contract is None:
+        return parsed
+    for name, path in contract.paths.items():
+        if name in parsed:
+            continue
+        try:
+            found = look_up(value, path)
+        except Repeated:
+            return "duplicate_key", f"a key of {name!r} stands in its object more than once"
+        if found is not MISSING:
+            parsed[name] = _scalar(found)
+    if not parsed.keys() >= contract.required_set:
+        return WithNames(parsed, lambda: nested_names(dict(value)))
     return parsed
 
 

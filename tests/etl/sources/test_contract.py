@@ -15,7 +15,9 @@ from etl.sources.contract import (
     NotText,
     Number,
     Problem,
+    Truth,
     UntypedText,
+    WithNames,
     time_in_seconds,
 )
 from schemas.config import Configuration
@@ -54,7 +56,11 @@ def test_an_id_is_derived_from_place_and_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("id", Number("7"), "wrong_type"),
+        ("text", Number("7"), "wrong_type"),
+        ("text", Truth("true"), "wrong_type"),
+        ("text", Moment("2020-01-01"), "wrong_type"),
+        ("label", Number("nan"), "null_value"),
+        ("id", Number("9" * 1001), "too_long_value"),
         ("id", "", "empty_value"),
         ("label", None, "null_value"),
         ("label", "", "empty_value"),
@@ -63,7 +69,6 @@ def test_an_id_is_derived_from_place_and_content(tmp_path: Path) -> None:
         ("group", UntypedText("x" * 1001), "too_long_value"),
         ("label", NotScalar(), "wrong_type"),
         ("label", True, "wrong_type"),
-        ("label", Moment("2020-01-01"), "wrong_type"),
         ("text", " \n\u3000", "blank_text"),
         ("text", "a\ud800b", "lone_surrogate"),
         ("text", NotText(), "invalid_utf8"),
@@ -81,6 +86,45 @@ def test_a_wrong_value_is_a_problem_of_its_column(
     assert isinstance(problem, Problem)
     assert problem.reason == reason
     assert repr(column) in problem.detail
+
+
+@pytest.mark.parametrize(
+    "value", [Number("9007199254740993"), Number("-0"), Number("1.50"), Truth("false"), Moment("2020-01-01")]
+)
+def test_ids_labels_and_groups_of_any_type_are_taken_as_they_are_written(tmp_path: Path, value: str) -> None:
+    record = {**RECORD, "id": value, "label": value, "group": value}
+    accepted = contract(tmp_path, id="id", group="group").check(record, "a", 0, 5)
+    assert isinstance(accepted, Accepted)
+    assert (accepted.record_id, accepted.values[:2]) == (str(value), (str(value), str(value)))
+    assert {type(one) for one in (accepted.record_id, *accepted.values)} == {str}
+
+
+def test_a_problem_says_what_the_value_is_and_what_to_do(tmp_path: Path) -> None:
+    def detail(column: str, value: object) -> str:
+        problem = contract(tmp_path).check({**RECORD, column: value}, "a", 0, 5)
+        assert isinstance(problem, Problem)
+        return problem.detail
+
+    assert detail("text", Number("7")) == "the column 'text' is a number and not a string"
+    assert "name a single value in it, as in 'event.name'" in detail("label", NotScalar())
+    assert "put it in quotes" in detail("label", True)
+
+
+def test_a_missing_column_names_those_that_may_be_meant(tmp_path: Path) -> None:
+    names = ["Text", "log.text", "more", "a.text_", "b.TEXT", "c.text"]
+    record = WithNames({"label": "x", "seen": "2020-01-01"}, lambda: names)
+    assert contract(tmp_path).check(record, "a", 0, 5) == Problem(
+        "missing_column", "the column 'text' is missing; there is 'Text' and 'log.text' and 'a.text_'"
+    )
+
+
+def test_columns_are_looked_for_under_their_names_in_the_files(tmp_path: Path) -> None:
+    renamed = {"label": "stars", "rename": {"stars": "Star Rating", "text": "Review.Text"}}
+    held_to = Contract(configuration(tmp_path, [{"format": "csv", "path": "*"}], renamed))
+    assert held_to.needed == ("Star Rating", "Review.Text")
+    accepted = held_to.check({"Star Rating": "5", "Review.Text": "good", "stars": "no"}, "a", 0, 5)
+    assert isinstance(accepted, Accepted)
+    assert accepted.values == ("5", "good")
 
 
 @pytest.mark.parametrize("name", ["x" * 1000, "é" * 1000, UntypedText("x" * 1000)])

@@ -69,7 +69,7 @@ def test_the_time_column_has_several_types(tmp_path: Path, times: pa.Array, expe
 def test_wrong_types_nulls_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\1\0\0\0"), pa.py_buffer(b"\xff"))
     times = {"seen": ["2020-01-01"]}
-    assert checked(tmp_path, read(tmp_path, pa.table({"label": [7], "text": ["t"], **times}))) == [
+    assert checked(tmp_path, read(tmp_path, pa.table({"label": ["x"], "text": [7], **times}))) == [
         "wrong_type"
     ]
     assert checked(tmp_path, read(tmp_path, pa.table({"label": [["x"]], "text": ["t"], **times}))) == [
