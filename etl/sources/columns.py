@@ -13,6 +13,7 @@ from common.errors import ConfigurationError
 from etl.sources.contract import Contract
 from etl.sources.files.formats import FilePart, formats
 from etl.sources.files.pieces import Piece, list_pieces
+from etl.sources.paths import namesakes
 from schemas.config import Configuration
 from schemas.sources.csv import Csv
 
@@ -118,7 +119,10 @@ def of_header(seen: Sequence[str]) -> str:
 
 
 def nearest(name: str, seen: Sequence[str]) -> str | None:
-    """Return the column that a name is likely a misspelling of."""
+    """Return the column that a name is likely a misspelling of, or the last key of."""
+    below = namesakes(name, seen)
+    if below:
+        return below[0]
     folded = {other.strip().casefold(): other for other in reversed(seen)}
     found = difflib.get_close_matches(name.strip().casefold(), folded, 1)
     return folded[found[0]] if found else None
@@ -127,9 +131,10 @@ def nearest(name: str, seen: Sequence[str]) -> str | None:
 def keys_of(name: str, config: Configuration) -> list[str]:
     """Return the keys of the configuration that name a column."""
     columns = config.columns.model_dump(include={"id", "label", "group", "time"})
-    keys = [f"columns.{role}" for role, column in columns.items() if column == name]
-    keys += [f"feature.{place}.column" for place, one in enumerate(config.feature) if one.column == name]
-    return keys + (["deduplicate.column"] if config.deduplicate.column == name else [])
+    named = {f"columns.{role}": column for role, column in columns.items()}
+    named |= {f"feature.{place}.column": one.column for place, one in enumerate(config.feature)}
+    named["deduplicate.column"] = config.deduplicate.column
+    return [key for key, column in named.items() if column and config.columns.in_files(column) == name]
 
 
 def printable(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from etl.normalisers.notations import DECIMAL
 from etl.sources import times
-from etl.sources.paths import hint, paths_of
+from etl.sources.paths import hint, nested_names, paths_of
 from schemas.config import Configuration
 from schemas.features.number import NumberFeature
 
@@ -49,7 +49,7 @@ class NotScalar:
 
 
 class WithNames(dict[str, object]):
-    """Columns of a record that lacks a needed one, along with a way to list the names and paths that it has."""
+    """Columns of a record, along with a way to list the names and paths of those that it has in its file."""
 
     __slots__ = ("names",)
 
@@ -90,7 +90,6 @@ class Contract:
         """Steps of the needed columns that may be paths, by name."""
         self.typed = frozenset(map(in_files, config.typed_columns()))
         self.required = tuple(name for name in self.needed if name not in self.typed)
-        self.required_set = frozenset(self.required)
         self.numbers = frozenset(
             in_files(feature.column)
             for feature in config.typed_features()
@@ -108,8 +107,8 @@ class Contract:
         seconds: float | None = None
         for column, is_time, is_text, longest in self._roles:
             if column not in record:
-                near = hint(column, record.names()) if isinstance(record, WithNames) else ""
-                return Problem("missing_column", f"the column {column!r} is missing{near}")
+                names = record.names() if isinstance(record, WithNames) else nested_names(record)
+                return Problem("missing_column", f"the column {column!r} is missing{hint(column, names)}")
             value = record[column]
             if is_time:
                 result = time_in_seconds(value, self.time_unit, self.time_format)

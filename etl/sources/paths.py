@@ -82,10 +82,15 @@ def look_up(value: object, path: Path) -> object:
 
 
 def hint(column: str, paths: Iterable[str]) -> str:
-    """Return half a sentence about columns with the last key of a missing one, whatever their case; or nothing."""
-    wanted = _last(column)
-    near = [path for path in paths if _last(path) == wanted][:NAMED]
+    """Return half a sentence about namesakes of a missing column, or nothing."""
+    near = namesakes(column, paths)[:NAMED]
     return f"; there is {' and '.join(map(repr, near))}" if near else ""
+
+
+def namesakes(column: str, paths: Iterable[str]) -> list[str]:
+    """Return the paths whose last key is that of a column, whatever its case and its signs."""
+    wanted = _last(column)
+    return [path for path in paths if _last(path) == wanted] if wanted else []
 
 
 def _last(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 from common import kinds
 from common.storage import Storage
-from etl.sources.contract import Contract
+from etl.sources.contract import Contract, WithNames
 from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, SourceStream
 from schemas.kinds import SOURCES
 from schemas.sources import SourceSettings
@@ -68,6 +68,11 @@ class FilePart:
         )  # referenced here, since it closes the stream when it is collected
         return self.stream, self._reader
 
+    def beginning(self) -> bytes:
+        """Return the beginning of the whole file's content, up to CHUNK bytes."""
+        with SourceStream(self.location, self.options, 0, self.max_expansion, self.listed) as stream:
+            return io.BufferedReader(stream, CHUNK).peek(CHUNK)
+
     def close(self) -> None:
         """Close what `open` opened."""
         if self._reader is not None:
@@ -97,7 +102,11 @@ class SourceFormat(ABC):
         Nothing comes of a file that cannot be read, which is left to `read`.
         """
         for row in self.read(part, settings, contract):
-            yield (row.values, row.length) if isinstance(row, Found) else ((), len(row.raw))
+            if isinstance(row, Found):
+                nested = row.values.names() if isinstance(row.values, WithNames) else ()
+                yield dict.fromkeys((*row.values, *nested)), row.length
+            else:
+                yield (), len(row.raw)
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """JSON lines: one object of RFC 8259 a line, in strict UTF-8.
 
 An LF ends a line. A CR before it, white space around the object and a byte order mark at the beginning of the file
-are tolerated; blank lines are no records. Keys that are not configured are only checked for grammar.
+are tolerated; blank lines are no records. Keys that are not configured are only checked for grammar. A file that
+begins as an array, or with an object over several lines, is read as `format = "json"` instead.
 """
 
 import json
@@ -18,9 +19,10 @@ from etl.sources.files.formats import (
     SourceFormat,
     damaged,
     decode,
+    formats,
     rejected,
 )
-from etl.sources.files.streams import MAX_RECORD_BYTES, Line, read_lines
+from etl.sources.files.streams import CHUNK, MAX_RECORD_BYTES, Line, read_lines
 from etl.sources.paths import MISSING, Repeated, look_up, nested_names
 from schemas.sources import SourceSettings
 
@@ -45,6 +47,12 @@ class JsonLinesFormat(SourceFormat):
         self, part: FilePart, settings: SourceSettings, contract: Contract
     ) -> Iterator[Found | Rejected]:
         stream, reader = part.open()
+        beginning = reader.peek(CHUNK) if part.start == 0 else part.beginning()
+        if is_laid_out(beginning):
+            part.close()
+            if part.start == 0:
+                yield from formats()["json"].read(part, settings, contract)
+            return
         # A file that cannot be opened is damaged from its beginning on, whichever piece finds that out.
         position = part.start if stream.damage is None else 0
         for line in read_lines(reader, part.start, part.end):
@@ -57,6 +65,26 @@ class JsonLinesFormat(SourceFormat):
                 yield row
         if stream.damage is not None:
             yield damaged(stream, position)
+
+
+def is_laid_out(beginning: bytes) -> bool:
+    """Return True where the beginning of a file shows that its records are no lines, but as `format = "json"` has them.
+
+    Its first line begins an array, and is not a whole array that other lines follow; or it begins an object that goes
+    on in the next line, behind a bracket, comma or colon.
+    """
+    first, line_break, following = beginning.removeprefix(BYTE_ORDER_MARK).lstrip().partition(b"\n")
+    if first.startswith(b"["):
+        return not (line_break and following.strip() and _is_json(first))
+    return bool(line_break) and first.startswith(b"{") and first.rstrip().endswith((b"{", b"[", b",", b":"))
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        _DECODER.decode(content.decode())
+    except (ValueError, RecursionError):  # also of bytes that are not UTF-8
+        return False
+    return True
 
 
 def parse_line(line: Line, contract: Contract | None = None) -> Found | Rejected | None:
@@ -76,6 +104,8 @@ def parse_record(
     """Return the record of one object; `content` is `raw` without what surrounds the object, if `size` bytes long."""
     if size > MAX_RECORD_BYTES:
         detail = f"the {what} is longer than {MAX_RECORD_BYTES:,} bytes"
+        if what == "line":
+            detail += '; format = "json" reads files that have no lines'
         return rejected(position, raw, "too_long", detail, size)
     if size > LONG_LINE and STRING.sub(b"", content).count(b",") > MAX_VALUES:
         detail = f"the {what} has more than {MAX_VALUES:,} values"
@@ -98,7 +128,8 @@ def parse_object(text: str, contract: Contract | None = None) -> dict[str, objec
     try:
         value = _decoded(text)
     except json.JSONDecodeError as error:
-        return "invalid_json", f"not JSON at character {error.pos:,}: {_grammar(error)}"
+        several = '; format = "json" reads several objects in a line' if error.msg == "Extra data" else ""
+        return "invalid_json", f"not JSON at character {error.pos:,}: {_grammar(error)}{several}"
     except _Constant:
         return "invalid_json", "not JSON: NaN and Infinity are no numbers of RFC 8259"
     except RecursionError:
@@ -109,10 +140,11 @@ def parse_object(text: str, contract: Contract | None = None) -> dict[str, objec
     if len(parsed) < len(value) or not _SCALARS.issuperset(map(type, parsed.values())):
         if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
             return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
-        parsed = {key: _scalar(item) for key, item in value}
+        pairs = value
+        parsed = WithNames({key: _scalar(item) for key, item in pairs}, lambda: nested_names(dict(pairs)))
     if len(parsed) < len(value):
         return "duplicate_key", "a key stands in the object more than once"
-    if contract is None:
+    if contract is None or not contract.paths:
         return parsed
     for name, path in contract.paths.items():
         if name in parsed:
@@ -123,8 +155,6 @@ def parse_object(text: str, contract: Contract | None = None) -> dict[str, objec
             return "duplicate_key", f"a key of {name!r} stands in its object more than once"
         if found is not MISSING:
             parsed[name] = _scalar(found)
-    if not parsed.keys() >= contract.required_set:
-        return WithNames(parsed, lambda: nested_names(dict(value)))
     return parsed
 
 

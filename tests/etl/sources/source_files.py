@@ -14,7 +14,7 @@ from schemas.config import Configuration
 def configuration(
     root: Path,
     sources: Sequence[Mapping[str, Any]],
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, Any] | None = None,
     clean: Mapping[str, Any] | None = None,
 ) -> Configuration:
     """Return a configuration with one text feature; by default an id and a label."""

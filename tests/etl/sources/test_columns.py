@@ -27,7 +27,7 @@ ROLES = {"id": "doc_id", "label": "topic"}
 def checked(
     folder: Path,
     sources: Sequence[Mapping[str, Any]],
-    roles: Mapping[str, str] = ROLES,
+    roles: Mapping[str, Any] = ROLES,
     column: str = "body",
     features: Sequence[Mapping[str, Any]] = (),
 ) -> str:
@@ -60,6 +60,18 @@ def test_a_column_that_a_header_lacks_is_named_with_those_that_it_has(tmp_path: 
         "you mean 'doc_id' for 'docid' and 'topic' for 'Topic'?); correct columns.id, columns.label, feature.0.column, "
         "or name the columns in source.header if the first line is no header"
     )
+
+
+def test_a_nested_column_is_named_by_its_path(tmp_path: Path) -> None:
+    nested = {"doc_id": "1", "event": {"body": "some words", "topic": "x", "more": [{"n": 1}]}}
+    source = jsonl(tmp_path / "a.jsonl", nested)
+    assert checked(tmp_path, [source], {"label": "event.topic"}, "event.body") == ""
+    assert checked(tmp_path, [source], {"label": "event.topic"}) == (
+        "a.jsonl has no column 'body'; it has doc_id, event, event.topic, event.body, event.more[0].n (did you mean "
+        "'event.body'?); correct feature.0.column"
+    )
+    renamed = {"label": "topic", "rename": {"topic": "event.topik"}}
+    assert checked(tmp_path, [source], renamed, "event.body").endswith("correct columns.label")
 
 
 def test_a_header_of_another_delimiter_is_told(tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_decimals_are_marked_in_columns_of_numbers_alone(
 def test_names_are_exact(tmp_path: Path) -> None:
     record = {("Text" if key == "text" else key): value for key, value in RECORD.items()}
     assert contract(tmp_path).check(record, "a", 0, 5) == Problem(
-        "missing_column", "the column 'text' is missing"
+        "missing_column", "the column 'text' is missing; there is 'Text'"
     )
 
 
