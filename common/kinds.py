@@ -9,6 +9,7 @@ model `tiny`.
 import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 from importlib.metadata import entry_points
 from typing import Any
@@ -76,15 +77,24 @@ def _in_package(package: str) -> list[str]:
     return [module.name for module in pkgutil.iter_modules(path) if not module.ispkg]
 
 
-def module(room: str, kind: str) -> Any:
-    """Return the module of a kind in a room. Raises UsageError where a kind has settings but no code there."""
+def module(room: str, kind: str, *needed: str) -> Any:
+    """Return the module of a kind in a room, which has to define the names `needed`.
+
+    Raises UsageError where it does not, and where a kind has settings but no code there.
+    """
     found = modules(room)
     if kind not in found:
         raise UsageError(
             f"there is no {room.replace('.', '/')}/{kind}.py for the kind {kind!r}: each kind has its settings below "
             f"schemas/ and its code there; known are {', '.join(sorted(found))}"
         )
-    return imported(found[kind])
+    code = imported(found[kind])
+    missing = [name for name in needed if not hasattr(code, name)]
+    if missing:
+        raise UsageError(
+            f"{code.__file__} must define {', '.join(missing)}, as each kind of that folder does"
+        )
+    return code
 
 
 def imported(name: str) -> Any:
@@ -96,7 +106,10 @@ def imported(name: str) -> Any:
 
 
 def subclass(room: str, kind: str, base: type) -> type:
-    """Return the only subclass of `base` in a kind's module. Raises UsageError where there is not exactly one."""
+    """Return the only subclass of `base` in a kind's module.
+
+    Raises UsageError where there is not exactly one, or where it leaves out an abstract method.
+    """
     of_kind = module(room, kind)
     found: list[type] = [
         value
@@ -106,5 +119,10 @@ def subclass(room: str, kind: str, base: type) -> type:
     if len(found) != 1:
         raise UsageError(
             f"{of_kind.__file__} must have exactly one subclass of {base.__name__}, not {len(found)}"
+        )
+    if inspect.isabstract(found[0]):
+        raise UsageError(
+            f"{of_kind.__file__}: the class {found[0].__name__} must define "
+            f"{', '.join(sorted(found[0].__abstractmethods__))}, as each {base.__name__} does"
         )
     return found[0]

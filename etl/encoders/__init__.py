@@ -49,5 +49,6 @@ class Encoder(Protocol):
 
 def encoder_of(feature: FeatureSettings) -> Encoder:
     """Return the encoder of a `[[feature]]`: the module of its kind in this folder, or a third party's."""
-    encoder: Encoder = kinds.module("etl.encoders", feature.encode)
+    needed = ("ARTIFACT", "fit", "encode", "dtype", "shape", "vocabulary")
+    encoder: Encoder = kinds.module("etl.encoders", feature.encode, *needed)
     return encoder

@@ -14,6 +14,9 @@ from etl.lake.tombstones import FORGOTTEN
 from schemas.config import Configuration
 from schemas.tables import Layout
 
+OF_COLUMN = "^the column '[^']*'"
+"""Beginning of a detail (etl/sources/contract.py) that is about a column: its reason stands once for each column."""
+PLACE = ("source_path", "source_position")
 SHOWN = 3
 """Reasons in a sentence."""
 
@@ -45,24 +48,29 @@ def commonest(batches: Iterator[pa.RecordBatch]) -> str:
 
     The columns are the reason, `source_path`, `source_position` and, if there is any, `detail`.
     """
-    counts: Counter[str] = Counter()
-    firsts: dict[str, Example] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    firsts: dict[tuple[str, str], Example] = {}
     for batch in batches:
-        for reason, count in zip(
-            *map(pa.Array.to_pylist, pc.value_counts(batch.column(0)).flatten()), strict=True
-        ):
-            if reason is None or reason == FORGOTTEN:
+        details = batch.column("detail") if "detail" in batch.schema.names else pa.array([""] * len(batch))
+        of_column = pc.struct_field(pc.extract_regex(details, f"(?P<column>{OF_COLUMN})"), "column")
+        rows = pa.table(
+            [batch.column(0), pc.fill_null(of_column, ""), *map(batch.column, PLACE), details],
+            ["reason", "column", *PLACE, "detail"],
+        ).sort_by([(name, "ascending") for name in PLACE])
+        firsts_of = [(name, "first") for name in (*PLACE, "detail")]
+        grouped = rows.group_by(["reason", "column"], use_threads=False).aggregate(
+            [*firsts_of, ([], "count_all")]
+        )
+        for row in grouped.to_pylist():
+            key = row["reason"], row["column"]
+            if key[0] is None or key[0] == FORGOTTEN:
                 continue
-            counts[reason] += count
-            of_reason = batch.filter(pc.equal(batch.column(0), reason))
-            first = pc.sort_indices(
-                of_reason, [("source_path", "ascending"), ("source_position", "ascending")]
-            )[:1]
-            (row,) = of_reason.take(first).to_pylist()
-            example = Example(row["source_path"], row["source_position"] or 0, row.get("detail") or "")
-            firsts[reason] = min(firsts.get(reason, example), example)
+            counts[key] += row["count_all"]
+            path, position, detail = (row[f"{name}_first"] for name in (*PLACE, "detail"))
+            example = Example(path, position or 0, detail or "")
+            firsts[key] = min(firsts.get(key, example), example)
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-    return ", ".join(f"{count:,} {reason} ({_shown(firsts[reason])})" for reason, count in most)
+    return ", ".join(f"{count:,} {key[0]} ({_shown(firsts[key])})" for key, count in most)
 
 
 def _shown(example: Example) -> str:
@@ -76,5 +84,5 @@ def _rows(
     table = open_table(uri, config.storage)
     if table is None:
         return
-    named = [reason, "source_path", "source_position", *columns]
+    named = [reason, *PLACE, *columns]
     yield from table.to_pyarrow_dataset().to_batches(columns=named)

@@ -1,25 +1,76 @@
 """Versions of a Delta table from its log, read by the `deltalake` package, without a Spark job."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 from deltalake import DeltaTable
-from deltalake.exceptions import TableNotFoundError
+from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from common.errors import DataError, UsageError
-from common.storage import Storage, delta_options
+from common.storage import Storage, absolute, delta_options, is_local
 from etl.lake.facts import CommitFacts, Fingerprint
+
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+"""Colours, which the library gives some of its messages."""
 
 
 def open_table(table_uri: str, options: Storage, version: int | None = None) -> DeltaTable | None:
-    """Return a table at its newest or a given version, or None where there is none."""
+    """Return a table at its newest or a given version, or None where there is none.
+
+    Raises DataError where its log is damaged, or has no such version.
+    """
     try:
         return DeltaTable(table_uri, version=version, storage_options=delta_options(options))
     except TableNotFoundError:
         return None
+    except (DeltaError, OSError) as error:
+        if version is not None and (newest := open_table(table_uri, options)) is not None:
+            raise DataError(
+                f"version {version} of the table {table_uri} cannot be read; its newest is {newest.version()}"
+            ) from error
+        fault = fault_in_log(table_uri)
+        if fault is not None:
+            raise DataError(
+                f"the log of the table {table_uri} is damaged: {fault}; {_cure(table_uri)}"
+            ) from error
+        said = ANSI.sub("", str(error)).partition("\n")[0].removeprefix("Kernel error: ").rstrip(". ")
+        raise DataError(
+            f"the table {table_uri} cannot be read: {said}; if its log is damaged, {_cure(table_uri)}"
+        ) from error
+
+
+def fault_in_log(table_uri: str) -> str | None:
+    """Return what is wrong with the files of a local table's log, None where nothing is seen."""
+    log = Path(absolute(table_uri), "_delta_log")
+    if not is_local(table_uri):
+        return None
+    files = sorted(file for file in log.glob("*.json") if file.stem.isdecimal())
+    expected = int(files[0].stem) if files and any(log.glob("*.checkpoint*.parquet")) else 0
+    for file in files:
+        if int(file.stem) != expected:
+            return f"{expected:020}.json is missing"
+        expected += 1
+        try:
+            for line in file.read_text("utf-8").splitlines():
+                json.loads(line)
+        except (OSError, ValueError):
+            return f"{file.name} cannot be read"
+    return None
+
+
+def _cure(table_uri: str) -> str:
+    """Return what to do about a table with a damaged log; published shards and erasures cannot be made anew."""
+    restore = "restore its _delta_log from a copy"
+    if table_uri.rstrip("/").endswith(("/gold/shards", "/bronze/tombstones")):
+        return restore
+    return (
+        f"{restore}, or delete the folder {table_uri} and run the pipeline again, which makes the table anew"
+    )
 
 
 def file_paths(table: DeltaTable) -> set[str]:

@@ -22,7 +22,7 @@ def normaliser(feature: TypedFeature) -> Normaliser:
     """Return the normaliser of a typed `[[feature]]`; for a kind without a module here it only squeezes white space."""
     if feature.encode not in kinds.modules("etl.normalisers"):
         return squeezed
-    made: Normaliser = kinds.module("etl.normalisers", feature.encode).normaliser(feature)
+    made: Normaliser = kinds.module("etl.normalisers", feature.encode, "normaliser").normaliser(feature)
     return made
 
 

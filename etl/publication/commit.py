@@ -130,12 +130,7 @@ def listed_files(table_uri: str, version: int, options: Storage) -> list[str]:
 
     Raises DataError where there is no such version.
     """
-    try:
-        table = open_table(table_uri, options, version)
-    except DeltaError as error:
-        raise DataError(
-            f"version {version} of {table_uri} cannot be read: {str(error).splitlines()[0]}"
-        ) from error
+    table = open_table(table_uri, options, version)
     if table is None:
         raise DataError(f"there is no Delta table at {table_uri}; restore it or publish the data set again")
     return list(table.get_add_actions(flatten=True).column("path").to_pylist())

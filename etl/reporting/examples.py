@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.figures.facts import Cluster
+from etl.gates.rejects import OF_COLUMN
 from etl.lake.tables import read_files, read_table
 from etl.rules.personal_data import masking_rules, rule_of
 from etl.rules.registry import Edit, Filter, Rule, build_rules
@@ -223,11 +224,14 @@ def cluster_snippets(
 def quarantine_reasons(
     spark: SparkSession, config: Configuration, versions: Mapping[str, int], mask: Mask
 ) -> list[Reason]:
-    """Return each reason with its number of records, and the place of the first one, masked; never its content."""
+    """Return each reason with its number of records, and the place of the first one, masked; never its content.
+
+    A reason that is about a column stands once for each column.
+    """
     place = F.struct("source_path", "source_position", "detail")
     rows = (
         read_table(spark, Layout.of(config).quarantine, versions.get("quarantine"))
-        .groupBy("reason")
+        .groupBy("reason", F.regexp_extract("detail", OF_COLUMN, 0).alias("column"))
         .agg(F.count("*").alias("records"), F.min(place).alias("first"))
         .collect()
     )
@@ -238,5 +242,5 @@ def quarantine_reasons(
             mask(row["first"]["detail"]),
             f"{mask(row['first']['source_path'])}, at {row['first']['source_position'] or 0:,}",
         )
-        for row in sorted(rows, key=lambda row: (-row["records"], row["reason"]))
+        for row in sorted(rows, key=lambda row: (-row["records"], row["reason"], row["column"]))
     ]

@@ -6,9 +6,9 @@ ones are read. After any other change, everything is rebuilt.
 """
 
 import pyarrow as pa
-from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
+from common.errors import DataError
 from common.storage import Storage
 from etl.lake.log import file_paths, open_table
 from etl.lake.tables import read_files
@@ -25,7 +25,7 @@ def added_rows(spark: SparkSession, uri: str, since: str, now: str, options: Sto
         return None
     try:
         before, after = open_table(uri, options, int(old)), open_table(uri, options, int(new))
-    except DeltaError:
+    except DataError:
         return None
     if before is None or after is None:
         return None

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -75,6 +75,16 @@ def test_a_defect_in_a_module_of_others_is_named(tmp_path: Path, monkeypatch: py
         UsageError, match=r"kinds_with_a_defect\.training\.models\.odd cannot be .*SyntaxError"
     ):
         kinds.module("training.models", "odd")
+
+
+def test_what_the_code_of_a_kind_leaves_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(monkeypatch, tmp_path, "kinds_in_part", "training/methods/half.py")
+    file = tmp_path / "kinds_in_part" / "training" / "methods" / "half.py"
+    file.write_text("from collections.abc import Sized\nclass Half(Sized): pass\n")
+    with pytest.raises(UsageError, match=rf"{file}: the class Half must define __len__, as each Sized does"):
+        kinds.subclass("training.methods", "half", Sized)
+    with pytest.raises(UsageError, match=rf"{file} must define build, as each kind of that folder does"):
+        kinds.module("training.methods", "half", "Half", "build")
 
 
 def test_a_defect_ends_a_command_with_a_sentence(tmp_path: Path) -> None:

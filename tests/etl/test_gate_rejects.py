@@ -19,8 +19,9 @@ ROWS = [
     ("invalid_json", "b.jsonl", 7, "not JSON at character 0"),
     ("invalid_json", "a.jsonl", 120, "not JSON at character 9"),
     ("invalid_json", "a.jsonl", 30, "not JSON at character 3"),
-    ("missing_column", "a.jsonl", 0, "the column 'label' is missing"),
+    ("missing_column", "a.jsonl", 5, "the column 'label' is missing"),
     ("missing_column", "a.jsonl", 10, "the column 'label' is missing"),
+    ("missing_column", "a.jsonl", 0, "the column 'text' is missing"),
     ("empty_value", "c\n.jsonl", 3, "the column 'text' is empty"),
     ("empty_value", "d.jsonl", 3, "the column 'text' is empty"),
     ("too_deep", "a.jsonl", 90, "nested deeper than 400 levels"),
@@ -44,14 +45,14 @@ def test_the_gate_after_ingest_names_the_commonest_reasons_and_what_shows_the_re
 ) -> None:
     names = ["reason", "source_path", "source_position", "detail"]
     uri = Layout.of(config).quarantine
-    write(uri, names, [*ROWS[5:]])
-    write(uri, names, [*ROWS[:5]])
+    write(uri, names, [*ROWS[6:]])
+    write(uri, names, [*ROWS[:6]])
     with pytest.raises(QualityGateError) as raised:
-        check_quarantine({"records_in": 40, "quarantined": 8}, config)
+        check_quarantine({"records_in": 40, "quarantined": 9}, config)
     assert str(raised.value) == (
-        "a quality gate failed after ingest: 20.00% of the records read (8 of 40) are in the quarantine, allowed: at "
+        "a quality gate failed after ingest: 22.50% of the records read (9 of 40) are in the quarantine, allowed: at "
         "most 10.00% (quality.max_quarantine_share): 3 invalid_json (a.jsonl at 30: not JSON at character 3), "
-        "2 empty_value (c\\n.jsonl at 3: the column 'text' is empty), 2 missing_column (a.jsonl at 0: the column "
+        "2 empty_value (c\\n.jsonl at 3: the column 'text' is empty), 2 missing_column (a.jsonl at 5: the column "
         f"'label' is missing); `python -m etl.quarantine --config '{tmp_path}/my conf.toml' --set storage.fsspec=... "
         "--set quality.max_quarantine_share=0.1` shows the rest; mend the records or the configuration, or raise "
         "quality.max_quarantine_share"

@@ -183,6 +183,22 @@ def test_features_without_token_ids_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("built", "message"),
+    [
+        (nn.Identity(), "the model 'transformer_classifier' has no parameters that could be trained"),
+        (nn.Linear(2, 2).requires_grad_(False), "has no parameters that could be trained"),
+        (None, "must return a torch.nn.Module, not NoneType"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    monkeypatch: pytest.MonkeyPatch, built: object, message: str
+) -> None:
+    monkeypatch.setattr("training.models.transformer_classifier.build", lambda *_: built)
+    with pytest.raises(UsageError, match=message):
+        models.build(settings(), [feature()], {"logits": 3})
+
+
+@pytest.mark.parametrize(
     ("outputs", "message"),
     [
         (torch.zeros(4, 3), "it returned Tensor"),

@@ -15,9 +15,15 @@ def build(settings: AnyModel, features: Sequence[Column], outputs: Mapping[str, 
     """Build the model of `[model] kind` for the manifest's feature columns and the objective's heads.
 
     The model takes a dict of feature tensors by name, (rows, *shape) each, and returns a dict of outputs by head,
-    (rows, size) each, float32.
+    (rows, size) each, float32. Raises UsageError where `build` returns no module, or one without parameters.
     """
-    model: nn.Module = kinds.module("training.models", settings.kind).build(settings, features, outputs)
+    model = kinds.module("training.models", settings.kind, "build").build(settings, features, outputs)
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"`build` of the model {settings.kind!r} must return a torch.nn.Module, not {type(model).__name__}"
+        )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(f"the model {settings.kind!r} has no parameters that could be trained")
     return model
 
 

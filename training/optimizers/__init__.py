@@ -9,7 +9,7 @@ from schemas.kinds import AnyOptimizer
 
 def build(model: nn.Module, settings: AnyOptimizer) -> torch.optim.Optimizer:
     """Build the optimizer of `[optimizer] kind` over the model's trainable parameters."""
-    optimizer: torch.optim.Optimizer = kinds.module("training.optimizers", settings.kind).build(
+    optimizer: torch.optim.Optimizer = kinds.module("training.optimizers", settings.kind, "build").build(
         model, settings
     )
     return optimizer
@@ -17,5 +17,7 @@ def build(model: nn.Module, settings: AnyOptimizer) -> torch.optim.Optimizer:
 
 def learning_rate(settings: AnyOptimizer, step: int, total: int) -> float:
     """Return the learning rate of a step, counted from 0, out of `total`."""
-    rate: float = kinds.module("training.optimizers", settings.kind).learning_rate(settings, step, total)
+    rate: float = kinds.module("training.optimizers", settings.kind, "learning_rate").learning_rate(
+        settings, step, total
+    )
     return rate

@@ -112,7 +112,7 @@ class SourceFormat(ABC):
 @functools.cache
 def formats() -> dict[str, SourceFormat]:
     """Return all formats by their name in the configuration: `FORMAT` of the module of each kind in this folder."""
-    return {kind: kinds.module("etl.sources.files", kind).FORMAT for kind in SOURCES.classes}
+    return {kind: kinds.module("etl.sources.files", kind, "FORMAT").FORMAT for kind in SOURCES.classes}
 
 
 def rejected(position: int, raw: bytes, reason: str, detail: str, size: int | None = None) -> Rejected:
