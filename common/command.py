@@ -13,6 +13,7 @@ Used by all modules that `python -m` or `spark-submit` starts:
 """
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -90,6 +91,23 @@ def add_manifest_flags(parser: argparse.ArgumentParser, default: str | None, exp
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--manifest", default=default, metavar="PATH", help=explained)
     add_version_flag(which, "manifest")
+
+
+def add_root_flag(parser: argparse.ArgumentParser) -> None:
+    """Add `--root FOLDER`: where a data set that was moved lies now."""
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="where the data set lies now: what dataset.root would be, the folder that holds the data set's own",
+    )
+
+
+def overrides(arguments: argparse.Namespace) -> list[str]:
+    """Return the values of `--set` for a configuration, with that of `--root` as `dataset.root`."""
+    root = (
+        [] if arguments.root is None else [f"dataset.root={json.dumps(arguments.root, ensure_ascii=False)}"]
+    )
+    return [*arguments.overrides, *root]
 
 
 def add_version_flag(parser: "argparse._ActionsContainer", destination: str = "version") -> None:

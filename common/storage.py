@@ -47,6 +47,32 @@ def join(location: str, *parts: str) -> str:
     return posixpath.join(location.rstrip("/") if location != "/" else location, *parts)
 
 
+def parent(location: str) -> str:
+    """Return the folder of a file, absolute; of a symbolic link, that of the file behind it."""
+    place = absolute(location)
+    return posixpath.dirname(os.path.realpath(place) if is_local(place) and os.path.islink(place) else place)
+
+
+def refer(location: str, folder: str) -> str:
+    """Return a location as a reference relative to a folder, or itself where the two are on different systems."""
+    if is_local(location) != is_local(folder):
+        return location
+    if is_local(location):
+        return os.path.relpath(absolute(location), absolute(folder))
+    (scheme, there), (other, here) = (place.split("://", 1) for place in (location, folder))
+    if (scheme, there.split("/")[0]) != (other, here.split("/")[0]):
+        return location
+    return posixpath.relpath(f"/{there}", f"/{here}")
+
+
+def follow(reference: str, folder: str) -> str:
+    """Return the location that a reference of `refer` names; a location that is absolute stays as it is."""
+    if "://" in reference or not is_local(reference):
+        return reference
+    scheme, separator, path = folder.rpartition("://")
+    return scheme + separator + posixpath.normpath(posixpath.join(path, reference))
+
+
 def filesystem(location: str, storage: Storage | None = None) -> tuple[AbstractFileSystem, str]:
     """Return the fsspec file system of a location and the path in it.
 

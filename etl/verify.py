@@ -9,12 +9,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from common.command import add_version_flag, run
+from common.command import add_root_flag, add_version_flag, overrides, run
 from common.errors import UsageError
 from common.progress import log
 from common.storage import Storage
 from schemas.config import load as load_configuration
-from schemas.manifest import load, published, resolve
+from schemas.manifest import load_with_shards, published, resolve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,13 +30,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="the data set's TOML file, for `latest`, for --version and for [storage]",
     )
+    add_root_flag(parser)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     arguments = parser.parse_args(argv)
     if arguments.manifest is not None and arguments.version is not None:
         raise UsageError("say which version either by MANIFEST or by --version, not by both")
     given = arguments.version or arguments.manifest or "latest"
     options = Storage()
-    config = None if arguments.config is None else load_configuration(arguments.config, arguments.overrides)
+    config = None if arguments.config is None else load_configuration(arguments.config, overrides(arguments))
 
     from etl.runs import audit
     from etl.versions.verification import check_trail_alone, findings
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = resolve(given, layout.manifests, options)
     elif given == "latest" or given.isdecimal():
         raise UsageError("say which version: a MANIFEST, or --config FILE for the newest of that data set")
-    manifest = load(given, options)
+    manifest = load_with_shards(given, options, arguments.root)
     found = findings(manifest, options)
     found += audit.findings(Layout(manifest.dataset_uri), {given: manifest}, options)
     for sentence in found:

@@ -7,6 +7,7 @@ stands beside it under a hash of its own.
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -17,12 +18,13 @@ from common.storage import Storage
 from provenance import merkle
 from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
+from schemas.tables import Layout
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+READABLE = (4, 5)
+"""Formats that can be read: those before 5 name places by absolute paths."""
 FIXED = "fixed_size_binary"
 """Storage type of columns whose rows all have the same number of bytes."""
-EXPIRED = "expired"
-"""Folder below `manifests/` for the manifests of versions whose files are gone."""
 
 
 class ManifestPart(BaseModel):
@@ -211,11 +213,12 @@ class Provenance(ManifestPart):
 class Manifest(ManifestPart):
     """Manifest as described above.
 
-    `table_uri`, `delta_version` and the provenance may differ between equal data sets.
+    `delta_version` and the provenance may differ between equal data sets.
     """
 
     manifest_root: str
     table_uri: str
+    """Absolute here; in the file, as `dataset_uri`, relative to the manifest's folder, so that a copy reads its own."""
     delta_version: int
     dataset_uri: str
     content: Content
@@ -247,22 +250,28 @@ class Manifest(ManifestPart):
         return storage.join(self.table_uri, shard.path)
 
     @classmethod
-    def seal(
-        cls, content: Content, provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str
-    ) -> Self:
-        """Return a manifest with its two hashes computed."""
+    def seal(cls, content: Content, provenance: Provenance, delta_version: int, dataset_uri: str) -> Self:
+        """Return a manifest of a data set with its two hashes computed."""
+        layout = Layout(dataset_uri)
         return cls(
             manifest_root=content_root(content),
-            table_uri=table_uri,
+            table_uri=layout.shards,
             delta_version=delta_version,
-            dataset_uri=dataset_uri,
+            dataset_uri=layout.root,
             content=content,
             provenance=provenance,
-            provenance_sha256=provenance_hash(provenance, table_uri, delta_version, dataset_uri),
+            provenance_sha256=provenance_hash(provenance, delta_version, layout.references()),
         )
 
+    def placed(self, dataset_uri: str) -> Self:
+        """Return the same manifest for a copy of its data set at another place."""
+        layout = Layout(dataset_uri)
+        sealed = provenance_hash(self.provenance, self.delta_version, layout.references())
+        places = {"dataset_uri": layout.root, "table_uri": layout.shards, "provenance_sha256": sealed}
+        return self.model_copy(update=places)
+
     def to_json(self) -> bytes:
-        document = self.model_dump(mode="json")
+        document = self.model_dump(mode="json") | Layout(self.dataset_uri).references()
         # `splits` is repeated at the top level for people who read the file; loading checks it.
         document["splits"] = document["content"].pop("splits")
         return (json.dumps(document, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
@@ -279,26 +288,21 @@ def content_root(content: Content) -> str:
     return merkle.root([canonical_json(document), *leaves]).hex()
 
 
-def provenance_hash(provenance: Provenance, table_uri: str, delta_version: int, dataset_uri: str) -> str:
-    """Return the SHA-256 over the canonical JSON of everything outside the root."""
-    whole = {
-        "provenance": provenance.model_dump(mode="json"),
-        "table_uri": table_uri,
-        "delta_version": delta_version,
-        "dataset_uri": dataset_uri,
-    }
+def provenance_hash(provenance: Provenance, delta_version: int, places: Mapping[str, str]) -> str:
+    """Return the SHA-256 over the canonical JSON of everything outside the root; `places` as they stand in the file."""
+    whole = {"provenance": provenance.model_dump(mode="json"), "delta_version": delta_version, **places}
     return hashlib.sha256(canonical_json(whole)).hexdigest()
 
 
-def parse(content: bytes, name: str) -> Manifest:
-    """Parse a manifest and check its two hashes. Raises DataError naming the manifest."""
+def parse(content: bytes, location: str, storage_options: Storage | None = None) -> Manifest:
+    """Parse the manifest that lies at a location and check its two hashes. Raises DataError naming the manifest."""
     try:
         document = json.loads(content)
         version = document["content"]["format_version"]
-        if version != FORMAT_VERSION:
+        if version not in READABLE:
             raise DataError(
-                f"{name} has the format {version}, this version of ringlake reads the format {FORMAT_VERSION}: "
-                "publish the data set again"
+                f"{location} has the format {version}, this version of ringlake reads the formats "
+                f"{' and '.join(map(str, READABLE))}: publish the data set again"
             )
         document["content"]["splits"] = document.pop("splits")
         manifest = Manifest.model_validate(document)
@@ -306,23 +310,39 @@ def parse(content: bytes, name: str) -> Manifest:
         wrong = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         first = (wrong.splitlines() or [""])[0]
         raise DataError(
-            f"{name} is not a manifest of this product ({first}); publish the data set again"
+            f"{location} is not a manifest of this product ({first}); publish the data set again"
         ) from error
     if content_root(manifest.content) != manifest.manifest_root:
-        raise DataError(f"{name} was altered: its content no longer has the root {manifest.manifest_root}")
-    sealed = provenance_hash(
-        manifest.provenance, manifest.table_uri, manifest.delta_version, manifest.dataset_uri
-    )
-    if sealed != manifest.provenance_sha256:
         raise DataError(
-            f"{name} was altered: its provenance no longer has the hash {manifest.provenance_sha256}"
+            f"{location} was altered: its content no longer has the root {manifest.manifest_root}"
         )
-    return manifest
+    places = {"table_uri": manifest.table_uri, "dataset_uri": manifest.dataset_uri}
+    if provenance_hash(manifest.provenance, manifest.delta_version, places) != manifest.provenance_sha256:
+        raise DataError(
+            f"{location} was altered: its provenance no longer has the hash {manifest.provenance_sha256}"
+        )
+    return manifest.placed(Layout.of_manifest(location, manifest.dataset_uri, storage_options).root)
 
 
 def load(location: str, storage_options: Storage | None = None) -> Manifest:
     """Load and check a manifest file. Raises DataError when it is missing, damaged or altered."""
-    return parse(storage.read_bytes(location, storage_options), location)
+    return parse(storage.read_bytes(location, storage_options), location, storage_options)
+
+
+def load_with_shards(location: str, storage_options: Storage | None, root: str | None) -> Manifest:
+    """Load a manifest whose shards are to be read, below `root` if given (a `dataset.root`).
+
+    Raises DataError as `load` does, and when there is no table of shards.
+    """
+    manifest = load(location, storage_options)
+    if root is not None:
+        manifest = manifest.placed(storage.absolute(storage.join(root, manifest.content.dataset)))
+    if not storage.exists(manifest.table_uri, storage_options):
+        raise DataError(
+            f"the shards of {location} are not in {manifest.table_uri}: say with --root where the data set "
+            f"{manifest.content.dataset} lies now (the folder that holds {manifest.content.dataset}/)"
+        )
+    return manifest
 
 
 def name_of(delta_version: int, manifest_root: str) -> str:

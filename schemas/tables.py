@@ -1,5 +1,6 @@
 """Tables of a data set: their locations, and their columns as Arrow schemas (Spark's are derived from them)."""
 
+import posixpath
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,8 @@ SPLITS: Final = ("train", "validation", "test")
 STATUSES: Final = ("kept", "filtered", "exact_duplicate", "near_duplicate")
 MISREAD: Final = re.compile(r"[#?*\[\]{}\\^|\x00-\x1f\x7f\ud800-\udfff]|%[0-9A-Fa-f]{2}")
 """Parts of a local path that delta-rs takes for a URL's, or Spark for a pattern's; also bytes that are not UTF-8."""
+EXPIRED: Final = "expired"
+"""Folder below `manifests/` for the manifests of versions whose files are gone."""
 LEFT_OUT: Final = "left_out"
 """Column of silver/encoded with the reason of an outlier that is left out: `<feature>.outlier`."""
 
@@ -39,6 +42,26 @@ class Layout:
                 "control characters, and only UTF-8"
             )
         return cls(root)
+
+    @classmethod
+    def of_manifest(cls, location: str, stated: str, options: storage.Storage | None = None) -> "Layout":
+        """Return the layout of the data set of a manifest, which states its folder relative to its own.
+
+        An absolute path, as in format 4, counts where the manifest does not lie in the `manifests/` of a data set.
+        """
+        folder = storage.parent(location)
+        if posixpath.basename(folder) == EXPIRED:
+            folder = posixpath.dirname(folder)
+        here = storage.follow(stated, folder)
+        own = cls(storage.follow("..", folder))
+        if here == stated != own.root and own.manifests == folder and storage.exists(own.shards, options):
+            return own
+        return cls(here)
+
+    def references(self) -> dict[str, str]:
+        """Return the places that a manifest states, relative to its folder."""
+        places = {"table_uri": self.shards, "dataset_uri": self.root}
+        return {key: storage.refer(location, self.manifests) for key, location in places.items()}
 
     def at(self, *parts: str) -> str:
         return storage.join(self.root, *parts)

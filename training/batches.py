@@ -22,10 +22,9 @@ from common.errors import UsageError
 from common.progress import log
 from common.storage import Storage
 from schemas.config import load
-from schemas.manifest import Manifest, resolve
-from schemas.manifest import load as load_manifest
+from schemas.manifest import Manifest, load_with_shards, resolve
 from schemas.mistakes import allowed
-from schemas.runs import RUN_FILE
+from schemas.runs import RUN_FILE, manifest_of
 from schemas.settings import Train
 from schemas.tables import Layout
 from training.input.order import GlobalBatch
@@ -52,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_manifest_flags(flags, None, "a manifest; by default that of --run or --config")
+    command.add_root_flag(flags)
     flags.add_argument(
         "--split", default="train", metavar="NAME", help="train (the default), validation or test"
     )
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = find_source(arguments)
     settings = with_flags(source.train, arguments)
     ranks, rank = worlds_of(arguments)
-    manifest = load_manifest(source.manifest, source.options)
+    manifest = load_with_shards(source.manifest, source.options, arguments.root)
     if source.root not in (None, manifest.manifest_root):
         raise UsageError(
             f"{source.name} was trained on the manifest root {str(source.root)[:16]}…, but {source.manifest} has "
@@ -119,23 +119,24 @@ def find_source(arguments: argparse.Namespace) -> Source:
     if arguments.overrides and arguments.config is None:
         raise UsageError("--set overrides keys of a configuration: give one with --config")
     if arguments.config is not None:
-        config = load(arguments.config, arguments.overrides)
+        config = load(arguments.config, command.overrides(arguments))
         location = resolve(arguments.manifest or "latest", Layout.of(config).manifests, config.storage)
         return Source(str(arguments.config), config.train, location, options=config.storage)
     if arguments.run is not None:
-        return source_of_run(Path(arguments.run), arguments.manifest)
+        return source_of_run(Path(arguments.run), arguments.manifest, arguments.root)
     if arguments.manifest in (None, "latest"):
         raise UsageError("which data set? give --manifest FILE, or --run FOLDER, or --config FILE")
     return Source("defaults: give --run or --config where a training had others", Train(), arguments.manifest)
 
 
-def source_of_run(run: Path, manifest: str | None) -> Source:
-    """Return the settings in run.json, with another location of the same manifest if one is given."""
+def source_of_run(run: Path, manifest: str | None, root: str | None = None) -> Source:
+    """Return the settings in run.json, and the location of its manifest unless one is given."""
     file = run / RUN_FILE
     try:
         document = json.loads(file.read_bytes())
         train = Train.model_validate(document["configuration"]["train"])
-        location, root = str(document["manifest"]), str(document["manifest_root"])
+        location = manifest or manifest_of(run, document, Storage(), None, root)
+        manifest_root = str(document["manifest_root"])
     except OSError as error:
         raise UsageError(
             f"{file} cannot be read ({error.strerror}): give the folder of a run, such as runs/demo, with --run"
@@ -145,7 +146,7 @@ def source_of_run(run: Path, manifest: str | None) -> Source:
         raise UsageError(
             f"{file} does not tell how the run was configured ({first}): give its configuration with --config"
         ) from error
-    return Source(str(file), train, manifest or location, root)
+    return Source(str(file), train, location, manifest_root)
 
 
 def with_flags(train: Train, arguments: argparse.Namespace) -> Train:

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from common import command
 from common.errors import UsageError
 from schemas.config import load
-from schemas.manifest import load as load_manifest
-from schemas.manifest import resolve
-from schemas.tables import Layout
+from schemas.manifest import load_with_shards
 from training.tracking.run_files import run_folder
 
 SPLIT = "test"
@@ -26,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_manifest_flags(
         flags, None, "a manifest, or latest; by default the one that the run was trained on"
     )
+    command.add_root_flag(flags)
     flags.add_argument(
         "--checkpoint",
         metavar="PATH",
@@ -38,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    config = load(arguments.config, arguments.overrides)
+    config = load(arguments.config, command.overrides(arguments))
 
     # These take seconds, which a mistake in the configuration is not worth.
     import torch
@@ -48,10 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     run = run_folder(config, arguments.run)
     record, state = judging.find_checkpoint(run, arguments.checkpoint)
-    location = resolve(
-        arguments.manifest or judging.manifest_of(run), Layout.of(config).manifests, config.storage
-    )
-    manifest = load_manifest(location, config.storage)
+    location = judging.manifest_location(config, run, arguments.manifest, arguments.root)
+    manifest = load_with_shards(location, config.storage, arguments.root)
     if record.manifest_root != manifest.manifest_root:
         raise UsageError(
             f"the checkpoint {record.file} of the run {run.name!r} was trained on the manifest root "
@@ -61,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(config.train.threads)
     trained = judging.as_trained(config, state)
     objective = objectives.build(trained, manifest, torch.device("cpu"))
+    if not manifest.splits[SPLIT].rows:
+        judging.write_without_rows(run, record, objective, SPLIT)
+        print(f"the {SPLIT} split has no rows: there is nothing to judge the model by")
+        return 0
     model = judging.build_model(trained, manifest, objective, state, record)
     found = judging.judge(model, objective, manifest, trained, SPLIT)
     baselines = objective.baselines() if config.evaluate.baseline else {}

@@ -13,10 +13,12 @@ from common import command, files, storage
 from common.errors import DataError, UsageError
 from common.pages.page import Page, render
 from common.progress import log
+from schemas import lopsided
 from schemas.config import load
 from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
-from schemas.runs import RUN_FILE
+from schemas.runs import RUN_FILE, manifest_of
+from schemas.tables import Layout
 from training.reporting import sections
 from training.tracking import metrics, non_finite, summary
 from training.tracking.run_files import EVALUATION_FILE, REPORT_FILE, read_json, run_folder
@@ -26,18 +28,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = command.configuration_parser("python -m training.report", __doc__)
     parser.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs")
+    command.add_root_flag(parser)
     arguments = parser.parse_args(argv)
-    config = load(arguments.config, arguments.overrides)
+    config = load(arguments.config, command.overrides(arguments))
     run = run_folder(config, arguments.run)
     began = read_json(run / RUN_FILE)
     if began is None:
         raise UsageError(
             f"there is no run {run.name!r} in {run.parent}; train it first (python -m training.train)"
         )
-    manifest = load_manifest(began["manifest"], config.storage)
+    location = manifest_of(run, began, config.storage, Layout.of(config), arguments.root)
+    manifest = load_manifest(location, config.storage)
     if manifest.manifest_root != began["manifest_root"]:
         raise DataError(
-            f"{began['manifest']} has the root {manifest.manifest_root[:16]}…, but the run {run.name!r} was trained on "
+            f"{location} has the root {manifest.manifest_root[:16]}…, but the run {run.name!r} was trained on "
             f"{began['manifest_root'][:16]}…; put the manifest back, or train again"
         )
     if "objective" not in began["configuration"]:
@@ -64,8 +68,11 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
     evaluation = read_json(run / EVALUATION_FILE)
     if evaluation is not None and evaluation["manifest_root"] != manifest.manifest_root:
         evaluation = None  # from an earlier training in the same folder
+    if evaluation is not None and evaluation["model"] is None:
+        evaluation = None  # the split had no rows: the sections say so by the manifest
     objective = objectives.kind(began["configuration"]["objective"]["kind"])
     shown = [
+        *lopsided.section(lopsided.of_content(manifest.content)),
         *objective.sections(manifest, evaluation),
         sections.curves(metrics.read(run)),
         *sections.non_finite(list(non_finite.read(run))),

@@ -14,8 +14,8 @@ from common import command
 from common.errors import CheckError, UsageError
 from common.progress import log
 from schemas.config import Configuration, load
-from schemas.manifest import Manifest, resolve
-from schemas.manifest import load as load_manifest
+from schemas.manifest import Manifest, load_with_shards, resolve
+from schemas.runs import check_dataset
 from schemas.tables import Layout
 from training.tracking.run_files import run_folder
 
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     flags = command.configuration_parser("python -m training.train", __doc__)
     flags.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs to write to")
     command.add_manifest_flags(flags, "latest", "a manifest, or latest (the default)")
+    command.add_root_flag(flags)
     flags.add_argument("--resume", action="store_true", help="go on from the run's last good checkpoint")
     flags.add_argument(
         "--new-data",
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--stop-after {arguments.stop_after}: give at least 1 step")
     if arguments.new_data and not arguments.resume:
         raise UsageError("--new-data says from which data --resume may go on to others: give both")
-    config = load(arguments.config, arguments.overrides)
+    config = load(arguments.config, command.overrides(arguments))
 
     # These take seconds (torch, Horovod), which a mistake in the configuration is not worth.
     from horovod.common.exceptions import HorovodInternalError
@@ -81,9 +82,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
-    manifest = load_manifest(location, config.storage)
+    manifest = load_with_shards(location, config.storage, arguments.root)
     preparation.check_configuration(config, manifest)
+    check_dataset(config, run)
     if arguments.check:
+        if arguments.resume:
+            preparation.last_checkpoint(config, manifest, run, arguments.new_data)
         split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
         log(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
         return 0

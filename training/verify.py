@@ -16,7 +16,8 @@ from common.storage import Storage
 from provenance.chain import verified
 from schemas.config import load
 from schemas.manifest import load as load_manifest
-from schemas.runs import CHAIN, RUN_FILE
+from schemas.runs import CHAIN, RUN_FILE, check_dataset, manifest_of
+from schemas.tables import Layout
 from training.checkpoints import store
 from training.checkpoints.record import Record, link_of, name_of
 from training.tracking import summary
@@ -34,8 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--manifest", metavar="PATH", help="where the manifest lies now, if not where run.json says"
     )
+    command.add_root_flag(parser)
     parser.add_argument(
-        "--config", metavar="FILE", help="a configuration, for the credentials in its [storage]"
+        "--config",
+        metavar="FILE",
+        help="the run's configuration, where it says where the data set lies now or has credentials in [storage]",
     )
     arguments = parser.parse_args(argv)
     began = read_json(arguments.run / RUN_FILE)
@@ -48,10 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     last = records[-1]
     check_summary(arguments.run, records)
-    location = arguments.manifest or began["manifest"]
-    manifest = load_manifest(
-        location, Storage() if arguments.config is None else load(arguments.config).storage
-    )
+    config = None if arguments.config is None else load(arguments.config)
+    options = Storage() if config is None else config.storage
+    if config is not None:
+        check_dataset(config, arguments.run)
+    layout = None if config is None or arguments.root is not None else Layout.of(config)
+    location = arguments.manifest or manifest_of(arguments.run, began, options, layout, arguments.root)
+    manifest = load_manifest(location, options)
     moved_on = began["manifest_root"] == manifest.manifest_root and began["resumed_from"] == last.chain
     if manifest.manifest_root != last.manifest_root and moved_on:
         log(

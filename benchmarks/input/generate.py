@@ -26,6 +26,7 @@ from provenance.keys import record_key
 from schemas import config
 from schemas import manifest as contract
 from schemas.settings import Train
+from schemas.tables import Layout
 from training.input.batch_loader import BatchLoader
 from training.parallel.world import World
 
@@ -139,9 +140,10 @@ def publish(
     configuration = config.load(toml)
     schema = shard_schema(configuration)
     labels = np.random.default_rng(seed + 1).integers(0, CLASSES, len(ids)).astype(np.int32)
+    table = Layout(str(folder.resolve())).shards
     written, first = [], 0
     for number, rows in enumerate(shard_rows(len(ids), shards, rows_per_group)):
-        writer = ShardWriter("train", number, schema, rows_per_group, str(folder), configuration.storage)
+        writer = ShardWriter("train", number, schema, rows_per_group, table, configuration.storage)
         part = slice(first, first + rows)
         writer.add(
             pa.RecordBatch.from_pydict(
@@ -157,7 +159,8 @@ def publish(
         written.append(writer.close())
         first += rows
     sealed = _sealed(configuration, schema, written, labels, folder)
-    location = folder / "manifest.json"
+    location = folder / "manifests" / "manifest.json"
+    location.parent.mkdir()
     location.write_bytes(sealed.to_json())
     return location.resolve()
 
@@ -215,8 +218,7 @@ def _sealed(
         bronze_versions={},
         silver_versions={},
     )
-    uri = str(folder.resolve())
-    return contract.Manifest.seal(content, provenance, uri, 0, uri)
+    return contract.Manifest.seal(content, provenance, 0, str(folder.resolve()))
 
 
 def _write(folder: Path, drawn: Tokens, keys: Keys, data: DataSet) -> None:

@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 from common import storage
 from common.errors import DataError
 from schemas.config import Configuration
-from schemas.manifest import EXPIRED, Manifest, load, published
+from schemas.manifest import Manifest, load, published
 from schemas.runs import roots_of, runs_in
-from schemas.tables import SPLITS, Layout
+from schemas.tables import EXPIRED, SPLITS, Layout
 
 
 @dataclass(frozen=True)

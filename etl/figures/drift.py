@@ -16,8 +16,8 @@ from common import storage
 from common.errors import DataError
 from etl.figures.facts import Drift, Summary
 from schemas.config import Configuration
-from schemas.manifest import EXPIRED, Manifest, name_of, published
-from schemas.tables import SPLITS, Layout
+from schemas.manifest import Manifest, name_of, published
+from schemas.tables import EXPIRED, SPLITS, Layout
 
 Category = TypeVar("Category", str, int)
 CLASSES, LENGTHS, VOCABULARY, OUTCOMES = "classes", "lengths", "vocabulary", "outcomes"

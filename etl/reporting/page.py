@@ -18,7 +18,7 @@ from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quar
 from etl.runs.code import code_of
 from etl.runs.stage_metrics import StageMetrics, persisted
 from etl.spark.session import spark_progress
-from schemas import class_mix
+from schemas import class_mix, lopsided
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout
@@ -89,6 +89,12 @@ def report_page(
     shown = [
         records.funnel(summary),
         records.gate_table(gates, "data_docs/index.html"),
+        *lopsided.section(
+            [
+                *lopsided.of_splits(summary.published, config.split.model_dump()),
+                *lopsided.of_classes(summary.classes),
+            ]
+        ),
         drift.compared(before, Profile.of(summary), config),
         records.quarantine(summary, reasons),
         records.rules(summary, config, examples),

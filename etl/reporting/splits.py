@@ -223,7 +223,7 @@ def provenance(manifest: Manifest | None, config: Configuration) -> ReportSectio
     made, content = manifest.provenance, manifest.content
     facts = {
         "Manifest root": manifest.manifest_root,
-        "Delta version": f"{manifest.delta_version} of {manifest.table_uri}",
+        "Delta version": f"{manifest.delta_version} of gold/shards",
         "Source files": f"{content.sources.files:,}, {size(content.sources.bytes)}, root {content.sources.root}",
         "Bronze versions": _versions(made.bronze_versions),
         "Silver versions": _versions(made.silver_versions),

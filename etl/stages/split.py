@@ -21,6 +21,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from common.errors import UsageError
+from common.progress import log
 from etl.duplicates.later_records import SPLIT_CONFLICT
 from etl.lake.facts import ClustersFacts, LedgerFacts
 from etl.lake.log import Commit
@@ -33,6 +34,7 @@ from etl.spark.skew import hot_keys, salted_join
 from etl.splits.assignment import NOTHING_THERE, assign
 from etl.splits.earlier_records import anchors, rows_by_class, splits_stay, units_that_stay, with_splits_of
 from etl.splits.units import count_units, with_unit
+from schemas import lopsided
 from schemas.config import Configuration
 from schemas.tables import SPLITS, ledger_schema
 
@@ -89,7 +91,10 @@ def split(run: Run) -> Mapping[str, int]:
         facts = LedgerFacts.by(stage, config, now, conflicts=torn)
         run.write(rows, "ledger", ledger_schema(), facts, append=last is not None)
     salted += len(hot)
-    return rows_by_split(run.read("ledger")) | ({"salted_keys": salted} if salted else {})
+    counts = rows_by_split(run.read("ledger"))
+    for sentence in lopsided.of_splits(counts, config.split.model_dump()):
+        log(f"warning: {sentence}")
+    return counts | ({"salted_keys": salted} if salted else {})
 
 
 def rows_since_last_run(

@@ -33,6 +33,7 @@ from etl.runs.run import Run, Tables
 from etl.spark.session import spark_progress
 from etl.stages.encode import is_encoded
 from etl.versions.verification import findings
+from schemas import lopsided
 from schemas.config import Configuration
 from schemas.manifest import (
     Content,
@@ -105,6 +106,8 @@ def _publish_version(
         gates.raise_for_failures()
     summary.check_accounting()
     content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
+    for sentence in lopsided.of_content(content):
+        log(f"  warning: {sentence}")
     manifest = _commit(spark, config, layout, content, written, began)
     keep_profile(summary, manifest, config)
     return manifest, summary, gates
@@ -235,7 +238,7 @@ def _commit(
         bronze_versions=bronze,
         silver_versions=silver,
     )
-    draft = Manifest.seal(content, provenance, layout.shards, -1, layout.root)
+    draft = Manifest.seal(content, provenance, -1, layout.root)
     schema = shards.shard_schema(config)
     version, new = commit.commit(written, schema, draft.manifest_root, layout.shards, config.storage)
     # Before the manifest, so that no manifest is unknown to the audit trail.
@@ -262,7 +265,7 @@ def _commit(
                 return standing
             # Else `vacuum --forgotten` would take it for one that came from forgotten records.
             log("  only the tables behind it have changed: rewriting the manifest")
-    manifest = Manifest.seal(content, provenance, layout.shards, version, layout.root)
+    manifest = Manifest.seal(content, provenance, version, layout.root)
     storage.write_bytes(location, manifest.to_json(), config.storage)
     log(f"  manifest: {location}")
     log(f"  root: {manifest.manifest_root}")

@@ -58,7 +58,7 @@ def roll_back(config: Configuration, version: int) -> Manifest:
             "seconds": round(time.monotonic() - began, 1),
         }
     )
-    manifest = Manifest.seal(wanted.content, provenance, layout.shards, restored, layout.root)
+    manifest = Manifest.seal(wanted.content, provenance, restored, layout.root)
     location = storage.join(layout.manifests, name_of(restored, wanted.manifest_root))
     storage.write_bytes(location, manifest.to_json(), config.storage)
     return manifest

@@ -15,10 +15,10 @@ from etl.runs.finished import finished_run
 from etl.runs.run import Tables
 from etl.versions.verification import findings
 from schemas.config import Configuration
-from schemas.manifest import EXPIRED, Manifest, published
+from schemas.manifest import Manifest, published
 from schemas.manifest import load as load_manifest
 from schemas.settings import Versions
-from schemas.tables import Layout
+from schemas.tables import EXPIRED, Layout
 
 
 def kept_versions(published_at: Mapping[int, datetime], policy: Versions, now: datetime) -> set[int]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from common import storage
 from common.errors import DataError
 from schemas.config import Configuration
-from schemas.manifest import EXPIRED, Manifest, SourceEntry, published
+from schemas.manifest import Manifest, SourceEntry, published
 from schemas.manifest import load as load_manifest
-from schemas.tables import Layout
+from schemas.tables import EXPIRED, Layout
 
 FUNNEL = ("records_in", "quarantined", "filtered", "exact_duplicates", "near_duplicates", "published")
 

@@ -98,7 +98,7 @@ def test_each_measure_moves_with_what_it_is_about_alone() -> None:
 
 
 def manifest_of(version: int, dataset: str = "d") -> Manifest:
-    return Manifest.seal(content(dataset=dataset), provenance(), "t", version, "d")
+    return Manifest.seal(content(dataset=dataset), provenance(), version, "d")
 
 
 def publish(config: Configuration, manifest: Manifest) -> None:

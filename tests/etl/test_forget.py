@@ -36,8 +36,8 @@ from etl.versions.building import STAGES, run_stages
 from etl.versions.verification import findings
 from schemas import manifest as manifests
 from schemas.config import Configuration, canonical_json, load
-from schemas.manifest import EXPIRED, Manifest
-from schemas.tables import Layout, tombstones_schema
+from schemas.manifest import Manifest
+from schemas.tables import EXPIRED, Layout, tombstones_schema
 from tests.etl.example_summary import example_summary
 from tests.etl.sources.source_files import configuration
 from tests.schemas import test_manifest
@@ -407,9 +407,7 @@ def test_the_counts_of_versions_that_went_before_go_with_what_is_forgotten(confi
             commit_properties=CommitProperties(custom_metadata=noted),
         )
         made = test_manifest.provenance(bronze_versions={"records": version})
-        manifest = Manifest.seal(
-            test_manifest.content(dataset=f"{version}"), made, layout.shards, version, layout.root
-        )
+        manifest = Manifest.seal(test_manifest.content(dataset=f"{version}"), made, version, layout.root)
         name = manifests.name_of(version, manifest.manifest_root)
         expired = storage.join(layout.manifests, EXPIRED, name)
         storage.write_bytes(expired, manifest.to_json() if version < 2 else b"{}")

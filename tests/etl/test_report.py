@@ -98,7 +98,7 @@ def test_the_leakage_of_the_test_rows_is_told(html: str) -> None:
 
 def test_what_the_training_split_makes_of_its_classes_is_told() -> None:
     split = oversampled()
-    manifest = Manifest.seal(content(splits={"train": split}), provenance(), "t", 4, "d")
+    manifest = Manifest.seal(content(splits={"train": split}), provenance(), 4, "d")
     config = configuration(Path("unused"))
 
     def titles(published: Manifest | None) -> list[str]:

@@ -88,12 +88,13 @@ def test_numbers_that_belong_together_are_taken() -> None:
 
 
 def sealed(folder: Path, split: SplitContent, name: str = "train") -> Manifest:
-    return Manifest.seal(content(splits={name: split}), provenance(), str(folder), 4, str(folder))
+    return Manifest.seal(content(splits={name: split}), provenance(), 4, str(folder))
 
 
 def test_altered_numbers_are_refused_sealed_again_or_not(tmp_path: Path) -> None:
     manifest = sealed(tmp_path, oversampled())
-    assert parse(manifest.to_json(), "m") == manifest
+    location = str(tmp_path / "manifests" / "m")
+    assert parse(manifest.to_json(), location) == manifest
     document = json.loads(manifest.to_json())
     document["splits"]["train"]["epoch_key_sums"][0] += 1  # only the rows themselves can reveal it
     with pytest.raises(DataError, match="m was altered"):
@@ -101,7 +102,7 @@ def test_altered_numbers_are_refused_sealed_again_or_not(tmp_path: Path) -> None
     lying = manifest.content.splits["train"].model_copy(update={"epoch_rows": 8})
     again = sealed(tmp_path, oversampled())
     altered = Manifest.seal(
-        again.content.model_copy(update={"splits": {"train": lying}}), provenance(), "t", 4, "d"
+        again.content.model_copy(update={"splits": {"train": lying}}), provenance(), 4, "d"
     )
     with pytest.raises(DataError, match=r"m is not a manifest of this product \(.*but 8 are stated"):
         parse(altered.to_json(), "m")

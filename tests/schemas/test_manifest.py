@@ -1,6 +1,7 @@
 """The manifest: sealed, checked on loading, and with a root independent of places and times."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from schemas.manifest import (
     Sources,
     SplitContent,
     load,
+    load_with_shards,
     name_of,
     newest,
     parse,
+    provenance_hash,
     read_artifact,
 )
 
@@ -71,13 +74,33 @@ def provenance(**changes: Any) -> Provenance:
 
 
 def sealed(folder: Path) -> Manifest:
-    return Manifest.seal(content(), provenance(), str(folder / "gold"), 4, str(folder))
+    return Manifest.seal(content(), provenance(), 4, str(folder))
+
+
+def written(folder: Path, name: str = "m.json", manifest: Manifest | None = None) -> Path:
+    """Write a manifest of the data set in `folder`, and its table of shards."""
+    (folder / "gold" / "shards").mkdir(parents=True)
+    (folder / "manifests").mkdir()
+    file = folder / "manifests" / name
+    file.write_bytes((manifest or sealed(folder)).to_json())
+    return file
+
+
+def of_format_4(folder: Path, stated: str) -> Path:
+    """Write a manifest as format 4 had it, which states absolute paths, into the data set in `folder`."""
+    manifest = Manifest.seal(content(format_version=4), provenance(), 4, stated)
+    document = json.loads(manifest.to_json()) | {"table_uri": f"{stated}/gold/shards", "dataset_uri": stated}
+    places = {key: document[key] for key in ("table_uri", "dataset_uri")}
+    document["provenance_sha256"] = provenance_hash(manifest.provenance, 4, places)
+    file = written(folder)
+    file.write_text(json.dumps(document), encoding="utf-8")
+    return file
 
 
 def test_it_survives_being_written_and_shows_the_splits_at_the_top(tmp_path: Path) -> None:
     manifest = sealed(tmp_path)
     text = manifest.to_json()
-    assert parse(text, "m") == manifest
+    assert parse(text, str(tmp_path / "manifests" / "m.json")) == manifest
     document = json.loads(text)
     assert document["splits"]["train"]["shards"][0] == {
         "path": "split=train/a.parquet",
@@ -88,11 +111,12 @@ def test_it_survives_being_written_and_shows_the_splits_at_the_top(tmp_path: Pat
         "epoch_row_groups": None,
         "sha256": "a" * 64,
     }
-    assert document["table_uri"] == str(tmp_path / "gold")
+    assert document["table_uri"] == "../gold/shards"
+    assert str(tmp_path) not in text.decode()
 
 
 def test_place_and_time_are_not_in_the_root_but_in_the_hash_of_the_provenance(tmp_path: Path) -> None:
-    here, there = sealed(tmp_path), Manifest.seal(content(), provenance(host="there"), "/gold", 9, "/")
+    here, there = sealed(tmp_path), Manifest.seal(content(), provenance(host="there"), 9, "/")
     assert here.manifest_root == there.manifest_root
     assert here.provenance_sha256 != there.provenance_sha256
 
@@ -109,7 +133,7 @@ def test_place_and_time_are_not_in_the_root_but_in_the_hash_of_the_provenance(tm
     ],
 )
 def test_everything_that_training_sees_is_in_the_root(tmp_path: Path, change: dict[str, Any]) -> None:
-    other = Manifest.seal(content(**change), provenance(), str(tmp_path), 4, str(tmp_path))
+    other = Manifest.seal(content(**change), provenance(), 4, str(tmp_path))
     assert other.manifest_root != sealed(tmp_path).manifest_root
 
 
@@ -131,7 +155,7 @@ def test_no_value_can_be_altered_unnoticed(tmp_path: Path) -> None:
             here = here[key]
         old = here[path[-1]]
         here[path[-1]] = old + 1 if isinstance(old, int | float) else f"{old}0"
-        with pytest.raises(DataError, match=r"m\.json (was altered|is not a manifest|has the format 5)"):
+        with pytest.raises(DataError, match=r"m\.json (was altered|is not a manifest|has the format 6)"):
             parse(json.dumps(copy).encode(), "m.json")
         altered_values += 1
     assert altered_values > 30
@@ -163,3 +187,50 @@ def test_a_damaged_artifact_is_refused(tmp_path: Path) -> None:
         read_artifact(manifest, "1" * 64)
     with pytest.raises(DataError, match="is missing"):
         load(str(tmp_path / "none.json"))
+
+
+def test_a_copy_names_its_own_files_and_so_does_a_moved_data_set(tmp_path: Path) -> None:
+    first = written(tmp_path / "here" / "letters")
+    copy = Path(shutil.copytree(tmp_path / "here", tmp_path / "there")) / "letters"
+    assert load(str(copy / "manifests" / "m.json")).table_uri == str(copy / "gold" / "shards")
+    assert load(str(first)).dataset_uri == str(tmp_path / "here" / "letters")
+    (copy / "manifests" / "expired").mkdir()
+    (copy / "manifests" / "m.json").rename(copy / "manifests" / "expired" / "m.json")
+    assert load(str(copy / "manifests" / "expired" / "m.json")).dataset_uri == str(copy)
+
+
+def test_a_manifest_behind_a_link_is_that_of_its_data_set(tmp_path: Path) -> None:
+    (tmp_path / "current.json").symlink_to(written(tmp_path / "wh" / "letters"))
+    assert load(str(tmp_path / "current.json")).dataset_uri == str(tmp_path / "wh" / "letters")
+
+
+def test_a_manifest_alone_is_read_with_the_root_of_its_data_set(tmp_path: Path) -> None:
+    alone = Path(shutil.copy(written(tmp_path / "wh" / "letters"), tmp_path / "alone.json"))
+    with pytest.raises(DataError, match=r"alone\.json are not in .*/gold/shards: say with --root"):
+        load_with_shards(str(alone), None, None)
+    found = load_with_shards(str(alone), None, str(tmp_path / "wh"))
+    assert found.table_uri == str(tmp_path / "wh" / "letters" / "gold" / "shards")
+    with pytest.raises(DataError, match=r"are not in .*/elsewhere/letters/gold/shards"):
+        load_with_shards(str(alone), None, str(tmp_path / "elsewhere"))
+
+
+def test_the_format_before_is_read_where_it_lies_or_where_it_says(tmp_path: Path) -> None:
+    stated, moved = tmp_path / "stated", tmp_path / "moved"
+    file = of_format_4(stated, str(stated))
+    assert load(str(file)).dataset_uri == str(stated)
+    own = of_format_4(moved, str(stated))
+    assert load(str(own)).table_uri == str(moved / "gold" / "shards")
+    alone = Path(shutil.copy(file, tmp_path / "alone.json"))
+    assert load(str(alone)).table_uri == str(stated / "gold" / "shards")
+    again = load(str(own))  # to write it is to write it in the form of today
+    own.write_bytes(again.to_json())
+    assert load(str(own)) == again
+
+
+def test_a_manifest_on_another_system_names_no_host_and_no_bucket(tmp_path: Path) -> None:
+    manifest = Manifest.seal(content(), provenance(), 4, "s3://key:secret@bucket/wh/letters")
+    text = manifest.to_json()
+    assert b"bucket" not in text
+    assert b"secret" not in text
+    found = parse(text, "hdfs://name:8020/copy/letters/manifests/m.json")
+    assert found.table_uri == "hdfs://name:8020/copy/letters/gold/shards"

@@ -157,7 +157,6 @@ def seal(
     splits: dict[str, contract.SplitContent],
 ) -> Path:
     """Write the manifest of the data set `synthetic` below `root`, as its version 0."""
-    table = root / "synthetic" / "gold" / "shards"
     rows = sum(split.rows for split in splits.values())
     content = contract.Content(
         dataset="synthetic",
@@ -188,7 +187,7 @@ def seal(
         bronze_versions={},
         silver_versions={},
     )
-    sealed = contract.Manifest.seal(content, provenance, str(table), 0, str(root / "synthetic"))
+    sealed = contract.Manifest.seal(content, provenance, 0, str(root / "synthetic"))
     folder = root / "synthetic" / "manifests"
     folder.mkdir()
     file = folder / contract.name_of(0, sealed.manifest_root)
@@ -205,7 +204,7 @@ def publish_again(published: Published) -> contract.Manifest:
         "quarantined": first.content.counts["quarantined"] + 1,
     }
     content = first.content.model_copy(update={"counts": counts})
-    second = contract.Manifest.seal(content, first.provenance, first.table_uri, 1, first.dataset_uri)
+    second = contract.Manifest.seal(content, first.provenance, 1, first.dataset_uri)
     file = published.manifest.with_name(contract.name_of(1, second.manifest_root))
     file.write_bytes(second.to_json())
     return second

@@ -204,10 +204,8 @@ def altered(manifest: Manifest, folder: Path, **changes: object) -> Manifest:
     """Return a manifest altered in the training split and resealed."""
     split = manifest.splits["train"].model_copy(update=changes)
     content = manifest.content.model_copy(update={"splits": {**manifest.splits, "train": split}})
-    again = contract.Manifest.seal(
-        content, manifest.provenance, manifest.table_uri, manifest.delta_version, manifest.dataset_uri
-    )
-    file = folder / "altered.json"
+    again = contract.Manifest.seal(content, manifest.provenance, manifest.delta_version, manifest.dataset_uri)
+    file = Path(manifest.dataset_uri) / "manifests" / "altered.json"
     file.write_bytes(again.to_json())
     return contract.load(str(file))
 

@@ -28,7 +28,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from common import storage
-from common.errors import DataError, UsageError
+from common.errors import DataError
 from common.progress import Progress
 from schemas.config import Configuration
 from schemas.manifest import Manifest
@@ -63,15 +63,9 @@ class Rows:
 def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequence[str]) -> Baseline:
     """Train on the training split, choose on the validation split, and evaluate on the test split.
 
-    Raises DataError if the texts of some rows no longer exist, UsageError if there is too little to train on.
+    The training split has at least two classes. Raises DataError if the texts of some rows no longer exist.
     """
     rows = {split: read_rows(manifest, split, config) for split in SPLITS}
-    present = np.unique(rows["train"].labels)
-    if len(present) < 2:
-        raise UsageError(
-            "the training split has fewer than two classes, so there is nothing to tell apart for the baseline; "
-            "switch it off with --set evaluate.baseline=false"
-        )
     matrices = hashed_texts(manifest, config, rows)
     # Without a validation split the training split decides, which is better than the test split.
     chooser = "validation" if len(rows["validation"].labels) else "train"

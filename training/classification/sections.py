@@ -5,13 +5,16 @@ from typing import Any
 from common.pages.page import Block, Cell, ReportSection, Table, Text, Value, figure, number
 from schemas import class_mix
 from schemas.manifest import Manifest
-from training.reporting.sections import NOT_EVALUATED, Evaluation, difference
+from training.reporting.sections import NOT_EVALUATED, Evaluation, difference, not_evaluated
 
 
 def sections(manifest: Manifest, evaluation: Evaluation | None) -> list[ReportSection]:
     """Return the figures against the baseline, the confusion matrices, and the classes of the training split."""
     balance = class_mix.section(manifest.splits["train"])
-    return [against_baseline(evaluation), *confusion(evaluation), balance]
+    against = against_baseline(evaluation)
+    if evaluation is None:
+        against = ReportSection(against.title, [not_evaluated(manifest)])
+    return [against, *confusion(evaluation), balance]
 
 
 def scores(judged: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -64,7 +67,8 @@ def _compared(name: str, model: float, baseline: float | None) -> list[Value]:
 
 def _verdict(model: dict[str, Any], baseline: dict[str, Any] | None) -> Text:
     if baseline is None:
-        return Text("No baseline was trained (evaluate.baseline is false).", "quiet")
+        why = "evaluate.baseline is false, or the training split has only one class"
+        return Text(f"No baseline was trained: {why}.", "quiet")
     ahead = {
         name: model[key] > baseline[key] for name, key in (("accuracy", "accuracy"), ("macro F1", "macro_f1"))
     }

@@ -61,6 +61,26 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
         )
 
 
+def last_checkpoint(
+    config: Configuration, manifest: Manifest, run: Path, new_data: bool
+) -> Checkpoint | None:
+    """Return the last good checkpoint to go on from; None if there is none yet.
+
+    Raises UsageError if none is good, or it does not fit the manifest or the configuration.
+    """
+    found = store.last_good(run, log)
+    if found is not None:
+        store.check_fits(*found, config, manifest.manifest_root, run, new_data)
+    elif store.has_any(run):
+        raise UsageError(
+            f"no checkpoint of the run {run.name!r} is good, see above: put one back from a copy, or train "
+            "without --resume, which starts afresh and removes them"
+        )
+    else:
+        log(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
+    return found
+
+
 def find_checkpoint(
     config: Configuration, manifest: Manifest, run: Path, communicator: Communicator, new_data: bool
 ) -> Checkpoint | None:
@@ -71,20 +91,10 @@ def find_checkpoint(
     found: Checkpoint | None = None
     error: RinglakeError | None = None
     if communicator.writes:
-        found = store.last_good(run, log)
-        if found is None:
-            if store.has_any(run):
-                error = UsageError(
-                    f"no checkpoint of the run {run.name!r} is good, see above: put one back from a copy, or train "
-                    "without --resume, which starts afresh and removes them"
-                )
-            else:
-                log(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
-        else:
-            try:
-                store.check_fits(*found, config, manifest.manifest_root, run, new_data)
-            except UsageError as unfit:
-                error = unfit
+        try:
+            found = last_checkpoint(config, manifest, run, new_data)
+        except UsageError as unfit:
+            error = unfit
     communicator.agree(error)
     record: Record | None = communicator.broadcast(None if found is None else found[0])
     if record is None:

@@ -13,6 +13,7 @@ from typing import Any
 from common import command, files, storage
 from common.errors import CheckError
 from common.progress import log
+from schemas import lopsided
 from schemas.runs import RUN_FILE
 from training.checkpoints import store, tensors
 from training.checkpoints.record import Record
@@ -56,6 +57,8 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: Reco
         "command": f"{launcher}python -m training.train {shlex.join(command.without_credentials(given))}",
         "folder": str(Path.cwd()),
         "manifest": storage.absolute(location),
+        # So that a copy of the run, moved with its data, finds its own.
+        "manifest_from_run": storage.refer(location, str(context.run)),
         "manifest_root": context.manifest.manifest_root,
         "resumed_from": None if last is None else last.chain,
         "configuration_sha256": context.config.sha256(),
@@ -102,6 +105,8 @@ def run_loop(
             f"{settings.batch}, {context.communicator.world.size} rank(s)"
             + (f", from step {state.step:,} on" if state.step else "")
         )
+        for sentence in lopsided.of_content(context.manifest.content):
+            log(f"note: {sentence}")
         with (
             Saver(context.run, settings.keep_checkpoints, last, log) as saver,
             Metrics(context.run, state.step) as metrics,

@@ -14,8 +14,9 @@ from common.errors import UsageError
 from common.progress import Progress, log
 from schemas.config import Configuration
 from schemas.kinds import AnyModel, AnyObjective
-from schemas.manifest import Manifest
-from schemas.runs import RUN_FILE
+from schemas.manifest import Manifest, resolve
+from schemas.runs import RUN_FILE, manifest_of
+from schemas.tables import Layout
 from training import models
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
@@ -27,13 +28,16 @@ from training.tracking import summary
 from training.tracking.run_files import EVALUATION_FILE
 
 
-def manifest_of(run: Path) -> str:
-    """Return the manifest that a run was trained on, as run.json names it; `latest` without run.json."""
-    try:
-        document = json.loads((run / RUN_FILE).read_bytes())
-        return str(document["manifest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "latest"  # the root is compared with the checkpoint's anyway
+def manifest_location(config: Configuration, run: Path, given: str | None, root: str | None) -> str:
+    """Return where the given manifest lies, or that which a run was trained on, or the newest without run.json."""
+    layout = Layout.of(config)
+    if given is None:
+        try:
+            began = json.loads((run / RUN_FILE).read_bytes())
+            return manifest_of(run, began, config.storage, layout, root)
+        except (OSError, ValueError, KeyError, TypeError):
+            given = "latest"  # the root is compared with the checkpoint's anyway
+    return resolve(given, layout.manifests, config.storage)
 
 
 def find_checkpoint(run: Path, given: str | None) -> tuple[Record, CheckpointState]:
@@ -108,6 +112,15 @@ def judge(
     return found.judgement()
 
 
+def write_without_rows(run: Path, record: Record, objective: Objective, split: str) -> None:
+    """Write both files for a split without rows: null in place of each figure, so that none passes for a result."""
+    which = _which(record, objective, split)
+    document = {"manifest_root": record.manifest_root, **which, "model": None, "baselines": {}}
+    _write_evaluation(run, document)
+    section = {**which, "rows": 0, "figures": {}, "baselines": {}, **objective.summary_without_rows()}
+    summary.update(run, evaluation=section)
+
+
 def write(
     run: Path,
     record: Record,
@@ -117,20 +130,14 @@ def write(
     baselines: Mapping[str, Judgement],
 ) -> None:
     """Write evaluation.json, and the section `evaluation` of summary.json."""
-    which: dict[str, Any] = {
-        "objective": objective.config.objective.kind,
-        "checkpoint": record.file,
-        "checkpoint_sha256": record.sha256,
-        "split": split,
-    }
+    which = _which(record, objective, split)
     document = {
         "manifest_root": record.manifest_root,
         **which,
         "model": found.as_json(),
         "baselines": {name: one.as_json() for name, one in baselines.items()},
     }
-    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    files.write(run / EVALUATION_FILE, content.encode())
+    _write_evaluation(run, document)
     section = {
         **which,
         "rows": found.rows,
@@ -139,3 +146,17 @@ def write(
         **objective.summary(found, baselines),
     }
     summary.update(run, evaluation=section)
+
+
+def _which(record: Record, objective: Objective, split: str) -> dict[str, Any]:
+    return {
+        "objective": objective.config.objective.kind,
+        "checkpoint": record.file,
+        "checkpoint_sha256": record.sha256,
+        "split": split,
+    }
+
+
+def _write_evaluation(run: Path, document: Mapping[str, Any]) -> None:
+    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    files.write(run / EVALUATION_FILE, content.encode())

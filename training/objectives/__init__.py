@@ -97,6 +97,10 @@ class Objective(ABC):
         """Return the objective's own entries in summary.json, besides the figures."""
         return {}
 
+    def summary_without_rows(self) -> dict[str, Any]:
+        """Return what `summary` returns, for a split without rows: None in place of figures."""
+        return {}
+
     def table(self, found: Judgement, baselines: Mapping[str, Judgement]) -> str:
         """Return the figures as text for a terminal."""
         return figures_table({"model": found.figures, **{k: v.figures for k, v in baselines.items()}})
@@ -106,7 +110,7 @@ class Objective(ABC):
         """Return the objective's part of the run report, from evaluation.json, or from None before an evaluation."""
         from training.reporting.sections import figures  # only reports need it
 
-        return [figures(evaluation)]
+        return [figures(evaluation, manifest)]
 
 
 def kind(name: str) -> type[Objective]:

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from common.pages.page import ReportSection
+from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.classification.scores import Scores, scores
@@ -54,6 +55,13 @@ class Classification(Objective):
         return ClassJudge(self.classes)
 
     def baselines(self) -> dict[str, Judgement]:
+        there = [name for name, rows in self.manifest.splits["train"].label_counts.items() if rows]
+        if len(there) < 2:
+            log(
+                f"no baseline: the training split has only one class ({', '.join(there)}), so there is nothing to "
+                "tell apart, and whatever says that class is right on all of its rows"
+            )
+            return {}
         from training.classification.baseline import evaluate_baseline  # scikit-learn takes seconds
 
         found = evaluate_baseline(self.manifest, self.config, self.classes)
@@ -78,6 +86,9 @@ class Classification(Objective):
         if linear is not None:
             section["baseline_classes"] = {one["label"]: _three(one) for one in linear.details["classes"]}
         return section
+
+    def summary_without_rows(self) -> dict[str, Any]:
+        return dict.fromkeys(("accuracy", "macro_f1", "baseline_accuracy", "baseline_macro_f1"))
 
     def table(self, found: Judgement, baselines: Mapping[str, Judgement]) -> str:
         columns = {"model": found, **baselines}

@@ -75,10 +75,10 @@ def _epochs(training: dict[str, Any]) -> str:
     return f"stopped early, after {training['epochs_completed']:,} of {training['epochs']:,} epochs"
 
 
-def figures(evaluation: Evaluation | None) -> ReportSection:
+def figures(evaluation: Evaluation | None, manifest: Manifest) -> ReportSection:
     """Show the figures of the model beside those of the baselines, whichever are better."""
     if evaluation is None:
-        return ReportSection("Evaluation", [Text(NOT_EVALUATED, "quiet")])
+        return ReportSection("Evaluation", [not_evaluated(manifest)])
     baselines = evaluation["baselines"]
     header = ["", "Model"]
     for name in baselines:
@@ -93,6 +93,13 @@ def figures(evaluation: Evaluation | None) -> ReportSection:
         f"Over the {evaluation['model']['rows']:,} rows of the {evaluation['split']} split.", "quiet"
     )
     return ReportSection(f"{evaluation['split'].capitalize()} split", [Table(header, rows), counted])
+
+
+def not_evaluated(manifest: Manifest, split: str = "test") -> Text:
+    """Say why there are no figures: nobody asked for them, or there are no rows to compute them from."""
+    if manifest.splits[split].rows:
+        return Text(NOT_EVALUATED, "quiet")
+    return Text(f"The {split} split has no rows: there is nothing to judge the model by.", "bad")
 
 
 def difference(model: float, baseline: float | None) -> Value:

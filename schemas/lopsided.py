@@ -1,0 +1,77 @@
+"""Remarks on small and lopsided data: splits without rows, shares that cannot be kept, classes that a split lacks."""
+
+from collections.abc import Iterable, Mapping
+
+from common.pages.page import ReportSection, Text
+from schemas.manifest import Content
+from schemas.tables import SPLITS
+
+TOLERANCE = 0.02
+"""Share of all rows by which a split may differ from its configured share without a remark, but always one row."""
+NAMED = 5
+LONGEST_NAME = 40
+CONSEQUENCES = {
+    "train": "there is nothing to train on",
+    "validation": "training takes its last checkpoint for the best, and train.patience cannot be used",
+    "test": "no model can be judged on it",
+}
+
+
+def of_splits(rows: Mapping[str, int], shares: Mapping[str, float]) -> list[str]:
+    """Return a sentence for each split without rows, and for each that differs from its configured share.
+
+    Only splits with a share are expected to have rows.
+    """
+    total, found = sum(rows.values()), []
+    for split in SPLITS:
+        count, share = rows.get(split, 0), shares[split]
+        if not count and (share or split == "train"):
+            found.append(f"the {split} split has no rows: {CONSEQUENCES[split]}")
+        elif abs(count - share * total) > max(1, TOLERANCE * total):
+            found.append(
+                f"the {split} split has {count / total:.1%} of the rows instead of {share:.1%}: clusters of "
+                "near-duplicates and groups are never divided"
+            )
+    return found
+
+
+def of_classes(by_split: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a sentence where there is one class alone, and where a split lacks classes.
+
+    `by_split`: rows by split, then by class.
+    """
+    there = sorted({name for counts in by_split.values() for name, rows in counts.items() if rows})
+    if len(there) == 1:
+        return [f"all rows are of the class {_named(there)}: there is nothing to tell apart"]
+    found = []
+    for split, consequence in (
+        ("train", "no model can learn them"),
+        ("test", "how well they are recognised stays unknown"),
+    ):
+        counts = by_split.get(split, {})
+        lacking = [name for name in there if not counts.get(name)]
+        if lacking and any(counts.values()):
+            have = "has" if len(lacking) == 1 else "have"
+            found.append(
+                f"{len(lacking):,} of {len(there):,} classes {have} no row in the {split} split "
+                f"({_named(lacking)}): {consequence}"
+            )
+    return found
+
+
+def of_content(content: Content) -> list[str]:
+    """Return the remarks on a published version."""
+    rows = {name: split.rows for name, split in content.splits.items()}
+    counts = {name: split.label_counts for name, split in content.splits.items()}
+    return [*of_splits(rows, content.configuration["split"]), *of_classes(counts)]
+
+
+def section(sentences: Iterable[str]) -> list[ReportSection]:
+    """Return the section of a report with the remarks; none without any."""
+    blocks = [Text(f"{sentence[:1].upper()}{sentence[1:]}.", "bad") for sentence in sentences]
+    return [ReportSection("Small or lopsided data", blocks)] if blocks else []
+
+
+def _named(names: list[str]) -> str:
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…" for name in names[:NAMED]]
+    return ", ".join([*shown, "…"] if len(names) > NAMED else shown)
