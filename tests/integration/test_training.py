@@ -73,10 +73,17 @@ def damaged(tmp_path_factory: pytest.TempPathFactory) -> Published:
 
 
 @pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    """Publish a single row, which leaves one of two ranks without any."""
+    return publish(tmp_path_factory.mktemp("single"), train=((1,),), validation=((1,),), test=())
+
+
+@pytest.fixture(scope="module")
 def launched(
     published: Published,
     oversampled: Published,
     damaged: Published,
+    single: Published,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     """Train several times in one launch of two ranks; return the output."""
@@ -88,6 +95,7 @@ def launched(
         flags(published, "greedy", "--set", "train.read_memory=10"),
         flags(oversampled, "balanced", *EXACT),
         flags(oversampled, "begun", *EXACT, "--stop-after", "5"),
+        flags(single, "one"),
         flags(damaged, "refused"),
     ]
     script = str(Path(__file__).with_name("several_trainings.py"))
@@ -104,6 +112,13 @@ def test_two_ranks_train_and_only_one_writes(published: Published, launched: str
     assert launched.count("epoch 1: every one of 173 rows read exactly once") == 3
     entries = metrics.read(published.root / "runs" / "whole")
     assert [e["step"] for e in entries if e["kind"] == "train"] == [4, 8, 11, 12, 16, 20, 22]
+
+
+def test_a_rank_without_rows_takes_part(single: Published, launched: str) -> None:
+    for rank in (0, 1):
+        assert f"rank {rank} run one status 0" in launched
+    assert (result(single, "one")["world_size"], result(single, "one")["samples_seen"]) == (2, 2)
+    assert "note: 1 of the ranks have no rows" in launched
 
 
 def test_the_same_world_gives_the_same_weights(published: Published, launched: str) -> None:

@@ -159,10 +159,20 @@ def test_rows_travel_across_row_groups() -> None:
 
 
 def test_more_ranks_than_streams_are_refused_with_the_remedy() -> None:
-    order = order_of((4, 4, 4), 64, 2)
+    order = order_of((100, 100, 56), 64, 2)
     order.check_world(World(2, 3))
     with pytest.raises(UsageError, match=r"4 ranks cannot share 3 streams.*rows_per_group"):
         order.check_world(World(0, 4))
+
+
+def test_of_few_rows_some_ranks_may_have_none() -> None:
+    order = order_of((1,), 4, 2)
+    for world in (World(0, 1), World(1, 2), World(3, 4)):
+        order.check_world(world)
+    assert [order.idle_ranks(World(0, ranks)) for ranks in (1, 2, 4)] == [0, 1, 3]
+    assert [order.local_rows(World(rank, 4), 1) for rank in range(4)] == [1, 0, 0, 0]
+    with pytest.raises(UsageError, match="5 ranks cannot share 1 streams"):
+        order.check_world(World(0, 5))  # more than train.streams
 
 
 def test_an_empty_split_has_no_batches() -> None:

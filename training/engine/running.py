@@ -20,6 +20,7 @@ from training.checkpoints.record import Record
 from training.checkpoints.saver import Saver
 from training.engine.loop import Loop, OnCommit
 from training.engine.state import TrainContext, TrainState
+from training.input.batch_loader import split_order
 from training.tracking import non_finite, summary
 from training.tracking.metrics import Metrics
 from training.tracking.run_files import EVENTS, METRICS_FILE, NON_FINITE_FILE, RESULTS, SUMMARY_FILE
@@ -107,6 +108,9 @@ def run_loop(
         )
         for sentence in lopsided.of_content(context.manifest.content):
             log(f"note: {sentence}")
+        idle = split_order(context.manifest, "train", settings).idle_ranks(context.communicator.world)
+        if idle:
+            log(f"note: {idle} of the ranks have no rows, because the training split has so few row groups")
         with (
             Saver(context.run, settings.keep_checkpoints, last, log) as saver,
             Metrics(context.run, state.step) as metrics,

@@ -24,6 +24,9 @@ import numpy.typing as npt
 from common.errors import UsageError
 from training.parallel.world import World
 
+FEW_ROWS = 64
+"""Rows a rank below which a rank without rows is no waste: the smallest row group that is published by default."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -113,13 +116,20 @@ class SplitOrder:
         return EpochOrder(self, epoch)
 
     def check_world(self, world: World) -> None:
-        """Raise UsageError if there are more ranks than streams, because some ranks would never have a row."""
-        if world.size > self.stream_count:
+        """Raise UsageError if there are more ranks than streams, because some ranks would never have a row.
+
+        A split of less than FEW_ROWS rows a rank passes: no rank more or less makes a difference there.
+        """
+        if self.idle_ranks(world) and (self.rows >= FEW_ROWS * world.size or world.size > self.streams):
             raise UsageError(
                 f"{world.size} ranks cannot share {self.stream_count} streams: start at most "
                 f"{self.stream_count} ranks, or raise train.streams (now {self.streams}) and publish more row groups "
                 f"(now {len(self.row_groups)}; a smaller publish.rows_per_group makes more)"
             )
+
+    def idle_ranks(self, world: World) -> int:
+        """Count the ranks without a stream, which never have a row."""
+        return max(0, world.size - self.stream_count)
 
     def streams_of(self, world: World) -> range:
         """Return the streams that a rank owns."""
