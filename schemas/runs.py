@@ -39,8 +39,9 @@ def manifest_of(
     It is looked for by its root: below `root` alone if that is given, else where a configuration says, relative to the
     run's folder, and where it lay when the run began. Raises DataError where it is in none of them.
     """
-    name, sought = began["configuration"]["dataset"]["name"], began["manifest_root"]
+    sought = began["manifest_root"]
     if configured is None and root is not None:
+        name = began["configuration"]["dataset"]["name"]
         configured = Layout(storage.absolute(storage.join(root, name)))
     there = {} if configured is None else published(configured.manifests, options)
     found = [place for place in there.values() if place.endswith(f"-{sought[:16]}.json")][-1:]
@@ -51,7 +52,7 @@ def manifest_of(
         where = configured.manifests if configured is not None and root is not None else began["manifest"]
         raise DataError(
             f"the manifest of the run {run.name!r}, with the root {sought[:16]}…, is not in {where}: say with --root "
-            f"where the data set {name} lies now, or with --manifest where the manifest does"
+            "where its data set lies now, or with --manifest where the manifest does"
         )
     return found[0]
 

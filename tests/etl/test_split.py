@@ -73,6 +73,37 @@ def test_large_units_are_made_up_for_by_the_others(sizes: list[int], small: int)
         assert abs(rows[name] - share * total) <= max(sizes) + 1
 
 
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        (1, [1, 0, 0]),
+        (3, [3, 0, 0]),
+        (4, [3, 1, 0]),
+        (5, [4, 1, 0]),
+        (6, [5, 1, 0]),
+        (7, [5, 1, 1]),
+        (10, [8, 1, 1]),
+        (20, [16, 2, 2]),
+    ],
+)
+@pytest.mark.parametrize("classes", [1, 2, 20])
+def test_few_records_come_as_near_to_the_shares_as_whole_records_can(
+    records: int, expected: list[int], classes: int
+) -> None:
+    of_class = [records // classes + (place < records % classes) for place in range(classes)]
+    large = {f"c{place}": units_of([1] * rows, f"c{place}") for place, rows in enumerate(of_class) if rows}
+    chosen, cuts = divide({label: len(units) for label, units in large.items()}, large, Split())
+    assert [Counter(chosen.values())[split] for split in SPLITS] == expected
+    assert cuts == []
+
+
+def test_the_largest_group_is_trained_on_and_the_others_judge() -> None:
+    units = units_of([279, *[1] * 21], "c")
+    chosen, _ = divide({"c": 300}, {"c": units}, Split())
+    assert chosen[units[0].name] == "train"
+    assert [Counter(chosen.values())[split] for split in SPLITS] == [1, 11, 10]
+
+
 def test_many_small_classes_do_not_all_fall_to_training() -> None:
     totals: dict[str | None, int] = {f"c{i:04d}": 3 for i in range(1_000)}
     large = {label: units_of([1, 1, 1], str(label)) for label in totals}
