@@ -121,8 +121,8 @@ def subclass(room: str, kind: str, base: type) -> type:
             f"{of_kind.__file__} must have exactly one subclass of {base.__name__}, not {len(found)}"
         )
     if inspect.isabstract(found[0]):
+        left_out = ", ".join(sorted(found[0].__abstractmethods__))  # type: ignore[attr-defined]
         raise UsageError(
-            f"{of_kind.__file__}: the class {found[0].__name__} must define "
-            f"{', '.join(sorted(found[0].__abstractmethods__))}, as each {base.__name__} does"
+            f"{of_kind.__file__}: the class {found[0].__name__} must define {left_out}, as each {base.__name__} does"
         )
     return found[0]

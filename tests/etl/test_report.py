@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from common.pages.page import ReportSection, Table, Text, render
@@ -11,13 +13,23 @@ from etl.figures.facts import Cluster, RuleEffect, ShardFacts, Summary
 from etl.figures.summary import summarise
 from etl.gates.results import GateResult, GateResults
 from etl.reporting import records, splits
-from etl.reporting.examples import LONGEST, Mask, example_of, snippet, visible, with_some_masks
+from etl.reporting.examples import (
+    LONGEST,
+    Mask,
+    Reason,
+    example_of,
+    quarantine_reasons,
+    snippet,
+    visible,
+    with_some_masks,
+)
 from etl.reporting.page import report_page, write_report
 from etl.rules.applying import RuleSet
 from etl.rules.registry import build_rules
 from etl.runs.stage_metrics import Shuffle, StageMetrics, keep
 from schemas.cleaning import RegexRule
 from schemas.manifest import Manifest
+from schemas.tables import Layout, quarantine_schema
 from tests.etl.example_summary import example_summary
 from tests.etl.example_tables import configuration, write_signatures, write_small_data_set
 from tests.schemas.test_class_balance import oversampled
@@ -291,6 +303,27 @@ def test_half_an_address_at_the_end_of_what_is_looked_at_is_not_shown() -> None:
 def test_signs_stand_for_what_one_would_not_see() -> None:
     assert visible("a  b\tc\n\u200b\x07é\u00a0") == "a··b⇥c↵[U+200B][U+0007]é␣"
     assert snippet("a" * 500) == "a" * 160 + "…"
+
+
+def test_a_reason_about_columns_stands_once_for_each_column(spark: SparkSession, tmp_path: Path) -> None:
+    config = configuration(tmp_path)
+    rows = [
+        ("missing_column", 9, "the column 'label' is missing"),
+        ("missing_column", 7, "the column 'label' is missing; there is 'x.label'"),
+        ("missing_column", 5, "the column 'text' is missing"),
+        ("invalid_json", 3, "not JSON at character 0"),
+        ("invalid_json", 1, "not JSON at character 9"),
+    ]
+    written = [
+        {"source_index": 0, "source_path": "a", "source_position": at, "reason": reason, "detail": detail}
+        for reason, at, detail in rows
+    ]
+    write_deltalake(Layout.of(config).quarantine, pa.Table.from_pylist(written, schema=quarantine_schema()))
+    assert quarantine_reasons(spark, config, {}, MASK) == [
+        Reason("invalid_json", 2, "not JSON at character 9", "a, at 1"),
+        Reason("missing_column", 2, "the column 'label' is missing; there is 'x.label'", "a, at 7"),
+        Reason("missing_column", 1, "the column 'text' is missing", "a, at 5"),
+    ]
 
 
 def test_lost_indentation_is_told_with_the_preset_that_keeps_it() -> None:
