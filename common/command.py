@@ -13,9 +13,12 @@ Used by all modules that `python -m` or `spark-submit` starts:
 """
 
 import argparse
+import errno
 import json
+import os
 import re
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -42,22 +45,69 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
     # The last line of defence: the traceback belongs in the log, not on the terminal.
     except Exception as error:  # noqa: BLE001
         log = write_traceback()
+        remedy = _remedy(error)
         # A message from the system is about the machine; any other may quote a record.
         of_system = isinstance(error, OSError | ImportError | MemoryError)
         first_line = (str(error).strip().splitlines() or [""])[0][:300]
-        print(
-            f"error: {type(error).__name__}{f': {first_line}' if of_system else ''} (unexpected; the traceback is in "
-            f"{log}: please report it with that file, once you have seen that it quotes no personal data)",
-            file=sys.stderr,
-        )
+        if remedy is not None:
+            said = f"{first_line or type(error).__name__}: {remedy} (the traceback is in {log})"
+        else:
+            said = (
+                f"{type(error).__name__}{f': {first_line}' if of_system else ''} (unexpected; the traceback is in "
+                f"{log}: please report it with that file, once you have seen that it quotes no personal data)"
+            )
+        print(f"error: {said}", file=sys.stderr)
         return 1
 
 
-def write_traceback() -> Path:
-    """Write the current exception's traceback to a new file in `logs/` and return its path."""
-    LOG_FOLDER.mkdir(parents=True, exist_ok=True)
-    log = LOG_FOLDER / f"error-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}.log"
-    log.write_text(traceback.format_exc(), encoding="utf-8")
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some room on that disk and run again"),
+    **dict.fromkeys(
+        (errno.EROFS, errno.EACCES, errno.EPERM),
+        "look at the permissions of that file and how its disk is mounted, or choose another folder",
+    ),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
+    **dict.fromkeys(
+        (errno.EAGAIN, errno.ENOMEM), "allow more memory and processes (ulimit -u), or close others"
+    ),
+    errno.ENAMETOOLONG: "choose a shorter path",
+}
+"""What to do about an error of the system that the environment causes, and no code."""
+
+
+def _remedy(error: Exception) -> str | None:
+    """Return what a user can do about an error that the environment causes; None for any other."""
+    if isinstance(error, OSError):
+        return _REMEDIES.get(error.errno or 0)
+    if isinstance(error, MemoryError):
+        return "the memory is used up: allow more, or take smaller batches and fewer tasks at a time"
+    if isinstance(error, ImportError):
+        return "a package is missing or damaged: run `make setup`, and use the Python of .venv"
+    return None
+
+
+def log_folder() -> Path:
+    """Return the folder for logs: `logs/` of the working folder, or a new temporary one where nothing can be written.
+
+    The latter is this user's alone, since a log may quote a record.
+    """
+    try:
+        LOG_FOLDER.mkdir(parents=True, exist_ok=True)
+        if os.access(LOG_FOLDER, os.W_OK):
+            return LOG_FOLDER
+    except OSError:  # a read-only checkout, say, or a full disk
+        pass
+    return Path(tempfile.mkdtemp(prefix="ringlake-logs-"))
+
+
+def write_traceback() -> Path | str:
+    """Write the current exception's traceback to a new log and return its path, or that there is none, and why."""
+    name = f"error-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}.log"
+    try:
+        log = log_folder() / name
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError as error:
+        return f"no file, since none can be written: {error.strerror or error}"
     return log
 
 

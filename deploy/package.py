@@ -4,6 +4,7 @@ ringlake.zip        the packages common, provenance, schemas and etl, for --py-f
 environment.tar.gz  the Python packages that the stages import; Spark unpacks it for executors as ./environment
 environment.txt     their names and versions, and that of Python
 spark.properties    the Delta jars, the archive, and the settings that every master needs, for --properties-file
+log4j2.properties   the logging of the driver, which spark.properties names: to logs/, not to the screen
 
 Workers need on their PATH the version of Python that this is run with (3.13, say), and a Spark of this version, which
 brings pyspark itself.
@@ -24,9 +25,11 @@ from packaging.utils import canonicalize_name
 
 from common import command, files
 from common.progress import Progress, log
-from etl.spark.session import COMMON, EXECUTOR_PYTHON, default_driver_memory, delta_jars
+from etl.spark.environment import default_driver_memory
+from etl.spark.session import COMMON, EXECUTOR_PYTHON, delta_jars
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+LOGGING = "log4j2.properties"
 PACKAGES = ("common", "provenance", "schemas", "etl")
 
 # Direct dependencies that no stage imports; pyspark comes from the Spark that every worker has.
@@ -125,7 +128,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int) -> None
 
 
 def properties(archive: Path) -> Mapping[str, str]:
-    """Return the settings of a submission that hold for every master."""
+    """Return the settings of a submission that hold for every master; what they name lies beside the archive."""
     return {
         "spark.jars": ",".join(jar.as_uri() for jar in delta_jars()),
         "spark.archives": f"{archive.as_uri()}#environment",
@@ -133,6 +136,7 @@ def properties(archive: Path) -> Mapping[str, str]:
         # The running Python has all packages of the driver (the driver runs where spark-submit does).
         "spark.pyspark.driver.python": sys.executable,
         "spark.driver.memory": default_driver_memory(),
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={(archive.parent / LOGGING).as_uri()}",
         **COMMON,
     }
 
@@ -149,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write_code(folder / "ringlake.zip")
     write_environment(folder / "environment.tar.gz")
+    files.write(folder / LOGGING, (CHECKOUT / "deploy" / LOGGING).read_bytes())
     lines = [f"{key} {value}" for key, value in properties(folder / "environment.tar.gz").items()]
     (folder / "spark.properties").write_text("\n".join(lines) + "\n", encoding="utf-8")
     log(

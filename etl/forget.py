@@ -49,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from etl.erasure.finding import Person
     from etl.erasure.forgetting import forget, report
     from etl.runs.audit import audited
-    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.environment_errors import environment_errors_explained
     from etl.runs.lock import locked
+    from etl.sources.files.pieces import source_bytes
     from etl.spark.session import build_session, check_startable
 
     person = Person.of(arguments.record, arguments.pseudonym, arguments.quarantined)
@@ -59,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "say whom to forget: --record ID…, --pseudonym PSEUDONYM…, or --quarantined PATH:POSITION…"
         )
     check_startable()
-    with full_disk_as_error(config), locked(config), audited("forget", config) as outcome:
-        spark = build_session(f"{config.dataset.name}-forget", hadoop_options(config.storage))
+    with environment_errors_explained(config), locked(config), audited("forget", config) as outcome:
+        name, options = f"{config.dataset.name}-forget", hadoop_options(config.storage)
+        spark = build_session(name, options, lambda: source_bytes(config))
         try:
             done = forget(spark, config, person)
         finally:

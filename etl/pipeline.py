@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_columns(config)
 
-    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.environment_errors import environment_errors_explained
     from etl.runs.lock import locked
     from etl.spark.session import check_startable
     from etl.stages.running import session_for
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     layout = Layout.of(config)
     check_startable()
-    with full_disk_as_error(config), locked(config):
+    with environment_errors_explained(config), locked(config):
         standing = None if arguments.again else nothing_new(config)
         if standing is not None:
             manifest, report = standing

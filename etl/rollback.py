@@ -25,11 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--to {arguments.to}: versions count from 0")
 
     from etl.runs.audit import audited
-    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.environment_errors import environment_errors_explained
     from etl.runs.lock import locked
     from etl.versions.restoring import roll_back
 
-    with full_disk_as_error(config), locked(config), audited("rollback", config) as outcome:
+    with environment_errors_explained(config), locked(config), audited("rollback", config) as outcome:
         manifest = roll_back(config, arguments.to)
         outcome["delta_version"] = manifest.delta_version
     log(f"version {manifest.delta_version} is current, with the content of version {arguments.to}")

@@ -32,11 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load(arguments.config, arguments.overrides)
 
     from etl.runs.audit import audited
-    from etl.runs.full_disk import full_disk_as_error
+    from etl.runs.environment_errors import environment_errors_explained
     from etl.runs.lock import locked
     from etl.versions.retention import vacuum
 
-    with full_disk_as_error(config), locked(config):
+    with environment_errors_explained(config), locked(config):
         if arguments.dry_run:
             counts = vacuum(config, datetime.now(UTC), True, arguments.forgotten)
         else:

@@ -1,6 +1,23 @@
-"""Assignment of rows to chosen partitions."""
+"""Number of partitions of a shuffle, and assignment of rows to chosen partitions."""
 
 import itertools
+
+TASK_BYTES = 32 << 20
+"""Bytes of the sources for each task of a shuffle on a cluster, as for each task that reads them."""
+LOCAL_TASK_BYTES = 256 << 20
+"""The same for a local master, whose few cores gain nothing by more tasks until one would need too much memory."""
+FEWEST = 4
+
+
+def shuffle_partitions(source_bytes: int | None, local_cores: int | None) -> int | None:
+    """Return the number of partitions of a shuffle for sources of a size, or of an unknown one (None).
+
+    `local_cores` is None on a cluster, whose number of cores is not known before it runs; None is returned there, and
+    Spark's default stays, where the size is not known either. Results never depend on it.
+    """
+    if local_cores is None:
+        return None if source_bytes is None else max(FEWEST, -(-source_bytes // TASK_BYTES))
+    return max(FEWEST, 2 * local_cores, -(-(source_bytes or 0) // LOCAL_TASK_BYTES))
 
 
 def salts(partitions: int) -> list[int]:

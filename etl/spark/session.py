@@ -23,15 +23,16 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
+from common.command import LOG_FOLDER, log_folder
 from common.errors import UsageError
 from common.progress import Progress, log
 from etl.spark.environment import check_environment, default_driver_memory, set_right
+from etl.spark.partitions import shuffle_partitions
 from provenance.checksums import cache_folder
 
 # Printed by every stage. It concerns the pandas API, which nothing of ours uses.
 warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
 
-LOG_FOLDER = Path("logs")
 SMALL_BYTES = 256_000_000
 """Size of the source files below which optimising code takes the Java machine more time than it saves."""
 SMALL_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC"
@@ -47,6 +48,14 @@ EXECUTOR_PYTHON = "spark.ringlake.executor.python"
 
 # Settings for every master. The session's time zone and the two switches on what Delta writes are part of what makes
 # a published data set the same everywhere.
+SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
+USERS = (
+    SHUFFLE_PARTITIONS,
+    "spark.databricks.delta.snapshotPartitions",
+    "spark.local.dir",
+    "spark.ui.enabled",
+)
+"""Settings whose defaults give way to those of the user's `spark-defaults.conf` also where no `spark-submit` runs."""
 COMMON: Mapping[str, str] = {
     "spark.sql.extensions": DELTA_EXTENSION,
     "spark.sql.catalog.spark_catalog": DELTA_CATALOG,
@@ -109,40 +118,45 @@ def is_submitted() -> bool:
     return "PYSPARK_GATEWAY_PORT" in os.environ
 
 
-def session_settings(master: str) -> dict[str, str]:
-    """Return the defaults for `master`: those of every session, and for a local one settings for a small machine."""
+def session_settings(master: str, source_bytes: int | None = None) -> dict[str, str]:
+    """Return the defaults for `master`: those of every session, and for a local one settings for a small machine.
+
+    `source_bytes` is the size of the source files, None where it is not known.
+    """
     settings = dict(COMMON)
+    partitions = shuffle_partitions(source_bytes, local_cores(master) if is_local(master) else None)
+    if partitions is not None:
+        # Spark's 200 shuffle tasks and Delta's 50 snapshot tasks are the whole cost of a small job, on any master.
+        settings |= {SHUFFLE_PARTITIONS: str(partitions), "spark.databricks.delta.snapshotPartitions": "2"}
     if is_local(master):
-        # A host name that resolves to an unreachable address would make the driver fail; 200 shuffle tasks
-        # and 50 snapshot tasks (the defaults) are the whole cost of a small job.
+        # A host name that resolves to an unreachable address would make the driver fail.
         settings |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.memory": default_driver_memory(),
-            "spark.sql.shuffle.partitions": str(max(4, 2 * local_cores(master))),
-            "spark.databricks.delta.snapshotPartitions": "2",
             "spark.ui.enabled": "false",
         }
     return settings
 
 
 def build_session(
-    app_name: str, conf: Mapping[str, str] | None = None, source_bytes: Callable[[], int] | None = None
+    app_name: str, conf: Mapping[str, str] | None = None, source_bytes: Callable[[], int | None] | None = None
 ) -> SparkSession:
     """Return the session of this process; reuse a running one.
 
     `conf` adds Spark settings or replaces our defaults, but never those of a submission. Outside `spark-submit` the
-    master is `SPARK_MASTER` from the environment, else `local[*]`. `source_bytes` is called where a Java machine is
-    started for a local master: below SMALL_BYTES it gets SMALL_JAVA_OPTIONS. Raises UsageError when the Delta jars
-    are missing.
+    master is `SPARK_MASTER` from the environment, else `local[*]`. `source_bytes` is called where no session runs: the
+    partitions of shuffles follow it, and below SMALL_BYTES a Java machine that is started for a local master gets
+    SMALL_JAVA_OPTIONS. Raises UsageError when the Delta jars are missing.
     """
     wanted = dict(conf or {})
     if SparkContext._active_spark_context is not None:
         return _active_session(wanted)
+    size = None if source_bytes is None else source_bytes()
     if is_submitted():
-        spark_conf = _submitted_conf(wanted)
+        spark_conf = _submitted_conf(wanted, size)
     else:
-        spark_conf = _own_conf({"spark.app.name": app_name, **wanted}, source_bytes)
+        spark_conf = _own_conf({"spark.app.name": app_name, **wanted}, size)
     context = SparkContext(appName=app_name, conf=spark_conf)
     return SparkSession(context)
 
@@ -155,11 +169,12 @@ def _active_session(wanted: Mapping[str, str]) -> SparkSession:
     return session
 
 
-def _submitted_conf(wanted: Mapping[str, str]) -> SparkConf:
+def _submitted_conf(wanted: Mapping[str, str], source_bytes: int | None) -> SparkConf:
     SparkContext._ensure_initialized()  # connects to the Java machine of spark-submit
     conf = SparkConf()
     master = conf.get("spark.master", "local[*]") or "local[*]"
-    for key, value in {**session_settings(master), **wanted}.items():
+    log(f"running on {master}; Spark's own messages go to {LOG_FOLDER}/, where dist/ was used to submit")
+    for key, value in {**session_settings(master, source_bytes), **wanted}.items():
         conf.setIfMissing(key, value)
     if is_local(master):
         # The driver is the executor: it has this Python already, and nobody would use the unpacked environment.
@@ -176,15 +191,15 @@ def _submitted_conf(wanted: Mapping[str, str]) -> SparkConf:
     return conf
 
 
-def _own_conf(wanted: Mapping[str, str], source_bytes: Callable[[], int] | None) -> SparkConf:
+def _own_conf(wanted: Mapping[str, str], source_bytes: int | None) -> SparkConf:
     master = own_master(wanted)
     settings = {
         "spark.master": master,
         "spark.jars": ",".join(jar.as_uri() for jar in delta_jars()),
-        **session_settings(master),
+        **session_settings(master, source_bytes),
         # Not for spark-submit: its daemon does not have the archive that brings this package.
         **({"spark.python.daemon.module": "etl.spark.python_daemon"} if is_local(master) else {}),
-        # Java by itself writes to /tmp, whatever TMPDIR says.
+        # Java by itself writes to /tmp, TMPDIR or not.
         **({"spark.local.dir": os.environ["TMPDIR"]} if os.environ.get("TMPDIR") else {}),
         **wanted,
     }
@@ -192,31 +207,34 @@ def _own_conf(wanted: Mapping[str, str], source_bytes: Callable[[], int] | None)
     if (
         SparkContext._gateway is None
     ):  # an earlier session of this process may have left its Java machine running
-        _launch(settings, java_options(settings, source_bytes))
-    conf = SparkConf()
+        given = {key: value for key, value in settings.items() if key in wanted or key not in USERS}
+        _launch(given, java_options(settings, source_bytes))
+    conf = SparkConf()  # with what the Java machine has read from the user's files
     for key, value in settings.items():
-        conf.set(key, value)
+        if key in wanted or key not in USERS:
+            conf.set(key, value)
+        else:
+            conf.setIfMissing(key, value)
     return conf
 
 
-def java_options(settings: Mapping[str, str], source_bytes: Callable[[], int] | None) -> str:
+def java_options(settings: Mapping[str, str], source_bytes: int | None) -> str:
     """Return the options of the Java machine: the user's, else for a local master a choice by the sources' size."""
     given = settings.get("spark.driver.extraJavaOptions", "")
     chosen = given or any(os.environ.get(name) for name in JAVA_VARIABLES)
     if chosen or source_bytes is None or not is_local(settings["spark.master"]):
         return given
-    return SMALL_JAVA_OPTIONS if source_bytes() < SMALL_BYTES else ""
+    return SMALL_JAVA_OPTIONS if source_bytes < SMALL_BYTES else ""
 
 
 def _launch(settings: Mapping[str, str], java: str) -> None:
     """Start the Java machine with its output, and that of the Python workers it forks, in a log file."""
     # The Spark that belongs to this Python package, whatever other Spark the user's shell points to.
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)
-    LOG_FOLDER.mkdir(parents=True, exist_ok=True)
     application = re.sub(
         r"\W+", "-", settings.get("spark.app.name", Path(sys.argv[0]).stem or "session")
     ).strip("-")
-    log_path = LOG_FOLDER / f"spark-{application}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
+    log_path = log_folder() / f"spark-{application}-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}.log"
     log(f"starting Spark ({settings['spark.master']}); its own messages go to {log_path}")
     conf = SparkConf(loadDefaults=False)
     for key, value in settings.items():

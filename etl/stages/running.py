@@ -9,7 +9,7 @@ from common.progress import log
 from common.storage import hadoop_options
 from etl.runs.audit import audited
 from etl.runs.completion import Stage
-from etl.runs.full_disk import full_disk_as_error
+from etl.runs.environment_errors import environment_errors_explained
 from etl.runs.lock import locked
 from etl.runs.run import Run
 from etl.runs.stage_metrics import measured
@@ -29,7 +29,7 @@ def run_stage(
     `check` gets the counts, also those of a stage that was complete, and raises where nothing may continue from it.
     """
     check_startable()
-    with full_disk_as_error(config), locked(config):
+    with environment_errors_explained(config), locked(config):
         spark = session_for(stage.name, config)
         try:
             counts = timed(stage, Run(spark, config), again)

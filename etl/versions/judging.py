@@ -12,8 +12,9 @@ from etl.gates.gx_context import import_in_background
 from etl.gates.judgement import judge
 from etl.gates.results import GateResults
 from etl.reporting.page import table_versions, write_report
-from etl.runs.full_disk import full_disk_as_error
+from etl.runs.environment_errors import environment_errors_explained
 from etl.runs.lock import locked
+from etl.sources.files.pieces import source_bytes
 from etl.spark.session import build_session, check_startable, spark_progress
 from schemas.config import Configuration
 from schemas.manifest import Manifest, newest
@@ -35,9 +36,10 @@ def judge_again(config: Configuration) -> GateResults:
     It holds the lock, since a publishing run writes the same files.
     """
     check_startable()
-    with full_disk_as_error(config), locked(config):
+    with environment_errors_explained(config), locked(config):
         manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
-        spark = build_session(f"{config.dataset.name}-report", storage.hadoop_options(config.storage))
+        name, options = f"{config.dataset.name}-report", storage.hadoop_options(config.storage)
+        spark = build_session(name, options, lambda: source_bytes(config))
         try:
             gates, location = judge_version(spark, config, manifest)
             log(f"report: {location}")

@@ -7,9 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from deltalake.exceptions import DeltaError
+from py4j.protocol import Py4JError, Py4JNetworkError
+from pyspark.errors import PySparkException
 
-from common.errors import UsageError
+from common.errors import DataError, RinglakeError, UsageError
+from etl.runs.environment_errors import environment_errors_explained
 from etl.spark import environment, session
+from schemas.config import load
+from tests.etl.sources.source_files import write_toml
 from tests.faults.pipeline_runs import PipelineFolder, write_files
 from tests.setup.scripts import executable
 
@@ -180,6 +186,44 @@ def test_the_heap_follows_the_memory_of_the_machine(tmp_path: Path, monkeypatch:
     pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (2 << 30) // 4096}
     monkeypatch.setattr("os.sysconf", pages.__getitem__)
     assert environment.default_driver_memory(tmp_path) == "1024m"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (OSError(28, "No space left on device"), DataError, "a disk is full: that of {root}"),
+        (Py4JError("java.io.IOException: No space left on device"), DataError, "a disk is full"),
+        (
+            PermissionError(13, "Permission denied", "/w/x"),
+            UsageError,
+            r"\[Errno 13\] Permission denied: '/w/x'\): look",
+        ),
+        (
+            DeltaError("Generic error\nfailed to create a.parquet: Read-only file system (os error 30)"),
+            UsageError,
+            r"\(failed to create a.parquet: Read-only file system \(os error 30\)\)",
+        ),
+        (Py4JError("java.lang.OutOfMemoryError: Java heap space"), DataError, "out of heap: .*DRIVER_MEMORY"),
+        (Py4JNetworkError("Answer from Java side is empty"), DataError, "Java machine has ended .*container"),
+        (ConnectionRefusedError(111, "Connection refused"), DataError, "Java machine has ended"),
+        (PySparkException("Python worker exited unexpectedly (crashed)"), DataError, "worker .* was killed"),
+        (PySparkException("[PYTHON_VERSION_MISMATCH] 3.11 3.13"), UsageError, "another version of Python"),
+    ],
+)
+def test_errors_that_the_environment_causes_are_one_sentence(
+    error: Exception, kind: type[RinglakeError], told: str, tmp_path: Path
+) -> None:
+    config = load(write_toml(tmp_path / "conf.toml", str(tmp_path)))
+    told = told.format(root=tmp_path)
+    with pytest.raises(kind, match=told), environment_errors_explained(config):
+        raise error
+
+
+def test_any_other_error_stays_what_it_is(tmp_path: Path) -> None:
+    config = load(write_toml(tmp_path / "conf.toml", str(tmp_path)))
+    for error in (OSError(5, "Input/output error"), PySparkException("a defect"), KeyError("disk")):
+        with pytest.raises(type(error), match=str(error.args[-1])), environment_errors_explained(config):
+            raise error
 
 
 def test_a_session_that_runs_needs_no_check(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,9 +48,28 @@ def test_local_settings_belong_to_local_masters_only() -> None:
     local = session.session_settings("local[3]")
     cluster = session.session_settings("spark://host:7077")
     assert local["spark.driver.host"] == "127.0.0.1"
-    assert local["spark.sql.shuffle.partitions"] == "6"
-    assert not {"spark.driver.host", "spark.driver.memory", "spark.sql.shuffle.partitions"} & set(cluster)
+    assert not {"spark.driver.host", "spark.driver.memory"} & set(cluster)
     assert cluster.items() <= local.items()
+
+
+@pytest.mark.parametrize(
+    ("master", "size", "expected"),
+    [
+        ("local[3]", None, "6"),
+        ("local[1]", 10_000_000, "4"),
+        ("local[2]", 10 << 30, "40"),
+        ("spark://host:7077", None, None),  # Spark's own default
+        ("spark://host:7077", 0, "4"),
+        ("spark://host:7077", 10_000_000, "4"),
+        ("yarn", (1 << 30) + 1, "33"),
+    ],
+)
+def test_the_partitions_of_a_shuffle_follow_the_bytes(
+    master: str, size: int | None, expected: str | None
+) -> None:
+    settings = session.session_settings(master, size)
+    assert settings.get("spark.sql.shuffle.partitions") == expected
+    assert settings.get("spark.databricks.delta.snapshotPartitions") == (expected and "2")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +108,7 @@ def test_for_small_sources_code_is_not_optimised_unless_the_user_chose(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert session.java_options(settings, lambda: size) == expected
+    assert session.java_options(settings, size) == expected
     assert session.java_options(settings, None) == settings.get("spark.driver.extraJavaOptions", "")
 
 

@@ -17,6 +17,22 @@ from common.errors import DataError, QualityGateError, UsageError
         (QualityGateError("a sentence"), 3, "error: a sentence\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (OSError(5, "Input/output error"), 1, "error: OSError: [Errno 5] Input/output error (unexpected; "),
+        (
+            OSError(28, "No space left on device", "x"),
+            1,
+            "error: [Errno 28] No space left on device: 'x': free some ",
+        ),
+        (
+            OSError(30, "Read-only file system", "x"),
+            1,
+            "error: [Errno 30] Read-only file system: 'x': look at the ",
+        ),
+        (MemoryError(), 1, "error: MemoryError: the memory is used up"),
+        (
+            ImportError("no module x"),
+            1,
+            "error: no module x: a package is missing or damaged: run `make setup`",
+        ),
         (KeyError("joe@example.org"), 1, "error: KeyError (unexpected; "),
     ],
 )
@@ -38,7 +54,28 @@ def test_each_error_has_its_status_and_an_unforeseen_one_quotes_no_record(
     assert shown.startswith(said)
     assert "joe" not in shown
     logs = list((tmp_path / "logs").glob("*.log")) if (tmp_path / "logs").exists() else []
-    assert len(logs) == ("unexpected" in said)
+    assert len(logs) == isinstance(error, OSError | KeyError | MemoryError | ImportError)
+    assert ("please report" in shown) == ("unexpected" in said)
+
+
+def test_where_the_working_folder_takes_no_file_logs_go_to_a_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").write_text("a file where the folder should be")
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+
+    def main(argv: Sequence[str] | None) -> int:
+        raise KeyError("x")
+
+    assert run(main) == 1
+    (log,) = (tmp_path / "tmp").glob("ringlake-logs-*/error-*.log")
+    assert log.parent.stat().st_mode & 0o077 == 0
+    assert f"the traceback is in {log}: " in capsys.readouterr().err
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    assert run(main) == 1
+    assert "the traceback is in no file, since none can be written: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def list_pieces(config: Configuration) -> list[Piece]:
     return pieces
 
 
-def source_bytes(config: Configuration) -> int:
-    """Return the bytes of all source files, compressed ones as stored; 0 where they cannot be listed."""
+def source_bytes(config: Configuration) -> int | None:
+    """Return the bytes of all source files, compressed ones as stored; None where they cannot be listed."""
     try:
         return sum(
             file.bytes
@@ -56,7 +56,7 @@ def source_bytes(config: Configuration) -> int:
             for file in list_source(source, index, config.storage)
         )
     except RinglakeError:  # for `ingest` to report; later stages do not need it
-        return 0
+        return None
 
 
 def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
