@@ -2,17 +2,22 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-CACHE="${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/ringlake"
-VENV="${RINGLAKE_VENV:-.venv}" # another name builds an environment beside it: make test-python
-PY="$PWD/$VENV/bin/python"
-STAMPS="$PWD/$VENV/.ringlake" # completed steps, each file with its key; removed with the environment
-mkdir -p logs
-
 log() { printf 'setup: %s\n' "$*" >&2; }
 die() {
     log "error: $*"
     exit 2
 }
+
+if [[ -z "${HOME:-}" ]]; then
+    unset HOME # for `~` to mean the user's folder in /etc/passwd
+    export HOME="$(echo ~)"
+fi
+[[ "$HOME" == /* ]] || die "HOME is not set, and this user has no home folder: set HOME to a folder for the cache"
+CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/ringlake"
+VENV="${RINGLAKE_VENV:-.venv}" # another name builds an environment beside it: make test-python
+PY="$PWD/$VENV/bin/python"
+STAMPS="$PWD/$VENV/.ringlake" # completed steps, each file with its key; removed with the environment
+mkdir -p logs 2> /dev/null || true # in a read-only checkout whatever is done is found done, and nothing logged
 
 # The set-up removes what it finds there: so never a folder of somebody else.
 [[ "$VENV" == .venv* && "$VENV" != */* ]] || die "RINGLAKE_VENV=$VENV: name a folder in the checkout that begins with .venv"

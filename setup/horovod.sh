@@ -91,4 +91,5 @@ else
     PYTHONDONTWRITEBYTECODE='' with_heartbeat horovod-import "$PY" -c 'import horovod.torch'
     mark_done horovod "$key"
 fi
-printf '%s\n' "$HOROVOD_GPU_OPERATIONS" "$HOROVOD_NCCL_HOME" > "$choice"
+chosen="$(printf '%s\n' "$HOROVOD_GPU_OPERATIONS" "$HOROVOD_NCCL_HOME"; echo .)" # its last lines may be empty
+[[ "$({ cat "$choice" 2> /dev/null || true; echo .; })" == "$chosen" ]] || printf %s "${chosen%.}" > "$choice"

@@ -58,6 +58,20 @@ def test_an_error_gives_the_lock_back(tmp_path: Path) -> None:
         pass
 
 
+def test_data_sets_of_one_root_have_a_lock_each_and_a_link_to_it_is_the_same_root(tmp_path: Path) -> None:
+    one = config_at(str(tmp_path))
+    other = one.model_copy(update={"dataset": one.dataset.model_copy(update={"name": "other"})})
+    with locked(one), locked(other):
+        pass
+    (tmp_path / "link").symlink_to(tmp_path)
+    with (
+        locked(one),
+        pytest.raises(UsageError, match="another run"),
+        locked(config_at(str(tmp_path / "link"))),
+    ):
+        pytest.fail("two runs hold the lock")
+
+
 def test_where_there_is_no_operating_system_between_a_file_is_the_lock() -> None:
     config = config_at("memory://locks")
     location = Layout.of(config).at(LOCK)

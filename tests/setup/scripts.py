@@ -20,7 +20,12 @@ def executable(path: Path, text: str) -> None:
 
 def run(checkout: Path, script: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run a script as a user with an empty home would; its messages are in `stderr`."""
-    environment = {"HOME": str(checkout.parent / "home"), "PATH": str(checkout.parent / "bin"), **variables}
+    environment = {
+        "HOME": str(checkout.parent / "home"),
+        "PATH": str(checkout.parent / "bin"),
+        "RINGLAKE_JVM_FOLDER": str(checkout.parent / "jvm"),
+        **variables,
+    }
     command = [str(checkout / "setup" / script), *arguments]
     return subprocess.run(
         command, env=environment, cwd=checkout, capture_output=True, text=True, check=False, timeout=120

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import importlib.util
 import os
+import pwd
 import shutil
 import subprocess
 import time
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.setup.scripts import CHECKOUT, cache, executable, expect_end, run
+
+
+def java(version: str) -> str:
+    """Return the script of a Java of that version."""
+    return f"echo 'openjdk version \"{version}\"' >&2"
 
 
 def fake_python(path: Path, version: str, lacks: str = "nothing") -> None:
@@ -78,12 +84,12 @@ def test_elsewhere_than_on_debian_the_one_command_is_printed_and_nothing_is_done
 
 
 def test_an_unknown_system_hears_what_is_missing(checkout: Path) -> None:
-    executable(checkout.parent / "bin" / "java", "echo 'openjdk version \"21.0.2\"' >&2")
+    executable(checkout.parent / "bin" / "java", java("1.8.0_292"))
     executable(checkout.parent / "bin" / "g++", "true")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
     python = "Python 3.11, 3.12 or 3.13, the venv module of Python, the header files of Python"
-    assert result.stderr.strip().endswith(f"{python}, Java 17, cmake, make, patch")
+    assert result.stderr.strip().endswith(f"{python}, Java 17 or 21, cmake, make, patch")
 
 
 def test_debian_without_rights_hears_the_command(checkout: Path) -> None:
@@ -92,7 +98,7 @@ def test_debian_without_rights_hears_the_command(checkout: Path) -> None:
     executable(checkout.parent / "bin" / "sudo", "exit 1")
     result = run(checkout, "prerequisites.sh")
     assert result.returncode == 2
-    assert "sudo apt-get install -y python3 python3-venv" in result.stderr
+    assert "sudo apt-get install -y --no-upgrade python3 python3-venv" in result.stderr
     assert not (checkout / "called").exists()
 
 
@@ -100,7 +106,7 @@ def test_debian_as_root_names_what_it_installs_then_installs_it(checkout: Path) 
     tools = checkout.parent / "bin"
     executable(tools / "id", "echo 0")
     packages = checkout.parent / "packages"
-    executable(packages / "java", "echo 'openjdk version \"17.0.1\"' >&2")
+    executable(packages / "java", java("17.0.1"))
     for name in ("c++", "cmake", "make", "patch"):
         executable(packages / name, "true")
     fake_python(packages / "python3", "3.11")
@@ -110,8 +116,71 @@ def test_debian_as_root_names_what_it_installs_then_installs_it(checkout: Path) 
     result = run(checkout, "prerequisites.sh")
     announced = "python3 python3-venv python3-dev openjdk-17-jre-headless g++ cmake make patch"
     assert f"going to install with apt-get: {announced}" in result.stderr
-    assert (checkout / "called").read_text().splitlines() == ["update", f"install -y {announced}"]
+    assert (checkout / "called").read_text().splitlines() == [
+        "update",
+        f"install -y --no-upgrade {announced}",
+    ]
     assert result.returncode == 0, result.stderr
+    assert run(checkout, "prerequisites.sh").returncode == 0
+    assert len((checkout / "called").read_text().splitlines()) == 2
+
+
+def test_what_is_installed_is_neither_upgraded_nor_installed_again(checkout: Path) -> None:
+    tools = checkout.parent / "bin"
+    executable(tools / "id", "echo 0")
+    executable(tools / "apt-get", f'echo "$@" >> {checkout}/called')
+    for name in ("java", "c++", "make", "patch"):
+        executable(tools / name, java("17.0.1"))
+    fake_python(tools / "python3", "3.12", lacks="Python.h")
+    executable(tools / "dpkg-query", '[[ "${*: -1}" != cmake ]] || echo "ii "')
+    result = run(checkout, "prerequisites.sh")
+    assert (checkout / "called").read_text().splitlines() == [
+        "update",
+        "install -y --no-upgrade python3.12-dev",
+    ]
+    assert (result.returncode, "still missing: the header files" in result.stderr) == (2, True)
+    executable(tools / "dpkg-query", 'echo "ii "')
+    again = run(checkout, "prerequisites.sh")
+    assert "the packages python3.12-dev, cmake are installed, and yet this is missing" in again.stderr
+    assert again.returncode == 2
+    assert len((checkout / "called").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("home", ["other", "nothing"])
+def test_for_a_java_home_that_leads_elsewhere_nothing_is_installed(checkout: Path, home: str) -> None:
+    tools, other = checkout.parent / "bin", checkout.parent / home
+    executable(tools / "id", "echo 0")
+    executable(tools / "apt-get", f"touch {checkout}/called")
+    if home == "other":
+        executable(other / "bin" / "java", java("25.0.1"))
+    said = "is Java 25" if home == "other" else "is missing"
+    refused = run(checkout, "prerequisites.sh", JAVA_HOME=str(other))
+    assert f"{other}/bin/java {said}: unset JAVA_HOME, or set it" in refused.stderr
+    executable(checkout.parent / "jvm" / "java-17" / "bin" / "java", java("17.0.1"))
+    advised = run(checkout, "prerequisites.sh", JAVA_HOME=str(other))
+    assert f"{said}: export JAVA_HOME={checkout.parent}/jvm/java-17" in advised.stderr
+    assert (refused.returncode, advised.returncode) == (2, 2)
+    assert not (checkout / "called").exists()
+
+
+def test_an_installed_java_that_is_not_on_the_path_is_named_and_none_installed(checkout: Path) -> None:
+    tools = checkout.parent / "bin"
+    executable(tools / "id", "echo 0")
+    executable(tools / "apt-get", f"touch {checkout}/called")
+    executable(tools / "java", java("11.0.2"))
+    executable(checkout.parent / "jvm" / "java-21" / "bin" / "java", java("21.0.2"))
+    result = run(checkout, "prerequisites.sh")
+    said = f"Java 17 or 21 is needed, and java is Java 11: export JAVA_HOME={checkout.parent}/jvm/java-21"
+    assert (result.returncode, said in result.stderr) == (2, True)
+    assert not (checkout / "called").exists()
+
+
+def test_without_home_the_users_own_is_taken_and_a_read_only_checkout_is_no_obstacle(checkout: Path) -> None:
+    executable(checkout / "setup" / "show.sh", "source setup/common.sh; echo $CACHE")
+    (checkout / "logs").write_text("no folder can be made here")
+    shown = run(checkout, "show.sh", HOME="")
+    home = pwd.getpwuid(os.getuid()).pw_dir
+    assert (shown.returncode, shown.stdout.strip()) == (0, f"{home}/.cache/ringlake"), shown.stderr
 
 
 # --- the sign of life
