@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import pyarrow as pa
 import pytest
@@ -70,6 +71,37 @@ def test_the_partitions_of_a_shuffle_follow_the_bytes(
     settings = session.session_settings(master, size)
     assert settings.get("spark.sql.shuffle.partitions") == expected
     assert settings.get("spark.databricks.delta.snapshotPartitions") == (expected and "2")
+
+
+class UsersConf(dict[str, str]):
+    """Spark's configuration after it has read the user's files."""
+
+    def __init__(self, master: str) -> None:
+        super().__init__({"spark.sql.shuffle.partitions": "9", "spark.master": master})
+
+    def set(self, key: str, value: str) -> None:
+        self[key] = value
+
+    def setIfMissing(self, key: str, value: str) -> None:
+        self.setdefault(key, value)
+
+
+@pytest.mark.parametrize("master", ["local[2]", "spark://host:7077"])
+def test_a_users_own_number_of_partitions_wins(master: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: dict[str, str] = {}
+    for name in ("SPARK_LOCAL_IP", "PYSPARK_PYTHON"):  # for what the session sets to be undone
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("SPARK_MASTER", master)
+    monkeypatch.setattr(session, "SparkConf", lambda: UsersConf(master))
+    monkeypatch.setattr(session, "SparkContext", mock.Mock(_gateway=None))
+    monkeypatch.setattr(session, "delta_jars", lambda: [])
+    monkeypatch.setattr(session, "_launch", lambda settings, java: launched.update(settings))
+    own, submitted = session._own_conf({"spark.ui.enabled": "true"}, 10), session._submitted_conf({}, 10)
+    assert own["spark.sql.shuffle.partitions"] == submitted["spark.sql.shuffle.partitions"] == "9"
+    assert own["spark.databricks.delta.snapshotPartitions"] == "2"  # where the user says nothing
+    # What is given to Spark's launcher would win over the user's files.
+    assert "spark.sql.shuffle.partitions" not in launched
+    assert (launched["spark.master"], launched["spark.ui.enabled"]) == (master, "true")
 
 
 @pytest.mark.parametrize(

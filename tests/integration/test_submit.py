@@ -134,13 +134,15 @@ def test_submitted_stages_publish_the_same_root_as_the_local_pipeline(
     cluster, local = tmp_path / "cluster", tmp_path / "local"
     for folder in (cluster, local):
         write_data_set(folder)
-    settings = {**SMALL, "spark.driver.host": "127.0.0.1"}
+    settings = {"spark.driver.host": "127.0.0.1"}
     for stage in STAGES:
         script = CHECKOUT / "etl" / f"{stage}.py"
         # one stage with the same submission but without a master, which is then local[*]
         chosen, set_for_it = (None, {}) if stage == "split" else (master, settings)
         result = submit(unpacked, script, ["--config", "x.toml"], cluster, chosen, set_for_it)
         assert result.returncode == 0, f"{stage}: {result.stdout[-5000:]}"
+        assert " INFO " not in result.stdout
+        assert result.stdout.splitlines()[-1].startswith(f"{stage}: ")
     command = [sys.executable, "-m", "etl.pipeline", "--config", "x.toml"]
     variables = {**clean_environment(), "SPARK_MASTER": "local[2]", "RINGLAKE_DRIVER_MEMORY": "1g"}
     subprocess.run(command, check=True, cwd=local, env=variables)
