@@ -37,7 +37,7 @@ class Layout:
         found = MISREAD.search(root) if storage.is_local(root) else None
         if found is not None:
             raise ConfigurationError(
-                f"'dataset.root' leads to {root!a}, and the libraries for Delta tables misread {found[0]!a} in a path: "
+                f"'dataset.root' leads to {root!r}, and the libraries for Delta tables misread {found[0]!r} in a path: "
                 r"choose a folder whose path has none of # ? * [ ] { } \ ^ |, no % before two hexadecimal digits, no "
                 "control characters, and only UTF-8"
             )

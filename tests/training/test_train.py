@@ -53,6 +53,13 @@ def whole(published: Published) -> str:
     return "whole"
 
 
+def test_the_folders_of_data_set_and_run_may_have_any_name(tmp_path: Path) -> None:
+    published = publish(tmp_path / "50% of é, a;b`c`")
+    runs = tmp_path / "h#1 [2] %20 \\ q?x *"
+    assert train(published, "run", "--set", f"train.runs={runs}", "--set", "train.epochs=1") == 0
+    assert Path(summary.read(runs / "run")["training"]["checkpoint"]).parent == runs / "run" / "checkpoints"
+
+
 def test_the_summary_tells_of_data_set_and_training(published: Published, whole: str) -> None:
     content = json.loads((folder(published, whole) / "summary.json").read_text())
     sealed = published.load()
