@@ -20,6 +20,7 @@ from typing import Any
 
 import pyspark
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
@@ -244,9 +245,23 @@ def _launch(settings: Mapping[str, str], java: str) -> None:
         own = f'-Djava.io.tmpdir="{scratch}" ' if scratch else ""
         options = f"{own}-Dlog4j2.configurationFile={logging.as_uri()} {java}".rstrip()
         conf.set("spark.driver.extraJavaOptions", options)
-        with log_path.open("ab") as output:
-            gateway = launch_gateway(conf, {"stdout": output, "stderr": output})  # type: ignore[no-untyped-call]
+        try:
+            with log_path.open("ab") as output:
+                gateway = launch_gateway(conf, {"stdout": output, "stderr": output})  # type: ignore[no-untyped-call]
+        except PySparkRuntimeError as error:
+            raise UsageError(
+                f"Spark's Java machine did not start: {_complaint(log_path)} (its whole output is in {log_path})"
+            ) from error
     SparkContext._ensure_initialized(gateway=gateway)
+
+
+def _complaint(log_path: Path) -> str:
+    """Return the first line of a log that speaks of an error, else its last line."""
+    lines = [
+        line for line in log_path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+    ]
+    about_errors = (line for line in lines if re.search("error|exception|could not", line, re.IGNORECASE))
+    return next(about_errors, (lines or ["it said nothing"])[-1]).strip()[:300]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from common.errors import UsageError
 from etl.spark import python_daemon, session
+from tests.setup.scripts import executable
 
 
 def test_a_delta_table_is_written_and_read_back_without_deletion_vectors(
@@ -171,6 +172,18 @@ def test_missing_jars_name_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(UsageError, match="make setup"):
         session.delta_jars()
+
+
+def test_a_java_machine_that_does_not_start_is_quoted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "java"))
+    said = "NOTE: Picked up JDK_JAVA_OPTIONS\nCould not reserve enough space for 999g object heap"
+    executable(tmp_path / "java" / "bin" / "java", f"echo '{said}' >&2; exit 1")
+    monkeypatch.setenv("SPARK_HOME", "")  # for what the session sets to be undone
+    with pytest.raises(UsageError, match=r"did not start: Could not reserve .* 999g .*in logs/spark-tests-"):
+        session._launch({"spark.master": "local[1]", "spark.app.name": "tests"}, "")
 
 
 def test_progress_counts_the_tasks_of_the_block(
