@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, ValidationError, model_validator
+from pydantic import Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 
 from common.command import without_credentials
 from common.errors import ConfigurationError
@@ -232,6 +232,29 @@ class Configuration(Section):
         """Return the SHA-256 of the whole configuration in canonical JSON, without credentials."""
         whole = self.model_dump(mode="json", exclude={"storage"})
         return hashlib.sha256(canonical_json(whole)).hexdigest()
+
+
+def with_later_keys(section: str, published: Any, configured: Any) -> Any:
+    """Return a section that an earlier version published, with the defaults of keys that have come since.
+
+    `configured` is the section of today, as in `data_sections`. A section that is no longer valid stays as it is.
+    """
+    several = isinstance(published, list)
+    before, keys = (published, configured) if several else ([published], [configured])
+    # Sources are published without their path.
+    given = [{"path": "-"} | one for one in before] if section == "source" else published
+    try:
+        adapter = TypeAdapter(Configuration.model_fields[section].annotation)
+        today = adapter.dump_python(adapter.validate_python(given), mode="json")
+    except (KeyError, ValidationError):
+        return published
+    if len(before) != len(keys):
+        return published
+    filled = [
+        {key: now[key] for key in wanted if key in now} | old
+        for old, now, wanted in zip(before, today if several else [today], keys, strict=True)
+    ]
+    return filled if several else filled[0]
 
 
 def canonical_json(value: object) -> bytes:

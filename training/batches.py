@@ -91,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{manifest.manifest_root[:16]}…: give the manifest that it was trained on with --manifest"
         )
     check_place(manifest, settings, arguments, ranks)
+    if not manifest.splits[arguments.split].rows:
+        log(f"the {arguments.split} split of {source.manifest} has no rows")
     log(
         f"{arguments.split} of {source.manifest}, epoch {arguments.epoch}: seed {settings.seed}, {settings.streams} "
         f"streams, window {settings.window}, batches of {settings.batch} ({source.name})"

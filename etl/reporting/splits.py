@@ -38,7 +38,12 @@ def classes(summary: Summary) -> ReportSection:
     rows: list[list[Value]] = []
     for label, before in list(summary.classes_before.items())[:MOST_CLASSES]:
         after = published[label]
-        by_split = [share(summary.classes[s].get(label, 0), summary.published[s]) for s in SPLITS]
+        by_split = [
+            share(summary.classes[s].get(label, 0), summary.published[s])
+            if summary.published[s]
+            else figure(None)
+            for s in SPLITS
+        ]
         rows.append(
             row(
                 label,

@@ -121,6 +121,19 @@ def test_what_the_training_split_makes_of_its_classes_is_told() -> None:
     assert "Class balance of the training split" not in titles(None)
 
 
+def test_small_and_lopsided_data_are_told_before_the_figures() -> None:
+    config = configuration(Path("unused"))
+    healthy, few = example_summary(), example_summary(published={"train": 4, "validation": 1, "test": 0})
+    for summary, told in ((healthy, False), (few, True)):
+        page = report_page(summary, config, None, PASSED, [], [], {}, [])
+        titles = [section.title for section in page.sections]
+        assert ("Small or lopsided data" in titles) == told
+    remarks = page.sections[titles.index("Small or lopsided data")].blocks
+    assert Text("The test split has no rows: no model can be judged on it.", "bad") in remarks
+    (rows,) = tables(splits.classes(few))
+    assert all(row[-1] == "–" for row in rows)
+
+
 def tables(section: ReportSection) -> list[list[list[str]]]:
     return [[[c.text for c in row] for row in b.cells] for b in section.blocks if isinstance(b, Table)]
 

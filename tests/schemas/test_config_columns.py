@@ -1,12 +1,13 @@
 """Columns and patterns in a configuration that no stage could use."""
 
+import json
 import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from schemas.config import Configuration
+from schemas.config import Configuration, with_later_keys
 
 
 def configuration(**sections: Any) -> Configuration:
@@ -103,3 +104,31 @@ def test_notations_of_times_that_read_none_are_refused(columns: dict[str, str], 
 )
 def test_notations_with_a_year_are_taken(notation: str) -> None:
     assert configuration(columns={"time": "t", "time_format": notation}).columns.time_format == notation
+
+
+def test_what_an_earlier_version_published_gets_the_defaults_of_later_keys() -> None:
+    sections = configuration(columns={"label": "kind"}).data_sections()
+
+    def earlier(section: str, *keys: str) -> Any:
+        published = json.loads(json.dumps(sections[section]))
+        for one in published if isinstance(published, list) else [published]:
+            for key in keys:
+                del one[key]
+        return published
+
+    for section, keys in (
+        ("columns", ["rename"]),
+        ("feature", ["length"]),
+        ("source", []),
+        ("split", ["seed"]),
+    ):
+        published = earlier(section, *keys)
+        assert with_later_keys(section, published, sections[section]) == sections[section]
+    changed = {**earlier("columns", "rename"), "label": "other"}
+    assert with_later_keys("columns", changed, sections["columns"]) != sections["columns"]
+    # What no longer exists is left to be compared as it is, and so are more features than there are now.
+    gone = {**sections["columns"], "gone": 1}
+    assert with_later_keys("columns", gone, sections["columns"]) == gone
+    two = [*sections["feature"], *sections["feature"]]
+    assert with_later_keys("feature", two, sections["feature"]) == two
+    assert with_later_keys("unknown", {"a": 1}, {}) == {"a": 1}

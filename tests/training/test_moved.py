@@ -9,9 +9,11 @@ import pytest
 
 from common.errors import DataError, UsageError
 from common.storage import Storage
+from schemas.config import load
 from schemas.runs import manifest_of
 from tests.training.published import Published, publish
 from training import batches, evaluate, report, train, verify
+from training.engine.preparation import check_configuration
 
 RUN = "first"
 ALONE = ("--set", "evaluate.baseline=false")  # these data sets have no texts
@@ -130,3 +132,19 @@ def test_the_record_of_an_earlier_version_names_the_manifest_by_its_absolute_pat
     began = {"manifest": str(project.manifest), "manifest_root": root, "configuration": configuration}
     assert manifest_of(tmp_path, began, Storage(), None, None) == str(project.manifest)
     assert manifest_of(tmp_path, began, Storage(), None, str(project.root)) == str(project.manifest)
+
+
+def test_a_data_set_of_an_earlier_version_is_trained_on(
+    project: Published, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    config, manifest = load(project.config), project.load()
+    configuration = json.loads(json.dumps(manifest.content.configuration))
+    for section, key in ((configuration["columns"], "rename"), (configuration["source"][0], "follow_links")):
+        del section[key]
+    content = manifest.content.model_copy(update={"configuration": configuration})
+    check_configuration(config, manifest.model_copy(update={"content": content}))
+    assert "has changed" not in capsys.readouterr().err
+    configuration["columns"]["label"] = "other"
+    with pytest.raises(UsageError, match="the configuration's columns is"):
+        check_configuration(config, manifest.model_copy(update={"content": content}))

@@ -11,6 +11,7 @@ from schemas.config import load
 from tests.training.published import Published, publish
 from training import evaluate, objectives, report, train
 from training.checkpoints import store
+from training.objectives import Judgement, classification
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +65,20 @@ def test_with_one_class_alone_there_is_nothing_to_compare(
     assert "no baseline: the training split has only one class (alpha)" in told
     assert report.main(flags) == 0
     assert objectives.build(load(published.config), published.load(), torch.device("cpu")).baselines() == {}
+
+
+def test_of_many_classes_the_linear_baseline_is_left_out_and_the_largest_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = publish(tmp_path)
+    objective = objectives.build(load(published.config), published.load(), torch.device("cpu"))
+    monkeypatch.setattr(classification, "MOST_WEIGHTS", 3 * (1 << 18) - 1)
+    assert objective.baselines() == {}
+    assert "no baseline: 3 classes of 262,144 hashed features are 786,432 weights" in capsys.readouterr().err
+    classes = [{"label": f"c{n:05}", "rows": max(0, n - 9), "f1": 0.25} for n in range(10_000)]
+    text = objective.table(Judgement(1, {"accuracy": 0.5}, {"classes": classes}), {}).splitlines()
+    assert len(text) < 50
+    assert any(line.startswith("c09999") for line in text)
+    assert not any(line.startswith("c00000") for line in text)
+    assert "10 more classes have no row in this split" in text
+    assert "9,950 more classes have fewer rows; evaluation.json has their figures" in text

@@ -10,7 +10,7 @@ import torch
 from common.errors import RinglakeError, UsageError
 from common.progress import Progress, log
 from provenance.checksums import Mode, check_file
-from schemas.config import Configuration, canonical_json
+from schemas.config import Configuration, canonical_json, with_later_keys
 from schemas.manifest import Manifest
 from training import methods, models, objectives
 from training.checkpoints import store, tensors
@@ -33,7 +33,11 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
 
     The log names other data sections that differ: they took effect when the data set was published.
     """
-    published, configured = manifest.content.configuration, config.data_sections()
+    configured = config.data_sections()
+    published = {
+        name: with_later_keys(name, section, configured.get(name, {}))
+        for name, section in manifest.content.configuration.items()
+    }
     if manifest.content.dataset != config.dataset.name:
         raise UsageError(
             f"the manifest is of the data set {manifest.content.dataset!r}, the configuration of "

@@ -17,6 +17,10 @@ from training.input.batch_loader import LocalBatch
 from training.objectives import Judgement, Objective, Outputs, Terms, figures_table
 
 LOGITS = "logits"
+MOST_WEIGHTS = 1 << 28
+"""Weights of the linear baseline, 2 GiB; with more, memory and time are no longer a baseline's."""
+SHOWN_CLASSES = 40
+"""Classes in the text for a terminal."""
 
 
 class Classification(Objective):
@@ -62,6 +66,13 @@ class Classification(Objective):
                 "tell apart, and whatever says that class is right on all of its rows"
             )
             return {}
+        weights = len(there) * self.config.evaluate.hashed_features
+        if weights > MOST_WEIGHTS:
+            log(
+                f"no baseline: {len(there):,} classes of {self.config.evaluate.hashed_features:,} hashed features are "
+                f"{weights:,} weights, and it has at most {MOST_WEIGHTS:,}: lower evaluate.hashed_features"
+            )
+            return {}
         from training.classification.baseline import evaluate_baseline  # scikit-learn takes seconds
 
         found = evaluate_baseline(self.manifest, self.config, self.classes)
@@ -92,11 +103,20 @@ class Classification(Objective):
 
     def table(self, found: Judgement, baselines: Mapping[str, Judgement]) -> str:
         columns = {"model": found, **baselines}
+        # Of a class without rows a 0 would be no result.
+        there = {one["label"]: one["rows"] for one in found.details["classes"] if one["rows"]}
+        largest = sorted(there, key=lambda name: -there[name])[:SHOWN_CLASSES]
         by_class = {
-            name: {one["label"]: one["f1"] for one in judged.details["classes"]}
+            name: {one["label"]: one["f1"] for one in judged.details["classes"] if one["label"] in largest}
             for name, judged in columns.items()
         }
         lines = [super().table(found, baselines), figures_table(by_class, "F1 by class")]
+        for why, rest in (
+            ("have no row in this split", len(found.details["classes"]) - len(there)),
+            ("have fewer rows; evaluation.json has their figures", len(there) - len(largest)),
+        ):
+            if rest:
+                lines.append(f"{rest:,} more classes {why}")
         for judged in baselines.values():
             lines.append(
                 f"baseline: C = {judged.details['regularisation']:g}, chosen on the validation split"
