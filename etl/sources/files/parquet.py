@@ -1,7 +1,7 @@
 """Parquet: a record is a row, its position the number of the row in the file.
 
-Strings (plain or dictionary-encoded) are accepted as text; for the time column also timestamps, dates and numbers.
-The raw bytes of a quarantined row are its configured columns as a JSON object.
+Columns may lie in structs, lists and maps (etl/sources/files/arrow_columns.py). Strings in any layout are text, and so
+are binary values in UTF-8. The raw bytes of a quarantined row are its configured columns as a JSON object.
 
 A small file can expand enormously: pages are compressed, and a value that many rows share is written once. So a file
 is given up where its content exceeds `max_expansion`, and fewer rows are read at a time where they are long, or share
@@ -11,14 +11,14 @@ a long value.
 import contextlib
 import io
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth
+from etl.sources.contract import Contract
+from etl.sources.files.arrow_columns import ArrowColumns, dictionaries, longest_in, size_of
 from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat, rejected
 from etl.sources.files.streams import MAX_RECORD_BYTES, content_limit, open_plain
 from schemas.sources import SourceSettings
@@ -52,11 +52,11 @@ class ParquetFormat(SourceFormat):
                     if groups and limit is not None and unpacked_bytes(metadata) > limit:
                         yield too_large(0, part.max_expansion)  # no piece of the file is read
                         return
-                    given = 0
+                    given, columns = 0, ArrowColumns(parquet.schema_arrow, contract)
                     for group, first in groups:
                         row = first
-                        shared = longest_shared(file, metadata, group, contract.needed)
-                        for found in _rows(parquet, group, first, contract, shared):
+                        shared = longest_shared(file, metadata, group, leaves(columns))
+                        for found in _rows(parquet, group, first, columns, shared):
                             given += _size(found)
                             if limit is not None and given > limit:
                                 yield too_large(found.position, part.max_expansion)
@@ -78,7 +78,7 @@ class ParquetFormat(SourceFormat):
         """Yield the columns of the schema."""
         with contextlib.suppress(OSError, pa.ArrowException, UnicodeDecodeError):  # `read` tells of each
             with open_plain(part.location, part.options) as file:
-                names = pq.read_schema(file).names
+                names = ArrowColumns(pq.read_schema(file), contract).names()
             yield names, 0
 
 
@@ -96,19 +96,20 @@ def unpacked_bytes(metadata: pq.FileMetaData) -> int:
     return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
 
 
-def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names: Iterable[str]) -> int:
+def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, columns: Collection[str]) -> int:
     """Return the bytes of the longest value that rows of a row group may share, from these columns' dictionaries.
 
     Dictionaries of chunks of up to SMALL_CHUNK are skipped.
     """
     if metadata.row_group(group).total_byte_size <= SMALL_CHUNK:
         return 0
-    wanted = set(names)
     chunks = map(metadata.row_group(group).column, range(metadata.num_columns))
     shared = [
         chunk.path_in_schema
         for chunk in chunks
-        if chunk.path_in_schema in wanted
+        if any(
+            chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in columns
+        )
         and chunk.physical_type == "BYTE_ARRAY"
         and chunk.total_uncompressed_size > SMALL_CHUNK
         and any("DICTIONARY" in encoding for encoding in chunk.encodings)
@@ -120,19 +121,14 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, names
             file, metadata=metadata, read_dictionary=[name], buffer_size=READ_BYTES, pre_buffer=False
         ) as parquet:
             batch = next(parquet.iter_batches(1, row_groups=[group], columns=[name]), None)
-        if batch is None:  # a row group without rows
-            continue
-        column = batch.column(0)
-        if pa.types.is_dictionary(column.type):
-            longest = max(longest, pc.max(pc.binary_length(column.dictionary)).as_py() or 0)
+        if batch is not None:  # not a row group without rows
+            longest = max(longest, longest_in(dictionaries(batch.column(0))))
     return longest
 
 
 def _size(row: Found | Rejected) -> int:
     """Return the size of a row: the characters of its strings, or its raw bytes."""
-    if isinstance(row, Rejected):
-        return len(row.raw)
-    return sum(len(value) for value in row.values.values() if isinstance(value, str))
+    return len(row.raw) if isinstance(row, Rejected) else size_of(row.values)
 
 
 def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iterator[tuple[int, int]]:
@@ -151,34 +147,35 @@ def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iter
 
 
 def _rows(
-    parquet: pq.ParquetFile, group: int, first: int, contract: Contract, shared: int
+    parquet: pq.ParquetFile, group: int, first: int, columns: ArrowColumns, shared: int
 ) -> Iterator[Found | Rejected]:
-    schema = parquet.schema_arrow
-    wanted = [name for name in contract.needed if schema.get_field_index(name) >= 0]
-    repeated = [name for name in contract.needed if schema.names.count(name) > 1]
-    if repeated or not wanted:
-        reason, detail = "missing_column", f"the file has none of the columns {', '.join(contract.needed)}"
-        if repeated:
-            reason, detail = "duplicate_column", f"the file has more than one column {repeated[0]!r}"
+    if columns.repeated is not None or not columns.found:
+        needed = ", ".join(columns.contract.needed)
+        reason, detail = "missing_column", f"the file has none of the columns {needed}"
+        if columns.repeated is not None:
+            reason, detail = "duplicate_column", f"the file has more than one column {columns.repeated!r}"
         for row in range(parquet.metadata.row_group(group).num_rows):
             yield Rejected(first + row, b"{}", reason, detail)
         return
     position = first
     rows_at_a_time = batch_rows(parquet.metadata.row_group(group), shared)
-    for batch in parquet.iter_batches(rows_at_a_time, row_groups=[group], columns=wanted):
-        columns = {
-            name: list(_values(batch.column(name), name == contract.time or name in contract.typed))
-            for name in wanted
-        }
-        for place in range(batch.num_rows):
-            values = {name: column[place] for name, column in columns.items()}
-            found = Found(position, 0, b"", values)
-            if _size(found) > MAX_RECORD_BYTES:
-                detail = f"the row has more than {MAX_RECORD_BYTES:,} characters"
-                yield rejected(position, raw_row(values), "too_long", detail)
-            else:
-                yield found
+    for batch in parquet.iter_batches(rows_at_a_time, row_groups=[group], columns=leaves(columns)):
+        for values in columns.rows(batch):
+            yield checked_row(position, values)
             position += 1
+
+
+def leaves(columns: ArrowColumns) -> list[str]:
+    """Return the needed columns as Parquet's reader names them: with the structs around them, but whole lists."""
+    return [".".join(map(str, steps)) for steps in columns.in_structs]
+
+
+def checked_row(position: int, values: Mapping[str, object]) -> Found | Rejected:
+    """Return a row, or its rejection where it is too long."""
+    if size_of(values) <= MAX_RECORD_BYTES:
+        return Found(position, 0, b"", values)
+    detail = f"the row has more than {MAX_RECORD_BYTES:,} characters"
+    return rejected(position, raw_row(values), "too_long", detail)
 
 
 def batch_rows(group: pq.RowGroupMetaData, shared: int = 0) -> int:
@@ -194,41 +191,6 @@ def raw_row(values: Mapping[str, object]) -> bytes:
         for name, value in values.items()
     }
     return json.dumps(shown, ensure_ascii=False).encode()
-
-
-def _values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
-    """Yield the values of a column in the types of the contract."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    kind = array.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        yield from _strings(array)
-    elif may_be_time and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
-        zone = "Z" if pa.types.is_timestamp(kind) and kind.tz is not None else ""
-        # Without its zone a timestamp is the same moment in UTC, and no time zone database is needed.
-        plain = array.cast(pa.int64()).cast(pa.timestamp(kind.unit)) if zone else array
-        texts = plain.cast(pa.string()).to_pylist()
-        yield from (None if text is None else Moment(text + zone) for text in texts)
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        yield from (None if value is None else Number(value) for value in array.to_pylist())
-    elif pa.types.is_boolean(kind):
-        yield from (
-            None if value is None else Truth("true" if value else "false") for value in array.to_pylist()
-        )
-    else:
-        yield from (None if not valid else NotScalar() for valid in array.is_valid().to_pylist())
-
-
-def _strings(array: pa.Array) -> Iterator[object]:
-    binary = pa.large_binary() if pa.types.is_large_string(array.type) else pa.binary()
-    for value in array.cast(binary).to_pylist():
-        if value is None:
-            yield None
-            continue
-        try:
-            yield value.decode()
-        except UnicodeDecodeError:
-            yield NotText()
 
 
 FORMAT = ParquetFormat()

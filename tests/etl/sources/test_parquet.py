@@ -2,6 +2,7 @@
 
 import datetime
 import random
+from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 
@@ -75,8 +76,8 @@ def test_wrong_types_nulls_and_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert checked(tmp_path, read(tmp_path, pa.table({"label": [["x"]], "text": ["t"], **times}))) == [
         "wrong_type"
     ]
-    assert checked(tmp_path, read(tmp_path, pa.table({"label": [b"x"], "text": ["t"], **times}))) == [
-        "wrong_type"
+    assert checked(tmp_path, read(tmp_path, pa.table({"label": [b"\xff"], "text": ["t"], **times}))) == [
+        "invalid_utf8"
     ]
     assert checked(
         tmp_path, read(tmp_path, pa.table({"label": pa.nulls(1, pa.string()), "text": ["t"], **times}))
@@ -154,6 +155,84 @@ def test_a_row_group_without_rows_has_no_shared_value(
     assert [row.position for row in read_rows(config, file)] == [0]
 
 
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (pa.array([0, 1]), ["0", "1"]),
+        (pa.array([2**63 + 1, None], pa.uint64()), ["9223372036854775809", "null_value"]),
+        (pa.array([True, False]), ["true", "false"]),
+        (pa.array([1.0, float("nan")]), ["1.0", "null_value"]),
+        (pa.array([0.1, 1e20], pa.float32()), ["0.1", "1e+20"]),
+        (pa.array([Decimal("1.50"), Decimal("0.00")]), ["1.50", "0.00"]),
+        (pa.array([datetime.date(2020, 1, 2)] * 2), ["2020-01-02"] * 2),
+        (pa.array([b"a", "é".encode()]), ["a", "é"]),
+        (pa.array([b"ab", b"cd"], pa.binary(2)), ["ab", "cd"]),
+        (pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
+        (pa.array([b"a", b"b"], pa.large_binary()).dictionary_encode(), ["a", "b"]),
+        (pa.array([1, 0]).dictionary_encode(), ["1", "0"]),
+        (pa.array([[1], []]), ["wrong_type", "wrong_type"]),
+        (pa.nulls(2), ["null_value"] * 2),
+    ],
+    ids=repr,
+)
+def test_labels_are_taken_as_they_are_written(tmp_path: Path, array: pa.Array, expected: list[str]) -> None:
+    rows = read(tmp_path, pa.table({"label": array, "text": ["t"] * 2, "seen": ["2020-01-01"] * 2}))
+    assert [one if isinstance(one, str) else one[0] for one in checked(tmp_path, rows)] == expected
+
+
+NESTED = [
+    {
+        "text": "t",
+        "event": {"level": f"l{n}", "labels": {"app.io/name": f"n{n}"}},
+        "items": [{"name": f"i{i}"} for i in range(n)],
+        "tags": [("k", f"k{n}")],
+        "a.b": f"own{n}",
+        "a": {"b": "nested"},
+    }
+    for n in range(3)
+] + [{"text": "t", "event": None, "items": None, "tags": [], "a.b": "own", "a": None}]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("event.level", ["l0", "l1", "l2", None]),
+        ('event.labels."app.io/name"', ["n0", "n1", "n2", None]),
+        ("items[1].name", [None, None, "i1", None]),
+        ("tags.k", ["k0", "k1", "k2", None]),
+        ("a.b", ["own0", "own1", "own2", "own"]),
+    ],
+)
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_nested_columns_are_read_by_path(
+    tmp_path: Path, path: str, expected: list[str | None], dictionary: bool
+) -> None:
+    nested = pa.list_(pa.struct([("name", pa.string())]))
+    event = pa.struct([("level", pa.string()), ("labels", pa.struct([("app.io/name", pa.string())]))])
+    kinds = [
+        ("text", pa.string()),
+        ("event", event),
+        ("items", nested),
+        ("tags", pa.map_(pa.string(), pa.string())),
+    ]
+    schema = pa.schema([*kinds, ("a.b", pa.string()), ("a", pa.struct([("b", pa.string())]))])
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(NESTED, schema), file, use_dictionary=dictionary, row_group_size=2)
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], {"label": path})
+    rows = read_rows(config, file)
+    assert [row.values[path] for row in rows if isinstance(row, Found)] == expected
+
+
+def test_a_missing_column_names_its_namesakes(tmp_path: Path) -> None:
+    table = pa.table({"log": [{"label": "x"}], "text": ["t"], "seen": ["2020-01-01"]})
+    (row,) = read(tmp_path, table)
+    assert isinstance(row, Found)
+    held_to = Contract(configuration(tmp_path, [{"format": "parquet", "path": "*"}], COLUMNS))
+    assert held_to.check(row.values, "a", 0, 0) == Problem(
+        "missing_column", "the column 'label' is missing; there is 'log.label'"
+    )
+
+
 LONG = "x" * (1 << 20)
 
 
@@ -223,6 +302,23 @@ def test_where_rows_share_a_long_value_fewer_are_read_at_a_time(
     found = read_rows(config, file)
     assert asked == [4, BATCH_ROWS]
     assert [row.values["text"] for row in found if isinstance(row, Found)] == own
+
+
+def test_nested_rows_that_share_a_long_value_are_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(parquet, "batch_rows", lambda group, shared: asked.append(shared) or 4)
+    noise = random.Random(3).randbytes(2 << 20).translate(bytes(97 + i % 26 for i in range(256))).decode()
+    rows = [{"event": {"items": [{"message": noise}]}, "label": "x"}] * 20
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file, compression="none", dictionary_pagesize_limit=64 << 20)
+    roles = {"label": "label", "rename": {"text": "event.items[0].message"}}
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], roles)
+    assert [
+        row.values["event.items[0].message"] for row in read_rows(config, file) if isinstance(row, Found)
+    ] == [noise] * 20
+    assert asked == [len(noise)]
 
 
 def test_what_is_quarantined_counts_for_the_limit_too(
