@@ -67,11 +67,12 @@ def look(
             piece.file.bytes,
         )
         left = LOOKED_BYTES // len(chosen)
+        given = dict(piece.file.columns)  # named by its folders
         try:
             for names, size in formats()[source.format].columns(part, source, contract):
                 if names and (not read or read[-1] is not piece):
                     read.append(piece)
-                seen |= dict.fromkeys(names)
+                seen |= dict.fromkeys((*names, *given) if names else ())
                 left -= size
                 if left < 0 or wanted <= seen.keys():
                     break
@@ -103,6 +104,8 @@ def told(missing: Sequence[str], pieces: Sequence[Piece], seen: Sequence[str], c
         hint = f" (did you mean {meant}?)" if meant else ""
     keys = ", ".join(key for name in missing for key in keys_of(name, config))
     sentence = f"{printable(paths[0])}{more} has {names}; it has {shown}{hint}; correct {keys}"
+    if any(f"/{name}=" in piece.file.location for name in missing for piece in pieces):
+        sentence += ", or set source.root to a folder above the one that names the column"
     source = config.source[pieces[0].file.source_index]
     if isinstance(source, Csv) and source.header is None and not set(seen) & set(Contract(config).needed):
         return f"{sentence}, or {of_header(seen)}"

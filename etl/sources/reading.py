@@ -5,13 +5,13 @@ so that one reading of the sources serves the three tables.
 """
 
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import pyarrow as pa
 
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
-from etl.sources.contract import Contract, Problem
+from etl.sources.contract import Contract, Problem, UntypedText, WithNames
 from etl.sources.files.formats import FilePart, Found, Rejected, formats, rejected
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.parquet import raw_row
@@ -92,6 +92,8 @@ class Reader:
             *(column_name(place) for place in range(len(config.table_columns()))),
         ]
         self.next_row = 0
+        self.given: dict[str, object] = {}
+        """Columns that the folders of the file at hand name."""
         self.hashes: dict[str, str | None] = {}
         """SHA-256, by location, of whole files that may contain erased records."""
         self._clear()
@@ -119,6 +121,11 @@ class Reader:
             settings.max_expansion,
             piece.file.bytes,
         )
+        self.given = {
+            name: None if value is None else UntypedText(value)
+            for name, value in piece.file.columns
+            if name in self.contract.needed
+        }
         records = quarantined = damaged = from_start = 0
         detail: str | None = None
         if piece.hash_only:
@@ -199,7 +206,8 @@ class Reader:
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
         """Add a record, or return why it violates the contract or was erased."""
         file = piece.file
-        checked = self.contract.check(found.values, file.path, file.twin, found.position)
+        values = with_given(found.values, self.given) if self.given else found.values
+        checked = self.contract.check(values, file.path, file.twin, found.position)
         record_id = None if isinstance(checked, Problem) else checked.record_id
         if self._was_erased(file, found.position, record_id):
             return forgotten(found)
@@ -275,6 +283,12 @@ class Reader:
             yield pa.RecordBatch.from_arrays(arrays, schema=self.schema)
         if others:
             yield pa.RecordBatch.from_pylist(others, schema=self.schema)
+
+
+def with_given(values: Mapping[str, object], given: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a record with the columns that its folders name; a column of its own wins, even a null."""
+    whole = {**given, **values}
+    return WithNames(whole, values.names) if isinstance(values, WithNames) else whole
 
 
 def says_nothing_is_read(row: Rejected) -> bool:

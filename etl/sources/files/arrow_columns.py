@@ -53,7 +53,7 @@ class ArrowColumns:
 
     def names(self) -> list[str]:
         """Return the names and paths of all columns that hold single values, and of those that are needed."""
-        return list(dict.fromkeys([*self.found, *names_of(self.schema)]))
+        return list(dict.fromkeys([*names_of(self.schema), *self.found]))
 
     def rows(self, batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
         """Yield the needed columns of each row."""

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from fnmatch import translate
 from itertools import pairwise
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from fsspec import AbstractFileSystem
 
@@ -29,6 +30,8 @@ from common.storage import Storage
 from schemas.sources import SourceSettings
 
 WILDCARD = re.compile(r"[*?\[{]")
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""Folder name that stands for a null."""
 
 
 class Obstacle(NamedTuple):
@@ -57,6 +60,8 @@ class SourceFile:
     twin: int = 0
     """Number of earlier sources that have a file with the same relative path; it keeps derived ids apart."""
     obstacle: Obstacle | None = None
+    columns: tuple[tuple[str, str | None], ...] = ()
+    """Columns that the file's folders name, with the value that all its records have."""
 
 
 class FolderEntry(NamedTuple):
@@ -105,13 +110,33 @@ def list_source(
         size, modified, obstacle = _local_facts(path) if local else _remote_facts(entry.info)
         if obstacle is None and entry.is_link and not source.follow_links and not _is_below(path, root):
             obstacle = OUTSIDE
-        found[relative] = SourceFile(source_index, relative, location, size, modified, obstacle=obstacle)
+        columns = partition_columns(relative)
+        found[relative] = SourceFile(
+            source_index, relative, location, size, modified, obstacle=obstacle, columns=columns
+        )
     if not found:
         hint = "; a bracket that is part of a name is written [[]" if "[" in source.path else ""
         raise DataError(
             f"the pattern {source.path!r} of a [[source]] matches no file (looked for {pattern}{hint})"
         )
     return [found[path] for path in sorted(found)]
+
+
+def partition_columns(path: str) -> tuple[tuple[str, str | None], ...]:
+    """Return the columns that the folders of a relative path name, as Hive and Spark write them: `label=pos/a.json`.
+
+    Characters may be percent-encoded; of two folders of a name, the inner one counts.
+    """
+    folders = [folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder.strip("=")]
+    named = {_percent_decoded(name): _percent_decoded(value) for name, value in folders if name}
+    return tuple((name, None if value == HIVE_NULL else value) for name, value in named.items())
+
+
+def _percent_decoded(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:  # Spark encodes characters up to U+00FF as one byte
+        return unquote(text, "latin-1")
 
 
 def _fixed_part(path: str) -> str:

@@ -10,7 +10,14 @@ import pytest
 from common.errors import DataError, UsageError
 from common.storage import read_bytes
 from etl.sources.files.formats import formats
-from etl.sources.files.listing import NO_FILE, OUTSIDE, SourceFile, expand_braces, list_source
+from etl.sources.files.listing import (
+    NO_FILE,
+    OUTSIDE,
+    SourceFile,
+    expand_braces,
+    list_source,
+    partition_columns,
+)
 from etl.sources.files.pieces import Piece, cut, group, list_pieces
 from schemas.sources.jsonl import JsonLines
 from tests.etl.sources.source_files import configuration
@@ -226,4 +233,24 @@ def test_small_files_share_tasks() -> None:
 
 
 def test_every_format_of_the_configuration_has_a_module() -> None:
-    assert set(formats()) == {"jsonl", "csv", "parquet", "front_matter"}
+    assert set(formats()) == {"jsonl", "json", "csv", "parquet", "front_matter"}
+
+
+@pytest.mark.parametrize(
+    ("path", "columns"),
+    [
+        ("label=pos/part-0.parquet", {"label": "pos"}),
+        ("year=2024/month=01/a=b.jsonl", {"year": "2024", "month": "01"}),
+        ("label=a%3Db%2Fc/x", {"label": "a=b/c"}),
+        ("label=gr%C3%BCn/x", {"label": "grün"}),
+        ("label=gr%FCn/x", {"label": "grün"}),
+        ("label=100%/x", {"label": "100%"}),
+        ("na%20me=a=b/x", {"na me": "a=b"}),
+        ("label=__HIVE_DEFAULT_PARTITION__/x", {"label": None}),
+        ("label=a/label=b/x", {"label": "b"}),
+        ("label=/x", {}),
+        ("=x/==/plain/y", {}),
+    ],
+)
+def test_folders_name_columns(path: str, columns: dict[str, str | None]) -> None:
+    assert dict(partition_columns(path)) == columns
