@@ -30,6 +30,7 @@ LOG_FOLDER = Path("logs")
 HIDDEN = "..."
 """Placeholder for credentials in a logged command line."""
 _CREDENTIAL = re.compile(r"(--[\w-]+=)?(\s*[\"']?storage\b[^=]*=).*", re.DOTALL)
+_PASSWORD = re.compile(r"(://[^/@\s:\"']*:)[^/@\s\"']+@")
 
 
 def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
@@ -129,11 +130,18 @@ def configuration_parser(prog: str, description: str | None) -> argparse.Argumen
 
 
 def without_credentials(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with HIDDEN in place of each value that `--set` gives to a key of `[storage]`."""
+    """Return the arguments with HIDDEN for each value that `--set` gives to a key of `[storage]`, and for passwords."""
     return [
-        f"{found[1] or ''}{found[2]}{HIDDEN}" if (found := _CREDENTIAL.fullmatch(argument)) else argument
+        f"{found[1] or ''}{found[2]}{HIDDEN}"
+        if (found := _CREDENTIAL.fullmatch(argument))
+        else without_passwords(argument)
         for argument in arguments
     ]
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with HIDDEN in place of the password of each URI of the form `scheme://user:password@host`."""
+    return _PASSWORD.sub(rf"\1{HIDDEN}@", text)
 
 
 def add_manifest_flags(parser: argparse.ArgumentParser, default: str | None, explained: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.command import run, without_credentials
+from common.command import run, without_credentials, without_passwords
 from common.errors import DataError, QualityGateError, UsageError
 
 
@@ -95,3 +95,12 @@ def test_credentials_of_a_command_line_are_not_written_down(override: str) -> No
         assert "SECRET" not in " ".join(shown)
         assert shown[-1].startswith(given[-1].partition("storage")[0] + "storage")
         assert shown[-1].endswith("=...")
+
+
+def test_a_password_in_a_location_is_not_shown() -> None:
+    given = ["--set", "dataset.root=s3://key:s3cr+t=@bucket/wh", "--manifest=hdfs://name:8020/wh/m.json"]
+    shown = without_credentials(given)
+    assert shown == ["--set", "dataset.root=s3://key:...@bucket/wh", "--manifest=hdfs://name:8020/wh/m.json"]
+    assert without_passwords('{"a": "sftp://me:secret@host/a", "b": "me@host:22"}') == (
+        '{"a": "sftp://me:...@host/a", "b": "me@host:22"}'
+    )

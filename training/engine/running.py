@@ -68,7 +68,7 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: Reco
         "environment": environment(context),
     }
     content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    files.write(context.run / RUN_FILE, content.encode())
+    files.write(context.run / RUN_FILE, command.without_passwords(content).encode())
 
 
 def environment(context: TrainContext) -> dict[str, Any]:

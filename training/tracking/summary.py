@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common import files, storage
+from common.command import without_passwords
 from schemas.manifest import Manifest
 from training.tracking.run_files import SUMMARY_FILE, read_json
 
@@ -28,7 +29,7 @@ def dataset_section(manifest: Manifest, location: str) -> dict[str, Any]:
     return {
         **{name: counts[name] for name in names},
         "splits": {name: manifest.splits[name].rows for name in ("train", "validation", "test")},
-        "manifest": storage.absolute(location),
+        "manifest": without_passwords(storage.absolute(location)),
         "manifest_root": manifest.manifest_root,
         "delta_version": manifest.delta_version,
         "seconds": manifest.provenance.seconds,
