@@ -38,7 +38,13 @@ def open_table(table_uri: str, options: Storage, version: int | None = None) -> 
             raise DataError(
                 f"the log of the table {table_uri} is damaged: {fault}; {_cure(table_uri)}"
             ) from error
-        said = ANSI.sub("", str(error)).partition("\n")[0].removeprefix("Kernel error: ").rstrip(". ")
+        lines = ANSI.sub("", str(error)).replace("↳", "").splitlines() or [""]
+        of_system = [line.strip() for line in lines if "(os error" in line]
+        if of_system:
+            raise DataError(
+                f"the table {table_uri} cannot be read: {of_system[-1]}; look at its permissions and at its disk"
+            ) from error
+        said = lines[0].removeprefix("Kernel error: ").rstrip(". ")
         raise DataError(
             f"the table {table_uri} cannot be read: {said}; if its log is damaged, {_cure(table_uri)}"
         ) from error
@@ -61,6 +67,17 @@ def fault_in_log(table_uri: str) -> str | None:
         except (OSError, ValueError):
             return f"{file.name} cannot be read"
     return None
+
+
+def drop_stale_checksums(table_uri: str) -> None:
+    """Delete Hadoop's checksums of log files that are no more, as where a damaged commit was deleted.
+
+    Spark would take such a checksum for that of the next commit, and refuse to read it.
+    """
+    if is_local(table_uri):
+        for checksum in Path(absolute(table_uri), "_delta_log").glob(".*.crc"):
+            if not checksum.with_name(checksum.name[1:-4]).exists():
+                checksum.unlink(missing_ok=True)
 
 
 def _cure(table_uri: str) -> str:

@@ -11,7 +11,15 @@ from pyspark.sql.types import StructType
 from common import storage
 from common.storage import Storage
 from etl.lake.facts import CommitFacts
-from etl.lake.log import Commit, file_paths, no_such_table, open_table, table_version, version_in
+from etl.lake.log import (
+    Commit,
+    drop_stale_checksums,
+    file_paths,
+    no_such_table,
+    open_table,
+    table_version,
+    version_in,
+)
 from schemas.config import Configuration
 from schemas.tables import spark_schema
 
@@ -64,6 +72,7 @@ def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -
     if commit is None or commit.identity_at(version) != identity:
         return False
     if commit.version != version:
+        drop_stale_checksums(uri)
         DeltaTable.forPath(spark, uri).restoreToVersion(version)
     return True
 
@@ -104,6 +113,7 @@ def write_table(
 
     The columns are those of `schema`, in that order; the commit's `userMetadata` holds the facts.
     """
+    drop_stale_checksums(uri)
     _without_statistics(frame.sparkSession, uri, config)
     names = [field.name for field in schema]
     target = spark_schema(schema)

@@ -1,5 +1,6 @@
 """Errors that a user's environment causes, whichever library meets them first, as one sentence that says what to do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -60,5 +61,12 @@ def _explained(error: Exception, config: Configuration) -> RinglakeError | None:
         return UsageError(
             "the workers of the cluster run another version of Python than this driver: set PYSPARK_PYTHON to one of "
             "the same version there, or submit with the environment that `make package` builds"
+        )
+    checksum = re.search(r"ChecksumException: Checksum error: (?:file:)?(.*?) at \d", message)
+    if checksum:
+        folder, _, name = checksum[1].rpartition("/")
+        return DataError(
+            f"{checksum[1]} does not match its checksum, {folder}/.{name}.crc: put it back from a copy or, where you know "
+            "it to be right, delete that checksum"
         )
     return None

@@ -10,7 +10,7 @@ import pytest
 
 from common.errors import DataError
 from common.storage import Storage
-from etl.lake.log import Commit, open_table
+from etl.lake.log import Commit, drop_stale_checksums, open_table
 from etl.publication.commit import listed_files
 
 
@@ -51,10 +51,31 @@ def test_a_damaged_log_is_named_with_what_can_be_done(table: Path, damage: str) 
         )
 
 
+def test_checksums_of_files_that_are_gone_do_not_stand_in_the_way(table: Path) -> None:
+    log = table / "_delta_log"
+    (log / f".{2:020}.json.crc").touch()
+    (log / f".{7:020}.json.crc").touch()
+    (log / f"{2:020}.crc").touch()
+    (log / f".{2:020}.crc.crc").touch()
+    drop_stale_checksums(str(table))
+    assert sorted(file.name for file in log.iterdir() if file.suffix == ".crc") == [
+        f".{2:020}.crc.crc", f".{2:020}.json.crc", f"{2:020}.crc"
+    ]  # fmt: skip
+
+
 def test_what_the_library_alone_sees_is_told_in_a_line(table: Path) -> None:
     (table / "_delta_log" / "_last_checkpoint").write_text('{"version":2,"size":3}')
     with pytest.raises(
         DataError, match=r"t cannot be read: Invalid Checkpoint: .*; if its log is damaged, restore"
+    ):
+        open_table(str(table), Storage())
+
+
+def test_errors_of_the_system_are_no_damage(table: Path) -> None:
+    shutil.rmtree(table / "_delta_log")
+    (table / "_delta_log").touch()
+    with pytest.raises(
+        DataError, match=r"t cannot be read: Not a directory \(os error 20\); look at its permissions"
     ):
         open_table(str(table), Storage())
 

@@ -207,6 +207,14 @@ def test_the_heap_follows_the_memory_of_the_machine(tmp_path: Path, monkeypatch:
         (Py4JNetworkError("Answer from Java side is empty"), DataError, "Java machine has ended .*container"),
         (ConnectionRefusedError(111, "Connection refused"), DataError, "Java machine has ended"),
         (PySparkException("Python worker exited unexpectedly (crashed)"), DataError, "worker .* was killed"),
+        (
+            Py4JError(
+                "java.io.UncheckedIOException: org.apache.hadoop.fs.ChecksumException: Checksum error: "
+                "file:/w/_delta_log/2.json at 0 exp: 4628 got: 1633"
+            ),
+            DataError,
+            r"/w/_delta_log/2\.json does not match its checksum, /w/_delta_log/\.2\.json\.crc: put it back",
+        ),
         (PySparkException("[PYTHON_VERSION_MISMATCH] 3.11 3.13"), UsageError, "another version of Python"),
     ],
 )

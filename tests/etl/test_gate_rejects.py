@@ -1,5 +1,6 @@
 """Sentences of the gates that fail on rejected records."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import deltalake
@@ -35,7 +36,7 @@ def config(tmp_path: Path) -> Configuration:
     return load(file, ["storage.fsspec={ secret = 'x' }", "quality.max_quarantine_share=0.1"])
 
 
-def write(uri: str, names: list[str], rows: list[tuple[object, ...]]) -> None:
+def write(uri: str, names: list[str], rows: Sequence[tuple[object, ...]]) -> None:
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
     deltalake.write_deltalake(uri, pa.table(columns), mode="append")
 

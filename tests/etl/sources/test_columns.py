@@ -3,7 +3,7 @@
 import bz2
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pytest
 from common.errors import ConfigurationError, DataError
 from etl.sources import columns
 from etl.sources.columns import check_columns, evenly, nearest
+from etl.sources.files.formats import FilePart
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import Piece
 from schemas.config import Configuration
@@ -43,8 +44,8 @@ def checked(
 
 def jsonl(file: Path, *records: Mapping[str, object]) -> dict[str, str]:
     content = "".join(json.dumps(record) + "\n" for record in records).encode()
-    pack = {".gz": gzip.compress, ".bz2": bz2.compress}.get(file.suffix, bytes)
-    file.write_bytes(pack(content))
+    packs: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress}
+    file.write_bytes(packs[file.suffix](content) if file.suffix in packs else content)
     return {"format": "jsonl", "path": str(file)}
 
 
@@ -165,7 +166,7 @@ def test_few_bytes_of_few_files_are_looked_at(tmp_path: Path, monkeypatch: pytes
     source = {"format": "jsonl", "path": str(tmp_path / "*.jsonl")}
     opened: list[str] = []
 
-    class Watched(columns.FilePart):
+    class Watched(FilePart):
         def __init__(self, location: str, *args: Any) -> None:
             super().__init__(location, *args)
             opened.append(Path(location).stem)
