@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from common.errors import ConfigurationError, DataError
+from etl import ingest, pipeline
 from etl.sources import columns
 from etl.sources.columns import check_columns, evenly, nearest
 from etl.sources.files.formats import FilePart
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import Piece
 from schemas.config import Configuration
-from tests.etl.sources.source_files import configuration
+from tests.etl.sources.source_files import configuration, write_toml
 
 RECORD = {"doc_id": "1", "body": "some words", "topic": "x"}
 ROLES = {"id": "doc_id", "label": "topic"}
@@ -73,6 +74,22 @@ def test_a_nested_column_is_named_by_its_path(tmp_path: Path) -> None:
     )
     renamed = {"label": "topic", "rename": {"topic": "event.topik"}}
     assert checked(tmp_path, [source], renamed, "event.body").endswith("correct columns.label")
+
+
+@pytest.mark.parametrize("main", [pipeline.main, ingest.main])
+def test_nothing_is_started_or_written_for_a_wrong_column(
+    main: Callable[[list[str]], int], tmp_path: Path
+) -> None:
+    (tmp_path / "news.csv").write_text("doc_id,body,topic\n1,some words,x\n")
+    settings = [
+        f"source=[{{ format = 'csv', path = '{tmp_path}/news.csv' }}]", "columns.label=Topic", "feature.0.column=body"
+    ]  # fmt: skip
+    flags = [part for one in settings for part in ("--set", one)]
+    with pytest.raises(
+        ConfigurationError, match=r"^news.csv has no column 'Topic'; it has doc_id, body, topic "
+    ):
+        main(["--config", str(write_toml(tmp_path / "conf.toml", str(tmp_path / "warehouse"))), *flags])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["conf.toml", "news.csv"]
 
 
 def test_a_header_of_another_delimiter_is_told(tmp_path: Path) -> None:
