@@ -40,9 +40,6 @@ class TypedFeature(FeatureSettings):
         return set()
 
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
 class Outliers(Section):
     """`outliers`: their definition and their handling."""
 
@@ -53,10 +50,10 @@ class Outliers(Section):
     """`mark`: one more element, 1 for an outlier; `clip`: replace by the nearest limit; `drop`: leave the record out
     (reason `<name>.outlier`).
     """
-    factor: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    factor: Annotated[float, Field(gt=0)] | None = None
     """Default: 1.5 for `iqr`, 3.5 for `mad`."""
-    low: Finite | None = None
-    high: Finite | None = None
+    low: float | None = None
+    high: float | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -81,7 +78,7 @@ class ScalarFeature(TypedFeature):
 
     missing: Literal["drop", "mean", "median", "constant"] = "drop"
     """`drop`: leave out a record without a value (reason `<name>.missing`); otherwise the replacement for the value."""
-    fill: Finite | None = None
+    fill: float | None = None
     """Constant of `missing = "constant"`."""
     mark_missing: bool = False
     """Add an element that is 1 where the value was missing."""

@@ -16,5 +16,5 @@ class NumberFeature(ScalarFeature):
 
     `auto`: decide by the value; a single sign before exactly three digits is ambiguous, and invalid.
     """
-    units: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = {}
+    units: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Units allowed before or behind a number (case does not count), each with its factor."""
