@@ -14,6 +14,11 @@ def record_key(record_id: str) -> bytes:
     return hashlib.blake2b(record_id.encode(), digest_size=KEY_BYTES).digest()
 
 
+def record_keys(record_ids: Iterable[str]) -> npt.NDArray[np.uint64]:
+    """Return the keys of records as their two little-endian halves: (records, 2)."""
+    return np.frombuffer(b"".join(map(record_key, record_ids)), dtype="<u8").reshape(-1, 2)
+
+
 def key_sums(keys: npt.NDArray[np.uint64]) -> tuple[int, int]:
     """Return the sums modulo 2^64 of the two halves of the keys, shape (rows, 2), dtype uint64; (0, 0) for no rows."""
     halves = keys.sum(axis=0, dtype=np.uint64)

@@ -65,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     model = judging.build_model(trained, manifest, objective, state, record)
     found = judging.judge(model, objective, manifest, trained, SPLIT)
     baselines = objective.baselines() if config.evaluate.baseline else {}
+    found, baselines = judging.compared(found, baselines, manifest, trained, SPLIT)
     judging.write(run, record, objective, SPLIT, found, baselines)
     print(objective.table(found, baselines))
     return 0

@@ -107,6 +107,53 @@ def bars(
     return _svg(title, draw)
 
 
+LEVELS = 12
+"""Shades of a heat map."""
+MOST_NAMES = 48
+"""Names beside a heat map; of more, every second or third is shown."""
+LONGEST_NAME = 22
+
+
+def heat_map(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
+    """Draw a confusion matrix, rows and columns named alike, shaded by the square root of the share of the row.
+
+    The diagonal has a colour of its own, so that rare confusions show beside it. Cells without a count are not drawn.
+    """
+    many, longest = len(names), max([1, *(min(len(name), LONGEST_NAME) for name in names)])
+    left, top, side = 16 + 5.6 * longest, 16 + 4.4 * longest, 560.0
+    cell, paths = side / max(1, many), {}
+    for i, row in enumerate(counts):
+        whole = sum(row)
+        for j, count in enumerate(row):
+            if count:
+                level = max(1, round(LEVELS * (count / whole) ** 0.5))
+                x, y = left + j * cell, top + i * cell
+                paths.setdefault((i == j, level), []).append(
+                    f"M{x:.1f} {y:.1f}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z"
+                )
+    drawn = [
+        f'<path d="{"".join(parts)}" fill="var({"--c1" if right else "--c2"})" fill-opacity="{level / LEVELS:.2f}"/>'
+        for (right, level), parts in sorted(paths.items())
+    ]
+    step, named = -(-many // MOST_NAMES), []
+    for place in range(0, many, step):
+        name = names[place] if len(names[place]) <= LONGEST_NAME else names[place][: LONGEST_NAME - 1] + "…"
+        middle = (place + 0.5) * cell
+        tip = f"<title>{escape(names[place])}</title>{escape(name)}</text>"
+        named.append(f'<text x="{left - 6:.1f}" y="{top + middle + 3.5:.1f}" text-anchor="end">{tip}')
+        at = f"{left + middle + 3:.1f} {top - 6:.1f}"
+        named.append(f'<text transform="translate({at}) rotate(-52)">{tip}')
+    frame = (
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{side:.0f}" height="{side:.0f}" fill="none" '
+        'stroke="var(--line)"/>'
+    )
+    width, height = left + side + 4.4 * longest * 0.75 + 8, top + side + 4
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-label="{escape(title)}" font-size="10.5" '
+        f'fill="var(--soft)">{"".join(drawn)}{frame}{"".join(named)}</svg>'
+    )
+
+
 def _thousands(value: float, _: object) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2g}"
 

@@ -29,6 +29,16 @@ class Cell:
     """Strength of the cell's colour, 0 to 1."""
     number: bool = False
     """Right-align, with digits of equal width."""
+    note: str = ""
+    """Smaller text below, such as an interval."""
+    marked: tuple[int, int] | None = None
+    """Part of the text to mark, as slice bounds."""
+
+    @property
+    def pieces(self) -> tuple[str, str, str]:
+        """The text before the mark, in it, and after it."""
+        first, last = self.marked or (0, 0)
+        return self.text[:first], self.text[first:last], self.text[last:]
 
 
 Value = str | int | Cell
@@ -51,10 +61,20 @@ class Table:
         return [[as_cell(value) for value in row] for row in self.rows]
 
     @property
+    def wide(self) -> bool:
+        """Whether the first column stays in view while the others scroll."""
+        return len(self.header) > 3
+
+    @property
+    def matrix(self) -> bool:
+        """Whether the cells are shaded: all columns but the first are then centred, and as wide as they need."""
+        return any(cell.shade is not None for row in self.cells for cell in row)
+
+    @property
     def numeric(self) -> list[bool]:
         """One flag a column: numeric columns have their heading above the numbers."""
         columns = zip(*self.cells, strict=True) if self.rows else ()
-        held = [any(cell.number or cell.shade is not None for cell in column) for column in columns]
+        held = [any(cell.number for cell in column) for column in columns]
         return held or [False] * len(self.header)
 
 
@@ -64,6 +84,8 @@ class Chart:
 
     svg: str
     caption: str
+    wide: bool = False
+    """Keep a legible width in a narrow window, and scroll there."""
     kind: str = field(default="chart", init=False)
 
 
@@ -74,6 +96,14 @@ class Text:
     text: str
     tone: Tone = ""
     kind: str = field(default="text", init=False)
+
+
+@dataclass(frozen=True)
+class Points:
+    """List of short paragraphs."""
+
+    texts: Sequence[Text]
+    kind: str = field(default="points", init=False)
 
 
 @dataclass(frozen=True)
@@ -93,7 +123,24 @@ class Code:
     kind: str = field(default="code", init=False)
 
 
-Block = Table | Chart | Text | Link | Code
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that are shown on demand, behind a line of text."""
+
+    text: str
+    blocks: Sequence["Block"]
+    kind: str = field(default="folded", init=False)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Blocks side by side, the first the wider; one below the other in a narrow window."""
+
+    blocks: Sequence["Block"]
+    kind: str = field(default="beside", init=False)
+
+
+Block = Table | Chart | Text | Points | Link | Code | Folded | Beside
 
 
 @dataclass(frozen=True)
@@ -151,6 +198,11 @@ def share(part: float, whole: float, bar: bool = False) -> Cell:
     return Cell(f"{100 * value:.1f}%", number=True, bar=value if bar else None)
 
 
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Return a number with its noun: `1 file`, `1,200 files`."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
 def size(count: float) -> str:
     """Format a number of bytes for people, in powers of 1,000: `27.1 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):
@@ -175,6 +227,7 @@ def _template() -> Template:
     )
     environment.filters["groupby_runs"] = _runs
     environment.filters["breakable"] = _breakable
+    environment.filters["prose"] = _prose
     # Also works where the package is a zip submitted to Spark.
     source = resources.files("common.pages").joinpath("page.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(source)
@@ -183,6 +236,17 @@ def _template() -> Template:
 def _breakable(text: str) -> Markup:
     """Let long names of keys and columns break across lines, so that they hide nothing beside them on a phone."""
     return Markup("_<wbr>").join(escape(part) for part in text.split("_"))
+
+
+def _prose(text: str) -> Markup:
+    """Set what stands between backticks as code; a single backtick stays as it is."""
+    pieces = text.split("`")
+    if len(pieces) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(piece) if place % 2 else escape(piece)
+        for place, piece in enumerate(pieces)
+    )
 
 
 def _runs(blocks: Sequence[Block]) -> list[tuple[str, list[Block]]]:

@@ -114,6 +114,15 @@ def test_the_command_writes_both_files_and_prints_a_table(
     shown = capsys.readouterr().out
     assert f"{section['accuracy']:.3f}" in shown
     assert "baseline" in shown
+    compared = section["comparisons"]["linear"]
+    assert (compared["rows"], compared["unit"], compared["units"]) == (20, "row", 20)
+    assert (
+        compared["figures"]["accuracy"]["verdict"] == "behind"
+    )  # an untrained model, beside one that knows all
+    assert len(document["baselines"]["linear"]["comparison"]["by_value"]["f1"]) == len(CLASSES)
+    assert section["intervals"]["accuracy"][0] < section["accuracy"] < section["intervals"]["accuracy"][1]
+    assert "model less linear: difference, 95% interval, and whether 20 rows can show it" in shown
+    assert "behind (McNemar, p" in shown
     # Neither the order of the rows nor the size of a batch changes anything.
     assert evaluate.main([*flags, "--set", "evaluate.batch=7", "--set", "evaluate.baseline=false"]) == 0
     again = json.loads((run / "summary.json").read_text())["evaluation"]

@@ -8,14 +8,20 @@ from typing import Any
 import pytest
 
 from common.errors import DataError, UsageError
-from common.pages.page import Table, Text
+from common.pages import charts
+from common.pages.page import Beside, Chart, Folded, Page, ReportSection, Table, Text, render
+from schemas.config import load
+from tests.training.example_evaluation import example_evaluation
 from tests.training.published import Published, publish
 from tests.training.test_baseline import with_texts
 from tests.training.test_evaluate import untrained_run
 from training import evaluate, report
-from training.classification.sections import against_baseline
+from training.classification.sections import against_baseline, confusion
+from training.evaluation.comparison import signed
 from training.reporting import sections
 from training.tracking import non_finite
+
+NOT_EVALUATED = "This run has not been evaluated: <code>python -m training.evaluate</code> does that."
 
 
 def flags(published: Published) -> list[str]:
@@ -97,7 +103,7 @@ def test_a_run_that_was_not_evaluated_says_so(tmp_path: Path) -> None:
     published, run = finished_run(tmp_path)
     assert report.main(flags(published)) == 0
     html = (run / "report.html").read_text(encoding="utf-8")
-    assert sections.NOT_EVALUATED in html
+    assert NOT_EVALUATED in html
     assert "Confusion matrix" not in html
 
 
@@ -116,44 +122,133 @@ def test_an_evaluation_of_an_earlier_training_is_not_shown(tmp_path: Path) -> No
     document = json.loads((run / "evaluation.json").read_text())
     (run / "evaluation.json").write_text(json.dumps({**document, "manifest_root": "0" * 64}))
     report.main(flags(published))
-    assert sections.NOT_EVALUATED in (run / "report.html").read_text(encoding="utf-8")
+    assert NOT_EVALUATED in (run / "report.html").read_text(encoding="utf-8")
 
 
-def scored(accuracy: float, macro_f1: float) -> dict[str, Any]:
-    one = {"label": "a", "rows": 5, "precision": 0.5, "recall": 0.5, "f1": macro_f1}
-    figures = {"accuracy": accuracy, "macro_f1": macro_f1, "macro_precision": 0.5, "macro_recall": 0.5}
-    return {"rows": 5, "figures": figures, "details": {"classes": [one], "confusion": [[5]]}}
+def text_of(section: ReportSection) -> str:
+    return re.sub(
+        r"\s+", " ", re.sub(r"<[^>]+>", " ", render(Page("", "", [], [section])).split("<main>")[1])
+    )
 
 
 @pytest.mark.parametrize(
-    ("model", "verdict", "tone"),
+    ("right", "verdict", "tone"),
     [
-        ((0.9, 0.8), "ahead of the linear baseline in accuracy and in macro F1", "good"),
-        ((0.9, 0.6), "ahead of the linear baseline in accuracy, but not in macro F1", ""),
-        ((0.7, 0.8), "ahead of the linear baseline in macro F1, but not in accuracy", ""),
-        ((0.8, 0.7), "not ahead of the linear baseline, neither in accuracy nor in macro F1", "bad"),
+        ((0.9, 0.7), "The model is ahead of the linear baseline in accuracy and in macro F1.", "good"),
+        ((0.7, 0.9), "The model is behind the linear baseline in accuracy and in macro F1.", "bad"),
+        (
+            (0.9, 0.894),
+            "In accuracy and in macro F1, these 1,000 rows can show no difference between the model and the linear "
+            "baseline.",
+            "",
+        ),
     ],
 )
-def test_the_figures_stand_there_whichever_way_they_fall(
-    model: tuple[float, float], verdict: str, tone: str
+def test_a_lead_or_a_lag_is_told_where_the_rows_show_it(
+    right: tuple[float, float], verdict: str, tone: str
 ) -> None:
-    baseline = scored(0.8, 0.7)
-    baseline["details"] |= {"regularisation": 10.0, "validation_accuracy": {"10": 0.8}, "converged": False}
-    section = against_baseline({"model": scored(*model), "baselines": {"linear": baseline}})
-    first, whole = section.blocks[0], section.blocks[1]
-    assert isinstance(first, Text)
-    assert isinstance(whole, Table)
-    assert verdict in first.text
-    assert first.tone == tone
-    difference = model[0] - 0.8
-    sign = {1: "+", -1: "−", 0: "±"}[(difference > 0.0005) - (difference < -0.0005)]
-    assert [c.text for c in whole.cells[0]] == [
+    evaluation = example_evaluation(5, 1000, right=right)
+    section = against_baseline(evaluation)
+    assert section.blocks[0] == Text(verdict, tone)  # type: ignore[arg-type]
+    model, baseline = evaluation["model"], evaluation["baselines"]["linear"]
+    one = baseline["comparison"]["figures"]["accuracy"]
+    table = next(block for block in section.blocks if isinstance(block, Table))
+    assert [cell.text for cell in table.cells[0]] == [
         "Accuracy",
-        f"{model[0]:.3f}",
-        "0.800",
-        f"{sign}{abs(difference):.3f}",
+        f"{model['figures']['accuracy']:.3f}",
+        f"{baseline['figures']['accuracy']:.3f}",
+        signed(one["difference"]),
+        "no difference shown" if not tone else one["verdict"],
     ]
-    assert any(isinstance(b, Text) and "It did not converge." in b.text for b in section.blocks)
+    low, high = model["intervals"]["accuracy"]
+    assert table.cells[0][1].note == f"{low:.3f}–{high:.3f}"
+    assert table.cells[0][4].note.startswith("McNemar, p ")
+    tile = sections.tiles({}, evaluation)[0]
+    assert tile.note.endswith("no difference shown" if not tone else one["verdict"])
+
+
+def test_figures_that_fall_apart_are_told_apart() -> None:
+    evaluation = example_evaluation(5, 1000, right=(0.9, 0.7))
+    compared = evaluation["baselines"]["linear"]["comparison"]["figures"]
+    compared["macro_f1"]["verdict"] = "no difference"
+    said = against_baseline(evaluation).blocks[0]
+    assert isinstance(said, Text)
+    assert said.text.startswith(
+        "The model is ahead of the linear baseline in accuracy. In macro F1, these 1,000 rows"
+    )
+    assert said.tone == ""
+
+
+def test_rows_of_groups_are_compared_by_group() -> None:
+    said = text_of(against_baseline(example_evaluation(3, 400, groups=40)))
+    assert "a paired bootstrap over 40 groups of rows that belong together" in said
+    assert "McNemar" not in said
+
+
+def test_an_evaluation_without_tests_says_so() -> None:
+    evaluation = example_evaluation(3, 100)
+    for one in (evaluation["model"], evaluation["baselines"]["linear"]):
+        one.pop("comparison")
+        one.pop("intervals")
+    section = against_baseline(evaluation)
+    assert "says nothing about chance: <code>python -m training.evaluate</code> does" in render(
+        Page("", "", [], [section])
+    )
+    assert "ahead" not in text_of(section)
+
+
+def test_few_classes_have_a_table_and_many_a_map() -> None:
+    (section,) = confusion(example_evaluation(3, 300))
+    assert [type(block) for block in section.blocks] == [Table, Folded]
+    (section,) = confusion(example_evaluation(20, 900))
+    beside, folded = section.blocks
+    assert isinstance(beside, Beside)
+    assert isinstance(folded, Folded)
+    assert folded.text == "The same for the linear baseline"
+    chart, listed = beside.blocks
+    assert isinstance(chart, Chart)
+    assert isinstance(listed, Table)
+    assert len(listed.rows) == 10
+    counts = [[cell.text for cell in row][1] for row in listed.cells]
+    assert counts == sorted(counts, key=int, reverse=True)
+    assert listed.cells[0][0].note.startswith("taken for ")
+    assert chart.svg.count("<text") == 40
+    (section,) = confusion(example_evaluation(300, 900))
+    assert "The 200 classes with most rows of 300; the others are put together." in text_of(section)
+
+
+def test_a_map_leaves_out_empty_cells_and_escapes_names() -> None:
+    svg = charts.heat_map("Map", ["<a>", "b"], [[4, 0], [1, 3]])
+    assert "&lt;a&gt;" in svg
+    assert svg.count("M") == 3 + 1  # a path for each shade, and the title
+    assert 'fill="var(--c1)" fill-opacity="1.00"' in svg
+    assert 'fill="var(--c2)" fill-opacity="0.50"' in svg  # the square root of a quarter
+
+
+def test_many_classes_are_folded() -> None:
+    section = against_baseline(example_evaluation(60, 900))
+    tables = [block for block in section.blocks if isinstance(block, Table)]
+    assert [len(table.rows) for table in tables] == [4, 25]
+    rows = [int(cells[1].text) for cells in tables[1].cells]
+    assert rows == sorted(rows, reverse=True)
+    folded = next(block for block in section.blocks if isinstance(block, Folded))
+    assert folded.text == "All 60 classes"
+
+
+def test_settings_show_what_differs_first(tmp_path: Path) -> None:
+    configuration = load(publish(tmp_path).config).model_dump(mode="json", exclude={"storage"})
+    changed, folded = sections.settings({"configuration": configuration}).blocks
+    assert isinstance(changed, Table)
+    assert isinstance(folded, Folded)
+    rows = [[cell.text for cell in row] for row in changed.cells]
+    assert ["train.batch", "16", "64"] in rows
+    assert ["model.width", "16", "128"] in rows
+    assert not [row for row in rows if row[1] == row[2]]
+    assert "at the default" in folded.text
+    configuration["model"] = {"kind": "of a package that is gone", "width": 3}
+    changed = sections.settings({"configuration": configuration}).blocks[0]
+    assert isinstance(changed, Table)
+    assert ["model.width", "3", "(none)"] in [[cell.text for cell in row] for row in changed.cells]
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:

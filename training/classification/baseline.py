@@ -30,9 +30,11 @@ from sklearn.linear_model import LogisticRegression
 from common import storage
 from common.errors import DataError
 from common.progress import Progress
+from provenance.keys import record_keys
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.classification.scores import Scores, scores
+from training.classification.scores import Scores, row_results, scores
+from training.evaluation.comparison import RowResults
 
 ITERATIONS = 200
 """Maximum of passes over the data; 30 to 100 are usual."""
@@ -46,6 +48,8 @@ class Baseline:
     """Scores on the test split, and how the regression was fitted."""
 
     test: Scores
+    results: RowResults
+    """Predictions on the test split, row by row."""
     regularisation: float
     validation_accuracy: dict[str, float]
     """Validation accuracy of each candidate of `evaluate.regularisation`."""
@@ -87,7 +91,8 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
     model, converged = models[best]
     test = rows["test"]
     predicted = model.predict(matrices["test"]) if len(test.labels) else test.labels
-    return Baseline(scores(test.labels, predicted, classes), candidates[best], accuracy, converged)
+    results = row_results(record_keys(test.record_ids), test.labels, predicted, len(classes))
+    return Baseline(scores(test.labels, predicted, classes), results, candidates[best], accuracy, converged)
 
 
 def fit(

@@ -1,11 +1,14 @@
 """Accuracy, precision, recall, F1 and the confusion matrix of a classifier's predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+
+from training.evaluation.comparison import RowResults
 
 Indices = npt.NDArray[np.int64]
 
@@ -74,5 +77,46 @@ def scores(labels: Indices, predicted: Indices, names: Sequence[str]) -> Scores:
     )
 
 
-def _share(part: npt.NDArray[np.float64], whole: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def row_results(
+    keys: npt.NDArray[np.uint64], labels: Indices, predicted: Indices, classes: int
+) -> RowResults:
+    """Return the predictions row by row, to be compared with those of other models on the same rows.
+
+    `keys` are (rows, 2); `labels` and `predicted` as in `scores`. The sums are three blocks of one number a class: rows
+    there, rows predicted, rows right.
+    """
+    kinds, outcomes = np.unique(labels * classes + predicted, return_inverse=True)
+    true, taken = kinds // max(1, classes), kinds % max(1, classes)
+    places = np.arange(len(kinds))
+    parts = sparse.csr_matrix(
+        (
+            np.concatenate([np.ones(2 * len(kinds)), (true == taken).astype(np.float64)]),
+            (np.concatenate([places] * 3), np.concatenate([true, classes + taken, 2 * classes + true])),
+        ),
+        shape=(len(kinds), 3 * classes),
+    )
+    return RowResults(
+        keys, outcomes.ravel(), parts, _resampled_figures, shares={"accuracy": labels == predicted}
+    )
+
+
+def _resampled_figures(sums: npt.NDArray[np.float64]) -> Mapping[str, npt.NDArray[np.float64]]:
+    """Return the figures of `scores` for each row of sums: (n, 3 × classes) → (n,); (n, classes) for `f1`."""
+    there, taken, right = np.split(sums, 3, axis=1)
+    f1 = _share(2 * right, there + taken)
+    occurs = there > 0
+
+    def macro(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return _share((values * occurs).sum(axis=1), occurs.sum(axis=1))
+
+    return {
+        "accuracy": _share(right.sum(axis=1), there.sum(axis=1)),
+        "macro_f1": macro(f1),
+        "macro_precision": macro(_share(right, taken)),
+        "macro_recall": macro(_share(right, there)),
+        "f1": f1,
+    }
+
+
+def _share(part: npt.NDArray[np.float64], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from schemas.tables import Layout
 from training import models
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
+from training.evaluation.comparison import assess
+from training.evaluation.units import units_of
 from training.input.batch_loader import BatchLoader, columns_of
 from training.input.proof import Proof
 from training.objectives import Judgement, Objective
@@ -117,8 +120,35 @@ def write_without_rows(run: Path, record: Record, objective: Objective, split: s
     which = _which(record, objective, split)
     document = {"manifest_root": record.manifest_root, **which, "model": None, "baselines": {}}
     _write_evaluation(run, document)
-    section = {**which, "rows": 0, "figures": {}, "baselines": {}, **objective.summary_without_rows()}
-    summary.update(run, evaluation=section)
+    section = {**which, "rows": 0, "figures": {}, "intervals": {}, "baselines": {}, "comparisons": {}}
+    summary.update(run, evaluation={**section, **objective.summary_without_rows()})
+
+
+def compared(
+    found: Judgement,
+    baselines: Mapping[str, Judgement],
+    manifest: Manifest,
+    config: Configuration,
+    split: str,
+) -> tuple[Judgement, dict[str, Judgement]]:
+    """Return the judgements with intervals and comparisons, for those with results of rows.
+
+    Raises CheckError where a baseline was judged on other rows.
+    """
+    names = [name for name, one in baselines.items() if one.results is not None]
+    if found.results is None or not found.rows:
+        return found, dict(baselines)
+    others = [one.results for one in baselines.values() if one.results is not None]
+    units = units_of(manifest, split, found.results.keys, config.storage)
+    log(f"draws the {split} split again, to tell differences from chance …")
+    assessed = assess([found.results, *others], units)
+    filled = {
+        name: replace(baselines[name], intervals=intervals, comparison=comparison)
+        for name, intervals, comparison in zip(
+            names, assessed.intervals[1:], assessed.comparisons, strict=True
+        )
+    }
+    return replace(found, intervals=assessed.intervals[0]), {**baselines, **filled}
 
 
 def write(
@@ -142,7 +172,11 @@ def write(
         **which,
         "rows": found.rows,
         "figures": found.figures,
+        "intervals": found.intervals,
         "baselines": {name: one.figures for name, one in baselines.items()},
+        "comparisons": {
+            name: one.comparison.summary() for name, one in baselines.items() if one.comparison is not None
+        },
         **objective.summary(found, baselines),
     }
     summary.update(run, evaluation=section)

@@ -6,7 +6,7 @@ this interface, and know no loss, label or metric of their own.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
@@ -17,6 +17,8 @@ from common.errors import UsageError
 from common.pages.page import ReportSection
 from schemas.config import Configuration
 from schemas.manifest import Manifest
+from training.evaluation.comparison import Comparison, RowResults, counted, signed
+from training.evaluation.statistics import Interval
 from training.input.batch_loader import LocalBatch
 
 RESERVED = frozenset({"step", "kind", "epoch", "position", "loss", "weight"})
@@ -47,10 +49,22 @@ class Judgement:
     """Figures by name; the first two appear at the top of the run report."""
     details: dict[str, Any] = field(default_factory=dict)
     """Plain values for evaluation.json, from which the objective's own sections of the report are made."""
+    results: RowResults | None = None
+    """Results row by row, from which the evaluation draws intervals and compares baselines; None: neither is shown."""
+    intervals: dict[str, Interval | None] = field(default_factory=dict)
+    """Intervals of the figures at 95%, filled in by the evaluation."""
+    comparison: Comparison | None = None
+    """The model's comparison with this baseline, filled in by the evaluation."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for a JSON document."""
-        return asdict(self)
+        """Return plain values for a JSON document, without the results of rows."""
+        return {
+            "rows": self.rows,
+            "figures": self.figures,
+            "intervals": self.intervals,
+            "details": self.details,
+            "comparison": None if self.comparison is None else self.comparison.as_json(),
+        }
 
 
 class Judge(Protocol):
@@ -102,8 +116,10 @@ class Objective(ABC):
         return {}
 
     def table(self, found: Judgement, baselines: Mapping[str, Judgement]) -> str:
-        """Return the figures as text for a terminal."""
-        return figures_table({"model": found.figures, **{k: v.figures for k, v in baselines.items()}})
+        """Return the figures as text for a terminal, and what the rows can show of the differences."""
+        figures = figures_table({"model": found.figures, **{k: v.figures for k, v in baselines.items()}})
+        compared = {name: one.comparison for name, one in baselines.items() if one.comparison is not None}
+        return "\n".join([figures, *(differences_table(name, one) for name, one in compared.items())])
 
     @classmethod
     def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[ReportSection]:
@@ -158,6 +174,18 @@ def terms_of(objective: Objective, model: nn.Module, batch: LocalBatch) -> Terms
             "its terms have no such metric: add it there, or mend `criterion`"
         )
     return terms
+
+
+def differences_table(baseline: str, comparison: Comparison) -> str:
+    """Return aligned text with a row per figure: difference from a baseline, interval at 95%, verdict."""
+    width = max([8, *map(len, comparison.figures)])
+    lines = [
+        f"model less {baseline}: difference, 95% interval, and whether {counted(comparison)} can show it"
+    ]
+    for name, one in comparison.figures.items():
+        low, high = (signed(end) for end in one.interval)
+        lines.append(f"{name:<{width}}  {signed(one.difference):>8}  {low} to {high}  {one.told}")
+    return "\n".join(lines)
 
 
 def figures_table(columns: Mapping[str, Mapping[str, float]], first: str = "") -> str:

@@ -12,7 +12,8 @@ from common.pages.page import ReportSection
 from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.classification.scores import Scores, scores
+from training.classification.scores import Scores, row_results, scores
+from training.evaluation.comparison import RowResults
 from training.input.batch_loader import LocalBatch
 from training.objectives import Judgement, Objective, Outputs, Terms, figures_table
 
@@ -81,7 +82,7 @@ class Classification(Objective):
             "validation_accuracy": found.validation_accuracy,
             "converged": found.converged,
         }
-        return {"linear": judgement(found.test, details)}
+        return {"linear": judgement(found.test, found.results, details)}
 
     def summary(self, found: Judgement, baselines: Mapping[str, Judgement]) -> dict[str, Any]:
         linear = baselines.get("linear")
@@ -140,14 +141,18 @@ class ClassJudge:
     def __init__(self, classes: list[str]) -> None:
         self.classes = classes
         self.labels, self.predicted = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        self.keys = [np.zeros((0, 2), np.uint64)]
 
     def add(self, batch: LocalBatch, outputs: Outputs) -> None:
         assert batch.labels is not None
+        self.keys.append(batch.keys)
         self.labels.append(batch.labels.numpy())
         self.predicted.append(outputs[LOGITS].argmax(dim=1).numpy())
 
     def judgement(self) -> Judgement:
-        return judgement(scores(np.concatenate(self.labels), np.concatenate(self.predicted), self.classes))
+        labels, predicted = np.concatenate(self.labels), np.concatenate(self.predicted)
+        results = row_results(np.concatenate(self.keys), labels, predicted, len(self.classes))
+        return judgement(scores(labels, predicted, self.classes), results)
 
 
 def class_weights(manifest: Manifest, classes: list[str], device: torch.device) -> torch.Tensor | None:
@@ -168,12 +173,12 @@ def portions(counts: Mapping[str, int], classes: list[str], device: torch.device
     return torch.tensor(found, dtype=torch.float32, device=device)
 
 
-def judgement(found: Scores, more: Mapping[str, Any] | None = None) -> Judgement:
-    """Convert scores to a judgement, with further details."""
+def judgement(found: Scores, results: RowResults, more: Mapping[str, Any] | None = None) -> Judgement:
+    """Convert scores and the results of rows to a judgement, with further details."""
     document = found.as_json()
     figures = {name: document[name] for name in ("accuracy", "macro_f1", "macro_precision", "macro_recall")}
     details = {"classes": document["classes"], "confusion": document["confusion"], **(more or {})}
-    return Judgement(found.rows, figures, details)
+    return Judgement(found.rows, figures, details, results)
 
 
 def _three(one: dict[str, Any]) -> dict[str, float]:

@@ -3,26 +3,33 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from common.pages import charts
 from common.pages.page import (
     Block,
     Cell,
     Chart,
     Code,
+    Folded,
     ReportSection,
     Table,
     Text,
     Tile,
     Value,
-    figure,
+    counted,
     number,
     size,
 )
+from schemas.kinds import ROOMS
 from schemas.manifest import Manifest
+from schemas.settings import Train
+from training.reporting import comparisons
+from training.reporting.comparisons import shown_name
 from training.tracking.non_finite import NonFiniteBatch
 
 Evaluation = dict[str, Any]
-NOT_EVALUATED = "This run has not been evaluated: python -m training.evaluate does that."
+NOT_EVALUATED = "This run has not been evaluated: `python -m training.evaluate` does that."
 IDS_SHOWN, BATCHES_SHOWN = 8, 20
 CURVES = {
     "learning_rate": ("Learning rate", "learning rate"),
@@ -44,10 +51,14 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     found: list[Tile] = []
     if evaluation is not None:
         for name, value in list(evaluation["model"]["figures"].items())[:2]:
-            baselines = [baseline["figures"] for baseline in evaluation["baselines"].values()]
-            others = [f"{figures[name]:.3f}" for figures in baselines if name in figures]
-            note = f"baseline {', '.join(others)}" if others else "no baseline"
-            found.append(Tile(f"{evaluation['split'].capitalize()} {shown_name(name)}", f"{value:.3f}", note))
+            notes = [_beside(one, name) for one in evaluation["baselines"].values() if name in one["figures"]]
+            found.append(
+                Tile(
+                    f"{evaluation['split'].capitalize()} {shown_name(name)}",
+                    f"{value:.3f}",
+                    ", ".join(notes) or "no baseline",
+                )
+            )
     if training:
         share = 100 * training["input_wait_share"]
         found += [
@@ -69,6 +80,14 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     return found
 
 
+def _beside(baseline: dict[str, Any], name: str) -> str:
+    """Return the note below a figure: that of a baseline, and whether the rows can show a difference."""
+    compared = (baseline.get("comparison") or {}).get("figures", {}).get(name)
+    said = {"ahead": "; ahead", "behind": "; behind", "no difference": "; no difference shown"}
+    verdict = "" if compared is None else said[compared["verdict"]]
+    return f"baseline {baseline['figures'][name]:.3f}{verdict}"
+
+
 def _epochs(training: dict[str, Any]) -> str:
     if not training["stopped_early"]:
         return f"{training['epochs']:,} epochs"
@@ -76,23 +95,22 @@ def _epochs(training: dict[str, Any]) -> str:
 
 
 def figures(evaluation: Evaluation | None, manifest: Manifest) -> ReportSection:
-    """Show the figures of the model beside those of the baselines, whichever are better."""
+    """Show the figures of the model beside those of the baselines, whichever are better, and what is chance."""
     if evaluation is None:
         return ReportSection("Evaluation", [not_evaluated(manifest)])
-    baselines = evaluation["baselines"]
-    header = ["", "Model"]
-    for name in baselines:
-        header += [f"Baseline: {name}" if len(baselines) > 1 else "Baseline", "Difference"]
-    rows: list[list[Value]] = []
-    for name, value in evaluation["model"]["figures"].items():
-        row: list[Value] = [shown_name(name, start=True), figure(value)]
-        for baseline in baselines.values():
-            row += [figure(baseline["figures"].get(name)), difference(value, baseline["figures"].get(name))]
-        rows.append(row)
-    counted = Text(
-        f"Over the {evaluation['model']['rows']:,} rows of the {evaluation['split']} split.", "quiet"
-    )
-    return ReportSection(f"{evaluation['split'].capitalize()} split", [Table(header, rows), counted])
+    baselines, split, rows = evaluation["baselines"], evaluation["split"], evaluation["model"]["rows"]
+    headings = {
+        f"Baseline: {name}" if len(baselines) > 1 else "Baseline": one for name, one in baselines.items()
+    }
+    names = {name: shown_name(name, start=True) for name in evaluation["model"]["figures"]}
+    blocks: list[Block] = []
+    for name, one in baselines.items():
+        if one.get("comparison") is not None:
+            compared = [figure for figure in names if figure in one["comparison"]["figures"]]
+            blocks += comparisons.verdict(one, f"the {name} baseline", compared)
+    blocks.append(comparisons.table(evaluation["model"], headings, names))
+    blocks.append(Text(f"Over the {rows:,} rows of the {split} split.", "quiet"))
+    return ReportSection(f"{split.capitalize()} split", blocks)
 
 
 def not_evaluated(manifest: Manifest, split: str = "test") -> Text:
@@ -100,21 +118,6 @@ def not_evaluated(manifest: Manifest, split: str = "test") -> Text:
     if manifest.splits[split].rows:
         return Text(NOT_EVALUATED, "quiet")
     return Text(f"The {split} split has no rows: there is nothing to judge the model by.", "bad")
-
-
-def difference(model: float, baseline: float | None) -> Value:
-    """Return the difference between model and baseline, with a sign."""
-    if baseline is None:
-        return figure(None)
-    ahead = model - baseline
-    sign = "+" if ahead >= 0.0005 else "−" if ahead <= -0.0005 else "±"
-    return Cell(f"{sign}{abs(ahead):.3f}", number=True)
-
-
-def shown_name(name: str, start: bool = False) -> str:
-    """Return the display name of a figure; `start` makes it the beginning of a line."""
-    words = name.replace("_", " ").replace(" f1", " F1")
-    return words[:1].upper() + words[1:] if start else words
 
 
 def curves(entries: Sequence[dict[str, Any]]) -> ReportSection:
@@ -227,13 +230,45 @@ def non_finite(batches: Sequence[NonFiniteBatch]) -> list[ReportSection]:
 
 
 def settings(began: dict[str, Any]) -> ReportSection:
-    """Return the sections of the configuration that decide the training."""
-    rows: list[list[Value]] = [
-        [Cell(f"{section}.{key}", "code"), Cell("–" if value is None else str(value), "code")]
-        for section in ("objective", "model", "method", "optimizer", "train")
-        for key, value in began["configuration"][section].items()
-    ]
-    return ReportSection("Settings", [Table(["Key", "Value"], rows)])
+    """Return the settings of the training: those that differ from the default, and all others folded."""
+    changed: list[list[Value]] = []
+    same: list[list[Value]] = []
+    for section in ("objective", "model", "method", "optimizer", "train"):
+        values = began["configuration"][section]
+        defaults = _defaults(section, values)
+        for key, value in values.items():
+            row: list[Value] = [Cell(f"{section}.{key}", "code"), Cell(_setting(value), "code")]
+            if key in defaults and defaults[key] == value:
+                same.append(row)
+            else:
+                default = _setting(defaults[key]) if key in defaults else "(none)"
+                changed.append([*row, Cell(default, "code")])
+    blocks: list[Block] = [Text("All settings are at their defaults.")]
+    if changed:
+        blocks = [Table(["Key", "Value", "Default"], changed)]
+    if same:
+        blocks.append(
+            Folded(f"{counted(len(same), 'setting')} at the default", [Table(["Key", "Value"], same)])
+        )
+    return ReportSection("Settings", blocks)
+
+
+def _defaults(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Return the defaults of a section in JSON's types; nothing for a kind that is not installed here."""
+    room = ROOMS.get(section)
+    kind = Train if room is None else room.classes.get(values.get(room.key, ""))
+    if kind is None:
+        return {}
+    found = {
+        name: to_jsonable_python(field.get_default(call_default_factory=True))
+        for name, field in kind.model_fields.items()
+        if not field.is_required()
+    }
+    return found if room is None else {**found, room.key: room.default}
+
+
+def _setting(value: Any) -> str:
+    return "–" if value is None else str(value)
 
 
 def environment(began: dict[str, Any]) -> ReportSection:

@@ -1,0 +1,107 @@
+"""Comparisons in the run report: verdicts in words, and tables of figures with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.pages.page import Cell, Table, Text, Tone, Value, counted
+from training.evaluation import comparison as compared
+from training.evaluation import statistics
+from training.evaluation.comparison import Comparison, signed
+
+Judged = dict[str, Any]
+"""Judgement in evaluation.json."""
+NOT_TESTED = (
+    "This evaluation says nothing about chance: `python -m training.evaluate` does, with tests and intervals."
+)
+TONES: dict[str, Tone] = {"ahead": "good", "behind": "bad", "no difference": "quiet"}
+
+
+def shown_name(name: str, start: bool = False) -> str:
+    """Return the display name of a figure; `start` makes it the beginning of a line."""
+    words = name.replace("_", " ").replace(" f1", " F1")
+    return words[:1].upper() + words[1:] if start else words
+
+
+def verdict(baseline: Judged, name: str, figures: Sequence[str]) -> list[Text]:
+    """Say in which figures the model is ahead of a baseline, behind it, or neither, and how that was tested."""
+    comparison = Comparison.read(baseline.get("comparison"))
+    if comparison is None:
+        return [Text(NOT_TESTED, "quiet")] if baseline["rows"] else []
+    by_verdict: dict[str, list[str]] = {"ahead": [], "behind": [], "no difference": []}
+    for figure in figures:
+        by_verdict[comparison.figures[figure].verdict].append(shown_name(figure))
+    said = [
+        f"The model is {where} {name} in {' and in '.join(by_verdict[which])}."
+        for which, where in (("ahead", "ahead of"), ("behind", "behind"))
+        if by_verdict[which]
+    ]
+    if by_verdict["no difference"]:
+        said.append(
+            f"In {' and in '.join(by_verdict['no difference'])}, these {comparison.rows:,} rows can show no "
+            f"difference between the model and {name}."
+        )
+    tones = {which for which, named in by_verdict.items() if named}
+    tone: Tone = TONES[tones.pop()] if len(tones) == 1 else ""
+    return [Text(" ".join(said), "" if tone == "quiet" else tone), Text(method(comparison), "quiet")]
+
+
+def method(comparison: Comparison) -> str:
+    """Say how a comparison was tested."""
+    drawn = f"{statistics.REPLICATES:,} replicates"
+    if comparison.unit == "row":
+        tested = f"McNemar's test (mid-p) for accuracy, a paired bootstrap over rows ({drawn}) for all other figures"
+    else:
+        tested = f"a paired bootstrap over {counted(comparison.units, 'group')} of rows that belong together ({drawn})"
+    rows = counted(comparison.differing, comparison.unit)
+    return (
+        f"Tested on the same {comparison.rows:,} rows: {tested}. The two differ on {rows}. Intervals hold "
+        "95%; a lead or a lag is claimed where its interval leaves out zero."
+    )
+
+
+def table(model: Judged, baselines: Mapping[str, Judged], names: Mapping[str, str]) -> Table:
+    """Return the figures of the model beside those of the baselines by heading, with intervals and verdicts.
+
+    `names` are the figures to show, with their headings.
+    """
+    header = ["", "Model"]
+    for heading in baselines:
+        header += [heading, "Difference", ""]
+    rows: list[list[Value]] = []
+    for name, heading in names.items():
+        row: list[Value] = [heading, measured(model, name)]
+        for baseline in baselines.values():
+            comparison = Comparison.read(baseline.get("comparison"))
+            one = None if comparison is None else comparison.figures.get(name)
+            mine, other = model["figures"][name], baseline["figures"].get(name)
+            row += [measured(baseline, name), difference(mine, other, None if one is None else one.interval)]
+            row.append("" if one is None else judged(one))
+        rows.append(row)
+    if all(baseline.get("comparison") is None for baseline in baselines.values()):
+        # Nothing is known of chance: a column of verdicts would be empty.
+        rows = [
+            [value for place, value in enumerate(row) if place < 2 or (place - 2) % 3 < 2] for row in rows
+        ]
+        header = [name for place, name in enumerate(header) if place < 2 or (place - 2) % 3 < 2]
+    return Table(header, rows)
+
+
+def measured(judgement: Judged, name: str) -> Cell:
+    """Return a figure with its interval below."""
+    value, ends = judgement["figures"].get(name), (judgement.get("intervals") or {}).get(name)
+    note = "" if ends is None else f"{ends[0]:.3f}–{ends[1]:.3f}"
+    return Cell("–" if value is None else f"{value:,.3f}", number=True, note=note)
+
+
+def difference(model: float | None, baseline: float | None, ends: Sequence[float] | None = None) -> Cell:
+    """Return the difference between model and baseline with its sign, and its interval below."""
+    if model is None or baseline is None:
+        return Cell("–", number=True)
+    note = "" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
+    return Cell(signed(model - baseline), number=True, note=note)
+
+
+def judged(one: compared.Difference) -> Cell:
+    """Return the verdict on a figure, with its test below."""
+    said = "no difference shown" if one.verdict == "no difference" else one.verdict
+    return Cell(said, TONES[one.verdict], note=f"{one.test}, p {compared.p_value(one.p)}")
