@@ -6,7 +6,6 @@ stands beside it under a hash of its own.
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -18,6 +17,7 @@ from common.storage import Storage
 from provenance import merkle
 from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
+from schemas.kept_tokens import KeptTokens
 from schemas.tables import Layout
 
 FORMAT_VERSION = 5
@@ -78,18 +78,8 @@ def _check_balance(split: SplitContent) -> None:
 
     A manifest that was altered and sealed again would pass its hashes, but be read in another order than it states.
     """
-    balance, counts = split.balance, split.label_counts
-    for policy, by_class in (("weights", balance.weights), ("oversample", balance.repeats)):
-        expected = set(counts) if balance.policy == policy else set()
-        if set(by_class) != expected:
-            raise ValueError(
-                f"the policy {balance.policy!r} of a split with the classes {sorted(counts)} cannot have "
-                f"{policy} numbers for {sorted(by_class)}"
-            )
-    if not all(math.isfinite(weight) and weight >= 0 for weight in balance.weights.values()):
-        raise ValueError(f"a class cannot have one of the weights {balance.weights}")
-    if not all(times >= 1 for times in balance.repeats.values()):
-        raise ValueError(f"each row is taken at least once an epoch, not {balance.repeats}")
+    balance = split.balance
+    balance.check(split.label_counts)
     if sum(shard.rows for shard in split.shards) != split.rows:
         raise ValueError(f"the shards of a split do not have its {split.rows:,} rows")
     for shard in split.shards:
@@ -208,6 +198,8 @@ class Provenance(ManifestPart):
     seconds: float
     bronze_versions: dict[str, int]
     silver_versions: dict[str, int]
+    kept_tokens: dict[str, KeptTokens] = {}
+    """What the length of each feature of text keeps, by feature; manifests of earlier versions do not say."""
 
 
 class Manifest(ManifestPart):
@@ -290,7 +282,9 @@ def content_root(content: Content) -> str:
 
 def provenance_hash(provenance: Provenance, delta_version: int, places: Mapping[str, str]) -> str:
     """Return the SHA-256 over the canonical JSON of everything outside the root; `places` as they stand in the file."""
-    whole = {"provenance": provenance.model_dump(mode="json"), "delta_version": delta_version, **places}
+    # A key that a manifest does not have is not part of its hash either, so that earlier ones stay valid.
+    stated = provenance.model_dump(mode="json", exclude_defaults=True)
+    whole = {"provenance": stated, "delta_version": delta_version, **places}
     return hashlib.sha256(canonical_json(whole)).hexdigest()
 
 

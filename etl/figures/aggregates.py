@@ -7,6 +7,7 @@ from operator import itemgetter
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from etl.encoders.lengths import keeping, rounded
 from etl.encoders.scalars import MISSING, OUTLIER
 from etl.figures.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
 from schemas.config import Configuration
@@ -113,7 +114,8 @@ def lengths_of(rows: Iterable[Row]) -> Lengths:
     bins: Counter[int] = Counter()
     total = maximum = 0
     for row in rows:
-        bins[row["bin"]] += row["count"]
+        # Counts of tokens come one by one, and fall into the same bins.
+        bins[row["bin"] if "bin" in row else row["tokens"].bit_length() - 1] += row["count"]
         total += row["total"]
         maximum = max(maximum, row["maximum"])
     return Lengths(bins.total(), total, maximum, dict(sorted(bins.items())))
@@ -211,7 +213,7 @@ def token_facts(
     )
     rows = (
         encoded.select("split", F.explode(features).alias("one"))
-        .groupBy("split", "one.feature", _bin(F.col("one.tokens")))
+        .groupBy("split", "one.feature", rounded(F.col("one.tokens")).alias("tokens"))
         .agg(
             F.count("*").alias("count"),
             F.sum("one.tokens").alias("total"),
@@ -231,8 +233,9 @@ def token_facts(
     tokens: dict[str, dict[str, TokenFacts]] = {name: {} for name in limits}
     for name, split in ((name, split) for name in limits for split in SPLITS if (name, split) in parts):
         part = parts[name, split]
+        keeps = keeping((row["count"], row["total"]) for row in part)
         cut, cut_rows = sum(row["cut"] for row in part), sum(row["cut_rows"] for row in part)
-        tokens[name][split] = TokenFacts(lengths_of(part), limits[name], cut, cut_rows)
+        tokens[name][split] = TokenFacts(lengths_of(part), limits[name], cut, cut_rows, keeps)
     return dict(rows_of_split), tokens
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from common.errors import CheckError
 from etl.lake.tombstones import FORGOTTEN
+from schemas.kept_tokens import KeptTokens
 from schemas.tables import SPLITS
 
 
@@ -38,6 +39,15 @@ class TokenFacts:
     limit: int
     cut_tokens: int
     cut_rows: int
+    keeping: dict[str, int] = field(default_factory=dict)
+    """Smallest length that keeps a percentage of the tokens, by percentage."""
+
+    def kept(self) -> KeptTokens | None:
+        """Return what the length keeps, for the manifest; None without a token."""
+        if not self.lengths.total or not self.keeping:
+            return None
+        share = 1 - self.cut_tokens / self.lengths.total
+        return KeptTokens(length=self.limit, share=round(share, 6), keeping=self.keeping)
 
 
 @dataclass(frozen=True)
@@ -130,6 +140,12 @@ class Summary:
     """Sampled published records by word (etl/figures/vocabulary.py)."""
     drifts: list[Drift] = field(default_factory=list)
     """Distances from the previous version; empty where there is none."""
+
+    def kept_tokens(self) -> dict[str, KeptTokens]:
+        """Return what the length of each feature of text keeps of the training split."""
+        found = {name: by_split.get("train") for name, by_split in self.tokens.items()}
+        kept = {name: facts.kept() for name, facts in found.items() if facts is not None}
+        return {name: one for name, one in kept.items() if one is not None}
 
     @property
     def quarantined(self) -> int:

@@ -16,9 +16,11 @@ from pyspark.sql import functions as sf
 
 from common import storage
 from common.errors import DataError, UsageError
+from common.progress import log
 from common.storage import Storage
 from etl.encoders import encoder_of
 from etl.encoders.fitting import fit, fit_typed
+from etl.encoders.lengths import keeping, rounded
 from etl.encoders.rows import encode_rows, outliers_of
 from etl.lake.facts import EncodedFacts, Fingerprint, LedgerFacts
 from etl.lake.outcomes import rows_to_publish
@@ -29,6 +31,7 @@ from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
+from schemas.kept_tokens import KeptTokens
 from schemas.tables import Layout, encoded_schema
 
 
@@ -147,15 +150,43 @@ def earlier_rows(run: Run, now: Fingerprint) -> EarlierRows | None:
 
 
 def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
-    """Return rows, and over all features the tokens before truncation and those that truncation cut off."""
+    """Return rows, and over all features the tokens before truncation and those that truncation cut off.
+
+    The log says what the length of each feature keeps, where it cuts anything.
+    """
     features = config.token_features()
-    tokens = sum((sf.col(f"{f.name}_tokens").cast("long") for f in features), sf.lit(0).cast("long"))
-    cut = sum(
-        (sf.greatest(sf.col(f"{f.name}_tokens") - f.length, sf.lit(0)).cast("long") for f in features),
-        sf.lit(0).cast("long"),
+    if not features:
+        return {"rows": encoded.count(), "tokens": 0, "tokens_cut": 0}
+    tokens = {f.name: sf.coalesce(sf.col(f"{f.name}_tokens"), sf.lit(0)).cast("long") for f in features}
+    each = sf.array(
+        *(
+            sf.struct(
+                sf.lit(f.name).alias("feature"),
+                tokens[f.name].alias("tokens"),
+                sf.greatest(tokens[f.name] - f.length, sf.lit(0)).alias("cut"),
+            )
+            for f in features
+        )
     )
-    row = encoded.agg(sf.count("*"), sf.sum(tokens), sf.sum(cut)).collect()[0]
-    return {"rows": row[0], "tokens": row[1] or 0, "tokens_cut": row[2] or 0}
+    rows = (
+        encoded.select(sf.explode(each).alias("one"))
+        .groupBy("one.feature", rounded(sf.col("one.tokens")).alias("tokens"))
+        .agg(sf.count("*").alias("rows"), sf.sum("one.tokens").alias("total"), sf.sum("one.cut").alias("cut"))
+        .collect()
+    )
+    by_feature = {f.name: [row for row in rows if row["feature"] == f.name] for f in features}
+    for feature in features:
+        mine = by_feature[feature.name]
+        whole, cut = (sum(row[key] for row in mine) for key in ("total", "cut"))
+        if cut:
+            keeps = keeping((row["rows"], row["total"]) for row in mine)
+            kept = KeptTokens(length=feature.length, share=1 - cut / whole, keeping=keeps)
+            log(f"  {kept.told(feature.name)}")
+    return {
+        "rows": sum(row["rows"] for row in by_feature[features[0].name]),
+        "tokens": sum(row["total"] for row in rows),
+        "tokens_cut": sum(row["cut"] for row in rows),
+    }
 
 
 def encode_fingerprint(config: Configuration, fields: str, ledger: str) -> Fingerprint:

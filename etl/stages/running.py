@@ -68,6 +68,13 @@ def timed(stage: Stage, run: Run, again: bool = False) -> Mapping[str, int]:
                 counts = stage.run(run)
                 outcome["counts"] = dict(counts)
         own.salted_keys = counts.get("salted_keys", 0)
-    shown = ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items())
-    log(f"{name}: {shown} ({time.monotonic() - began:.1f} s)")
+    log(f"{name}: {shown(counts)} ({time.monotonic() - began:.1f} s)")
     return counts
+
+
+def shown(counts: Mapping[str, int]) -> str:
+    """Return the counts of a stage in words, the tokens cut off with their share."""
+    words = {key: f"{key.replace('_', ' ')} {value:,}" for key, value in counts.items()}
+    if counts.get("tokens_cut"):
+        words["tokens_cut"] += f" ({100 * counts['tokens_cut'] / counts['tokens']:.1f}%)"
+    return ", ".join(words.values())

@@ -108,7 +108,7 @@ def _publish_version(
     content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
     for sentence in lopsided.of_content(content):
         log(f"  warning: {sentence}")
-    manifest = _commit(spark, config, layout, content, written, began)
+    manifest = _commit(spark, config, layout, content, written, summary, began)
     keep_profile(summary, manifest, config)
     return manifest, summary, gates
 
@@ -218,6 +218,7 @@ def _commit(
     layout: Layout,
     content: Content,
     written: Sequence[WrittenShard],
+    summary: Summary,
     began: float,
 ) -> Manifest:
     silver = {
@@ -237,6 +238,7 @@ def _commit(
         seconds=round(time.monotonic() - began, 1),
         bronze_versions=bronze,
         silver_versions=silver,
+        kept_tokens=summary.kept_tokens(),
     )
     draft = Manifest.seal(content, provenance, -1, layout.root)
     schema = shards.shard_schema(config)

@@ -60,7 +60,9 @@ def small(folder: Path, **changes: Any) -> Configuration:
     return configuration(folder, feature=[feature])
 
 
-def test_rows_labels_and_counts(spark: SparkSession, tmp_path: Path) -> None:
+def test_rows_labels_and_counts(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = small(tmp_path)
     write_silver(config, ROWS)
     counts = encode(Run(spark, config))
@@ -89,7 +91,11 @@ def test_rows_labels_and_counts(spark: SparkSession, tmp_path: Path) -> None:
         assert rows[record_id]["tokens_tokens"] == len(ids)
         cut += max(0, len(ids) - 6)
     assert cut > 0
-    assert counts == {"rows": 4, "tokens": sum(r["tokens_tokens"] for r in rows.values()), "tokens_cut": cut}
+    whole = sum(r["tokens_tokens"] for r in rows.values())
+    assert counts == {"rows": 4, "tokens": whole, "tokens_cut": cut}
+    assert (
+        f"  tokens: length 6 keeps {100 * (1 - cut / whole):.1f}% of the tokens (" in capsys.readouterr().err
+    )
 
 
 def test_the_tokenizer_learns_from_the_training_split_alone(spark: SparkSession, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from common.errors import DataError, UsageError
+from schemas.kept_tokens import KeptTokens
 from schemas.manifest import (
     Column,
     Content,
@@ -119,6 +120,25 @@ def test_place_and_time_are_not_in_the_root_but_in_the_hash_of_the_provenance(tm
     here, there = sealed(tmp_path), Manifest.seal(content(), provenance(host="there"), 9, "/")
     assert here.manifest_root == there.manifest_root
     assert here.provenance_sha256 != there.provenance_sha256
+
+
+def test_what_a_manifest_says_of_its_tokens_is_sealed_and_may_be_absent(tmp_path: Path) -> None:
+    kept = KeptTokens(length=8, share=0.5, keeping={"50": 8, "90": 20, "99": 30})
+    stating = Manifest.seal(content(), provenance(kept_tokens={"text": kept}), 4, str(tmp_path))
+    assert parse(stating.to_json(), str(tmp_path / "manifests" / "m.json")).provenance.kept_tokens == {
+        "text": kept
+    }
+    document = json.loads(stating.to_json())
+    document["provenance"]["kept_tokens"]["text"]["share"] = 1.0
+    with pytest.raises(DataError, match="was altered"):
+        parse(json.dumps(document).encode(), "m.json")
+    # As a manifest of a version that did not know the key.
+    earlier = json.loads(sealed(tmp_path).to_json())
+    del earlier["provenance"]["kept_tokens"]
+    assert (
+        parse(json.dumps(earlier).encode(), str(tmp_path / "manifests" / "m.json")).provenance.kept_tokens
+        == {}
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 
 from provenance.keys import record_keys
 from training.classification.scores import row_results, scores
-from training.evaluation.comparison import assess
+from training.comparison.assessment import assess
 from training.objectives import Judgement
 from training.objectives.classification import judgement
 

@@ -18,10 +18,10 @@ from schemas.config import load
 from schemas.manifest import Manifest
 from tests.training.published import Published, publish
 from training.classification.scores import row_results, scores
-from training.evaluation import statistics
-from training.evaluation.comparison import Comparison, RowResults, assess, p_value, signed
-from training.evaluation.statistics import bootstrap_p, interval, mcnemar, tail, wilson
-from training.evaluation.units import connected, units_of
+from training.comparison import statistics
+from training.comparison.assessment import Comparison, RowResults, assess, p_value, signed
+from training.comparison.statistics import bootstrap_p, interval, mcnemar, tail, wilson
+from training.comparison.units import connected, units_of
 from training.objectives import differences_table
 
 Labels = npt.NDArray[np.int64]

@@ -17,7 +17,7 @@ from tests.training.test_baseline import with_texts
 from tests.training.test_evaluate import untrained_run
 from training import evaluate, report
 from training.classification.sections import against_baseline, confusion
-from training.evaluation.comparison import signed
+from training.comparison.assessment import signed
 from training.reporting import sections
 from training.tracking import non_finite
 

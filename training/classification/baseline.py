@@ -34,7 +34,7 @@ from provenance.keys import record_keys
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.classification.scores import Scores, row_results, scores
-from training.evaluation.comparison import RowResults
+from training.comparison.assessment import RowResults
 
 ITERATIONS = 200
 """Maximum of passes over the data; 30 to 100 are usual."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from training.evaluation.comparison import RowResults
+from training.comparison.assessment import RowResults
 
 Indices = npt.NDArray[np.int64]
 

@@ -20,7 +20,7 @@ from common.pages.page import (
 )
 from schemas import class_mix
 from schemas.manifest import Manifest
-from training.evaluation.comparison import Comparison
+from training.comparison.assessment import Comparison
 from training.reporting import comparisons
 from training.reporting.sections import NOT_EVALUATED, Evaluation, not_evaluated
 

@@ -85,6 +85,13 @@ def last_checkpoint(
     return found
 
 
+def note_cut_tokens(manifest: Manifest) -> None:
+    """Log the features of text of which the shards lack more than a tenth of the tokens."""
+    for feature, kept in manifest.provenance.kept_tokens.items():
+        if kept.heavily_cut:
+            log(f"note: the shards lack much of the texts: {kept.told(feature)}")
+
+
 def find_checkpoint(
     config: Configuration, manifest: Manifest, run: Path, communicator: Communicator, new_data: bool
 ) -> Checkpoint | None:

@@ -21,8 +21,8 @@ from schemas.tables import Layout
 from training import models
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
-from training.evaluation.comparison import assess
-from training.evaluation.units import units_of
+from training.comparison.assessment import assess
+from training.comparison.units import units_of
 from training.input.batch_loader import BatchLoader, columns_of
 from training.input.proof import Proof
 from training.objectives import Judgement, Objective

@@ -17,8 +17,8 @@ from common.errors import UsageError
 from common.pages.page import ReportSection
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.evaluation.comparison import Comparison, RowResults, counted, signed
-from training.evaluation.statistics import Interval
+from training.comparison.assessment import Comparison, RowResults, counted, signed
+from training.comparison.statistics import Interval
 from training.input.batch_loader import LocalBatch
 
 RESERVED = frozenset({"step", "kind", "epoch", "position", "loss", "weight"})

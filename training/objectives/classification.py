@@ -13,7 +13,7 @@ from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.classification.scores import Scores, row_results, scores
-from training.evaluation.comparison import RowResults
+from training.comparison.assessment import RowResults
 from training.input.batch_loader import LocalBatch
 from training.objectives import Judgement, Objective, Outputs, Terms, figures_table
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.pages.page import Cell, Table, Text, Tone, Value, counted
-from training.evaluation import comparison as compared
-from training.evaluation import statistics
-from training.evaluation.comparison import Comparison, signed
+from training.comparison import assessment as compared
+from training.comparison import statistics
+from training.comparison.assessment import Comparison, signed
 
 Judged = dict[str, Any]
 """Judgement in evaluation.json."""

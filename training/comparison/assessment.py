@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from common.errors import CheckError
-from training.evaluation import statistics
-from training.evaluation.statistics import Floats, Interval
+from training.comparison import statistics
+from training.comparison.statistics import Floats, Interval
 
 Verdict = Literal["ahead", "behind", "no difference"]
 SAID: dict[Verdict, str] = {
