@@ -158,7 +158,7 @@ class Configuration(Section):
 
     def flags(self) -> str:
         """Return the flags that name this configuration, for a command that a message advises; no credentials."""
-        return shlex.join(without_credentials(self._given))
+        return shlex.join(self._given)
 
     def token_features(self) -> list[TokensFeature]:
         """Return the text features."""
@@ -284,7 +284,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
         _override(document, override)
     try:
         config = Configuration.model_validate(document)
-        config._given = ("--config", str(file), *(part for one in overrides for part in ("--set", one)))
+        given = ["--config", str(file), *(part for one in overrides for part in ("--set", one))]
+        config._given = tuple(without_credentials(given))
         return config
     except ValidationError as error:
         raise ConfigurationError(explain(error, file, Configuration)) from error
