@@ -195,12 +195,14 @@ class Configuration(Section):
         """Return the sections that determine the published rows: no paths, storage, quality, model or training."""
         whole = self.model_dump(mode="json")
         sections = ("columns", "clean", "deduplicate", "split", "publish")
-        without_paths = [{k: v for k, v in s.items() if k not in ("path", "root")} for s in whole["source"]]
+        without_places = [
+            source.model_dump(mode="json", exclude=set(source.places)) for source in self.source
+        ]
         features = [{k: v for k, v in f.items() if k != "tokenizer"} for f in whole["feature"]]
         del whole["clean"]["pseudonyms"]  # Only says where the key is; pseudonyms depend on the key itself.
         return {
             "dataset": {"name": self.dataset.name},
-            "source": without_paths,
+            "source": without_places,
             "feature": features,
             **{section: whole[section] for section in sections},
             "balance": self.balance.effective(),

@@ -14,7 +14,7 @@ from common.errors import DataError, UsageError
 from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
 from etl.sources.files.csv import split_records, without_mark
-from etl.sources.files.formats import FilePart
+from etl.sources.files.formats import FilePart, formats
 from etl.sources.files.listing import list_source
 from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
 from schemas.config import Configuration
@@ -75,7 +75,7 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Path) -> Counter[str]:
     """Write raw records into files below `folder`; return how many were exported, cut off or had no bytes.
 
-    Records of CSV files get the header line of their file, rows of Parquet files become JSON lines. Raises UsageError
+    Records of CSV files get the header line of their file, rows of formats with random access become JSON lines. Raises UsageError
     where the folder is not empty, and DataError where a header is no longer readable.
     """
     if folder.exists() and not folder.is_dir():
@@ -115,7 +115,7 @@ def exported_name(config: Configuration, source_index: int, path: str) -> str:
     """Return the relative path of a source file's exported records: its own path without the compression suffix."""
     suffix = compression_of(path)
     name = path[: -len(suffix)] if suffix is not None else path
-    ending = ".jsonl" if config.source[source_index].format == "parquet" else ""
+    ending = ".jsonl" if formats()[config.source[source_index].format].random_access else ""
     return f"{source_index}/{name}{ending}"
 
 

@@ -1,11 +1,15 @@
 """`[[source]]`: one module a format, with the keys of that format."""
 
+from typing import ClassVar
+
 from common.sections import NonEmpty, Positive, Section
 
 
 class SourceSettings(Section):
     """Keys that every `[[source]]` has."""
 
+    places: ClassVar[frozenset[str]] = frozenset({"path", "root"})
+    """Keys that say where the files lie, on which the published rows do not depend."""
     format: str
     path: NonEmpty
     """File, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; `.gz`, `.bz2` and `.zst` are decompressed."""

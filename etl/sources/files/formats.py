@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 from common import kinds
 from common.storage import Storage
 from etl.sources.contract import Contract, WithNames
+from etl.sources.files.listing import SourceFile, list_source
 from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, SourceStream
 from schemas.kinds import SOURCES
 from schemas.sources import SourceSettings
@@ -93,6 +94,10 @@ class SourceFormat(ABC):
         self, part: FilePart, settings: SourceSettings, contract: Contract
     ) -> Iterator[Found | Rejected]:
         """Yield the records that begin in the part, each once; an unreadable stretch is one row marked `damaged`."""
+
+    def files(self, settings: SourceSettings, index: int, options: Storage | None = None) -> list[SourceFile]:
+        """Return the files of the source with this number. Raises DataError where there are none."""
+        return list_source(settings, index, options)
 
     def columns(
         self, part: FilePart, settings: SourceSettings, contract: Contract

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from common.errors import RinglakeError
 from etl.sources.files.formats import SourceFormat, formats
-from etl.sources.files.listing import SourceFile, list_source
+from etl.sources.files.listing import SourceFile
 from etl.sources.files.streams import compression_of
 from schemas.config import Configuration
 
@@ -40,7 +40,7 @@ def list_pieces(config: Configuration) -> list[Piece]:
     seen: dict[str, int] = {}
     for index, source in enumerate(config.source):
         source_format = formats()[source.format]
-        for file in list_source(source, index, config.storage):
+        for file in source_format.files(source, index, config.storage):
             twin = seen.get(file.path, 0)
             seen[file.path] = twin + 1
             pieces.extend(cut(replace(file, twin=twin) if twin else file, source_format))
@@ -53,7 +53,7 @@ def source_bytes(config: Configuration) -> int | None:
         return sum(
             file.bytes
             for index, source in enumerate(config.source)
-            for file in list_source(source, index, config.storage)
+            for file in formats()[source.format].files(source, index, config.storage)
         )
     except RinglakeError:  # for `ingest` to report; later stages do not need it
         return None
