@@ -75,7 +75,7 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Path) -> Counter[str]:
     """Write raw records into files below `folder`; return how many were exported, cut off or had no bytes.
 
-    Records of CSV files get the header line of their file, rows of formats with random access become JSON lines. Raises UsageError
+    Records of CSV files get the header line of their file, rows of binary formats become JSON lines. Raises UsageError
     where the folder is not empty, and DataError where a header is no longer readable.
     """
     if folder.exists() and not folder.is_dir():

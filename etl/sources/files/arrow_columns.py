@@ -51,6 +51,14 @@ class ArrowColumns:
         """Name of a needed top-level column that the schema has more than once."""
         return next((name for name in self.top if self.schema.names.count(name) > 1), None)
 
+    def refusal(self) -> tuple[str, str] | None:
+        """Return why no row can be read, as a reason and a detail; None where they can."""
+        if self.repeated is not None:
+            return "duplicate_column", f"the file has more than one column {self.repeated!r}"
+        if not self.found:
+            return "missing_column", f"the file has none of the columns {', '.join(self.contract.needed)}"
+        return None
+
     def names(self) -> list[str]:
         """Return the names and paths of all columns that hold single values, and of those that are needed."""
         return list(dict.fromkeys([*names_of(self.schema), *self.found]))

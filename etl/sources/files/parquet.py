@@ -57,7 +57,7 @@ class ParquetFormat(SourceFormat):
                         row = first
                         shared = longest_shared(file, metadata, group, leaves(columns))
                         for found in _rows(parquet, group, first, columns, shared):
-                            given += _size(found)
+                            given += size_of_row(found)
                             if limit is not None and given > limit:
                                 yield too_large(found.position, part.max_expansion)
                                 return
@@ -126,7 +126,7 @@ def longest_shared(file: IO[bytes], metadata: pq.FileMetaData, group: int, colum
     return longest
 
 
-def _size(row: Found | Rejected) -> int:
+def size_of_row(row: Found | Rejected) -> int:
     """Return the size of a row: the characters of its strings, or its raw bytes."""
     return len(row.raw) if isinstance(row, Rejected) else size_of(row.values)
 
@@ -149,13 +149,10 @@ def owned_groups(metadata: pq.FileMetaData, start: int, end: int | None) -> Iter
 def _rows(
     parquet: pq.ParquetFile, group: int, first: int, columns: ArrowColumns, shared: int
 ) -> Iterator[Found | Rejected]:
-    if columns.repeated is not None or not columns.found:
-        needed = ", ".join(columns.contract.needed)
-        reason, detail = "missing_column", f"the file has none of the columns {needed}"
-        if columns.repeated is not None:
-            reason, detail = "duplicate_column", f"the file has more than one column {columns.repeated!r}"
+    refusal = columns.refusal()
+    if refusal is not None:
         for row in range(parquet.metadata.row_group(group).num_rows):
-            yield Rejected(first + row, b"{}", reason, detail)
+            yield Rejected(first + row, b"{}", *refusal)
         return
     position = first
     rows_at_a_time = batch_rows(parquet.metadata.row_group(group), shared)
