@@ -58,7 +58,7 @@ MISSING = object()
 
 
 def look_up(value: object, path: Path) -> object:
-    """Return what a path leads to in a nested value, whose objects are tuples of pairs; MISSING where to nothing.
+    """Return what a path leads to in a nested value, whose objects are tuples of pairs or mappings; else MISSING.
 
     A null on the way is a null. Raises Repeated.
     """
@@ -69,6 +69,9 @@ def look_up(value: object, path: Path) -> object:
             if not isinstance(value, list) or step >= len(value):
                 return MISSING
             value = value[step]
+            continue
+        if isinstance(value, dict):
+            value = value.get(step, MISSING)
             continue
         if not isinstance(value, tuple):
             return MISSING
@@ -109,15 +112,22 @@ def nested_names(value: Mapping[str, object]) -> Iterator[str]:
     while level:
         below: list[tuple[Path, Any]] = []
         for path, inner in level:
-            pairs = inner if isinstance(inner, tuple) else list(enumerate(inner[:1]))
+            pairs = _pairs(inner)
             for step, item in pairs:
                 looked += 1
                 if looked > LOOKED_AT:
                     return
                 if isinstance(step, str) and not PLAIN_KEY.fullmatch(step.replace(".", "_")):
                     continue
-                if isinstance(item, (tuple, list)):
+                if isinstance(item, (tuple, list, dict)):
                     below.append(((*path, step), item))
                 else:
                     yield shown((*path, step)) if path else str(step)
         level = below
+
+
+def _pairs(value: Any) -> Iterable[tuple[Step, Any]]:
+    """Return the keys and values of an object, or the first element of a list."""
+    if isinstance(value, dict):
+        return value.items()
+    return value if isinstance(value, tuple) else enumerate(value[:1])
