@@ -21,10 +21,8 @@ from schemas.kept_tokens import KeptTokens
 from schemas.tables import Layout
 
 FORMAT_VERSION = 5
-READABLE = (4, 5)
-"""Formats that can be read: those before 5 name places by absolute paths."""
-FIXED = "fixed_size_binary"
-"""Storage type of columns whose rows all have the same number of bytes."""
+READABLE = (4, 5)  # format 4 names places by absolute paths
+FIXED = "fixed_size_binary"  # storage type of columns whose rows all have the same number of bytes
 
 
 class ManifestPart(BaseModel):
