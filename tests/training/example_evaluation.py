@@ -31,7 +31,8 @@ def example_judgements(
         )
         taken = np.where(random.random(rows) < share, labels, nearby)
         results = row_results(keys, labels, taken, classes)
-        more = {**details, "validation_accuracy": {"1": share - 0.01, "10": share}} if details else {}
+        tried = {"candidate_accuracy": {"1": share - 0.01, "10": share}, "chosen_on": "validation"}
+        more = {**details, **tried} if details else {}
         judged.append(judgement(scores(labels, taken, names), results, more))
     units = None if groups is None else np.arange(rows) % groups
     found = assess([one.results for one in judged if one.results is not None], units)

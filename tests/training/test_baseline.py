@@ -69,7 +69,7 @@ def test_it_learns_what_a_word_tells(tmp_path: Path) -> None:
     assert found.test.accuracy == 1.0
     assert found.test.rows == 20
     assert found.converged
-    assert set(found.validation_accuracy) == {"1", "10", "100"}
+    assert set(found.candidate_accuracy) == {"1", "10", "100"}
     assert found.regularisation == 1.0  # the first of equally good ones
 
 
@@ -78,7 +78,7 @@ def test_the_best_on_the_validation_split_is_chosen(tmp_path: Path) -> None:
     evaluate = config.evaluate.model_copy(update={"regularisation": [1e-9, 10.0]})
     found = evaluate_baseline(manifest, config.model_copy(update={"evaluate": evaluate}), CLASSES)
     assert found.regularisation == 10.0
-    assert found.validation_accuracy["1e-09"] < found.validation_accuracy["10"] == 1.0
+    assert found.candidate_accuracy["1e-09"] < found.candidate_accuracy["10"] == 1.0
 
 
 def test_a_published_row_without_a_text_is_an_error(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from tests.training.published import CLASSES, Published, publish, publish_again
 from tests.training.test_baseline import with_texts
 from training import evaluate, models
 from training.checkpoints import store, tensors
-from training.classification.scores import scores
+from training.classification.scores import ClassScores, scores
 from training.input.batch_loader import columns_of
 
 
@@ -26,18 +27,26 @@ def test_scores_are_those_computed_by_hand() -> None:
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 2])
     predicted = np.array([0, 0, 0, 1, 0, 1, 1, 0])
     found = scores(labels, predicted, ["a", "b", "c", "d"])
-    assert found.confusion == [[3, 1, 0, 0], [1, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    pairs = {"true": [0, 0, 1, 1, 2], "predicted": [0, 1, 0, 1, 0], "rows": [3, 1, 1, 2, 1]}
+    assert found.confusion == pairs
     assert found.accuracy == pytest.approx(5 / 8)
-    precision, recall = [3 / 5, 2 / 3, 0, 0], [3 / 4, 2 / 3, 0, 0]
-    f1 = [2 / 3, 2 / 3, 0, 0]
-    assert [c.precision for c in found.classes] == pytest.approx(precision)
-    assert [c.recall for c in found.classes] == pytest.approx(recall)
-    assert [c.f1 for c in found.classes] == pytest.approx(f1)
+    assert [c.precision for c in found.classes[:3]] == pytest.approx([3 / 5, 2 / 3, 0])
+    assert [c.recall for c in found.classes[:3]] == pytest.approx([3 / 4, 2 / 3, 0])
+    assert [c.f1 for c in found.classes[:3]] == pytest.approx([2 / 3, 2 / 3, 0])
+    # Of a class without rows 0 would be no result.
+    assert found.classes[3] == ClassScores("d", 0, None, None, None)
     assert [c.rows for c in found.classes] == [4, 3, 1, 0]
     # d does not occur, so it has no weight.
     assert found.macro_f1 == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
     assert found.macro_precision == pytest.approx((3 / 5 + 2 / 3) / 3)
     assert found.macro_recall == pytest.approx((3 / 4 + 2 / 3) / 3)
+
+
+def matrix(pairs: dict[str, list[int]], classes: int) -> npt.NDArray[np.int64]:
+    """Return the confusion matrix with the given pairs of classes: (classes, classes)."""
+    dense = np.zeros((classes, classes), np.int64)
+    dense[pairs["true"], pairs["predicted"]] = pairs["rows"]
+    return dense
 
 
 def test_scores_agree_with_those_of_scikit_learn() -> None:
@@ -50,7 +59,16 @@ def test_scores_agree_with_those_of_scikit_learn() -> None:
     assert [c.precision for c in found.classes] == pytest.approx(list(expected[0]))
     assert [c.recall for c in found.classes] == pytest.approx(list(expected[1]))
     assert [c.f1 for c in found.classes] == pytest.approx(list(expected[2]))
-    assert found.confusion == confusion_matrix(labels, predicted).tolist()
+    assert matrix(found.confusion, 5).tolist() == confusion_matrix(labels, predicted).tolist()
+
+
+def test_scores_of_ten_thousand_classes_take_no_matrix_of_them() -> None:
+    labels = np.arange(20_000) % 10_000
+    names = [f"c{place}" for place in range(10_000)]
+    found = scores(labels, np.where(labels < 100, (labels + 1) % 10_000, labels), names)
+    assert found.accuracy == pytest.approx(0.99)
+    assert len(found.confusion["rows"]) == 10_000
+    assert sum(found.confusion["rows"]) == 20_000
 
 
 def test_no_rows_have_no_scores() -> None:
@@ -101,7 +119,7 @@ def test_the_command_writes_both_files_and_prints_a_table(
     section = json.loads((run / "summary.json").read_text())["evaluation"]
     assert section["baseline_accuracy"] == section["baseline_macro_f1"] == 1.0
     document = json.loads((run / "evaluation.json").read_text())
-    confusion = np.array(document["model"]["details"]["confusion"])
+    confusion = matrix(document["model"]["details"]["confusion"], len(CLASSES))
     assert confusion.sum() == section["rows"] == 20
     assert section["accuracy"] == pytest.approx(np.trace(confusion) / 20)
     assert confusion.sum(axis=1).tolist() == list(published.load().splits["test"].label_counts.values())

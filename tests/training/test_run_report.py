@@ -217,6 +217,18 @@ def test_few_classes_have_a_table_and_many_a_map() -> None:
     assert "The 200 classes with most rows of 300; the others are put together." in text_of(section)
 
 
+def test_the_matrix_of_an_earlier_version_is_read() -> None:
+    now = example_evaluation(20, 900)
+    before = example_evaluation(20, 900)
+    for one in (before["model"], before["baselines"]["linear"]):
+        pairs = one["details"]["confusion"]
+        dense = [[0] * 20 for _ in range(20)]
+        for i, j, count in zip(pairs["true"], pairs["predicted"], pairs["rows"], strict=True):
+            dense[i][j] = count
+        one["details"]["confusion"] = dense
+    assert confusion(before) == confusion(now)
+
+
 def test_a_map_leaves_out_empty_cells_and_escapes_names() -> None:
     svg = charts.heat_map("Map", ["<a>", "b"], [[4, 0], [1, 3]])
     assert "&lt;a&gt;" in svg

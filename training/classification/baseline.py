@@ -51,8 +51,10 @@ class Baseline:
     results: RowResults
     """Predictions on the test split, row by row."""
     regularisation: float
-    validation_accuracy: dict[str, float]
-    """Validation accuracy of each candidate of `evaluate.regularisation`."""
+    chosen_on: str
+    """`validation`, or `train` where that split has no rows."""
+    candidate_accuracy: dict[str, float]
+    """Accuracy of each candidate of `evaluate.regularisation` there."""
     converged: bool
 
 
@@ -92,7 +94,8 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
     test = rows["test"]
     predicted = model.predict(matrices["test"]) if len(test.labels) else test.labels
     results = row_results(record_keys(test.record_ids), test.labels, predicted, len(classes))
-    return Baseline(scores(test.labels, predicted, classes), results, candidates[best], accuracy, converged)
+    judged = scores(test.labels, predicted, classes)
+    return Baseline(judged, results, candidates[best], chooser, accuracy, converged)
 
 
 def fit(

@@ -15,14 +15,14 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one class. A ratio with denominator 0 (no row predicted, no row there) counts as 0."""
+    """Scores of one class: None for one without rows; the precision of one that was never predicted counts as 0."""
 
     label: str
     rows: int
     """Rows of this class."""
-    precision: float
-    recall: float
-    f1: float
+    precision: float | None
+    recall: float | None
+    f1: float | None
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,11 @@ class Scores:
     macro_precision: float
     macro_recall: float
     classes: list[ClassScores]
-    confusion: list[list[int]]
-    """confusion[i][j]: rows of class i that were classified as class j."""
+    confusion: dict[str, list[int]]
+    """Each pair of classes that occurs: `true` and `predicted`, their places in `classes`, and `rows`.
+
+    A matrix of 10,000 classes would have 100 million places, nearly all of them empty.
+    """
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for a JSON document."""
@@ -52,9 +55,9 @@ def scores(labels: Indices, predicted: Indices, names: Sequence[str]) -> Scores:
     if labels.shape != predicted.shape:
         raise ValueError(f"{labels.shape} labels, but {predicted.shape} predictions")
     size = len(names)
-    confusion = np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
-    right = np.diag(confusion).astype(np.float64)
-    there, taken = confusion.sum(axis=1), confusion.sum(axis=0)
+    there, taken = np.bincount(labels, minlength=size), np.bincount(predicted, minlength=size)
+    right = np.bincount(labels[labels == predicted], minlength=size).astype(np.float64)
+    pairs, rows = np.unique(labels * size + predicted, return_counts=True)
     recall, precision = _share(right, there), _share(right, taken)
     # 2PR / (P + R), in a form that is defined wherever the class occurs.
     f1 = _share(2 * right, there + taken)
@@ -71,9 +74,15 @@ def scores(labels: Indices, predicted: Indices, names: Sequence[str]) -> Scores:
         macro_recall=macro(recall),
         classes=[
             ClassScores(name, int(there[i]), float(precision[i]), float(recall[i]), float(f1[i]))
+            if there[i]
+            else ClassScores(name, 0, None, None, None)
             for i, name in enumerate(names)
         ],
-        confusion=[[int(count) for count in row] for row in confusion],
+        confusion={
+            "true": (pairs // max(1, size)).tolist(),
+            "predicted": (pairs % max(1, size)).tolist(),
+            "rows": rows.tolist(),
+        },
     )
 
 

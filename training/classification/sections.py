@@ -1,5 +1,7 @@
 """Sections of the run report for a classification."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from common.pages import charts
@@ -36,8 +38,12 @@ MAP_CLASSES = 200
 """Classes of a heat map; where there are more, the ones with most rows, and all others as one."""
 LISTED_CLASSES = 25
 """Classes up to which all of them are listed at once."""
+FOLDED_CLASSES = 1_000
+"""Classes up to which the folded table lists all of them: a page has to open."""
 CONFUSIONS = 10
 OTHERS = "(all others)"
+Pair = tuple[int, int, int]
+"""Places of the true and the predicted class, and their rows."""
 
 
 def sections(manifest: Manifest, evaluation: Evaluation | None) -> list[ReportSection]:
@@ -98,14 +104,23 @@ def by_class(model: dict[str, Any], baseline: dict[str, Any] | None) -> list[Blo
     order = sorted(range(len(classes)), key=lambda place: (-classes[place]["rows"], place))
     largest = [rows[place] for place in order[:LISTED_CLASSES]]
     caption = f"The {LISTED_CLASSES} of {len(classes):,} classes with most rows. {note}"
-    return [Table(header, largest, caption), Folded(f"All {len(classes):,} classes", [Table(header, rows)])]
+    if len(classes) <= FOLDED_CLASSES:
+        folded = Folded(f"All {len(classes):,} classes", [Table(header, rows)])
+    else:
+        first = [rows[place] for place in order[:FOLDED_CLASSES]]
+        told = f"The {FOLDED_CLASSES:,} classes with most rows; evaluation.json has all {len(classes):,}"
+        folded = Folded(told, [Table(header, first)])
+    return [Table(header, largest, caption), folded]
 
 
 def _described(baseline: dict[str, Any]) -> str:
-    tried = ", ".join(f"{c}: {accuracy:.3f}" for c, accuracy in baseline["validation_accuracy"].items())
+    # An evaluation of an earlier version names the validation split in the key.
+    accuracies = baseline.get("candidate_accuracy") or baseline["validation_accuracy"]
+    tried = ", ".join(f"{c}: {accuracy:.3f}" for c, accuracy in accuracies.items())
     described = (
         "The baseline: hashed word 1- and 2-grams of the full cleaned texts, logistic regression, trained on the same "
-        f"training split. Accuracy on the validation split by C: {tried}; C = {baseline['regularisation']:g} was taken."
+        f"training split. Accuracy on the {baseline.get('chosen_on', 'validation')} split by C: {tried}; "
+        f"C = {baseline['regularisation']:g} was taken."
     )
     return described if baseline["converged"] else described + " It did not converge."
 
@@ -124,18 +139,18 @@ def confusion(evaluation: Evaluation | None) -> list[ReportSection]:
 
 
 def _matrix(name: str, details: dict[str, Any]) -> list[Block]:
-    labels, counts = [each["label"] for each in details["classes"]], details["confusion"]
+    labels, pairs = [each["label"] for each in details["classes"]], _pairs(details)
     if len(labels) <= TABLE_CLASSES:
         rows: list[list[Value]] = []
-        for label, row in zip(labels, counts, strict=True):
+        for label, row in zip(labels, _dense(len(labels), pairs), strict=True):
             total = max(1, sum(row))
             rows.append([label, *(Cell(f"{count:,}", shade=count / total) for count in row)])
         caption = (
             f"The {name}: rows are the true class, columns the predicted one; shaded by the share of the row."
         )
         matrix = Table(["", *labels], rows, caption)
-        return [matrix, *([_commonest(labels, counts)] if len(labels) > 4 else [])]
-    shown, merged = _largest(labels, counts)
+        return [matrix, *([_commonest(labels, pairs)] if len(labels) > 4 else [])]
+    shown, merged = _largest(labels, pairs)
     svg = charts.heat_map(f"Confusion matrix of the {name}", shown, merged)
     caption = (
         f"The {name}: rows are the true class, columns the predicted one. Blue is right, orange wrong; the stronger, "
@@ -145,31 +160,53 @@ def _matrix(name: str, details: dict[str, Any]) -> list[Block]:
         caption += (
             f" The {MAP_CLASSES} classes with most rows of {len(labels):,}; the others are put together."
         )
-    return [Beside([Chart(svg, caption, wide=True), _commonest(labels, counts)])]
+    return [Beside([Chart(svg, caption, wide=True), _commonest(labels, pairs)])]
 
 
-def _largest(labels: list[str], counts: list[list[int]]) -> tuple[list[str], list[list[int]]]:
+def _pairs(details: dict[str, Any]) -> list[Pair]:
+    found = details["confusion"]
+    if isinstance(found, list):  # the whole matrix, as earlier versions wrote it
+        return [(i, j, count) for i, row in enumerate(found) for j, count in enumerate(row) if count]
+    return list(zip(found["true"], found["predicted"], found["rows"], strict=True))
+
+
+def _dense(size: int, pairs: Iterable[Pair]) -> list[list[int]]:
+    matrix = [[0] * size for _ in range(size)]
+    for true, predicted, count in pairs:
+        matrix[true][predicted] += count
+    return matrix
+
+
+def _largest(labels: list[str], pairs: list[Pair]) -> tuple[list[str], list[list[int]]]:
     """Return the names and the matrix of at most `MAP_CLASSES` classes, and the others put together as one more."""
     if len(labels) <= MAP_CLASSES:
-        return labels, counts
-    order = sorted(range(len(labels)), key=lambda place: (-sum(counts[place]), place))
-    kept, rest = sorted(order[:MAP_CLASSES]), order[MAP_CLASSES:]
+        return labels, _dense(len(labels), pairs)
+    totals = _rows_by_class(pairs)
+    kept = sorted(sorted(range(len(labels)), key=lambda place: (-totals[place], place))[:MAP_CLASSES])
+    places = {place: number for number, place in enumerate(kept)}
 
-    def merged(row: list[int]) -> list[int]:
-        return [*(row[place] for place in kept), sum(row[place] for place in rest)]
+    def merged(place: int) -> int:
+        return places.get(place, MAP_CLASSES)
 
-    last = [sum(column) for column in zip(*(merged(counts[place]) for place in rest), strict=True)]
-    return [*(labels[place] for place in kept), OTHERS], [*(merged(counts[place]) for place in kept), last]
+    matrix = _dense(MAP_CLASSES + 1, ((merged(i), merged(j), count) for i, j, count in pairs))
+    return [*(labels[place] for place in kept), OTHERS], matrix
 
 
-def _commonest(labels: list[str], counts: list[list[int]]) -> Block:
+def _rows_by_class(pairs: Iterable[Pair]) -> Counter[int]:
+    totals = Counter[int]()
+    for true, _, count in pairs:
+        totals[true] += count
+    return totals
+
+
+def _commonest(labels: list[str], pairs: list[Pair]) -> Block:
     """Return the list of the commonest confusions."""
-    found = [(count, i, j) for i, row in enumerate(counts) for j, count in enumerate(row) if count and i != j]
+    found, totals = [(count, i, j) for i, j, count in pairs if i != j], _rows_by_class(pairs)
     if not found:
         return Text("No row was classified wrongly.", "good")
     found.sort(key=lambda one: (-one[0], one[1], one[2]))
     rows: list[list[Value]] = [
-        [Cell(labels[i], note=f"taken for {labels[j]}"), number(count), share(count, sum(counts[i]))]
+        [Cell(labels[i], note=f"taken for {labels[j]}"), number(count), share(count, totals[i])]
         for count, i, j in found[:CONFUSIONS]
     ]
     wrong = sum(count for count, _, _ in found)

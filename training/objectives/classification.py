@@ -79,7 +79,8 @@ class Classification(Objective):
         found = evaluate_baseline(self.manifest, self.config, self.classes)
         details = {
             "regularisation": found.regularisation,
-            "validation_accuracy": found.validation_accuracy,
+            "chosen_on": found.chosen_on,
+            "candidate_accuracy": found.candidate_accuracy,
             "converged": found.converged,
         }
         return {"linear": judgement(found.test, found.results, details)}
@@ -120,7 +121,8 @@ class Classification(Objective):
                 lines.append(f"{rest:,} more classes {why}")
         for judged in baselines.values():
             lines.append(
-                f"baseline: C = {judged.details['regularisation']:g}, chosen on the validation split"
+                f"baseline: C = {judged.details['regularisation']:g}, chosen on the "
+                f"{judged.details['chosen_on']} split"
             )
             if not judged.details["converged"]:
                 lines.append(
@@ -181,5 +183,5 @@ def judgement(found: Scores, results: RowResults, more: Mapping[str, Any] | None
     return Judgement(found.rows, figures, details, results)
 
 
-def _three(one: dict[str, Any]) -> dict[str, float]:
+def _three(one: dict[str, Any]) -> dict[str, float | None]:
     return {name: one[name] for name in ("precision", "recall", "f1")}
