@@ -1,5 +1,6 @@
 """Atomic writing of local files."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -38,9 +39,12 @@ def write(path: Path, content: bytes, durable: bool = True) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the renames in a folder durable."""
+    """Make the renames in a folder durable, where its file system can: some on networks refuse it for folders."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)

@@ -1,5 +1,7 @@
 """Atomic writing: all or nothing, durable where it promises to be."""
 
+import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -30,6 +32,23 @@ def test_locations_and_paths_get_the_same_modes(location: object, tmp_path: Path
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(("number", "told"), [(errno.EINVAL, False), (errno.EIO, True)])
+def test_a_file_system_that_syncs_no_folders_is_no_obstacle(
+    number: int, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def of_files_alone(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", of_files_alone)
+    with pytest.raises(OSError, match="Input/output") if told else contextlib.nullcontext():
+        files.write(tmp_path / "file", b"x")
+    assert (tmp_path / "file").read_bytes() == b"x"
 
 
 @pytest.mark.parametrize("error", [OSError("no space left on device"), KeyboardInterrupt()])
