@@ -24,6 +24,17 @@ LEFT_OUT: Final = "left_out"
 """Column of silver/encoded with the reason of an outlier that is left out: `<feature>.outlier`."""
 
 
+def check_delta_path(location: str, key: str) -> None:
+    """Raise ConfigurationError, naming the key, for the absolute path of a table that no library would open."""
+    found = MISREAD.search(location) if storage.is_local(location) else None
+    if found is not None:
+        raise ConfigurationError(
+            f"{key!r} leads to {location!r}, and the libraries for Delta tables misread {found[0]!r} in a path: choose "
+            r"a folder whose path has none of # ? * [ ] { } \ ^ |, no % before two hexadecimal digits, no control "
+            "characters, and only UTF-8"
+        )
+
+
 @dataclass(frozen=True)
 class Layout:
     """Locations of a data set below `<dataset.root>/<dataset.name>`, as absolute paths or URIs."""
@@ -34,13 +45,7 @@ class Layout:
     def of(cls, config: Configuration) -> "Layout":
         """Return the locations of a configured data set. Raises ConfigurationError for a path that no library opens."""
         root = storage.absolute(storage.join(config.dataset.root, config.dataset.name))
-        found = MISREAD.search(root) if storage.is_local(root) else None
-        if found is not None:
-            raise ConfigurationError(
-                f"'dataset.root' leads to {root!r}, and the libraries for Delta tables misread {found[0]!r} in a path: "
-                r"choose a folder whose path has none of # ? * [ ] { } \ ^ |, no % before two hexadecimal digits, no "
-                "control characters, and only UTF-8"
-            )
+        check_delta_path(root, "dataset.root")
         return cls(root)
 
     @classmethod

@@ -135,6 +135,27 @@ def check_host() -> None:
         ) from error
 
 
+def check_master(master: str, seconds: float = 5.0) -> None:
+    """Raise UsageError where nothing answers at the address of a standalone master, whom Spark would seek for minutes.
+
+    Of several masters, `spark://a:7077,b:7077`, one is enough; other kinds of masters have no address of that form.
+    """
+    if not master.startswith("spark://"):
+        return
+    failures = []
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), seconds).close()
+        except (OSError, ValueError, OverflowError) as error:
+            failures.append(f"{address}: {error}")
+        else:
+            return
+    raise UsageError(
+        f"no Spark master answers at {master} ({'; '.join(failures)}): start it, or correct SPARK_MASTER or --master"
+    )
+
+
 def set_right(environment: MutableMapping[str, str], local: bool) -> None:
     """Set the variables with which Spark's Java machine finds this Python, its own address, and names of files.
 

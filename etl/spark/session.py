@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 from common.command import LOG_FOLDER, log_folder
 from common.errors import UsageError
 from common.progress import Progress, log
-from etl.spark.environment import check_environment, default_driver_memory, set_right
+from etl.spark.environment import check_environment, check_master, default_driver_memory, set_right
 from etl.spark.partitions import shuffle_partitions
 from provenance.checksums import cache_folder
 
@@ -107,11 +107,22 @@ def own_master(conf: Mapping[str, str] | None = None) -> str:
 def check_startable() -> None:
     """Raise UsageError, before anything is written, where no session could be started here.
 
-    Under `spark-submit`, or where a session runs, there is nothing left to start.
+    Under `spark-submit` the Java machine runs already, and with a session there is nothing left to start.
     """
-    if SparkContext._active_spark_context is None and not is_submitted():
-        check_environment(is_local(own_master()))
-        delta_jars()
+    if SparkContext._active_spark_context is not None:
+        return
+    if is_submitted():
+        check_master(submitted_master())
+        return
+    check_environment(is_local(own_master()))
+    check_master(own_master())
+    delta_jars()
+
+
+def submitted_master() -> str:
+    """Return the master of the submission, from the Java machine of `spark-submit`."""
+    SparkContext._ensure_initialized()
+    return SparkConf().get("spark.master") or "local[*]"
 
 
 def is_submitted() -> bool:
@@ -171,9 +182,8 @@ def _active_session(wanted: Mapping[str, str]) -> SparkSession:
 
 
 def _submitted_conf(wanted: Mapping[str, str], source_bytes: int | None) -> SparkConf:
-    SparkContext._ensure_initialized()  # connects to the Java machine of spark-submit
+    master = submitted_master()
     conf = SparkConf()
-    master = conf.get("spark.master", "local[*]") or "local[*]"
     log(f"running on {master}; Spark's own messages go to {LOG_FOLDER}/, where dist/ was used to submit")
     for key, value in {**session_settings(master, source_bytes), **wanted}.items():
         conf.setIfMissing(key, value)

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -246,7 +247,32 @@ def test_a_session_that_runs_needs_no_check(monkeypatch: pytest.MonkeyPatch) -> 
     session.check_startable()
     monkeypatch.setattr("pyspark.SparkContext._active_spark_context", None)
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")  # under spark-submit Java runs already
+    monkeypatch.setattr(session, "submitted_master", lambda: "local[2]")
     session.check_startable()
+    monkeypatch.setattr(session, "submitted_master", lambda: "spark://127.0.0.1:0")
+    with pytest.raises(UsageError, match="no Spark master answers"):
+        session.check_startable()
+
+
+def test_a_master_that_does_not_answer_is_told_before_spark_seeks_it() -> None:
+    with socket.socket() as master, socket.socket() as nobody:
+        master.bind(("127.0.0.1", 0))
+        master.listen()
+        nobody.bind(("127.0.0.1", 0))
+        there, gone = (f"127.0.0.1:{one.getsockname()[1]}" for one in (master, nobody))
+        for answering in (
+            "local[2]",
+            "yarn",
+            "k8s://https://h:6443",
+            f"spark://{there}",
+            f"spark://{gone},{there}",
+        ):
+            environment.check_master(answering)
+        for silent in (f"spark://{gone}", "spark://127.0.0.1", "spark://127.0.0.1:99999"):
+            with pytest.raises(
+                UsageError, match=f"no Spark master answers at {silent} .*correct SPARK_MASTER"
+            ):
+                environment.check_master(silent)
 
 
 @pytest.mark.parametrize("command", ["pipeline", "ingest"])

@@ -20,6 +20,7 @@ from etl.sources.files.listing import SourceFile
 from etl.sources.files.parquet import ParquetFormat
 from schemas.sources import SourceSettings
 from schemas.sources.delta import Delta
+from schemas.tables import check_delta_path
 
 USED = ("path", "size_bytes", "modification_time", "partition")
 EXPORT = "or export the rows to Parquet files and read those"
@@ -34,6 +35,7 @@ class DeltaFormat(ParquetFormat):
         """Return the files of the configured version. Raises DataError for a table that cannot be read as files."""
         assert isinstance(settings, Delta)
         location = storage.absolute(settings.path)
+        check_delta_path(location, "source.path")
         table = _opened(location, settings.version, options)
         _check_layout(table, location)
         actions = pa.table(table.get_add_actions(flatten=False))

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 
-from common.errors import DataError
+from common.errors import ConfigurationError, DataError
 from etl.sources.changes import source_changes
 from etl.sources.columns import check_columns
 from etl.sources.files.formats import formats
@@ -50,6 +50,11 @@ def test_a_version_is_read_whatever_came_later(tmp_path: Path) -> None:
     ]
     assert read(configured(tmp_path)) == [("b", "x"), ("c", "x")]
     assert configured(tmp_path, version=0).data_sha256() == configured(tmp_path).data_sha256()
+
+
+def test_a_folder_whose_name_delta_would_misread_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"'source.path' leads to .*/a\[1\]', and .* misread '\['"):
+        list_pieces(configured(tmp_path, path=str(tmp_path / "a[1]")))
 
 
 def test_partition_columns_come_from_the_log(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ import os
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow import orc
 
 from common.errors import DataError, UsageError
 from common.storage import read_bytes
@@ -19,6 +22,7 @@ from etl.sources.files.listing import (
     partition_columns,
 )
 from etl.sources.files.pieces import Piece, cut, group, list_pieces
+from etl.sources.reading import RECORD, Reader
 from schemas.sources.jsonl import JsonLines
 from tests.etl.sources.source_files import configuration
 
@@ -254,3 +258,22 @@ def test_every_format_of_the_configuration_has_a_module() -> None:
 )
 def test_folders_name_columns(path: str, columns: dict[str, str | None]) -> None:
     assert dict(partition_columns(path)) == columns
+
+
+@pytest.mark.parametrize("name", ["csv", "jsonl", "json", "parquet", "orc", "front_matter"])
+def test_files_of_every_format_are_read_from_folders_of_any_name(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "in [2024] #1 50% = é %20 q?x {a} \\ a::b"
+    folder.mkdir()
+    file = folder / "a [b] #1 %20.x"
+    table = pa.table({"id": ["1"], "label": ["x"], "text": ["t"]})
+    if name == "parquet":
+        pq.write_table(table, file)
+    elif name == "orc":
+        orc.write_table(table, file)
+    else:
+        texts = {"csv": "id,label,text\n1,x,t\n", "front_matter": "---\nid: '1'\nlabel: x\n---\nt"}
+        file.write_text(texts.get(name, '{"id": "1", "label": "x", "text": "t"}\n'))
+    config = configuration(tmp_path, [{"format": name, "path": f"{tmp_path}/*/*.x"}])
+    batches = list(Reader(config).batches(0, list_pieces(config)))
+    records = [row for batch in batches for row in batch.to_pylist() if row["kind"] == RECORD]
+    assert [(row["record_id"], row["column_1"]) for row in records] == [("1", "t")]
