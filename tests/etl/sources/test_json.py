@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl.sources.files import json as json_format
 from etl.sources.files.formats import Found, Rejected
@@ -207,3 +209,43 @@ def test_memory_is_bounded_by_the_longest_record(
     rejected = [row for row in rows if isinstance(row, Rejected)]
     assert reasons(rejected) == ["too_long"] * 2
     assert max(held) < 40 << 10
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+RECORD = st.dictionaries(st.text(), VALUES, max_size=4)
+BLANK = st.text(" \t\r\n", max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    records=st.lists(RECORD, max_size=6),
+    indent=st.none() | st.integers(0, 3),
+    ascii_only=st.booleans(),
+    array=st.booleans(),
+    blank=BLANK,
+    chunk=st.sampled_from([1, 5, 64, 1 << 20]),
+)
+def test_records_are_those_of_the_standard_library_in_any_layout(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[dict[str, Any]],
+    indent: int | None,
+    ascii_only: bool,
+    array: bool,
+    blank: str,
+    chunk: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("layouts")
+    written = [json.dumps(record, indent=indent, ensure_ascii=ascii_only) for record in records]
+    between = f"{blank},{blank}" if array else blank
+    begin, end = ("[", "]") if array else ("", "")
+    content = (blank + begin + between.join(written) + end + blank).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_format, "CHUNK", chunk)
+        rows = read(folder, content)
+    assert all(isinstance(row, Found) for row in rows)
+    assert [row.raw.decode() for row in rows] == written
+    assert all(content[row.position : row.position + len(row.raw)] == row.raw for row in rows)
