@@ -237,7 +237,17 @@ def test_small_files_share_tasks() -> None:
 
 
 def test_every_format_of_the_configuration_has_a_module() -> None:
-    assert set(formats()) == {"jsonl", "json", "csv", "parquet", "orc", "avro", "delta", "front_matter"}
+    assert set(formats()) == {
+        "jsonl",
+        "json",
+        "csv",
+        "parquet",
+        "orc",
+        "avro",
+        "delta",
+        "iceberg",
+        "front_matter",
+    }
 
 
 @pytest.mark.parametrize(
