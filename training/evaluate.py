@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from common import command
 from common.errors import UsageError
+from common.progress import log
+from schemas import lopsided
 from schemas.config import load
 from schemas.manifest import load_with_shards
 from training.tracking.run_files import run_folder
@@ -62,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         judging.write_without_rows(run, record, objective, SPLIT)
         print(f"the {SPLIT} split has no rows: there is nothing to judge the model by")
         return 0
+    for sentence in lopsided.of_content(manifest.content):
+        log(f"note: {sentence}")
     model = judging.build_model(trained, manifest, objective, state, record)
     found = judging.judge(model, objective, manifest, trained, SPLIT)
     baselines = objective.baselines() if config.evaluate.baseline else {}
