@@ -55,7 +55,7 @@ def published(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> 
     """Publish five records; return their configuration, and what was said meanwhile."""
     folder = tmp_path_factory.mktemp("few")
     records = [
-        {"id": f"r{place}", "text": text, "label": "ab"[place % 2], "user": None if place == 4 else "u"}
+        {"id": f"r{place}", "text": text, "label": "ab"[place % 2], "user": "v" if place == 4 else "u"}
         for place, text in enumerate(TEXTS)
     ]
     (folder / "in.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in records))
