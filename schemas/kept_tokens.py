@@ -17,10 +17,12 @@ class KeptTokens(BaseModel):
     keeping: dict[str, int]
     """Smallest length that keeps each percentage of `KEPT`."""
 
-    def told(self, feature: str) -> str:
-        """Return a sentence for logs and reports."""
-        lengths = ", ".join(f"{self.keeping[each]:,} would keep {each}%" for each in KEPT)
-        return f"{feature}: length {self.length:,} keeps {100 * self.share:.1f}% of the tokens ({lengths})"
+    @property
+    def told(self) -> str:
+        """What the length keeps, as a clause for logs and reports."""
+        first, *others = (f"{self.keeping[each]:,} {{}} {each}%" for each in KEPT)
+        lengths = ", ".join([first.format("to keep"), *(other.format("for") for other in others)])
+        return f"length {self.length:,} keeps {100 * self.share:.1f}% of the tokens; it takes {lengths}"
 
     @property
     def heavily_cut(self) -> bool:

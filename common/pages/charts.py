@@ -107,8 +107,8 @@ def bars(
     return _svg(title, draw)
 
 
-LEVELS = 12
-"""Shades of a heat map."""
+LEVELS, FAINTEST = 12, 3
+"""Shades of a heat map, and the one that any count has at least."""
 MOST_NAMES = 48
 """Names beside a heat map; of more, every second or third is shown."""
 LONGEST_NAME = 22
@@ -126,7 +126,7 @@ def heat_map(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) 
         whole = sum(row)
         for j, count in enumerate(row):
             if count:
-                level = max(1, round(LEVELS * (count / whole) ** 0.5))
+                level = max(FAINTEST, round(LEVELS * (count / whole) ** 0.5))
                 x, y = left + j * cell, top + i * cell
                 paths.setdefault((i == j, level), []).append(
                     f"M{x:.1f} {y:.1f}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z"

@@ -31,14 +31,17 @@ class Cell:
     """Right-align, with digits of equal width."""
     note: str = ""
     """Smaller text below, such as an interval."""
-    marked: tuple[int, int] | None = None
-    """Part of the text to mark, as slice bounds."""
+    marks: Sequence[tuple[int, int]] = ()
+    """Parts of the text to mark, as slice bounds in order; an empty one shows where something is missing."""
 
     @property
-    def pieces(self) -> tuple[str, str, str]:
-        """The text before the mark, in it, and after it."""
-        first, last = self.marked or (0, 0)
-        return self.text[:first], self.text[first:last], self.text[last:]
+    def pieces(self) -> list[tuple[str, bool]]:
+        """The text in pieces, and whether each is marked; spaces in a marked piece are shown as dots."""
+        found, at = [], 0
+        for first, last in self.marks:
+            found += [(self.text[at:first], False), (self.text[first:last].replace(" ", "·"), True)]
+            at = last
+        return [*found, (self.text[at:], False)]
 
 
 Value = str | int | Cell

@@ -28,7 +28,7 @@ def keeping(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
     known = sorted(((Fraction(tokens, rows), rows, tokens) for rows, tokens in counts if rows), reverse=True)
     whole, rows_left = sum(tokens for _, _, tokens in known), sum(rows for _, rows, _ in known)
     found, complete = dict.fromkeys(KEPT, 0), 0
-    wanted = [percentage for percentage in KEPT if whole]
+    wanted, longest = [percentage for percentage in KEPT if whole], ceil(known[0][0]) if known else 0
     while known and wanted:
         # Rows up to this one are complete; of all longer ones, each has as many tokens.
         each, rows, tokens = known[-1]
@@ -39,5 +39,5 @@ def keeping(counts: Iterable[tuple[int, int]]) -> dict[str, int]:
             complete, rows_left = complete + tokens, rows_left - rows
             known.pop()
     for percentage in wanted:  # where rounded counts leave a fraction of a token
-        found[percentage] = max(found.values())
+        found[percentage] = longest
     return found

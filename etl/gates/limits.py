@@ -192,7 +192,9 @@ def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
                 f"truncation cut off {percent(row['cut_share'])} of the tokens of the feature "
                 f"{row['feature']!r} in the training split"
             ),
-            f"at most {percent(quality.max_cut_share)} (quality.max_cut_share)",
+            f"at most {percent(quality.max_cut_share)} (quality.max_cut_share)"
+            if quality.max_cut_share < 1
+            else "no limit is set (quality.max_cut_share)",
             "raise the feature's length, or the limit",
             percent=True,
         ),

@@ -77,6 +77,8 @@ class Example:
     after: str
     left_out: bool = False
     """The rule left the record out, so that no text follows."""
+    sign: str = ""
+    """Mask by which a rule for personal data shows."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ def example_of(
         # A rule that drops records is shown by its mask there.
         sign = mask.signs.get(rule_of(name))
         first = max(before[met].find(sign), 0) if sign else 0
-        return Example(name, record_id, shown(before[met], cleaned[met], first), "", left_out=True)
+        text = shown(before[met], cleaned[met], first)
+        return Example(name, record_id, text, "", left_out=True, sign=sign or "")
     for old, new, final in zip(before, after, cleaned, strict=True):
         if old != new:
             pairs = enumerate(zip(old, new, strict=False))
@@ -190,7 +193,7 @@ def example_of(
         ),
         (after[0], cleaned[0], 0),
     )
-    return Example(name, record_id, "", shown(new, final, first))
+    return Example(name, record_id, "", shown(new, final, first), sign=sign or "")
 
 
 def snippet(text: str, place: int = 0) -> str:

@@ -14,11 +14,12 @@ from etl.gates.results import GateResults
 from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from etl.reporting import columns, drift, records, splits, stages
+from etl.reporting.attention import attention
 from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
 from etl.runs.code import code_of
 from etl.runs.stage_metrics import StageMetrics, persisted
 from etl.spark.session import spark_progress
-from schemas import class_mix, lopsided
+from schemas import class_mix
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout
@@ -87,14 +88,9 @@ def report_page(
             f"{manifest.manifest_root}"
         )
     shown = [
+        attention(summary, config, gates, similarities, stage_metrics, before),
         records.funnel(summary),
         records.gate_table(gates, "data_docs/index.html"),
-        *lopsided.section(
-            [
-                *lopsided.of_splits(summary.published, config.split.model_dump()),
-                *lopsided.of_classes(summary.classes),
-            ]
-        ),
         drift.compared(before, Profile.of(summary), config),
         records.quarantine(summary, reasons),
         records.rules(summary, config, examples),

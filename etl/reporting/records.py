@@ -1,8 +1,25 @@
 """Sections of the data-quality report on the outcomes of the records, from figures alone."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from difflib import SequenceMatcher
+from unicodedata import combining, normalize
 
-from common.pages.page import Block, Cell, Link, ReportSection, Table, Text, Tile, Value, number, share
+from common.pages.page import (
+    Block,
+    Cell,
+    Link,
+    ReportSection,
+    Table,
+    Text,
+    Tile,
+    Value,
+    as_cell,
+    counted,
+    number,
+    share,
+)
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults
 from etl.reporting.examples import Example, Reason
@@ -11,6 +28,8 @@ from schemas.cleaning import PersonalDataRule
 from schemas.config import Configuration
 from schemas.tables import SPLITS
 
+CLOSE = 3
+"""Equal characters below which two changed places are marked as one."""
 INDENTATION = "white_space.indentation"
 """Effect of the rule white_space: lines whose indentation it removed."""
 
@@ -22,7 +41,7 @@ def row(*values: Value) -> list[Value]:
 
 def tiles(summary: Summary, gates: GateResults) -> list[Tile]:
     """Return the figures at the top."""
-    read = summary.records_in
+    read, files = summary.records_in, sum(source.files for source in summary.sources)
     passed = sum(gate.passed for gate in gates.gates)
     duplicates = summary.exact_duplicates + summary.near_duplicates
 
@@ -30,7 +49,7 @@ def tiles(summary: Summary, gates: GateResults) -> list[Tile]:
         return f"{100 * count / read:.1f}% of what was read" if read else ""
 
     return [
-        Tile("Records read", f"{read:,}", f"from {sum(s.files for s in summary.sources):,} files"),
+        Tile("Records read", f"{read:,}", f"from {counted(files, 'file')}"),
         Tile("Rows published", f"{summary.published_rows:,}", of_read(summary.published_rows)),
         Tile("Duplicates", f"{duplicates:,}", of_read(duplicates)),
         Tile("Filtered out", f"{summary.filtered:,}", of_read(summary.filtered)),
@@ -61,9 +80,9 @@ def funnel(summary: Summary) -> ReportSection:
     rows.append(["Published", "", number(published), share(published, read, bar=True)])
     for split in SPLITS:
         count = summary.published.get(split, 0)
-        rows.append(
-            [Cell(f"of these {split}", tone="quiet"), "", number(count), share(count, read, bar=True)]
-        )
+        # Of the published rows, as in the section on the splits.
+        part = replace(share(count, published), note="of published") if published else Cell("–", number=True)
+        rows.append([Cell(f"of these {split}", tone="quiet"), "", number(count), part])
     adds_up = summary.records_in == summary.accounted
     verdict = (
         Text("Every record that was read is in exactly one of these rows.")
@@ -134,12 +153,17 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
             rows.append([Cell(reason, "name"), number(filtered), Cell("–", number=True), number(filtered)])
     if not rows:
         return ReportSection("Cleaning rules", [Text("No rule is on.")])
-    blocks: list[Block] = [
-        Table(["Rule", "Records touched", "Replacements", "Records filtered out"], rows),
-    ]
+    idle = [name for name, touched, _, filtered in map(_texts, rows) if touched == filtered == "0"]
+    rows = [one for one in rows if _texts(one)[0] not in idle]
+    blocks: list[Block] = []
+    if rows:
+        blocks.append(Table(["Rule", "Records touched", "Replacements", "Records filtered out"], rows))
+    if idle:
+        named = ", ".join(f"`{name}`" for name in idle)
+        blocks.append(Text(f"{counted(len(idle), 'rule')} found nothing to do: {named}.", "quiet"))
     indented = summary.effects.get(INDENTATION)
     if indented is not None:
-        kept = 'rules = "code" in [clean] keeps it'
+        kept = '`rules = "code"` in `[clean]` keeps it'
         blocks.append(
             Text(
                 f"The indentation of {indented.records:,} texts was removed. If they hold source code, {kept}."
@@ -148,21 +172,72 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
     if examples:
         shown = [row(Cell(e.rule, "name"), *_before_and_after(e)) for e in examples]
         caption = (
-            "What a rule did, at the first place where it did something. Personal data is masked in both. ↵ line "
-            "break, ⇥ tab, · spaces in a row, ␣ a space that does not break, [U+…] a character that has no shape."
+            "What a rule did, at the first place where it did something; what changed is marked, by a bar where "
+            "something is gone. Personal data is masked in both. ↵ line break, ⇥ tab, · space (in marks and in a row), "
+            "␣ a space that does not break, [U+…] a character that has no shape."
         )
         blocks.append(Table(["Rule", "Before", "After"], shown, caption))
     return ReportSection("Cleaning rules", blocks)
 
 
+def _texts(cells: Sequence[Value]) -> list[str]:
+    return [as_cell(value).text for value in cells]
+
+
 def _before_and_after(example: Example) -> list[Value]:
     if example.left_out:
-        before = Cell(example.before, "code") if example.before else Cell("(not shown)", "quiet")
+        before = _marked(example.before, example.sign) if example.before else Cell("(not shown)", "quiet")
         return [before, Cell("(left out)", "quiet")]
     hidden = Cell("(personal data: not shown)", "quiet")
     if not example.before:
-        return [hidden, Cell(example.after, "code") if example.after else hidden]
-    return [Cell(example.before, "code"), Cell(example.after, "code")]
+        return [hidden, _marked(example.after, example.sign) if example.after else hidden]
+    before, after = changed(example.before, example.after)
+    parts = [
+        [text[first:last] for first, last in marks]
+        for text, marks in ((example.before, before), (example.after, after))
+    ]
+    if [normalize("NFC", part) for part in parts[0]] == [normalize("NFC", part) for part in parts[1]]:
+        return [_spelled(example.before, before), _spelled(example.after, after)]
+    return [Cell(example.before, "code", marks=before), Cell(example.after, "code", marks=after)]
+
+
+def _spelled(text: str, marks: Sequence[tuple[int, int]]) -> Cell:
+    """Mark a text, and spell out the combining characters in the marks: composed or not, they look alike."""
+    spelled, bounds, at = "", [], 0
+    for first, last in marks:
+        part = "".join(f"[U+{ord(c):04X}]" if combining(c) else c for c in text[first:last])
+        spelled += text[at:first] + part
+        bounds.append((len(spelled) - len(part), len(spelled)))
+        at = last
+    return Cell(spelled + text[at:], "code", marks=bounds)
+
+
+def _marked(text: str, sign: str) -> Cell:
+    """Mark the masks in a text."""
+    return Cell(
+        text, "code", marks=[found.span() for found in re.finditer(re.escape(sign), text)] if sign else ()
+    )
+
+
+def changed(before: str, after: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return the parts of two snippets that differ, as slice bounds; neighbouring ones are put together.
+
+    What a snippet shows at its end only because the other one was cut off earlier is no difference.
+    """
+    pairs: list[tuple[int, int, int, int]] = []
+    cut_off = "…" in (before[-1:], after[-1:])
+    before, after = before.removesuffix("…"), after.removesuffix("…")
+    for kind, i, i_end, j, j_end in SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if kind == "equal":
+            continue
+        at_end = (i_end, j_end) == (len(before), len(after))
+        if at_end and pairs and cut_off:
+            break
+        if pairs and i - pairs[-1][1] < CLOSE and j - pairs[-1][3] < CLOSE:
+            pairs[-1] = (pairs[-1][0], i_end, pairs[-1][2], j_end)
+        else:
+            pairs.append((i, i_end, j, j_end))
+    return [pair[:2] for pair in pairs], [pair[2:] for pair in pairs]
 
 
 def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[str], str]) -> ReportSection:

@@ -95,7 +95,10 @@ def lengths(summary: Summary) -> ReportSection:
             cut = share(facts.cut_rows, facts.lengths.rows), share(facts.cut_tokens, facts.lengths.total)
             rows.append(row(f"{feature} (tokens), {split}", *_length_cells(facts.lengths), *cut))
     header = ["", "Rows", "Mean", "Longest", "Rows cut", "Tokens cut off"]
-    return ReportSection("Lengths", [*blocks, Table(header, rows)])
+    blocks.append(Table(header, rows))
+    kept = summary.kept_tokens().items()
+    blocks += [Text(f"In the training split of `{feature}`, {one.told}.", "quiet") for feature, one in kept]
+    return ReportSection("Lengths", blocks)
 
 
 def _length_cells(found: Lengths) -> list[Value]:

@@ -181,7 +181,7 @@ def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
         if cut:
             keeps = keeping((row["rows"], row["total"]) for row in mine)
             kept = KeptTokens(length=feature.length, share=1 - cut / whole, keeping=keeps)
-            log(f"  {kept.told(feature.name)}")
+            log(f"  {feature.name}: {kept.told}")
     return {
         "rows": sum(row["rows"] for row in by_feature[features[0].name]),
         "tokens": sum(row["total"] for row in rows),

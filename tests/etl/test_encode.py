@@ -94,7 +94,8 @@ def test_rows_labels_and_counts(
     whole = sum(r["tokens_tokens"] for r in rows.values())
     assert counts == {"rows": 4, "tokens": whole, "tokens_cut": cut}
     assert (
-        f"  tokens: length 6 keeps {100 * (1 - cut / whole):.1f}% of the tokens (" in capsys.readouterr().err
+        f"  tokens: length 6 keeps {100 * (1 - cut / whole):.1f}% of the tokens; it takes "
+        in capsys.readouterr().err
     )
 
 

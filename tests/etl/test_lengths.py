@@ -43,8 +43,8 @@ def test_what_a_length_keeps_is_told() -> None:
     kept = example_summary(tokens={"text": {"train": facts, "test": facts}}).kept_tokens()
     assert kept == {"text": KeptTokens(length=128, share=0.361, keeping=keeps)}
     assert kept["text"].heavily_cut
-    assert kept["text"].told("text") == (
-        "text: length 128 keeps 36.1% of the tokens (230 would keep 50%, 1,520 would keep 90%, 6,400 would keep 99%)"
+    assert kept["text"].told == (
+        "length 128 keeps 36.1% of the tokens; it takes 230 to keep 50%, 1,520 for 90%, 6,400 for 99%"
     )
     assert (
         shown({"rows": 7, "tokens": 1000, "tokens_cut": 639})

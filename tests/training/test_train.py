@@ -424,6 +424,6 @@ def test_texts_that_are_mostly_cut_away_are_told(tmp_path: Path, capsys: pytest.
         provenance = published.provenance.model_copy(update={"kept_tokens": kept})
         preparation.note_cut_tokens(published.model_copy(update={"provenance": provenance}))
     assert capsys.readouterr().err.splitlines() == [
-        "note: the shards lack much of the texts: tokens: length 128 keeps 36.1% of the tokens (230 would keep "
-        "50%, 1,520 would keep 90%, 6,400 would keep 99%)"
+        "note: much of the texts is cut away: in the feature tokens, length 128 keeps 36.1% of the tokens; it takes "
+        "230 to keep 50%, 1,520 for 90%, 6,400 for 99%"
     ]
