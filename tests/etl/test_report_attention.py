@@ -49,7 +49,7 @@ def test_everything_that_stands_out_is_there_failed_gates_first() -> None:
     tokens = {"text": {"train": TokenFacts(Lengths(10, 1000, 900), 128, 639, 3, keeps)}}
     summary = example_summary(
         records_in=10_002,
-        published={"train": 7200, "validation": 800, "test": 0},
+        published={"train": 6450, "validation": 800, "test": 0},
         tokens=tokens,
         sources=[SourceFacts(0, "in/*", "jsonl", 2, 1, 5, 10_000, 100)],
     )
@@ -61,13 +61,13 @@ def test_everything_that_stands_out_is_there_failed_gates_first() -> None:
     found = said(
         attention(summary, CONFIG, GateResults([GOOD, BAD], "x"), [("a", 0.9), ("b", 0.1)], [stage], before)
     )
-    assert found[:5] == [
+    assert found[:4] == [
         "Gate failed: 7.00% are bad, allowed: at most 5.00%: look at them.",
         "Leakage: 1 of 2 sampled test rows have a near-copy in the training split.",
-        "2 records are unaccounted for.",
+        "752 records are unaccounted for.",
         "1 file could not be read: see the quarantine.",
-        "The test split has no rows: no model can be judged on it.",
     ]
+    assert "The test split has no rows: no model can be judged on it." in found
     assert (
         "Much of the texts is cut away: in the feature `text`, length 128 keeps 36.1% of the tokens; it takes 230 to "
         "keep 50%, 1,520 for 90%, 6,400 for 99%."
