@@ -93,7 +93,7 @@ quarantine: setup ## show what could not be read and why, masked; ARGS="--export
 
 report: setup ## rewrite the data-quality report and the run report
 	$(PY) -m etl.report --config $(CONF) $(OVERRIDES)
-	@$(MAKE) --no-print-directory run-report
+	$(PY) -m training.report --config $(CONF) --run $(RUN) $(OVERRIDES)
 
 run-report: setup
 	$(PY) -m training.report --config $(CONF) --run $(RUN) $(OVERRIDES)
