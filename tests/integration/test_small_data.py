@@ -87,7 +87,7 @@ def test_what_is_the_case_is_told(published: tuple[Configuration, str]) -> None:
     config, said = published
     assert said.count("warning: the test split has no rows: no model can be judged on it") == 2
     page = (Path(Layout.of(config).quality) / "report.html").read_text(encoding="utf-8")
-    assert "Small or lopsided data" in page
+    assert "Needs attention" in page
     assert "The test split has no rows: no model can be judged on it." in page
 
 
