@@ -14,6 +14,7 @@ from common.progress import log
 from schemas import lopsided
 from schemas.config import load
 from schemas.manifest import load_with_shards
+from schemas.runs import check_dataset
 from training.tracking.run_files import run_folder
 
 SPLIT = "test"
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from training.evaluation import judging
 
     run = run_folder(config, arguments.run)
+    check_dataset(config, run)
     record, state = judging.find_checkpoint(run, arguments.checkpoint)
     location = judging.manifest_location(config, run, arguments.manifest, arguments.root)
     manifest = load_with_shards(location, config.storage, arguments.root)

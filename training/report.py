@@ -17,7 +17,7 @@ from schemas import lopsided
 from schemas.config import load
 from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
-from schemas.runs import RUN_FILE, manifest_of
+from schemas.runs import RUN_FILE, check_dataset, manifest_of
 from schemas.tables import Layout
 from training.reporting import sections
 from training.tracking import metrics, non_finite, summary
@@ -37,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(
             f"there is no run {run.name!r} in {run.parent}; train it first (python -m training.train)"
         )
+    check_dataset(config, run)
     location = manifest_of(run, began, config.storage, Layout.of(config), arguments.root)
     manifest = load_manifest(location, config.storage)
     if manifest.manifest_root != began["manifest_root"]:

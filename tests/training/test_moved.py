@@ -108,6 +108,9 @@ def test_a_run_of_another_data_set_is_not_in_order(
     for flags in (["--check"], ["--check", "--resume"], []):
         with pytest.raises(UsageError, match=refused):
             train.main(["--config", "synthetic.toml", "--run", RUN, *flags])
+    for command in (evaluate, report):
+        with pytest.raises(UsageError, match=refused):
+            command.main(["--config", "synthetic.toml", "--run", RUN])
     with pytest.raises(UsageError, match=refused):
         verify.main([f"runs/{RUN}", "--config", "synthetic.toml"])
     assert (folder / "runs" / RUN / "summary.json").exists()
