@@ -161,7 +161,7 @@ def test_of_a_damaged_compressed_file_the_beginning_is_read(tmp_path: Path) -> N
     assert len(rows) > 500
     assert reasons(rows)[:-1] == [None] * (len(rows) - 1)
     assert (rows[-1].reason, rows[-1].damaged) == ("unreadable_file", True)
-    assert reasons(read(tmp_path, b"no gzip", suffix=".gz")) == ["unreadable_file"]
+    assert reasons(read(tmp_path, packed[:15], suffix=".gz")) == ["unreadable_file"]
 
 
 @pytest.mark.parametrize(

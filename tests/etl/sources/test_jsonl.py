@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.sources.files.formats import Found, Rejected
-from etl.sources.files.jsonl import MAX_DEPTH, parse_line, parse_object
+from etl.sources.files.jsonl import MAX_DEPTH, is_laid_out, parse_line, parse_object
 from etl.sources.files.streams import Line
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
@@ -136,7 +136,7 @@ def test_byte_ranges_give_every_line_exactly_once(
     ranges = list(pairwise(bounds)) or [(0, 0)]
     assert [row for start, end in ranges for row in read_rows(config, file, start, end)] == whole
     lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-    assert len(whole) == sum(bool(one.strip(b" \t\r")) for one in lines)
+    assert is_laid_out(content) or len(whole) == sum(bool(one.strip(b" \t\r")) for one in lines)
     assert all(content[row.position : row.position + len(row.raw)] == row.raw for row in whole)
 
 
