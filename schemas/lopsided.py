@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 
-from common.pages.page import ReportSection, Text
-from schemas.manifest import Content
+from common.pages.page import Points, ReportSection, Text
+from schemas.kept_tokens import KeptTokens
+from schemas.manifest import Content, Manifest
 from schemas.tables import SPLITS
 
 TOLERANCE = 0.02
@@ -59,8 +60,22 @@ def of_classes(by_split: Mapping[str, Mapping[str, int]]) -> list[str]:
     return found
 
 
+def of_tokens(kept: Mapping[str, KeptTokens]) -> list[str]:
+    """Return a sentence for each feature of text of which more than a tenth of the tokens is cut away."""
+    return [
+        f"much of the texts is cut away: in the feature `{feature}`, {one.told}"
+        for feature, one in kept.items()
+        if one.heavily_cut
+    ]
+
+
+def of_manifest(manifest: Manifest) -> list[str]:
+    """Return the remarks on a published version, and on what its texts lack."""
+    return [*of_content(manifest.content), *of_tokens(manifest.provenance.kept_tokens)]
+
+
 def of_content(content: Content) -> list[str]:
-    """Return the remarks on a published version."""
+    """Return the remarks on the content of a version."""
     rows = {name: split.rows for name, split in content.splits.items()}
     counts = {name: split.label_counts for name, split in content.splits.items()}
     return [*of_splits(rows, content.configuration["split"]), *of_classes(counts)]
@@ -68,8 +83,8 @@ def of_content(content: Content) -> list[str]:
 
 def section(sentences: Iterable[str]) -> list[ReportSection]:
     """Return the section of a report with the remarks; none without any."""
-    blocks = [Text(f"{sentence[:1].upper()}{sentence[1:]}.", "bad") for sentence in sentences]
-    return [ReportSection("Small or lopsided data", blocks)] if blocks else []
+    texts = [Text(f"{sentence[:1].upper()}{sentence[1:]}.") for sentence in sentences]
+    return [ReportSection("Needs attention", [Points(texts)])] if texts else []
 
 
 def _named(names: list[str]) -> str:

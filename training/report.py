@@ -73,7 +73,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
         evaluation = None  # the split had no rows: the sections say so by the manifest
     objective = objectives.kind(began["configuration"]["objective"]["kind"])
     shown = [
-        *lopsided.section(lopsided.of_content(manifest.content)),
+        *lopsided.section(lopsided.of_manifest(manifest)),
         *objective.sections(manifest, evaluation),
         sections.curves(metrics.read(run)),
         *sections.non_finite(list(non_finite.read(run))),

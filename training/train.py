@@ -93,7 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if os.environ.get("HOROVOD_RANK", "0") == "0":
         log(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes a few seconds
-        preparation.note_cut_tokens(manifest)
     make_deterministic(config.train.threads)
     communicator = Communicator.start()
     try:

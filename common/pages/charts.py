@@ -107,7 +107,7 @@ def bars(
     return _svg(title, draw)
 
 
-LEVELS, FAINTEST = 12, 3
+LEVELS, FAINTEST = 12, 2
 """Shades of a heat map, and the one that any count has at least."""
 MOST_NAMES = 48
 """Names beside a heat map; of more, every second or third is shown."""

@@ -58,6 +58,4 @@ def _remarks(summary: Summary, config: Configuration) -> Iterable[str]:
         yield f"{counted(unreadable, 'file')} could not be read: see the quarantine"
     yield from lopsided.of_splits(summary.published, config.split.model_dump())
     yield from lopsided.of_classes(summary.classes)
-    for feature, kept in summary.kept_tokens().items():
-        if kept.heavily_cut:
-            yield f"much of the texts is cut away: in the feature `{feature}`, {kept.told}"
+    yield from lopsided.of_tokens(summary.kept_tokens())

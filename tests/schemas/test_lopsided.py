@@ -2,8 +2,9 @@
 
 import pytest
 
-from common.pages.page import Text
+from common.pages.page import Points, Text
 from schemas import lopsided
+from schemas.kept_tokens import KeptTokens
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -60,5 +61,17 @@ def test_few_of_many_classes_are_named_and_none_at_full_length() -> None:
 
 def test_they_are_a_section_of_a_report_where_there_are_any() -> None:
     (section,) = lopsided.section(["the test split has no rows"])
-    assert section.blocks == [Text("The test split has no rows.", "bad")]
+    assert section.blocks == [Points([Text("The test split has no rows.")])]
     assert lopsided.section([]) == []
+
+
+def test_texts_that_are_mostly_cut_away_are_told() -> None:
+    keeps = {"50": 230, "90": 1_520, "99": 6_400}
+    kept = {
+        name: KeptTokens(length=128, share=share, keeping=keeps)
+        for name, share in (("a", 0.361), ("b", 0.95))
+    }
+    assert lopsided.of_tokens(kept) == [
+        "much of the texts is cut away: in the feature `a`, length 128 keeps 36.1% of the tokens; it takes 230 to keep "
+        "50%, 1,520 for 90%, 6,400 for 99%"
+    ]

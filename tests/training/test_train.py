@@ -14,7 +14,6 @@ from common.errors import CheckError, DataError, UsageError
 from provenance.checksums import sha256_of
 from schemas import manifest
 from schemas.config import load
-from schemas.kept_tokens import KeptTokens
 from tests.training.published import Published, publish, publish_again
 from training.checkpoints import store
 from training.engine import preparation
@@ -413,17 +412,3 @@ def test_only_rank_0s_folder_is_written_by_summary_updates(tmp_path: Path) -> No
     (tmp_path / "summary.json").write_text("[]", encoding="utf-8")
     with pytest.raises(DataError, match=r"summary\.json is no JSON object"):
         summary.update(tmp_path, reports={})
-
-
-def test_texts_that_are_mostly_cut_away_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    published = publish(tmp_path).load()
-    preparation.note_cut_tokens(published)
-    keeps = {"50": 230, "90": 1_520, "99": 6_400}
-    for share in (0.361, 0.95):
-        kept = {"tokens": KeptTokens(length=128, share=share, keeping=keeps)}
-        provenance = published.provenance.model_copy(update={"kept_tokens": kept})
-        preparation.note_cut_tokens(published.model_copy(update={"provenance": provenance}))
-    assert capsys.readouterr().err.splitlines() == [
-        "note: much of the texts is cut away: in the feature tokens, length 128 keeps 36.1% of the tokens; it takes "
-        "230 to keep 50%, 1,520 for 90%, 6,400 for 99%"
-    ]

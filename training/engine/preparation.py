@@ -85,13 +85,6 @@ def last_checkpoint(
     return found
 
 
-def note_cut_tokens(manifest: Manifest) -> None:
-    """Log the features of text of which the shards lack more than a tenth of the tokens."""
-    for feature, kept in manifest.provenance.kept_tokens.items():
-        if kept.heavily_cut:
-            log(f"note: much of the texts is cut away: in the feature {feature}, {kept.told}")
-
-
 def find_checkpoint(
     config: Configuration, manifest: Manifest, run: Path, communicator: Communicator, new_data: bool
 ) -> Checkpoint | None:

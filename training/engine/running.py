@@ -106,7 +106,7 @@ def run_loop(
             f"{settings.batch}, {context.communicator.world.size} rank(s)"
             + (f", from step {state.step:,} on" if state.step else "")
         )
-        for sentence in lopsided.of_content(context.manifest.content):
+        for sentence in lopsided.of_manifest(context.manifest):
             log(f"note: {sentence}")
         idle = split_order(context.manifest, "train", settings).idle_ranks(context.communicator.world)
         if idle:
