@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass
 
-from common.pages.page import Block, ReportSection, Table, Text, Value, figure, number, share
+from common.pages.page import Block, ReportSection, Table, Text, Value, counted, figure, number, share
 from schemas.manifest import SplitContent
 
 MOST_CLASSES = 40
 SAID = {
-    "none": "The policy is none: training takes each row once an epoch, and all rows count alike.",
+    "none": "The policy is `none`: training takes each row once an epoch, and all rows count alike.",
     "weights": (
-        "The policy is weights: training takes each row once an epoch, and its loss counts as much as its class weighs."
+        "The policy is `weights`: training takes each row once an epoch, and its loss counts as much as its class "
+        "weighs."
     ),
     "oversample": (
-        "The policy is oversample: training takes each row as often an epoch as stands beside its class, by index; "
+        "The policy is `oversample`: training takes each row as often an epoch as stands beside its class, by index; "
         "no row is copied."
     ),
 }
@@ -78,14 +79,15 @@ def section(split: SplitContent) -> ReportSection:
             Table(header, rows, "Rows of the training split as published, and as training meets them.")
         )
         if len(shares) > MOST_CLASSES:
-            blocks.append(Text(f"{len(shares) - MOST_CLASSES:,} smaller classes are not shown.", "quiet"))
-        counted = [one.rows for one in shares if one.rows]
+            rest = counted(len(shares) - MOST_CLASSES, "smaller class", "smaller classes")
+            blocks.append(Text(f"Not shown: {rest}.", "quiet"))
+        there = [one.rows for one in shares if one.rows]
         felt = [one.effect for one in shares if one.rows]
-        if counted:
+        if there:
             blocks.append(
                 Text(
                     f"An epoch takes {split.epoch_rows:,} rows of {split.rows:,}. The largest class counts "
-                    f"{max(counted) / min(counted):,.1f} times as much as the smallest before, "
+                    f"{max(there) / min(there):,.1f} times as much as the smallest before, "
                     f"{max(felt) / min(felt):,.1f} times after."
                 )
             )

@@ -126,7 +126,10 @@ def quarantine(summary: Summary, reasons: Sequence[Reason]) -> ReportSection:
         for r in reasons
     ]
     header = ["Reason", "Records", "Of what was read", "For example", "At"]
-    note = Text("The raw bytes of each of them are in bronze/quarantine.", "quiet")
+    note = Text(
+        "The raw bytes of each of them are in `bronze/quarantine`; `ringlake-etl quarantine` shows them, masked.",
+        "quiet",
+    )
     return ReportSection("Quarantine", [Table(header, rows), note])
 
 

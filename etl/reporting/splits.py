@@ -12,6 +12,7 @@ from common.pages.page import (
     Table,
     Text,
     Value,
+    counted,
     figure,
     number,
     share,
@@ -63,7 +64,7 @@ def classes(summary: Summary) -> ReportSection:
     ]
     rest = len(summary.classes_before) - MOST_CLASSES
     if rest > 0:
-        blocks.append(Text(f"{rest:,} smaller classes are not shown.", "quiet"))
+        blocks.append(Text(f"Not shown: {counted(rest, 'smaller class', 'smaller classes')}.", "quiet"))
     return ReportSection("Classes", blocks)
 
 
@@ -161,7 +162,7 @@ def balance(summary: Summary, config: Configuration) -> ReportSection:
     caption = f"Shards of the training split, {summary.rows_per_group:,} rows a row group."
     blocks.append(Table(["Shard", "Rows", "Row groups", "Rows of the last", "Size"], of_train, caption))
     if len(train) > MOST_SHARDS:
-        blocks.append(Text(f"{len(train) - MOST_SHARDS:,} more shards are not shown.", "quiet"))
+        blocks.append(Text(f"Not shown: {counted(len(train) - MOST_SHARDS, 'more shard')}.", "quiet"))
     return ReportSection("Splits and shards", blocks)
 
 

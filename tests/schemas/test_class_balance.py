@@ -133,11 +133,11 @@ def test_the_report_shows_the_classes_before_and_after() -> None:
         ["a", "5", "71.4%", "1", "0.700", "4", "50.0%"],
         ["b", "2", "28.6%", "1", "1.750", "4", "50.0%"],
     ]
-    assert "The policy is weights" in text_of(weighted)
+    assert "The policy is `weights`" in text_of(weighted)
 
 
 def test_without_a_policy_the_report_says_so() -> None:
     plain = oversampled(**ONCE, balance=ClassBalance())
-    assert "The policy is none" in text_of(plain)
+    assert "The policy is `none`" in text_of(plain)
     assert rows_of(plain) == []
     assert [one.effect for one in class_shares(plain)] == [5.0, 2.0]

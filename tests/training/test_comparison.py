@@ -301,3 +301,25 @@ def test_units_come_from_the_tables_of_the_version(
         file.unlink()
     assert units_of(grouped, "test", keys, storage) is None
     assert "rows of one group count as independent" in capsys.readouterr().err
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("groups", [None, 12])
+def test_of_equal_models_few_are_told_apart(monkeypatch: pytest.MonkeyPatch, groups: int | None) -> None:
+    monkeypatch.setattr(statistics, "REPLICATES", 500)
+    random, told = np.random.default_rng(0), {"accuracy": 0, "macro_f1": 0}
+    for _ in range(200):
+        labels = random.choice(3, 300, p=[0.6, 0.3, 0.1])
+        unit = None if groups is None else random.integers(0, groups, 300)
+        # Each group has its own difficulty for each model.
+        right = 0.7 + (np.zeros((2, 1)) if groups is None else random.normal(0, 0.2, (2, groups)))
+        where = np.zeros(300, np.int64) if unit is None else unit
+        models = [
+            np.where(random.random(300) < np.clip(right[i, where], 0, 1), labels, random.choice(3, 300))
+            for i in range(2)
+        ]
+        found = assess([results(labels, taken) for taken in models], unit).comparisons[0].figures
+        for name in told:
+            told[name] += found[name].verdict != "no difference"
+    # 5% of 200 are 10; more than 21 would come by chance in one of 3,000 tries.
+    assert max(told.values()) <= 21

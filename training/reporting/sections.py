@@ -64,7 +64,7 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
         found += [
             Tile("Steps", f"{training['steps']:,}", _epochs(training)),
             Tile(
-                "Rows seen", f"{training['samples_seen']:,}", f"by {training['world_size']:,} ranks together"
+                "Rows seen", f"{training['samples_seen']:,}", f"by {counted(training['world_size'], 'rank')}"
             ),
             Tile(
                 "Training time",
@@ -90,7 +90,7 @@ def _beside(baseline: dict[str, Any], name: str) -> str:
 
 def _epochs(training: dict[str, Any]) -> str:
     if not training["stopped_early"]:
-        return f"{training['epochs']:,} epochs"
+        return counted(training["epochs"], "epoch")
     return f"stopped early, after {training['epochs_completed']:,} of {training['epochs']:,} epochs"
 
 
@@ -160,7 +160,7 @@ def lineage(
     rows: list[list[Value]] = [
         [
             "Sources",
-            f"{content.sources.files:,} files, {size(content.sources.bytes)}",
+            f"{counted(content.sources.files, 'file')}, {size(content.sources.bytes)}",
             Cell(content.sources.root, "code"),
         ],
         ["Bronze", _versions(made.bronze_versions), ""],
@@ -168,7 +168,7 @@ def lineage(
         [
             "Shards",
             f"Delta version {manifest.delta_version}, "
-            f"{sum(len(split.shards) for split in manifest.splits.values()):,} shards, "
+            f"{counted(sum(len(split.shards) for split in manifest.splits.values()), 'shard')}, "
             f"{content.counts['published']:,} of {content.counts['records_in']:,} records",
             Cell(manifest.table_uri, "code"),
         ],
@@ -223,7 +223,7 @@ def non_finite(batches: Sequence[NonFiniteBatch]) -> list[ReportSection]:
         "" if len(batches) <= BATCHES_SHOWN else f" The first {BATCHES_SHOWN} of {len(batches):,} are shown."
     )
     note = Text(
-        f"These batches changed no weight. All ids of their records are in non_finite.jsonl.{more}", "quiet"
+        f"These batches changed no weight. All ids of their records are in `non_finite.jsonl`.{more}", "quiet"
     )
     table = Table(["Step", "Epoch", "Position", "Rows", "Records"], rows)
     return [ReportSection("Batches without a finite loss", [table, note])]
