@@ -19,20 +19,24 @@ CONSEQUENCES = {
 
 
 def of_splits(rows: Mapping[str, int], shares: Mapping[str, float]) -> list[str]:
-    """Return a sentence for each split without rows, and for each that differs from its configured share.
+    """Return a sentence for each split without rows, and one where splits differ from their configured shares.
 
     Only splits with a share are expected to have rows.
     """
-    total, found = sum(rows.values()), []
-    for split in SPLITS:
-        count, share = rows.get(split, 0), shares[split]
-        if not count and (share or split == "train"):
-            found.append(f"the {split} split has no rows: {CONSEQUENCES[split]}")
-        elif abs(count - share * total) > max(1, TOLERANCE * total):
-            found.append(
-                f"the {split} split has {count / total:.1%} of the rows instead of {share:.1%}: clusters of "
-                "near-duplicates and groups are never divided"
-            )
+    total = sum(rows.values())
+    counts = {split: rows.get(split, 0) for split in SPLITS}
+    found = [
+        f"the {split} split has no rows: {CONSEQUENCES[split]}"
+        for split, count in counts.items()
+        if not count and (shares[split] or split == "train")
+    ]
+    if any(abs(counts[split] - shares[split] * total) > max(1, TOLERANCE * total) for split in SPLITS):
+        are = ", ".join(f"{split} {count / total:.1%}" for split, count in counts.items())
+        were = ", ".join(f"{shares[split]:.1%}" for split in SPLITS)
+        found.append(
+            f"the splits do not have their shares of the rows, but {are} instead of {were}: clusters of "
+            "near-duplicates and groups are never divided"
+        )
     return found
 
 
