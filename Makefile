@@ -30,6 +30,9 @@ LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
+# Another Python's folder of modules, such as conda's, with which that of .venv could not even start.
+unexport PYTHONHOME
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help setup setup-dev data demo test test-python test-all etl train evaluate verify quarantine report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean

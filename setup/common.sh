@@ -1,5 +1,6 @@
 # Shared by the set-up scripts, which source it: folders, messages, stamps. All work from the top of the checkout.
 set -euo pipefail
+unset PYTHONHOME # of another Python, with which neither ours nor that of .venv would start
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 log() { printf 'setup: %s\n' "$*" >&2; }

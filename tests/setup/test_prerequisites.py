@@ -165,9 +165,9 @@ def test_an_installed_java_that_is_not_on_the_path_is_named_and_none_installed(c
     assert not (checkout / "called").exists()
 
 
-def test_without_home_the_users_own_is_taken_and_a_read_only_checkout_is_no_obstacle(checkout: Path) -> None:
-    executable(checkout / "setup" / "show.sh", "source setup/common.sh; echo $CACHE")
+def test_neither_home_nor_pythonhome_nor_a_read_only_checkout_is_an_obstacle(checkout: Path) -> None:
+    executable(checkout / "setup" / "show.sh", "source setup/common.sh; echo $CACHE${PYTHONHOME-}")
     (checkout / "logs").write_text("no folder can be made here")
-    shown = run(checkout, "show.sh", HOME="")
+    shown = run(checkout, "show.sh", HOME="", PYTHONHOME="/opt/conda")
     home = pwd.getpwuid(os.getuid()).pw_dir
     assert (shown.returncode, shown.stdout.strip()) == (0, f"{home}/.cache/ringlake"), shown.stderr
