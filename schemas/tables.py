@@ -126,6 +126,8 @@ class Layout:
 
 _TEXT = pa.string()
 _LENGTHS = pa.list_(pa.int32())
+_SKIPPED = pa.list_(pa.struct([("rule", pa.string()), ("size", pa.int64())]))
+"""Content of a source file that is no record, by the rule that says so."""
 _EFFECT = pa.list_(pa.struct([("rule", pa.string()), ("count", pa.int32())]))
 
 
@@ -142,6 +144,14 @@ def sources_schema() -> pa.Schema:
             ("status", _TEXT),  # read | unreadable (then it is one row of bronze/quarantine)
             ("records", pa.int64()),  # records read from it, quarantined ones included
             ("quarantined", pa.int64()),
+            # Sizes are bytes of the decompressed content, without line ends, or rows of a format with random access:
+            # content_size = records_size + quarantined_size + the sum of skipped.
+            ("content_size", pa.int64()),  # null where a range of the file could not be read
+            ("records_size", pa.int64()),  # of the records that are not quarantined
+            ("quarantined_size", pa.int64()),
+            ("skipped", _SKIPPED),
+            ("lines", pa.int64()),  # of the records, quarantined ones included; one each but in CSV
+            ("quarantined_lines", pa.int64()),
         ]
     )
 

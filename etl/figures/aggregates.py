@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from etl.encoders.lengths import keeping, rounded
 from etl.encoders.scalars import MISSING, OUTLIER
 from etl.figures.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
+from etl.sources.accounting import faults, shares, told_silent
 from schemas.config import Configuration
 from schemas.features import TypedFeature
 from schemas.tables import SPLITS
@@ -123,6 +124,7 @@ def lengths_of(rows: Iterable[Row]) -> Lengths:
 
 def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]:
     unreadable = F.col("status") == "unreadable"
+    silent = {name: column for name, column in faults().items() if name != "unbalanced"}
     rows = (
         sources.groupBy("source_index")
         .agg(
@@ -134,6 +136,8 @@ def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]
             F.sum(F.greatest(F.coalesce("quarantined", F.lit(0)), unreadable.cast("long"))).alias(
                 "quarantined"
             ),
+            *(column.alias(name) for name, column in silent.items()),
+            F.struct(*(column.alias(name) for name, column in shares(config).items())).alias("sizes"),
         )
         .collect()
     )
@@ -147,6 +151,9 @@ def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]
             row["bytes"] or 0,
             row["records"],
             row["quarantined"],
+            row["sizes"].asDict(),
+            row["silent"],
+            told_silent(row["first_silent"]) if row["silent"] else "",
         )
         for row in sorted(rows, key=itemgetter("source_index"))
     ]

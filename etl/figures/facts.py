@@ -1,5 +1,6 @@
 """Figures for the quality gates and the report; `etl/figures/summary.py` fills them in."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from common.errors import CheckError
@@ -94,6 +95,12 @@ class SourceFacts:
     bytes: int
     records: int
     quarantined: int
+    sizes: dict[str, int] = field(default_factory=dict)
+    """Lines and bytes of the records, and of the quarantined ones (etl/sources/accounting.py)."""
+    silent: int = 0
+    """Files with content of which nothing came."""
+    first_silent: str = ""
+    """The first of these, and what was skipped of it."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,10 @@ class Summary:
     @property
     def quarantined(self) -> int:
         return sum(self.quarantined_by_reason.values())
+
+    def sizes(self) -> dict[str, int]:
+        """Return the lines and bytes of the records of all sources, and of the quarantined ones."""
+        return dict(sum((Counter(source.sizes) for source in self.sources), Counter()))
 
     @property
     def forgotten(self) -> int:

@@ -44,13 +44,17 @@ def summarise(
         return read_table(spark, getattr(layout, name), (versions or {}).get(name))
 
     first = config.text_columns()[0]
-    sources = aggregates.source_facts(config, table("sources"))
-    fields = table("fields")
-    if "text_characters" not in fields.columns:
-        raise UsageError(
-            f"{layout.fields} was written by an earlier version of ringlake: run the stage clean again, "
-            "and those after it"
-        )
+    files, fields = table("sources"), table("fields")
+    for uri, frame, column, stage in (
+        (layout.sources, files, "content_size", "ingest"),
+        (layout.fields, fields, "text_characters", "clean"),
+    ):
+        if column not in frame.columns:
+            raise UsageError(
+                f"{uri} was written by an earlier version of ringlake: run the stage {stage} again, "
+                "and those after it"
+            )
+    sources = aggregates.source_facts(config, files)
     read = aggregates.as_read(config, fields).transform(partial(aggregates.count_by_length, config)).collect()
     encoded = rows_to_publish(table("encoded"))
     ledger = final_ledger(table("ledger"), table("encoded"))

@@ -239,7 +239,7 @@ def check_quarantine(counts: Mapping[str, int], config: Configuration) -> None:
     """
     gate = quarantine_gate(config)
     # Records erased on request say nothing about the quality of the data.
-    row = quarantine_row(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0))
+    row = quarantine_row(counts["records_in"], counts["quarantined"] - counts.get("forgotten", 0), counts)
     if gate.maximum is not None and row[gate.column] > gate.maximum:
         failed = explained(gate.result([row], [row]), config)
         raise QualityGateError(f"a quality gate failed after ingest: {sentence_of(failed)}")
@@ -260,8 +260,9 @@ def _share_gate(what: str, maximum: float, remedy: str) -> Gate:
         0,
         maximum,
         lambda row: (
-            f"{percent(row[f'{what}_share'])} of the records read "
-            f"({row[f'{what}_records']:,} of {row['records_in']:,}) are {LEFT_OUT[what]}"
+            f"{percent(row[f'{what}_share'])} of the {row.get(f'{what}_unit', 'records')} read "
+            f"({row.get(f'{what}_part', row[f'{what}_records']):,} of "
+            f"{row.get(f'{what}_whole', row['records_in']):,}) are {LEFT_OUT[what]}"
         ),
         f"at most {percent(maximum)} ({key})",
         f"{remedy}, or raise {key}",
@@ -269,19 +270,32 @@ def _share_gate(what: str, maximum: float, remedy: str) -> Gate:
     )
 
 
-def quarantine_row(records_in: int, quarantined: int) -> dict[str, Any]:
-    """Return the part of the table `records` that is known after `ingest`."""
+def quarantine_row(records_in: int, quarantined: int, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Return the part of the table `records` that is known after `ingest`; `sizes` has lines and bytes, if known.
+
+    The share is the largest of those of the records, the lines and the bytes, since one record may have swallowed
+    thousands of lines.
+    """
+    found = {
+        "records": (quarantined, records_in),
+        **{unit: (sizes.get(f"quarantined_{unit}", 0), sizes.get(unit, 0)) for unit in ("lines", "bytes")},
+    }
+    unit = max(found, key=lambda one: _share(*found[one]))  # the first of equals
+    part, whole = found[unit]
     return {
         "records_in": records_in,
         "quarantine_records": quarantined,
-        "quarantine_share": _share(quarantined, records_in),
+        "quarantine_share": _share(part, whole),
+        "quarantine_unit": unit,
+        "quarantine_part": part,
+        "quarantine_whole": whole,
     }
 
 
 def _records(summary: Summary, config: Configuration) -> dict[str, Any]:
     duplicates = summary.exact_duplicates + summary.near_duplicates
     return {
-        **quarantine_row(summary.records_in, summary.quarantined - summary.forgotten),
+        **quarantine_row(summary.records_in, summary.quarantined - summary.forgotten, summary.sizes()),
         "filtered_records": summary.filtered,
         "filtered_share": _share(summary.filtered, summary.records_in),
         "duplicate_records": duplicates,

@@ -222,7 +222,16 @@ def sources(summary: Summary) -> ReportSection:
         for s in summary.sources
     ]
     header = ["Source", "Format", "Files", "Unreadable", "Size", "Records", "Quarantined"]
-    return ReportSection("Sources", [Table(header, rows)])
+    silent = [
+        Text(
+            f"{s.silent:,} of the files of {s.path} gave neither a record nor a row of the quarantine, the first of "
+            f"them {s.first_silent}.",
+            "bad",
+        )
+        for s in summary.sources
+        if s.silent
+    ]
+    return ReportSection("Sources", [Table(header, rows), *silent])
 
 
 def provenance(manifest: Manifest | None, config: Configuration) -> ReportSection:

@@ -58,14 +58,7 @@ def look(
     read: list[Piece] = []
     for piece in chosen:
         source = config.source[piece.file.source_index]
-        part = FilePart(
-            piece.file.location,
-            config.storage,
-            piece.start,
-            piece.end,
-            source.max_expansion,
-            piece.file.bytes,
-        )
+        part = FilePart.of(piece.file, source, config.storage, piece.start, piece.end)
         left = LOOKED_BYTES // len(chosen)
         given = dict(piece.file.columns)  # named by its folders
         try:

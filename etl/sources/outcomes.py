@@ -12,6 +12,8 @@ from pyspark.sql import functions as F
 
 from common.errors import DataError
 from etl.lake.tombstones import NO_TOMBSTONES, Tombstones
+from etl.sources.accounting import BY_RULE, check_content, faults, sizes_of_pieces
+from etl.sources.files.formats import formats
 from etl.sources.files.pieces import Piece, list_pieces
 from etl.sources.files.streams import CANNOT_OPEN, CANNOT_READ_ON
 from etl.sources.reading import (
@@ -72,7 +74,10 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
             (F.sum("damaged") - surplus).alias("damaged"),
             F.sum("from_start").alias("from_start"),
             F.min("detail").alias("detail"),
+            *(column.alias(name) for name, column in sizes_of_pieces(surplus).items()),
         )
+        .withColumn("skipped", F.expr(BY_RULE))
+        .drop("pieces_skipped")
         # The whole file was unreadable where its only rows are those that say so.
         .withColumn(
             "status",
@@ -86,7 +91,8 @@ def file_rows(outcomes: DataFrame) -> DataFrame:
 def check_files(
     files: DataFrame, config: Configuration, readable: frozenset[int] = frozenset()
 ) -> dict[str, int]:
-    """Return the numbers of files and records read. Raises DataError where ingestion must not continue.
+    """Return the numbers of files and records read. Raises DataError where ingestion must not continue, and CheckError
+    where the content of a file does not add up.
 
     `readable`: sources with a file that an earlier run could read; all new files of these may be unreadable.
     """
@@ -99,6 +105,7 @@ def check_files(
             F.count_if(F.col("status") == "read").alias("readable"),
             F.min(changed).alias("changed"),
             F.min(F.when(F.col("status") != "read", F.struct("source_path", "detail"))).alias("unreadable"),
+            *(column.alias(name) for name, column in faults().items()),
         )
         .collect()
     )
@@ -110,6 +117,7 @@ def check_files(
                 f"{path} of the source {pattern!r} changed while it was read ({before:,} bytes, then {after:,}): "
                 "run again once nothing writes to it"
             )
+        check_content(row, pattern)
         if not row["readable"] and row["source_index"] not in readable:
             raise DataError(
                 f"none of the {row['files']:,} files of the source {pattern!r} could be read, as "
@@ -243,12 +251,24 @@ def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool
     return rejected.unionByName(repeats.select(*columns))
 
 
-def source_rows(files: DataFrame, repeated: DataFrame | None, ingested: datetime) -> DataFrame:
+def source_rows(
+    files: DataFrame, repeated: DataFrame | None, config: Configuration, ingested: datetime
+) -> DataFrame:
     """Return the rows of `bronze/sources`."""
     files = files.withColumn("ingested", F.lit(ingested))
     if repeated is None:
         return files
-    of_file = repeated.groupBy("source_index", "source_path").agg(F.count("*").alias("repeated"))
-    return files.join(of_file, ["source_index", "source_path"], how="left").withColumn(
-        "quarantined", F.col("quarantined") + F.coalesce("repeated", F.lit(0))
+    by_row = [index for index, source in enumerate(config.source) if formats()[source.format].random_access]
+    size = F.when(F.col("source_index").isin(by_row), F.lit(1)).otherwise(F.col("source_bytes"))
+    of_file = repeated.groupBy("source_index", "source_path").agg(
+        F.count("*").alias("repeated"), F.sum(size).alias("repeated_size")
+    )
+    moved, moved_size = (F.coalesce(name, F.lit(0)) for name in ("repeated", "repeated_size"))
+    return files.join(of_file, ["source_index", "source_path"], how="left").withColumns(
+        {
+            "quarantined": F.col("quarantined") + moved,
+            "records_size": F.col("records_size") - moved_size,
+            "quarantined_size": F.col("quarantined_size") + moved_size,
+            "quarantined_lines": F.col("quarantined_lines") + moved,
+        }
     )

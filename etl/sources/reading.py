@@ -4,7 +4,9 @@ An outcome is a record, a row of the quarantine, or a piece's report on its file
 so that one reading of the sources serves the three tables.
 """
 
+import json
 import pickle
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ import pyarrow as pa
 
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.contract import Contract, Problem, UntypedText, WithNames
-from etl.sources.files.formats import FilePart, Found, Rejected, formats, rejected
+from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats, rejected
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.parquet import raw_row
 from etl.sources.files.pieces import Piece
@@ -54,6 +56,13 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("quarantined", pa.int64()),
             ("damaged", pa.int64()),
             ("from_start", pa.int64()),  # rows that report the whole file as unreadable: 0 or 1
+            # In bytes of the content, or in rows where the format has random access; null where unknown.
+            ("content_size", pa.int64()),
+            ("records_size", pa.int64()),
+            ("quarantined_size", pa.int64()),
+            ("skipped", pa.string()),  # JSON: what was skipped, by rule
+            ("lines", pa.int64()),  # of all records
+            ("quarantined_lines", pa.int64()),
             *((column_name(place), pa.string()) for place in range(len(config.table_columns()))),
         ]
     )
@@ -113,20 +122,15 @@ class Reader:
 
     def _piece(self, piece: Piece) -> Iterator[pa.RecordBatch]:
         settings = self.config.source[piece.file.source_index]
-        part = FilePart(
-            piece.file.location,
-            self.config.storage,
-            piece.start,
-            piece.end,
-            settings.max_expansion,
-            piece.file.bytes,
-        )
+        part = FilePart.of(piece.file, settings, self.config.storage, piece.start, piece.end)
         self.given = {
             name: None if value is None else UntypedText(value)
             for name, value in piece.file.columns
             if name in self.contract.needed
         }
-        records = quarantined = damaged = from_start = 0
+        random_access = formats()[settings.format].random_access
+        records = quarantined = damaged = from_start = records_size = quarantined_size = lines = 0
+        left_out: Counter[str] = Counter()
         detail: str | None = None
         if piece.hash_only:
             if self.raw_of is not None:
@@ -140,22 +144,41 @@ class Reader:
                 else formats()[settings.format].read(part, settings, self.contract)
             )
             for row in rows:
+                if isinstance(row, Skipped):
+                    left_out[row.rule] += row.size
+                    continue
                 records += 1
+                size = size_of(row, random_access)
+                row = part.in_file(row)
                 problem = self._problem(piece, row)
-                if problem is not None:
+                if problem is None:
+                    records_size += size
+                else:
+                    problem = part.explained(problem)
                     quarantined += 1
+                    if problem.reason == FORGOTTEN:
+                        left_out[FORGOTTEN] += size
+                    else:
+                        quarantined_size += size
+                        lines += 1 if part.lines is None else lines_of(row.raw)
                     damaged += problem.damaged
                     from_start += says_nothing_is_read(problem)
                     detail = problem.detail if problem.damaged else detail
                     self._reject(piece, problem)
                 if self.held >= BATCH_BYTES or len(self.records) + len(self.others) >= BATCH_ROWS:
                     yield from self._flush()
-        sha256, size = None, None
+        content = part.content() if not piece.hash_only and self.raw_of is None else 0
+        if piece.end is not None and not random_access:
+            content = None if damaged else 0  # the piece that only hashes tells the size of the file
+        sha256, bytes_read = None, None
         if part.stream is not None:
             # The stream has seen only a part of a range; the hash then comes from the piece that only hashes.
             if piece.end is None and self.raw_of is None:
                 part.stream.finish()
-                sha256, size = part.stream.sha256, part.stream.size
+                sha256 = part.stream.sha256
+                bytes_read = part.stream.size if sha256 is not None else None
+                if piece.hash_only and not random_access:
+                    content = bytes_read
             part.close()
         self._add(
             kind=FILE,
@@ -164,12 +187,18 @@ class Reader:
             detail=detail,
             sha256=sha256,
             bytes=piece.file.bytes,
-            bytes_read=size if sha256 is not None else None,
+            bytes_read=bytes_read,
             modified=piece.file.modified,
             records=records,
             quarantined=quarantined,
             damaged=damaged,
             from_start=from_start,
+            content_size=content,
+            records_size=records_size,
+            quarantined_size=quarantined_size,
+            skipped=json.dumps([{"rule": rule, "size": size} for rule, size in left_out.items()]),
+            lines=records if part.lines is None else part.lines,
+            quarantined_lines=lines,
         )
 
     def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
@@ -289,6 +318,23 @@ def with_given(values: Mapping[str, object], given: Mapping[str, object]) -> Map
     """Return a record with the columns that its folders name; a column of its own wins, even a null."""
     whole = {**given, **values}
     return WithNames(whole, values.names) if isinstance(values, WithNames) else whole
+
+
+def size_of(row: Found | Rejected, random_access: bool) -> int:
+    """Return the bytes (with random access: the rows) of the content that a row stands for."""
+    if isinstance(row, Found):
+        return 1 if random_access else row.length
+    if row.damaged:
+        return row.size or 0
+    if random_access:
+        return 1
+    return len(row.raw) if row.size is None else row.size
+
+
+def lines_of(raw: bytes) -> int:
+    """Return the number of lines of a raw record."""
+    inner = raw.rstrip(b"\r\n")
+    return 1 + max(inner.count(b"\n"), inner.count(b"\r"))
 
 
 def says_nothing_is_read(row: Rejected) -> bool:

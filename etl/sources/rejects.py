@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from common.errors import DataError, UsageError
 from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
-from etl.sources.files.csv import split_records, without_mark
+from etl.sources.files.csv import CsvFile
 from etl.sources.files.formats import FilePart, formats
 from etl.sources.files.listing import list_source
 from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
@@ -142,11 +142,14 @@ def _header(config: Configuration, source_index: int, path: str) -> bytes:
         return b""
     for file in list_source(source, source_index, config.storage):
         if file.path == path:
-            part = FilePart(file.location, config.storage)
-            _, reader = part.open()
-            for record in split_records(reader, source.delimiter.encode(), source.quote.encode()):
-                if without_mark(record.line).strip(b"\r"):
-                    part.close()
-                    # A header with broken quotes is in quarantine itself, with everything that it swallowed.
-                    return b"" if record.problem is not None else record.line.content + b"\n"
+            part = FilePart.of(file, source, config.storage)
+            opened = CsvFile(part, source, ())
+            for record in opened.records:
+                part.close()
+                # A header with broken quotes is in quarantine itself, with everything that it swallowed.
+                if record.problem is not None:
+                    return b""
+                named = opened.records.skipped["separator_line"] > 0
+                sign = b"sep=" + opened.dialect.delimiter + b"\n" if named else b""
+                return sign + record.line.content + b"\n"
     raise DataError(f"{path} is no longer there, so that the header of its records is not known: restore it")

@@ -19,6 +19,7 @@ from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
 from etl.runs.run import Run, Tables
+from etl.sources.accounting import shares
 from etl.sources.earlier_run import earlier_run
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import group, list_pieces
@@ -44,9 +45,10 @@ from schemas import tables
 def ingest(run: Run) -> Mapping[str, int]:
     """Write the bronze tables and return the numbers of files, records_in, quarantined and record.
 
-    Records that `ringlake-etl forget` erased are quarantined without their content; `forgotten` is their number, if
-    any. Raises DataError for a pattern without files, a source without readable files, a file that changed meanwhile,
-    and an id column that repeats too often to be one.
+    Where any are quarantined, also lines, bytes, quarantined_lines and quarantined_bytes. Records that `ringlake-etl
+    forget` erased are quarantined without their content; `forgotten` is their number, if any. Raises DataError for a
+    pattern without files, a source without readable files, a file that changed meanwhile, and an id column that
+    repeats too often to be one.
     """
     spark, config = run.spark, run.config
     # Before the files are read: anything written meanwhile is new to the next run.
@@ -88,7 +90,7 @@ def ingest(run: Run) -> Mapping[str, int]:
             ).collect()[0]
             for name, frame, schema in (
                 ("quarantine", quarantined(outcomes, repeated, in_pieces > 0), tables.quarantine_schema()),
-                ("sources", source_rows(files, repeated, began), tables.sources_schema()),
+                ("sources", source_rows(files, repeated, config, began), tables.sources_schema()),
             ):
                 facts = CommitFacts.by("ingest", config, now)
                 written[name] = run.write(frame, name, schema, facts, append).identity
@@ -96,6 +98,9 @@ def ingest(run: Run) -> Mapping[str, int]:
                 for name in ("files", "records_in"):
                     counts[name] += earlier.facts.counts[name]
             counts["quarantined"] = run.row_count("quarantine")
+            if counts["quarantined"]:
+                sums = [column.alias(name) for name, column in shares(config).items()]
+                counts |= run.read("sources").agg(*sums).collect()[0].asDict()
             if tombstones:
                 counts["forgotten"] = run.read("quarantine").where(F.col("reason") == FORGOTTEN).count()
             counts["records"] = counts["records_in"] - counts["quarantined"]

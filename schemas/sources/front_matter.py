@@ -3,7 +3,7 @@
 from typing import Literal
 
 from common.sections import NonEmpty, Section
-from schemas.sources import SourceSettings
+from schemas.sources import TextSettings
 
 
 class FirstTrue(Section):
@@ -16,7 +16,7 @@ class FirstTrue(Section):
     """Value where none is true; without it such a record lacks the column, and is quarantined."""
 
 
-class FrontMatter(SourceSettings):
+class FrontMatter(TextSettings):
     """`[[source]] format = "front_matter"`"""
 
     format: Literal["front_matter"]

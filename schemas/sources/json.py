@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from schemas.sources import SourceSettings
+from schemas.sources import TextSettings
 
 
-class Json(SourceSettings):
+class Json(TextSettings):
     """`[[source]] format = "json"`: arrays of objects, or objects one after the other, however they are laid out."""
 
     format: Literal["json"]

@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from schemas.sources import SourceSettings
+from schemas.sources import TextSettings
 
 
-class JsonLines(SourceSettings):
+class JsonLines(TextSettings):
     """`[[source]] format = "jsonl"`"""
 
     format: Literal["jsonl"]

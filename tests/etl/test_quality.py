@@ -165,3 +165,13 @@ def test_the_quarantine_is_checked_right_after_ingest(tmp_path: Path) -> None:
     check_quarantine({"records_in": 100, "quarantined": 9, "forgotten": 4}, config)
     with pytest.raises(QualityGateError, match=r"after ingest: 6\.00% of the records read \(6 of 100\)"):
         check_quarantine({"records_in": 100, "quarantined": 6}, config)
+    sizes = {"records_in": 200, "quarantined": 1, "lines": 2000, "quarantined_lines": 90, "bytes": 10_000}
+    check_quarantine({**sizes, "quarantined_bytes": 500}, config)
+    with pytest.raises(
+        QualityGateError, match=r"7\.00% of the bytes read \(700 of 10,000\) are in the quarantine"
+    ):
+        check_quarantine({**sizes, "quarantined_bytes": 700}, config)
+    with pytest.raises(
+        QualityGateError, match=r"90\.05% of the lines read \(1,801 of 2,000\) are in the quarantine"
+    ):
+        check_quarantine({**sizes, "quarantined_lines": 1801, "quarantined_bytes": 700}, config)

@@ -48,7 +48,10 @@ def config(spark: SparkSession, tmp_path: Path) -> Configuration:
         {"format": "parquet", "path": f"{folder}/*.parquet"},
     ]
     config = configuration(tmp_path, sources)
-    assert ingest(Run(spark, config)) == {"files": 5, "records_in": 10, "records": 3, "quarantined": 7}
+    assert (
+        ingest(Run(spark, config)).items()
+        >= {"files": 5, "records_in": 10, "records": 3, "quarantined": 7}.items()
+    )
     return config
 
 
@@ -117,7 +120,10 @@ def test_what_was_exported_and_mended_is_read_like_any_record(
         {"format": "csv", "path": f"{folder}/**/*.csv"},
     ]
     both = configuration(tmp_path, [source.model_dump() for source in config.source] + more)
-    assert ingest(Run(spark, both)) == {"files": 9, "records_in": 15, "records": 8, "quarantined": 7}
+    assert (
+        ingest(Run(spark, both)).items()
+        >= {"files": 9, "records_in": 15, "records": 8, "quarantined": 7}.items()
+    )
     ids = {row[0] for row in read_table(spark, Layout.of(both).records).select("record_id").collect()}
     assert ids == set("abcdefgh")
 

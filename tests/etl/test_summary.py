@@ -39,7 +39,10 @@ def test_every_record_is_counted_where_it_ended(summary: Summary) -> None:
     assert summary.quarantined_by_reason == {"invalid_json": 2, "unreadable_file": 1}
     assert summary.filtered_by_rule == {"character_ratio": 1, "length": 1}
     assert summary.published == summary.encoded == {"train": 3, "validation": 1, "test": 1}
-    assert summary.sources == [SourceFacts(0, "in/*.jsonl", "jsonl", 2, 1, 1000, 13, 3)]
+    sizes = dict.fromkeys(
+        ("lines", "quarantined_lines", "bytes", "quarantined_bytes"), 0
+    )  # told by no file here
+    assert summary.sources == [SourceFacts(0, "in/*.jsonl", "jsonl", 2, 1, 1000, 13, 3, sizes)]
     summary.check_accounting()
 
 

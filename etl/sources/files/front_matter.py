@@ -14,6 +14,7 @@ from etl.sources.files.formats import (
     FilePart,
     Found,
     Rejected,
+    Skipped,
     SourceFormat,
     damaged,
     decode,
@@ -41,7 +42,7 @@ class FrontMatterFormat(SourceFormat):
 
     def read(
         self, part: FilePart, settings: SourceSettings, contract: Contract
-    ) -> Iterator[Found | Rejected]:
+    ) -> Iterator[Found | Rejected | Skipped]:
         assert isinstance(settings, FrontMatter)
         stream, reader = part.open()
         raw, size = read_bounded(reader, MAX_RECORD_BYTES)

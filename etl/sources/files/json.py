@@ -11,7 +11,16 @@ import re
 from collections.abc import Iterator
 
 from etl.sources.contract import Contract
-from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat, damaged, rejected
+from etl.sources.files.formats import (
+    FilePart,
+    Found,
+    Rejected,
+    Skipped,
+    SourceFormat,
+    damaged,
+    rejected,
+    skipped,
+)
 from etl.sources.files.jsonl import BYTE_ORDER_MARK, parse_record
 from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, MAX_RECORD_BYTES
 from schemas.sources import SourceSettings
@@ -41,20 +50,23 @@ class JsonFormat(SourceFormat):
 
     def read(
         self, part: FilePart, settings: SourceSettings, contract: Contract
-    ) -> Iterator[Found | Rejected]:
+    ) -> Iterator[Found | Rejected | Skipped]:
         part.start = 0
         stream, reader = part.open()
         objects = Objects(reader, contract)
         for row in objects.rows():
             if stream.damage is not None and objects.ends_within:
                 yield damaged(stream, row.position, row.raw)
-                return
+                break
             yield row
-        if stream.damage is not None:
-            yield damaged(stream, objects.position)
-        elif objects.array is not None and not objects.ends_within:
-            detail = f"the array that begins at byte {objects.array:,} is never closed: the file seems to be cut off"
-            yield Rejected(objects.position, b"", "unclosed_array", detail)
+        else:
+            if stream.damage is not None:
+                yield damaged(stream, objects.position)
+            elif objects.array is not None and not objects.ends_within:
+                where = f"the array that begins at byte {objects.array:,}"
+                detail = f"{where} is never closed: the file seems to be cut off"
+                yield Rejected(objects.position, b"", "unclosed_array", detail)
+        yield from skipped(byte_order_mark=objects.mark, separator=objects.separators)
 
 
 class Window:

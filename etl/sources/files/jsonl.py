@@ -16,11 +16,13 @@ from etl.sources.files.formats import (
     FilePart,
     Found,
     Rejected,
+    Skipped,
     SourceFormat,
     damaged,
     decode,
     formats,
     rejected,
+    skipped,
 )
 from etl.sources.files.streams import CHUNK, MAX_RECORD_BYTES, Line, read_lines
 from etl.sources.paths import MISSING, Repeated, look_up, nested_names
@@ -45,7 +47,7 @@ class JsonLinesFormat(SourceFormat):
 
     def read(
         self, part: FilePart, settings: SourceSettings, contract: Contract
-    ) -> Iterator[Found | Rejected]:
+    ) -> Iterator[Found | Rejected | Skipped]:
         stream, reader = part.open()
         beginning = reader.peek(CHUNK) if part.start == 0 else part.beginning()
         if is_laid_out(beginning):
@@ -53,18 +55,26 @@ class JsonLinesFormat(SourceFormat):
             if part.start == 0:
                 yield from formats()["json"].read(part, settings, contract)
             return
+        ends = blank = mark = 0
         # A file that cannot be opened is damaged from its beginning on, whichever piece finds that out.
         position = part.start if stream.damage is None else 0
         for line in read_lines(reader, part.start, part.end):
             if stream.damage is not None and not line.ended:
                 yield damaged(stream, line.position, line.content)
-                return
+                break
             position = line.position + line.size + line.ended
+            ends += line.ended
             row = parse_line(line, contract)
             if row is not None:
                 yield row
-        if stream.damage is not None:
-            yield damaged(stream, position)
+            else:
+                blank += line.size
+                if line.content.startswith(BYTE_ORDER_MARK):
+                    mark, blank = mark + len(BYTE_ORDER_MARK), blank - len(BYTE_ORDER_MARK)
+        else:
+            if stream.damage is not None:
+                yield damaged(stream, position)
+        yield from skipped(byte_order_mark=mark, line_end=ends, blank_line=blank)
 
 
 def is_laid_out(beginning: bytes) -> bool:

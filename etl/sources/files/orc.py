@@ -28,12 +28,13 @@ class OrcFormat(SourceFormat):
     def read(
         self, part: FilePart, settings: SourceSettings, contract: Contract
     ) -> Iterator[Found | Rejected]:
-        position = given = 0
+        position = given = part.rows = 0
         try:
             with open_plain(part.location, part.options) as file:
                 size = file.seek(0, io.SEEK_END)
                 limit = content_limit(size, part.max_expansion)
                 whole = orc.ORCFile(file)
+                part.rows = whole.nrows
                 columns = ArrowColumns(whole.schema, contract)
                 refusal = columns.refusal()
                 if refusal is not None:
@@ -55,7 +56,7 @@ class OrcFormat(SourceFormat):
                         found = checked_row(position, values)
                         given += size_of_row(found)
                         if limit is not None and given > limit:
-                            yield too_large(position, part.max_expansion)
+                            yield too_large(position, part.max_expansion, part.rows - position)
                             return
                         yield found
                         position += 1
@@ -63,7 +64,8 @@ class OrcFormat(SourceFormat):
         except (OSError, pa.ArrowException) as error:
             kind = "cannot be read" if getattr(error, "errno", None) else "is not ORC or is damaged"
             detail = f"the file {kind} from row {position:,} on"
-            yield Rejected(position, b"", "unreadable_file", detail, damaged=True)
+            left = part.rows - position
+            yield Rejected(position, b"", "unreadable_file", detail, damaged=True, size=left)
 
     def columns(
         self, part: FilePart, settings: SourceSettings, contract: Contract

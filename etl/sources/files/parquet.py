@@ -42,15 +42,16 @@ class ParquetFormat(SourceFormat):
     def read(
         self, part: FilePart, settings: SourceSettings, contract: Contract
     ) -> Iterator[Found | Rejected]:
-        row = 0
+        row, left, part.rows = 0, 0, 0
         try:
             with open_plain(part.location, part.options) as file:
                 limit = content_limit(file.seek(0, io.SEEK_END), part.max_expansion)
                 with pq.ParquetFile(file, buffer_size=READ_BYTES, pre_buffer=False) as parquet:
                     metadata = parquet.metadata
                     groups = list(owned_groups(metadata, part.start, part.end))
+                    left = part.rows = sum(metadata.row_group(group).num_rows for group, _ in groups)
                     if groups and limit is not None and unpacked_bytes(metadata) > limit:
-                        yield too_large(0, part.max_expansion)  # no piece of the file is read
+                        yield too_large(0, part.max_expansion, part.rows)  # no piece of the file is read
                         return
                     given, columns = 0, ArrowColumns(parquet.schema_arrow, contract)
                     for group, first in groups:
@@ -59,18 +60,19 @@ class ParquetFormat(SourceFormat):
                         for found in _rows(parquet, group, first, columns, shared):
                             given += size_of_row(found)
                             if limit is not None and given > limit:
-                                yield too_large(found.position, part.max_expansion)
+                                yield too_large(found.position, part.max_expansion, left)
                                 return
                             yield found
-                            row = found.position + 1
+                            row, left = found.position + 1, left - 1
         # pyarrow reports damage as ArrowException or as an OSError without a number; one with a number is the
         # system's.
         except (OSError, pa.ArrowException) as error:
             kind = "cannot be read" if getattr(error, "errno", None) else "is not Parquet or is damaged"
-            yield Rejected(row, b"", "unreadable_file", f"the file {kind} from row {row:,} on", damaged=True)
+            detail = f"the file {kind} from row {row:,} on"
+            yield Rejected(row, b"", "unreadable_file", detail, damaged=True, size=left)
         except UnicodeDecodeError:  # pyarrow's, of the names in the footer; values are decoded one by one
             detail = f"the name of a column is not valid UTF-8: nothing is read from row {row:,} on"
-            yield Rejected(row, b"", "unreadable_file", detail, damaged=True)
+            yield Rejected(row, b"", "unreadable_file", detail, damaged=True, size=left)
 
     def columns(
         self, part: FilePart, settings: SourceSettings, contract: Contract
@@ -82,13 +84,13 @@ class ParquetFormat(SourceFormat):
             yield names, 0
 
 
-def too_large(row: int, max_expansion: int | None) -> Rejected:
-    """Return the one row for the rest of a file that expands beyond its limit."""
+def too_large(row: int, max_expansion: int | None, rows: int) -> Rejected:
+    """Return the one row for the rest of a file, of so many rows, that expands beyond its limit."""
     detail = (
         f"the content is more than {max_expansion:,} times as large as the file (`max_expansion` of its [[source]]): "
         f"nothing is read from row {row:,} on"
     )
-    return Rejected(row, b"", "too_large_content", detail, damaged=True)
+    return Rejected(row, b"", "too_large_content", detail, damaged=True, size=rows)
 
 
 def unpacked_bytes(metadata: pq.FileMetaData) -> int:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from common.errors import RinglakeError
+from etl.sources.files.encodings import LONGEST_MARK, UTF_8, encoding_of
 from etl.sources.files.formats import SourceFormat, formats
 from etl.sources.files.listing import SourceFile
-from etl.sources.files.streams import compression_of
+from etl.sources.files.streams import SourceStream, compression_of
 from schemas.config import Configuration
+from schemas.sources import SourceSettings, TextSettings
 
 TASK_BYTES = 32 << 20
 FILE_COST = 4 << 10
@@ -43,7 +45,8 @@ def list_pieces(config: Configuration) -> list[Piece]:
         for file in source_format.files(source, index, config.storage):
             twin = seen.get(file.path, 0)
             seen[file.path] = twin + 1
-            pieces.extend(cut(replace(file, twin=twin) if twin else file, source_format))
+            twins = replace(file, twin=twin) if twin else file
+            pieces.extend(cut(twins, source_format, _is_utf_8(twins, source, source_format, config)))
     return pieces
 
 
@@ -59,14 +62,30 @@ def source_bytes(config: Configuration) -> int | None:
         return None
 
 
-def cut(file: SourceFile, source_format: SourceFormat) -> Iterator[Piece]:
+def _is_utf_8(
+    file: SourceFile, source: SourceSettings, source_format: SourceFormat, config: Configuration
+) -> bool:
+    """Return False for a file large enough to be cut that has another encoding: its lines end at other bytes."""
+    size = source_format.piece_bytes
+    if (
+        not isinstance(source, TextSettings)
+        or size is None
+        or file.bytes <= size
+        or file.obstacle is not None
+    ):
+        return True
+    with SourceStream(file.location, config.storage) as stream:
+        return encoding_of(source.encoding, stream.read(LONGEST_MARK) or b"") == UTF_8
+
+
+def cut(file: SourceFile, source_format: SourceFormat, may_be_cut: bool = True) -> Iterator[Piece]:
     """Yield the pieces of a file: byte ranges of equal size and one for the hash, or the file as a whole."""
     if file.obstacle is not None:
         yield Piece(file)
         return
     size = source_format.piece_bytes
     plain = source_format.random_access or compression_of(file.path) is None
-    if size is not None and plain and file.bytes > size:
+    if size is not None and may_be_cut and plain and file.bytes > size:
         count = -(-file.bytes // size)
         bounds = [file.bytes * i // count for i in range(count + 1)]
         yield from (Piece(file, a, b) for a, b in pairwise(bounds))

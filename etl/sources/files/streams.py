@@ -83,6 +83,8 @@ class SourceStream(io.RawIOBase):
         self.damage: str | None = None
         self.reason = "unreadable_file"
         self.max_expansion, self.listed = max_expansion, listed
+        self.start, self.given = start, 0
+        """Place that reading began at, and bytes of the content handed out since."""
         self.size = 0
         self._sha256 = hashlib.sha256()
         self._pending = memoryview(b"")
@@ -112,6 +114,7 @@ class SourceStream(io.RawIOBase):
             if not chunk:
                 return 0
             self._pending = memoryview(chunk)
+            self.given += len(chunk)
         count = min(len(buffer), len(self._pending))
         buffer[:count] = self._pending[:count]
         self._pending = self._pending[count:]

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from etl.sources.contract import Contract
-from etl.sources.files.formats import FilePart, Found, Rejected, formats
+from etl.sources.files.encodings import UTF_8
+from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats
+from etl.sources.reading import size_of
 from schemas.config import Configuration
+from schemas.sources import TextSettings
 
 
 def configuration(
@@ -52,12 +55,22 @@ def write_toml(file: Path, root: str) -> Path:
 def read_rows(
     config: Configuration, file: Path, start: int = 0, end: int | None = None
 ) -> list[Found | Rejected]:
-    """Return what the format of the first source reads from a file, before the contract."""
+    """Return what the format of the first source reads from a file, before the contract; check its accounting."""
     settings = config.source[0]
-    part = FilePart(str(file), None, start, end, settings.max_expansion)
-    rows = list(formats()[settings.format].read(part, settings, Contract(config)))
+    encoding = settings.encoding if isinstance(settings, TextSettings) else UTF_8
+    part = FilePart(str(file), None, start, end, settings.max_expansion, 0, encoding)
+    source_format = formats()[settings.format]
+    read = list(source_format.read(part, settings, Contract(config)))
+    rows = [row for row in read if not isinstance(row, Skipped)]
+    if end is None:
+        sizes = [
+            row.size if isinstance(row, Skipped) else size_of(row, source_format.random_access)
+            for row in read
+        ]
+        assert part.content() == sum(sizes)
+    found = [part.in_file(row) for row in rows]
     part.close()
-    return rows
+    return found
 
 
 def reasons(rows: Sequence[Found | Rejected]) -> list[str | None]:

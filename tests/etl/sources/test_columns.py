@@ -160,7 +160,7 @@ def test_columns_of_front_matter_are_its_keys_and_the_text(tmp_path: Path) -> No
     )
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"not JSON\n", b'\xff\xfe{"a": 1}', b"\x1f\x8b"])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"not JSON\n", b'\xff{"a": 1}', b"\x1f\x8b"])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.parquet", "a.md"])
 def test_what_cannot_be_read_is_left_to_ingest(tmp_path: Path, name: str, content: bytes) -> None:
     if name == "a.csv" and content == b"not JSON\n":

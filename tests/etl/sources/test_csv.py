@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.sources.contract import UntypedText
-from etl.sources.files.csv import split_records
+from etl.sources.files.csv_dialect import Dialect
+from etl.sources.files.csv_records import Records
 from etl.sources.files.formats import Found, Rejected
+from etl.sources.files.streams import read_lines
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
 HEADER = b"id,label,text\n"
+PLAIN = Dialect(b",", b'"', b"", b"", False, False)
 
 
 def read(tmp_path: Path, content: bytes, **settings: object) -> list[Found | Rejected]:
@@ -80,18 +83,22 @@ def test_what_the_csv_module_writes_is_split_at_its_records(table: list[list[str
         csv.writer(target, lineterminator="\n").writerow(row)
     expected = [target.getvalue()[:-1].encode() for target in written]
     content = b"\n".join(expected)
-    records = list(split_records(reader_of(content), b",", b'"'))
-    assert [record.line.content for record in records] == (expected if content else [])
+    records = list(Records(read_lines(reader_of(content), 0, None), PLAIN))
+    # Rows of empty fields are no records.
+    assert [record.line.content for record in records] == [line for line in expected if line.strip(b",")]
     assert [record.problem for record in records] == [None] * len(records)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.sampled_from('a",\n\r'), max_size=60).map(str.encode), st.integers(1, 20))
 def test_any_bytes_are_covered_once_within_the_limit(content: bytes, limit: int) -> None:
-    records = [record.line for record in split_records(reader_of(content), b",", b'"', limit)]
-    covered = 0
-    for record in records:
-        assert record.position == covered
-        assert len(record.content) <= limit + 1
-        covered += record.size + record.ended
-    assert covered == len(content)
+    found = Records(read_lines(reader_of(content), 0, None, limit), PLAIN, limit=limit)
+    end = covered = 0
+    for record in found:
+        line = record.line
+        assert line.position >= end
+        assert len(line.content) <= limit + 1
+        end = line.position + line.size + line.ended
+        covered += line.size
+    assert covered + found.skipped.total() == len(content)
+    assert end <= found.position == len(content)

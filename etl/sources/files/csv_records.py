@@ -1,0 +1,259 @@
+"""Division of CSV into records: quotes followed from line to line, and where to go on behind a stray one.
+
+A quoted field that is open at the end of a line goes on in the next ones. But where RESYNCHRONISE lines in a row, none
+with a quote, have just as many fields as the header, the quote that opened it is taken for a stray one: its line is
+refused, and reading goes on with the line behind it. With two columns it takes RESYNCHRONISE_PAIRS lines, since prose
+may well have one comma a line; with one column it never happens. A table of as many columns that stands within a field
+is read wrongly, for which `resynchronise = false` is there.
+"""
+
+import itertools
+import re
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from etl.sources.files.csv_dialect import BYTE_ORDER_MARK, SEPARATOR_LINE, Dialect
+from etl.sources.files.streams import MAX_RECORD_BYTES, Line
+
+RESYNCHRONISE, RESYNCHRONISE_PAIRS = 10, 50
+END_OF_FILE = b"\x1a"
+"""Ctrl-Z, with which DOS and some databases end a text file."""
+UNCLOSED = "a quote that opens here is never closed: all to the end of the file is this row"
+
+
+class RawRecord(NamedTuple):
+    """Record as it stands in the file, its content for a parser, and the fault of its quotes."""
+
+    line: Line
+    """All its lines, without the last line end."""
+    content: bytes
+    """Without byte order mark and last CR, quotes doubled where they were escaped."""
+    problem: tuple[str, str] | None = None
+    lines: int = 1
+
+
+class Records:
+    """Iterator over the records of a file; it keeps count of what is skipped, by rule."""
+
+    def __init__(
+        self,
+        lines: Iterator[Line],
+        dialect: Dialect,
+        resynchronise: bool = True,
+        limit: int = MAX_RECORD_BYTES,
+    ) -> None:
+        """Read records from lines; of one longer than `limit` bytes hold only the beginning."""
+        self.dialect, self.resynchronise, self.limit = dialect, resynchronise, limit
+        self.width = 0
+        """Fields of the header, once it is known."""
+        self.skipped: Counter[str] = Counter()
+        self.position = 0
+        """Position behind what was read."""
+        self._lines = lines
+        self._quotes = Quotes(dialect)
+        self._again: deque[Line] = deque()
+        """Lines behind a stray quote, to be read by themselves."""
+
+    def __iter__(self) -> Iterator[RawRecord]:
+        quote, delimiter, comment = self.dialect.quote, self.dialect.delimiter, self.dialect.comment
+        first = bytes({delimiter[0], END_OF_FILE[0], *comment})
+        escape = self.dialect.escape
+        ends = 0
+        while True:
+            line = self._again.popleft() if self._again else next(self._lines, None)
+            if line is None:
+                break
+            content = line.content
+            if line.position == 0:
+                content = content.removeprefix(BYTE_ORDER_MARK)
+            if content.endswith(b"\r"):
+                content = content[:-1]
+            if not content or content[0] in first or line.position == 0:
+                rule = self._rule(line, content)
+                if rule is not None:
+                    self._skip(rule, line)
+                    continue
+            if (quote and quote in content) or (escape and escape in content):
+                record = self._record(line, content)
+            else:
+                record = RawRecord(line, content)
+            ends = record.line.ended
+            self.skipped["line_end"] += ends
+            self.position = record.line.position + record.line.size + ends
+            yield record
+
+    def _rule(self, line: Line, content: bytes) -> str | None:
+        """Return the rule by which a line is no record, None for one that is."""
+        content = content.rstrip(b"\r")
+        if not content:
+            return "blank_line"
+        if self.dialect.comment and content.startswith(self.dialect.comment):
+            return "comment"
+        if content == END_OF_FILE and not line.ended:
+            return "end_of_file"
+        if content.startswith(self.dialect.delimiter) and not content.strip(self.dialect.delimiter):
+            return "empty_row"
+        return "separator_line" if line.position == 0 and SEPARATOR_LINE.fullmatch(content) else None
+
+    def _skip(self, rule: str, line: Line) -> None:
+        mark = len(BYTE_ORDER_MARK) * (line.position == 0 and line.content.startswith(BYTE_ORDER_MARK))
+        self.skipped.update({rule: line.size - mark, "byte_order_mark": mark, "line_end": line.ended})
+        self.position = line.position + line.size + line.ended
+
+    def _record(self, first: Line, content: bytes) -> RawRecord:
+        """Return the record that begins with a line with quotes or escapes."""
+        if not self.dialect.quote:
+            return self._unquoted(first)
+        if not self.dialect.escape:
+            self._quotes.begin(content)
+            if not self._quotes.open:  # most are in one line
+                return RawRecord(first, content, self._quotes.problem)
+        return self._quoted(first)
+
+    def _unquoted(self, line: Line) -> RawRecord:
+        """Return a record without quotes: an escape before the line end lets it go on in the next line."""
+        lines, last = [line], line
+        while last.ended and _ends_escaped(last.content, self.dialect.escape):
+            following = next(self._lines, None)
+            if following is None:
+                break
+            lines.append(following)
+            last = following
+        return self._joined(lines, None, [line.content for line in lines])
+
+    def _quoted(self, line: Line) -> RawRecord:
+        quotes = self._quotes
+        lines, parts = [line], [self.dialect.doubled(line.content)]
+        quotes.begin(parts[0].removeprefix(BYTE_ORDER_MARK) if line.position == 0 else parts[0])
+        needed = self._needed()
+        held, streak, last = len(line.content), 0, line
+        while quotes.open and last.ended:
+            following = self._again.popleft() if self._again else next(self._lines, None)
+            if following is None:
+                break
+            last, part = following, self.dialect.doubled(following.content)
+            quotes.go_on(part)
+            if held >= self.limit:
+                following, part, needed = following._replace(content=b""), b"", 0
+            held += 1 + len(following.content)
+            lines.append(following)
+            parts.append(part)
+            # The count is cheap, and there are few such lines.
+            alone = part.count(self.dialect.delimiter) == self.width - 1 and self.dialect.quote not in part
+            streak = streak + 1 if alone else 0
+            if needed and streak == needed and quotes.open:
+                self._again.extendleft(reversed(lines[1:]))
+                return self._joined(lines[:1], ("unclosed_quote", _stray(needed)), parts[:1])
+        return self._joined(lines, ("unclosed_quote", UNCLOSED) if quotes.open else quotes.problem, parts)
+
+    def _needed(self) -> int:
+        """Return the lines that show a stray quote, 0 where none do."""
+        if not self.resynchronise or self.width < 2:
+            return 0
+        return RESYNCHRONISE if self.width > 2 else RESYNCHRONISE_PAIRS
+
+    def _joined(self, lines: list[Line], problem: tuple[str, str] | None, parts: list[bytes]) -> RawRecord:
+        position, last = lines[0].position, lines[-1]
+        size = last.position + last.size - position
+        whole = Line(position, self._cut(lines, [line.content for line in lines]), size, last.ended)
+        content = whole.content if all(map(_same, lines, parts)) else self._cut(lines, parts)
+        if position == 0:
+            content = content.removeprefix(BYTE_ORDER_MARK)
+        return RawRecord(whole, content.removesuffix(b"\r"), problem, len(lines))
+
+    def _cut(self, lines: list[Line], parts: list[bytes]) -> bytes:
+        if len(parts) == 1:
+            return parts[0]
+        kept = itertools.takewhile(
+            lambda pair: pair[0].content or not pair[0].size, zip(lines, parts, strict=True)
+        )
+        return b"\n".join([part for _, part in kept])[: self.limit + 1]
+
+
+def _same(line: Line, part: bytes) -> bool:
+    return line.content is part
+
+
+def _ends_escaped(content: bytes, escape: bytes) -> bool:
+    content = content.removesuffix(b"\r")
+    return (len(content) - len(content.rstrip(escape))) % 2 == 1
+
+
+def _stray(lines: int) -> str:
+    return (
+        f"a quote that opens here is not closed in its line, and {lines} lines in a row behind it are records by "
+        'themselves: source.quote = "" reads quotes as text, source.resynchronise = false reads on to the next quote'
+    )
+
+
+class Quotes:
+    """Quotes of a record, followed line by line: one open at the end of a line, and any fault."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.delimiter, self.quote, self.spaces = dialect.delimiter, dialect.quote, dialect.skips_spaces
+        self.open = False
+        self.problem: tuple[str, str] | None = None
+
+    def begin(self, line: bytes) -> None:
+        """Follow the first line of a record."""
+        self.open, self.problem = False, None
+        if self.quote in line:
+            self._fields(line, 0)
+
+    def go_on(self, line: bytes) -> None:
+        """Follow a further line, inside quotes."""
+        place = self._close(line, 0)
+        if place is not None:
+            self._after_quoted(line, place)
+
+    def _fields(self, line: bytes, place: int) -> None:
+        """Follow the fields from `place`, where one begins."""
+        while True:
+            if self.spaces:
+                place = len(line) - len(line[place:].lstrip(b" "))
+            if line.startswith(self.quote, place):
+                self.open = True
+                closed = self._close(line, place + len(self.quote))
+                if closed is None:
+                    return
+                self._mark_text_behind(line, closed)
+                place = closed
+            end = line.find(self.delimiter, place)
+            stop = len(line) if end < 0 else end
+            if line.find(self.quote, place, stop) >= 0:
+                self._note("a quote stands inside an unquoted field", line)
+            if end < 0:
+                return
+            place = end + len(self.delimiter)
+
+    def _close(self, line: bytes, place: int) -> int | None:
+        """Return where the text behind the closing quote begins; None when the line ends inside quotes."""
+        width = len(self.quote)
+        while (end := line.find(self.quote, place)) >= 0:
+            if not line.startswith(self.quote, end + width):
+                self.open = False
+                return end + width
+            place = end + 2 * width
+        return None
+
+    def _mark_text_behind(self, line: bytes, place: int) -> None:
+        rest = line[place : place + max(len(self.delimiter), 2)]
+        if rest and rest != b"\r" and not rest.startswith(self.delimiter):
+            self._note("text stands behind a closing quote", line)
+
+    def _note(self, detail: str, line: bytes) -> None:
+        """Note the first fault, and the key that may cure it."""
+        if self.problem is not None:
+            return
+        if re.search(rb"\\" + re.escape(self.quote), line):
+            cure = r'quotes are escaped by backslashes if source.escape = "\\" is set'
+        else:
+            cure = 'quotes are part of the text if source.quote = "" is set'
+        self.problem = ("misplaced_quote", f"{detail}: {cure}")
+
+    def _after_quoted(self, line: bytes, place: int) -> None:
+        self._mark_text_behind(line, place)
+        end = line.find(self.delimiter, place)
+        if end >= 0:
+            self._fields(line, end + len(self.delimiter))

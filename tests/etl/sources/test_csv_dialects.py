@@ -1,0 +1,154 @@
+"""CSV as programs write it: line ends, signs, header lines, and quotes that are none."""
+
+from pathlib import Path
+
+import pytest
+
+from etl.sources.files.formats import Found, Rejected
+from tests.etl.sources.source_files import configuration, read_rows, reasons
+
+HEADER = b"id,label,text\n"
+
+
+def read(tmp_path: Path, content: bytes, **settings: object) -> list[Found | Rejected]:
+    file = tmp_path / "a.csv"
+    file.write_bytes(content)
+    return read_rows(configuration(tmp_path, [{"format": "csv", "path": str(file), **settings}]), file)
+
+
+def texts(rows: list[Found | Rejected]) -> list[object]:
+    """Return the text of each record, the reason of each that is none."""
+    return [row.values.get("text") if isinstance(row, Found) else row.reason for row in rows]
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r", b"\r\r\n"])
+def test_lines_end_as_the_file_ends_them(tmp_path: Path, end: bytes) -> None:
+    rows = read(tmp_path, end.join([b"id,label,text", b"a,x,one", b"b,y,two", b""]))
+    assert texts(rows) == ["one", "two"]
+    assert [row.position for row in rows] == [13 + len(end), 20 + 2 * len(end)]
+
+
+def test_cells_of_a_macintosh_have_line_feeds(tmp_path: Path) -> None:
+    rows = read(tmp_path, b'id,label,text\ra,x,"1\n2\n3"\rb,y,"4\n5\n6"\r')
+    assert texts(rows) == ["1\n2\n3", "4\n5\n6"]
+    assert texts(read(tmp_path, b"id,label,text\ra,x,one\r", line_end="lf")) == []
+    assert texts(read(tmp_path, b"id,label,text\na,x,one\rb,y,two\n", line_end="auto")) == ["invalid_csv"]
+    assert texts(read(tmp_path, b"id,label,text\na,x,one\rb,y,two\n", line_end="cr")) == ["one", "two"]
+
+
+def swallowing(columns: int, lines: int, closing: bytes = b"") -> bytes:
+    """Return a file whose first record opens a quote that is closed, if at all, behind that many lines."""
+    more = b",m" * (columns - 3)
+    rows = b"".join(b"r%d,x,word%s\n" % (number, more) for number in range(lines))
+    if columns == 2:
+        rows = rows.replace(b",x", b"")
+    header, first = HEADER.replace(b"\n", b",more" * (columns - 3) + b"\n"), b'a,x,"stray'
+    if columns == 2:
+        header, first = b"id,text\n", b'a,"stray'
+    return header + first + more + b"\n" + rows + closing
+
+
+@pytest.mark.parametrize("closing", [b"", b'z,x,27"\n', b'z,x,27" wide\n'])
+@pytest.mark.parametrize(("lines", "kept"), [(9, 0), (10, 10), (300, 300)])
+def test_behind_a_stray_quote_the_lines_are_read_where_many_are_records(
+    tmp_path: Path, lines: int, kept: int, closing: bytes
+) -> None:
+    rows = read(tmp_path, swallowing(3, lines, closing))
+    if kept:
+        assert reasons(rows) == ["unclosed_quote", *[None] * kept, *["misplaced_quote"] * bool(closing)]
+        assert rows[0].raw == b'a,x,"stray'
+        assert "10 lines in a row" in rows[0].detail  # type: ignore[union-attr]
+    else:
+        assert len(rows) == 1
+    everything = read(tmp_path, swallowing(3, lines, closing), resynchronise=False)
+    assert len(everything) == 1
+
+
+def test_lines_that_are_no_records_belong_to_the_quoted_field(tmp_path: Path) -> None:
+    prose = b"".join(b"one, two and three\n" if n % 10 else b"one, two, three\n" for n in range(500))
+    (row,) = read(tmp_path, HEADER + b'a,x,"' + prose + b'"\n')
+    assert isinstance(row, Found)
+    assert row.values["text"] == prose.decode()
+
+
+@pytest.mark.parametrize(("lines", "records"), [(49, 0), (50, 50)])
+def test_two_columns_need_more_lines_for_it(tmp_path: Path, lines: int, records: int) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(swallowing(2, lines))
+    config = configuration(tmp_path, [{"format": "csv", "path": str(file)}], {"id": "id"})
+    assert reasons(read_rows(config, file)) == ["unclosed_quote", *[None] * records]
+
+
+def test_excel_names_its_delimiter_in_a_line(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbfsep=;\r\nid;label;text\r\na;x;"one; ""two"""\r\n;;\r\nb;y;three\r\n'
+    assert texts(read(tmp_path, content)) == ['one; "two"', "three"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_a_delimiter_is_found_by_the_configured_columns(tmp_path: Path, delimiter: str) -> None:
+    content = 'id,label,text,"more;a|b\tc"\na,x,one,2\n'.replace(",", delimiter).encode()
+    assert texts(read(tmp_path, content, delimiter="auto")) == ["one"]
+    of_rows = "a,x,one; two\nb,y,three|four\n".replace(",", delimiter).encode()
+    expected = ["one; two", "three|four"]
+    if delimiter in ",\t":
+        named = {"delimiter": "auto", "header": ["id", "label", "text"]}
+        assert texts(read(tmp_path, of_rows, **named)) == expected
+
+
+def test_spaces_around_names_and_behind_every_delimiter_do_not_count(tmp_path: Path) -> None:
+    assert texts(read(tmp_path, b'id, label, text\na, x, "one, two"\nb,y, three\n')) == ["one, two", "three"]
+    assert texts(read(tmp_path, b"id ,label\t, text\na,x, one\n")) == [" one"]
+
+
+def test_a_delimiter_at_the_end_of_records_or_header_is_none(tmp_path: Path) -> None:
+    assert texts(read(tmp_path, HEADER + b"a,x,one,\nb,y,two\nc,z,three,more\n")) == [
+        "one",
+        "two",
+        "wrong_field_count",
+    ]
+    assert texts(read(tmp_path, b"id,label,text,\na,x,one\nb,y,two,\n")) == ["one", "two"]
+
+
+def test_comments_blank_lines_and_the_mark_of_the_end_are_no_records(tmp_path: Path) -> None:
+    content = b'# made by hand\n\nid,label,text\n#a,x,one\nb,y,"two\n# three"\n\x1a'
+    assert texts(read(tmp_path, content, comment="#")) == ["two\n# three"]
+
+
+@pytest.mark.parametrize(
+    ("record", "text"),
+    [
+        (rb'a,x,"he said \"hi\", and left"', 'he said "hi", and left'),
+        (rb'a,x,"ends with a quote\""', 'ends with a quote"'),
+        (rb'a,x,"ends with a backslash\\"', "ends with a backslash\\"),
+        (rb'a,x,"C:\new\\old"', r"C:\new\\old"),
+        (rb'a,x,"both ""kinds"" \"of\" it"', 'both "kinds" "of" it'),
+        (b'a,x,"two\n\\"lines\\""', 'two\n"lines"'),
+        (rb"a,x,no\quotes", r"no\quotes"),
+    ],
+)
+def test_quotes_may_be_escaped(tmp_path: Path, record: bytes, text: str) -> None:
+    rows = read(tmp_path, HEADER + record + b"\nb,y,next\n", escape="\\")
+    assert texts(rows) == [text, "next"]
+    assert rows[0].raw == record
+
+
+def test_without_quotes_they_are_text(tmp_path: Path) -> None:
+    content = HEADER + b'a,x,27" screen\nb,"y",""\n'
+    assert texts(read(tmp_path, content, quote="")) == ['27" screen', '""']
+    content = HEADER + b"a,x,one\\, two \\\\ C:\\new\nb,y,three\\\nfour\nc,z,five\n"
+    rows = read(tmp_path, content, quote="", escape="\\")
+    assert texts(rows) == ["one, two \\ C:\\new", "three\nfour", "five"]
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [
+        (rb'a,x,"he \"said\" it"', r'source.escape = "\\"'),
+        (b'a,x,27" screen', 'source.quote = ""'),
+        (b"a,x,b\rc", 'source.line_end = "cr"'),
+    ],
+)
+def test_a_refusal_names_the_key_that_cures_it(tmp_path: Path, record: bytes, key: str) -> None:
+    (row,) = read(tmp_path, HEADER + record + b"\n")
+    assert isinstance(row, Rejected)
+    assert key in row.detail
