@@ -18,7 +18,6 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-LONGEST_MARK = 4
 SAMPLE = 64 << 10
 """Bytes of lines that are not ASCII that a guess is made from."""
 COMMON = (

@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from common.errors import RinglakeError
-from etl.sources.files.encodings import LONGEST_MARK, UTF_8, encoding_of
+from etl.sources.files.encodings import UTF_8, encoding_of
 from etl.sources.files.formats import SourceFormat, formats
 from etl.sources.files.listing import SourceFile
-from etl.sources.files.streams import SourceStream, compression_of
+from etl.sources.files.streams import FIRST_BYTES, compression_of, open_plain
 from schemas.config import Configuration
 from schemas.sources import SourceSettings, TextSettings
 
+LONGEST_BEGINNING = 16
 TASK_BYTES = 32 << 20
 FILE_COST = 4 << 10
 """Cost of opening a file, in bytes that could have been read meanwhile."""
@@ -46,7 +47,7 @@ def list_pieces(config: Configuration) -> list[Piece]:
             twin = seen.get(file.path, 0)
             seen[file.path] = twin + 1
             twins = replace(file, twin=twin) if twin else file
-            pieces.extend(cut(twins, source_format, _is_utf_8(twins, source, source_format, config)))
+            pieces.extend(cut(twins, source_format, _may_be_cut(twins, source, source_format, config)))
     return pieces
 
 
@@ -62,10 +63,10 @@ def source_bytes(config: Configuration) -> int | None:
         return None
 
 
-def _is_utf_8(
+def _may_be_cut(
     file: SourceFile, source: SourceSettings, source_format: SourceFormat, config: Configuration
 ) -> bool:
-    """Return False for a file large enough to be cut that has another encoding: its lines end at other bytes."""
+    """Return False for a file, large enough to be cut, that is compressed or has another encoding by its beginning."""
     size = source_format.piece_bytes
     if (
         not isinstance(source, TextSettings)
@@ -74,8 +75,13 @@ def _is_utf_8(
         or file.obstacle is not None
     ):
         return True
-    with SourceStream(file.location, config.storage) as stream:
-        return encoding_of(source.encoding, stream.read(LONGEST_MARK) or b"") == UTF_8
+    try:
+        with open_plain(file.location, config.storage) as opened:
+            beginning = opened.read(LONGEST_BEGINNING)
+    except OSError:  # each piece says so
+        return True
+    plain = not any(beginning.startswith(first) for first, _ in FIRST_BYTES)
+    return plain and encoding_of(source.encoding, beginning) == UTF_8
 
 
 def cut(file: SourceFile, source_format: SourceFormat, may_be_cut: bool = True) -> Iterator[Piece]:

@@ -1,8 +1,11 @@
 """Opening of source files: decompressed, hashed on the way, in bounded memory, with damage noted instead of raised."""
 
 import bz2
+import codecs
 import hashlib
 import io
+import itertools
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple, Protocol, cast
@@ -18,6 +21,7 @@ MAX_RECORD_BYTES = 200 << 20
 MAX_RAW_BYTES = 64 << 20
 """Longest raw record that bronze/quarantine holds as a whole; longer ones are cut to it."""
 CANNOT_OPEN, CANNOT_READ_ON = "the file cannot be opened", "the file cannot be read on"
+XZ_MEMORY = 256 << 20
 FREE_BYTES = 64 << 20
 """Content in bytes that any compressed file may have, however small it is."""
 
@@ -37,6 +41,11 @@ class Decompressor(Protocol):
     def decompress(self, data: bytes | memoryview, /) -> bytes: ...
 
 
+def _xz() -> Decompressor:
+    # A dictionary may take up to 4 GiB; those of `xz -9` take 64 MiB.
+    return cast(Decompressor, lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY))
+
+
 def _zstd() -> Decompressor:
     return cast(Decompressor, zstandard.ZstdDecompressor().decompressobj())
 
@@ -47,12 +56,44 @@ DECOMPRESSORS: dict[str, tuple[Callable[[], Decompressor], int]] = {
     ".gz": (lambda: cast(Decompressor, zlib.decompressobj(wbits=31)), 64 << 10),
     ".bz2": (bz2.BZ2Decompressor, 2 << 10),
     ".zst": (_zstd, 2 << 10),
+    ".xz": (_xz, 2 << 10),
 }
+FIRST_BYTES = (
+    (b"\x1f\x8b", ".gz"),
+    (b"BZh", ".bz2"),
+    (b"\x28\xb5\x2f\xfd", ".zst"),
+    (b"\xfd7zXZ\0", ".xz"),
+)
+NO_TEXT = (
+    (b"PK\x03\x04", "a zip archive, or a workbook or document of an office program, without the suffix .zip"),
+    (b"PAR1", 'Parquet: source.format = "parquet"'),
+    (b"ORC", 'ORC: source.format = "orc"'),
+    (b"%PDF-", "a PDF document"),
+)
+"""First bytes of what is neither text nor compressed text, and its name."""
 
 
 def compression_of(path: str) -> str | None:
-    """Return the suffix that says how to decompress a file, None for a plain one."""
+    """Return the suffix of a path that says how to decompress the file, None for a plain one."""
     return next((suffix for suffix in DECOMPRESSORS if path.lower().endswith(suffix)), None)
+
+
+def compression_by(beginning: bytes, path: str) -> str | None:
+    """Return how to decompress a file, by its first bytes; by its suffix where these tell nothing and are no text."""
+    for first, suffix in FIRST_BYTES:
+        if beginning.startswith(first):
+            return suffix
+    return None if _is_text(beginning) else compression_of(path)
+
+
+def _is_text(beginning: bytes) -> bool:
+    """Return True for the beginning of a text in UTF-8."""
+    looked = beginning[:1024]
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(looked)
+    except UnicodeDecodeError:
+        return False
+    return bool(looked) and b"\0" not in looked
 
 
 def open_plain(location: str, options: Storage | None) -> IO[bytes]:
@@ -95,8 +136,7 @@ class SourceStream(io.RawIOBase):
                 self._file.seek(start)
         except OSError as error:
             self.damage = f"{CANNOT_OPEN} ({error.strerror or type(error).__name__})"
-        suffix = compression_of(location)
-        self._chunks = self._plain(CHUNK) if suffix is None else self._decompressed(suffix)
+        self._chunks = self._plain(CHUNK) if start else self._content(location)
 
     @property
     def sha256(self) -> str | None:
@@ -144,12 +184,26 @@ class SourceStream(io.RawIOBase):
             self._sha256.update(chunk)
             yield chunk
 
-    def _decompressed(self, suffix: str) -> Iterator[bytes]:
+    def _content(self, path: str) -> Iterator[bytes]:
+        """Yield the content, decompressed where the first bytes say so."""
+        chunks = self._plain(CHUNK)
+        first = next(chunks, b"")
+        suffix = compression_by(first, path)
+        name = next((name for sign, name in NO_TEXT if first.startswith(sign)), None)
+        if name is not None and not _is_text(first):
+            self.damage = f"the file is {name}"
+        elif suffix is None:
+            yield first
+            yield from chunks
+        else:
+            yield from self._decompressed(suffix, itertools.chain([first], chunks) if first else chunks)
+
+    def _decompressed(self, suffix: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the members of a compressed file one after the other; zeros behind the last one are padding."""
         new, step = DECOMPRESSORS[suffix]
         member: Decompressor | None = None
         members = given = 0
-        for chunk in self._plain(CHUNK):
+        for chunk in chunks:
             # The rest of the chunk is never copied: there may be a member in every few bytes.
             view, place = memoryview(chunk), 0
             while place < len(chunk):
@@ -160,7 +214,7 @@ class SourceStream(io.RawIOBase):
                 fed = view[place : place + step]
                 try:
                     data = member.decompress(fed)
-                except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+                except (OSError, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError):
                     self.damage = f"the {suffix} data are damaged"
                     return
                 place += len(fed)

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import hashlib
+import lzma
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 import zstandard
 
-from etl.sources.files.formats import FilePart, Found
+from etl.sources.files.formats import FilePart, Found, Rejected
+from etl.sources.files.pieces import list_pieces
 from etl.sources.files.streams import SourceStream, read_line
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
@@ -19,6 +21,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+    ".xz": lzma.compress,
 }
 
 
@@ -90,12 +93,52 @@ def test_of_a_truncated_file_the_records_before_the_cut_stay(tmp_path: Path, suf
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
-@pytest.mark.parametrize("content", [b"", b"no compressed data"])
-def test_what_is_not_compressed_is_damaged(tmp_path: Path, suffix: str, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"no \0 text", b"\xff\xfe\xff"])
+def test_what_is_neither_compressed_nor_text_is_damaged(tmp_path: Path, suffix: str, content: bytes) -> None:
     file = tmp_path / f"a.jsonl{suffix}"
     file.write_bytes(content)
     rows = read_rows(configuration(tmp_path, [{"format": "jsonl", "path": str(file)}]), file)
     assert reasons(rows) == ["unreadable_file"]
+
+
+@pytest.mark.parametrize("compressed", COMPRESSORS)
+@pytest.mark.parametrize("suffix", ["", ".json", ".GZ", ".xz"])
+def test_compression_is_told_by_the_first_bytes(tmp_path: Path, suffix: str, compressed: str) -> None:
+    file = tmp_path / f"a.jsonl{suffix}"
+    config = configuration(tmp_path, [{"format": "jsonl", "path": str(file)}])
+    for content in (COMPRESSORS[compressed](LINES), LINES):
+        file.write_bytes(content)
+        assert reasons(read_rows(config, file)) == [None] * 3000
+
+
+@pytest.mark.parametrize("compressed", COMPRESSORS)
+def test_a_large_compressed_file_without_suffix_is_not_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: str
+) -> None:
+    monkeypatch.setattr("etl.sources.files.jsonl.JsonLinesFormat.piece_bytes", 100)
+    config = configuration(tmp_path, [{"format": "jsonl", "path": str(tmp_path / "a.jsonl")}])
+    for content, pieces in ((COMPRESSORS[compressed](LINES), 1), (LINES[:200], 3)):
+        (tmp_path / "a.jsonl").write_bytes(content)
+        assert len(list_pieces(config)) == pieces
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"PK\x03\x04\x14\0\0", "zip"),
+        (b"PAR1\x15\0\0PAR1", "parquet"),
+        (b"ORC\x0a\0", "orc"),
+        (b"%PDF-1.4 \xff", "PDF"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_what_is_no_text_is_named(tmp_path: Path, content: bytes, name: str, kind: str) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(content)
+    (row,) = read_rows(configuration(tmp_path, [{"format": kind, "path": str(file)}]), file)
+    assert isinstance(row, Rejected)
+    assert row.damaged
+    assert name in row.detail
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)
