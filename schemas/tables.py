@@ -150,6 +150,7 @@ def sources_schema() -> pa.Schema:
             ("records_size", pa.int64()),  # of the records that are not quarantined
             ("quarantined_size", pa.int64()),
             ("skipped", _SKIPPED),
+            ("encoding", _TEXT),  # of a text file
             ("lines", pa.int64()),  # of the records, quarantined ones included; one each but in CSV
             ("quarantined_lines", pa.int64()),
         ]

@@ -136,6 +136,7 @@ def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]
             F.sum(F.greatest(F.coalesce("quarantined", F.lit(0)), unreadable.cast("long"))).alias(
                 "quarantined"
             ),
+            F.array_sort(F.collect_set("encoding")).alias("encodings"),
             *(column.alias(name) for name, column in silent.items()),
             F.struct(*(column.alias(name) for name, column in shares(config).items())).alias("sizes"),
         )
@@ -154,6 +155,7 @@ def source_facts(config: Configuration, sources: DataFrame) -> list[SourceFacts]
             row["sizes"].asDict(),
             row["silent"],
             told_silent(row["first_silent"]) if row["silent"] else "",
+            tuple(row["encodings"]),
         )
         for row in sorted(rows, key=itemgetter("source_index"))
     ]

@@ -101,6 +101,8 @@ class SourceFacts:
     """Files with content of which nothing came."""
     first_silent: str = ""
     """The first of these, and what was skipped of it."""
+    encodings: tuple[str, ...] = ()
+    """Encodings of its text files."""
 
 
 @dataclass(frozen=True)

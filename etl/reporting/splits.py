@@ -231,7 +231,12 @@ def sources(summary: Summary) -> ReportSection:
         for s in summary.sources
         if s.silent
     ]
-    return ReportSection("Sources", [Table(header, rows), *silent])
+    encodings = [
+        Text(f"Encodings of the files of {s.path}: {', '.join(s.encodings)}.")
+        for s in summary.sources
+        if set(s.encodings) - {"utf-8"}
+    ]
+    return ReportSection("Sources", [Table(header, rows), *encodings, *silent])
 
 
 def provenance(manifest: Manifest | None, config: Configuration) -> ReportSection:

@@ -36,6 +36,7 @@ def sizes_of_pieces(surplus: Column) -> dict[str, Column]:
         "records_size": F.sum("records_size"),
         "quarantined_size": F.sum("quarantined_size"),
         "pieces_skipped": F.flatten(F.collect_list(F.from_json("skipped", SKIPPED))),
+        "encoding": F.max("encoding"),
         "lines": F.sum("lines") - surplus,
         "quarantined_lines": F.sum("quarantined_lines") - surplus,
     }

@@ -61,6 +61,7 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("records_size", pa.int64()),
             ("quarantined_size", pa.int64()),
             ("skipped", pa.string()),  # JSON: what was skipped, by rule
+            ("encoding", pa.string()),
             ("lines", pa.int64()),  # of all records
             ("quarantined_lines", pa.int64()),
             *((column_name(place), pa.string()) for place in range(len(config.table_columns()))),
@@ -197,6 +198,7 @@ class Reader:
             records_size=records_size,
             quarantined_size=quarantined_size,
             skipped=json.dumps([{"rule": rule, "size": size} for rule, size in left_out.items()]),
+            encoding=part.encoding,
             lines=records if part.lines is None else part.lines,
             quarantined_lines=lines,
         )
