@@ -10,6 +10,7 @@ from common.errors import DataError
 from common.progress import log
 from common.storage import Storage
 from etl.lake.log import open_table
+from etl.sources.files.archives import stream_of
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import Piece
 from provenance.checksums import sha256_of
@@ -78,6 +79,10 @@ def _is_same(file: SourceFile, row: Mapping[str, Any], options: Storage) -> bool
     """Return True where a file that looks changed still has the same content."""
     if _cannot_be_read(file) or row["sha256"] is None or file.bytes != row["bytes"]:
         return False
+    if file.member is not None:
+        with stream_of(file, options) as stream:
+            stream.finish()
+            return stream.sha256 == row["sha256"]
     remedy = "check its permissions and the disk, or take it out of the source"
     return bool(sha256_of(file.location, options, remedy=remedy)[0] == row["sha256"])
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.contract import Contract, Problem, UntypedText, WithNames
+from etl.sources.files.archives import stream_of
 from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats, rejected
-from etl.sources.files.listing import SourceFile
+from etl.sources.files.listing import Member, SourceFile
 from etl.sources.files.parquet import raw_row
 from etl.sources.files.pieces import Piece
-from etl.sources.files.streams import MAX_RAW_BYTES, SourceStream
+from etl.sources.files.streams import MAX_RAW_BYTES
 from schemas.config import Configuration
 
 RECORD, QUARANTINE, FILE = 0, 1, 2
@@ -104,8 +105,8 @@ class Reader:
         self.next_row = 0
         self.given: dict[str, object] = {}
         """Columns that the folders of the file at hand name."""
-        self.hashes: dict[str, str | None] = {}
-        """SHA-256, by location, of whole files that may contain erased records."""
+        self.hashes: dict[tuple[str, Member | None], str | None] = {}
+        """SHA-256, by location and member of an archive, of whole files that may contain erased records."""
         self._clear()
 
     def _clear(self) -> None:
@@ -228,11 +229,11 @@ class Reader:
 
     def _sha256(self, file: SourceFile) -> str | None:
         """Return the SHA-256 of a whole file, read once for it; None where it is unreadable."""
-        if file.location not in self.hashes:
-            with SourceStream(file.location, self.config.storage) as stream:
+        if (file.location, file.member) not in self.hashes:
+            with stream_of(file, self.config.storage) as stream:
                 stream.finish()
-                self.hashes[file.location] = stream.sha256
-        return self.hashes[file.location]
+                self.hashes[file.location, file.member] = stream.sha256
+        return self.hashes[file.location, file.member]
 
     def _record(self, piece: Piece, found: Found) -> Rejected | None:
         """Add a record, or return why it violates the contract or was erased."""

@@ -15,7 +15,6 @@ from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
 from etl.sources.files.csv import CsvFile
 from etl.sources.files.formats import FilePart, formats
-from etl.sources.files.listing import list_source
 from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
 from schemas.config import Configuration
 from schemas.sources.csv import Csv
@@ -140,7 +139,7 @@ def _header(config: Configuration, source_index: int, path: str) -> bytes:
     source = config.source[source_index]
     if not isinstance(source, Csv) or source.header is not None:
         return b""
-    for file in list_source(source, source_index, config.storage):
+    for file in formats()[source.format].files(source, source_index, config.storage):
         if file.path == path:
             part = FilePart.of(file, source, config.storage)
             opened = CsvFile(part, source, ())

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple, Self
 from common import kinds
 from common.storage import Storage
 from etl.sources.contract import Contract, WithNames
+from etl.sources.files.archives import expanded, stream_of
 from etl.sources.files.encodings import UTF_8, Transcoded, detected, encoding_of, likely, of_null_bytes
 from etl.sources.files.listing import SourceFile, list_source
 from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, SourceStream
@@ -76,11 +77,13 @@ class FilePart:
         max_expansion: int | None = None,
         listed: int = 0,
         encoding: str = UTF_8,
+        file: SourceFile | None = None,
     ) -> None:
         """Create a part; `listed` is the size of the file in bytes as it was listed, `encoding` the configured one."""
         self.location, self.options, self.start, self.end = location, options, start, end
         self.max_expansion, self.listed = max_expansion, listed
         self.setting = encoding
+        self.file = file or SourceFile(0, location, location, listed, None)
         self.encoding: str | None = None
         """Encoding of the content, once it is opened."""
         self.stream: SourceStream | None = None
@@ -106,7 +109,7 @@ class FilePart:
     ) -> Self:
         """Return a part of a file of a source."""
         encoding = settings.encoding if isinstance(settings, TextSettings) else UTF_8
-        return cls(file.location, options, start, end, settings.max_expansion, file.bytes, encoding)
+        return cls(file.location, options, start, end, settings.max_expansion, file.bytes, encoding, file)
 
     def open(self) -> tuple[SourceStream | Transcoded, io.BufferedReader]:
         """Open the content as UTF-8, from byte `start - 1`, which shows whether a line begins at `start`, or from 0."""
@@ -126,7 +129,7 @@ class FilePart:
         return self.transcoded, self._reader
 
     def _stream(self, start: int = 0) -> SourceStream:
-        return SourceStream(self.location, self.options, start, self.max_expansion, self.listed)
+        return stream_of(self.file, self.options, start, self.max_expansion)
 
     def explained(self, row: "Rejected") -> "Rejected":
         """Return a rejected row; its detail names the encoding that the file seems to have, where that is the cause."""
@@ -209,7 +212,8 @@ class SourceFormat(ABC):
 
     def files(self, settings: SourceSettings, index: int, options: Storage | None = None) -> list[SourceFile]:
         """Return the files of the source with this number. Raises DataError where there are none."""
-        return list_source(settings, index, options)
+        files = list_source(settings, index, options)
+        return files if self.random_access else expanded(files, options, settings.max_expansion)
 
     def columns(
         self, part: FilePart, settings: SourceSettings, contract: Contract

@@ -48,6 +48,20 @@ OUTSIDE = Obstacle(
 NO_FILE = Obstacle("unreadable_file", "it is a named pipe, a socket or a device, and no file")
 
 
+class Member(NamedTuple):
+    """File in an archive."""
+
+    name: str
+    place: int
+    """Number in the directory of a zip; byte at which it begins in the content of a tar."""
+    size: int
+    stored: int
+    """Bytes that it takes in a zip, or that the whole tar has."""
+    in_tar: bool = False
+    compressed: bool = False
+    """It lies in a compressed tar."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """File of a source as it was found; `path` is relative to the source's root and stands in the tables."""
@@ -60,6 +74,8 @@ class SourceFile:
     twin: int = 0
     """Number of earlier sources that have a file with the same relative path; it keeps derived ids apart."""
     obstacle: Obstacle | None = None
+    member: Member | None = None
+    """File of the archive at `location` that this one is; size and hash are those of its content."""
     columns: tuple[tuple[str, str | None], ...] = ()
     """Columns that the file's folders name, with the value that all its records have."""
 

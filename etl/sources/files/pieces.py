@@ -74,7 +74,7 @@ def _may_be_cut(
         or file.bytes <= size
         or file.obstacle is not None
     ):
-        return True
+        return file.member is None
     try:
         with open_plain(file.location, config.storage) as opened:
             beginning = opened.read(LONGEST_BEGINNING)

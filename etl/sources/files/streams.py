@@ -31,6 +31,10 @@ def content_limit(size: int, max_expansion: int | None) -> int | None:
     return None if max_expansion is None else max(FREE_BYTES, max_expansion * size)
 
 
+class ArchiveError(Exception):
+    """An archive is damaged, or holds what is not read; the message says so in half a sentence."""
+
+
 class Decompressor(Protocol):
     """Common interface of zlib, bz2 and zstandard: one compressed member, fed piece by piece."""
 
@@ -119,7 +123,10 @@ class SourceStream(io.RawIOBase):
         start: int = 0,
         max_expansion: int | None = None,
         listed: int = 0,
+        opener: Callable[[], IO[bytes]] | None = None,
+        limit: int | None = None,
     ) -> None:
+        """Open a file, or what `opener` opens, of which at most `limit` bytes are read."""
         super().__init__()
         self.damage: str | None = None
         self.reason = "unreadable_file"
@@ -131,11 +138,14 @@ class SourceStream(io.RawIOBase):
         self._pending = memoryview(b"")
         self._file: IO[bytes] | None = None
         try:
-            self._file = open_plain(location, options)
+            self._file = open_plain(location, options) if opener is None else opener()
             if start:
                 self._file.seek(start)
+        except ArchiveError as error:
+            self.damage = str(error)
         except OSError as error:
             self.damage = f"{CANNOT_OPEN} ({error.strerror or type(error).__name__})"
+        self._limit = limit
         self._chunks = self._plain(CHUNK) if start else self._content(location)
 
     @property
@@ -178,7 +188,15 @@ class SourceStream(io.RawIOBase):
                 self._broken = True
                 self.damage = f"{CANNOT_READ_ON} ({error.strerror or type(error).__name__})"
                 return
+            except ArchiveError as error:
+                self._broken = True
+                self.damage = str(error)
+                return
             if not chunk:
+                return
+            if self._limit is not None and self.size + len(chunk) > self._limit:
+                self._broken = True
+                self._note_too_much("the file in the archive")
                 return
             self.size += len(chunk)
             self._sha256.update(chunk)
@@ -233,12 +251,15 @@ class SourceStream(io.RawIOBase):
         limit = content_limit(max(self.size, self.listed), self.max_expansion)
         if limit is None or given <= limit:
             return False
+        self._note_too_much("the compressed file")
+        return True
+
+    def _note_too_much(self, what: str) -> None:
         self.reason = "too_large_content"
         self.damage = (
-            f"the content is more than {self.max_expansion:,} times as large as the compressed file "
+            f"the content is more than {self.max_expansion:,} times as large as {what} "
             "(`max_expansion` of its [[source]])"
         )
-        return True
 
 
 # A frozen dataclass takes three times as long to make, and there is one of these for each line.

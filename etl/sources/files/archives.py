@@ -1,0 +1,249 @@
+"""Archives: the files in zip and tar archives, each a file of its own with the path `archive.zip/member`.
+
+Nothing is unpacked to disk. Zip members are read where they stand, tar members from the archive, which is decompressed
+as it is read; of consecutive members of a compressed tar it goes on where it was. Folders and hidden files are skipped,
+as a wildcard skips these; links, encrypted members, archives within archives, and names that lead out of the archive
+are told and not read.
+"""
+
+import contextlib
+import io
+import os
+import re
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import IO, Any
+
+from common.storage import Storage, is_local
+from etl.sources.files.listing import Member, Obstacle, SourceFile, partition_columns
+from etl.sources.files.streams import (
+    ArchiveError,
+    SourceStream,
+    compression_by,
+    content_limit,
+    open_plain,
+)
+
+SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))\Z", re.IGNORECASE)
+MAX_MEMBERS = 100_000
+UNSAFE = re.compile(r"\A[/\\]|\A[A-Za-z]:|(\A|[/\\])\.\.([/\\]|\Z)|[\x00-\x1f\x7f]|\\")
+HIDDEN = re.compile(r"(\A|/)(\.(?!\.?/)|__MACOSX/)")
+DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
+
+_listed: dict[tuple[str, int, datetime | None], list[tuple[Member, Obstacle | None]]] = {}
+"""Members of archives by location, size and time: they are listed several times in a run."""
+
+
+def expanded(files: list[SourceFile], options: Storage | None, max_expansion: int) -> list[SourceFile]:
+    """Return the files with the members of the archives among them in the place of these."""
+    return [member for file in files for member in _expanded(file, options, max_expansion)]
+
+
+def _expanded(file: SourceFile, options: Storage | None, max_expansion: int) -> Iterator[SourceFile]:
+    if file.obstacle is not None or not SUFFIX.search(file.path):
+        yield file
+        return
+    key = (file.location, file.bytes, file.modified)
+    try:
+        if key not in _listed:
+            lister = _zip_members if file.path.lower().endswith(".zip") else _tar_members
+            _listed[key] = list(lister(file, options, max_expansion))
+    except (ArchiveError, OSError, *DAMAGE) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        yield replace(file, obstacle=Obstacle("unreadable_file", f"the archive cannot be read: {said}"))
+        return
+    if not _listed[key]:
+        yield replace(file, obstacle=Obstacle("empty_archive", "the archive holds no file"))
+    taken: set[str] = set()
+    for member, obstacle in _listed[key]:
+        path = f"{file.path}/{_shown(member.name)}"
+        if path in taken:
+            obstacle = Obstacle(
+                "duplicate_member", "the archive has another file of this name, which is read"
+            )
+            path = f"{path}#{member.place}"
+        taken.add(path)
+        columns = partition_columns(path)
+        yield replace(file, path=path, bytes=member.size, member=member, obstacle=obstacle, columns=columns)
+
+
+def _shown(name: str) -> str:
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
+    )
+
+
+def _obstacle(name: str) -> Obstacle | None:
+    if UNSAFE.search(name):
+        return Obstacle(
+            "unsafe_member", "its name leads out of the archive or has characters that no name may have"
+        )
+    if SUFFIX.search(name):
+        return Obstacle("nested_archive", "an archive within an archive is not read: unpack the outer one")
+    return None
+
+
+def _zip_members(
+    file: SourceFile, options: Storage | None, max_expansion: int
+) -> Iterator[tuple[Member, Obstacle | None]]:
+    with open_plain(file.location, options) as opened, zipfile.ZipFile(opened) as archive:
+        _check_number(len(archive.infolist()))
+        for place, info in enumerate(archive.infolist()):
+            if info.is_dir() or HIDDEN.search(info.filename):
+                continue
+            member = Member(info.filename, place, info.file_size, info.compress_size)
+            obstacle = _obstacle(info.orig_filename)
+            if info.flag_bits & 0x1:
+                obstacle = Obstacle(
+                    "encrypted_member", "it is encrypted: unpack the archive with its password"
+                )
+            yield member, obstacle
+
+
+def _tar_members(
+    file: SourceFile, options: Storage | None, max_expansion: int
+) -> Iterator[tuple[Member, Obstacle | None]]:
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_plain(file.location, options))
+        compressed = compression_by(opened.read(512), file.path) is not None
+        opened.seek(0)
+        content: SourceStream | None = None
+        if compressed:
+            content = stack.enter_context(SourceStream(file.location, options, 0, max_expansion, file.bytes))
+            source: Any = io.BufferedReader(content, 1 << 20)
+        else:
+            source = io.BufferedReader(opened, 1 << 16)  # type: ignore[arg-type]
+        number = 0
+        with tarfile.open(fileobj=source, mode="r|" if compressed else "r:") as archive:
+            while (info := archive.next()) is not None:
+                number += 1
+                _check_number(number)
+                archive.members = []  # type: ignore[attr-defined]  # of which tarfile would keep all
+                if info.isdir() or HIDDEN.search(info.name):
+                    continue
+                obstacle = _obstacle(info.name)
+                if not info.isreg() or info.issparse():
+                    obstacle = Obstacle(
+                        "no_file", "it is a link, a device or a sparse file, which is not read"
+                    )
+                size = info.size if info.isreg() else 0
+                yield Member(info.name, info.offset_data, size, file.bytes, True, compressed), obstacle
+        if content is not None and content.damage is not None:
+            raise ArchiveError(content.damage)
+
+
+def _check_number(members: int) -> None:
+    if members > MAX_MEMBERS:
+        raise ArchiveError(f"it has more than {MAX_MEMBERS:,} files: unpack it")
+
+
+class _Tar:
+    """Content of a tar, read from its beginning on where it is compressed."""
+
+    def __init__(self, location: str, member: Member, options: Storage | None) -> None:
+        self.place = 0
+        self.stream: SourceStream | None = None
+        if member.compressed:  # the listing has checked how it expands
+            self.stream = SourceStream(location, options, 0, None, member.stored)
+            self.file: IO[bytes] = io.BufferedReader(self.stream, 1 << 20)
+        else:
+            self.file = open_plain(location, options)
+
+    def go_to(self, place: int) -> None:
+        """Go on to a place, which is not before the one it is at if the tar is compressed."""
+        if self.stream is None:
+            self.file.seek(place)
+        while self.stream is not None and self.place < place and self.read(min(place - self.place, 1 << 20)):
+            pass
+        self.place = place
+
+    def read(self, size: int) -> bytes:
+        content = self.file.read(size)
+        self.place += len(content)
+        if not content and size:
+            raise ArchiveError((self.stream and self.stream.damage) or "the archive ends within this file")
+        return content
+
+
+_open: dict[tuple[object, ...], Any] = {}
+"""The archive that was read last in this process, which its next member is read from."""
+
+
+def _kept(location: str, member: Member, options: Storage | None) -> Any:
+    """Return the opened archive of a member: the last one, if it is the same and has not gone past the member."""
+    status = os.stat(location) if is_local(location) else None
+    key = (location, member.in_tar, status and (status.st_ino, status.st_size, status.st_mtime_ns))
+    archive = _open.get(key)
+    if archive is None or (member.compressed and archive.place > member.place):
+        for other in _open.values():
+            other.file.close() if isinstance(other, _Tar) else other.close()
+        _open.clear()
+        opener = _Tar if member.in_tar else _zip
+        archive = opener(location, member, options)
+        if status is not None:
+            _open[key] = archive
+    return archive
+
+
+def stream_of(
+    file: SourceFile, options: Storage | None, start: int = 0, max_expansion: int | None = None
+) -> SourceStream:
+    """Return the stream of a file, in an archive or not."""
+    member = file.member
+    if member is None:
+        return SourceStream(file.location, options, start, max_expansion, file.bytes)
+    opener = partial(OpenMember, file.location, member, options)
+    limit = content_limit(member.stored, max_expansion)
+    return SourceStream(file.path, options, 0, max_expansion, file.bytes, opener, limit)  # type: ignore[arg-type]
+
+
+def _zip(location: str, _: Member, options: Storage | None) -> zipfile.ZipFile:
+    return zipfile.ZipFile(open_plain(location, options))
+
+
+class OpenMember(io.RawIOBase):
+    """Content of a member. Opening raises OSError and ArchiveError, and so does reading."""
+
+    def __init__(self, location: str, member: Member, options: Storage | None) -> None:
+        super().__init__()
+        self.left = member.size
+        with _told():
+            archive = _kept(location, member, options)
+            if member.in_tar:
+                archive.go_to(member.place)
+                self.file: Any = archive
+            else:
+                self.file = archive.open(archive.infolist()[member.place])
+                self.left = sys.maxsize  # the size in the directory may be wrong
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        with _told():
+            content: bytes = self.file.read(min(size if size >= 0 else 1 << 20, self.left))
+        self.left -= len(content)
+        return content
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Raise the errors of damaged archives as ArchiveError."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise ArchiveError(f"the archive is damaged here: {error}") from error
