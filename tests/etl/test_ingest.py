@@ -296,7 +296,7 @@ def test_a_damaged_file_keeps_what_stood_before_the_damage(spark: SparkSession, 
     ]
     whole = gzip.compress(lines(*noise))
     (tmp_path / "cut.jsonl.gz").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "none.jsonl.gz").write_bytes(b"no gzip")
+    (tmp_path / "none.jsonl.gz").write_bytes(b"\xffno gzip")
     config = configuration(tmp_path, [{"format": "jsonl", "path": f"{tmp_path}/*.gz"}])
     counts = ingest(Run(spark, config))
     assert counts["quarantined"] == 2
@@ -354,7 +354,7 @@ def test_a_large_file_of_which_nothing_can_be_read_is_one_row(
 def test_a_source_without_a_readable_file_stops_before_anything_is_written(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    (tmp_path / "none.jsonl.gz").write_bytes(b"no gzip")
+    (tmp_path / "none.jsonl.gz").write_bytes(b"\xffno gzip")
     (tmp_path / "a.jsonl").write_bytes(lines(record("a")))
     sources = [{"format": "jsonl", "path": f"{tmp_path}/*.{ending}"} for ending in ("jsonl", "gz", "bz2")]
     with pytest.raises(DataError, match=r"none of the 1 files of the source '.*/\*\.gz' could be read"):
@@ -429,8 +429,9 @@ def test_a_file_of_which_nothing_comes_is_told(
         ingest(Run(spark, config)).items()
         >= {"files": 3, "records_in": 2, "quarantined": 0, "records": 2}.items()
     )
-    said = "warning: 1 files of the source '.*' gave neither records nor quarantined ones, as b.csv: its content of 17"
-    assert re.search(f"{said} is blank_line 1, header 14, line_end 2", capsys.readouterr().err)
+    said = "warning: 1 file of the source '.*' gave neither a record nor a row of the quarantine: b.csv"
+    skipped = "blank_line 1, header 14, line_end 2"
+    assert re.search(rf"{said} \(17 bytes or rows: {skipped}\)", capsys.readouterr().err)
     columns = ("source_path", "content_size", "records_size", "quarantined_size", "skipped", "lines")
     assert rows(spark, config, "sources", *columns) == [
         ("a.csv", 30, 14, 0, [("header", 13), ("line_end", 3)], 2),

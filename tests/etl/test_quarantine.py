@@ -41,7 +41,7 @@ def config(spark: SparkSession, tmp_path: Path) -> Configuration:
     pq.write_table(
         pa.table({"id": ["g", "h"], "label": ["x", None], "text": ["good", "u"]}), folder / "d.parquet"
     )
-    (folder / "e.jsonl.gz").write_bytes(b"no gzip")
+    (folder / "e.jsonl.gz").write_bytes(b"\xffno gzip")
     sources = [
         {"format": "jsonl", "path": f"{folder}/**/*.jsonl{{,.gz}}"},
         {"format": "csv", "path": f"{folder}/*.csv"},

@@ -166,7 +166,7 @@ def _whole_files(folder: Path, expected: Expected) -> None:
     """Write files that cannot be read, or not completely."""
     (folder / "empty.jsonl.gz").write_bytes(b"")
     (folder / "nothing packed.jsonl.gz").write_bytes(gzip.compress(b""))  # a good file without a record
-    (folder / "no gzip.jsonl.gz").write_bytes(good("never"))
+    (folder / "no gzip.jsonl.gz").write_bytes(b"\xff" + good("never"))
     first = good("before the cut") + b"\n"
     whole = gzip.compress(first + os.urandom(50_000).hex().encode())
     (folder / "cut.jsonl.gz").write_bytes(whole[:-30_000])
