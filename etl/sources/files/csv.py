@@ -13,7 +13,7 @@ import sys
 from collections.abc import Collection, Iterator, Sequence
 
 from etl.sources.contract import Contract, UntypedText
-from etl.sources.files.csv_dialect import Dialect, LineFeeds, arguments, dialect_of
+from etl.sources.csv_dialect import Dialect, LineFeeds, arguments, dialect_of
 from etl.sources.files.csv_records import RawRecord, Records
 from etl.sources.files.formats import (
     FilePart,

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from etl.sources.files.csv_dialect import BYTE_ORDER_MARK, SEPARATOR_LINE, Dialect
+from etl.sources.csv_dialect import BYTE_ORDER_MARK, SEPARATOR_LINE, Dialect
 from etl.sources.files.streams import MAX_RECORD_BYTES, Line
 
 RESYNCHRONISE, RESYNCHRONISE_PAIRS = 10, 50

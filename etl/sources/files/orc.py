@@ -1,6 +1,6 @@
 """ORC: a record is a row, its position the number of the row in the file.
 
-Columns are those of Arrow, as in Parquet (etl/sources/files/arrow_columns.py). A file is read once from its beginning.
+Columns are those of Arrow, as in Parquet (etl/sources/arrow_columns.py). A file is read once from its beginning.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow import orc
 
+from etl.sources.arrow_columns import ArrowColumns
 from etl.sources.contract import Contract
-from etl.sources.files.arrow_columns import ArrowColumns
 from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat
 from etl.sources.files.parquet import BATCH_BYTES, BATCH_ROWS, checked_row, size_of_row, too_large
 from etl.sources.files.streams import content_limit, open_plain

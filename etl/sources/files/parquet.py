@@ -1,6 +1,6 @@
 """Parquet: a record is a row, its position the number of the row in the file.
 
-Columns may lie in structs, lists and maps (etl/sources/files/arrow_columns.py). Strings in any layout are text, and so
+Columns may lie in structs, lists and maps (etl/sources/arrow_columns.py). Strings in any layout are text, and so
 are binary values in UTF-8. The raw bytes of a quarantined row are its configured columns as a JSON object.
 
 A small file can expand enormously: pages are compressed, and a value that many rows share is written once. So a file
@@ -17,8 +17,8 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from etl.sources.arrow_columns import ArrowColumns, dictionaries, longest_in, size_of
 from etl.sources.contract import Contract
-from etl.sources.files.arrow_columns import ArrowColumns, dictionaries, longest_in, size_of
 from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat, rejected
 from etl.sources.files.streams import MAX_RECORD_BYTES, content_limit, open_plain
 from schemas.sources import SourceSettings

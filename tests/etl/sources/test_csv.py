@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.sources.contract import UntypedText
-from etl.sources.files.csv_dialect import Dialect
+from etl.sources.csv_dialect import Dialect
 from etl.sources.files.csv_records import Records
 from etl.sources.files.formats import Found, Rejected
 from etl.sources.files.streams import read_lines
