@@ -34,7 +34,7 @@ class SourceSettings(Section):
     """Keys that say where the files lie, on which the published rows do not depend."""
     format: str
     path: NonEmpty
-    """File, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; `.gz`, `.bz2` and `.zst` are decompressed."""
+    """File, or a pattern with `*`, `**`, `?`, `[…]` and `{a,b}`; compressed files are decompressed."""
     root: str | None = None
     """Folder that paths in the tables are relative to; by default the part of `path` before its first wildcard."""
     follow_links: bool = False

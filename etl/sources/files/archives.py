@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import re
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -179,23 +178,29 @@ class _Tar:
         return content
 
 
-_open: dict[tuple[object, ...], Any] = {}
-"""The archive that was read last in this process, which its next member is read from."""
+class _Zip:
+    """Opened zip."""
+
+    def __init__(self, location: str, _: Member, options: Storage | None) -> None:
+        self.place = 0
+        self.file = open_plain(location, options)
+        self.archive = zipfile.ZipFile(self.file)
 
 
-def _kept(location: str, member: Member, options: Storage | None) -> Any:
-    """Return the opened archive of a member: the last one, if it is the same and has not gone past the member."""
+_open: dict[tuple[object, ...], _Tar | _Zip] = {}
+"""The archive that was read last in this process, which its next file is read from."""
+
+
+def _kept(location: str, member: Member, place: int, options: Storage | None) -> Any:
+    """Return the opened archive of a member: the last one, if it is the same and not beyond a place in a tar."""
     status = os.stat(location) if is_local(location) else None
     key = (location, member.in_tar, status and (status.st_ino, status.st_size, status.st_mtime_ns))
     archive = _open.get(key)
-    if archive is None or (member.compressed and archive.place > member.place):
+    if archive is None or (member.compressed and archive.place > place):
         for other in _open.values():
-            other.file.close() if isinstance(other, _Tar) else other.close()
+            other.file.close()
         _open.clear()
-        opener = _Tar if member.in_tar else _zip
-        archive = opener(location, member, options)
-        if status is not None:
-            _open[key] = archive
+        archive = _open[key] = (_Tar if member.in_tar else _Zip)(location, member, options)
     return archive
 
 
@@ -211,32 +216,36 @@ def stream_of(
     return SourceStream(file.path, options, 0, max_expansion, file.bytes, opener, limit)  # type: ignore[arg-type]
 
 
-def _zip(location: str, _: Member, options: Storage | None) -> zipfile.ZipFile:
-    return zipfile.ZipFile(open_plain(location, options))
-
-
 class OpenMember(io.RawIOBase):
     """Content of a member. Opening raises OSError and ArchiveError, and so does reading."""
 
     def __init__(self, location: str, member: Member, options: Storage | None) -> None:
         super().__init__()
-        self.left = member.size
+        self.location, self.member, self.options = location, member, options
+        self.at = member.place
+        """Place of what comes next in a tar."""
         with _told():
-            archive = _kept(location, member, options)
-            if member.in_tar:
-                archive.go_to(member.place)
-                self.file: Any = archive
-            else:
-                self.file = archive.open(archive.infolist()[member.place])
-                self.left = sys.maxsize  # the size in the directory may be wrong
+            archive = _kept(location, member, self.at, options)
+            if not member.in_tar:
+                self.file = archive.archive.open(archive.archive.infolist()[member.place])
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1, /) -> bytes:
+        size = size if size >= 0 else 1 << 20
         with _told():
-            content: bytes = self.file.read(min(size if size >= 0 else 1 << 20, self.left))
-        self.left -= len(content)
+            if not self.member.in_tar:
+                content: bytes = self.file.read(size)
+                return content
+            left = self.member.place + self.member.size - self.at
+            if left == 0:
+                return b""
+            # Another stream of the same archive may have read from it since.
+            archive = _kept(self.location, self.member, self.at, self.options)
+            archive.go_to(self.at)
+            content = archive.read(min(size, left))
+        self.at += len(content)
         return content
 
 

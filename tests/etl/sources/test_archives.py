@@ -207,3 +207,19 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert MAX_MEMBERS > 2
     for suffix, content in ((".zip", zipped(LINES)), (".tar", tarred(LINES))):
         assert read(tmp_path, f"b{suffix}", content) == ([], {f"b{suffix}": "unreadable_file"})
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz"])
+def test_encodings_are_detected_in_archives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    """Detection reads each file a second time, while it is open."""
+    monkeypatch.setattr("etl.sources.files.formats.CHUNK", 1 << 10)
+    monkeypatch.setattr("etl.sources.files.streams.CHUNK", 1 << 10)
+    line = '{"id":"%s%d","label":"x","text":"gr\u00f6\u00dfer und sch\u00f6ner als jemals zuvor"}\n'
+    files = {f"{n}.jsonl": "".join(line % (n, k) for k in range(200)).encode("cp1252") for n in "abc"}
+    packed = tarred(files)
+    content = {".zip": zipped(files), ".tar": packed, ".tar.gz": gzip.compress(packed)}[suffix]
+    found, rejected = read(tmp_path, f"a{suffix}", content, encoding="auto")
+    assert rejected == {}
+    assert found == [f"{name}{number}" for name in "abc" for number in range(200)]
