@@ -121,7 +121,8 @@ def heat_map(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) 
     """
     many, longest = len(names), max([1, *(min(len(name), LONGEST_NAME) for name in names)])
     left, top, side = 16 + 5.6 * longest, 16 + 4.4 * longest, 560.0
-    cell, paths = side / max(1, many), {}
+    cell = side / max(1, many)
+    paths: dict[tuple[bool, int], list[str]] = {}
     for i, row in enumerate(counts):
         whole = sum(row)
         for j, count in enumerate(row):

@@ -189,8 +189,8 @@ def _texts(cells: Sequence[Value]) -> list[str]:
 
 def _before_and_after(example: Example) -> list[Value]:
     if example.left_out:
-        before = _marked(example.before, example.sign) if example.before else Cell("(not shown)", "quiet")
-        return [before, Cell("(left out)", "quiet")]
+        shown = _marked(example.before, example.sign) if example.before else Cell("(not shown)", "quiet")
+        return [shown, Cell("(left out)", "quiet")]
     hidden = Cell("(personal data: not shown)", "quiet")
     if not example.before:
         return [hidden, _marked(example.after, example.sign) if example.after else hidden]

@@ -99,7 +99,7 @@ def test_it_holds_the_figures(html: str) -> None:
 
 def test_personal_data_and_markup_do_not_come_through(html: str) -> None:
     assert "example.org" not in html
-    assert "mail &lt;email&gt; if 1 &lt; 2 &amp; so on" in html
+    assert "mail &lt;email&gt; if 1 &lt; 2 &amp; so on" in re.sub("</?mark>", "", html)
 
 
 def test_the_leakage_of_the_test_rows_is_told(html: str) -> None:

@@ -71,9 +71,11 @@ def test_lengths_before_and_after(summary: Summary) -> None:
     read = summary.characters["text"]["read"]
     assert (read.rows, read.maximum, read.bins[-1]) == (10, 100, 1)
     assert summary.tokens["tokens"] == {
-        "train": TokenFacts(Lengths(3, 107, 64, {1: 1, 5: 1, 6: 1}), 32, 8 + 32, 2),
-        "validation": TokenFacts(Lengths(1, 4, 4, {2: 1}), 32, 0, 0),
-        "test": TokenFacts(Lengths(1, 5, 5, {2: 1}), 32, 0, 0),
+        "train": TokenFacts(
+            Lengths(3, 107, 64, {1: 1, 5: 1, 6: 1}), 32, 8 + 32, 2, {"50": 26, "90": 54, "99": 63}
+        ),
+        "validation": TokenFacts(Lengths(1, 4, 4, {2: 1}), 32, 0, 0, {"50": 2, "90": 4, "99": 4}),
+        "test": TokenFacts(Lengths(1, 5, 5, {2: 1}), 32, 0, 0, {"50": 3, "90": 5, "99": 5}),
     }
 
 

@@ -18,7 +18,7 @@ from schemas.config import load
 from schemas.manifest import Manifest
 from tests.training.published import Published, publish
 from training.classification.scores import row_results, scores
-from training.comparison import statistics
+from training.comparison import assessment, statistics
 from training.comparison.assessment import Comparison, RowResults, assess, p_value, signed
 from training.comparison.statistics import bootstrap_p, interval, mcnemar, tail, wilson
 from training.comparison.units import connected, units_of
@@ -246,6 +246,15 @@ def test_figures_have_signs_and_p_values_their_digits() -> None:
         "±0.000",
     ]
     assert [p_value(p) for p in (0.00001, 0.0123, 0.314)] == ["< 0.001", "0.012", "0.31"]
+
+
+def test_figures_of_too_many_values_have_no_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, first = drawn_rows(100, 0.8, 1)
+    _, second = drawn_rows(100, 0.6, 2, labels)
+    monkeypatch.setattr(assessment, "MOST_PARTS", 2)
+    (found,) = assess([results(labels, first), results(labels, second)]).comparisons
+    assert found.by_value == {}
+    assert set(found.figures) == {"accuracy", "macro_f1", "macro_precision", "macro_recall"}
 
 
 def test_many_classes_and_rows_are_drawn_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

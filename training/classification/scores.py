@@ -128,4 +128,5 @@ def _resampled_figures(sums: npt.NDArray[np.float64]) -> Mapping[str, npt.NDArra
 
 
 def _share(part: npt.NDArray[np.float64], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    found: npt.NDArray[np.float64] = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+    return found

@@ -20,7 +20,7 @@ SAID: dict[Verdict, str] = {
 }
 FEWEST = 5
 """Units on which two models must differ before a verdict: with fewer, no test of signs could reach 5%."""
-MOST_PARTS = 5_000
+MOST_PARTS = 2_000
 """Values of one figure (classes, for instance) up to which the difference of each gets an interval."""
 
 
@@ -163,7 +163,12 @@ def assess(judged: Sequence[RowResults], units: npt.NDArray[np.int64] | None = N
 def _figures(
     judged: Sequence[RowResults], sums: Floats, columns: Sequence[slice]
 ) -> list[Mapping[str, Floats]]:
-    return [one.figures(sums[:, mine]) for one, mine in zip(judged, columns, strict=True)]
+    """Return the figures of each model, without those of too many values, which would fill the memory."""
+    found = [one.figures(sums[:, mine]) for one, mine in zip(judged, columns, strict=True)]
+    return [
+        {name: values for name, values in figures.items() if values[0].size <= MOST_PARTS}
+        for figures in found
+    ]
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def _compared(model: _Sample, other: _Sample, times: npt.NDArray[np.int64], unit
                 p = statistics.mcnemar(int((mine & ~others).sum()), int((~mine & others).sum()))
             lower = name in model.results.lower_is_better
             figures[name] = _difference(difference, values, units, p, lower, differing >= FEWEST)
-        elif values.shape[1] <= MOST_PARTS:
+        else:
             low, high = statistics.interval(values, units)
             by_value[name] = list(zip(low.tolist(), high.tolist(), strict=True))
     return Comparison(len(model.results.keys), unit, units, differing, figures, by_value)

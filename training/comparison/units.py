@@ -79,5 +79,5 @@ def _in_order(
 ) -> npt.NDArray[np.int64]:
     """Return the units of `keys` from those of `known`; a key that is not known is a unit of its own."""
     by_key = {key.tobytes(): int(unit) for key, unit in zip(known, units, strict=True)}
-    next_unit = int(units.max(initial=-1)) + 1
+    next_unit = max(units.tolist(), default=-1) + 1
     return np.asarray([by_key.get(key.tobytes(), next_unit + row) for row, key in enumerate(keys)], np.int64)
