@@ -62,7 +62,7 @@ class AvroFormat(SourceFormat):
         import fastavro
         from fastavro.schema import SchemaParseException
 
-        position = given = 0
+        position = given = part.rows = 0
         try:
             with open_plain(part.location, part.options) as file:
                 size = file.seek(0, io.SEEK_END)
@@ -72,10 +72,10 @@ class AvroFormat(SourceFormat):
                     found = _row(position, record, contract)
                     given += size_of_row(found)
                     if limit is not None and given > limit:
-                        yield too_large(position, part.max_expansion)
+                        yield too_large(position, part.max_expansion, 0)
                         return
+                    position = part.rows = position + 1  # how many there are shows at the end alone
                     yield found
-                    position += 1
         except (OSError, SchemaParseException, *DAMAGE) as error:
             kind = "cannot be read" if getattr(error, "errno", None) else "is not Avro or is damaged"
             if "need to install" in str(error):  # said of a codec

@@ -5,6 +5,7 @@ independent parser, and stand where their positions say. A format is added to th
 """
 
 import csv
+import importlib.util
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -108,12 +109,21 @@ def write_parquet(table: pa.Table, file: io.BytesIO) -> None:
     pq.write_table(table, file, row_group_size=3)
 
 
+AVRO = {"type": "record", "name": "row", "fields": [{"name": name, "type": "string"} for name in COLUMNS]}
+
+
+def write_avro(table: pa.Table, file: io.BytesIO) -> None:
+    fastavro = importlib.import_module("fastavro")
+    fastavro.writer(file, AVRO, table.to_pylist(), codec="deflate", sync_interval=50)
+
+
 WRITTEN: Mapping[str, st.SearchStrategy[Written]] = {
     "csv": comma_separated(),
     "jsonl": json_lines(),
     "json": json_array(),
     "parquet": of_table("parquet", write_parquet),
     "orc": of_table("orc", orc.write_table),
+    **({"avro": of_table("avro", write_avro)} if importlib.util.find_spec("fastavro") else {}),
 }
 EACH = settings(
     max_examples=60,
