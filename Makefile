@@ -6,6 +6,10 @@ NP ?= 2
 SET ?=
 ARGS ?=
 MANIFEST ?=
+# Training: `auto` goes on with the run where there is something to go on from, and begins it otherwise; anything else
+# goes on. AGAIN=1 removes what a training left under that name, and begins anew.
+RESUME ?=
+AGAIN ?=
 # Size of the generated files of bench-etl.
 SIZE ?= 100MB
 # Parallel tests: by default one more than cores, if memory suffices (tests/conftest.py). Set 0 for a few tests
@@ -28,6 +32,7 @@ LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
     -H localhost:$(NP))
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+HOW = $(if $(RESUME),--resume$(if $(filter auto,$(RESUME)),=auto)) $(if $(AGAIN),--again)
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 # Another Python's folder of modules, such as conda's, with which that of .venv could not even start.
@@ -43,7 +48,8 @@ help: ## list the targets
 	@echo
 	@echo '  CONF=conf/x.toml  the data set (now $(CONF))      RUN=name  the run (now $(RUN))'
 	@echo '  NP=2  training processes      SET="train.epochs=1 split.seed=3"  configuration keys to override'
-	@echo '  ARGS="--resume"  further flags of etl, train, evaluate, quarantine, the tests and benchmarks'
+	@echo '  RESUME=auto  go on with the run, or begin it      AGAIN=1  remove what is there, and begin anew'
+	@echo '  ARGS="--…"  further flags of etl, train, evaluate, quarantine, the tests and benchmarks'
 	@echo '  SPARK_MASTER in the environment: the Spark master (default local[*])'
 
 setup: ## check prerequisites; install .venv (PYTHON=, TORCH_INDEX_URL=, GPU=1), Horovod, Delta jars
@@ -56,7 +62,7 @@ data: ## set up; fetch and unpack the demo's raw data
 	@setup/all.sh data
 
 demo: data ## run the main job on real data, from the raw package to two HTML reports
-	@$(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP)
+	@$(MAKE) --no-print-directory etl train evaluate run-report CONF=conf/licences.toml RUN=demo NP=$(NP) RESUME=auto
 	@$(PY) -c 'import json; reports = json.load(open("runs/demo/summary.json"))["reports"]; \
 	    print("\nThe data-quality report:", reports["quality"]); \
 	    print("The run report:         ", reports["run"]); \
@@ -80,10 +86,10 @@ test-python: ## run a short selection of tests on another Python, in a separate 
 etl: setup ## run the pipeline: raw records to published, checksummed shards
 	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES) $(ARGS)
 
-train: setup ## train on the newest published version with NP processes; ELASTIC=1: with MIN_NP to MAX_NP
-	$(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS) --check --ranks $(if $(ELASTIC),$(MAX_NP),$(NP))
+train: setup ## train on the newest published version with NP processes; ELASTIC=1: MIN_NP to MAX_NP; RESUME=auto, AGAIN=1
+	$(PY) -m training.train --config $(CONF) --run $(RUN) $(HOW) $(OVERRIDES) $(ARGS) --check --ranks $(if $(ELASTIC),$(MAX_NP),$(NP))
 	$(if $(ELASTIC),HOSTS='$(HOSTS)' HOSTS_FILE='$(HOSTS_FILE)') .venv/bin/horovodrun $(LAUNCH) --gloo \
-	    $(PY) -m training.train --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS)
+	    $(PY) -m training.train --config $(CONF) --run $(RUN) $(HOW) $(OVERRIDES) $(ARGS)
 
 evaluate: setup ## evaluate the run on the test split, beside a linear baseline
 	$(PY) -m training.evaluate --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS)

@@ -8,6 +8,19 @@ from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
 
+_GONE = "something else removed files there: nothing else may write to this folder or delete from it"
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or raise the quota",
+    errno.EACCES: "mend the permissions",
+    errno.EPERM: "mend the permissions",
+    errno.EROFS: "it is mounted read-only; mount it writable, or write elsewhere",
+    errno.ENOENT: _GONE,
+    errno.ENOTDIR: _GONE,
+    errno.ESTALE: _GONE,
+}
+"""Ways to mend an error of the file system."""
+
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[BufferedRandom]:
@@ -30,6 +43,13 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BufferedRandom]:
         attempt.unlink(missing_ok=True)
     if durable:
         sync_folder(path.parent)
+
+
+def told(error: OSError) -> str:
+    """Say which file could not be written or read, why, and what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{where}{error.strerror or error}{f'; {remedy}' if remedy else ''}"
 
 
 def write(path: Path, content: bytes, durable: bool = True) -> None:

@@ -58,6 +58,17 @@ def readable(
     return found
 
 
+def undamaged(location: str, parse: Callable[[bytes], Entry] = json.loads) -> list[Entry]:
+    """Return the entries of a local file without those that `parse` rejects, each of which is named in the log."""
+    found = []
+    for number, line in enumerate(lines(location), 1):
+        try:
+            found.append(parse(line))
+        except DAMAGE:
+            log(f"warning: line {number:,} of {location} is damaged and is skipped")
+    return found
+
+
 def append(
     location: str, line: bytes, options: Storage | None = None, durable: bool = True, mode: int = 0o666
 ) -> None:

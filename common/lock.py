@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from common import storage
-from common.errors import UsageError
+from common.errors import DataError, UsageError
 from common.invocation import invocation, now
 from common.progress import log
 from common.storage import Storage
@@ -32,7 +32,7 @@ def held(location: str, refusal: str, options: Storage | None = None, **facts: s
     """Hold the lock at `location`; a process that finds it held is told `refusal`, who holds it, and what to do.
 
     `facts` are kept beside the holder's host, user, process, start and command. Raises UsageError where another process
-    holds the lock, or where it cannot be created.
+    holds the lock, DataError where the file cannot be created.
     """
     if not storage.is_local(location):
         lock = _created(location, refusal, options, facts)
@@ -44,7 +44,7 @@ def held(location: str, refusal: str, options: Storage | None = None, **facts: s
 
 def holder(location: Path) -> dict[str, object] | None:
     """Return the facts about the process that holds a local lock; None where none does. It needs no right to write."""
-    with suppress(FileNotFoundError), location.open("rb") as file:
+    with suppress(OSError), location.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -108,7 +108,7 @@ def _flocked(path: Path, refusal: str, facts: dict[str, str]) -> Iterator[None]:
         file = _open_locked(path, refusal)
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise UsageError(
+            raise DataError(
                 f"{path} cannot be created ({error.strerror}): without this lock two processes could write there at "
                 "once; mend the permissions of its folder, or make room"
             ) from error
@@ -119,13 +119,21 @@ def _flocked(path: Path, refusal: str, facts: dict[str, str]) -> Iterator[None]:
         before = parsed(file.read())
         if before and before.get("host") != invocation()["host"]:
             log(f"note: {path} was left behind by {described(before)}")
-        file.seek(0)
-        file.truncate(0)
-        file.write(_facts(facts))
+        with suppress(OSError):  # a full disk: then it does not say who holds it
+            file.seek(0)
+            file.truncate(0)
+            file.write(_facts(facts))
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                if _is_at(file.fileno(), path):
+                    path.unlink()
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return True if an open file still lies at `path`, so that nobody can lock another one there."""
+    return os.path.samestat(os.fstat(descriptor), os.stat(path))
 
 
 def _open_locked(path: Path, refusal: str) -> IO[bytes]:
@@ -137,13 +145,13 @@ def _open_locked(path: Path, refusal: str) -> IO[bytes]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its holder may have deleted it meanwhile; then others can lock a new file of that name.
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                if _is_at(descriptor, path):
                     return os.fdopen(os.dup(descriptor), "r+b", buffering=0)
         except BlockingIOError as error:
             tries += 1
             if tries == TRIES:
                 remedy = f"{WAIT} (where that process has died, the lock is free already)"
-                raise _refused(refusal, path.read_bytes(), remedy) from error
+                raise _refused(refusal, os.pread(descriptor, 1 << 16, 0), remedy) from error
         finally:
             os.close(descriptor)
         # `holder` takes it for a moment, and a process that is being killed gives it back in a moment.

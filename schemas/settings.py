@@ -237,6 +237,10 @@ class Train(Section):
     """Rows of a *global* batch, over all ranks."""
     checkpoint_every: Positive = 1000
     """Interval in steps."""
+    checkpoint_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Most minutes between two checkpoints, whatever the steps."""
+    grace: Annotated[float, Field(gt=0)] = 25.0
+    """Seconds after SIGTERM, SIGUSR1 or Ctrl-C in which the training has to finish its step and write a checkpoint."""
     keep_checkpoints: Positive = 3
     patience: Positive | None = None
     """Number of consecutive validations without a better result after which training ends; without it all epochs are
@@ -250,6 +254,8 @@ class Train(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     on_non_finite: Literal["stop", "skip"] = "stop"
     """When the loss or the gradient of a batch is not finite: end the training, or leave the weights unchanged."""
+    max_skipped: Positive = 100
+    """Number of batches skipped in a row after which training ends."""
     gradients: Literal["auto", "flat", "overlapped"] = "auto"
     """Summation of gradients over the ranks: in one piece after backward, or in groups while it runs."""
     gradient_compression: Literal["none", "fp16"] = "none"

@@ -72,8 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = judging.judge(model, objective, manifest, trained, SPLIT)
     baselines = objective.baselines() if config.evaluate.baseline else {}
     found, baselines = judging.compared(found, baselines, manifest, trained, SPLIT)
+    # First, so that they are not lost where the disk is full.
+    print(objective.table(found, baselines), flush=True)
     judging.write(run, record, objective, SPLIT, found, baselines)
-    print(objective.table(found, baselines))
     return 0
 
 

@@ -21,7 +21,7 @@ from schemas.runs import RUN_FILE, check_dataset, manifest_of
 from schemas.tables import Layout
 from training.reporting import sections
 from training.tracking import metrics, non_finite, summary
-from training.tracking.run_files import EVALUATION_FILE, REPORT_FILE, read_json, run_folder
+from training.tracking.run_files import REPORT_FILE, read_evaluation, read_run, run_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     config = load(arguments.config, command.overrides(arguments))
     run = run_folder(config, arguments.run)
-    began = read_json(run / RUN_FILE)
+    began = read_run(run)
     if began is None:
         raise UsageError(
             f"there is no run {run.name!r} in {run.parent}; train it first (python -m training.train)"
@@ -51,10 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     page = report_page(run, began, manifest)
     path = run / REPORT_FILE
-    files.write(path, render(page).encode())
     quality = storage.join(manifest.dataset_uri, "quality", "report.html")
-    summary.update(run, reports={"quality": quality, "run": str(path.absolute())})
+    try:
+        files.write(path, render(page).encode())
+    except OSError as error:
+        raise DataError(f"the report {path} cannot be written: {files.told(error)}") from error
     log(f"report: {path}")
+    summary.update(run, reports={"quality": quality, "run": str(path.absolute())})
     return 0
 
 
@@ -66,23 +69,31 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
     from training import objectives  # imports torch
 
     training = summary.read(run).get("training", {})
-    evaluation = read_json(run / EVALUATION_FILE)
+    evaluation = read_evaluation(run)
     if evaluation is not None and evaluation["manifest_root"] != manifest.manifest_root:
         evaluation = None  # from an earlier training in the same folder
     if evaluation is not None and evaluation["model"] is None:
         evaluation = None  # the split had no rows: the sections say so by the manifest
+    outdated = None if evaluation is None else summary.outdated(run, evaluation)
     objective = objectives.kind(began["configuration"]["objective"]["kind"])
     shown = [
         *lopsided.section(lopsided.of_manifest(manifest)),
+        *([] if outdated is None else [sections.outdated(outdated)]),
         *objective.sections(manifest, evaluation),
         sections.curves(metrics.read(run)),
-        *sections.non_finite(list(non_finite.read(run))),
+        *sections.non_finite(non_finite.read(run)),
         sections.lineage(manifest, began, training, evaluation),
         sections.settings(began),
         sections.environment(began),
     ]
     subtitle = f"Trained on {manifest.content.dataset}, manifest root {manifest.manifest_root}"
-    return Page(f"Run {run.name}", subtitle, sections.tiles(training, evaluation), shown, "Made by ringlake.")
+    return Page(
+        f"Run {run.name}",
+        subtitle,
+        sections.tiles(training, None if outdated else evaluation),
+        shown,
+        "Made by ringlake.",
+    )
 
 
 if __name__ == "__main__":

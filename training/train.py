@@ -4,23 +4,18 @@ Without horovodrun, a single process trains.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import command
-from common.errors import CheckError, UsageError
+from common.errors import UsageError
 from common.progress import log
 from schemas.config import Configuration, load
-from schemas.manifest import Manifest, load_with_shards, resolve
+from schemas.manifest import load_with_shards, resolve
 from schemas.runs import check_dataset
 from schemas.tables import Layout
+from training.engine.stopping import STATUS, Preemption, Stopped
 from training.tracking.run_files import run_folder
-
-if TYPE_CHECKING:
-    from training.parallel.communicator import Communicator
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +24,16 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--run", required=True, metavar="NAME", help="the folder below train.runs to write to")
     command.add_manifest_flags(flags, "latest", "a manifest, or latest (the default)")
     command.add_root_flag(flags)
-    flags.add_argument("--resume", action="store_true", help="go on from the run's last good checkpoint")
+    flags.add_argument(
+        "--resume",
+        nargs="?",
+        const="yes",
+        choices=["yes", "auto"],
+        help="go on from the run's last good checkpoint; --resume=auto begins a run that is not there yet",
+    )
+    flags.add_argument(
+        "--again", action="store_true", help="remove what a training left under this name, and begin anew"
+    )
     flags.add_argument(
         "--new-data",
         action="store_true",
@@ -69,74 +73,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(f"--stop-after {arguments.stop_after}: give at least 1 step")
     if arguments.new_data and not arguments.resume:
         raise UsageError("--new-data says from which data --resume may go on to others: give both")
+    if arguments.again and arguments.resume:
+        raise UsageError("--again begins anew, --resume goes on: give one of them")
     config = load(arguments.config, command.overrides(arguments))
+    with Preemption(config.train.grace):
+        try:
+            return _train(config, arguments, given)
+        except Stopped as stopped:
+            log(f"{stopped} (status {STATUS})")
+            return STATUS
 
-    # These take seconds (torch, Horovod), which a mistake in the configuration is not worth.
-    from horovod.common.exceptions import HorovodInternalError
 
-    from training.engine import elastic, preparation
-    from training.input.batch_loader import split_order
-    from training.parallel.communicator import Communicator, make_deterministic
-    from training.parallel.watchdog import Watchdog
-    from training.parallel.world import World
+def _train(config: Configuration, arguments: argparse.Namespace, given: list[str]) -> int:
+    # It takes seconds (torch, Horovod), which a mistake in the configuration is not worth.
+    from training.engine import preparation, session
 
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
     manifest = load_with_shards(location, config.storage, arguments.root)
     preparation.check_configuration(config, manifest)
     check_dataset(config, run)
+    launch = session.Launch(config, manifest, location, run, arguments, given)
     if arguments.check:
-        if arguments.resume:
-            preparation.last_checkpoint(config, manifest, run, arguments.new_data)
-        split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
+        session.check(launch, arguments.ranks)
         log(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
         return 0
-    if os.environ.get("HOROVOD_RANK", "0") == "0":
-        log(f"the run {arguments.run!r} trains on {location}")  # joining the ring takes a few seconds
-    make_deterministic(config.train.threads)
-    communicator = Communicator.start()
-    try:
-        with Watchdog(config.train.watchdog, communicator.world.rank):
-            if elastic.is_launched():
-                return elastic.train(elastic.Launch(config, manifest, location, run, arguments, given))
-            return _train(config, manifest, location, run, communicator, arguments, given)
-    except HorovodInternalError as error:
-        raise CheckError(
-            f"rank {communicator.world.rank} stopped because another rank did, whose message stands above"
-        ) from error
-    finally:
-        communicator.stop()
-
-
-def _train(
-    config: Configuration,
-    manifest: Manifest,
-    location: str,
-    run: Path,
-    communicator: "Communicator",
-    arguments: argparse.Namespace,
-    given: list[str],
-) -> int:
-    from training.engine import preparation, running
-
-    complete, found = preparation.begin(config, manifest, run, communicator, arguments)
-    if complete:
-        return 0
-    context, state = preparation.prepare(config, manifest, run, communicator, found)
-    error: OSError | None = None
-    if communicator.writes:
-        try:
-            running.begin_run(context, location, given, None if found is None else found[0])
-        except OSError as failed:
-            error = failed
-    communicator.agree(error)
-    finished = running.run_loop(context, state, None if found is None else found[0], arguments.stop_after)
-    if not finished:
-        if communicator.writes:
-            log(f"stopped after step {state.step:,} as asked; --resume goes on from there")
-        return 0
-    running.finish(context, state, location)
-    return 0
+    return session.train(launch)
 
 
 if __name__ == "__main__":

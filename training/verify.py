@@ -9,7 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import command
+from pydantic import ValidationError
+
+from common import command, lock
 from common.errors import DataError, UsageError
 from common.progress import log
 from common.storage import Storage
@@ -21,7 +23,9 @@ from schemas.tables import Layout
 from training.checkpoints import store
 from training.checkpoints.record import Record, link_of, name_of
 from training.tracking import summary
-from training.tracking.run_files import SUMMARY_FILE, read_json
+from training.tracking.run_files import LOCK_FILE, SUMMARY_FILE, read_run
+
+ATTEMPTS = 5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,16 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the run's configuration, where it says where the data set lies now or has credentials in [storage]",
     )
     arguments = parser.parse_args(argv)
-    began = read_json(arguments.run / RUN_FILE)
+    began = read_run(arguments.run)
     if began is None:
         raise UsageError(f"{arguments.run} holds no run: {RUN_FILE} is missing")
-    records = check_chain(arguments.run)
-    kept = check_files(arguments.run, records)
+    records, kept = check_run(arguments.run)
     if not records:
         log(f"{arguments.run}: no checkpoint has been written yet")
         return 0
     last = records[-1]
-    check_summary(arguments.run, records)
     config = None if arguments.config is None else load(arguments.config)
     options = Storage() if config is None else config.storage
     if config is not None:
@@ -76,15 +78,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def check_run(run: Path) -> tuple[list[Record], int]:
+    """Return the records of all checkpoints, and the number of those that remain. Raises DataError naming the first
+    fault.
+
+    A training that goes on meanwhile adds checkpoints and deletes others: a fault that it may have made is looked for
+    again.
+    """
+    trainer = lock.holder(run / LOCK_FILE)
+    if trainer is not None:
+        log(f"note: {run} is being trained ({lock.described(trainer)})")
+    for attempts_left in reversed(range(ATTEMPTS)):
+        records = check_chain(run)
+        try:
+            kept = check_files(run, records, trainer is not None)
+            if records:
+                check_summary(run, records)
+            return records, kept
+        except DataError:
+            if not attempts_left or check_chain(run) == records:
+                raise
+    raise AssertionError("the last attempt returns or raises")
+
+
 def check_chain(run: Path) -> list[Record]:
     """Return the records of all checkpoints. Raises DataError naming the first whose link does not hold."""
     return list(verified(store.read_chain(run), link_of, str(store.folder_of(run) / CHAIN)))
 
 
-def check_files(run: Path, records: Sequence[Record]) -> int:
+def check_files(run: Path, records: Sequence[Record], is_trained: bool = False) -> int:
     """Return the number of remaining checkpoints. Raises DataError naming a file that is damaged or not in the chain.
 
-    The newest must exist; older ones are deleted as `train.keep_checkpoints` says.
+    The newest must exist; older ones are deleted as `train.keep_checkpoints` says, also while this goes on.
     """
     folder = store.folder_of(run)
     files = sorted(path for path in folder.glob("step-*") if store.CHECKPOINT_FILE.fullmatch(path.name))
@@ -93,18 +118,49 @@ def check_files(run: Path, records: Sequence[Record]) -> int:
     newest = name_of(records[-1].step) if records else ""
     for path in files:
         if path.stem > newest:
-            log(f"note: {path} was not finished; --resume takes it if it is whole, or the one before")
+            check_follows(path, records, is_trained)
+            if not is_trained:
+                log(f"note: {path} was not finished; --resume takes it if it is whole, or the one before")
         elif path.name not in names:
             raise DataError(f"{path} is not in the chain: it does not come from this run")
     # A record is deleted before its checkpoint.
     there = {path.stem for path in files if path.suffix == ".json" and path.stem <= newest}
     if records:
         there.add(newest)
+    kept = 0
     for name in sorted(there):
-        found = store.check(folder / f"{name}.json")
+        try:
+            found = store.check(folder / f"{name}.json")
+        except DataError:
+            if is_trained and name != newest and not (folder / f"{name}.json").exists():
+                continue  # it was deleted just now
+            raise
+        kept += 1
         if found != chained[found.step]:
             raise DataError(f"{folder / name}.json was altered: it is not what {CHAIN} says of it")
-    return len(there)
+    return kept
+
+
+def check_follows(file: Path, records: Sequence[Record], is_trained: bool) -> None:
+    """Raise DataError if a file after the end of the chain shows that the chain lacks lines.
+
+    A training that was killed leaves at most one checkpoint that its chain does not have.
+    """
+    if file.suffix != ".json":
+        return
+    try:
+        record = Record.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return  # not finished, or set aside just now
+    last = records[-1].chain if records else None
+    if record.previous == last and (records or is_trained):
+        return
+    chain = store.folder_of(file.parents[1]) / CHAIN
+    state = "lacks lines at its end" if records else "is missing or empty"
+    raise DataError(
+        f"{chain} {state}: {file.name} is not in it; put it back from a copy (--resume goes on without it, but the "
+        "checkpoints can no longer be verified back to the first)"
+    )
 
 
 def check_summary(run: Path, records: Sequence[Record]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common import lock
-from common.errors import UsageError
+from common.errors import DataError, UsageError
 from common.invocation import invocation
 
 
@@ -76,5 +76,5 @@ def test_without_locks_of_the_operating_system_a_file_is_the_lock(
 
 def test_a_folder_without_room_for_a_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"file/lock cannot be created ..*exists"):
+    with pytest.raises(DataError, match=r"file/lock cannot be created ..*exists"):
         lock.held(str(tmp_path / "file" / "lock"), "taken").__enter__()

@@ -5,10 +5,10 @@
 KEYS_FOLDER: every rank appends a JSON line per batch, with position and record keys, to a file of its own there; "" for
 none.
 FAULT: `kind@rank@position`, suffered by that rank when it takes the batch that ends there or later; "" for none. Kinds:
-kill, segfault, exit, raise, stop (SIGSTOP), hang; job (SIGKILL of the whole job, launcher included); delete, truncate
-and alter, which happen to the shard that RINGLAKE_TEST_PATH names; fill, which fills the file system of that folder,
-and lock, which makes that folder read-only. It happens once: RINGLAKE_TEST_ONCE names a folder for a file that records
-it, and its position.
+kill, segfault, exit, raise, stop (SIGSTOP), term (SIGTERM), hang; job (SIGKILL of the whole job, launcher included);
+delete, truncate and alter, which happen to the shard that RINGLAKE_TEST_PATH names; fill, which fills the file system
+of that folder, and lock, which makes that folder read-only. It happens once: RINGLAKE_TEST_ONCE names a folder for a
+file that records it, and its position.
 """
 
 import contextlib
@@ -65,6 +65,8 @@ def suffer(kind: str) -> None:
         raise OwnError("an error of this rank's own")
     elif kind == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif kind == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
     elif kind == "hang":
         time.sleep(3600)
     elif kind == "job":

@@ -232,8 +232,42 @@ def test_a_step_back_over_a_damaged_chain_warns_and_forgets_no_best(
     lines = chain.read_bytes().splitlines(keepends=True)
     chain.write_bytes(b"{cut\n" + b"".join(lines[1:]))
     store.go_on_from(tmp_path, records[2])
-    assert f"warning: line 1 of {chain} is damaged" in capsys.readouterr().err
+    assert f"warning: line 1 of {chain} cannot be read" in capsys.readouterr().err
     assert store.best_on_disk(tmp_path) == records[0]
+    # The damaged line stays, so that it is named for good.
+    with pytest.raises(DataError, match=f"line 1 of {chain} cannot be read"):
+        check_chain(tmp_path)
+
+
+def test_a_step_back_without_a_chain_is_told(
+    config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [save(tmp_path, config, step) for step in (10, 20)]
+    chain = store.folder_of(tmp_path) / "chain.jsonl"
+    chain.unlink()
+    store.go_on_from(tmp_path, records[1])
+    assert (
+        f"warning: {chain} is missing or empty, though checkpoints came before: line 1"
+        in capsys.readouterr().err
+    )
+    with pytest.raises(DataError, match=f"line 1 of {chain} does not follow"):
+        check_chain(tmp_path)
+    chain.unlink()
+    store.go_on_from(tmp_path, records[0])  # nothing came before the first
+    assert capsys.readouterr().err == ""
+    assert check_chain(tmp_path) == [records[0]]
+
+
+def test_the_damaged_line_of_the_checkpoint_itself_is_written_again(
+    config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [save(tmp_path, config, step) for step in (10, 20, 30)]
+    chain = store.folder_of(tmp_path) / "chain.jsonl"
+    lines = chain.read_bytes().splitlines(keepends=True)
+    chain.write_bytes(b"".join([lines[0], lines[1][:40] + b"\n", lines[2]]))
+    store.go_on_from(tmp_path, records[1])
+    assert capsys.readouterr().err == ""
+    assert check_chain(tmp_path) == records[:2]
 
 
 def test_the_best_after_a_step_back_is_one_that_exists(config: Configuration, tmp_path: Path) -> None:

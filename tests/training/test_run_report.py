@@ -1,12 +1,15 @@
 """The run report: self-contained, with the figures whether good or bad."""
 
+import errno
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from common import files
 from common.errors import DataError, UsageError
 from common.pages import charts
 from common.pages.page import Beside, Chart, Folded, Page, ReportSection, Table, Text, render
@@ -16,10 +19,19 @@ from tests.training.published import Published, publish
 from tests.training.test_baseline import with_texts
 from tests.training.test_evaluate import untrained_run
 from training import evaluate, report
+from training.checkpoints import store
 from training.classification.sections import against_baseline, confusion
 from training.comparison.assessment import signed
 from training.reporting import sections
-from training.tracking import non_finite
+from training.tracking import non_finite, summary
+
+TRAINING: dict[str, Any] = {
+    **{"world_size": 2, "epochs": 2, "epochs_completed": 1, "steps": 5, "samples_seen": 346, "seconds": 3.2},
+    **{"samples_per_second": 108.1, "input_wait_share": 0.0212, "stopped_early": True, "batches_skipped": 1},
+    **{"checkpoint": "step-00000003.pt", "checkpoint_sha256": "c" * 64, "checkpoint_chain": "e" * 64},
+    **{"best_checkpoint": "step-00000003.pt", "best_step": 3, "best_checkpoint_sha256": "b" * 64},
+    **{"best_validation": {"accuracy": 0.75}, "weights_sha256": "d" * 64},
+}
 
 NOT_EVALUATED = "This run has not been evaluated: <code>python -m training.evaluate</code> does that."
 
@@ -54,19 +66,8 @@ def finished_run(tmp_path: Path) -> tuple[Published, Path]:
         for step in range(1, 6)
     ] + [{"step": 5, "kind": "validation", "loss": 0.6, "accuracy": 0.75}]
     (run / "metrics.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries), encoding="utf-8")
-    training: dict[str, Any] = {"world_size": 2, "epochs": 2, "steps": 5, "samples_seen": 346, "seconds": 3.2}
-    training |= {"samples_per_second": 108.1, "input_wait_share": 0.0212, "checkpoint": "step-00000003.pt"}
-    training |= {"checkpoint_sha256": "c" * 64, "weights_sha256": "d" * 64}
-    training |= {
-        "checkpoint_chain": "e" * 64,
-        "batches_skipped": 1,
-        "stopped_early": True,
-        "epochs_completed": 1,
-    }
-    training |= {"best_checkpoint": "step-00000003.pt", "best_step": 3, "best_checkpoint_sha256": "b" * 64}
-    training |= {"best_validation": {"accuracy": 0.75}}
     non_finite.write(run, non_finite.NonFiniteBatch(3, 1, 128, [f"id-{number}" for number in range(10)]))
-    (run / "summary.json").write_text(json.dumps({"training": training}), encoding="utf-8")
+    (run / "summary.json").write_text(json.dumps({"training": TRAINING}), encoding="utf-8")
     return published, run
 
 
@@ -129,6 +130,49 @@ def text_of(section: ReportSection) -> str:
     return re.sub(
         r"\s+", " ", re.sub(r"<[^>]+>", " ", render(Page("", "", [], [section])).split("<main>")[1])
     )
+
+
+def test_an_evaluation_of_an_older_checkpoint_is_marked(tmp_path: Path) -> None:
+    published, run = finished_run(tmp_path)
+    evaluate.main([*flags(published), "--set", "evaluate.baseline=false"])
+    section = json.loads((run / "summary.json").read_text())["evaluation"]
+    assert (section["step"], section["outdated"]) == (3, None)
+    report.main(flags(published))
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Evaluation of another checkpoint" not in page
+    assert "Test accuracy" in page
+    # The training went on.
+    record, state = store.read(store.folder_of(run) / "step-00000003.json")
+    facts = record.model_dump(include={"configuration_sha256", "epoch", "finished", "world_size", "seconds"})
+    facts |= {"seconds_waited": 0.0, "validation_loss": 0.5}
+    store.save(run, {**state, "step": 9}, record.chain, facts)
+    told = "of step-00000003.pt, not of the run's best, step-00000009.pt, which training.evaluate judges"
+    assert summary.outdated(run, section) == told
+    report.main(flags(published))
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert f"The evaluation below is {told.replace(chr(39), '&#39;')}." in page
+    assert "Test accuracy" not in page
+    # Told to judge the older one, the evaluation says so itself.
+    flag = ["--set", "evaluate.baseline=false", "--checkpoint", "step-00000003.pt"]
+    evaluate.main([*flags(published), *flag])
+    assert json.loads((run / "summary.json").read_text())["evaluation"]["outdated"] == told
+
+
+def test_the_figures_are_printed_before_a_full_disk_is_met(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published, _ = finished_run(tmp_path)
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(files, "write", full)
+    told = r"evaluation\.json cannot be written: .*No space left on device; make room"
+    with pytest.raises(DataError, match=told):
+        evaluate.main([*flags(published), "--set", "evaluate.baseline=false"])
+    assert "accuracy" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"the report .*report\.html cannot be written: .*No space left"):
+        report.main(flags(published))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Saving beside the training: the state of the step is written, failures are reported and survived."""
 
+import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -90,9 +92,25 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path, monkeypatch: pytest.Mo
     assert [one.split(" (")[0] for one in said] == [
         "warning: the checkpoint of step 2 could not be written"
     ] * 2
+    assert all("No space left on device" in one and "make room" in one for one in said)
     assert "the last good one is of step 1" in said[0]
     assert [record.step for record in store.read_chain(tmp_path)] == [1, 3]
     assert not list(store.folder_of(tmp_path).glob(".*"))
+
+
+def test_files_that_something_else_removed_are_not_taken_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "step-00000001.pt")
+
+    monkeypatch.setattr(torch, "save", gone)
+    said: list[str] = []
+    with Saver(tmp_path, 3, None, said.append) as saver:
+        saver.save(state(1, torch.zeros(2)), FACTS)
+    (told,) = said
+    assert "step-00000001.pt: No such file or directory; something else removed files there" in told
+    assert "make room" not in told
 
 
 def test_a_defect_is_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import DataError, UsageError
+from common.lock import held
 from provenance.checksums import sha256_of
+from schemas.config import load
 from tests.training.published import Published, publish
+from tests.training.test_checkpoint import save
 from training import verify as command
 from training.checkpoints import store
 from training.checkpoints.record import Record
@@ -95,6 +98,11 @@ def drop_line(folder: Path) -> None:
     (folder / "chain.jsonl").write_text("".join(f"{line}\n" for line in [*lines[:1], *lines[2:]]))
 
 
+def cut_end(folder: Path) -> None:
+    lines = (folder / "chain.jsonl").read_text().splitlines()
+    (folder / "chain.jsonl").write_text("".join(f"{line}\n" for line in lines[:-2]))
+
+
 def flip(folder: Path) -> None:
     file = folder / "step-00000020.pt"
     content = bytearray(file.read_bytes())
@@ -130,6 +138,12 @@ def unfinished(folder: Path) -> None:
         (edit_line(1, "seconds", 7.0), None),
         (edit_line(5, "seconds", 7.0), r"step-00000022\.json was altered: it is not what chain\.jsonl says"),
         (drop_line, r"line 2 of .*chain\.jsonl does not follow"),
+        (
+            lambda folder: (folder / "chain.jsonl").unlink(),
+            r"chain\.jsonl is missing or empty: .* put it back",
+        ),
+        (lambda folder: (folder / "chain.jsonl").write_bytes(b""), r"chain\.jsonl is missing or empty"),
+        (cut_end, r"chain\.jsonl lacks lines at its end: step-00000022\.json is not in it"),
         (flip, r"step-00000020\.pt is damaged"),
         (forge, r"step-00000022\.pt does not belong to"),
         (stray, r"step-00000021\.json is not in the chain"),
@@ -147,6 +161,41 @@ def test_damage_is_named(run: Path, damage: Callable[[Path], None], message: str
         return
     with pytest.raises(DataError, match=message):
         command.main([str(run)])
+
+
+def test_a_training_that_goes_on_meanwhile_raises_no_alarm(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between two looks of the command checkpoints are written, deleted, and being written."""
+    config = load(published.config)
+    for step in (10, 20, 30, 40):
+        save(tmp_path, config, step)
+    real, calls = store.check, 0
+
+    def check(record: Path) -> Record:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            (record.parent / "step-00000010.json").unlink()
+        if calls == 4:
+            for step in (50, 60):
+                save(tmp_path, config, step)
+            store.prune(tmp_path, 1)
+        return real(record)
+
+    monkeypatch.setattr(store, "check", check)
+    with held(str(tmp_path / "lock"), "taken"):
+        records, kept = command.check_run(tmp_path)
+        assert ([record.step for record in records], kept) == ([10, 20, 30, 40, 50, 60], 1)
+        assert f"note: {tmp_path} is being trained (process {os.getpid()} of " in capsys.readouterr().err
+        # The line of a checkpoint comes last.
+        chain = store.folder_of(tmp_path) / "chain.jsonl"
+        chain.write_bytes(b"".join(chain.read_bytes().splitlines(keepends=True)[:-1]))
+        (tmp_path / "checkpoints" / "step-00000070.pt").touch()
+        with pytest.raises(DataError, match=r"step-00000050\.json is missing"):
+            command.check_run(tmp_path)  # but nothing deletes the newest of the chain
+    with pytest.raises(DataError, match=r"step-00000050\.json is missing"):
+        command.check_run(tmp_path)
 
 
 def test_another_end_or_manifest_is_named(run: Path, published: Published, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from common import files
 from common.errors import DataError
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
@@ -65,8 +66,8 @@ class Saver:
                 else f"the last good one is of step {self.last.step:,}"
             )
             self.log(
-                f"warning: the checkpoint of step {self._step:,} could not be written ({error}); the training goes "
-                f"on, {last}; make room in {self.run} or mend its permissions"
+                f"warning: the checkpoint of step {self._step:,} could not be written ({files.told(error)}); the "
+                f"training goes on, {last}"
             )
             return False
         return True

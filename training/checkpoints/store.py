@@ -7,6 +7,7 @@ keeps the records of all checkpoints, including deleted ones.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,10 +23,11 @@ from pydantic import ValidationError
 from common import files, json_lines
 from common.errors import DataError, UsageError
 from common.progress import log
+from provenance.chain import verified
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
 from schemas.runs import CHAIN, CHECKPOINTS
-from training.checkpoints.record import CheckpointState, Record, best_of, name_of, ranked
+from training.checkpoints.record import CheckpointState, Record, best_of, link_of, name_of, ranked
 
 FORMAT_VERSION = 3
 CHECKPOINT_FILE = re.compile(r"step-(\d{8,})\.(?:pt|json)")
@@ -36,8 +38,8 @@ def folder_of(run: Path) -> Path:
 
 
 def has_any(run: Path) -> bool:
-    """Return True if there are checkpoint files, good or not."""
-    return bool(steps_of(run))
+    """Return True if there are checkpoints, good or not; one whose record was never written is none."""
+    return bool(steps_of(run, ".json") or json_lines.lines(_chain(run)))
 
 
 def steps_of(run: Path, ending: str = "") -> list[int]:
@@ -90,7 +92,11 @@ def save(run: Path, state: CheckpointState, previous: str | None, facts: Mapping
             file.with_suffix(".json").unlink(missing_ok=True)
     except RuntimeError as error:
         # torch's writer raises this when the disk is full, in place of the error that the file raised.
-        raise OSError(f"{file} cannot be written: {str(error).splitlines()[0]}") from error
+        cause = error.__context__ if isinstance(error.__context__, OSError) else None
+        number = errno.ENOSPC if cause is None else cause.errno
+        raise OSError(
+            number, f"{os.strerror(number or 0)} ({str(error).splitlines()[0]})", str(file)
+        ) from error
     record = Record.of(state, sha256, previous, facts)
     files.write(file.with_suffix(".json"), record.model_dump_json(indent=1).encode() + b"\n")
     try:
@@ -123,19 +129,37 @@ def go_on_from(run: Path, record: Record) -> list[str]:
     later = [path for path in folder.iterdir() if (step := _step(path)) is not None and step > record.step]
     for path in _records_first(later):
         path.replace(path.with_name(f"{path.name}.rejected"))
-    readable = _readable_chain(run)
-    if len(readable) < len(json_lines.lines(_chain(run))):
+    kept = _lines_before(run, record)
+    json_lines.write(_chain(run), [*kept, record.model_dump_json().encode()])
+    try:
+        list(verified(read_chain(run), link_of, _chain(run)))
+    except DataError as error:
+        missing = "" if kept else f"{_chain(run)} is missing or empty, though checkpoints came before: "
         log(
-            f"warning: line {len(readable) + 1:,} of {_chain(run)} is damaged: the links from there on are lost, and "
-            "the run can no longer be verified; put it back from a copy first to keep them"
+            f"warning: {missing}{error}; the training goes on, but its checkpoints can no longer be verified back to "
+            "the first: to mend that, stop it, put a copy of the file back, and resume again"
         )
-    chained = [*(r for r in readable if r.step < record.step), record]
-    json_lines.write(_chain(run), (r.model_dump_json().encode() for r in chained))
     return sorted(path.name for path in later)
 
 
-def _readable_chain(run: Path) -> list[Record]:
-    return json_lines.readable(_chain(run), Record.model_validate_json)  # `verify` names the damage
+def _lines_before(run: Path, record: Record) -> list[bytes]:
+    """Return the lines of the chain before that of a checkpoint, damaged ones included, so that `verify` names them."""
+    kept: list[bytes] = []
+    if record.previous is None:
+        return kept
+    whole = 0
+    for line in json_lines.lines(_chain(run)):
+        try:
+            found = Record.model_validate_json(line)
+        except ValidationError:
+            kept.append(line)
+            continue
+        if found.step >= record.step:
+            break
+        kept.append(line)
+        if found.chain == record.previous:
+            whole = len(kept)  # what follows is the damaged line of the checkpoint itself, or of later ones
+    return kept[:whole] if whole else kept
 
 
 def prune(run: Path, keep: int) -> None:
@@ -153,6 +177,11 @@ def prune(run: Path, keep: int) -> None:
 def best_on_disk(run: Path) -> Record | None:
     """Return the best record whose files exist: `go_on_from` may leave the best of the chain without any."""
     return best_of(_on_disk(run))
+
+
+def last_on_disk(run: Path) -> Record | None:
+    """Return the record of the last checkpoint whose files exist."""
+    return next(iter(_on_disk(run)[::-1]), None)
 
 
 def _on_disk(run: Path) -> list[Record]:

@@ -11,22 +11,21 @@ folder, and the other ranks stop too. All hosts have to share that folder.
 
 import argparse
 import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from horovod.common.elastic import State, run_fn
-from horovod.common.exceptions import HostsUpdatedInterrupt
-
 from common.errors import CheckError, RinglakeError, UsageError
 from common.progress import log
+from horovod.common.elastic import State, run_fn
+from horovod.common.exceptions import HostsUpdatedInterrupt
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.checkpoints import tensors
 from training.checkpoints.record import CheckpointState, Record
-from training.engine import preparation, running, survival
+from training.engine import preparation, running, stopping, survival
+from training.engine.ownership import Ownership
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
 
@@ -55,17 +54,12 @@ class Committed:
         return Record.of(self.state, "", None, self.facts)
 
 
-def is_launched() -> bool:
-    """Return True in a process that horovodrun started for elastic training."""
-    return os.environ.get("HOROVOD_ELASTIC") == "1"
-
-
 class TrainingState(State):  # type: ignore[misc]
     """Horovod's view of the training: it commits, restores the last commit, and shares it."""
 
-    def __init__(self, run: Launch) -> None:
+    def __init__(self, run: Launch, ownership: Ownership) -> None:
         super().__init__(bcast_object=self._share, get_rank=lambda: Communicator.joined().world.rank)
-        self.run = run
+        self.run, self.ownership = run, ownership
         self.last: Committed | None = None
         self.broken: float | None = None
         """Time at which the ring broke; None once training continues."""
@@ -97,7 +91,7 @@ class TrainingState(State):  # type: ignore[misc]
     def restore(self) -> None:
         """Recover from a broken ring: make the last commit a checkpoint, since nobody knows how many ranks remain.
 
-        Raises CheckError if the ring broke because a rank gave up.
+        Raises CheckError if the ring broke because a rank gave up, Stopped if this one was asked to stop meanwhile.
         """
         self.broken = time.monotonic()
         if (reason := survival.left_message(self.run.folder)) is not None:
@@ -105,6 +99,10 @@ class TrainingState(State):  # type: ignore[misc]
         if self.last is not None:
             log(f"the ring broke; this rank has the state of step {self.last.state['step']:,}")
             survival.keep_on_disk(self.run.folder, self.last.state, self.last.facts)
+        if stopping.requested() is not None:
+            raise stopping.Stopped(
+                "stopped while the ring was broken: --resume goes on from the last checkpoint"
+            )
 
     def sync(self) -> None:
         """Make all ranks adopt the newest commit of any rank."""
@@ -121,14 +119,15 @@ def train(run: Launch) -> int:
     """
     if run.arguments.stop_after is not None:
         raise UsageError("--stop-after does not go with elastic training")
-    state = TrainingState(run)
-    try:
-        status: int = run_fn(_in_a_world, _reset)(state)
-    except RinglakeError as error:
-        if state.last is not None:
-            survival.leave_message(run.folder, str(error))
-        raise
-    return status
+    with Ownership(run.folder) as ownership:
+        state = TrainingState(run, ownership)
+        try:
+            status: int = run_fn(_in_a_world, _reset)(state)
+        except RinglakeError as error:
+            if state.last is not None:
+                survival.leave_message(run.folder, str(error))
+            raise
+        return status
 
 
 def _reset() -> None:
@@ -142,6 +141,7 @@ def _reset() -> None:
 def _in_a_world(state: TrainingState) -> int:
     """Train in one ring, from the last commit on."""
     run, communicator = state.run, Communicator.joined()
+    state.ownership.take(communicator)
     if state.last is None:
         complete, found = preparation.begin(run.config, run.manifest, run.folder, communicator, run.arguments)
         if complete:
@@ -159,7 +159,7 @@ def _in_a_world(state: TrainingState) -> int:
                 survival.forget(run.folder)
             else:
                 last = survival.go_on_from(run.folder, progress.step)
-        except OSError as failed:
+        except (RinglakeError, OSError) as failed:
             error = failed
     communicator.agree(error)
     if communicator.writes and state.broken is not None:
@@ -168,6 +168,10 @@ def _in_a_world(state: TrainingState) -> int:
             f"{time.monotonic() - state.broken:.1f} s after the ring changed"
         )
     state.broken = None
-    running.run_loop(context, progress, last, None, state.take)
+    stopping.defer()
+    if running.run_loop(context, progress, last, None, state.take) == "preempted":
+        if communicator.writes:
+            log(stopping.told(progress.step))
+        return stopping.STATUS
     running.finish(context, progress, run.location)
     return 0

@@ -12,7 +12,7 @@ from common.progress import Progress
 from training import methods
 from training.checkpoints.record import CheckpointState
 from training.checkpoints.saver import Saver
-from training.engine import snapshot
+from training.engine import snapshot, stopping
 from training.engine.state import TrainContext, TrainState
 from training.engine.validation import facts_of, stale, validate
 from training.input import class_balance
@@ -49,7 +49,10 @@ class Loop:
         )
         self.shown = ""
         """Text about the loss for the progress bar."""
-        self.began = self.last_logged = time.monotonic()
+        self.skipped_in_a_row = 0
+        self.preempted = False
+        """True once any rank was asked to stop; the same on all ranks."""
+        self.began = self.last_logged = self.last_saved = time.monotonic()
         self.logged_waited = 0.0
         self.logged_position = state.position
 
@@ -66,7 +69,8 @@ class Loop:
         )
 
     def train(self, stop_after: int | None = None) -> bool:
-        """Run the remaining steps, at most `stop_after`; return True when the training is finished.
+        """Run the remaining steps, at most `stop_after`, until a rank is preempted; return True when the training is
+        finished.
 
         Raises CheckError if an epoch did not read every row exactly as often as the manifest says.
         """
@@ -87,9 +91,11 @@ class Loop:
         ) as loader:
             bar = Progress("training", left, "rows") if context.communicator.writes else None
             for batch in loader:
+                flags = context.communicator.begin_any([stopping.requested() is not None, self._late()])
                 self._step(batch, loader)
-                stop = self.finished or state.step == last_step
-                due = state.step % settings.checkpoint_every == 0 or state.validated or stop
+                self.preempted, late = flags()
+                stop = self.finished or self.preempted or state.step == last_step
+                due = state.step % settings.checkpoint_every == 0 or state.validated or stop or late
                 if due or (self.commit is not None and state.step % settings.commit_every == 0):
                     self._save(loader, due)
                 if bar is not None:
@@ -101,6 +107,13 @@ class Loop:
             self._carry_over(loader)
         return self.finished
 
+    def _late(self) -> bool:
+        """Return True on the rank that writes if the last checkpoint is too old."""
+        minutes = self.context.config.train.checkpoint_minutes
+        if minutes is None or not self.context.communicator.writes:
+            return False
+        return time.monotonic() - self.last_saved >= 60 * minutes
+
     def _step(self, batch: LocalBatch, loader: BatchLoader) -> None:
         context, state, settings = self.context, self.state, self.context.config.train
         result = context.method.step(batch, state.step, state.step - state.origin["step"])
@@ -108,6 +121,7 @@ class Loop:
         state.proof.add(batch.keys)
         state.step, state.position = state.step + 1, batch.position
         if math.isfinite(float(result.gradient_norm)):
+            self.skipped_in_a_row = 0
             sums = torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
             self._check_weights(batch, float(sums[1]))
             state.loss += sums
@@ -201,6 +215,7 @@ class Loop:
         """Record a non-finite batch, and stop if so configured, on all ranks: they see the same gradient norm."""
         context, state = self.context, self.state
         state.skipped += 1
+        self.skipped_in_a_row += 1
         first = (state.position - batch.global_rows) % context.rows
         found = NonFiniteBatch(state.step, batch.epoch + 1, first, self._record_ids(batch, first))
         if context.communicator.writes:
@@ -214,6 +229,12 @@ class Loop:
             )
         if context.communicator.writes:
             context.log(f"warning: the batch of {where} is skipped, its loss or gradient is not finite")
+        if self.skipped_in_a_row >= context.config.train.max_skipped:
+            raise CheckError(
+                f"{self.skipped_in_a_row:,} batches in a row were skipped up to {where}, as many as train.max_skipped "
+                "allows, and the weights stand still: lower optimizer.learning_rate, raise optimizer.warm_up, or set "
+                "train.clip_norm; the checkpoints before are kept"
+            )
 
     def _record_ids(self, batch: LocalBatch, first: int) -> list[str]:
         """Return the ids of all rows of a global batch, which begins at `first` in its epoch; called by all ranks.
@@ -255,6 +276,7 @@ class Loop:
         saved = snapshot.state_of(context, state, whole)
         if self.saver is not None and checkpoint_due:
             self.saver.save(saved, facts)
+            self.last_saved = time.monotonic()
         if self.commit is not None:
             self.commit(saved, facts)
 

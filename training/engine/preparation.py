@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
-from common.errors import RinglakeError, UsageError
+from common.errors import DataError, RinglakeError, UsageError
 from common.progress import Progress, log
 from provenance.checksums import Mode, check_file
 from schemas.config import Configuration, canonical_json, with_later_keys
 from schemas.manifest import Manifest
+from schemas.runs import RUN_FILE
 from training import methods, models, objectives
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
@@ -65,6 +66,25 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
         )
 
 
+def check_run(run: Path, arguments: argparse.Namespace) -> None:
+    """Raise UsageError if a training would overwrite, or go on from, something else than it was told.
+
+    `arguments` are those of `training.train`.
+    """
+    if arguments.again or (arguments.resume and store.has_any(run)):
+        return
+    if arguments.resume == "yes" and not (run / RUN_FILE).exists():
+        raise UsageError(
+            f"there is no run {run.name!r} in {run.parent} to go on from: mend --run, or begin it with --resume=auto"
+        )
+    left = "checkpoints" if store.has_any(run) else SUMMARY_FILE if (run / SUMMARY_FILE).exists() else None
+    if left is not None:
+        raise UsageError(
+            f"the run {run.name!r} was trained before, {run} holds its {left}: go on with --resume, give another name "
+            "with --run, or remove what is there and begin anew with --again"
+        )
+
+
 def last_checkpoint(
     config: Configuration, manifest: Manifest, run: Path, new_data: bool
 ) -> Checkpoint | None:
@@ -77,11 +97,11 @@ def last_checkpoint(
         store.check_fits(*found, config, manifest.manifest_root, run, new_data)
     elif store.has_any(run):
         raise UsageError(
-            f"no checkpoint of the run {run.name!r} is good, see above: put one back from a copy, or train "
-            "without --resume, which starts afresh and removes them"
+            f"no checkpoint of the run {run.name!r} is good, see above: put one back from a copy, or begin anew "
+            "with --again, which removes them"
         )
     else:
-        log(f"the run {run.name!r} has no checkpoint to go on from; it starts afresh")
+        log(f"the run {run.name!r} has no checkpoint to go on from; it begins")
     return found
 
 
@@ -119,6 +139,13 @@ def begin(
     `arguments` are those of `training.train`. Raises as `find_checkpoint` and `verify` do.
     """
     found = None
+    error: UsageError | None = None
+    if communicator.writes:
+        try:
+            check_run(run, arguments)
+        except UsageError as refused:
+            error = refused
+    communicator.agree(error)
     if arguments.resume:
         found = find_checkpoint(config, manifest, run, communicator, arguments.new_data)
     same_data = found is not None and found[0].manifest_root == manifest.manifest_root
@@ -131,11 +158,18 @@ def begin(
 
 
 def is_complete(run: Path, record: Record, communicator: Communicator) -> bool:
-    """Return True if the run is finished and its summary names that checkpoint."""
-    complete = False
+    """Return True if the run is finished and its summary names that checkpoint.
+
+    Raises DataError on all ranks if the summary is damaged.
+    """
+    complete, error = False, None
     if communicator.writes and record.finished:
-        training = summary.read(run).get("training", {})
-        complete = training.get("checkpoint_sha256") == record.sha256
+        try:
+            training = summary.read(run).get("training", {})
+            complete = training.get("checkpoint_sha256") == record.sha256
+        except DataError as damaged:
+            error = damaged
+    communicator.agree(error)
     return bool(communicator.broadcast(complete))
 
 

@@ -1,5 +1,6 @@
 """A training from the first step to the last, and the files written before and after."""
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -8,10 +9,10 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from common import command, files, storage
-from common.errors import CheckError
+from common.errors import CheckError, DataError
 from common.progress import log
 from schemas import lopsided
 from schemas.runs import RUN_FILE
@@ -23,17 +24,32 @@ from training.engine.state import TrainContext, TrainState
 from training.input.batch_loader import split_order
 from training.tracking import non_finite, summary
 from training.tracking.metrics import Metrics
-from training.tracking.run_files import EVENTS, METRICS_FILE, NON_FINITE_FILE, RESULTS, SUMMARY_FILE
+from training.tracking.run_files import (
+    EVENTS,
+    METRICS_FILE,
+    NON_FINITE_FILE,
+    RESULTS,
+    SUMMARY_FILE,
+    write_json,
+)
 
+Ending = Literal["finished", "as asked", "preempted"]
 PACKAGES = ("torch", "horovod", "petastorm", "pyarrow", "numpy")
 
 
 def begin_run(context: TrainContext, location: str, given: list[str], last: Record | None) -> None:
-    """Prepare the run's folder and write run.json.
+    """Prepare the run's folder and write run.json. Raises DataError where that is not possible.
 
     A fresh start, without a `last` checkpoint, removes what an earlier run left there; otherwise whatever followed that
     checkpoint is set aside.
     """
+    try:
+        _begin_run(context, location, given, last)
+    except OSError as error:
+        raise DataError(f"the run's folder {context.run} cannot be written: {files.told(error)}") from error
+
+
+def _begin_run(context: TrainContext, location: str, given: list[str], last: Record | None) -> None:
     context.run.mkdir(parents=True, exist_ok=True)
     if last is not None:
         aside = store.go_on_from(context.run, last)
@@ -54,10 +70,12 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: Reco
         shutil.rmtree(context.run / EVENTS, ignore_errors=True)
     world = context.communicator.world
     launcher = f"horovodrun -np {world.size} " if world.size > 1 else ""
+    shown, where = command.without_credentials(given), storage.absolute(location)
     document = {
-        "command": f"{launcher}python -m training.train {shlex.join(command.without_credentials(given))}",
+        "command": f"{launcher}python -m training.train {shlex.join(shown)}",
+        "repeat": f"{launcher}python -m training.train {shlex.join(repeated(shown, context.run.name, where))}",
         "folder": str(Path.cwd()),
-        "manifest": storage.absolute(location),
+        "manifest": where,
         # So that a copy of the run, moved with its data, finds its own.
         "manifest_from_run": storage.refer(location, str(context.run)),
         "manifest_root": context.manifest.manifest_root,
@@ -67,8 +85,19 @@ def begin_run(context: TrainContext, location: str, given: list[str], last: Reco
         "configuration": context.config.model_dump(mode="json", exclude={"storage"}),
         "environment": environment(context),
     }
-    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    files.write(context.run / RUN_FILE, command.without_passwords(content).encode())
+    write_json(context.run / RUN_FILE, json.loads(command.without_passwords(json.dumps(document))))
+
+
+def repeated(given: list[str], run: str, location: str) -> list[str]:
+    """Return the arguments of a training that does the same under another name, from its beginning to its end."""
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=True)
+    flags.add_argument("--resume", nargs="?")
+    flags.add_argument("--again", action="store_true")
+    flags.add_argument("--new-data", action="store_true")
+    for name in ("--run", "--stop-after", "--manifest", "--version"):
+        flags.add_argument(name)
+    others = flags.parse_known_args(given)[1]
+    return [*others, "--manifest", location, "--run", f"{run}-repeated"]
 
 
 def environment(context: TrainContext) -> dict[str, Any]:
@@ -91,8 +120,8 @@ def run_loop(
     last: Record | None,
     stop_after: int | None,
     commit: OnCommit | None = None,
-) -> bool:
-    """Train; return True when finished. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
+) -> Ending:
+    """Train; return why the loop ended. Rank 0 writes the metrics, and checkpoints that follow `last` in the chain.
 
     All ranks call `commit` every `train.commit_every` steps, and whenever a checkpoint is saved.
     Raises CheckError on all ranks if the last checkpoint could not be written.
@@ -121,16 +150,16 @@ def run_loop(
             state.seconds_held += saver.seconds_held
             state.failed_saves += saver.failures
     else:
-        finished, written = Loop(context, state, None, None, commit).train(stop_after), True
+        loop = Loop(context, state, None, None, commit)
+        finished, written = loop.train(stop_after), True
     context.communicator.agree(
         None
         if written
         else CheckError(
-            f"the last checkpoint of the run {context.run.name!r} could not be written; make room in {context.run} or "
-            "mend its permissions, then go on with --resume"
+            f"the last checkpoint of the run {context.run.name!r} could not be written: mend that, then give --resume"
         )
     )
-    return finished
+    return "finished" if finished else "preempted" if loop.preempted else "as asked"
 
 
 def finish(context: TrainContext, state: TrainState, location: str) -> None:
@@ -168,11 +197,17 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
         "batches_skipped": state.skipped,
         "weights_sha256": weights,
     }
-    summary.update(
-        context.run, dataset=summary.dataset_section(context.manifest, location), training=training
-    )
+    dataset = summary.dataset_section(context.manifest, location)
+    try:
+        evaluation = summary.update(context.run, dataset=dataset, training=training).get("evaluation")
+        if evaluation is not None and (outdated := summary.outdated(context.run, evaluation)) is not None:
+            # It was made while the training went on.
+            summary.update(context.run, evaluation={**evaluation, "outdated": outdated})
+    except DataError as error:
+        raise DataError(f"{error}; the training itself is finished, and --resume writes it then") from error
+    skipped = f"; {state.skipped:,} batches were skipped, whose loss or gradient was not finite"
     log(
         f"trained {record.step:,} steps in {state.seconds:.1f} s, {training['samples_per_second']:,} rows/s, "
-        f"{100 * float(str(training['input_wait_share'])):.2f}% of it waiting for input; "
-        f"summary: {context.run / SUMMARY_FILE}"
+        f"{100 * float(str(training['input_wait_share'])):.2f}% of it waiting for input"
+        f"{skipped if state.skipped else ''}; summary: {context.run / SUMMARY_FILE}"
     )

@@ -13,6 +13,11 @@ from training.checkpoints.record import CheckpointState, Record
 CLAIM = ".claim"
 
 
+def is_elastic() -> bool:
+    """Return True in a process that horovodrun started for elastic training."""
+    return os.environ.get("HOROVOD_ELASTIC") == "1"
+
+
 def keep_on_disk(run: Path, state: CheckpointState, facts: Mapping[str, Any]) -> None:
     """Save a committed state as a checkpoint, unless that one or a later one exists; of several ranks, one does it.
 
@@ -80,6 +85,10 @@ def forget(run: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def launch() -> str:
+    """Return a name of this launch of horovodrun that all its ranks share."""
+    return "-".join(os.environ.get(f"HOROVOD_GLOO_RENDEZVOUS_{part}", "none") for part in ("ADDR", "PORT"))
+
+
 def _message(run: Path) -> Path:
-    launch = "-".join(os.environ.get(f"HOROVOD_GLOO_RENDEZVOUS_{part}", "none") for part in ("ADDR", "PORT"))
-    return run / f".gave-up-{launch}"
+    return run / f".gave-up-{launch()}"

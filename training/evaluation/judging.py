@@ -10,7 +10,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from common import files
 from common.errors import UsageError
 from common.progress import Progress, log
 from schemas.config import Configuration
@@ -28,7 +27,7 @@ from training.input.proof import Proof
 from training.objectives import Judgement, Objective
 from training.parallel.world import World
 from training.tracking import summary
-from training.tracking.run_files import EVALUATION_FILE
+from training.tracking.run_files import EVALUATION_FILE, write_json
 
 
 def manifest_location(config: Configuration, run: Path, given: str | None, root: str | None) -> str:
@@ -119,7 +118,7 @@ def write_without_rows(run: Path, record: Record, objective: Objective, split: s
     """Write both files for a split without rows: null in place of each figure, so that none passes for a result."""
     which = _which(record, objective, split)
     document = {"manifest_root": record.manifest_root, **which, "model": None, "baselines": {}}
-    _write_evaluation(run, document)
+    write_json(run / EVALUATION_FILE, document)
     section = {**which, "rows": 0, "figures": {}, "intervals": {}, "baselines": {}, "comparisons": {}}
     summary.update(run, evaluation={**section, **objective.summary_without_rows()})
 
@@ -159,7 +158,7 @@ def write(
     found: Judgement,
     baselines: Mapping[str, Judgement],
 ) -> None:
-    """Write evaluation.json, and the section `evaluation` of summary.json."""
+    """Write evaluation.json, and the section `evaluation` of summary.json. Raises DataError where it cannot."""
     which = _which(record, objective, split)
     document = {
         "manifest_root": record.manifest_root,
@@ -167,7 +166,7 @@ def write(
         "model": found.as_json(),
         "baselines": {name: one.as_json() for name, one in baselines.items()},
     }
-    _write_evaluation(run, document)
+    write_json(run / EVALUATION_FILE, document)
     section = {
         **which,
         "rows": found.rows,
@@ -178,6 +177,7 @@ def write(
             name: one.comparison.summary() for name, one in baselines.items() if one.comparison is not None
         },
         **objective.summary(found, baselines),
+        "outdated": summary.outdated(run, which),
     }
     summary.update(run, evaluation=section)
 
@@ -187,10 +187,6 @@ def _which(record: Record, objective: Objective, split: str) -> dict[str, Any]:
         "objective": objective.config.objective.kind,
         "checkpoint": record.file,
         "checkpoint_sha256": record.sha256,
+        "step": record.step,
         "split": split,
     }
-
-
-def _write_evaluation(run: Path, document: Mapping[str, Any]) -> None:
-    content = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    files.write(run / EVALUATION_FILE, content.encode())

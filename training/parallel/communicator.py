@@ -2,13 +2,13 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import horovod.torch as hvd
 import numpy as np
 import torch
 
+import horovod.torch as hvd
 from common.errors import DataError, RinglakeError, UsageError
 from common.progress import log
 from training.parallel import watchdog
@@ -74,6 +74,21 @@ class Communicator:
         wait_for(handle)
         total: torch.Tensor = hvd.synchronize(handle)
         return total
+
+    def begin_any(self, flags: Sequence[bool]) -> Callable[[], list[bool]]:
+        """Begin to find out which of some flags is set on any rank; the function returned waits for the answer.
+
+        It travels while the ranks compute, and costs a single process nothing.
+        """
+        if self.world.size == 1:
+            return lambda: list(flags)
+        handle = hvd.allreduce_async(torch.tensor(flags, dtype=torch.int32), op=hvd.Sum, name="flags")
+
+        def answer() -> list[bool]:
+            wait_for(handle)
+            return [bool(count) for count in hvd.synchronize(handle).tolist()]
+
+        return answer
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's value on every rank."""

@@ -19,6 +19,8 @@ from typing import Self
 from training.parallel import watchdog_process
 from training.parallel.watchdog_process import Stopwatch
 
+LAST_WAIT = 1.0
+"""Seconds for the process beside a rank to end before the rank."""
 PATIENCE = 3
 """Factor on the limit for a rank that waits for others: the rank that it waits for should be ended first."""
 
@@ -70,7 +72,9 @@ class Watchdog:
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
-            self._process.wait()
+            # Once horovodrun has told it to end the rank, it ends after the rank.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(LAST_WAIT)
 
     def step(self) -> None:
         """Record progress."""

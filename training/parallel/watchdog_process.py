@@ -2,6 +2,9 @@
 
 Started by `training.parallel.watchdog` with the heartbeats on standard input, one byte each, and with rank, process id
 and limit in seconds as arguments. It imports four small modules of the standard library, and always ends with the rank.
+
+It also passes SIGTERM on to the rank, as SIGUSR1: horovodrun sends SIGTERM to the children of a rank alone, and stops
+the rank as soon as none of them is left. So after that signal this process stays until the rank is gone.
 """
 
 import os
@@ -39,13 +42,29 @@ class Stopwatch:
         self.seconds, self.last = 0.0, self.clock()
 
 
-def watch(rank: str, process: int, limit: float) -> None:
-    """Return when the rank has ended; end it if no heartbeat came for `limit` seconds."""
+class Messenger:
+    """Handler of SIGTERM that passes the first one on."""
+
+    def __init__(self, process: int) -> None:
+        self.process = process
+        self.has_come = False
+
+    def __call__(self, *_: object) -> None:
+        # Still the parent, so the process id cannot have passed to another process.
+        if not self.has_come and os.getppid() == self.process:
+            os.kill(self.process, signal.SIGUSR1)
+        self.has_come = True
+
+
+def watch(rank: str, process: int, limit: float, messenger: Messenger | None = None) -> None:
+    """Return when the rank has ended, or needs no watch any more; end it if no heartbeat came for `limit` seconds."""
     stopwatch, doing = Stopwatch(), b"w"
     while os.getppid() == process:
         if select.select([0], [], [], TICK)[0]:
             beats = os.read(0, 4096)
             if not beats:
+                while messenger is not None and messenger.has_come and os.getppid() == process:
+                    time.sleep(TICK / 10)
                 return
             doing = beats[-1:]
             stopwatch.reset()
@@ -64,7 +83,9 @@ def watch(rank: str, process: int, limit: float) -> None:
 
 
 if __name__ == "__main__":
-    # Ctrl-C is meant for the rank, and this process ends when the rank does. SIGTERM ends it: horovodrun sends that
-    # to the children of a rank, and waits for them before it ends the rank itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    watch(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]))
+    # Ctrl-C and a scheduler's SIGUSR1 are meant for the rank, and this process ends when the rank does.
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    passed_on = Messenger(int(sys.argv[2]))
+    signal.signal(signal.SIGTERM, passed_on)
+    watch(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), passed_on)

@@ -94,6 +94,13 @@ def _epochs(training: dict[str, Any]) -> str:
     return f"stopped early, after {training['epochs_completed']:,} of {training['epochs']:,} epochs"
 
 
+def outdated(what: str) -> ReportSection:
+    """Say that the evaluation below is of another checkpoint than the run's own."""
+    return ReportSection(
+        "Evaluation of another checkpoint", [Text(f"The evaluation below is {what}.", "bad")]
+    )
+
+
 def figures(evaluation: Evaluation | None, manifest: Manifest) -> ReportSection:
     """Show the figures of the model beside those of the baselines, whichever are better, and what is chance."""
     if evaluation is None:
@@ -280,8 +287,8 @@ def environment(began: dict[str, Any]) -> ReportSection:
         "Environment",
         [
             Table(["", ""], rows),
-            Text("The command that repeats this run, and the folder it was given in:"),
-            Code(f"cd {began['folder']}\n{began['command']}"),
+            Text("The command that repeats this run, under another name, and the folder it was given in:"),
+            Code(f"cd {began['folder']}\n{began.get('repeat', began['command'])}"),
         ],
     )
 

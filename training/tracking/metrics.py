@@ -22,13 +22,15 @@ class Metrics:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = run / METRICS_FILE
-        if step:
-            json_lines.keep(str(self.path), lambda entry: bool(entry["step"] <= step))
-        else:
-            self.path.unlink(missing_ok=True)
-            shutil.rmtree(run / EVENTS, ignore_errors=True)
         self.failed = False
-        self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
+        self.events: SummaryWriter | None = None
+        with self._survived():
+            if step:
+                json_lines.keep(str(self.path), lambda entry: bool(entry["step"] <= step))
+            else:
+                self.path.unlink(missing_ok=True)
+                shutil.rmtree(run / EVENTS, ignore_errors=True)
+            self.events = SummaryWriter(str(run / EVENTS), purge_step=step + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -37,12 +39,13 @@ class Metrics:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._survived():
-            self.events.close()
+            if self.events is not None:
+                self.events.close()
 
     def write(self, step: int, kind: str, **values: float | None) -> None:
         """Write an entry of `kind` train or validation: numbers by name, after `step` steps; None for missing ones.
 
-        Numbers that are not finite, and thus no JSON, count as missing.
+        Numbers that are not finite count as missing, because JSON has none: they become null.
 
         If it cannot be written (disk full), it is left out, with a warning the first time.
         """
@@ -51,11 +54,11 @@ class Metrics:
             for name, value in values.items()
         }
         with self._survived():
-            line = json.dumps({"step": step, "kind": kind, **values}).encode()
+            line = json.dumps({"step": step, "kind": kind, **values}, allow_nan=False).encode()
             json_lines.append(str(self.path), line, durable=False)
         with self._survived():
             for name, value in values.items():
-                if name not in ("epoch", "position") and value is not None:
+                if self.events is not None and name not in ("epoch", "position") and value is not None:
                     self.events.add_scalar(f"{kind}/{name}", value, step)
 
     @contextmanager
@@ -71,5 +74,13 @@ class Metrics:
 
 
 def read(run: Path) -> list[dict[str, Any]]:
-    """Read the entries of a run's metrics.jsonl; a last line cut off by an interruption is left out."""
-    return list(json_lines.read(str(run / METRICS_FILE)))
+    """Read the entries of a run's metrics.jsonl; a damaged line is skipped and named in the log, and a last one that an
+    interruption cut off left out.
+    """
+    return json_lines.undamaged(str(run / METRICS_FILE), _entry)
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    # NaN and Infinity are no JSON, but an older file may hold them.
+    entry: dict[str, Any] = json.loads(line, parse_constant=lambda _: None)
+    return {**entry, "step": int(entry["step"]), "kind": str(entry["kind"])}

@@ -1,11 +1,11 @@
 """`non_finite.jsonl`: batches with a non-finite loss or gradient, and the records in them."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common import json_lines
+from common import files, json_lines
+from common.progress import log
 from training.tracking.run_files import NON_FINITE_FILE
 
 
@@ -24,14 +24,17 @@ class NonFiniteBatch:
 
 
 def write(run: Path, batch: NonFiniteBatch) -> None:
-    """Append a line to the run's file."""
+    """Append a line to the run's file; where that fails (disk full), log a warning."""
     line = json.dumps(asdict(batch), ensure_ascii=False).encode()
-    json_lines.append(str(run / NON_FINITE_FILE), line, durable=False)
+    try:
+        json_lines.append(str(run / NON_FINITE_FILE), line, durable=False)
+    except OSError as error:
+        log(f"warning: the record ids of step {batch.step:,} could not be written: {files.told(error)}")
 
 
-def read(run: Path) -> Iterator[NonFiniteBatch]:
-    """Read the batches; a last line cut off by an interruption is left out."""
-    return json_lines.read(str(run / NON_FINITE_FILE), lambda line: NonFiniteBatch(**json.loads(line)))
+def read(run: Path) -> list[NonFiniteBatch]:
+    """Read the batches; a damaged line is skipped and named in the log, a last one that was cut off left out."""
+    return json_lines.undamaged(str(run / NON_FINITE_FILE), lambda line: NonFiniteBatch(**json.loads(line)))
 
 
 def cut_back(run: Path, step: int) -> None:

@@ -1,0 +1,69 @@
+"""A training on one rank, from joining the ring to its end."""
+
+import os
+
+from common.errors import CheckError, RinglakeError
+from common.progress import log
+from horovod.common.exceptions import HorovodInternalError
+from training.engine import elastic, preparation, running, stopping, survival
+from training.engine.elastic import Launch
+from training.engine.ownership import Ownership, check_free
+from training.input.batch_loader import split_order
+from training.parallel.communicator import Communicator, make_deterministic
+from training.parallel.watchdog import Watchdog
+from training.parallel.world import World
+
+
+def check(launch: Launch, ranks: int) -> None:
+    """Raise UsageError if a training on so many ranks would not begin."""
+    split_order(launch.manifest, "train", launch.config.train).check_world(World(0, ranks))
+    check_free(launch.folder)
+    preparation.check_run(launch.folder, launch.arguments)
+    if launch.arguments.resume:
+        preparation.last_checkpoint(launch.config, launch.manifest, launch.folder, launch.arguments.new_data)
+
+
+def train(launch: Launch) -> int:
+    """Train to the end, or until a signal stops the training; return the exit status."""
+    if os.environ.get("HOROVOD_RANK", "0") == "0":
+        # Joining the ring takes a few seconds.
+        log(f"the run {launch.folder.name!r} trains on {launch.location}")
+    make_deterministic(launch.config.train.threads)
+    communicator = Communicator.start()
+    try:
+        with Watchdog(launch.config.train.watchdog, communicator.world.rank):
+            if survival.is_elastic():
+                return elastic.train(launch)
+            with Ownership(launch.folder) as ownership:
+                ownership.take(communicator)
+                return _train(launch, communicator)
+    except HorovodInternalError as error:
+        raise CheckError(
+            f"rank {communicator.world.rank} stopped because another rank did, whose message stands above"
+        ) from error
+    finally:
+        communicator.stop()
+
+
+def _train(launch: Launch, communicator: Communicator) -> int:
+    config, manifest, run = launch.config, launch.manifest, launch.folder
+    complete, found = preparation.begin(config, manifest, run, communicator, launch.arguments)
+    if complete:
+        return 0
+    context, state = preparation.prepare(config, manifest, run, communicator, found)
+    last = None if found is None else found[0]
+    error: RinglakeError | None = None
+    if communicator.writes:
+        try:
+            running.begin_run(context, launch.location, launch.given, last)
+        except RinglakeError as failed:
+            error = failed
+    communicator.agree(error)
+    stopping.defer()
+    ending = running.run_loop(context, state, last, launch.arguments.stop_after)
+    if ending == "finished":
+        running.finish(context, state, launch.location)
+    elif communicator.writes:
+        asked = f"stopped after step {state.step:,} as asked; --resume goes on from there"
+        log(stopping.told(state.step) if ending == "preempted" else asked)
+    return stopping.STATUS if ending == "preempted" else 0
