@@ -52,6 +52,7 @@ class Records:
         """Position behind what was read."""
         self._lines = lines
         self._quotes = Quotes(dialect)
+        self._whole = None if dialect.escape or dialect.skips_spaces else whole_record(dialect)
         self._again: deque[Line] = deque()
         """Lines behind a stray quote, to be read by themselves."""
 
@@ -105,10 +106,8 @@ class Records:
         """Return the record that begins with a line with quotes or escapes."""
         if not self.dialect.quote:
             return self._unquoted(first)
-        if not self.dialect.escape:
-            self._quotes.begin(content)
-            if not self._quotes.open:  # most are in one line
-                return RawRecord(first, content, self._quotes.problem)
+        if self._whole is not None and self._whole.fullmatch(content):  # as most are, in one line
+            return RawRecord(first, content)
         return self._quoted(first)
 
     def _unquoted(self, line: Line) -> RawRecord:
@@ -169,6 +168,18 @@ class Records:
             lambda pair: pair[0].content or not pair[0].size, zip(lines, parts, strict=True)
         )
         return b"\n".join([part for _, part in kept])[: self.limit + 1]
+
+
+def whole_record(dialect: Dialect) -> re.Pattern[bytes] | None:
+    """Return the pattern of a record in one line whose quotes are in order; None without quotes."""
+    if not dialect.quote:
+        return None
+    quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
+    # Of signs of several bytes, the first one ends a field as well: such a record takes the long way.
+    plain = rb"[^%s%s]*+" % (re.escape(dialect.quote[:1]), re.escape(dialect.delimiter[:1]))
+    inside = rb"(?:[^%s]++|%s%s)*+" % (re.escape(dialect.quote[:1]), quote, quote)
+    field = rb"(?:%s%s%s|%s)" % (quote, inside, quote, plain)
+    return re.compile(rb"%s(?:%s%s)*+" % (field, delimiter, field))
 
 
 def _same(line: Line, part: bytes) -> bool:
