@@ -13,10 +13,11 @@ from common.errors import UsageError
 from etl.lake.tombstones import FORGOTTEN, Tombstones, content_sha256, place_sha256, raw_sha256, record_sha256
 from etl.rules.personal_data import LETTERS_OF_A_PSEUDONYM, PersonalData
 from etl.rules.registry import build_rules
+from etl.sources.csv_dialect import DELIMITERS
 from etl.sources.escapes import unescaped
 from etl.sources.paths import parse_path
 from schemas.config import Configuration
-from schemas.sources.csv import Csv
+from schemas.sources.csv import AUTO, Csv
 from schemas.tables import spark_schema
 
 PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)
@@ -279,8 +280,9 @@ def named_ids(config: Configuration, source_index: int, text: str) -> set[str]:
         return set()
     source: Any = config.source[source_index] if source_index < len(config.source) else None
     if isinstance(source, Csv):
-        fields = re.split(rf"[\r\n{re.escape(source.delimiter)}]", text)
-        return {field.strip().strip(source.quote) for field in fields}
+        delimiters = DELIMITERS if source.delimiter == AUTO else [source.delimiter.encode()]
+        split = (re.split(rf"[\r\n{re.escape(delimiter.decode())}]", text) for delimiter in delimiters)
+        return {field.strip().strip(source.quote or None) for fields in split for field in fields}
     path = parse_path(config.columns.in_files(column)) or (config.columns.in_files(column),)
     name = re.escape(next(step for step in reversed(path) if isinstance(step, str)))
     value = r"\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s,}\]\"']+)"

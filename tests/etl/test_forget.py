@@ -437,6 +437,13 @@ def test_ids_are_found_in_records_that_cannot_be_read(
     assert named_ids(config, source, text) == found
 
 
+def test_ids_are_found_whatever_the_delimiter(config: Configuration) -> None:
+    sources = [*config.source[:1], config.source[1].model_copy(update={"delimiter": "auto", "quote": ""})]
+    for delimiter in ",;\t|":
+        text = delimiter.join(["auto", "a b", "c"])
+        assert {"auto", "a b", "c"} <= named_ids(config.model_copy(update={"source": sources}), 1, text)
+
+
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [
