@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import CheckError, RinglakeError, UsageError
-from common.progress import log
 from horovod.common.elastic import State, run_fn
 from horovod.common.exceptions import HostsUpdatedInterrupt
+
+from common.errors import CheckError, RinglakeError, UsageError
+from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.checkpoints import tensors

@@ -2,9 +2,10 @@
 
 import os
 
+from horovod.common.exceptions import HorovodInternalError
+
 from common.errors import CheckError, RinglakeError
 from common.progress import log
-from horovod.common.exceptions import HorovodInternalError
 from training.engine import elastic, preparation, running, stopping, survival
 from training.engine.elastic import Launch
 from training.engine.ownership import Ownership, check_free

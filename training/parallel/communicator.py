@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
+import horovod.torch as hvd
 import numpy as np
 import torch
 
-import horovod.torch as hvd
 from common.errors import DataError, RinglakeError, UsageError
 from common.progress import log
 from training.parallel import watchdog
