@@ -19,12 +19,12 @@ class KeptTokens(BaseModel):
 
     @property
     def told(self) -> str:
-        """What the length keeps, as a clause for logs and reports."""
+        """Return a clause for logs and reports: the share that the length keeps, and lengths that keep more."""
         first, *others = (f"{self.keeping[each]:,} {{}} {each}%" for each in KEPT)
         lengths = ", ".join([first.format("to keep"), *(other.format("for") for other in others)])
         return f"length {self.length:,} keeps {100 * self.share:.1f}% of the tokens; it takes {lengths}"
 
     @property
     def heavily_cut(self) -> bool:
-        """Whether more than a tenth of the tokens is cut away, which a user should know."""
+        """Return True where more than a tenth of the tokens is cut away, which a user should know."""
         return self.share < 0.9

@@ -197,7 +197,7 @@ class Provenance(ManifestPart):
     bronze_versions: dict[str, int]
     silver_versions: dict[str, int]
     kept_tokens: dict[str, KeptTokens] = {}
-    """What the length of each feature of text keeps, by feature; manifests of earlier versions do not say."""
+    """Tokens that the length of each feature of text keeps, by feature; manifests of earlier versions do not say."""
 
 
 class Manifest(ManifestPart):

@@ -65,12 +65,12 @@ class Table:
 
     @property
     def wide(self) -> bool:
-        """Whether the first column stays in view while the others scroll."""
+        """Keep the first column in view while the others scroll."""
         return len(self.header) > 3
 
     @property
     def matrix(self) -> bool:
-        """Whether the cells are shaded: all columns but the first are then centred, and as wide as they need."""
+        """Centre all columns but the first, each as wide as it needs: the cells are shaded."""
         return any(cell.shade is not None for row in self.cells for cell in row)
 
     @property

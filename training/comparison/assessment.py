@@ -67,7 +67,7 @@ class Comparison:
 
     rows: int
     unit: str
-    """What was resampled: `row`, or `group` where rows belong together."""
+    """Kind of unit that was resampled: `row`, or `group` where rows belong together."""
     units: int
     differing: int
     """Units on which the two models' results differ."""
@@ -127,7 +127,7 @@ def assess(judged: Sequence[RowResults], units: npt.NDArray[np.int64] | None = N
     """Assess results on the same rows, the model's before the baselines'.
 
     `units` numbers the independent unit that each row of the first belongs to: (rows,), None for one each. With
-    100,000 rows and 1,000 classes it takes some 10 seconds and 100 MB. Raises CheckError where the rows differ.
+    100,000 rows and 1,000 classes it takes some 10 seconds and 200 MB. Raises CheckError where the rows differ.
     """
     orders = [np.lexsort(one.keys.T[::-1]) for one in judged]
     first = judged[0].keys[orders[0]]
