@@ -118,6 +118,4 @@ def test_a_folder_of_nested_logs_is_published(
     assert (path, reason) == ("app=db/2024/01/objects.json", "invalid_json")
     raw = (tmp_path / "logs" / path).read_bytes()[position:]
     assert raw.startswith(b'{\n  "event": {\n    "id": ' + str(FIRST_ID + 1000).encode())
-    page = Path(report).read_text("utf-8")
-    assert "event_message" in page
-    assert "log_level" in page
+    assert "event_message" in Path(report).read_text("utf-8")

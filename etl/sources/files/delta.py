@@ -89,7 +89,7 @@ def _check_layout(table: DeltaTable, location: str) -> None:
 
 def _has_deleted_rows(table: DeltaTable) -> bool:
     try:
-        return any(len(batch) for batch in table.deletion_vectors())
+        return any(batch.num_rows for batch in table.deletion_vectors())
     except DeltaError:  # a vector that cannot be read is one
         return True
 

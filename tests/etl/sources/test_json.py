@@ -142,6 +142,7 @@ def test_what_is_cut_off_is_told(tmp_path: Path) -> None:
     whole = LAYOUTS["one line"]
     within = read(tmp_path, whole[:-20])
     assert ids(within) == ["0", "1", "2", "3", "invalid_json"]
+    assert isinstance(within[-1], Rejected)
     assert within[-1].detail == "not JSON: the file ends within the record"
     behind = read(tmp_path, whole[:-1])
     assert ids(behind)[-1] == "unclosed_array"
@@ -160,6 +161,7 @@ def test_of_a_damaged_compressed_file_the_beginning_is_read(tmp_path: Path) -> N
     rows = read(tmp_path, packed[: len(packed) // 2], suffix=".gz")
     assert len(rows) > 500
     assert reasons(rows)[:-1] == [None] * (len(rows) - 1)
+    assert isinstance(rows[-1], Rejected)
     assert (rows[-1].reason, rows[-1].damaged) == ("unreadable_file", True)
     assert reasons(read(tmp_path, packed[:15], suffix=".gz")) == ["unreadable_file"]
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -182,7 +183,7 @@ def test_labels_are_taken_as_they_are_written(tmp_path: Path, array: pa.Array, e
     assert [one if isinstance(one, str) else one[0] for one in checked(tmp_path, rows)] == expected
 
 
-NESTED = [
+NESTED: list[dict[str, Any]] = [
     {
         "text": "t",
         "event": {"level": f"l{n}", "labels": {"app.io/name": f"n{n}"}},
@@ -313,7 +314,12 @@ def test_nested_rows_that_share_a_long_value_are_few_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(parquet, "batch_rows", lambda group, shared: asked.append(shared) or 4)
+
+    def four(_: pq.RowGroupMetaData, shared: int) -> int:
+        asked.append(shared)
+        return 4
+
+    monkeypatch.setattr(parquet, "batch_rows", four)
     noise = random.Random(3).randbytes(2 << 20).translate(bytes(97 + i % 26 for i in range(256))).decode()
     rows = [{"event": {"items": [{"message": noise}]}, "label": "x"}] * 20
     file = tmp_path / "a.parquet"
