@@ -27,20 +27,23 @@ class Dialect(NamedTuple):
     ends_with_cr: bool
     """CR alone ends a line."""
 
-    def doubled(self, line: bytes) -> bytes:
-        """Return a line with doubled quotes for escaped ones; an escape counts before a quote and before another alone.
+    def inside(self) -> bytes:
+        """Return the pattern of what stands between quotes: quotes only doubled or behind an escape.
 
-        A run of escapes before a quote is halved; elsewhere escapes are text, as Spark writes them.
+        An escape that stands before neither a quote nor another escape is text.
         """
-        if not self.escape or self.escape not in line:
-            return line
-        run = rb"((?:" + re.escape(self.escape) + rb")+)" + re.escape(self.quote)
+        quote, escape = re.escape(self.quote), re.escape(self.escape)
+        if not escape:
+            return rb"(?:%s++|%s%s)*+" % (_others(self.quote), quote, quote)
+        escaped = rb"%s(?:%s|%s)?" % (escape, escape, quote)
+        return rb"(?:%s++|%s|%s%s)*+" % (_others(self.quote, self.escape), escaped, quote, quote)
 
-        def quoted(match: re.Match[bytes]) -> bytes:
-            escapes, odd = divmod(len(match[1]) // len(self.escape), 2)
-            return self.escape * escapes + self.quote * (2 if odd else 1)
 
-        return re.sub(run, quoted, line)
+def _others(*signs: bytes) -> bytes:
+    """Return the pattern of a byte at which none of the signs begins."""
+    if all(len(sign) == 1 for sign in signs):
+        return rb"[^%s]" % re.escape(b"".join(signs))
+    return rb"(?:(?!%s)[\s\S])" % b"|".join(map(re.escape, signs))
 
 
 def dialect_of(beginning: bytes, settings: Csv, needed: Collection[str]) -> Dialect:

@@ -172,6 +172,14 @@ class Parser:
         alone = rf"{re.escape(self.escape)}([{re.escape(self.delimiter + self.escape)}\r\n])?"
         self._escapes = re.compile(alone) if escapes else None
         self._more = self.spaces or escapes
+        self._field = None
+        if self.escape and self.quote:
+            inside, quote = dialect.inside().decode(), re.escape(self.quote)
+            field = rf"{quote}({inside}){quote}|([^{re.escape(self.delimiter)}]*)"
+            self._field = re.compile(rf"{' *' * self.spaces}(?:{field})({re.escape(self.delimiter)}|\Z)")
+            self._escaped = re.compile(
+                rf"{re.escape(self.escape)}([{quote}{re.escape(self.escape)}])|{quote}({quote})"
+            )
 
     def __iter__(self) -> "Parser":
         return self
@@ -187,10 +195,26 @@ class Parser:
         plain = not self.quote or self.quote not in record
         if plain and not self._more and "\r" not in record:
             return record.split(self.delimiter)
+        if self._field is not None:
+            return self._with_escapes(record)
         if self._escapes is not None:
             record = self._escapes.sub(lambda match: match[0] if match[1] else match[0] * 2, record)
         self._record = record
         return next(self._reader)
+
+    def _with_escapes(self, record: str) -> list[str]:
+        """Return the fields of a record with escapes within quotes, which Python's parser would also find elsewhere."""
+        assert self._field is not None
+        fields, place = [], 0
+        while True:
+            match = self._field.match(record, place)
+            if match is None or "\r" in (match[2] or ""):
+                raise csv.Error
+            quoted = match[2] is None
+            fields.append(self._escaped.sub(r"\1\2", match[1]) if quoted else match[2])
+            if not match[3]:
+                return fields
+            place = match.end()
 
 
 FORMAT = CsvFormat()

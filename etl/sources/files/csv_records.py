@@ -28,7 +28,7 @@ class RawRecord(NamedTuple):
     line: Line
     """All its lines, without the last line end."""
     content: bytes
-    """Without byte order mark and last CR, quotes doubled where they were escaped."""
+    """Without byte order mark and last CR."""
     problem: tuple[str, str] | None = None
     lines: int = 1
 
@@ -52,7 +52,7 @@ class Records:
         """Position behind what was read."""
         self._lines = lines
         self._quotes = Quotes(dialect)
-        self._whole = None if dialect.escape or dialect.skips_spaces else whole_record(dialect)
+        self._whole = None if dialect.skips_spaces else whole_record(dialect)
         self._again: deque[Line] = deque()
         """Lines behind a stray quote, to be read by themselves."""
 
@@ -119,32 +119,31 @@ class Records:
                 break
             lines.append(following)
             last = following
-        return self._joined(lines, None, [line.content for line in lines])
+        return self._joined(lines, None)
 
     def _quoted(self, line: Line) -> RawRecord:
         quotes = self._quotes
-        lines, parts = [line], [self.dialect.doubled(line.content)]
-        quotes.begin(parts[0].removeprefix(BYTE_ORDER_MARK) if line.position == 0 else parts[0])
+        lines = [line]
+        quotes.begin(line.content.removeprefix(BYTE_ORDER_MARK) if line.position == 0 else line.content)
         needed = self._needed()
         held, streak, last = len(line.content), 0, line
         while quotes.open and last.ended:
             following = self._again.popleft() if self._again else next(self._lines, None)
             if following is None:
                 break
-            last, part = following, self.dialect.doubled(following.content)
+            last, part = following, following.content
             quotes.go_on(part)
             if held >= self.limit:
-                following, part, needed = following._replace(content=b""), b"", 0
+                following, needed = following._replace(content=b""), 0
             held += 1 + len(following.content)
             lines.append(following)
-            parts.append(part)
             # The count is cheap, and there are few such lines.
             alone = part.count(self.dialect.delimiter) == self.width - 1 and self.dialect.quote not in part
             streak = streak + 1 if alone else 0
             if needed and streak == needed and quotes.open:
                 self._again.extendleft(reversed(lines[1:]))
-                return self._joined(lines[:1], ("unclosed_quote", _stray(needed)), parts[:1])
-        return self._joined(lines, ("unclosed_quote", UNCLOSED) if quotes.open else quotes.problem, parts)
+                return self._joined(lines[:1], ("unclosed_quote", _stray(needed)))
+        return self._joined(lines, ("unclosed_quote", UNCLOSED) if quotes.open else quotes.problem)
 
     def _needed(self) -> int:
         """Return the lines that show a stray quote, 0 where none do."""
@@ -152,22 +151,17 @@ class Records:
             return 0
         return RESYNCHRONISE if self.width > 2 else RESYNCHRONISE_PAIRS
 
-    def _joined(self, lines: list[Line], problem: tuple[str, str] | None, parts: list[bytes]) -> RawRecord:
+    def _joined(self, lines: list[Line], problem: tuple[str, str] | None) -> RawRecord:
         position, last = lines[0].position, lines[-1]
-        size = last.position + last.size - position
-        whole = Line(position, self._cut(lines, [line.content for line in lines]), size, last.ended)
-        content = whole.content if all(map(_same, lines, parts)) else self._cut(lines, parts)
+        # Of a long record only the beginning is held: the content of its further lines is empty.
+        held = itertools.takewhile(lambda line: line.content or not line.size, lines)
+        content = lines[0].content
+        if len(lines) > 1:
+            content = b"\n".join([line.content for line in held])[: self.limit + 1]
+        whole = Line(position, content, last.position + last.size - position, last.ended)
         if position == 0:
             content = content.removeprefix(BYTE_ORDER_MARK)
         return RawRecord(whole, content.removesuffix(b"\r"), problem, len(lines))
-
-    def _cut(self, lines: list[Line], parts: list[bytes]) -> bytes:
-        if len(parts) == 1:
-            return parts[0]
-        kept = itertools.takewhile(
-            lambda pair: pair[0].content or not pair[0].size, zip(lines, parts, strict=True)
-        )
-        return b"\n".join([part for _, part in kept])[: self.limit + 1]
 
 
 def whole_record(dialect: Dialect) -> re.Pattern[bytes] | None:
@@ -177,13 +171,8 @@ def whole_record(dialect: Dialect) -> re.Pattern[bytes] | None:
     quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
     # Of signs of several bytes, the first one ends a field as well: such a record takes the long way.
     plain = rb"[^%s%s]*+" % (re.escape(dialect.quote[:1]), re.escape(dialect.delimiter[:1]))
-    inside = rb"(?:[^%s]++|%s%s)*+" % (re.escape(dialect.quote[:1]), quote, quote)
-    field = rb"(?:%s%s%s|%s)" % (quote, inside, quote, plain)
+    field = rb"(?:%s%s%s|%s)" % (quote, dialect.inside(), quote, plain)
     return re.compile(rb"%s(?:%s%s)*+" % (field, delimiter, field))
-
-
-def _same(line: Line, part: bytes) -> bool:
-    return line.content is part
 
 
 def _ends_escaped(content: bytes, escape: bytes) -> bool:
@@ -203,6 +192,7 @@ class Quotes:
 
     def __init__(self, dialect: Dialect) -> None:
         self.delimiter, self.quote, self.spaces = dialect.delimiter, dialect.quote, dialect.skips_spaces
+        self.inside = re.compile(dialect.inside()) if dialect.quote else re.compile(b"")
         self.open = False
         self.problem: tuple[str, str] | None = None
 
@@ -240,13 +230,12 @@ class Quotes:
 
     def _close(self, line: bytes, place: int) -> int | None:
         """Return where the text behind the closing quote begins; None when the line ends inside quotes."""
-        width = len(self.quote)
-        while (end := line.find(self.quote, place)) >= 0:
-            if not line.startswith(self.quote, end + width):
-                self.open = False
-                return end + width
-            place = end + 2 * width
-        return None
+        match = self.inside.match(line, place)
+        assert match is not None
+        if match.end() == len(line):
+            return None
+        self.open = False
+        return match.end() + len(self.quote)
 
     def _mark_text_behind(self, line: bytes, place: int) -> None:
         rest = line[place : place + max(len(self.delimiter), 2)]

@@ -120,7 +120,9 @@ def test_comments_blank_lines_and_the_mark_of_the_end_are_no_records(tmp_path: P
         (rb'a,x,"he said \"hi\", and left"', 'he said "hi", and left'),
         (rb'a,x,"ends with a quote\""', 'ends with a quote"'),
         (rb'a,x,"ends with a backslash\\"', "ends with a backslash\\"),
-        (rb'a,x,"C:\new\\old"', r"C:\new\\old"),
+        (rb'a,x,"C:\new\\old"', r"C:\new\old"),
+        (rb"a,x,C:\new\\old", r"C:\new\\old"),
+        (rb'a,x,"one, \\\"two\\\"\\"', r"one, \"two\"" + "\\"),
         (rb'a,x,"both ""kinds"" \"of\" it"', 'both "kinds" "of" it'),
         (b'a,x,"two\n\\"lines\\""', 'two\n"lines"'),
         (rb"a,x,no\quotes", r"no\quotes"),
@@ -130,6 +132,15 @@ def test_quotes_may_be_escaped(tmp_path: Path, record: bytes, text: str) -> None
     rows = read(tmp_path, HEADER + record + b"\nb,y,next\n", escape="\\")
     assert texts(rows) == [text, "next"]
     assert rows[0].raw == record
+
+
+def test_quotes_of_several_bytes_are_signs_like_others(tmp_path: Path) -> None:
+    content = "id§label§text\na§x§“one ““two““ ’§ three“\nb§y§four’\n".encode()
+    assert texts(read(tmp_path, content, delimiter="§", quote="“")) == ["one “two“ ’§ three", "four’"]
+    assert texts(read(tmp_path, content, delimiter="§", quote="“", escape="\\")) == [
+        "one “two“ ’§ three",
+        "four’",
+    ]
 
 
 def test_without_quotes_they_are_text(tmp_path: Path) -> None:
