@@ -7,6 +7,7 @@ import pytest
 from common.pages.page import Page, Points, ReportSection, Table, Text, render
 from etl.figures.drift import EarlierProfile, Profile
 from etl.figures.facts import Lengths, RuleEffect, SourceFacts, TokenFacts
+from etl.gates.limits import gates
 from etl.gates.results import GateResult, GateResults
 from etl.reporting import records, splits
 from etl.reporting.attention import TITLE, attention
@@ -138,3 +139,8 @@ def test_masks_are_marked() -> None:
     example = Example("emails", "r", "", "to <email> or <email>", sign="<email>")
     html = html_of(records.rules(example_summary(), CONFIG, [example]))
     assert "to <mark>&lt;email&gt;</mark> or <mark>&lt;email&gt;</mark>" in html
+
+
+def test_a_gate_without_a_limit_says_so() -> None:
+    (gate,) = (gate for gate in gates(CONFIG, 512) if gate.name == "tokens cut off")
+    assert gate.allowed == "no limit is set (quality.max_cut_share)"
