@@ -86,14 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(config: Configuration, arguments: argparse.Namespace, given: list[str]) -> int:
     # It takes seconds (torch, Horovod), which a mistake in the configuration is not worth.
-    from training.engine import preparation, session
+    from training.engine import elastic, preparation, session
 
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
     manifest = load_with_shards(location, config.storage, arguments.root)
     preparation.check_configuration(config, manifest)
     check_dataset(config, run)
-    launch = session.Launch(config, manifest, location, run, arguments, given)
+    launch = elastic.Launch(config, manifest, location, run, arguments, given)
     if arguments.check:
         session.check(launch, arguments.ranks)
         log(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")
