@@ -172,7 +172,7 @@ class Parser:
         alone = rf"{re.escape(self.escape)}([{re.escape(self.delimiter + self.escape)}\r\n])?"
         self._escapes = re.compile(alone) if escapes else None
         self._more = self.spaces or escapes
-        self._field = None
+        self._field: re.Pattern[str] | None = None
         if self.escape and self.quote:
             inside, quote = dialect.inside().decode(), re.escape(self.quote)
             field = rf"{quote}({inside}){quote}|([^{re.escape(self.delimiter)}]*)"
