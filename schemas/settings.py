@@ -73,6 +73,14 @@ class Deduplicate(Section):
 
     column: NonEmpty | None = None
     """Column to compare; by default that of the first feature."""
+    fold_case: bool = True
+    """Exact duplicates may differ in upper and lower case."""
+    nfkc: bool = True
+    """Exact duplicates may differ in compatible characters, which NFKC makes equal: `ﬁ` and `fi`, `Ａ` and `A`."""
+    fold_white_space: bool = True
+    """Exact duplicates may differ in the length and kind of white space, but not in whether there is any."""
+    signs_below: Annotated[int, Field(ge=0)] = 50
+    """Words below which texts that differ in a sign are no near-duplicates; 0: signs never count."""
     similarity: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Jaccard similarity of shingle sets from which on documents are near-duplicates; 1: equal sets."""
     shingle: Positive = 5

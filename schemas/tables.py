@@ -253,7 +253,8 @@ def signatures_schema() -> pa.Schema:
     return pa.schema(
         [
             ("record_id", _TEXT),
-            ("text_hash", pa.binary()),  # 128 bits of the normalised token sequence
+            ("text_hash", pa.binary()),  # 128 bits of the text in the form that exact duplicates share
+            ("signs", pa.int64()),  # hash of a short text's signs, 0 for a longer one
             ("bands", pa.list_(pa.int64())),  # one LSH bucket key a band
             ("shingles", pa.binary()),  # sorted 64-bit hashes of the distinct shingles, little-endian
         ]

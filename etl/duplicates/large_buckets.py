@@ -33,7 +33,15 @@ def connect_buckets(sets: SimilarSets, buckets: Buckets) -> None:
     """Connect all pairs of members of a bucket that are similar, directly or by way of others."""
     small = buckets.sizes <= SMALL_BUCKET
     for rows in buckets.where(~small).each():
-        connect_large(sets, rows)
+        # What follows takes any two members for similar that have enough in common: so only short texts with the same
+        # signs are together.
+        signs = sets.signs[rows]
+        alike = Buckets.of(signs, rows)
+        few = alike.sizes <= SMALL_BUCKET
+        for some in alike.where(~few).each():
+            connect_large(sets, some)
+        sets.connect_small(alike.where(few))
+        _connect_across(sets, rows[signs == 0], rows[signs != 0])
     sets.connect_small(buckets.where(small))
 
 
@@ -56,7 +64,14 @@ def _connect_all(sets: SimilarSets, rows: Ints) -> None:
     """Compare all pairs that are not connected."""
     step = max(1, PAIRS_AT_ONCE // len(rows))
     for begin in range(0, len(rows), step):
-        some, others = rows[begin : begin + step], rows[begin:]
+        _connect_across(sets, rows[begin : begin + step], rows[begin:])
+
+
+def _connect_across(sets: SimilarSets, rows: Ints, others: Ints) -> None:
+    """Compare the pairs of one of `rows` and one of `others` that are not connected."""
+    step = max(1, PAIRS_AT_ONCE // max(1, len(others)))
+    for begin in range(0, len(rows), step):
+        some = rows[begin : begin + step]
         sets.connect(np.repeat(some, len(others)), np.tile(others, len(some)))
 
 

@@ -26,13 +26,14 @@ def leakage_sample(
 ) -> pd.DataFrame:
     """Return the highest similarity of `rows` distinct test texts to any training row.
 
-    It is the exact Jaccard similarity of shingle sets; the rows are chosen by the hash of the record_id. `splits`:
-    columns `record_id`, `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1; 0 where
-    nothing is shared or there is no training row), ordered by record_id. Exact copies of a test row lie in the same
-    split, so that one of them stands for all.
+    It is the exact Jaccard similarity of shingle sets, and 0 for two short texts with different signs
+    (etl/duplicates/equality.py); the rows are chosen by the hash of the record_id. `splits`: columns `record_id`,
+    `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1; 0 where nothing is shared or
+    there is no training row), ordered by record_id. Exact copies of a test row lie in the same split, so that one of
+    them stands for all.
     """
     layout = Layout.of(config)
-    signatures = read_table(spark, layout.signatures).select("record_id", "shingles")
+    signatures = read_table(spark, layout.signatures).select("record_id", "signs", "shingles")
     # The shingles are as large as the texts and stay where they are: only ids are joined.
     in_test = signatures.select("record_id").join(splits.where("split = 'test'"), "record_id", how="inner")
     chosen = in_test.orderBy(F.xxhash64("record_id"), "record_id").limit(rows).select("record_id")
@@ -40,10 +41,15 @@ def leakage_sample(
     sample = signatures.where(F.col("record_id").isin(ids)).toArrow().combine_chunks().sort_by("record_id")
     in_train = splits.where("split = 'train'").select("record_id")
     if in_train.count() <= IDS_AT_ONCE:
-        train, ids_of_train = signatures.select("shingles", F.xxhash64("record_id")), hashes_of(in_train)
+        train, ids_of_train = (
+            signatures.select("shingles", "signs", F.xxhash64("record_id")),
+            hashes_of(in_train),
+        )
     else:
-        train, ids_of_train = signatures.join(in_train, "record_id", how="left_semi").select("shingles"), None
-    highest = highest_similarities(sample["shingles"].combine_chunks(), train, ids_of_train)
+        train = signatures.join(in_train, "record_id", how="left_semi").select("shingles", "signs")
+        ids_of_train = None
+    of_sample = sample["shingles"].combine_chunks(), sample["signs"].to_numpy()
+    highest = highest_similarities(*of_sample, train, ids_of_train)
     return pd.DataFrame({"record_id": sample["record_id"].to_pylist(), "highest_similarity": highest})
 
 
@@ -54,12 +60,13 @@ def hashes_of(records: DataFrame) -> Ints:
 
 
 def highest_similarities(
-    sample: pa.Array, train: DataFrame, among: Ints | None = None
+    sample: pa.Array, signs: Ints, train: DataFrame, among: Ints | None = None
 ) -> npt.NDArray[np.float64]:
     """Return, for each list of hashes in `sample`, the highest Jaccard similarity to any in the first column of
     `train`.
 
-    With `among` (sorted), only rows count whose second column, a hash, is in it.
+    `signs` are those of the sample; those of `train` are its second column. With `among` (sorted), only rows count
+    whose third column, a hash, is in it.
     """
     wanted = None if among is None else train.sparkSession.sparkContext.broadcast(among)
     values, offsets = unpacked(sample)
@@ -74,9 +81,12 @@ def highest_similarities(
         highest = np.zeros(count)
         for batch in batches:
             if wanted is not None:
-                batch = batch.filter(pa.array(_are_in(batch.column(1).to_numpy(), wanted.value)))
+                batch = batch.filter(pa.array(_are_in(batch.column(2).to_numpy(), wanted.value)))
             if len(vocabulary) and len(batch):
-                np.maximum(highest, _highest(batch.column(0), vocabulary, by_shingle, sizes), out=highest)
+                similar = _highest(
+                    batch.column(0), batch.column(1).to_numpy(), vocabulary, by_shingle, sizes, signs
+                )
+                np.maximum(highest, similar, out=highest)
         yield pa.RecordBatch.from_arrays(
             [pa.array(np.arange(count)), pa.array(highest)], ["row", "similarity"]
         )
@@ -98,9 +108,12 @@ def _are_in(values: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
 
 
 def _highest(
-    lists: pa.Array, vocabulary: npt.NDArray[np.int64], by_shingle: csr_array, sizes: npt.NDArray[np.int64]
+    lists: pa.Array, signs: Ints, vocabulary: Ints, by_shingle: csr_array, sizes: Ints, of_sample: Ints
 ) -> npt.NDArray[np.float64]:
-    """Return the highest similarity of each set of the sample to the sets of a batch; shape (sample,)."""
+    """Return the highest similarity of each set of the sample to the sets of a batch; shape (sample,).
+
+    `signs`: those of the batch; `sizes` and `of_sample`: sizes and signs of the sample.
+    """
     values, offsets = unpacked(lists)
     places = np.minimum(np.searchsorted(vocabulary, values), len(vocabulary) - 1)
     known = vocabulary[places] == values
@@ -110,6 +123,8 @@ def _highest(
     common = (batch @ by_shingle).tocoo()
     row, column = common.coords
     union = np.diff(offsets)[row] + sizes[column] - common.data
+    one, other = signs[row], of_sample[column]
+    similar = np.where((one == other) | (one == 0) | (other == 0), common.data / union, 0.0)
     highest = np.zeros(len(sizes))
-    np.maximum.at(highest, column, common.data / union)
+    np.maximum.at(highest, column, similar)
     return highest

@@ -39,7 +39,7 @@ FEWEST_SHINGLES = 32
 """Lower estimate for a text, which only serves to recognise large data sets without reading them."""
 BROADCAST_TEXTS = 2_000_000
 """Candidates (some 200 MB) that may go to every executor."""
-_BLOCK = ("block", "text_hash", "bands", "shingles")
+_BLOCK = ("block", "text_hash", "signs", "bands", "shingles")
 _FOUND = "text_hash binary, component binary"
 
 
@@ -92,7 +92,9 @@ def _clusters_by_blocks(signatures: DataFrame, similarity: float, block_shingles
             .agg(F.collect_list("bucket").alias("bands"))
         )
         rows = rows.unionByName(
-            spread.join(compared.select("text", "text_hash", "shingles"), "text", how="inner").select(*_BLOCK)
+            spread.join(
+                compared.select("text", "text_hash", "signs", "shingles"), "text", how="inner"
+            ).select(*_BLOCK)
         )
         return components(_connected(rows, similarity))
 
@@ -129,10 +131,10 @@ def _connected(rows: DataFrame, similarity: float) -> DataFrame:
 
 
 def connect_block(block: pa.Table, similarity: float) -> pa.Table:
-    """Return columns `text_hash`, `component` from a block's `text_hash`, `bands` (bucket keys), `shingles`."""
+    """Return columns `text_hash`, `component` from a block's `text_hash`, `signs`, `bands` (keys) and `shingles`."""
     # The shingles are most of a task's memory: they are not sorted, and copied once where they come in several batches.
     hashes, bands = (block[name].combine_chunks() for name in ("text_hash", "bands"))
-    sets = SimilarSets(*unpacked(block["shingles"]), similarity)
+    sets = SimilarSets(*unpacked(block["shingles"]), similarity, block["signs"].to_numpy())
     rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
     buckets = Buckets.of(bands.flatten().to_numpy(), rows)
     del rows

@@ -1,9 +1,10 @@
 """Exact Jaccard similarity of shingle sets, and the components that near-duplicates form within LSH buckets.
 
-Two members of a bucket are connected when their sets' Jaccard similarity reaches the threshold; every edge is
-verified so. The components are those of all pairs that share a bucket and are that similar, whichever was compared
-first and however the buckets are spread over tasks. What makes this cheap is that pairs already connected need no
-comparison, and that pairs which cannot be similar are not even listed:
+Two members of a bucket are connected when their sets' Jaccard similarity reaches the threshold and they have the same
+signs, where both are of short texts (etl/duplicates/equality.py); every edge is verified so. The components are those
+of all such pairs that share a bucket, whichever was compared first and however the buckets are spread over tasks.
+What makes this cheap is that pairs already connected need no comparison, and that pairs which cannot be similar are
+not even listed:
 
 1. Large buckets: members are described by their differences from what most of them contain
    (etl/duplicates/large_buckets.py), in time proportional to their shingles.
@@ -77,12 +78,14 @@ class SimilarSets:
     """Sets of 64-bit hashes, and their components so far.
 
     `values`, `offsets` int64: set i is values[offsets[i]:offsets[i + 1]], sorted and without repetitions, not empty.
+    `signs` int64 (sets,): two sets with different ones other than 0 are not similar, whatever they have in common.
     `sizes` int64 (sets,). `matrix`: sets x those values that two sets or more contain (no other can be common).
     `listed` and `compared` count the candidate pairs that were listed and those whose sets were compared.
     """
 
-    def __init__(self, values: Ints, offsets: Ints, similarity: float) -> None:
+    def __init__(self, values: Ints, offsets: Ints, similarity: float, signs: Ints | None = None) -> None:
         self.sizes: Ints = np.diff(offsets)
+        self.signs = np.zeros_like(self.sizes) if signs is None else signs
         self._parities = _parities(values, offsets)
         codes, width = _codes_of_shared(values)
         kept = codes >= 0
@@ -145,7 +148,10 @@ class SimilarSets:
         large = np.maximum(self.sizes[first], self.sizes[second])
         keep = small >= self.similarity * large - SLACK
         first, second = first[keep], second[keep]
-        keep = self.labels_of(first) != self.labels_of(second)
+        one, other = self.signs[first], self.signs[second]
+        keep = (self.labels_of(first) != self.labels_of(second)) & (
+            (one == other) | (one == 0) | (other == 0)
+        )
         pairs: Ints = first[keep] * len(self.sizes) + second[keep]
         return pairs
 

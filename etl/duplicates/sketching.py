@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from etl.duplicates.equality import Equality
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding, sketch
 from etl.spark.arrow_batches import parts_of
@@ -44,6 +45,7 @@ _SKETCHED_RECORDS = pa.schema(
 _SKETCHES = pa.schema(
     [
         *_SKETCHED_RECORDS,
+        ("signs", pa.int64()),
         ("bands", pa.list_(pa.int64())),
         ("shingles", pa.binary()),  # as in silver/signatures
     ]
@@ -53,7 +55,7 @@ _SKETCHES = pa.schema(
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
     """Return a row of _SKETCHES for each record that is not filtered."""
     settings = config.deduplicate
-    banding = Banding.for_similarity(settings.similarity)
+    banding, equality = Banding.for_similarity(settings.similarity), Equality.of(settings)
 
     def sketched(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         seen: set[bytes] = set()
@@ -61,7 +63,7 @@ def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
             for part in parts_of(batch, ["text"], BATCH_BYTES):
                 if len(seen) > REMEMBERED:
                     seen.clear()
-                yield _sketch_batch(part, settings.shingle, banding, seen)
+                yield _sketch_batch(part, settings.shingle, banding, seen, equality)
 
     columns = _SKETCHES.names[:5]
     text = F.col(config.deduplicated_column()).alias("text")
@@ -69,14 +71,17 @@ def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
     return unfiltered.mapInArrow(sketched, spark_schema(_SKETCHES))
 
 
-def _sketch_batch(batch: pa.RecordBatch, shingle: int, banding: Banding, seen: set[bytes]) -> pa.RecordBatch:
-    sketches = sketch(batch["text"], shingle, banding, seen)
+def _sketch_batch(
+    batch: pa.RecordBatch, shingle: int, banding: Banding, seen: set[bytes], equality: Equality
+) -> pa.RecordBatch:
+    sketches = sketch(batch["text"], shingle, banding, seen, equality)
     filled = sketches.offsets[1:] > sketches.offsets[:-1]
     band_offsets = pa.array([0, *(filled.cumsum() * banding.bands).tolist()], pa.int32())
     columns = {name: batch[name] for name in _SKETCHES.names[:5]} | {
         "length": pc.fill_null(pc.utf8_length(batch["text"]), 0).cast(pa.int32()),
         "text_hash": pa.array(sketches.text_hash, pa.binary()),
         "sketch_owner": pa.array(sketches.sketch_owner),
+        "signs": pa.array(sketches.signs),
         "bands": pa.ListArray.from_arrays(band_offsets, sketches.bands.ravel()),
         "shingles": packed(sketches.values, sketches.offsets),
     }
@@ -114,6 +119,10 @@ def select_signatures(sketches: DataFrame, texts: DataFrame) -> DataFrame:
         .join(copied, "text_hash", how="left")
         .where("owner_id IS NULL OR owner_id = record_id")
         .select(
-            F.coalesce("representative", "record_id").alias("record_id"), "text_hash", "bands", "shingles"
+            F.coalesce("representative", "record_id").alias("record_id"),
+            "text_hash",
+            "signs",
+            "bands",
+            "shingles",
         )
     )

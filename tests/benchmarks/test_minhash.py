@@ -10,7 +10,8 @@ from benchmarks.minhash.__main__ import main
 from benchmarks.minhash.cases import CASES, PACKAGES
 from benchmarks.minhash.kernels import HASHES, ringlake, shingles
 from common.errors import UsageError
-from etl.duplicates.minhash import shingle_sets, tokenise
+from etl.duplicates.minhash import shingle_sets
+from etl.duplicates.tokens import tokenise
 
 
 def test_texts_are_the_same_each_time_and_some_are_not_ascii(tmp_path: Path) -> None:

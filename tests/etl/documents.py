@@ -1,9 +1,11 @@
 """Texts with planted duplicates, the definition of a duplicate in plain Python, and a small silver/fields."""
 
 import random
-import re
 import unicodedata
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,82 @@ import pyarrow as pa
 from deltalake import write_deltalake
 from scipy.sparse import csr_array
 
+from common.words import UNSPACED
 from schemas.config import Configuration
 from schemas.tables import Layout, fields_schema
 
 
+def form(text: str) -> str:
+    """Return what exact duplicates have in common."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@dataclass
+class Piece:
+    """Word, run of signs, or character that is a word of its own, at a place of the normalised text."""
+
+    kind: str
+    start: int
+    text: str
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.text)
+
+
+@lru_cache(10_000)
+def pieces(text: str) -> tuple[Piece, ...]:
+    found: list[Piece] = []
+    for place, character in enumerate(unicodedata.normalize("NFKC", text).casefold()):
+        last = found[-1] if found and found[-1].end == place else None
+        kind = "sign"
+        if character.isalnum() or character == "_":
+            kind = "word"
+            if any(first <= ord(character) <= final for first, final in UNSPACED):
+                kind = "character"
+        if character.isspace():
+            continue
+        if last is not None and (
+            unicodedata.category(character)[0] == "M" or (last.kind == kind and kind != "character")
+        ):
+            last.text += character
+        else:
+            found.append(Piece(kind, place, character))
+    return tuple(found)
+
+
 def tokens(text: str) -> tuple[str, ...]:
-    return tuple(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
+    return tuple(piece.text for piece in pieces(text) if piece.kind != "sign")
+
+
+@lru_cache(10_000)
+def signs(text: str, below: int = 50) -> frozenset[tuple[Any, int]] | None:
+    """Return the runs of signs of a short text with the words beside them, and how often each occurs.
+
+    None for a longer text.
+    """
+    if not 0 < len(tokens(text)) < below:
+        return None
+    found: Counter[tuple[str, str, str, int]] = Counter()
+    left, number, several = "", 0, (Piece("space", -1, ""), *pieces(text), Piece("space", 1 << 40, ""))
+    for i, piece in enumerate(several[1:-1], 1):
+        before, after = several[i - 1], several[i + 1]
+        if piece.kind != "sign":
+            left, number = piece.text, 0
+            continue
+        ends_a_word = before.kind in ("word", "character") and before.end == piece.start
+        is_stop = piece.text in tuple(".,،۔।、。") and ends_a_word
+        if is_stop and (after.start > piece.end or after.kind == "character"):
+            continue
+        right = next((other.text for other in several[i:] if other.kind in ("word", "character")), "")
+        found[left, piece.text, right, number] += 1
+        number += 1
+    return frozenset(found.items())
+
+
+def alike(one: str, other: str) -> bool:
+    """Tell whether the signs of two texts let them be near-duplicates."""
+    return None in (signs(one), signs(other)) or signs(one) == signs(other)
 
 
 def shingles(text: str, size: int = 5) -> set[tuple[str, ...]]:
@@ -45,18 +117,18 @@ def partition(items: Sequence[Hashable], edges: Iterable[tuple[Any, Any]]) -> se
 
 def clusters_of(texts: Sequence[str], similarity: float = 0.8) -> set[frozenset[int]]:
     """Cluster texts by comparing every two of them; return sets of their indices."""
-    sets = [shingles(text) for text in texts]
+    sets, forms = [shingles(text) for text in texts], [form(text) for text in texts]
     edges = [
         (i, j)
         for i in range(len(texts))
         for j in range(i)
-        if tokens(texts[i]) == tokens(texts[j]) or jaccard(sets[i], sets[j]) >= similarity
+        if forms[i] == forms[j] or (jaccard(sets[i], sets[j]) >= similarity and alike(texts[i], texts[j]))
     ]
     return partition(range(len(texts)), edges)
 
 
 def similar_pairs(texts: Sequence[str], similarity: float = 0.8) -> list[tuple[int, int]]:
-    """Return all pairs of indices, i < j, of texts with at least that Jaccard similarity.
+    """Return all pairs of indices, i < j, of near-duplicates: Jaccard similarity and signs.
 
     The sets are those of `shingles`; the common elements of every two sets are counted exactly.
     """
@@ -75,7 +147,7 @@ def similar_pairs(texts: Sequence[str], similarity: float = 0.8) -> list[tuple[i
         similar = common.data / (sizes[row] + sizes[column] - common.data) >= similarity
         similar &= row < column
         found += list(zip(row[similar].tolist(), column[similar].tolist(), strict=True))
-    return found
+    return [(i, j) for i, j in found if alike(texts[i], texts[j])]
 
 
 def prose(rng: random.Random, words: int) -> list[str]:

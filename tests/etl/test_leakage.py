@@ -62,9 +62,12 @@ def splits_of(spark: SparkSession, kept: Kept) -> DataFrame:
 
 
 def nearest(kept: Kept, name: str) -> float:
-    own = documents.shingles(kept.texts[name])
-    train = [documents.shingles(text) for other, text in kept.texts.items() if kept.splits[other] == "train"]
-    return max(documents.jaccard(own, other) for other in train)
+    own = kept.texts[name]
+    train = [text for other, text in kept.texts.items() if kept.splits[other] == "train"]
+    return max(
+        documents.jaccard(documents.shingles(own), documents.shingles(other)) * documents.alike(own, other)
+        for other in train
+    )
 
 
 @pytest.mark.parametrize("ids_at_once", [0, 1_000])
@@ -78,8 +81,8 @@ def test_similarity_of_test_rows_to_their_nearest_training_row(
     names = found["record_id"].tolist()
     assert names == sorted(names)
     # One row for each distinct text of the test split.
-    in_test = {documents.tokens(text) for name, text in kept.texts.items() if kept.splits[name] == "test"}
-    assert len(names) == len(in_test) == len({documents.tokens(kept.texts[name]) for name in names})
+    in_test = {documents.form(text) for name, text in kept.texts.items() if kept.splits[name] == "test"}
+    assert len(names) == len(in_test) == len({documents.form(kept.texts[name]) for name in names})
     assert {kept.splits[name] for name in names} == {"test"}
     assert found["highest_similarity"].tolist() == pytest.approx([nearest(kept, name) for name in names])
     assert 0.2 < found["highest_similarity"].max() < 0.8

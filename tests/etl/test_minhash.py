@@ -7,28 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import UsageError
-from etl.duplicates import minhash
+from common.words import words
+from etl.duplicates import minhash, tokens
 from etl.duplicates.minhash import Banding, sketch
 from tests.etl import documents
 
 # Letters that normalisation changes, joins and splits, other scripts, and separators of words.
-ALPHABET = "aAbB_09 \n\t-.,…“ﬁÅß\u0130\u0301\u2126Ａ①漢字かなÅé\u00ad\u200b\U0001f600٣"
+ALPHABET = (
+    "aAbB_09 \n\t-.,…“ﬁÅß\u0130\u0301\u2126Ａ①漢字かなÅé\u00ad\u200b\U0001f600٣"
+    "\u2028ाตำं॥。、，ー\ufe0f\U0001f3fd\U00020000ည်ក្"
+)
 TEXTS = st.lists(st.text(ALPHABET, max_size=60), min_size=1, max_size=8)
 BANDING = Banding(28, 5)
 
 
 def found_tokens(texts: list[str | None]) -> list[tuple[str, ...]]:
-    found = minhash.tokenise(pa.array(texts, pa.string()))
-    words = [
+    found = tokens.tokenise(pa.array(texts, pa.string()))
+    several = [
         found.buffer[start : start + length].tobytes().decode()
         for start, length in zip(found.starts, found.lengths, strict=True)
     ]
     bounds = found.offsets.tolist()
-    return [tuple(words[bounds[i] : bounds[i + 1]]) for i in range(len(texts))]
+    return [tuple(several[bounds[i] : bounds[i + 1]]) for i in range(len(texts))]
 
 
 @given(TEXTS)
-def test_tokens_are_runs_of_word_characters_in_normalised_text(texts: list[str]) -> None:
+def test_tokens_are_the_words_of_normalised_text(texts: list[str]) -> None:
     assert found_tokens([*texts]) == [documents.tokens(text) for text in texts]
 
 
@@ -37,10 +41,15 @@ def test_tokens_of_any_text(texts: list[str]) -> None:
     assert found_tokens([*texts]) == [documents.tokens(text) for text in texts]
 
 
+@given(st.text(max_size=60) | st.text(ALPHABET, max_size=60))
+def test_words_of_one_text_are_the_tokens_of_a_batch(text: str) -> None:
+    assert tuple(words(text)) == documents.tokens(text)
+
+
 @given(TEXTS, st.integers(0, 3))
 def test_tokens_of_a_slice_are_those_of_its_texts(texts: list[str], begin: int) -> None:
     part = pa.array([*texts, "a b"], pa.string()).slice(begin)
-    found, copied = minhash.tokenise(part), minhash.tokenise(pa.array(part.to_pylist(), pa.string()))
+    found, copied = tokens.tokenise(part), tokens.tokenise(pa.array(part.to_pylist(), pa.string()))
     assert np.array_equal(found.buffer, copied.buffer)
     assert np.array_equal(found.offsets, copied.offsets)
 
@@ -51,7 +60,7 @@ def test_no_text_is_an_empty_text() -> None:
 
 @given(TEXTS, st.integers(1, 6))
 def test_shingle_sets_are_those_of_the_definition(texts: list[str], size: int) -> None:
-    values, offsets = minhash.shingle_sets(minhash.tokenise(pa.array(texts, pa.string())), size)
+    values, offsets = minhash.shingle_sets(tokens.tokenise(pa.array(texts, pa.string())), size)
     found = [values[offsets[i] : offsets[i + 1]].tolist() for i in range(len(texts))]
     expected = [documents.shingles(text, size) for text in texts]
     assert [len(one) for one in found] == [len(one) for one in expected]
@@ -62,19 +71,33 @@ def test_shingle_sets_are_those_of_the_definition(texts: list[str], size: int) -
 
 
 @given(TEXTS)
-def test_texts_have_one_hash_exactly_when_their_tokens_are_equal(texts: list[str]) -> None:
-    hashes = minhash.sequence_hashes(minhash.tokenise(pa.array(texts, pa.string())))
-    sequences = [documents.tokens(text) for text in texts]
+def test_texts_have_one_hash_exactly_when_they_are_equal_once_folded(texts: list[str]) -> None:
+    hashes = sketch(pa.array(texts, pa.string()), 5, BANDING, set()).text_hash
+    forms = [documents.form(text) for text in texts]
     assert all(len(digest) == 16 for digest in hashes)
-    for one, first in zip(hashes, sequences, strict=True):
-        for other, second in zip(hashes, sequences, strict=True):
+    for one, first in zip(hashes, forms, strict=True):
+        for other, second in zip(hashes, forms, strict=True):
+            assert (one == other) == (first == second)
+
+
+@given(TEXTS)
+def test_short_texts_have_one_hash_of_signs_exactly_when_their_signs_are_equal(texts: list[str]) -> None:
+    found = [sketch(pa.array([text]), 5, BANDING, set()).signs[0] for text in texts]
+    expected = [documents.signs(text) for text in texts]
+    assert sketch(pa.array(texts, pa.string()), 5, BANDING, set()).signs.tolist() == [
+        0 if text in texts[:i] or documents.form(text) in map(documents.form, texts[:i]) else found[i]
+        for i, text in enumerate(texts)
+    ]
+    for one, first in zip(found, expected, strict=True):
+        assert (one == 0) == (first is None)
+        for other, second in zip(found, expected, strict=True):
             assert (one == other) == (first == second)
 
 
 def test_long_tokens_differ_in_any_byte() -> None:
     word = "x" * 300
     texts = [word, *(word[:i] + "y" + word[i + 1 :] for i in range(300)), word[:-1], word + "x"]
-    hashes = minhash.token_hashes(minhash.tokenise(pa.array(texts)))
+    hashes = tokens.token_hashes(tokens.tokenise(pa.array(texts)))
     assert len(set(hashes.tolist())) == len(texts)
 
 
@@ -92,7 +115,7 @@ def test_a_sketch_does_not_depend_on_the_batch(texts: list[str], cut: int) -> No
 
 
 def test_copies_carry_nothing() -> None:
-    found = sketch(pa.array(["a b c", "A, b; c!", "a b d"]), 5, BANDING, set())
+    found = sketch(pa.array(["a b c", " A b\tC", "a b d"]), 5, BANDING, set())
     assert found.sketch_owner.tolist() == [True, False, True]
     assert np.diff(found.offsets).tolist() == [1, 0, 1]
     assert found.bands.shape == (2, 28)
@@ -137,7 +160,7 @@ def test_agreement_of_minhash_values_estimates_the_similarity() -> None:
     rng = random.Random(1)
     words = documents.prose(rng, 2_000)
     texts = [" ".join(words), " ".join(documents.edited(rng, words, 0.05))]
-    values, offsets = minhash.shingle_sets(minhash.tokenise(pa.array(texts)), 5)
+    values, offsets = minhash.shingle_sets(tokens.tokenise(pa.array(texts)), 5)
     hashes = minhash.minhash(values, offsets, 4_000)
     exact = documents.jaccard(*(documents.shingles(text) for text in texts))
     assert (hashes[:, 0] == hashes[:, 1]).mean() == pytest.approx(exact, abs=0.04)

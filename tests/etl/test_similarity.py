@@ -50,12 +50,17 @@ SETS = st.lists(st.sets(st.integers(0, 11), min_size=1, max_size=12), min_size=2
 def test_all_similar_pairs_of_a_bucket_are_connected_and_no_others(
     threshold: float, small_bucket: int
 ) -> None:
-    @given(SETS)
-    def check(sets: list[set[int]]) -> None:
-        connected = SimilarSets(*arrays(sets), threshold)
+    @given(SETS, st.lists(st.integers(0, 3), min_size=25, max_size=25))
+    def check(sets: list[set[int]], signs: list[int]) -> None:
+        connected = SimilarSets(*arrays(sets), threshold, np.array(signs[: len(sets)]))
         connect_buckets(connected, one_bucket(len(sets)))
-        pairs = ((i, j) for i in range(len(sets)) for j in range(i))
-        edges = [pair for pair in pairs if documents.jaccard(sets[pair[0]], sets[pair[1]]) >= threshold]
+        edges = [
+            (i, j)
+            for i in range(len(sets))
+            for j in range(i)
+            if documents.jaccard(sets[i], sets[j]) >= threshold
+            and (signs[i] == signs[j] or 0 in (signs[i], signs[j]))
+        ]
         assert found(connected.labels) == documents.partition(range(len(sets)), edges)
 
     with pytest.MonkeyPatch.context() as patch:

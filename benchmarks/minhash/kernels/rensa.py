@@ -8,7 +8,8 @@ import pyarrow as pa
 from rensa import RMinHash  # type: ignore[import-not-found]
 
 from benchmarks.minhash.kernels import HASHES, SHINGLE, batches, shingles
-from etl.duplicates.minhash import shingle_sets, tokenise
+from etl.duplicates.minhash import shingle_sets
+from etl.duplicates.tokens import tokenise
 
 
 def prepare(texts: Sequence[str]) -> list[Sequence[str]]:

@@ -6,7 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from benchmarks.minhash.kernels import BANDS, HASHES, ROWS, SHINGLE, batches
-from etl.duplicates.minhash import Banding, minhash, shingle_sets, sketch, tokenise
+from etl.duplicates.minhash import Banding, minhash, shingle_sets, sketch
+from etl.duplicates.tokens import tokenise
 
 
 def prepare(texts: Sequence[str]) -> list[pa.Array]:

@@ -1,0 +1,165 @@
+"""Equality of texts: what makes exact duplicates, and what short texts must share beside their words.
+
+Exact duplicates are equal in all characters once case, NFKC and white space are folded, as far as `[deduplicate]` says
+so. Signs, symbols, emoji and marks count: `C`, `C++` and `C#` are three texts.
+
+Near-duplicates resemble each other in their words (etl/duplicates/minhash.py). One word that differs keeps texts of
+fewer than 49 words apart, at 0.8 and with shingles of five, unless it stands near an end. In texts of fewer than
+`signs_below` words a sign weighs as much as that: two of them are near-duplicates only where they also have the same
+signs between the same words. Of a pair with a longer text the words alone are compared. So no copy is missed because
+the limit lies between two texts.
+"""
+
+import hashlib
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from common.words import normalise
+from etl.duplicates.tokens import (
+    GOLDEN,
+    SPACE,
+    Ints,
+    Texts,
+    Tokens,
+    Words,
+    mix,
+    token_hashes,
+)
+from schemas.settings import Deduplicate
+
+# ASCII letters in lower case, and a space for all ASCII white space.
+_LOWER = bytes(
+    SPACE if b < 128 and chr(b).isspace() else ord(chr(b).lower()) if b < 128 else b for b in range(256)
+)
+# Zero for white space and for all that may belong to words: the signs of ASCII are left.
+_SIGNS = bytes(
+    0 if b >= 128 or chr(b).isspace() or chr(b).isalnum() or b == ord("_") else b for b in range(256)
+)
+STOPS = ".,،۔।、。"
+"""Full stops and commas: copies differ in these at the ends of words and say the same."""
+_PIECE = re.compile(r"\S+|\s+")
+
+
+@dataclass(frozen=True)
+class Equality:
+    """What `[deduplicate]` lets equal texts differ in (schemas/settings.py)."""
+
+    fold_case: bool = True
+    nfkc: bool = True
+    fold_white_space: bool = True
+    signs_below: int = 50
+
+    @classmethod
+    def of(cls, settings: Deduplicate) -> "Equality":
+        names = ("fold_case", "nfkc", "fold_white_space", "signs_below")
+        return cls(**{name: getattr(settings, name) for name in names})
+
+    @property
+    def folds_all(self) -> bool:
+        return self.fold_case and self.nfkc and self.fold_white_space
+
+    def form(self, text: str) -> str:
+        """Return the text that exact duplicates have in common."""
+        text = unicodedata.normalize("NFKC" if self.nfkc else "NFC", text)
+        text = text.casefold() if self.fold_case else text
+        return " ".join(text.split()) if self.fold_white_space else text
+
+    def unfolded(self, text: str) -> str:
+        """Return the pieces of a text that only what is not folded would make equal to those of others."""
+        pieces = _PIECE.findall(self.form(text))
+        return "\0".join(piece for piece in pieces if piece != (" " if piece.isspace() else normalise(piece)))
+
+
+ALL_FOLDED = Equality()
+
+
+def exact_hashes(texts: pa.Array, forms: Texts, equality: Equality) -> list[bytes]:
+    """Return 128 bits (BLAKE2b, RFC 7693) of each text in the form that exact duplicates share, in UTF-8.
+
+    `forms`: those of `texts`.
+    """
+    blake2b = hashlib.blake2b
+    if not equality.folds_all:
+        folded = [equality.form(text or "").encode() for text in texts.to_pylist()]
+        return [blake2b(text, digest_size=16).digest() for text in folded]
+    lower, found = forms.raw.translate(_LOWER), []
+    is_space = np.frombuffer(lower, dtype=np.uint8)[:-7] == SPACE
+    single = not (
+        is_space[1:] & is_space[:-1]
+    ).any()  # no text begins or ends with a space, or has two of them
+    for start, following in pairwise(forms.starts.tolist()):
+        text = lower[start : following - 1]
+        if not single and (b"  " in text or text[:1] == b" " or text[-1:] == b" "):
+            text = b" ".join(text.split())
+        found.append(blake2b(text, digest_size=16).digest())
+    return found
+
+
+def sign_hashes(texts: pa.Array, forms: Texts, tokens: Tokens, words: Words, equality: Equality) -> Ints:
+    """Return a hash of the signs of each text of fewer than `signs_below` words, 0 for all others; int64 (texts,).
+
+    `tokens` are those of `forms`, and `words` their hashes; texts without any get 0 as well. Two texts have one hash
+    exactly where they have the same runs of signs between the same words, how often each occurs included, and the same
+    pieces that are not folded.
+    """
+    counts = tokens.counts()
+    short = (counts < equality.signs_below) & (counts > 0)
+    found = np.zeros(len(counts), dtype=np.int64)
+    if short.any():
+        sums = _sums_of_contexts(forms, tokens, words, short)
+        if not equality.folds_all:
+            for i in np.flatnonzero(short).tolist():
+                rest = hashlib.blake2b(equality.unfolded(texts[i].as_py()).encode(), digest_size=8).digest()
+                sums[i] ^= np.uint64(int.from_bytes(rest, "little"))
+        found[short] = np.maximum(mix(sums[short]), np.uint64(1)).view(np.int64)
+    return found
+
+
+def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.NDArray[np.bool_]) -> Words:
+    """Return the sum of the hashes of each wanted text's runs of signs with the words beside them; uint64 (texts,)."""
+    places = np.flatnonzero(np.frombuffer(forms.raw.translate(_SIGNS), dtype=np.uint8) != 0)
+    if len(forms.beyond):
+        places = np.sort(np.concatenate((places, forms.beyond)))
+    owners = np.searchsorted(forms.starts, places, side="right") - 1
+    places = places[wanted[owners]]
+    edges = np.flatnonzero(np.diff(places, prepend=-1, append=len(forms.raw) + 1) > 1)
+    starts, ends = places[edges[:-1]], places[edges[1:] - 1] + 1
+    raw = np.frombuffer(forms.raw, dtype=np.uint8)
+    signs = Tokens(raw, starts, ends - starts, np.searchsorted(starts, forms.starts))
+    of_signs = token_hashes(signs)
+    # A full stop or comma after a word and before white space or a character that is a word of its own is none.
+    is_stop = np.isin(of_signs, _stops())
+    is_stop &= (tokens.buffer[starts - 1] != SPACE) & (
+        (tokens.buffer[ends] == SPACE) | np.isin(ends, forms.characters)
+    )
+    starts, of_signs = starts[~is_stop], of_signs[~is_stop]
+    owners = np.repeat(np.arange(len(wanted)), signs.counts())[~is_stop]
+    following = np.searchsorted(tokens.starts, starts)
+    words = np.append(words, np.uint64(0))  # for no word
+    right = words[np.where(following < tokens.offsets[owners + 1], following, -1)]
+    left = words[np.where(following > tokens.offsets[owners], following - 1, -1)]
+    # Several runs between two words are told apart by their order.
+    numbers = np.arange(len(starts))
+    fresh = np.ones(len(starts), dtype=bool)
+    fresh[1:] = (following[1:] != following[:-1]) | (owners[1:] != owners[:-1])
+    place = numbers - np.maximum.accumulate(np.where(fresh, numbers, 0))
+    found = mix(mix(of_signs + place.astype(np.uint64) * GOLDEN + left) ^ right * GOLDEN)
+    sums = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(found)))
+    return np.diff(sums[np.searchsorted(owners, np.arange(len(wanted) + 1))])
+
+
+@cache
+def _stops() -> Words:
+    """Return the hashes of full stops and commas."""
+    signs = [sign.encode() for sign in STOPS]
+    sizes = np.array([len(sign) for sign in signs])
+    buffer = np.frombuffer(b"".join(signs) + b" " * 8, dtype=np.uint8)
+    starts = np.cumsum(sizes) - sizes
+    return token_hashes(Tokens(buffer, starts, sizes, np.array([0, len(signs)])))
