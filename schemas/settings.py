@@ -87,6 +87,10 @@ class Deduplicate(Section):
     """Tokens in a shingle."""
     duplicates: Literal["drop", "keep"] = "drop"
     survivor: Literal["longest", "first", "newest"] = "longest"
+    label_conflicts: Literal["survivor", "drop", "keep", "majority"] = "survivor"
+    """Treatment of copies and near-copies that have different labels: as of others, leave all of them out, keep all of
+    them, or let one with the most frequent label survive.
+    """
 
 
 class Split(Section):
@@ -173,6 +177,8 @@ class Quality(Section):
     """Share of the records read."""
     max_duplicate_share: Share = 0.9
     """Exact and near-duplicates together, as a share of the records read."""
+    max_label_conflict_share: Share = 1.0
+    """Records whose copies or near-copies have another label, as a share of the records read."""
     min_published: Positive = 1
     max_split_deviation: Share = 0.02
     """Largest difference between a split's share of the rows and the configured one (from 1,000 rows on)."""

@@ -242,7 +242,10 @@ def ledger_schema() -> pa.Schema:
                 "reason",
                 _TEXT,
             ),  # the rule for filtered, the survivor's record_id for duplicates, null for kept
-            ("cluster_id", _TEXT),  # of every record but the filtered ones
+            (
+                "cluster_id",
+                _TEXT,
+            ),  # of every record that was compared, but those with the reason split_conflict
             ("split", _TEXT),  # of SPLITS, for published records alone
         ]
     )

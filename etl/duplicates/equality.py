@@ -5,9 +5,10 @@ so. Signs, symbols, emoji and marks count: `C`, `C++` and `C#` are three texts.
 
 Near-duplicates resemble each other in their words (etl/duplicates/minhash.py). One word that differs keeps texts of
 fewer than 49 words apart, at 0.8 and with shingles of five, unless it stands near an end. In texts of fewer than
-`signs_below` words a sign weighs as much as that: two of them are near-duplicates only where they also have the same
-signs between the same words. Of a pair with a longer text the words alone are compared. So no copy is missed because
-the limit lies between two texts.
+`signs_below` words a sign weighs as much as that, wherever it stands: two of them are near-duplicates only where they
+also have the same signs between the same words, and the same words with marks. Full stops and commas at the ends of
+words do not count. Of a pair with a longer text the words alone are compared, so that no copy is missed because the
+limit lies between two texts.
 """
 
 import hashlib
@@ -106,8 +107,8 @@ def sign_hashes(texts: pa.Array, forms: Texts, tokens: Tokens, words: Words, equ
     """Return a hash of the signs of each text of fewer than `signs_below` words, 0 for all others; int64 (texts,).
 
     `tokens` are those of `forms`, and `words` their hashes; texts without any get 0 as well. Two texts have one hash
-    exactly where they have the same runs of signs between the same words, how often each occurs included, and the same
-    pieces that are not folded.
+    exactly where they have the same runs of signs between the same words and the same words with marks, how often each
+    occurs included, and the same pieces that are not folded.
     """
     counts = tokens.counts()
     short = (counts < equality.signs_below) & (counts > 0)
@@ -123,7 +124,9 @@ def sign_hashes(texts: pa.Array, forms: Texts, tokens: Tokens, words: Words, equ
 
 
 def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.NDArray[np.bool_]) -> Words:
-    """Return the sum of the hashes of each wanted text's runs of signs with the words beside them; uint64 (texts,)."""
+    """Return the sum of the hashes of each wanted text's runs of signs with the words beside them, and words with
+    marks; uint64 (texts,).
+    """
     places = np.flatnonzero(np.frombuffer(forms.raw.translate(_SIGNS), dtype=np.uint8) != 0)
     if len(forms.beyond):
         places = np.sort(np.concatenate((places, forms.beyond)))
@@ -152,7 +155,12 @@ def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.ND
     place = numbers - np.maximum.accumulate(np.where(fresh, numbers, 0))
     found = mix(mix(of_signs + place.astype(np.uint64) * GOLDEN + left) ^ right * GOLDEN)
     sums = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(found)))
-    return np.diff(sums[np.searchsorted(owners, np.arange(len(wanted) + 1))])
+    sums = np.diff(sums[np.searchsorted(owners, np.arange(len(wanted) + 1))])
+    owners = np.searchsorted(forms.starts, forms.marks, side="right") - 1
+    marks, owners = forms.marks[wanted[owners]], owners[wanted[owners]]
+    marked, first = np.unique(np.searchsorted(tokens.starts, marks, side="right") - 1, return_index=True)
+    np.add.at(sums, owners[first], mix(words[marked] ^ GOLDEN))
+    return sums
 
 
 @cache

@@ -32,6 +32,7 @@ _SKETCHED_RECORDS = pa.schema(
         ("source_path", pa.string()),
         ("source_position", pa.int64()),
         ("time_seconds", pa.float64()),
+        ("label", pa.string()),  # null where none is configured
         ("length", pa.int32()),  # characters of the cleaned text
         ("text_hash", pa.binary()),
         (
@@ -52,6 +53,10 @@ _SKETCHES = pa.schema(
 )
 
 
+_READ = 5
+"""Number of columns of silver/fields that pass through, beside the label."""
+
+
 def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
     """Return a row of _SKETCHES for each record that is not filtered."""
     settings = config.deduplicate
@@ -65,9 +70,10 @@ def with_sketches(fields: DataFrame, config: Configuration) -> DataFrame:
                     seen.clear()
                 yield _sketch_batch(part, settings.shingle, banding, seen, equality)
 
-    columns = _SKETCHES.names[:5]
+    label = F.lit(None).cast("string") if config.columns.label is None else F.col(config.columns.label)
     text = F.col(config.deduplicated_column()).alias("text")
-    unfiltered = fields.where("filtered_by IS NULL").select(*columns, text)
+    columns = [*_SKETCHES.names[:_READ], label.alias("label"), text]
+    unfiltered = fields.where("filtered_by IS NULL").select(*columns)
     return unfiltered.mapInArrow(sketched, spark_schema(_SKETCHES))
 
 
@@ -77,7 +83,7 @@ def _sketch_batch(
     sketches = sketch(batch["text"], shingle, banding, seen, equality)
     filled = sketches.offsets[1:] > sketches.offsets[:-1]
     band_offsets = pa.array([0, *(filled.cumsum() * banding.bands).tolist()], pa.int32())
-    columns = {name: batch[name] for name in _SKETCHES.names[:5]} | {
+    columns = {name: batch[name] for name in _SKETCHES.names[: _READ + 1]} | {
         "length": pc.fill_null(pc.utf8_length(batch["text"]), 0).cast(pa.int32()),
         "text_hash": pa.array(sketches.text_hash, pa.binary()),
         "sketch_owner": pa.array(sketches.sketch_owner),

@@ -3,9 +3,8 @@
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from etl.duplicates.later_records import (
-    SPLIT_CONFLICT,
-)
+from etl.duplicates.label_conflicts import settled
+from etl.duplicates.later_records import SPLIT_CONFLICT
 from etl.spark.skew import NO_HOT_KEYS, HotKeys, hot_keys, salted_join
 from schemas.config import Configuration
 
@@ -43,8 +42,12 @@ def build_clusters(
     survivors: DataFrame,
     config: Configuration,
     hot: HotKeys = NO_HOT_KEYS,
+    contested: DataFrame | None = None,
 ) -> DataFrame:
-    """Return the rows of silver/clusters; `hot`: texts with so many copies that they are salted."""
+    """Return the rows of silver/clusters; `hot`: texts with so many copies that they are salted.
+
+    `contested`: texts of clusters with several labels, where these are treated in another way than others.
+    """
     is_survivor = F.col("record_id") == F.col("survivor")
     if config.deduplicate.duplicates == "keep":
         status, reason = F.lit("kept"), F.lit(None)
@@ -54,7 +57,10 @@ def build_clusters(
             F.when(is_survivor, "kept").when(is_representative, "near_duplicate").otherwise("exact_duplicate")
         )
         reason = F.when(~is_survivor, F.col("survivor"))
-    copies = records.select("record_id", "source_path", "text_hash")
+    copies = records.select("record_id", "source_path", "text_hash", "label")
+    if contested is not None:
+        survivors = survivors.join(contested.select("text_hash", "majority"), "text_hash", "left")
+        status, reason = settled(status, reason, F.col("majority"), F.col("label"), config)
     compared = salted_join(copies, survivors, "text_hash", "inner", hot, "record_id").select(
         "record_id",
         F.col("source_path").alias("source"),

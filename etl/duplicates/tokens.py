@@ -71,14 +71,15 @@ class Texts:
     `raw`: the texts in UTF-8 with a space before each and some after the last; those beyond ASCII are normalised, ASCII
     is as it came. `starts`: int64 (texts + 1,), the first byte of each text, and what would be that of one more.
     `letters`: as `raw`, with the bytes of words alone, in lower case, and spaces elsewhere. `beyond`: places of the
-    bytes of signs beyond ASCII. `characters`: places where a character that is a word of its own begins, and `cuts`:
-    those and where it ends.
+    bytes of signs beyond ASCII. `marks`: places of the marks that belong to words. `characters`: places where a
+    character that is a word of its own begins, and `cuts`: those and where it ends.
     """
 
     raw: bytes
     starts: Ints
     letters: npt.NDArray[np.uint8]
     beyond: Ints
+    marks: Ints
     characters: Ints
     cuts: Ints
 
@@ -101,14 +102,17 @@ class Texts:
         starts = 1 + offsets_of(pc.binary_length(texts).to_numpy() + 1)
         letters = np.frombuffer(raw.translate(_FOLD), dtype=np.uint8)
         if not beyond_ascii.any():
-            return cls(raw, starts, letters, _NOWHERE, _NOWHERE, _NOWHERE)
+            return cls(raw, starts, letters, _NOWHERE, _NOWHERE, _NOWHERE, _NOWHERE)
         return cls(raw, starts, *_sorted_out(np.frombuffer(raw, dtype=np.uint8), letters.copy()))
 
 
 def _sorted_out(
     raw: npt.NDArray[np.uint8], letters: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.uint8], Ints, Ints, Ints]:
-    """Return `letters`, `beyond`, `characters` and `cuts` of Texts; all bytes beyond ASCII are letters at first."""
+) -> tuple[npt.NDArray[np.uint8], Ints, Ints, Ints, Ints]:
+    """Return `letters`, `beyond`, `marks`, `characters` and `cuts` of Texts.
+
+    At first all bytes beyond ASCII are letters.
+    """
     places = np.flatnonzero(raw >= 0xC0)
     first = raw[places]
     sizes = 2 + (first >= 0xE0).astype(np.int64) + (first >= 0xF0)
@@ -129,7 +133,13 @@ def _sorted_out(
     own = numbers[kinds == CHARACTER]
     last = np.searchsorted(bearers, own, side="right") - 1
     characters = places[own]
-    return letters, beyond, characters, np.union1d(characters, places[last] + sizes[last])
+    return (
+        letters,
+        beyond,
+        places[is_mark & ~is_sign],
+        characters,
+        np.union1d(characters, places[last] + sizes[last]),
+    )
 
 
 _FAR_SPACES = [space.encode() for space in "\x85\u1680\u2028\u2029"]

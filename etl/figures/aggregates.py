@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from operator import itemgetter
 
 from pyspark.sql import Column, DataFrame, Row
@@ -9,7 +10,7 @@ from pyspark.sql import functions as F
 
 from etl.encoders.lengths import keeping, rounded
 from etl.encoders.scalars import MISSING, OUTLIER
-from etl.figures.facts import Cluster, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
+from etl.figures.facts import Cluster, LabelConflict, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
 from etl.sources.accounting import faults, shares, told_silent
 from schemas.config import Configuration
 from schemas.features import TypedFeature
@@ -181,25 +182,59 @@ def class_groups(config: Configuration, outcomes: DataFrame) -> dict[str, int]:
     return {r["label"]: min(r["clusters"], r["groups"]) if grouped else r["clusters"] for r in rows}
 
 
-def clusters_of(outcomes: DataFrame) -> tuple[dict[int, int], list[Cluster]]:
-    """Return clusters by size, and the largest ones."""
+@dataclass(frozen=True)
+class Conflicts:
+    """Clusters whose records have different labels: their records, their number, and the largest."""
+
+    records: int
+    clusters: int
+    largest: list[LabelConflict]
+
+
+def clusters_of(outcomes: DataFrame) -> tuple[dict[int, int], list[Cluster], Conflicts]:
+    """Return clusters by size, the largest ones, and those with several labels."""
+    label = F.when(F.col("label") != UNLABELLED, F.col("label"))
     survivor = F.min_by("record_id", F.struct(F.col("status") != "kept", "record_id"))
     clusters = (
         outcomes.where(F.col("cluster_id").isNotNull())
         .groupBy("cluster_id")
-        .agg(F.count("*").alias("records"), survivor.alias("record_id"))
+        .agg(
+            F.count("*").alias("records"),
+            survivor.alias("record_id"),
+            F.count_distinct(label).alias("labels"),
+        )
     )
-    sizes = clusters.groupBy("records").count().collect()
-    largest = (
-        clusters.where("records > 1")
-        .orderBy(F.desc("records"), "cluster_id")
-        .limit(LARGEST_CLUSTERS)
-        .collect()
-    )
+    contested = F.col("labels") > 1
+    sizes = clusters.groupBy("records", contested.alias("contested")).count().collect()
+    by_size: Counter[int] = Counter()
+    for row in sizes:
+        by_size[row["records"]] += row["count"]
+    torn = [row for row in sizes if row["contested"]]
     return (
-        dict(sorted((row["records"], row["count"]) for row in sizes)),
-        [Cluster(row["cluster_id"], row["records"], row["record_id"]) for row in largest],
+        dict(sorted(by_size.items())),
+        _largest(clusters.where("records > 1")),
+        Conflicts(
+            sum(row["records"] * row["count"] for row in torn),
+            sum(row["count"] for row in torn),
+            _with_labels(outcomes, _largest(clusters.where(contested))) if torn else [],
+        ),
     )
+
+
+def _largest(clusters: DataFrame) -> list[Cluster]:
+    rows = clusters.orderBy(F.desc("records"), "cluster_id").limit(LARGEST_CLUSTERS).collect()
+    return [Cluster(row["cluster_id"], row["records"], row["record_id"]) for row in rows]
+
+
+def _with_labels(outcomes: DataFrame, clusters: list[Cluster]) -> list[LabelConflict]:
+    wanted = F.col("cluster_id").isin([cluster.cluster_id for cluster in clusters])
+    rows = outcomes.where(wanted).groupBy("cluster_id", "label").count().collect()
+    return [
+        LabelConflict(
+            cluster, sums_by([row for row in rows if row["cluster_id"] == cluster.cluster_id], "label")
+        )
+        for cluster in clusters
+    ]
 
 
 def token_facts(

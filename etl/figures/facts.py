@@ -84,6 +84,14 @@ class Cluster:
 
 
 @dataclass(frozen=True)
+class LabelConflict:
+    """Cluster whose records have different labels, and its records by label."""
+
+    cluster: Cluster
+    labels: dict[str, int]
+
+
+@dataclass(frozen=True)
 class SourceFacts:
     """`[[source]]`: its files, their bytes, the records in them, and the quarantined ones."""
 
@@ -147,6 +155,10 @@ class Summary:
     """Figures by feature."""
     words: dict[str, int] = field(default_factory=dict)
     """Sampled published records by word (etl/figures/vocabulary.py)."""
+    label_conflicts: int = 0
+    """Records in clusters whose records have different labels."""
+    conflicting_clusters: int = 0
+    largest_conflicts: list[LabelConflict] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
     """Distances from the previous version; empty where there is none."""
 

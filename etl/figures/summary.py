@@ -63,7 +63,7 @@ def summarise(
             lambda frame: aggregates.count_by_length(config, frame, "outcome", "reason")
         ).collect()
         groups = aggregates.class_groups(config, outcomes)
-        cluster_sizes, largest = aggregates.clusters_of(outcomes)
+        cluster_sizes, largest, conflicts = aggregates.clusters_of(outcomes)
     ends = [
         row for row in ended if row["column"] == first
     ]  # each record once, whatever the number of columns
@@ -113,6 +113,9 @@ def summarise(
         tokens=tokens,
         cluster_sizes=cluster_sizes,
         largest_clusters=largest,
+        label_conflicts=conflicts.records,
+        conflicting_clusters=conflicts.clusters,
+        largest_conflicts=conflicts.largest,
         shards={split: list(facts) for split, facts in shards.items()},
         rows_per_group=balance.row_group_size(
             config.publish,

@@ -88,6 +88,7 @@ def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
         quarantine_gate(config),
         _share_gate("filtered", quality.max_filtered_share, "look at the rules in [clean]"),
         _share_gate("duplicate", quality.max_duplicate_share, "look at [deduplicate] and at the sources"),
+        *_label_gates(config),
         Gate(
             "rows published",
             "records",
@@ -251,6 +252,14 @@ def quarantine_gate(config: Configuration) -> Gate:
     return _share_gate("quarantine", maximum, "mend the records or the configuration")
 
 
+def _label_gates(config: Configuration) -> list[Gate]:
+    """Return the gate on contradictory labels, where there are labels."""
+    if config.columns.label is None:
+        return []
+    remedy = "look at them in the report, and correct labels or set deduplicate.label_conflicts"
+    return [_share_gate("label_conflict", config.quality.max_label_conflict_share, remedy)]
+
+
 def _share_gate(what: str, maximum: float, remedy: str) -> Gate:
     key = f"quality.max_{what}_share"
     return Gate(
@@ -300,6 +309,8 @@ def _records(summary: Summary, config: Configuration) -> dict[str, Any]:
         "filtered_share": _share(summary.filtered, summary.records_in),
         "duplicate_records": duplicates,
         "duplicate_share": _share(duplicates, summary.records_in),
+        "label_conflict_records": summary.label_conflicts,
+        "label_conflict_share": _share(summary.label_conflicts, summary.records_in),
         "published": summary.published_rows,
         "unaccounted": abs(summary.records_in - summary.accounted),
         "unlabelled": summary.unlabelled,

@@ -10,8 +10,9 @@ LEFT_OUT = {
     "quarantine": "in the quarantine",
     "filtered": "filtered out by cleaning rules",
     "duplicate": "exact or near-duplicates",
+    "label_conflict": "copies or near-copies of records with another label",
 }
-"""Words for the records that are no row of the shards, in the names and sentences of the gates about them."""
+"""Words for records that are no rows of the shards, or perhaps should not be, in the gates about them."""
 QUARANTINED, FILTERED = (f"share {LEFT_OUT[what]}" for what in ("quarantine", "filtered"))
 
 

@@ -53,7 +53,13 @@ def write_report(
             gates,
             quarantine_reasons(spark, config, versions, mask),
             rule_examples(spark, config, versions, mask),
-            cluster_snippets(spark, config, summary.largest_clusters, versions, mask),
+            cluster_snippets(
+                spark,
+                config,
+                [*summary.largest_clusters, *(c.cluster for c in summary.largest_conflicts)],
+                versions,
+                mask,
+            ),
             [(mask(record_id), value) for record_id, value in _similarities(spark, config)],
             persisted(config),
             profile_before(config, manifest),
@@ -96,6 +102,11 @@ def report_page(
         records.rules(summary, config, examples),
         *([columns.typed(summary)] if summary.typed else []),
         records.duplicates(summary, snippets, Mask(config.clean)),
+        *(
+            [records.label_conflicts(summary, snippets, config, Mask(config.clean))]
+            if config.columns.label is not None
+            else []
+        ),
         *([splits.classes(summary)] if config.columns.label is not None else []),
         *_class_balance(manifest),
         splits.lengths(summary),
@@ -140,5 +151,11 @@ def table_versions(manifest: Manifest | None) -> dict[str, int]:
 
 def _similarities(spark: SparkSession, config: Configuration) -> list[tuple[str, float]]:
     encoded = rows_to_publish(read_table(spark, Layout.of(config).encoded))
-    sample = leakage_sample(spark, config, encoded.select("record_id", "split"), SAMPLED_TEST_ROWS)
+    splits = encoded.select("record_id", "split")
+    if config.deduplicate.label_conflicts == "majority":
+        # There a text may have its signature under a record that another one with a more frequent label replaced.
+        copies = read_table(spark, Layout.of(config).ledger).where("status = 'exact_duplicate'")
+        kept = splits.withColumnRenamed("record_id", "reason")
+        splits = splits.unionByName(copies.join(kept, "reason").select("record_id", kept["split"]))
+    sample = leakage_sample(spark, config, splits, SAMPLED_TEST_ROWS)
     return list(zip(sample["record_id"].astype(str), sample["highest_similarity"].astype(float), strict=True))

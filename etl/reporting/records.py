@@ -270,6 +270,41 @@ def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[st
     return ReportSection("Duplicate clusters", blocks)
 
 
+LABEL_CONFLICTS = {
+    "survivor": "each survivor has the label that it came with",
+    "drop": "all of these records were left out",
+    "keep": "all of these records were kept",
+    "majority": "records with the most frequent label survived",
+}
+"""What became of clusters with several labels, by `deduplicate.label_conflicts`."""
+
+
+def label_conflicts(
+    summary: Summary, snippets: Mapping[str, str], config: Configuration, mask: Callable[[str], str]
+) -> ReportSection:
+    """Return the section on clusters whose records have different labels; `mask`: for ids and labels."""
+    title = "Contradictory labels"
+    if not summary.conflicting_clusters:
+        return ReportSection(title, [Text("No copies or near-copies have different labels.", "good")])
+    policy, several = config.deduplicate.label_conflicts, summary.conflicting_clusters > 1
+    found = Text(
+        f"{summary.label_conflicts:,} records in {summary.conflicting_clusters:,} cluster{'s' if several else ''} of "
+        f'copies and near-copies have different labels; {LABEL_CONFLICTS[policy]} (deduplicate.label_conflicts = "{policy}").',
+        "bad",
+    )
+    rows: list[list[Value]] = [
+        [
+            number(conflict.cluster.records),
+            ", ".join(f"{mask(label)} {count:,}" for label, count in conflict.labels.items()),
+            Cell(snippets.get(conflict.cluster.record_id, ""), "code"),
+            Cell(mask(conflict.cluster.record_id), "code"),
+        ]
+        for conflict in summary.largest_conflicts
+    ]
+    header = ["Records", "Labels", "One of them, cleaned and masked", "Its id"]
+    return ReportSection(title, [found, Table(header, rows, "The largest of these clusters.")])
+
+
 def _ranges(largest: int) -> Iterable[tuple[int, int]]:
     """Return 1, 2, 3, 4–7, 8–15, … up to the one that holds `largest`."""
     yield from ((n, n) for n in (1, 2, 3))

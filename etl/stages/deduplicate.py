@@ -3,15 +3,17 @@
 Reads silver/fields. Writes silver/signatures (a row for each distinct text) and silver/clusters (a row for each
 record of bronze). Filtered records take no part. With new records it goes on from what the last run found out.
 
-- Records with equal token sequences are copies of one text. Each text has a representative: the record that comes
+- Records with texts that are equal once case, NFKC and white space are folded are copies of one text; signs count
+  (etl/duplicates/equality.py). Each text has a representative: the record that comes
   first by `survivor` (longest: most characters of cleaned text; first: by place in the sources; newest: largest
   time; ties by record_id).
-- Texts whose shingle sets have a Jaccard similarity of at least `similarity` are near-duplicates. Clusters are the
+- Texts whose shingle sets have a Jaccard similarity of at least `similarity` are near-duplicates, two short ones only
+  where their signs are equal too. Clusters are the
   connected components; a cluster's survivor is the first of its representatives by the same policy.
 - `cluster_id` is the survivor's record_id; so a record without any duplicate is its own cluster.
 - With `duplicates = "drop"` the survivor is `kept`, other representatives are `near_duplicate`, and all other
   records `exact_duplicate` (of a representative in the same cluster); `reason` is the survivor's record_id. With
-  "keep" all are `kept`.
+  "keep" all are `kept`. Clusters with several labels may be treated otherwise (etl/duplicates/label_conflicts.py).
 
 Texts go through one narrow pass from silver/fields into hashes and never cross a shuffle.
 """
@@ -22,6 +24,7 @@ from contextlib import ExitStack
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from etl.duplicates.label_conflicts import contested, settles, with_majority
 from etl.duplicates.later_records import (
     Earlier,
     clusters_of_texts,
@@ -30,7 +33,13 @@ from etl.duplicates.later_records import (
     to_compare,
 )
 from etl.duplicates.near_duplicates import near_duplicate_clusters
-from etl.duplicates.sketching import _SKETCHED_RECORDS, group_by_text, select_signatures, with_sketches
+from etl.duplicates.sketching import (
+    _SKETCHED_RECORDS,
+    group_by_text,
+    select_signatures,
+    survivor_rank,
+    with_sketches,
+)
 from etl.duplicates.survivors import build_clusters, clusters_of_joined, hot_texts_and_clusters, with_survivor
 from etl.lake.facts import ClustersFacts, CommitFacts, Fingerprint, LedgerFacts
 from etl.runs.completion import Stage, by_the_log, fingerprint
@@ -45,7 +54,7 @@ def deduplicate(run: Run) -> Mapping[str, int]:
     """Write silver/signatures and silver/clusters; return the records by status, and `salted_keys` if any."""
     with spark_progress(run.spark, "deduplicate"):
         source = run.existing("fields")
-        earlier, fields = earlier_texts(run, source.identity)
+        earlier, fields = (None, None) if settles(run.config) else earlier_texts(run, source.identity)
         if fields is None:
             fields = run.read("fields", source.version)
         now = fingerprint("deduplicate", run.config, fields=source.identity)
@@ -106,8 +115,12 @@ def deduplicate_fields(run: Run, fields: DataFrame, now: Fingerprint, earlier: E
             own_clusters = clusters.join(members, "member", "left_semi")
             conflicts = earlier.conflicts + count_conflicts(records, joined, config)
         hot_texts, hot_clusters = hot_texts_and_clusters(own_texts, own_clusters)
-        survivors = with_survivor(own_texts, own_clusters, hot_clusters)
-        rows = build_clusters(fields, records, survivors, config, hot_texts)
+        survivors, disputed = with_survivor(own_texts, own_clusters, hot_clusters), None
+        if settles(config):
+            disputed = keep(contested(records, clusters, survivor_rank(config)))
+            if config.deduplicate.label_conflicts == "majority":
+                survivors = with_majority(survivors, records, disputed, survivor_rank(config))
+        rows = build_clusters(fields, records, survivors, config, hot_texts, disputed)
         if earlier is not None:
             rows = rows.unionByName(clusters_of_joined(records, texts, joined, config))
         noted = {"signatures": written.identity, "conflicts": conflicts}

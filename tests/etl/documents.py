@@ -64,7 +64,7 @@ def tokens(text: str) -> tuple[str, ...]:
 
 @lru_cache(10_000)
 def signs(text: str, below: int = 50) -> frozenset[tuple[Any, int]] | None:
-    """Return the runs of signs of a short text with the words beside them, and how often each occurs.
+    """Return the runs of signs of a short text with the words beside them, its words with marks, and how often each is.
 
     None for a longer text.
     """
@@ -76,6 +76,8 @@ def signs(text: str, below: int = 50) -> frozenset[tuple[Any, int]] | None:
         before, after = several[i - 1], several[i + 1]
         if piece.kind != "sign":
             left, number = piece.text, 0
+            if any(unicodedata.category(character)[0] == "M" for character in piece.text):
+                found["", piece.text, "", -1] += 1
             continue
         ends_a_word = before.kind in ("word", "character") and before.end == piece.start
         is_stop = piece.text in tuple(".,،۔।、。") and ends_a_word

@@ -126,7 +126,13 @@ def write_signatures(config: Configuration) -> None:
     """Write silver/signatures: a1 and d1 share one of the three shingles in their union."""
     shingles = {"a1": [1, 2], "d1": [2, 3], "b1": [10], "b2": [11], "c1": [12]}
     rows = [
-        {"record_id": r, "text_hash": r.encode(), "bands": [0], "shingles": np.array(s, "<i8").tobytes()}
+        {
+            "record_id": r,
+            "text_hash": r.encode(),
+            "signs": 0,
+            "bands": [0],
+            "shingles": np.array(s, "<i8").tobytes(),
+        }
         for r, s in shingles.items()
     ]
     write_deltalake(
