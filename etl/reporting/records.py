@@ -287,9 +287,10 @@ def label_conflicts(
     if not summary.conflicting_clusters:
         return ReportSection(title, [Text("No copies or near-copies have different labels.", "good")])
     policy, several = config.deduplicate.label_conflicts, summary.conflicting_clusters > 1
+    clusters = f"{summary.conflicting_clusters:,} cluster{'s' if several else ''}"
     found = Text(
-        f"{summary.label_conflicts:,} records in {summary.conflicting_clusters:,} cluster{'s' if several else ''} of "
-        f'copies and near-copies have different labels; {LABEL_CONFLICTS[policy]} (deduplicate.label_conflicts = "{policy}").',
+        f"{summary.label_conflicts:,} records in {clusters} of copies and near-copies have different labels; "
+        f'{LABEL_CONFLICTS[policy]} (deduplicate.label_conflicts = "{policy}").',
         "bad",
     )
     rows: list[list[Value]] = [

@@ -18,7 +18,9 @@ from training.classification.baseline import evaluate_baseline, fit, hashed_text
 SPLITS = ("train", "validation", "test")
 
 
-def with_texts(published: Published, extra: int = 7) -> tuple[Manifest, Configuration, dict[str, str]]:
+def with_texts(
+    published: Published, extra: int = 7, text: str = "a text of the kind {kind} with the number {number}"
+) -> tuple[Manifest, Configuration, dict[str, str]]:
     """Write silver/fields for a published data set, in another order, with records that were not published.
 
     One word of a row's text tells its class. A later version of the table lacks everything.
@@ -29,7 +31,7 @@ def with_texts(published: Published, extra: int = 7) -> tuple[Manifest, Configur
     for split in SPLITS:
         rows = read_rows(manifest, split, config)
         for number, (record_id, label) in enumerate(zip(rows.record_ids, rows.labels, strict=True)):
-            texts[record_id] = f"a text of the kind {CLASSES[label]} with the number {number}"
+            texts[record_id] = text.format(kind=CLASSES[label], sign="天地人"[label], number=number)
     order = np.random.default_rng(0).permutation(len(texts))
     ids = [list(texts)[place] for place in order]
     table = pa.table({"record_id": ids, "text": [texts[record_id] for record_id in ids]})
@@ -55,7 +57,7 @@ def test_each_row_has_its_own_text(tmp_path: Path) -> None:
     rows = {split: read_rows(manifest, split, config) for split in SPLITS}
     matrices = hashed_texts(manifest, config, rows)
     vectorizer = HashingVectorizer(
-        n_features=4096, ngram_range=(1, 2), alternate_sign=False, dtype=np.float32
+        n_features=4096, token_pattern=r"\w+", ngram_range=(1, 2), alternate_sign=False, dtype=np.float32
     )
     for split in SPLITS:
         expected = vectorizer.transform([texts[record_id] for record_id in rows[split].record_ids])
@@ -71,6 +73,11 @@ def test_it_learns_what_a_word_tells(tmp_path: Path) -> None:
     assert found.converged
     assert set(found.candidate_accuracy) == {"1", "10", "100"}
     assert found.regularisation == 1.0  # the first of equally good ones
+
+
+def test_it_learns_what_a_character_tells_where_no_space_stands_between_words(tmp_path: Path) -> None:
+    manifest, config, _ = with_texts(publish(tmp_path), text="第{number}个句子里有{sign}字没有空格{number}号")
+    assert evaluate_baseline(manifest, config, CLASSES).test.accuracy == 1.0
 
 
 def test_the_best_on_the_validation_split_is_chosen(tmp_path: Path) -> None:
