@@ -150,8 +150,11 @@ class Reader:
                     left_out[row.rule] += row.size
                     continue
                 records += 1
-                size = size_of(row, random_access)
-                row = part.in_file(row)
+                # The common case, told without a further call.
+                in_bytes = type(row) is Found and not random_access
+                size = row.length if in_bytes else size_of(row, random_access)
+                if part.transcoded is not None:
+                    row = part.in_file(row)
                 problem = self._problem(piece, row)
                 if problem is None:
                     records_size += size
