@@ -82,7 +82,7 @@ def _is_same(file: SourceFile, row: Mapping[str, Any], options: Storage) -> bool
     if file.member is not None:
         with stream_of(file, options) as stream:
             stream.finish()
-            return stream.sha256 == row["sha256"]
+            return bool(stream.sha256 == row["sha256"])
     remedy = "check its permissions and the disk, or take it out of the source"
     return bool(sha256_of(file.location, options, remedy=remedy)[0] == row["sha256"])
 

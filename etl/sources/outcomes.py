@@ -117,7 +117,7 @@ def check_files(
                 f"{path} of the source {pattern!r} changed while it was read ({before:,} bytes, then {after:,}): "
                 "run again once nothing writes to it"
             )
-        check_content(row, pattern)
+        check_content(row.asDict(), pattern)
         if not row["readable"] and row["source_index"] not in readable:
             raise DataError(
                 f"none of the {row['files']:,} files of the source {pattern!r} could be read, as "

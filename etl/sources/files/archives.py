@@ -131,7 +131,7 @@ def _tar_members(
             while (info := archive.next()) is not None:
                 number += 1
                 _check_number(number)
-                archive.members = []  # type: ignore[attr-defined]  # of which tarfile would keep all
+                archive.members = []  # of which tarfile would keep all
                 if info.isdir() or HIDDEN.search(info.name):
                     continue
                 obstacle = _obstacle(info.name)

@@ -11,6 +11,7 @@ import io
 import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from etl.sources.contract import Contract, UntypedText
 from etl.sources.csv_dialect import Dialect, LineFeeds, arguments, dialect_of
@@ -159,7 +160,7 @@ class Parser:
         self.escape, self.spaces = dialect.escape.decode(), dialect.skips_spaces
         self._record: str | None = None
         escapes = bool(self.escape and not self.quote)
-        more = {"escapechar": self.escape} if escapes else {}
+        more: dict[str, Any] = {"escapechar": self.escape} if escapes else {}
         # In strict mode a line break behind an escape would be an unexpected end.
         self._reader = csv.reader(
             self,

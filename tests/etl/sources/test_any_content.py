@@ -23,7 +23,7 @@ from etl.sources.files.formats import Found
 from tests.etl.sources.source_files import configuration, read_rows
 
 COLUMNS = ("id", "label", "text")
-CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0\ufeff", exclude_categories=("Cs",))
+CHARACTERS = st.characters(codec="utf-8", exclude_characters="\0\ufeff", exclude_categories=["Cs"])
 TEXT = st.text(st.one_of(st.sampled_from("ab \"',;|\t\n\\é€#{}[]:="), CHARACTERS), max_size=12)
 ROWS = st.lists(st.fixed_dictionaries(dict.fromkeys(COLUMNS, TEXT)), max_size=8)
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32", "gb18030", "cp1252", "cp932")
