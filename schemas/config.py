@@ -246,7 +246,7 @@ def with_later_keys(section: str, published: Any, configured: Any) -> Any:
     # Sources are published without their path.
     given = [{"path": "-"} | one for one in before] if section == "source" else published
     try:
-        adapter = TypeAdapter(Configuration.model_fields[section].annotation)
+        adapter: TypeAdapter[Any] = TypeAdapter(Configuration.model_fields[section].rebuild_annotation())
         today = adapter.dump_python(adapter.validate_python(given), mode="json")
     except (KeyError, ValidationError):
         return published

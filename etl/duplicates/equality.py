@@ -154,8 +154,8 @@ def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.ND
     fresh[1:] = (following[1:] != following[:-1]) | (owners[1:] != owners[:-1])
     place = numbers - np.maximum.accumulate(np.where(fresh, numbers, 0))
     found = mix(mix(of_signs + place.astype(np.uint64) * GOLDEN + left) ^ right * GOLDEN)
-    sums = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(found)))
-    sums = np.diff(sums[np.searchsorted(owners, np.arange(len(wanted) + 1))])
+    total = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(found)))
+    sums: Words = np.diff(total[np.searchsorted(owners, np.arange(len(wanted) + 1))])
     owners = np.searchsorted(forms.starts, forms.marks, side="right") - 1
     marks, owners = forms.marks[wanted[owners]], owners[wanted[owners]]
     marked, first = np.unique(np.searchsorted(tokens.starts, marks, side="right") - 1, return_index=True)

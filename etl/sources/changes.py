@@ -71,7 +71,7 @@ def source_changes(config: Configuration, pieces: Sequence[Piece]) -> SourceChan
 def _looks_same(file: SourceFile, row: Mapping[str, Any]) -> bool:
     """Return True where a file has the size and time of modification that it was ingested with."""
     if _cannot_be_read(file) or row["sha256"] is None:
-        return _cannot_be_read(file) and row["sha256"] is None
+        return _cannot_be_read(file) and bool(row["sha256"] is None)
     return bool(file.bytes == row["bytes"] and file.modified == row["modified"])
 
 

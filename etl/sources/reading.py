@@ -151,8 +151,7 @@ class Reader:
                     continue
                 records += 1
                 # The common case, told without a further call.
-                in_bytes = type(row) is Found and not random_access
-                size = row.length if in_bytes else size_of(row, random_access)
+                size = row.length if type(row) is Found and not random_access else size_of(row, random_access)
                 if part.transcoded is not None:
                     row = part.in_file(row)
                 problem = self._problem(piece, row)

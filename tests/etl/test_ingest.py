@@ -39,7 +39,7 @@ def lines(*records: Mapping[str, Any] | str) -> bytes:
     return b"".join((r if isinstance(r, str) else json.dumps(r)).encode() + b"\n" for r in records)
 
 
-def record(key: str, text: str = "some text", **more: Any) -> dict[str, Any]:
+def record(key: str, text: str | int = "some text", **more: Any) -> dict[str, Any]:
     return {"id": key, "label": "x", "text": text, **more}
 
 

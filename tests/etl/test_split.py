@@ -91,7 +91,9 @@ def test_few_records_come_as_near_to_the_shares_as_whole_records_can(
     records: int, expected: list[int], classes: int
 ) -> None:
     of_class = [records // classes + (place < records % classes) for place in range(classes)]
-    large = {f"c{place}": units_of([1] * rows, f"c{place}") for place, rows in enumerate(of_class) if rows}
+    large: dict[str | None, list[Unit]] = {
+        f"c{place}": units_of([1] * rows, f"c{place}") for place, rows in enumerate(of_class) if rows
+    }
     chosen, cuts = divide({label: len(units) for label, units in large.items()}, large, Split())
     assert [Counter(chosen.values())[split] for split in SPLITS] == expected
     assert cuts == []

@@ -125,13 +125,13 @@ def _tar_members(
             content = stack.enter_context(SourceStream(file.location, options, 0, max_expansion, file.bytes))
             source: Any = io.BufferedReader(content, 1 << 20)
         else:
-            source = io.BufferedReader(opened, 1 << 16)  # type: ignore[arg-type]
+            source = io.BufferedReader(opened, 1 << 16)
         number = 0
         with tarfile.open(fileobj=source, mode="r|" if compressed else "r:") as archive:
             while (info := archive.next()) is not None:
                 number += 1
                 _check_number(number)
-                archive.members = []  # of which tarfile would keep all
+                archive.members = []  # type: ignore[attr-defined]  # of which tarfile would keep all
                 if info.isdir() or HIDDEN.search(info.name):
                     continue
                 obstacle = _obstacle(info.name)

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,7 +57,7 @@ def setting(name: str) -> str:
 def comma_separated(draw: st.DrawFn) -> Written:
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     delimiter = draw(st.sampled_from([",", ";", "\t", "|"]))
-    quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+    quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     drawn, encoding = draw(rows_in())
     rows = [{name: text.replace("\r", "") for name, text in row.items()} for row in drawn]
     file = io.StringIO()

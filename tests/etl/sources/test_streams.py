@@ -34,6 +34,7 @@ def test_compressed_files_give_their_content_and_the_hash_of_the_file(
     file.write_bytes(COMPRESSORS[suffix](LINES) * members)
     part = FilePart(str(file), None)
     stream, reader = part.open()
+    assert isinstance(stream, SourceStream)
     assert reader.read() == LINES * members
     stream.finish()
     part.close()
@@ -152,6 +153,7 @@ def test_a_bomb_is_given_up_where_its_content_gets_too_large(
     for limit, given_up in ((int(expansion) + 1, False), (int(expansion * 0.9), True)):
         part = FilePart(str(file), None, max_expansion=limit)
         stream, reader = part.open()
+        assert isinstance(stream, SourceStream)
         size = len(reader.read())
         stream.finish()
         part.close()
