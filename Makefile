@@ -32,7 +32,7 @@ LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
     -H localhost:$(NP))
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-HOW = $(if $(RESUME),--resume$(if $(filter auto,$(RESUME)),=auto)) $(if $(AGAIN),--again)
+HOW = $(if $(RESUME),--resume$(if $(filter auto,$(RESUME)),=auto)) $(if $(filter 1,$(AGAIN)),--again)
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 # Another Python's folder of modules, such as conda's, with which that of .venv could not even start.

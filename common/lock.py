@@ -23,6 +23,7 @@ from common.storage import Storage
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 """Errors of a file system that knows no locks."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 WAIT = "wait for its end, and run again"
 TRIES, PAUSE = 4, 0.05
 
@@ -32,7 +33,7 @@ def held(location: str, refusal: str, options: Storage | None = None, **facts: s
     """Hold the lock at `location`; a process that finds it held is told `refusal`, who holds it, and what to do.
 
     `facts` are kept beside the holder's host, user, process, start and command. Raises UsageError where another process
-    holds the lock, DataError where the file cannot be created.
+    holds the lock or the file cannot be created, DataError where the disk is full.
     """
     if not storage.is_local(location):
         lock = _created(location, refusal, options, facts)
@@ -108,7 +109,8 @@ def _flocked(path: Path, refusal: str, facts: dict[str, str]) -> Iterator[None]:
         file = _open_locked(path, refusal)
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise DataError(
+            kind = DataError if error.errno in NO_ROOM else UsageError
+            raise kind(
                 f"{path} cannot be created ({error.strerror}): without this lock two processes could write there at "
                 "once; mend the permissions of its folder, or make room"
             ) from error

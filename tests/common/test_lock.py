@@ -76,5 +76,14 @@ def test_without_locks_of_the_operating_system_a_file_is_the_lock(
 
 def test_a_folder_without_room_for_a_lock_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match=r"file/lock cannot be created ..*exists"):
+    with pytest.raises(UsageError, match=r"file/lock cannot be created ..*exists"):
         lock.held(str(tmp_path / "file" / "lock"), "taken").__enter__()
+
+
+def test_a_full_disk_is_no_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(DataError, match=r"lock cannot be created .No space left on device"):
+        lock.held(str(tmp_path / "lock"), "taken").__enter__()

@@ -176,6 +176,24 @@ def test_errors_are_better_when_lower() -> None:
     assert one.interval == pytest.approx((one.difference - 0.028, one.difference + 0.028), abs=0.006)
 
 
+def test_figures_that_are_undefined_on_some_draw_are_not_compared() -> None:
+    def ratio(values: list[float]) -> RowResults:
+        parts = sparse.csr_matrix(np.stack([np.ones(3), values], axis=1))
+        return RowResults(
+            keys_of(3),
+            np.arange(3),
+            parts,
+            # Where the row with the only value was not drawn, it is 1 / 0.
+            lambda sums: {"mean": sums[:, 1] / sums[:, 0], "inverse": np.divide(*sums.T)},
+        )
+
+    with np.errstate(divide="ignore"):
+        found = assess([ratio([0, 0, 1]), ratio([0, 1, 0])])
+    assert list(found.comparisons[0].figures) == ["mean"]
+    assert found.intervals[0]["mean"] is not None
+    assert found.intervals[0]["inverse"] is None
+
+
 def test_rows_of_one_group_count_as_one() -> None:
     # Forty texts of one author, whom one model knows, are not forty observations.
     labels, group = np.zeros(200, np.int64), np.arange(200) // 40

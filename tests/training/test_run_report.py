@@ -223,6 +223,20 @@ def test_figures_that_fall_apart_are_told_apart() -> None:
     assert said.tone == ""
 
 
+def test_a_figure_that_is_not_finite_is_a_dash() -> None:
+    evaluation = example_evaluation(3, 100)
+    model, baseline = evaluation["model"], evaluation["baselines"]["linear"]
+    # As JSON has it.
+    baseline["comparison"]["by_value"]["f1"][0] = [None, None]
+    del baseline["comparison"]["figures"]["macro_recall"]
+    for one in (model, baseline):
+        one["figures"]["accuracy"] = one["figures"]["macro_recall"] = None
+    (tile, *_) = sections.tiles({}, evaluation)
+    assert (tile.value, tile.note) == ("–", "baseline –; no difference shown")
+    table = next(block for block in against_baseline(evaluation).blocks if isinstance(block, Table))
+    assert [cell.text for cell in table.cells[3]] == ["Macro recall", "–", "–", "–", ""]
+
+
 def test_rows_of_groups_are_compared_by_group() -> None:
     said = text_of(against_baseline(example_evaluation(3, 400, groups=40)))
     assert "a paired bootstrap over 40 groups of rows that belong together" in said

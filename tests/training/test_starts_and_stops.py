@@ -1,9 +1,12 @@
 """Starts, second starts and stops of a training: what is begun, gone on with, refused, and kept."""
 
 import os
+import shutil
 import signal
+import threading
 from typing import Any
 
+import horovod.torch as hvd
 import pytest
 
 from common.errors import UsageError
@@ -13,6 +16,7 @@ from tests.training.test_train import folder, train, training
 from training.checkpoints import store
 from training.engine import preparation, running
 from training.methods import plain
+from training.parallel import horovod_threads
 from training.tracking import summary
 from training.tracking.run_files import LOCK_FILE
 
@@ -60,6 +64,8 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins(
     checkpoints = folder(published, "early") / "checkpoints"
     for name in ("chain.jsonl", "step-00000003.json"):
         (checkpoints / name).unlink()
+    # A report was made of it meanwhile.
+    summary.update(folder(published, "early"), reports={"run": "report.html"})
     assert train(published, "early", "--resume", "--stop-after", "2") == 0
     assert "has no checkpoint to go on from; it begins" in capsys.readouterr().err
     assert store.steps_of(folder(published, "early")) == [2]
@@ -85,9 +91,9 @@ def test_a_run_is_not_overwritten(published: Published, whole: str) -> None:
     assert {path: path.read_bytes() for path in before} == before
     # Someone has made room by hand: what is left is the result.
     (folder(published, "results")).mkdir()
-    (folder(published, "results") / "summary.json").write_text("{}")
+    shutil.copy(folder(published, whole) / "summary.json", folder(published, "results"))
     for flags in ([], ["--resume=auto"]):
-        with pytest.raises(UsageError, match=r"results holds its summary.json: go on with"):
+        with pytest.raises(UsageError, match=r"results holds its summary.json but no checkpoints: put these"):
             train(published, "results", *flags)
     with pytest.raises(UsageError, match="--again begins anew, --resume goes on"):
         train(published, whole, "--again", "--resume")
@@ -179,6 +185,14 @@ def test_a_signal_before_the_first_step_ends_the_training_with_nothing_written(
     assert train(published, "not-begun") == 75
     assert "stopped by SIGTERM before the first step: nothing is lost (status 75)" in capsys.readouterr().err
     assert not folder(published, "not-begun").exists()
+
+
+def test_a_rank_that_waits_for_the_others_can_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    holds_up_the_end: list[bool] = []
+    init = lambda: holds_up_the_end.append(not threading.current_thread().daemon)  # noqa: E731
+    monkeypatch.setattr(hvd, "init", init)
+    horovod_threads.start_horovod()
+    assert holds_up_the_end == [False]
 
 
 def test_checkpoints_are_written_by_the_clock_as_well(published: Published) -> None:

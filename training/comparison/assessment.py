@@ -72,6 +72,7 @@ class Comparison:
     differing: int
     """Units on which the two models' results differ."""
     figures: dict[str, Difference]
+    """By name, those that are finite on every draw."""
     by_value: dict[str, list[Interval]]
     """Intervals of the differences of figures with several values, such as the F1 of each class."""
 
@@ -101,7 +102,7 @@ class Assessment:
     """Intervals of each model's figures, and the comparison of the first model with each of the others."""
 
     intervals: list[dict[str, Interval | None]]
-    """By model, then by figure; None where all replicates are equal, which says nothing."""
+    """By model, then by figure; None where all replicates are equal, which says nothing, or one is not finite."""
     comparisons: list[Comparison]
 
 
@@ -190,6 +191,8 @@ class _Sample:
                 continue
             if name in self.shares:
                 found[name] = statistics.wilson(int(self.shares[name].sum()), units)
+            elif not np.isfinite(values).all():
+                found[name] = None
             else:
                 low, high = statistics.interval(values, units).tolist()
                 found[name] = (low, high) if low < high else None
@@ -204,8 +207,11 @@ def _compared(model: _Sample, other: _Sample, times: npt.NDArray[np.int64], unit
     for name in model.replicates:
         if name not in other.replicates:
             continue
-        values = model.replicates[name] - other.replicates[name]
+        with np.errstate(invalid="ignore"):
+            values = model.replicates[name] - other.replicates[name]
         if values.ndim == 1:
+            if not np.isfinite(values).all():
+                continue  # on some draw the figure is undefined, and of that no test can say anything
             difference = float(model.observed[name][0] - other.observed[name][0])
             p = None
             if name in model.shares and name in other.shares:

@@ -34,7 +34,8 @@ class Ownership:
     def take(self, communicator: Communicator) -> None:
         """Take the lock on the rank that writes; called by all ranks of a new ring.
 
-        Raises UsageError on all of them where another training has it, DataError where it cannot be created.
+        Raises UsageError on all of them where another training has it or it cannot be created, DataError where the disk
+        is full.
         """
         if not communicator.writes:
             self._give_back()

@@ -69,7 +69,7 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
 def check_run(run: Path, arguments: argparse.Namespace) -> None:
     """Raise UsageError if a training would overwrite, or go on from, something else than it was told.
 
-    `arguments` are those of `training.train`.
+    `arguments` are those of `training.train`. Raises DataError if the summary of an earlier training is damaged.
     """
     if arguments.again or (arguments.resume and store.has_any(run)):
         return
@@ -77,11 +77,15 @@ def check_run(run: Path, arguments: argparse.Namespace) -> None:
         raise UsageError(
             f"there is no run {run.name!r} in {run.parent} to go on from: mend --run, or begin it with --resume=auto"
         )
-    left = "checkpoints" if store.has_any(run) else SUMMARY_FILE if (run / SUMMARY_FILE).exists() else None
-    if left is not None:
+    others = "give another name with --run, or remove what is there and begin anew with --again"
+    if store.has_any(run):
         raise UsageError(
-            f"the run {run.name!r} was trained before, {run} holds its {left}: go on with --resume, give another name "
-            "with --run, or remove what is there and begin anew with --again"
+            f"the run {run.name!r} was trained before, {run} holds its checkpoints: go on with --resume, {others}"
+        )
+    if "training" in summary.read(run):
+        raise UsageError(
+            f"the run {run.name!r} was trained to its end, {run} holds its {SUMMARY_FILE} but no checkpoints: put "
+            f"these back from a copy and go on with --resume, {others}"
         )
 
 
@@ -139,11 +143,11 @@ def begin(
     `arguments` are those of `training.train`. Raises as `find_checkpoint` and `verify` do.
     """
     found = None
-    error: UsageError | None = None
+    error: RinglakeError | None = None
     if communicator.writes:
         try:
             check_run(run, arguments)
-        except UsageError as refused:
+        except RinglakeError as refused:
             error = refused
     communicator.agree(error)
     if arguments.resume:

@@ -27,7 +27,8 @@ def start_horovod() -> None:
         except BaseException as error:  # noqa: BLE001 (raised again, in the thread that asked)
             failed.append(error)
 
-    thread = Thread(target=start, name="horovod-start")
+    # While it waits for ranks that never come, it must not keep a process that was told to stop from ending.
+    thread = Thread(target=start, name="horovod-start", daemon=True)
     thread.start()
     thread.join()
     if failed:

@@ -97,7 +97,8 @@ def difference(model: float | None, baseline: float | None, ends: Sequence[float
     """Return the difference between model and baseline with its sign, and its interval below."""
     if model is None or baseline is None:
         return Cell("–", number=True)
-    note = "" if ends is None else f"{signed(ends[0])} to {signed(ends[1])}"
+    # JSON has null for an end that is not finite.
+    note = "" if ends is None or None in ends else f"{signed(ends[0])} to {signed(ends[1])}"
     return Cell(signed(model - baseline), number=True, note=note)
 
 

@@ -18,6 +18,7 @@ from common.pages.page import (
     Tile,
     Value,
     counted,
+    figure,
     number,
     size,
 )
@@ -51,11 +52,12 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     found: list[Tile] = []
     if evaluation is not None:
         for name, value in list(evaluation["model"]["figures"].items())[:2]:
-            notes = [_beside(one, name) for one in evaluation["baselines"].values() if name in one["figures"]]
+            baselines = evaluation["baselines"].values()
+            notes = [_beside(one, name) for one in baselines if name in one["figures"]]
             found.append(
                 Tile(
                     f"{evaluation['split'].capitalize()} {shown_name(name)}",
-                    f"{value:.3f}",
+                    figure(value).text,
                     ", ".join(notes) or "no baseline",
                 )
             )
@@ -85,7 +87,7 @@ def _beside(baseline: dict[str, Any], name: str) -> str:
     compared = (baseline.get("comparison") or {}).get("figures", {}).get(name)
     said = {"ahead": "; ahead", "behind": "; behind", "no difference": "; no difference shown"}
     verdict = "" if compared is None else said[compared["verdict"]]
-    return f"baseline {baseline['figures'][name]:.3f}{verdict}"
+    return f"baseline {figure(baseline['figures'][name]).text}{verdict}"
 
 
 def _epochs(training: dict[str, Any]) -> str:
@@ -113,7 +115,7 @@ def figures(evaluation: Evaluation | None, manifest: Manifest) -> ReportSection:
     blocks: list[Block] = []
     for name, one in baselines.items():
         if one.get("comparison") is not None:
-            compared = [figure for figure in names if figure in one["comparison"]["figures"]]
+            compared = [each for each in names if each in one["comparison"]["figures"]]
             blocks += comparisons.verdict(one, f"the {name} baseline", compared)
     blocks.append(comparisons.table(evaluation["model"], headings, names))
     blocks.append(Text(f"Over the {rows:,} rows of the {split} split.", "quiet"))
