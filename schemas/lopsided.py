@@ -1,8 +1,7 @@
 """Remarks on small and lopsided data: splits without rows, shares that cannot be kept, classes that a split lacks."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from common.pages.page import Points, ReportSection, Text
 from schemas.kept_tokens import KeptTokens
 from schemas.manifest import Content, Manifest
 from schemas.tables import SPLITS
@@ -83,12 +82,6 @@ def of_content(content: Content) -> list[str]:
     rows = {name: split.rows for name, split in content.splits.items()}
     counts = {name: split.label_counts for name, split in content.splits.items()}
     return [*of_splits(rows, content.configuration["split"]), *of_classes(counts)]
-
-
-def section(sentences: Iterable[str]) -> list[ReportSection]:
-    """Return the section of a report with the remarks; none without any."""
-    texts = [Text(f"{sentence[:1].upper()}{sentence[1:]}.") for sentence in sentences]
-    return [ReportSection("Needs attention", [Points(texts)])] if texts else []
 
 
 def _named(names: list[str]) -> str:

@@ -77,7 +77,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
     outdated = None if evaluation is None else summary.outdated(run, evaluation)
     objective = objectives.kind(began["configuration"]["objective"]["kind"])
     shown = [
-        *lopsided.section(lopsided.of_manifest(manifest)),
+        *sections.attention(lopsided.of_manifest(manifest)),
         *([] if outdated is None else [sections.outdated(outdated)]),
         *objective.sections(manifest, evaluation),
         sections.curves(metrics.read(run)),

@@ -5,7 +5,7 @@ font, no file.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -107,6 +107,11 @@ class Points:
 
     texts: Sequence[Text]
     kind: str = field(default="points", init=False)
+
+
+def remarks(sentences: Iterable[str]) -> list[Text]:
+    """Return the paragraphs for sentences that have neither a capital at the beginning nor a full stop."""
+    return [Text(f"{sentence[:1].upper()}{sentence[1:]}.") for sentence in sentences]
 
 
 @dataclass(frozen=True)

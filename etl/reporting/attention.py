@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from common.pages.page import Points, ReportSection, Text, counted
+from common.pages.page import Points, ReportSection, Text, counted, remarks
 from etl.figures.drift import LARGE, VOCABULARY, EarlierProfile, Profile, drifts
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults, sentence_of
@@ -25,7 +25,7 @@ def attention(
 ) -> ReportSection:
     """Return the section: failed gates first, then what no gate judges."""
     failed = [Text(f"Gate failed: {sentence_of(gate)}.", "bad") for gate in gates.gates if not gate.passed]
-    found = [Text(f"{sentence[:1].upper()}{sentence[1:]}.") for sentence in _remarks(summary, config)]
+    found = remarks(_remarks(summary, config))
     leaked = sum(value >= config.deduplicate.similarity for _, value in similarities)
     if leaked:
         said = f"{leaked:,} of {counted(len(similarities), 'sampled test row')} have a near-copy in the training split."
@@ -59,3 +59,5 @@ def _remarks(summary: Summary, config: Configuration) -> Iterable[str]:
     yield from lopsided.of_splits(summary.published, config.split.model_dump())
     yield from lopsided.of_classes(summary.classes)
     yield from lopsided.of_tokens(summary.kept_tokens())
+    if summary.conflicting_clusters:
+        yield f"{summary.label_conflicts:,} copies and near-copies have contradictory labels"

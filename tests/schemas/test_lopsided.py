@@ -2,7 +2,6 @@
 
 import pytest
 
-from common.pages.page import Points, Text
 from schemas import lopsided
 from schemas.kept_tokens import KeptTokens
 
@@ -58,12 +57,6 @@ def test_few_of_many_classes_are_named_and_none_at_full_length() -> None:
     (sentence,) = [one for one in lopsided.of_classes(counts) if "test split" in one]
     assert sentence.startswith("10,000 of 10,001 classes have no row in the test split (00000")
     assert len(sentence) < 500
-
-
-def test_they_are_a_section_of_a_report_where_there_are_any() -> None:
-    (section,) = lopsided.section(["the test split has no rows"])
-    assert section.blocks == [Points([Text("The test split has no rows.")])]
-    assert lopsided.section([]) == []
 
 
 def test_texts_that_are_mostly_cut_away_are_told() -> None:

@@ -43,7 +43,7 @@ def test_a_copied_project_reads_its_own_files(
 ) -> None:
     original = shutil.copytree(project.root, tmp_path / "original")
     monkeypatch.chdir(original)
-    assert train.main(["--config", "synthetic.toml", "--run", RUN, "--stop-after", "2"]) == 0
+    assert train.main(["--config", "synthetic.toml", "--run", RUN, "--stop-after", "2", "--again"]) == 0
     copy = shutil.copytree(original, tmp_path / "copy")
     monkeypatch.chdir(copy)
     spoil(original)

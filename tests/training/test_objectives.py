@@ -134,4 +134,4 @@ def test_metrics_are_checked_with_the_first_batch(
     monkeypatch.setattr(Classification, "terms", renamed)
     with pytest.raises(UsageError, match=message):
         main(["--config", str(published.config), "--run", "first"])
-    assert not (published.root / "runs").exists()  # nothing is removed, nor written
+    assert not (published.root / "runs" / "first").exists()  # nothing is removed, nor written

@@ -12,7 +12,7 @@ import pytest
 from common import files
 from common.errors import DataError, UsageError
 from common.pages import charts
-from common.pages.page import Beside, Chart, Folded, Page, ReportSection, Table, Text, render
+from common.pages.page import Beside, Chart, Folded, Page, Points, ReportSection, Table, Text, render
 from schemas.config import load
 from tests.training.example_evaluation import example_evaluation
 from tests.training.published import Published, publish
@@ -332,3 +332,9 @@ def test_another_manifest_in_its_place_is_refused(tmp_path: Path) -> None:
     (run / "run.json").write_text(json.dumps({**began, "manifest_root": "0" * 64}))
     with pytest.raises(DataError, match="was trained on 0000000000000000…"):
         report.main(flags(published))
+
+
+def test_remarks_on_the_data_come_first_where_there_are_any() -> None:
+    (section,) = sections.attention(["the test split has no rows"])
+    assert section.blocks == [Points([Text("The test split has no rows.")])]
+    assert sections.attention([]) == []

@@ -12,6 +12,7 @@ from common.pages.page import (
     Chart,
     Code,
     Folded,
+    Points,
     ReportSection,
     Table,
     Text,
@@ -20,6 +21,7 @@ from common.pages.page import (
     counted,
     figure,
     number,
+    remarks,
     size,
 )
 from schemas.kinds import ROOMS
@@ -45,6 +47,11 @@ CAPTIONS = {
     "samples_per_second": "Rows that all ranks together trained on, a second.",
     "input_wait_share": "Share of the time in which a rank waited for its next batch, averaged over the ranks.",
 }
+
+
+def attention(sentences: Sequence[str]) -> list[ReportSection]:
+    """Return the section with remarks on the data; none without any."""
+    return [ReportSection("Needs attention", [Points(remarks(sentences))])] if sentences else []
 
 
 def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]:
