@@ -50,7 +50,7 @@ _PIECE = re.compile(r"\S+|\s+")
 
 @dataclass(frozen=True)
 class Equality:
-    """What `[deduplicate]` lets equal texts differ in (schemas/settings.py)."""
+    """Differences that `[deduplicate]` lets equal texts have (schemas/settings.py)."""
 
     fold_case: bool = True
     nfkc: bool = True

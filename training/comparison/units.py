@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.exceptions import DeltaError
 from scipy import sparse
 from scipy.sparse import csgraph
 
@@ -38,8 +38,8 @@ def units_of(
             fields = _read(manifest, "fields", ["record_id", group], options, wanted)
             fields = fields.rename_columns(["record_id", "the group"])
             table, columns = table.join(fields, "record_id"), ["cluster_id", "the group"]
-    except (KeyError, TableNotFoundError, DeltaError, FileNotFoundError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0]
+    except (KeyError, DeltaError, OSError, pa.ArrowException) as error:
+        first = (str(error).splitlines() or [""])[0]
         log(f"note: rows of one group count as independent, because silver cannot be read ({first})")
         return None
     table = table.sort_by("record_id")
