@@ -39,10 +39,8 @@ from schemas.settings import Deduplicate
 _LOWER = bytes(
     SPACE if b < 128 and chr(b).isspace() else ord(chr(b).lower()) if b < 128 else b for b in range(256)
 )
-# Zero for white space and for all that may belong to words: the signs of ASCII are left.
-_SIGNS = bytes(
-    0 if b >= 128 or chr(b).isspace() or chr(b).isalnum() or b == ord("_") else b for b in range(256)
-)
+# One for the signs of ASCII, zero for white space and for all that may belong to words.
+_SIGNS = bytes(b < 128 and not (chr(b).isspace() or chr(b).isalnum() or b == ord("_")) for b in range(256))
 STOPS = ".,،۔।、。"
 """Full stops and commas: copies differ in these at the ends of words and say the same."""
 _PIECE = re.compile(r"\S+|\s+")

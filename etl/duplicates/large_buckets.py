@@ -41,8 +41,36 @@ def connect_buckets(sets: SimilarSets, buckets: Buckets) -> None:
         for some in alike.where(~few).each():
             connect_large(sets, some)
         sets.connect_small(alike.where(few))
-        _connect_across(sets, rows[signs == 0], rows[signs != 0])
+        _connect_long_with_short(sets, rows[signs == 0], rows[signs != 0])
     sets.connect_small(buckets.where(small))
+
+
+def _connect_long_with_short(sets: SimilarSets, longs: Ints, shorts: Ints) -> None:
+    """Connect texts whose signs do not count with short ones, which have different signs and so no core in common.
+
+    Where e(x) + e(y) <= 0, x long and y short: x is similar to the short text of the smallest excess, y to the long one
+    of the smallest, and these two to each other. The pairs that are left have elements of their differences in common.
+    """
+    rows, is_long = np.concatenate((longs, shorts)), np.arange(len(longs) + len(shorts)) < len(longs)
+    if not len(longs) or not len(shorts) or len(np.unique(sets.labels_of(rows))) < 2:
+        return
+    found = _Differences.of(sets, rows)
+    nearest = longs[np.argmin(found.excess[is_long])]
+    sets.connect(np.broadcast_to(shorts[np.argmin(found.excess[~is_long])], longs.shape), longs)
+    sets.connect(np.broadcast_to(nearest, shorts.shape), shorts)
+    near = sets.labels_of(rows) == sets.labels_of(nearest[None])
+    for one, other in ((near & is_long, ~near & ~is_long), (~near & is_long, ~is_long)):
+        if not one.any() or not other.any():
+            continue
+        least = np.where(is_long, found.excess[other].min(), found.excess[one].min())
+        parts = _by_prefixes(sets, rows, found, one | other, least)
+        small = parts.sizes <= SMALL_BUCKET
+        if (parts.sizes**2).sum() < one.sum() * other.sum():
+            sets.connect_small(parts.where(small))
+            for some in parts.where(~small).each():
+                _connect_across(sets, some[sets.signs[some] == 0], some[sets.signs[some] != 0])
+        else:
+            _connect_across(sets, rows[one], rows[other])
 
 
 def connect_large(sets: SimilarSets, rows: Ints) -> None:

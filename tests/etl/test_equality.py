@@ -58,6 +58,7 @@ SIGNS = [
     ("$5", "€5"),
     ("5%", "5‰"),
     ("👍", "👎"),
+    ("a\0b", "a b"),
     ("👍🏻", "👍🏿"),
     ("❤", "❤️"),
     ("☺︎", "☺️"),
@@ -281,3 +282,15 @@ def test_short_texts_that_differ_in_signs_stay_apart_in_a_large_bucket() -> None
     found = {frozenset(np.flatnonzero(sets.labels == label).tolist()) for label in np.unique(sets.labels)}
     assert found == documents.clusters_of(texts)
     assert len(found) > 100
+
+
+def test_long_and_short_texts_of_one_form_are_connected_without_listing_all_pairs() -> None:
+    """A number beside a sign gives each short text signs of its own."""
+    head = " ".join(prose(47))
+    texts = [f"{head} id: {number}{' thank you' * (number % 2)}" for number in range(1000)]
+    sketches = sketch(pa.array(texts), 5, Banding(28, 5), set())
+    assert np.count_nonzero(sketches.signs) == len(np.unique(sketches.signs)) - 1 == 500
+    sets = SimilarSets(sketches.values, sketches.offsets, 0.8, sketches.signs)
+    connect_buckets(sets, Buckets.of(np.zeros(1000, dtype=np.int64), np.arange(1000)))
+    assert not sets.labels.any()
+    assert sets.listed < 10 * len(texts)
