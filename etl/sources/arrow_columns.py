@@ -99,7 +99,7 @@ def _leads(kind: pa.DataType, path: Sequence[Step]) -> bool:
         kind = _plain(kind)
         if isinstance(step, int) and _is_list(kind):
             kind = kind.value_type
-        elif isinstance(step, str) and pa.types.is_map(kind):
+        elif isinstance(step, str) and pa.types.is_map(kind) and _is_text(_plain(kind.key_type)):
             kind = kind.item_type
         elif isinstance(step, str) and pa.types.is_struct(kind) and kind.get_field_index(step) >= 0:
             kind = kind.field(step).type

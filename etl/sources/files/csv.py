@@ -45,6 +45,7 @@ class CsvFormat(SourceFormat):
         stream, records, parse = file.stream, file.records, file.parse
         header = None if settings.header is None else Header(settings.header, contract.needed)
         part.lines = of_header = 0
+        unusable: Rejected | None = None
         if header is not None:
             records.width = header.width
         for record in records:
@@ -62,8 +63,10 @@ class CsvFormat(SourceFormat):
                         yield row  # with records, perhaps the whole file, that would otherwise go unnoticed
                         part.lines = record.lines
                         continue
+                    unusable = row
                 of_header = line.size
                 continue
+            unusable = None
             part.lines += record.lines
             if header.problem is not None:
                 detail = f"the header line cannot be used: {header.problem}"
@@ -81,6 +84,9 @@ class CsvFormat(SourceFormat):
             values = {name: UntypedText(row[place]) for name, place in header.places}
             yield Found(line.position, line.size, line.content, values)
         else:
+            if unusable is not None:  # and nothing follows, so that it may well be the whole file
+                yield unusable
+                part.lines, of_header = 1, 0
             if stream.damage is not None:
                 yield damaged(stream, records.position)
         yield from skipped(header=of_header, **records.skipped)

@@ -7,7 +7,6 @@ may well have one comma a line; with one column it never happens. A table of as 
 is read wrongly, for which `resynchronise = false` is there.
 """
 
-import itertools
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from etl.sources.csv_dialect import BYTE_ORDER_MARK, SEPARATOR_LINE, Dialect
 from etl.sources.files.streams import MAX_RECORD_BYTES, Line
 
 RESYNCHRONISE, RESYNCHRONISE_PAIRS = 10, 50
+SPACES = re.compile(rb" +")
 END_OF_FILE = b"\x1a"
 """Ctrl-Z, with which DOS and some databases end a text file."""
 UNCLOSED = "a quote that opens here is never closed: all to the end of the file is this row"
@@ -55,6 +55,9 @@ class Records:
         self._whole = None if dialect.skips_spaces else whole_record(dialect)
         self._again: deque[Line] = deque()
         """Lines behind a stray quote, to be read by themselves."""
+        self._stray_before = 0
+        """Position up to which a quote is known for a stray one where it is open at the end of its line: the lines
+        from there on were followed within quotes already, up to those that are records by themselves."""
 
     def __iter__(self) -> Iterator[RawRecord]:
         quote, delimiter, comment = self.dialect.quote, self.dialect.delimiter, self.dialect.comment
@@ -126,24 +129,30 @@ class Records:
         lines = [line]
         quotes.begin(line.content.removeprefix(BYTE_ORDER_MARK) if line.position == 0 else line.content)
         needed = self._needed()
-        held, streak, last = len(line.content), 0, line
+        if quotes.open and line.position < self._stray_before:
+            return self._joined(lines, ("unclosed_quote", _stray(needed)))
+        held, streak, last, number = len(line.content), 0, line, 1
         while quotes.open and last.ended:
             following = self._again.popleft() if self._again else next(self._lines, None)
             if following is None:
                 break
             last, part = following, following.content
+            number += 1
             quotes.go_on(part)
-            if held >= self.limit:
-                following, needed = following._replace(content=b""), 0
-            held += 1 + len(following.content)
+            if held >= self.limit:  # no more of it is held
+                needed = 0
+                continue
+            held += 1 + len(part)
             lines.append(following)
             # The count is cheap, and there are few such lines.
             alone = part.count(self.dialect.delimiter) == self.width - 1 and self.dialect.quote not in part
             streak = streak + 1 if alone else 0
             if needed and streak == needed and quotes.open:
                 self._again.extendleft(reversed(lines[1:]))
+                self._stray_before = following.position
                 return self._joined(lines[:1], ("unclosed_quote", _stray(needed)))
-        return self._joined(lines, ("unclosed_quote", UNCLOSED) if quotes.open else quotes.problem)
+        problem = ("unclosed_quote", UNCLOSED) if quotes.open else quotes.problem
+        return self._joined(lines, problem, last, number)
 
     def _needed(self) -> int:
         """Return the lines that show a stray quote, 0 where none do."""
@@ -151,17 +160,22 @@ class Records:
             return 0
         return RESYNCHRONISE if self.width > 2 else RESYNCHRONISE_PAIRS
 
-    def _joined(self, lines: list[Line], problem: tuple[str, str] | None) -> RawRecord:
-        position, last = lines[0].position, lines[-1]
-        # Of a long record only the beginning is held: the content of its further lines is empty.
-        held = itertools.takewhile(lambda line: line.content or not line.size, lines)
+    def _joined(
+        self,
+        lines: list[Line],
+        problem: tuple[str, str] | None,
+        last: Line | None = None,
+        number: int | None = None,
+    ) -> RawRecord:
+        """Return the record of these lines, or of more up to `last`: of a long one only the beginning is held."""
+        position, last = lines[0].position, last or lines[-1]
         content = lines[0].content
         if len(lines) > 1:
-            content = b"\n".join([line.content for line in held])[: self.limit + 1]
+            content = b"\n".join([line.content for line in lines])[: self.limit + 1]
         whole = Line(position, content, last.position + last.size - position, last.ended)
         if position == 0:
             content = content.removeprefix(BYTE_ORDER_MARK)
-        return RawRecord(whole, content.removesuffix(b"\r"), problem, len(lines))
+        return RawRecord(whole, content.removesuffix(b"\r"), problem, number or len(lines))
 
 
 def whole_record(dialect: Dialect) -> re.Pattern[bytes] | None:
@@ -212,7 +226,8 @@ class Quotes:
         """Follow the fields from `place`, where one begins."""
         while True:
             if self.spaces:
-                place = len(line) - len(line[place:].lstrip(b" "))
+                match = SPACES.match(line, place)
+                place = match.end() if match else place
             if line.startswith(self.quote, place):
                 self.open = True
                 closed = self._close(line, place + len(self.quote))

@@ -1,7 +1,8 @@
 """Encodings of text files: which one a file has, and its content as UTF-8, which all text formats read.
 
-A byte order mark decides before the configured encoding does. `auto` without one is UTF-8 where the whole file is
-valid UTF-8, and otherwise what charset-normalizer finds in its lines with bytes above 127.
+A byte order mark decides before the configured encoding does. `auto` without one is UTF-8 where the whole file, or at
+least half of its first lines with bytes above 127, is valid UTF-8, and otherwise what charset-normalizer finds in these
+lines.
 """
 
 import codecs
@@ -96,7 +97,21 @@ def detected(stream: SourceStream) -> str:
             valid = False
     if valid:
         return of_null_bytes(beginning) or UTF_8
+    if mostly_utf_8(sample):
+        return UTF_8  # of which a few bytes are damaged; the guess would spoil every other record
     return guessed(beginning, sample) or UTF_8
+
+
+def mostly_utf_8(sample: bytes) -> bool:
+    """Return True where at least half of the lines of a sample, the last one perhaps cut off, are valid UTF-8."""
+    *lines, last = sample.split(b"\n")
+    try:
+        codecs.getincrementaldecoder(UTF_8)().decode(last)
+        valid = 1
+    except UnicodeDecodeError:
+        valid = 0
+    valid += sum(_decodable(line, UTF_8) is not None for line in lines)
+    return 2 * valid >= len(lines) + 1
 
 
 def of_null_bytes(beginning: bytes) -> str | None:

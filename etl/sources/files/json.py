@@ -101,6 +101,10 @@ class Objects:
         """Bytes between the records, and of the byte order mark."""
         self.at_end = self.ends_within = False
         """All is held that the file has; it ends within a record."""
+        self._known: frozenset[int] = frozenset()
+        """Positions of the brackets that were open where the last broken record broke: each would break there too."""
+        self._broke: int | None = None
+        """Position of that place; None for the end of the file."""
 
     @property
     def position(self) -> int:
@@ -189,7 +193,10 @@ class Objects:
         """Return where the record that begins at `place` ends; None with a reason and a detail if that is unknown."""
         window = self.window
         held = window.held
+        if self.position in self._known:
+            return None, self._amiss()
         around = [held[self.place]]
+        opened = [self.position]
         place = self.place + 1
         while around:
             match = INSIDE.match(held, place)
@@ -202,27 +209,37 @@ class Objects:
                     self.place
                 )  # from the last bracket on once more: what follows a string was not known yet
                 if not self._more():
-                    return None, ("invalid_json", "not JSON: the file ends within the record")
+                    self._known, self._broke = frozenset(opened), None
+                    return None, self._amiss()
                 held = window.held
                 continue
             sign = held[end]
             if sign in CLOSING and self._before(end) in BEFORE[around[-1]]:
                 around.append(sign)
+                opened.append(window.base + end)
             elif sign == CLOSING[around[-1]]:
                 around.pop()
+                opened.pop()
             else:
-                detail = (
-                    f"not JSON at byte {end - self.place:,} of the record: a quote, bracket or comma is amiss"
-                )
-                return None, ("invalid_json", detail)
+                self._known, self._broke = frozenset(opened), window.base + end
+                return None, self._amiss()
             place = end + 1
         return place, ("", "")
 
+    def _amiss(self) -> tuple[str, str]:
+        """Return the reason and detail for the record at hand, which breaks where it is known to."""
+        if self._broke is None:
+            return "invalid_json", "not JSON: the file ends within the record"
+        place = self._broke - self.position
+        return "invalid_json", f"not JSON at byte {place:,} of the record: a quote, bracket or comma is amiss"
+
     def _before(self, end: int) -> bytes:
         """Return the last byte of the record before `end` that is no white space."""
-        held = self.window.held
-        near = held[max(end - 100, self.place) : end].rstrip()
-        return near[-1:] or held[self.place : end].rstrip()[-1:]
+        size, near = 100, b""
+        while not near:  # the record begins with a bracket, which is none
+            near = self.window.held[max(end - size, self.place) : end].rstrip()
+            size *= 10
+        return near[-1:]
 
     def _broken(self, begin: int, indent: int | None, reason: str, detail: str) -> Rejected:
         """Return the row for a record without a known end, and go on where the next one begins."""

@@ -8,7 +8,7 @@ from common.errors import RinglakeError
 from etl.sources.files.encodings import UTF_8, encoding_of
 from etl.sources.files.formats import SourceFormat, formats
 from etl.sources.files.listing import SourceFile
-from etl.sources.files.streams import FIRST_BYTES, compression_of, open_plain
+from etl.sources.files.streams import FIRST_BYTES, NO_TEXT, compression_of, open_plain
 from schemas.config import Configuration
 from schemas.sources import SourceSettings, TextSettings
 
@@ -80,7 +80,7 @@ def _may_be_cut(
             beginning = opened.read(LONGEST_BEGINNING)
     except OSError:  # each piece says so
         return True
-    plain = not any(beginning.startswith(first) for first, _ in FIRST_BYTES)
+    plain = not any(beginning.startswith(first) for first, _ in (*FIRST_BYTES, *NO_TEXT))
     return plain and encoding_of(source.encoding, beginning) == UTF_8
 
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple, Protocol, cast
@@ -75,6 +76,8 @@ NO_TEXT = (
     (b"%PDF-", "a PDF document"),
 )
 """First bytes of what is neither text nor compressed text, and its name."""
+CONTROL = re.compile(rb"%PDF-|[\x00-\x08\x0e-\x19]")
+"""What tells it from a text in another encoding, whose first column may be called ORCID."""
 
 
 def compression_of(path: str) -> str | None:
@@ -87,10 +90,10 @@ def compression_by(beginning: bytes, path: str) -> str | None:
     for first, suffix in FIRST_BYTES:
         if beginning.startswith(first):
             return suffix
-    return None if _is_text(beginning) else compression_of(path)
+    return None if is_text(beginning) else compression_of(path)
 
 
-def _is_text(beginning: bytes) -> bool:
+def is_text(beginning: bytes) -> bool:
     """Return True for the beginning of a text in UTF-8."""
     looked = beginning[:1024]
     try:
@@ -159,16 +162,20 @@ class SourceStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._pending:
-            chunk = next(self._chunks, b"")
-            if not chunk:
-                return 0
-            self._pending = memoryview(chunk)
-            self.given += len(chunk)
-        count = min(len(buffer), len(self._pending))
-        buffer[:count] = self._pending[:count]
-        self._pending = self._pending[count:]
-        return count
+        filled = 0
+        # To the end of the buffer, so that what is told by the beginning of a file never hangs on how it is compressed.
+        while filled < len(buffer):
+            if not self._pending:
+                chunk = next(self._chunks, b"")
+                if not chunk:
+                    break
+                self._pending = memoryview(chunk)
+                self.given += len(chunk)
+            count = min(len(buffer) - filled, len(self._pending))
+            buffer[filled : filled + count] = self._pending[:count]
+            self._pending = self._pending[count:]
+            filled += count
+        return filled
 
     def finish(self) -> None:
         """Read the rest of the stored file, so that size and hash cover the whole."""
@@ -208,7 +215,7 @@ class SourceStream(io.RawIOBase):
         first = next(chunks, b"")
         suffix = compression_by(first, path)
         name = next((name for sign, name in NO_TEXT if first.startswith(sign)), None)
-        if name is not None and not _is_text(first):
+        if name is not None and not is_text(first) and CONTROL.search(first[:1024]):
             self.damage = f"the file is {name}"
         elif suffix is None:
             yield first

@@ -1,10 +1,14 @@
 """CSV as programs write it: line ends, signs, header lines, and quotes that are none."""
 
+import gzip
 from pathlib import Path
 
 import pytest
 
+from etl.sources.csv_dialect import Dialect
+from etl.sources.files.csv_records import Quotes, Records
 from etl.sources.files.formats import Found, Rejected
+from etl.sources.files.streams import Line
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 HEADER = b"id,label,text\n"
@@ -31,7 +35,7 @@ def test_lines_end_as_the_file_ends_them(tmp_path: Path, end: bytes) -> None:
 def test_cells_of_a_macintosh_have_line_feeds(tmp_path: Path) -> None:
     rows = read(tmp_path, b'id,label,text\ra,x,"1\n2\n3"\rb,y,"4\n5\n6"\r')
     assert texts(rows) == ["1\n2\n3", "4\n5\n6"]
-    assert texts(read(tmp_path, b"id,label,text\ra,x,one\r", line_end="lf")) == []
+    assert texts(read(tmp_path, b"id,label,text\ra,x,one\r", line_end="lf")) == ["invalid_csv"]
     assert texts(read(tmp_path, b"id,label,text\na,x,one\rb,y,two\n", line_end="auto")) == ["invalid_csv"]
     assert texts(read(tmp_path, b"id,label,text\na,x,one\rb,y,two\n", line_end="cr")) == ["one", "two"]
 
@@ -163,3 +167,45 @@ def test_a_refusal_names_the_key_that_cures_it(tmp_path: Path, record: bytes, ke
     (row,) = read(tmp_path, HEADER + record + b"\n")
     assert isinstance(row, Rejected)
     assert key in row.detail
+
+
+def test_a_header_that_cannot_be_used_is_told_where_nothing_follows(tmp_path: Path) -> None:
+    assert texts(read(tmp_path, b'id,label,te"xt,a,x,one')) == ["misplaced_quote"]
+    assert texts(read(tmp_path, b'id,label,te"xt\na,x,one\n')) == ["invalid_header"]
+
+
+def test_line_ends_are_told_by_more_than_the_first_member_of_a_compressed_file(tmp_path: Path) -> None:
+    content = gzip.compress(b"id,label,text\r") + gzip.compress(b"a,x,one\rb,y,two\r")
+    assert texts(read(tmp_path, content)) == ["one", "two"]
+
+
+def test_a_text_is_not_taken_for_a_binary_format_by_its_first_column(tmp_path: Path) -> None:
+    content = "ORCID,id,label,text\n1,a,x,café\n".encode("cp1252")
+    assert texts(read(tmp_path, content, encoding="cp1252")) == ["café"]
+
+
+def test_lines_behind_many_stray_quotes_are_followed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed = []
+    go_on = Quotes.go_on
+
+    def counted(quotes: Quotes, line: bytes) -> None:
+        followed.append(line)
+        go_on(quotes, line)
+
+    monkeypatch.setattr(Quotes, "go_on", counted)
+    rows = read(tmp_path, HEADER + b'a"b,"x,one\n' * 100 + b"c,y,two\n" * 20)
+    assert texts(rows) == ["unclosed_quote"] * 100 + ["two"] * 20
+    assert len(followed) == 109  # the 99 behind the first one, and the 10 that show that it is stray
+
+
+def test_of_a_swallowed_file_only_the_beginning_is_held() -> None:
+    lines = [Line(10 * n, b'"aaaaaaaa' if n == 0 else b"aaaaaaaaa", 9, True) for n in range(1000)]
+    dialect = Dialect(b",", b'"', b"", b"", False, False)
+    (record,) = Records(iter(lines), dialect, limit=95)
+    assert record.problem is not None
+    assert record.problem[0] == "unclosed_quote"
+    assert (record.lines, record.line.size, record.line.ended) == (1000, 9999, True)
+    assert len(record.line.content) <= 96
+    assert record.line.content.startswith(b'"aaaaaaaa\naaaaaaaaa\n')

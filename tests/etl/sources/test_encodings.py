@@ -152,3 +152,13 @@ def test_files_in_other_encodings_are_not_cut(tmp_path: Path, monkeypatch: pytes
 def test_what_is_no_encoding_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="allowed are `auto` and the encodings of Python"):
         configuration(tmp_path, [{"format": "csv", "path": "*", "encoding": name}])
+
+
+def test_a_damaged_byte_does_not_make_another_encoding_of_utf_8(tmp_path: Path) -> None:
+    words = ["Überraschung", "Größe", "schön", "für alle", "Änderung"]
+    lines = "".join(f"{n},x,{words[n % 5]} wäre möglich\n" for n in range(40)).encode()
+    content = b"id,label,text\n" + lines + b"40,x,caf\xe9 cr\xe8me\n" + "41,x,sch\u00f6n".encode()[:-2]
+    rows = read(tmp_path, content, encoding="auto")
+    assert reasons(rows) == [None] * 40 + ["invalid_utf8"] * 2
+    assert isinstance(rows[0], Found)
+    assert rows[0].values["text"] == "Überraschung wäre möglich"

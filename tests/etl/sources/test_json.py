@@ -251,3 +251,32 @@ def test_records_are_those_of_the_standard_library_in_any_layout(
     assert all(isinstance(row, Found) for row in rows)
     assert [row.raw.decode() for row in rows] == written
     assert all(content[row.position : row.position + len(row.raw)] == row.raw for row in rows)
+
+
+def test_records_that_break_at_one_place_are_followed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+    before = json_format.Objects._before
+
+    def counted(objects: json_format.Objects, end: int) -> bytes:
+        looked.append(end)
+        return before(objects, end)
+
+    monkeypatch.setattr(json_format.Objects, "_before", counted)
+    line = '{"id": "a", "label": "x", "text": ["cut",\n'
+    rows = read(tmp_path, line * 50)
+    assert ids(rows) == ["invalid_json"] * 50
+    assert len(looked) == 99
+    looked.clear()
+    rows = read(tmp_path, line * 50 + "}\n" + '{"id": "b", "label": "x", "text": "whole"}\n')
+    assert ids(rows) == ["invalid_json"] * 50 + ["b"]
+    assert len(looked) == 99
+    details = [row.detail for row in rows if isinstance(row, Rejected)]
+    assert f" at byte {len(line)} of " in details[-1]
+    assert f" at byte {50 * len(line):,} of " in details[0]
+
+
+def test_a_bracket_is_found_behind_much_white_space(tmp_path: Path) -> None:
+    record = '{"id": "a", "label": "x", "text": "t", "more": [' + " " * 5000 + "{}" + "\n" * 300 + ", {}]}"
+    assert ids(read(tmp_path, record)) == ["a"]

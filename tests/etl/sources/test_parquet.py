@@ -355,3 +355,15 @@ def test_the_quarantine_gets_a_row_as_json() -> None:
         raw_row({"a": "é", "b": None, "c": Problem("x", "y")})
         == '{"a": "é", "b": null, "c": "(not text)"}'.encode()
     )
+
+
+def test_a_path_into_a_map_with_numbers_for_keys_leads_nowhere(tmp_path: Path) -> None:
+    kind = pa.map_(pa.int32(), pa.string())
+    table = pa.table({"id": ["1"], "text": ["a"], "label": pa.array([[(1, "x")]], kind)})
+    file = tmp_path / "a.parquet"
+    pq.write_table(table, file)
+    columns = {"id": "id", "label": "label.a"}
+    config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], columns)
+    (row,) = read_rows(config, file)
+    assert isinstance(row, Found)
+    assert dict(row.values) == {"id": "1", "text": "a"}
