@@ -62,7 +62,7 @@ def _connect_long_with_short(sets: SimilarSets, longs: Ints, shorts: Ints) -> No
     for one, other in ((near & is_long, ~near & ~is_long), (~near & is_long, ~is_long)):
         if not one.any() or not other.any():
             continue
-        least = np.where(is_long, found.excess[other].min(), found.excess[one].min())
+        least: Floats = np.where(is_long, np.min(found.excess[other]), np.min(found.excess[one]))
         parts = _by_prefixes(sets, rows, found, one | other, least)
         small = parts.sizes <= SMALL_BUCKET
         if (parts.sizes**2).sum() < one.sum() * other.sum():

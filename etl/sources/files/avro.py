@@ -13,7 +13,7 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import zstandard
 
@@ -68,7 +68,7 @@ class AvroFormat(SourceFormat):
                 size = file.seek(0, io.SEEK_END)
                 limit = content_limit(size, part.max_expansion)
                 file.seek(0)
-                for record in fastavro.reader(Bounded(file, size)):
+                for record in fastavro.reader(cast(IO[Any], Bounded(file, size))):
                     found = _row(position, record, contract)
                     given += size_of_row(found)
                     if limit is not None and given > limit:
