@@ -237,7 +237,12 @@ def test_a_record_is_erased_for_good(
     # Reading the files once more gives the same tables.
     bronze = {name: rows(spark, config, name) for name in ("sources", "quarantine", "records")}
     assert ingest(Run(spark, config))["forgotten"] == 3
-    assert {name: rows(spark, config, name) for name in bronze} == bronze
+    again = {name: rows(spark, config, name) for name in bronze}
+    # The sizes are those of the reading: of the first one, the erased records are not in the quarantine yet.
+    for row in (*bronze["sources"], *again["sources"]):
+        for size in ("records_size", "quarantined_size", "quarantined_lines", "skipped"):
+            row.pop(size)
+    assert again == bronze
 
     # Once more: it is already known, and nothing is written.
     at = audit.versions(layout, config.storage)
