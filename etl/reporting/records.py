@@ -286,8 +286,8 @@ def label_conflicts(
     title = "Contradictory labels"
     if not summary.conflicting_clusters:
         return ReportSection(title, [Text("No copies or near-copies have different labels.", "good")])
-    policy, several = config.deduplicate.label_conflicts, summary.conflicting_clusters > 1
-    clusters = f"{summary.conflicting_clusters:,} cluster{'s' if several else ''}"
+    policy = config.deduplicate.label_conflicts
+    clusters = counted(summary.conflicting_clusters, "cluster")
     found = Text(
         f"{summary.label_conflicts:,} records in {clusters} of copies and near-copies have different labels; "
         f'{LABEL_CONFLICTS[policy]} (deduplicate.label_conflicts = "{policy}").',

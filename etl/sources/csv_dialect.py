@@ -1,5 +1,6 @@
 """Dialect of a CSV file: as configured, or by its beginning where the configuration leaves it open."""
 
+from codecs import BOM_UTF8
 import csv
 import io
 import re
@@ -8,7 +9,6 @@ from typing import Any, NamedTuple
 
 from schemas.sources.csv import AUTO, Csv
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?\r?', re.IGNORECASE)
 """First line by which Excel, and what writes for it, names the delimiter."""
 DELIMITERS = (b",", b";", b"\t", b"|")
@@ -72,7 +72,7 @@ def dialect_of(beginning: bytes, settings: Csv, needed: Collection[str]) -> Dial
 
 def _lines(beginning: bytes, ends_with_cr: bool) -> list[bytes]:
     """Return the first lines."""
-    content = beginning.removeprefix(BYTE_ORDER_MARK)
+    content = beginning.removeprefix(BOM_UTF8)
     return content.split(b"\r" if ends_with_cr else b"\n", LOOKED_LINES)[:LOOKED_LINES]
 
 

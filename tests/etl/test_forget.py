@@ -239,9 +239,9 @@ def test_a_record_is_erased_for_good(
     assert ingest(Run(spark, config))["forgotten"] == 3
     again = {name: rows(spark, config, name) for name in bronze}
     # The sizes are those of the reading: of the first one, the erased records are not in the quarantine yet.
-    for row in (*bronze["sources"], *again["sources"]):
+    for file in (*bronze["sources"], *again["sources"]):
         for size in ("records_size", "quarantined_size", "quarantined_lines", "skipped"):
-            row.pop(size)
+            file.pop(size)
     assert again == bronze
 
     # Once more: it is already known, and nothing is written.

@@ -118,7 +118,7 @@ def signed(value: float, digits: int = 3) -> str:
     return sign + shown
 
 
-def counted(comparison: Comparison) -> str:
+def told_units(comparison: Comparison) -> str:
     """Return the number of units that were compared: `2,748 rows`, `31 groups of 2,748 rows`."""
     rows = f"{comparison.rows:,} rows"
     return rows if comparison.unit == "row" else f"{comparison.units:,} groups of {rows}"

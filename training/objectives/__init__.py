@@ -17,7 +17,7 @@ from common.errors import UsageError
 from common.pages.page import ReportSection
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.comparison.assessment import Comparison, RowResults, counted, signed
+from training.comparison.assessment import Comparison, RowResults, signed, told_units
 from training.comparison.statistics import Interval
 from training.input.batch_loader import LocalBatch
 
@@ -180,7 +180,7 @@ def differences_table(baseline: str, comparison: Comparison) -> str:
     """Return aligned text with a row per figure: difference from a baseline, interval at 95%, verdict."""
     width = max([8, *map(len, comparison.figures)])
     lines = [
-        f"model less {baseline}: difference, 95% interval, and whether {counted(comparison)} can show it"
+        f"model less {baseline}: difference, 95% interval, and whether {told_units(comparison)} can show it"
     ]
     for name, one in comparison.figures.items():
         low, high = (signed(end) for end in one.interval)

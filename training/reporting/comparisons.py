@@ -64,25 +64,21 @@ def table(model: Judged, baselines: Mapping[str, Judged], names: Mapping[str, st
 
     `names` are the figures to show, with their headings.
     """
+    comparisons = [Comparison.read(baseline.get("comparison")) for baseline in baselines.values()]
+    tested = any(comparisons)  # otherwise nothing is known of chance: a column of verdicts would be empty
     header = ["", "Model"]
     for heading in baselines:
-        header += [heading, "Difference", ""]
+        header += [heading, "Difference", *[""] * tested]
     rows: list[list[Value]] = []
     for name, heading in names.items():
         row: list[Value] = [heading, measured(model, name)]
-        for baseline in baselines.values():
-            comparison = Comparison.read(baseline.get("comparison"))
+        for baseline, comparison in zip(baselines.values(), comparisons, strict=True):
             one = None if comparison is None else comparison.figures.get(name)
             mine, other = model["figures"][name], baseline["figures"].get(name)
             row += [measured(baseline, name), difference(mine, other, None if one is None else one.interval)]
-            row.append("" if one is None else judged(one))
+            if tested:
+                row.append("" if one is None else judged(one))
         rows.append(row)
-    if all(baseline.get("comparison") is None for baseline in baselines.values()):
-        # Nothing is known of chance: a column of verdicts would be empty.
-        rows = [
-            [value for place, value in enumerate(row) if place < 2 or (place - 2) % 3 < 2] for row in rows
-        ]
-        header = [name for place, name in enumerate(header) if place < 2 or (place - 2) % 3 < 2]
     return Table(header, rows)
 
 

@@ -7,12 +7,13 @@ may well have one comma a line; with one column it never happens. A table of as 
 is read wrongly, for which `resynchronise = false` is there.
 """
 
+from codecs import BOM_UTF8
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from etl.sources.csv_dialect import BYTE_ORDER_MARK, SEPARATOR_LINE, Dialect
+from etl.sources.csv_dialect import SEPARATOR_LINE, Dialect
 from etl.sources.files.streams import MAX_RECORD_BYTES, Line
 
 RESYNCHRONISE, RESYNCHRONISE_PAIRS = 10, 50
@@ -70,7 +71,7 @@ class Records:
                 break
             content = line.content
             if line.position == 0:
-                content = content.removeprefix(BYTE_ORDER_MARK)
+                content = content.removeprefix(BOM_UTF8)
             if content.endswith(b"\r"):
                 content = content[:-1]
             if not content or content[0] in first or line.position == 0:
@@ -101,7 +102,7 @@ class Records:
         return "separator_line" if line.position == 0 and SEPARATOR_LINE.fullmatch(content) else None
 
     def _skip(self, rule: str, line: Line) -> None:
-        mark = len(BYTE_ORDER_MARK) * (line.position == 0 and line.content.startswith(BYTE_ORDER_MARK))
+        mark = len(BOM_UTF8) * (line.position == 0 and line.content.startswith(BOM_UTF8))
         self.skipped.update({rule: line.size - mark, "byte_order_mark": mark, "line_end": line.ended})
         self.position = line.position + line.size + line.ended
 
@@ -127,7 +128,7 @@ class Records:
     def _quoted(self, line: Line) -> RawRecord:
         quotes = self._quotes
         lines = [line]
-        quotes.begin(line.content.removeprefix(BYTE_ORDER_MARK) if line.position == 0 else line.content)
+        quotes.begin(line.content.removeprefix(BOM_UTF8) if line.position == 0 else line.content)
         needed = self._needed()
         if quotes.open and line.position < self._stray_before:
             return self._joined(lines, ("unclosed_quote", _stray(needed)))
@@ -174,7 +175,7 @@ class Records:
             content = b"\n".join([line.content for line in lines])[: self.limit + 1]
         whole = Line(position, content, last.position + last.size - position, last.ended)
         if position == 0:
-            content = content.removeprefix(BYTE_ORDER_MARK)
+            content = content.removeprefix(BOM_UTF8)
         return RawRecord(whole, content.removesuffix(b"\r"), problem, number or len(lines))
 
 

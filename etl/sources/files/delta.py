@@ -39,11 +39,7 @@ class DeltaFormat(ParquetFormat):
         table = _opened(location, settings.version, options)
         _check_layout(table, location)
         actions = pa.table(table.get_add_actions(flatten=False))
-        columns = [
-            name
-            for name in ("path", "size_bytes", "modification_time", "partition")
-            if name in actions.column_names
-        ]
+        columns = [name for name in USED if name in actions.column_names]
         found = []
         for action in actions.select(columns).to_pylist():
             path = unquote(action["path"])

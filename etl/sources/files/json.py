@@ -6,6 +6,7 @@ out of place, reading goes on with the next `{` that begins a line and is indent
 records do not begin lines, with the next one behind a comma or a closing bracket that has the same first key.
 """
 
+from codecs import BOM_UTF8
 import io
 import re
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from etl.sources.files.formats import (
     rejected,
     skipped,
 )
-from etl.sources.files.jsonl import BYTE_ORDER_MARK, parse_record
+from etl.sources.files.jsonl import parse_record
 from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, MAX_RECORD_BYTES
 from schemas.sources import SourceSettings
 
@@ -115,8 +116,8 @@ class Objects:
         """Yield the records, and what is none."""
         window = self.window
         window.more(0)
-        if window.held.startswith(BYTE_ORDER_MARK):
-            self.mark = self.place = len(BYTE_ORDER_MARK)
+        if window.held.startswith(BOM_UTF8):
+            self.mark = self.place = len(BOM_UTF8)
         while self._skip_separators():
             sign = window.held[self.place : self.place + 1]
             if sign == b"{" or (sign == b"[" and self.array is not None):

@@ -5,6 +5,7 @@ are tolerated; blank lines are no records. Keys that are not configured are only
 begins as an array, or with an object over several lines, is read as `format = "json"` instead.
 """
 
+from codecs import BOM_UTF8
 import json
 import re
 from collections.abc import Iterator
@@ -28,7 +29,6 @@ from etl.sources.files.streams import CHUNK, MAX_RECORD_BYTES, Line, read_lines
 from etl.sources.paths import MISSING, Repeated, look_up, nested_names
 from schemas.sources import SourceSettings
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 WHITE_SPACE = b" \t\r"
 LONG_LINE = 8 << 20
 MAX_VALUES = 1_000_000
@@ -69,8 +69,8 @@ class JsonLinesFormat(SourceFormat):
                 yield row
             else:
                 blank += line.size
-                if line.content.startswith(BYTE_ORDER_MARK):
-                    mark, blank = mark + len(BYTE_ORDER_MARK), blank - len(BYTE_ORDER_MARK)
+                if line.content.startswith(BOM_UTF8):
+                    mark, blank = mark + len(BOM_UTF8), blank - len(BOM_UTF8)
         else:
             if stream.damage is not None:
                 yield damaged(stream, position)
@@ -83,7 +83,7 @@ def is_laid_out(beginning: bytes) -> bool:
     Its first line begins an array, and is not a whole array that other lines follow; or it begins an object that goes
     on in the next line, behind a bracket, comma or colon.
     """
-    first, line_break, following = beginning.removeprefix(BYTE_ORDER_MARK).lstrip().partition(b"\n")
+    first, line_break, following = beginning.removeprefix(BOM_UTF8).lstrip().partition(b"\n")
     if first.startswith(b"["):
         return not (line_break and following.strip() and _is_json(first))
     return bool(line_break) and first.startswith(b"{") and first.rstrip().endswith((b"{", b"[", b",", b":"))
@@ -101,7 +101,7 @@ def parse_line(line: Line, contract: Contract | None = None) -> Found | Rejected
     """Return the record of a line; None for a blank one."""
     content = line.content
     if line.position == 0:
-        content = content.removeprefix(BYTE_ORDER_MARK)
+        content = content.removeprefix(BOM_UTF8)
     content = content.strip(WHITE_SPACE)
     if not content:
         return None
