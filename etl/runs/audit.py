@@ -15,9 +15,9 @@ from typing import Any
 
 from common import json_lines, storage
 from common.errors import DataError
+from common.invocation import invocation, now
 from common.storage import Storage
 from etl.lake.log import open_table
-from common.invocation import invocation, now
 from provenance import chain
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest

@@ -66,7 +66,7 @@ def _explained(error: Exception, config: Configuration) -> RinglakeError | None:
     if checksum:
         folder, _, name = checksum[1].rpartition("/")
         return DataError(
-            f"{checksum[1]} does not match its checksum, {folder}/.{name}.crc: put it back from a copy or, where you know "
-            "it to be right, delete that checksum"
+            f"{checksum[1]} does not match its checksum, {folder}/.{name}.crc: put it back from a copy or, where you "
+            "know it to be right, delete that checksum"
         )
     return None

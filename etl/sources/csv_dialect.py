@@ -1,9 +1,9 @@
 """Dialect of a CSV file: as configured, or by its beginning where the configuration leaves it open."""
 
-from codecs import BOM_UTF8
 import csv
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Collection
 from typing import Any, NamedTuple
 

@@ -83,7 +83,7 @@ def test_a_second_signal_to_the_launcher_ends_all_at_once(published: Published, 
     with Job(tmp_path, training_command(published, "twice", *LONG, fault="hang@1@1000")) as job:
         job.wait_for("rank 1 suffers hang")
         job.process.send_signal(signal.SIGTERM)
-        job.wait_for(r"SIG(TERM|USR1): the step is finished")
+        job.wait_for(r"SIG(TERM|USR1): the training ends after this step")
         job.process.send_signal(signal.SIGTERM)
         assert job.wait(20) == 128 + signal.SIGKILL, job.shown()
         assert job.orphans() == []

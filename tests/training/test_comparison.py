@@ -16,12 +16,14 @@ from common.errors import CheckError
 from provenance.keys import record_keys
 from schemas.config import load
 from schemas.manifest import Manifest
+from tests.training.example_evaluation import example_judgements
 from tests.training.published import Published, publish
 from training.classification.scores import row_results, scores
 from training.comparison import assessment, statistics
 from training.comparison.assessment import Comparison, RowResults, assess, p_value, signed
 from training.comparison.statistics import bootstrap_p, interval, mcnemar, tail, wilson
-from training.comparison.units import connected, units_of
+from training.comparison.units import UnknownUnits, connected, units_of
+from training.evaluation import judging
 from training.objectives import differences_table
 
 Labels = npt.NDArray[np.int64]
@@ -301,9 +303,7 @@ def with_silver(published: Published, ledger: pa.Table, fields: pa.Table, group:
     return Manifest.seal(content, provenance, 0, manifest.dataset_uri)
 
 
-def test_units_come_from_the_tables_of_the_version(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_units_come_from_the_tables_of_the_version(tmp_path: Path) -> None:
     published = publish(tmp_path)
     ids = [f"test-0-{row}" for row in range(20)]
     keys = record_keys(ids)
@@ -323,10 +323,25 @@ def test_units_come_from_the_tables_of_the_version(
         }
     )
     assert units_of(alone, "test", keys, storage) is None
-    assert capsys.readouterr().err == ""
     for file in (tmp_path / "synthetic" / "silver" / "fields").glob("*.parquet"):
         file.unlink()
-    assert units_of(grouped, "test", keys, storage) is None
+    with pytest.raises(UnknownUnits):
+        units_of(grouped, "test", keys, storage)
+
+
+def test_where_silver_is_gone_the_comparison_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = publish(tmp_path)
+    manifest = published.load()
+    provenance = manifest.provenance.model_copy(update={"silver_versions": {"ledger": 0}})
+    config, (model, baseline) = load(published.config), example_judgements(3, 30)
+    gone = Manifest.seal(manifest.content, provenance, 0, manifest.dataset_uri)
+    (found,) = judging.compared(model, {"linear": baseline}, gone, config, "test")[1].values()
+    assert found.comparison is not None
+    assert found.comparison.groups_known is False
+    assert Comparison.read(found.comparison.as_json()) == found.comparison
+    assert "30 rows, taken as independent, can show it" in differences_table("linear", found.comparison)
     assert "rows of one group count as independent" in capsys.readouterr().err
 
 

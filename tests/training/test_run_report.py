@@ -241,6 +241,12 @@ def test_rows_of_groups_are_compared_by_group() -> None:
     said = text_of(against_baseline(example_evaluation(3, 400, groups=40)))
     assert "a paired bootstrap over 40 groups of rows that belong together" in said
     assert "McNemar" not in said
+    assert "silver could not be read" not in said
+    evaluation = example_evaluation(3, 400)
+    evaluation["baselines"]["linear"]["comparison"]["groups_known"] = False
+    assert "silver could not be read, so that rows of one group or cluster" in text_of(
+        against_baseline(evaluation)
+    )
 
 
 def test_an_evaluation_without_tests_says_so() -> None:

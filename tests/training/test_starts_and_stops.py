@@ -156,7 +156,7 @@ def test_a_signal_lets_the_training_write_a_checkpoint_and_go_on_later(
     assert train(published, f"stopped-{number}") == 75
     assert signal.getsignal(number) == before
     shown = capfd.readouterr().err
-    assert f"{number.name}: the step is finished and a checkpoint written, in at most 25 s" in shown
+    assert f"{number.name}: the training ends after this step, with a checkpoint, or 25 s from now" in shown
     step = store.steps_of(folder(published, f"stopped-{number}"))[-1]
     assert step in (7, 8)
     assert shown.endswith(

@@ -50,8 +50,8 @@ def test_a_second_signal_ends_the_process_at_once(number: signal.Signals) -> Non
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert err.splitlines() == [
-        "SIGUSR1: the step is finished and a checkpoint written, in at most 600 s (train.grace); a second signal ends "
-        "the training at once",
+        "SIGUSR1: the training ends after this step, with a checkpoint, or 600 s from now (train.grace); a second "
+        "signal ends it at once",
         "ended at once by a second signal; --resume goes on from the last checkpoint",
     ]
 

@@ -75,6 +75,8 @@ class Comparison:
     """By name, those that are finite on every draw."""
     by_value: dict[str, list[Interval]]
     """Intervals of the differences of figures with several values, such as the F1 of each class."""
+    groups_known: bool = True
+    """False where rows count as independent because nothing tells which of them belong together."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for a JSON document."""
@@ -94,7 +96,8 @@ class Comparison:
             name: Difference(**{**one, "interval": tuple(one["interval"])})
             for name, one in document["figures"].items()
         }
-        return cls(figures=figures, **{name: document[name] for name in names})
+        known = document.get("groups_known", True)
+        return cls(figures=figures, groups_known=known, **{name: document[name] for name in names})
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,8 @@ def signed(value: float, digits: int = 3) -> str:
 def told_units(comparison: Comparison) -> str:
     """Return the number of units that were compared: `2,748 rows`, `31 groups of 2,748 rows`."""
     rows = f"{comparison.rows:,} rows"
+    if not comparison.groups_known:
+        return f"{rows}, taken as independent,"
     return rows if comparison.unit == "row" else f"{comparison.units:,} groups of {rows}"
 
 

@@ -12,10 +12,13 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from common import storage
-from common.progress import log
 from common.storage import Storage
 from provenance.keys import record_keys
 from schemas.manifest import Manifest
+
+
+class UnknownUnits(Exception):
+    """Silver, which tells the rows that belong together, cannot be read."""
 
 
 def units_of(
@@ -23,8 +26,8 @@ def units_of(
 ) -> npt.NDArray[np.int64] | None:
     """Return the number of each row's unit, (rows,), for `keys`, (rows, 2); None where each row is one of its own.
 
-    Groups and clusters are not in the shards: they are read from silver, at the versions that the manifest names. Where
-    that is not possible, the log says that rows count as independent.
+    Groups and clusters are not in the shards: they are read from silver, at the versions that the manifest names.
+    Raises UnknownUnits where that is not possible.
     """
     group = manifest.content.configuration["columns"]["group"]
     versions = manifest.provenance.silver_versions
@@ -39,9 +42,7 @@ def units_of(
             fields = fields.rename_columns(["record_id", "the group"])
             table, columns = table.join(fields, "record_id"), ["cluster_id", "the group"]
     except (KeyError, DeltaError, OSError, pa.ArrowException) as error:
-        first = (str(error).splitlines() or [""])[0]
-        log(f"note: rows of one group count as independent, because silver cannot be read ({first})")
-        return None
+        raise UnknownUnits((str(error).splitlines() or [""])[0]) from error
     table = table.sort_by("record_id")
     found = connected([table[name].to_pylist() for name in columns])
     if len(np.unique(found)) == len(found):

@@ -69,10 +69,13 @@ class TrainingState(State):  # type: ignore[misc]
     def _share(value: Any) -> Any:
         return Communicator.joined().broadcast(value)
 
-    def take(self, state: CheckpointState, facts: dict[str, Any]) -> None:
-        """Commit; called by all ranks. Raises HostsUpdatedInterrupt on all when hosts have joined or left."""
+    def take(self, state: CheckpointState, facts: dict[str, Any], ends: bool) -> None:
+        """Commit; called by all ranks. Raises HostsUpdatedInterrupt on all when hosts have joined or left.
+
+        Where the training `ends` with this step, changed hosts are of no concern.
+        """
         self.last = Committed(tensors.copied(state), facts)
-        if not facts["finished"]:
+        if not ends:
             self.check_host_updates()
 
     def check_host_updates(self) -> None:

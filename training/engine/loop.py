@@ -24,7 +24,7 @@ from training.tracking.metrics import Metrics
 from training.tracking.non_finite import NonFiniteBatch
 from training.tracking.run_files import NON_FINITE_FILE
 
-OnCommit = Callable[[CheckpointState, dict[str, Any]], None]
+OnCommit = Callable[[CheckpointState, dict[str, Any], bool], None]
 """Callback for the training's state, which refers to live weights, and the facts of its checkpoint record."""
 
 
@@ -97,7 +97,7 @@ class Loop:
                 stop = self.finished or self.preempted or state.step == last_step
                 due = state.step % settings.checkpoint_every == 0 or state.validated or stop or late
                 if due or (self.commit is not None and state.step % settings.commit_every == 0):
-                    self._save(loader, due)
+                    self._save(loader, due, stop)
                 if bar is not None:
                     bar.update(batch.global_rows, f"epoch {batch.epoch + 1}/{settings.epochs}{self.shown}")
                 if stop:
@@ -257,8 +257,11 @@ class Loop:
                 mine = [str(one) for one in again.record_ids]
         return [one for part in context.communicator.gather(mine) for one in part]
 
-    def _save(self, loader: BatchLoader, checkpoint_due: bool) -> None:
-        """Commit, and save a checkpoint on rank 0; called by all ranks, because both contain sums over them."""
+    def _save(self, loader: BatchLoader, checkpoint_due: bool, ends: bool) -> None:
+        """Commit, and save a checkpoint on rank 0; called by all ranks, because both contain sums over them.
+
+        `ends` if no step follows.
+        """
         context, state, world = self.context, self.state, self.context.communicator.world
         whole = snapshot.over_all_ranks(state, context.communicator)
         waited = context.communicator.sum_floats([loader.seconds_waited])[0] / world.size
@@ -278,7 +281,7 @@ class Loop:
             self.saver.save(saved, facts)
             self.last_saved = time.monotonic()
         if self.commit is not None:
-            self.commit(saved, facts)
+            self.commit(saved, facts, ends)
 
     def _carry_over(self, loader: BatchLoader) -> None:
         self.state.seconds += time.monotonic() - self.began

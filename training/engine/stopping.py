@@ -67,8 +67,8 @@ class Preemption:
             raise Stopped(f"stopped by {self.requested.name} before the first step: nothing is lost")
         if os.environ.get("HOROVOD_RANK", "0") == "0":
             _say(
-                f"{self.requested.name}: the step is finished and a checkpoint written, in at most {self.grace:g} s "
-                "(train.grace); a second signal ends the training at once"
+                f"{self.requested.name}: the training ends after this step, with a checkpoint, or {self.grace:g} s "
+                "from now (train.grace); a second signal ends it at once"
             )
 
     def _limit(self) -> None:

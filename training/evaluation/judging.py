@@ -21,7 +21,7 @@ from training import models
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
 from training.comparison.assessment import assess
-from training.comparison.units import units_of
+from training.comparison.units import UnknownUnits, units_of
 from training.input.batch_loader import BatchLoader, columns_of
 from training.input.proof import Proof
 from training.objectives import Judgement, Objective
@@ -138,11 +138,18 @@ def compared(
     if found.results is None or not found.rows:
         return found, dict(baselines)
     others = [one.results for one in baselines.values() if one.results is not None]
-    units = units_of(manifest, split, found.results.keys, config.storage)
+    units, known = None, True
+    try:
+        units = units_of(manifest, split, found.results.keys, config.storage)
+    except UnknownUnits as error:
+        log(f"note: rows of one group count as independent, because silver cannot be read ({error})")
+        known = False
     log(f"draws the {split} split again, to tell differences from chance …")
     assessed = assess([found.results, *others], units)
     filled = {
-        name: replace(baselines[name], intervals=intervals, comparison=comparison)
+        name: replace(
+            baselines[name], intervals=intervals, comparison=replace(comparison, groups_known=known)
+        )
         for name, intervals, comparison in zip(
             names, assessed.intervals[1:], assessed.comparisons, strict=True
         )

@@ -53,6 +53,11 @@ def method(comparison: Comparison) -> str:
     else:
         tested = f"a paired bootstrap over {counted(comparison.units, 'group')} of rows that belong together ({drawn})"
     rows = counted(comparison.differing, comparison.unit)
+    if not comparison.groups_known:
+        tested += (
+            "; silver could not be read, so that rows of one group or cluster count as independent, and intervals may "
+            "be too narrow"
+        )
     return (
         f"Tested on the same {comparison.rows:,} rows: {tested}. The two differ on {rows}. Intervals hold "
         "95%; a lead or a lag is claimed where its interval leaves out zero."

@@ -31,6 +31,8 @@ from etl.sources.files.streams import (
 
 SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))\Z", re.IGNORECASE)
 MAX_MEMBERS = 100_000
+RECENT = 32 << 20
+"""Bytes of a compressed tar that can be read again."""
 UNSAFE = re.compile(r"\A[/\\]|\A[A-Za-z]:|(\A|[/\\])\.\.([/\\]|\Z)|[\x00-\x1f\x7f]|\\")
 HIDDEN = re.compile(r"(\A|/)(\.(?!\.?/)|__MACOSX/)")
 DAMAGE = (
@@ -151,10 +153,14 @@ def _check_number(members: int) -> None:
 
 
 class _Tar:
-    """Content of a tar, read from its beginning on where it is compressed."""
+    """Content of a tar, read from its beginning on where it is compressed.
+
+    Of a compressed one the last `RECENT` bytes are kept: a file is looked into before it is read.
+    """
 
     def __init__(self, location: str, member: Member, options: Storage | None) -> None:
         self.place = 0
+        self.recent, self.recent_from = bytearray(), 0
         self.stream: SourceStream | None = None
         if member.compressed:  # the listing has checked how it expands
             self.stream = SourceStream(location, options, 0, None, member.stored)
@@ -162,19 +168,36 @@ class _Tar:
         else:
             self.file = open_plain(location, options)
 
+    def reaches(self, place: int) -> bool:
+        """Return True if `go_to` can go there."""
+        return self.stream is None or place >= self.recent_from
+
     def go_to(self, place: int) -> None:
-        """Go on to a place, which is not before the one it is at if the tar is compressed."""
+        """Go to a place that it reaches."""
         if self.stream is None:
             self.file.seek(place)
-        while self.stream is not None and self.place < place and self.read(min(place - self.place, 1 << 20)):
-            pass
+        else:
+            self.place = min(place, self.recent_from + len(self.recent))
+            while self.place < place and self.read(min(place - self.place, 1 << 20)):
+                pass
         self.place = place
 
     def read(self, size: int) -> bytes:
-        content = self.file.read(size)
+        begin = self.place - self.recent_from
+        if begin < len(self.recent):
+            content = bytes(self.recent[begin : begin + size])
+        else:
+            content = self.file.read(size)
+            if not content and size:
+                raise ArchiveError(
+                    (self.stream and self.stream.damage) or "the archive ends within this file"
+                )
+            if self.stream is not None:
+                self.recent += content
         self.place += len(content)
-        if not content and size:
-            raise ArchiveError((self.stream and self.stream.damage) or "the archive ends within this file")
+        if len(self.recent) > 2 * RECENT:
+            self.recent_from += len(self.recent) - RECENT
+            del self.recent[:-RECENT]
         return content
 
 
@@ -192,11 +215,11 @@ _open: dict[tuple[object, ...], _Tar | _Zip] = {}
 
 
 def _kept(location: str, member: Member, place: int, options: Storage | None) -> Any:
-    """Return the opened archive of a member: the last one, if it is the same and not beyond a place in a tar."""
+    """Return the opened archive of a member: the last one, if it is the same and reaches a place in a tar."""
     status = os.stat(location) if is_local(location) else None
     key = (location, member.in_tar, status and (status.st_ino, status.st_size, status.st_mtime_ns))
     archive = _open.get(key)
-    if archive is None or (member.compressed and archive.place > place):
+    if archive is None or (isinstance(archive, _Tar) and not archive.reaches(place)):
         for other in _open.values():
             other.file.close()
         _open.clear()

@@ -7,8 +7,8 @@ may well have one comma a line; with one column it never happens. A table of as 
 is read wrongly, for which `resynchronise = false` is there.
 """
 
-from codecs import BOM_UTF8
 import re
+from codecs import BOM_UTF8
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple

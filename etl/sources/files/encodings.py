@@ -21,11 +21,29 @@ MARKS = (
 )
 SAMPLE = 64 << 10
 """Bytes of lines that are not ASCII that a guess is made from."""
-COMMON = tuple(
-    (
-        "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 koi8_r cp866 "
-        "cp932 euc_jp gb18030 big5 cp949 cp874 mac_roman cp437 cp850 cp852 iso8859_15"
-    ).split()
+COMMON = (
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "cp1253",
+    "cp1254",
+    "cp1255",
+    "cp1256",
+    "cp1257",
+    "cp1258",
+    "koi8_r",
+    "cp866",
+    "cp932",
+    "euc_jp",
+    "gb18030",
+    "big5",
+    "cp949",
+    "cp874",
+    "mac_roman",
+    "cp437",
+    "cp850",
+    "cp852",
+    "iso8859_15",
 )
 """Encodings that charset-normalizer may find; among all that Python knows, short texts fit too many."""
 PRIOR = 0.1

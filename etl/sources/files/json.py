@@ -6,9 +6,9 @@ out of place, reading goes on with the next `{` that begins a line and is indent
 records do not begin lines, with the next one behind a comma or a closing bracket that has the same first key.
 """
 
-from codecs import BOM_UTF8
 import io
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 
 from etl.sources.contract import Contract

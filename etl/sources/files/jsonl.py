@@ -5,9 +5,9 @@ are tolerated; blank lines are no records. Keys that are not configured are only
 begins as an array, or with an object over several lines, is read as `format = "json"` instead.
 """
 
-from codecs import BOM_UTF8
 import json
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import NoReturn
 

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from etl.sources.files import pieces
+from common.storage import Storage
+from etl.sources.files import archives, pieces
 from etl.sources.files.archives import MAX_MEMBERS
+from etl.sources.files.listing import Member
 from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
 from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration
@@ -98,6 +100,24 @@ def test_files_of_a_tar_are_read(tmp_path: Path, suffix: str) -> None:
     backwards = list(reversed(pieces.list_pieces(config)))  # as other tasks may want them
     rows = [row for batch in Reader(config).batches(0, backwards) for row in batch.to_pylist()]
     assert {row["record_id"] for row in rows if row["kind"] == RECORD} == set(IDS)
+
+
+@pytest.mark.parametrize(("recent", "once"), [(archives.RECENT, True), (600, True), (1, False)])
+def test_a_compressed_tar_is_read_once_though_its_files_are_looked_into_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recent: int, once: bool
+) -> None:
+    opened = []
+
+    class Counted(archives._Tar):
+        def __init__(self, location: str, member: Member, options: Storage | None) -> None:
+            super().__init__(location, member, options)
+            opened.append(member)
+
+    monkeypatch.setattr(archives, "_Tar", Counted)
+    monkeypatch.setattr(archives, "RECENT", recent)
+    monkeypatch.setattr(archives, "_open", {})
+    assert read(tmp_path, "a.tar.gz", gzip.compress(tarred(LINES)), encoding="auto") == (IDS, {})
+    assert (len(opened) == 1) is once
 
 
 @pytest.mark.parametrize("pack", [zipped, tarred])
