@@ -62,7 +62,10 @@ SIGN, WORD, MARKS, CHARACTER = range(4)
 
 def normalise(text: str) -> str:
     """Return the text in NFKC and without case: `Ａ` and `A` as `a`, `ß` as `ss`."""
-    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    if text.isascii():
+        return text.lower()
+    # Case folding divides a few characters, such as ΐ, which NFKC makes of their capitals and marks.
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def kind(character: str) -> int:

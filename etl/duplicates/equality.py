@@ -17,6 +17,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -66,8 +67,10 @@ class Equality:
 
     def form(self, text: str) -> str:
         """Return the text that exact duplicates have in common."""
-        text = unicodedata.normalize("NFKC" if self.nfkc else "NFC", text)
-        text = text.casefold() if self.fold_case else text
+        form: Literal["NFKC", "NFC"] = "NFKC" if self.nfkc else "NFC"
+        text = unicodedata.normalize(form, text)
+        if self.fold_case:
+            text = unicodedata.normalize(form, text.casefold())
         return " ".join(text.split()) if self.fold_white_space else text
 
     def unfolded(self, text: str) -> str:
@@ -135,10 +138,10 @@ def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.ND
     raw = np.frombuffer(forms.raw, dtype=np.uint8)
     signs = Tokens(raw, starts, ends - starts, np.searchsorted(starts, forms.starts))
     of_signs = token_hashes(signs)
-    # A full stop or comma after a word and before white space or a character that is a word of its own is none.
+    # A full stop or comma after a word is none before white space, and beside a character that is a word of its own.
     is_stop = np.isin(of_signs, _stops())
     is_stop &= (tokens.buffer[starts - 1] != SPACE) & (
-        (tokens.buffer[ends] == SPACE) | np.isin(ends, forms.characters)
+        (tokens.buffer[ends] == SPACE) | np.isin(ends, forms.characters) | np.isin(starts, forms.cuts)
     )
     starts, of_signs = starts[~is_stop], of_signs[~is_stop]
     owners = np.repeat(np.arange(len(wanted)), signs.counts())[~is_stop]

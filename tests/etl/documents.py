@@ -21,7 +21,7 @@ from schemas.tables import Layout, fields_schema
 
 def form(text: str) -> str:
     """Return what exact duplicates have in common."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(folded(text).split())
 
 
 @dataclass
@@ -37,10 +37,14 @@ class Piece:
         return self.start + len(self.text)
 
 
+def folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
 @lru_cache(10_000)
 def pieces(text: str) -> tuple[Piece, ...]:
     found: list[Piece] = []
-    for place, character in enumerate(unicodedata.normalize("NFKC", text).casefold()):
+    for place, character in enumerate(folded(text)):
         last = found[-1] if found and found[-1].end == place else None
         kind = "sign"
         if character.isalnum() or character == "_":
@@ -81,7 +85,7 @@ def signs(text: str, below: int = 50) -> frozenset[tuple[Any, int]] | None:
             continue
         ends_a_word = before.kind in ("word", "character") and before.end == piece.start
         is_stop = piece.text in tuple(".,،۔।、。") and ends_a_word
-        if is_stop and (after.start > piece.end or after.kind == "character"):
+        if is_stop and (after.start > piece.end or "character" in (before.kind, after.kind)):
             continue
         right = next((other.text for other in several[i:] if other.kind in ("word", "character")), "")
         found[left, piece.text, right, number] += 1

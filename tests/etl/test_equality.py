@@ -94,6 +94,7 @@ def test_short_texts_that_differ_in_signs_are_different(one: str, other: str, co
         ("The MIT License", "  the\tmit\n\nLICENSE "),
         ("Ａ ① ﬁ ｱ", "a 1 fi ア"),
         ("Straße", "STRASSE"),
+        ("ΐ ΰ ǰ", "Ϊ\u0301 Ϋ\u0301 J\u030c"),
         ("e\u0301te\u0301", "été"),
         ("a\u2028b\u00a0c", "a b c"),
         ("👍  👎", "👍 👎"),
@@ -125,6 +126,7 @@ def test_each_folding_can_be_switched_off() -> None:
         ("the licence, as it is", "The licence as it is."),
         ("今天天气很好，我们去公园", "今天天气很好，我们去公园。"),
         ("今天天气很好，我们去", "今天天气很好、我们去。"),
+        ("手机很好。iPhone也好", "手机很好，iPhone也好"),
         ("वह जाता है।", "वह जाता है"),
     ],
 )

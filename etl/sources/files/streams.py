@@ -65,7 +65,8 @@ DECOMPRESSORS: dict[str, tuple[Callable[[], Decompressor], int]] = {
 }
 FIRST_BYTES = (
     (b"\x1f\x8b", ".gz"),
-    (b"BZh", ".bz2"),
+    # The digit is the size of its blocks, and six bytes begin a block or the end.
+    *((b"BZh%d%s" % (size, next), ".bz2") for size in range(1, 10) for next in (b"1AY&SY", b"\x17rE8P\x90")),
     (b"\x28\xb5\x2f\xfd", ".zst"),
     (b"\xfd7zXZ\0", ".xz"),
 )
