@@ -183,4 +183,9 @@ def _created(location: str, refusal: str, options: Storage | None, facts: dict[s
     try:
         yield
     finally:
-        file_system.rm(path)
+        try:
+            file_system.rm(path)
+        except FileNotFoundError:
+            log(
+                f"note: {location}, the lock of this process, was deleted meanwhile: another may have written here"
+            )

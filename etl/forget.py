@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UsageError(
             "say whom to forget: --record ID…, --pseudonym PSEUDONYM…, or --quarantined PATH:POSITION…"
         )
-    check_startable()
+    check_startable(config.dataset.root)
     with environment_errors_explained(config), locked(config), audited("forget", config) as outcome:
         name, options = f"{config.dataset.name}-forget", hadoop_options(config.storage)
         spark = build_session(name, options, lambda: source_bytes(config))

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from schemas.tables import Layout
 
     layout = Layout.of(config)
-    check_startable()
+    check_startable(config.dataset.root)
     with environment_errors_explained(config), locked(config):
         standing = None if arguments.again else nothing_new(config)
         if standing is not None:

@@ -1,6 +1,7 @@
 """quarantine: the records that could not be read, and why; `--export FOLDER` writes the raw records, to be repaired.
 
-Prints each reason with its number of records and the first of them with personal data masked. The exported raw bytes
+Prints each reason with its number of records and the first of them with personal data masked; with `--filtered`, each
+cleaning rule that left records out, with these. The exported raw bytes
 are NOT masked; they go into files that only their owner can read, one for each source file that has any, below the
 number of its [[source]]. Repair them, name them in a [[source]] of their own, and run the pipeline again.
 """
@@ -24,15 +25,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--export", type=Path, metavar="FOLDER", help="write the raw records there, not masked"
     )
+    parser.add_argument(
+        "--filtered", action="store_true", help="show the records that cleaning rules filtered instead"
+    )
     arguments = parser.parse_args(argv)
+    if arguments.filtered and arguments.export is not None:
+        parser.error("--export is for records that could not be read; filtered ones lie in silver/fields")
     config = load(arguments.config, arguments.overrides)
 
     from etl.reporting.rejects import show
-    from etl.sources.rejects import export, quarantined
+    from etl.sources.rejects import export, filtered, quarantined
 
+    if arguments.filtered:
+        table, rows = filtered(config, arguments.reason)
+        show(config, table, rows, arguments.examples, "filtered", config.deduplicated_column())
+        return 0
     table, rows = quarantined(config, arguments.reason)
     if arguments.export is None:
-        show(config, table, rows, arguments.examples)
+        show(config, table, rows, arguments.examples, "in quarantine")
         return 0
     done = export(config, table, rows, arguments.export)
     log(

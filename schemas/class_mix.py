@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from common.pages.page import Block, ReportSection, Table, Text, Value, counted, figure, number, share
+from common.pages.page import Block, ReportSection, Table, Text, Value, figure, number, share
+from common.wording import counted
 from schemas.manifest import SplitContent
 
 MOST_CLASSES = 40

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 
 from common.sections import Name, NonEmpty, Positive, Section, Share, of_form
+from common.wording import did_you_mean
 
 
 def _compiles(pattern: str) -> str:
@@ -307,7 +308,9 @@ class Clean(Section):
             raise ValueError("two rules have the same name; rename one of [[clean.regex]]")
         for name in self.rules if isinstance(self.rules, list) else ():
             if name not in (*PRESETS, *known):
-                raise ValueError(f"there is no rule {name!r}; allowed: {', '.join([*PRESETS, *known])}")
+                names = [*PRESETS, *known]
+                guess = did_you_mean(name, names)
+                raise ValueError(f"there is no rule {name!r}{guess} for `rules`; allowed: {', '.join(names)}")
         return self
 
     def active(self) -> list[str]:

@@ -33,8 +33,8 @@ def of_splits(rows: Mapping[str, int], shares: Mapping[str, float]) -> list[str]
         are = ", ".join(f"{split} {count / total:.1%}" for split, count in counts.items())
         were = ", ".join(f"{shares[split]:.1%}" for split in SPLITS)
         found.append(
-            f"the splits do not have their shares of the rows, but {are} instead of {were}: clusters of "
-            "near-duplicates and groups are never divided"
+            f"the splits do not have their shares of the rows, but {are} instead of {were}, as where "
+            "large clusters of near-duplicates or groups, which are never divided, leave no choice"
         )
     return found
 
@@ -50,11 +50,13 @@ def of_classes(by_split: Mapping[str, Mapping[str, int]]) -> list[str]:
     found = []
     for split, consequence in (
         ("train", "no model can learn them"),
-        ("test", "how well they are recognised stays unknown"),
+        ("test", "nothing tells how well they are recognised"),
     ):
         counts = by_split.get(split, {})
         lacking = [name for name in there if not counts.get(name)]
         if lacking and any(counts.values()):
+            if len(lacking) == 1:
+                consequence = consequence.replace("them", "it").replace("they are", "it is")
             have = "has" if len(lacking) == 1 else "have"
             found.append(
                 f"{len(lacking):,} of {len(there):,} classes {have} no row in the {split} split "

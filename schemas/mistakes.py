@@ -1,6 +1,6 @@
 """Mistakes in a configuration in words: the key, the file, what stands there and what is allowed."""
 
-import difflib
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from common.command import HIDDEN
+from common.wording import did_you_mean
 from schemas import kinds
 
 MOVED = {
@@ -53,7 +54,9 @@ def explain(error: ValidationError, file: Path, root: type[BaseModel]) -> str:
     for details in error.errors(include_url=False):
         location = _without_tags(details["loc"])
         by_key.setdefault(".".join(map(str, location)), []).append(details)
-    return "; ".join(_sentence(key, found, file, root) for key, found in by_key.items())
+    # Of a union, a mistake within one branch says more than that another branch is not meant.
+    keys = [key for key in by_key if not any(other.startswith(f"{key}.") for other in by_key)]
+    return "; ".join(_sentence(key, by_key[key], file, root) for key in keys)
 
 
 def _sentence(key: str, found: list[ErrorDetails], file: Path, root: type[BaseModel]) -> str:
@@ -67,11 +70,12 @@ def _sentence(key: str, found: list[ErrorDetails], file: Path, root: type[BaseMo
         return f"the key {key!r} is missing in {file}; it is required"
     room = kinds.ROOMS.get(str(location[0])) if location else None
     if room is not None and kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(value, dict):
-        given = value.get(room.key, "nothing")
-        return (
-            f"wrong value of {f'{key}.{room.key}'!r} in {file}: {_shown(given)}{_guess(given, room.classes)}; allowed "
-            f"are {', '.join(map(repr, room.classes))}"
-        )
+        known = f"allowed are {', '.join(map(repr, room.classes))}"
+        if room.key not in value:
+            return f"the key {f'{key}.{room.key}'!r} is missing in {file}; it is required, and {known}"
+        given = value[room.key]
+        guess = did_you_mean(given, room.classes)
+        return f"wrong value of {f'{key}.{room.key}'!r} in {file}: {_shown(given)}{guess}; {known}"
     if room is not None and kind in _NO_TABLE and len(location) == 1 + isinstance(location[-1], int):
         # `--set objective=classification`, or [source] instead of [[source]]
         if location in (("source",), ("feature",)):
@@ -86,6 +90,8 @@ def _sentence(key: str, found: list[ErrorDetails], file: Path, root: type[BaseMo
         shown = f"{_shown(value)}; " if isinstance(value, str) and location[:1] != ("storage",) else ""
         return f"wrong value of {key or 'the file'!r} in {file}: {shown}{message}"
     shown = HIDDEN if location[:1] == ("storage",) else _shown(value)  # it may be a credential
+    if kind == "literal_error" and isinstance(value, str):
+        shown += did_you_mean(value, re.findall("'(.*?)'", details["ctx"]["expected"]))
     return f"wrong value of {key!r} in {file}: {shown}; allowed is {' or '.join(map(allowed, found))}"
 
 
@@ -108,11 +114,6 @@ def _shown(value: Any) -> str:
     return shown if len(shown) <= 80 else shown[:77] + "…"
 
 
-def _guess(name: object, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), list(known), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
-
-
 def _known_keys(details: ErrorDetails, root: type[BaseModel]) -> str:
     """Return a guess at an unknown key, and the keys that are allowed in its place."""
     name, location = str(details["loc"][-1]), _without_tags(details["loc"])
@@ -120,13 +121,13 @@ def _known_keys(details: ErrorDetails, root: type[BaseModel]) -> str:
     room = kinds.ROOMS.get(str(location[0]))
     tag = next((part for part in details["loc"] if room is not None and part in room.classes), None)
     if room is None or tag is None or len(location) > 1 + isinstance(location[1], int) + 1:
-        return f"{_guess(name, there)}; allowed here: {', '.join(there)}"
+        return f"{did_you_mean(name, there)}; allowed here: {', '.join(there)}"
     own = list(room.classes[str(tag)].model_fields)
     others = [kind for kind, settings in room.classes.items() if name in settings.model_fields]
     if others:
         hint = f", which {room.key} = {' or '.join(map(repr, others))} has"
     else:
-        hint = _guess(name, own) or _guess(name, _keys(list(room.classes.values())))
+        hint = did_you_mean(name, own) or did_you_mean(name, _keys(list(room.classes.values())))
     return f"{hint}; allowed with {room.key} = {tag!r}: {', '.join(own)}"
 
 

@@ -206,11 +206,6 @@ def share(part: float, whole: float, bar: bool = False) -> Cell:
     return Cell(f"{100 * value:.1f}%", number=True, bar=value if bar else None)
 
 
-def counted(count: int, singular: str, plural: str = "") -> str:
-    """Return a number with its noun: `1 file`, `1,200 files`."""
-    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
 def size(count: float) -> str:
     """Format a number of bytes for people, in powers of 1,000: `27.1 MB`."""
     for unit in ("bytes", "kB", "MB", "GB"):

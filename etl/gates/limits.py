@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import QualityGateError
+from common.wording import counted
 from etl.figures.facts import Summary
 from etl.gates.rejects import explained
 from etl.gates.results import LEFT_OUT, GateResult, sentence_of
@@ -95,7 +96,7 @@ def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
             "published",
             quality.min_published,
             None,
-            lambda row: f"{row['published']:,} rows are left to publish",
+            lambda row: f"{counted(row['published'], 'row')} left to publish",
             f"at least {quality.min_published:,} (quality.min_published)",
             "see the funnel for where the records went",
         ),

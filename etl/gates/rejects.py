@@ -1,16 +1,18 @@
 """The commonest reasons for which records were left out, for the sentence about a gate that fails on them."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from common.wording import printable
 from etl.gates.results import FILTERED, QUARANTINED, GateResult
 from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
+from etl.rules.personal_data import Mask
 from schemas.config import Configuration
 from schemas.tables import Layout
 
@@ -34,17 +36,17 @@ def explained(gate: GateResult, config: Configuration) -> GateResult:
     layout = Layout.of(config)
     if gate.passed or gate.name not in (QUARANTINED, FILTERED):
         return gate
+    mask, which = Mask(config.clean), ""
     if gate.name == QUARANTINED:
-        reasons = commonest(_rows(layout.quarantine, config, "reason", ["detail"]))
-        rest = f"`python -m etl.quarantine {config.flags()}` shows the rest"
+        reasons = commonest(_rows(layout.quarantine, config, "reason", ["detail"]), mask)
     else:
-        reasons = commonest(_rows(layout.fields, config, "filtered_by"))
-        rest = f"the report, {layout.quality}/report.html, shows what each rule did"
+        reasons, which = commonest(_rows(layout.fields, config, "filtered_by"), mask), " --filtered"
+    rest = f"`python -m etl.quarantine {config.flags()}{which}` shows the rest"
     return replace(gate, remedy="; ".join([*([reasons] if reasons else []), rest, gate.remedy]))
 
 
-def commonest(batches: Iterator[pa.RecordBatch]) -> str:
-    """Return the SHOWN commonest reasons, each with its number of records and the first of them.
+def commonest(batches: Iterator[pa.RecordBatch], mask: Callable[[str], str]) -> str:
+    """Return the SHOWN commonest reasons, each with its number of records and the first of them, masked.
 
     The columns are the reason, `source_path`, `source_position` and, if there is any, `detail`.
     """
@@ -70,12 +72,12 @@ def commonest(batches: Iterator[pa.RecordBatch]) -> str:
             example = Example(path, position or 0, detail or "")
             firsts[key] = min(firsts.get(key, example), example)
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-    return ", ".join(f"{count:,} {key[0]} ({_shown(firsts[key])})" for key, count in most)
+    return ", ".join(f"{count:,} {key[0]} ({_shown(firsts[key], mask)})" for key, count in most)
 
 
-def _shown(example: Example) -> str:
-    path = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in example.path)
-    return f"{path} at {example.position:,}" + (f": {example.detail}" if example.detail else "")
+def _shown(example: Example, mask: Callable[[str], str]) -> str:
+    detail = f": {mask(example.detail)}" if example.detail else ""
+    return printable(f"{mask(example.path)} at {example.position:,}{detail}")
 
 
 def _rows(

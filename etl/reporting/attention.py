@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from common.pages.page import Points, ReportSection, Text, counted, remarks
+from common.pages.page import Points, ReportSection, Text, remarks
+from common.wording import counted
 from etl.figures.drift import LARGE, VOCABULARY, EarlierProfile, Profile, drifts
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults, sentence_of
@@ -28,8 +29,9 @@ def attention(
     found = remarks(_remarks(summary, config))
     leaked = sum(value >= config.deduplicate.similarity for _, value in similarities)
     if leaked:
-        said = f"{leaked:,} of {counted(len(similarities), 'sampled test row')} have a near-copy in the training split."
-        failed.append(Text(f"Leakage: {said}", "bad"))
+        have = "has" if leaked == 1 else "have"
+        said = f"{leaked:,} of {counted(len(similarities), 'sampled test row')} {have} a near-copy"
+        failed.append(Text(f"Leakage: {said} in the training split.", "bad"))
     for drift in drifts(before.profile, Profile.of(summary)) if before is not None else ():
         if drift.value > LARGE and drift.measure != VOCABULARY:
             about = MEASURES[drift.measure][0]
@@ -52,7 +54,7 @@ def attention(
 
 def _remarks(summary: Summary, config: Configuration) -> Iterable[str]:
     if summary.records_in != summary.accounted:
-        yield f"{abs(summary.records_in - summary.accounted):,} records are unaccounted for"
+        yield f"{counted(abs(summary.records_in - summary.accounted), 'record')} not accounted for"
     unreadable = sum(source.unreadable for source in summary.sources)
     if unreadable:
         yield f"{counted(unreadable, 'file')} could not be read: see the quarantine"

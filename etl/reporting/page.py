@@ -15,7 +15,8 @@ from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from etl.reporting import columns, drift, records, splits, stages
 from etl.reporting.attention import attention
-from etl.reporting.examples import Example, Mask, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.reporting.examples import Example, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.rules.personal_data import Mask
 from etl.runs.code import code_of
 from etl.runs.stage_metrics import StageMetrics, persisted
 from etl.spark.session import spark_progress

@@ -16,10 +16,10 @@ from common.pages.page import (
     Tile,
     Value,
     as_cell,
-    counted,
     number,
     share,
 )
+from common.wording import counted
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults
 from etl.reporting.examples import Example, Reason
@@ -87,7 +87,7 @@ def funnel(summary: Summary) -> ReportSection:
     verdict = (
         Text("Every record that was read is in exactly one of these rows.")
         if adds_up
-        else Text(f"{abs(read - summary.accounted):,} records are unaccounted for.", "bad")
+        else Text(f"{counted(abs(read - summary.accounted), 'record')} not accounted for.", "bad")
     )
     return ReportSection("Funnel", [Table(["", "Removed", "Left", "Of what was read"], rows), verdict])
 
@@ -169,7 +169,7 @@ def rules(summary: Summary, config: Configuration, examples: Sequence[Example]) 
         kept = '`rules = "code"` in `[clean]` keeps it'
         blocks.append(
             Text(
-                f"The indentation of {indented.records:,} texts was removed. If they hold source code, {kept}."
+                f"The indentation of {counted(indented.records, 'text')} was removed. If they hold source code, {kept}."
             )
         )
     if examples:

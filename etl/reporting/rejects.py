@@ -6,29 +6,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 
-from etl.reporting.examples import LONGEST, Mask, snippet
+from common.wording import counted, printable
+from etl.reporting.examples import snippet
 from etl.rules.characters import NormaliseWhiteSpace, RemoveControlCharacters
+from etl.rules.personal_data import LONGEST, Mask
 from etl.sources.escapes import unescaped
-from etl.sources.rejects import _place, with_raw
+from etl.sources.rejects import _place, with_content
 from schemas.cleaning import ControlCharactersRule, WhiteSpaceRule
 from schemas.config import Configuration
 
 
-def show(config: Configuration, table: DeltaTable, rows: pa.Table, examples: int) -> None:
-    """Print the reasons, most frequent first, and `examples` records of each."""
+def show(
+    config: Configuration, table: DeltaTable, rows: pa.Table, examples: int, where: str, column: str = "raw"
+) -> None:
+    """Print the reasons, most frequent first, and `examples` records of each by their `column`."""
     mask = Mask(config.clean)
     counts = Counter(rows["reason"].to_pylist())
     chosen = [place for reason in counts for place in _first(rows, reason, examples)]
-    raws = {_place(row): row["raw"] for row in with_raw(table, rows.take(pa.array(chosen, pa.int64())))}
-    print(f"{len(rows):,} records in quarantine")
+    taken = rows.take(pa.array(chosen, pa.int64()))
+    contents = {_place(row): row[column] for row in with_content(table, taken, column)}
+    print(f"{counted(len(rows), 'record')} {where}")
     for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         print(f"\n{reason}: {count:,}")
         for row in rows.take(pa.array(_first(rows, reason, examples), pa.int64())).to_pylist():
-            raw = raws[_place(row)]
-            place, detail = one_line(mask(row["source_path"])), one_line(mask(row["detail"]))
-            print(f"  {place}, at {row['source_position'] or 0:,}: {detail}")
-            if raw:
-                print(f"    {masked(raw, mask)}")
+            content = contents[_place(row)]
+            place, detail = printable(mask(row["source_path"])), printable(mask(row["detail"]))
+            print(f"  {place}, at {row['source_position'] or 0:,}{': ' * bool(detail)}{detail}")
+            if content:
+                print(f"    {masked(content if isinstance(content, bytes) else content.encode(), mask)}")
 
 
 def _first(rows: pa.Table, reason: str, count: int) -> list[int]:
@@ -50,8 +55,3 @@ def masked(raw: bytes, mask: Mask) -> str:
     plain, _ = NormaliseWhiteSpace(WhiteSpaceRule()).apply(visible)
     as_it_is, as_cleaned = mask.marked(text, cut_off), mask.marked(plain, cut_off)
     return snippet(as_it_is if mask.hides_as_much(as_it_is, as_cleaned) else as_cleaned)
-
-
-def one_line(path: str) -> str:
-    """Return a path with escapes for characters that would break the line or have no shape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in path)

@@ -12,12 +12,12 @@ from common.pages.page import (
     Table,
     Text,
     Value,
-    counted,
     figure,
     number,
     share,
     size,
 )
+from common.wording import counted
 from etl.figures.facts import Lengths, Summary
 from etl.reporting.records import row
 from schemas.config import Configuration

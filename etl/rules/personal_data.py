@@ -1,4 +1,7 @@
-"""Base of all rules about personal data: mask a match, replace it by a pseudonym, or drop the record."""
+"""Base of all rules about personal data: mask a match, replace it by a pseudonym, or drop the record.
+
+`Mask` hides them in whatever is shown to people.
+"""
 
 import hashlib
 import hmac
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from common.errors import ConfigurationError
-from etl.rules.registry import Edit, Filter, Rule, makers
+from etl.rules.registry import Edit, Filter, Rule, build_rules, makers
 from etl.rules.signs import NOT_DIGITS, Flags, Signs
 from schemas.cleaning import COUNTRIES, Clean, NationalIdRule, PersonalDataRule
 
@@ -25,6 +28,11 @@ FILE_ENDING = re.compile(
 LETTERS_OF_A_PSEUDONYM = 20
 """4 bits each. Letters, so that no later rule takes a pseudonym for a number."""
 SHORTEST_KEY = 16
+LONGEST = 100_000
+"""Characters of a record to inspect for a snippet."""
+LONGEST_ADDRESS = 320
+NOTHING = "\ue000"
+"""Stands for an empty mask while masks are counted; it is never shown."""
 
 
 class Match(NamedTuple):
@@ -163,6 +171,44 @@ def masking_rules(clean: Clean) -> dict[str, PersonalData]:
             assert isinstance(rule, PersonalData)
             found[name] = rule
     return found
+
+
+class Mask:
+    """Mask for personal data, whether or not the rules for it are on, and for matches of the user's own rules."""
+
+    def __init__(self, clean: Clean) -> None:
+        clean = with_some_masks(clean)
+        found = masking_rules(clean)
+        # Their matches may be just what nobody is to see.
+        own = {rule.name for rule in clean.regex}
+        replacing = [rule for name, rule in build_rules(clean) if name in own and isinstance(rule, Edit)]
+        self.edits: list[Edit] = [*found.values(), *replacing]
+        self.signs = {name: edit.mask for name, edit in found.items()}
+
+    def __call__(self, text: str) -> str:
+        return self.marked(text, len(text) >= LONGEST).replace(NOTHING, "")
+
+    def marked(self, text: str, cut_off: bool) -> str:
+        """Mask a text for a snippet or to count masks; `cut_off` says that the text originally continued."""
+        for edit in self.edits:
+            text, _ = edit.apply(text)
+        # Where the text was cut off, half of an address may stand at its end.
+        return text[:-LONGEST_ADDRESS] if cut_off else text
+
+    def hides_as_much(self, before: str, after: str) -> bool:
+        """Return False where cleaning exposed personal data (`joe&#64;…`) that is still legible in `before`."""
+        return all(before.count(sign) >= after.count(sign) for sign in self.signs.values())
+
+
+def with_some_masks(clean: Clean) -> Clean:
+    """Return the rules with visible masks: empty ones could not be counted."""
+    rules = {name: getattr(clean, name) for name in type(clean).model_fields}
+    empty = {
+        name: rule.model_copy(update={"mask": NOTHING})
+        for name, rule in rules.items()
+        if isinstance(rule, PersonalDataRule) and not rule.mask
+    }
+    return clean.model_copy(update=empty)
 
 
 def effect_of(rule: str, kind: str) -> str:

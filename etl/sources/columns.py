@@ -1,8 +1,8 @@
 """Comparison of the configured columns with what the sources have, before Spark starts and anything is written.
 
-Of each source up to PIECES files, or pieces of large ones, are looked at, evenly spaced, and LOOKED_BYTES of them all
-together; the look ends where every column was seen, which usually is the first record. A column that only some records
-lack is left to `ingest`, and so is a file that cannot be read.
+Of each source up to PIECES files, or pieces of large ones, are looked at, evenly spaced, and of them all together
+LOOKED_BYTES or LOOKED_RECORDS, whichever is less; the look ends where every column was seen, which usually is the first
+record. A column that only some records lack is left to `ingest`, and so is a file that cannot be read.
 """
 
 import difflib
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from common.errors import ConfigurationError
+from common.wording import printable
 from etl.sources.contract import Contract
 from etl.sources.files.formats import FilePart, formats
 from etl.sources.files.pieces import Piece, list_pieces
@@ -18,7 +19,7 @@ from schemas.config import Configuration
 from schemas.sources.csv import Csv
 
 PIECES = 50
-LOOKED_BYTES = 16 << 20
+LOOKED_BYTES, LOOKED_RECORDS = 16 << 20, 100_000
 SHOWN = 30
 """Names of columns in a message."""
 LONGEST_NAME = 60
@@ -59,15 +60,15 @@ def look(
     for piece in chosen:
         source = config.source[piece.file.source_index]
         part = FilePart.of(piece.file, source, config.storage, piece.start, piece.end)
-        left = LOOKED_BYTES // len(chosen)
+        left, records = LOOKED_BYTES // len(chosen), LOOKED_RECORDS // len(chosen)
         given = dict(piece.file.columns)  # named by its folders
         try:
             for names, size in formats()[source.format].columns(part, source, contract):
                 if names and (not read or read[-1] is not piece):
                     read.append(piece)
                 seen |= dict.fromkeys((*names, *given) if names else ())
-                left -= size
-                if left < 0 or wanted <= seen.keys():
+                left, records = left - size, records - 1
+                if left < 0 or not records or wanted <= seen.keys():
                     break
         finally:
             part.close()
@@ -88,7 +89,9 @@ def told(missing: Sequence[str], pieces: Sequence[Piece], seen: Sequence[str], c
     paths = list(dict.fromkeys(piece.file.path for piece in pieces))
     more = f", like each of the {len(paths):,} files looked at," if len(paths) > 1 else ""
     names = " and ".join(f"no column {name!r}" for name in missing)
-    shown = ", ".join(map(printable, seen[:SHOWN])) + (", …" if len(seen) > SHOWN else "")
+    shown = ", ".join(printable(name, LONGEST_NAME) for name in seen[:SHOWN]) + (
+        ", …" if len(seen) > SHOWN else ""
+    )
     guesses = [(name, guess) for name in missing if (guess := nearest(name, seen)) is not None]
     if len(missing) == 1:
         hint = "".join(f" (did you mean {guess!r}?)" for _, guess in guesses)
@@ -96,7 +99,7 @@ def told(missing: Sequence[str], pieces: Sequence[Piece], seen: Sequence[str], c
         meant = " and ".join(f"{guess!r} for {name!r}" for name, guess in guesses)
         hint = f" (did you mean {meant}?)" if meant else ""
     keys = ", ".join(key for name in missing for key in keys_of(name, config))
-    sentence = f"{printable(paths[0])}{more} has {names}; it has {shown}{hint}; correct {keys}"
+    sentence = f"{printable(paths[0], LONGEST_NAME)}{more} has {names}; it has {shown}{hint}; correct {keys}"
     if any(f"/{name}=" in piece.file.location for name in missing for piece in pieces):
         sentence += ", or set source.root to a folder above the one that names the column"
     source = config.source[pieces[0].file.source_index]
@@ -131,9 +134,3 @@ def keys_of(name: str, config: Configuration) -> list[str]:
     named |= {f"feature.{place}.column": one.column for place, one in enumerate(config.feature)}
     named["deduplicate.column"] = config.deduplicate.column
     return [key for key, column in named.items() if column and config.columns.in_files(column) == name]
-
-
-def printable(name: str) -> str:
-    """Return a name as it can stand in a line: no control characters, no lone surrogates, not too long."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
-    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"

@@ -38,23 +38,44 @@ def quarantined(config: Configuration, reasons: Sequence[str] = ()) -> tuple[Del
     if table is None:
         raise UsageError(f"there is no table {uri}; run the stage ingest first")
     rows = table.to_pyarrow_dataset().to_table(columns=[*PLACE, "reason", "detail"])
+    return table, _with_reasons(rows, reasons, "is in quarantine for the reason")
+
+
+def filtered(config: Configuration, rules: Sequence[str] = ()) -> tuple[DeltaTable, pa.Table]:
+    """Return the table silver/fields, and its rows that a rule filtered, with the columns of `quarantined`.
+
+    `rules` restricts the rows to these, if there are any. Raises UsageError where nothing was cleaned yet, or none of
+    these filtered anything.
+    """
+    uri = Layout.of(config).fields
+    table = open_table(uri, config.storage)
+    if table is None:
+        raise UsageError(f"there is no table {uri}; run the stage clean first")
+    is_filtered = pc.field("filtered_by").is_valid()
+    found = table.to_pyarrow_dataset().to_table(columns=[*PLACE, "filtered_by"], filter=is_filtered)
+    rows = found.rename_columns([*PLACE, "reason"]).append_column("detail", pa.array([""] * len(found)))
+    return table, _with_reasons(rows, rules, "was filtered by the rule")
+
+
+def _with_reasons(rows: pa.Table, reasons: Sequence[str], what: str) -> pa.Table:
+    """Return the rows with one of the reasons (all if there are none), by source and position."""
     for reason in reasons:
         if not pc.any(pc.equal(rows["reason"], reason)).as_py():
             known = ", ".join(sorted(set(rows["reason"].to_pylist()))) or "none at all"
-            raise UsageError(f"nothing is in quarantine for the reason {reason!r}; there is {known}")
+            raise UsageError(f"nothing {what} {reason!r}; there is {known}")
     if reasons:
         rows = rows.filter(pc.is_in(rows["reason"], pa.array(reasons)))
-    return table, rows.sort_by([(name, "ascending") for name in PLACE])
+    return rows.sort_by([(name, "ascending") for name in PLACE])
 
 
-def with_raw(table: DeltaTable, rows: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield these rows with their raw bytes, a few at a time, in any order."""
+def with_content(table: DeltaTable, rows: pa.Table, column: str = "raw") -> Iterator[dict[str, Any]]:
+    """Yield these rows with their raw bytes, or another column, a few at a time, in any order."""
     if not len(rows):
         return
     paths = pc.unique(rows["source_path"])
     wanted = set(map(_place, rows.select(PLACE).to_pylist()))
     scanned = table.to_pyarrow_dataset().to_batches(
-        columns=[*PLACE, "reason", "detail", "raw"],
+        columns=[*PLACE, *(["reason", "detail"] if column == "raw" else []), column],
         filter=pc.field("source_path").isin(paths),
         batch_size=BATCH_ROWS,
         batch_readahead=1,
@@ -85,7 +106,7 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
         )
     done: Counter[str] = Counter()
     files: dict[tuple[int, str], Path] = {}
-    for row in with_raw(table, rows):
+    for row in with_content(table, rows):
         raw = row["raw"] or b""
         kind = (
             "forgotten"

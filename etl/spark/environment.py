@@ -23,6 +23,10 @@ JAVA_VERSIONS = (17, 21)
 
 Spark 4.2 also names 25, which is refused until the tests have run on it.
 """
+_PICKED_UP = re.compile(r"(NOTE: )?Picked up ")
+_MASTER = re.compile(r"local(\[(\*|[1-9]\d*)(, *\d+)?\])?|local-cluster\[.+\]|yarn|(?!spark:)\w+://.+")
+_ADDRESS = re.compile(r"[^\s:/]+:\d+|\[[^\s\]]+\]:\d+")
+_HEAP = re.compile(r"(\d+)([kmgt])", re.IGNORECASE)
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 _GIB = 1 << 30
 SMALLEST_HEAP = 512 << 20
@@ -36,7 +40,9 @@ def check_environment(local: bool) -> None:
     check_user()
     check_java()
     check_scratch()
-    if not local:
+    if local:
+        check_heap()
+    else:
         check_host()
 
 
@@ -62,11 +68,12 @@ def check_java() -> None:
     said = answer.stderr + answer.stdout
     found = _VERSION.search(said)
     if answer.returncode or found is None:
-        first = next(iter(said.strip().splitlines()), "it prints nothing")
-        raise UsageError(
-            f"{needed}; {here}, and {java} does not start ({first}): {remedy}, and look at JDK_JAVA_OPTIONS and "
-            "JAVA_TOOL_OPTIONS"
-        )
+        lines = said.strip().splitlines()
+        chosen = [line for line in lines if _PICKED_UP.match(line)]
+        first = next((line for line in lines if line not in chosen), "it prints nothing")
+        if chosen:
+            remedy = "correct JDK_JAVA_OPTIONS or JAVA_TOOL_OPTIONS, whose options it has picked up"
+        raise UsageError(f"{needed}; {here}, and {java} does not start ({first}): {remedy}")
     if int(found[1]) not in JAVA_VERSIONS:
         which = f"which is Java {found[1]}" if home else f"and {java} is Java {found[1]}"
         raise UsageError(f"{needed}; {here}, {which}: {remedy}")
@@ -75,8 +82,8 @@ def check_java() -> None:
 def _suggestion(folder: Path = Path("/usr/lib/jvm")) -> str:
     """Return the folder of an installed Java that would do, as the end of a sentence; empty where none is found."""
     for version in JAVA_VERSIONS:
-        for found in sorted(folder.glob(f"*[!0-9]{version}[!0-9]*")):
-            if (found / "bin" / "java").exists():
+        for found in sorted(folder.glob(f"*{version}*")):
+            if re.search(rf"(?<!\d){version}(?!\d)", found.name) and (found / "bin" / "java").exists():
                 return f", such as {found}"
     return ""
 
@@ -121,6 +128,19 @@ def _candidates() -> list[str]:
     return ["/tmp", "/var/tmp", os.getcwd()]
 
 
+def check_heap() -> None:
+    """Raise UsageError where RINGLAKE_DRIVER_MEMORY is no size of a heap that Spark starts with."""
+    given = os.environ.get("RINGLAKE_DRIVER_MEMORY")
+    if not given:
+        return
+    match = _HEAP.fullmatch(given)
+    if match is None or int(match[1]) << 10 * ("kmgt".index(match[2].lower()) + 1) < SMALLEST_HEAP:
+        raise UsageError(
+            f"RINGLAKE_DRIVER_MEMORY is {given!r}, but Spark needs a number with a unit, such as 4g or 512m, and at "
+            "least 512m: correct it, or unset it"
+        )
+
+
 def check_host() -> None:
     """Raise UsageError where executors on other machines could not find the driver on this one."""
     if os.environ.get("SPARK_LOCAL_IP") or os.environ.get("SPARK_LOCAL_HOSTNAME"):
@@ -136,24 +156,39 @@ def check_host() -> None:
 
 
 def check_master(master: str, seconds: float = 5.0) -> None:
-    """Raise UsageError where nothing answers at the address of a standalone master, whom Spark would seek for minutes.
+    """Raise UsageError for what is no master, and where nothing answers at the address of a standalone one.
 
-    Of several masters, `spark://a:7077,b:7077`, one is enough; other kinds of masters have no address of that form.
+    Spark would seek that for minutes. Of several, `spark://a:7077,b:7077`, one is enough.
     """
-    if not master.startswith("spark://"):
-        return
+    addresses = master.removeprefix("spark://").split(",") if master.startswith("spark://") else []
+    if not (_MASTER.fullmatch(master) or (addresses and all(map(_ADDRESS.fullmatch, addresses)))):
+        raise UsageError(
+            f"{master!r} is no Spark master: correct SPARK_MASTER or --master, for instance to local[*], local[2] or "
+            "spark://HOST:7077"
+        )
     failures = []
-    for address in master.removeprefix("spark://").split(","):
+    for address in addresses:
         host, _, port = address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), seconds).close()
-        except (OSError, ValueError, OverflowError) as error:
+        except (OSError, OverflowError) as error:
             failures.append(f"{address}: {error}")
         else:
             return
-    raise UsageError(
-        f"no Spark master answers at {master} ({'; '.join(failures)}): start it, or correct SPARK_MASTER or --master"
-    )
+    if failures:
+        raise UsageError(
+            f"no Spark master answers at {master} ({'; '.join(failures)}): start it, or correct SPARK_MASTER or "
+            "--master"
+        )
+
+
+def check_names(root: str, encoding: str) -> None:
+    """Raise UsageError where a Java machine that runs already cannot name the folder of a data set."""
+    if not root.isascii() and encoding.upper().replace("-", "") != "UTF8":
+        raise UsageError(
+            f"Java names files in {encoding} here, in which {root} cannot be written: submit with LC_ALL=C.UTF-8, or "
+            "choose a dataset.root of ASCII characters"
+        )
 
 
 def set_right(environment: MutableMapping[str, str], local: bool) -> None:

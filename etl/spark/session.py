@@ -27,7 +27,13 @@ from pyspark.sql import SparkSession
 from common.command import LOG_FOLDER, log_folder
 from common.errors import UsageError
 from common.progress import Progress, log
-from etl.spark.environment import check_environment, check_master, default_driver_memory, set_right
+from etl.spark.environment import (
+    check_environment,
+    check_master,
+    check_names,
+    default_driver_memory,
+    set_right,
+)
 from etl.spark.partitions import shuffle_partitions
 from provenance.checksums import cache_folder
 
@@ -53,6 +59,7 @@ SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
 USERS = (
     SHUFFLE_PARTITIONS,
     "spark.databricks.delta.snapshotPartitions",
+    "spark.driver.memory",
     "spark.local.dir",
     "spark.ui.enabled",
 )
@@ -104,8 +111,8 @@ def own_master(conf: Mapping[str, str] | None = None) -> str:
     return (conf or {}).get("spark.master") or os.environ.get("SPARK_MASTER") or "local[*]"
 
 
-def check_startable() -> None:
-    """Raise UsageError, before anything is written, where no session could be started here.
+def check_startable(root: str) -> None:
+    """Raise UsageError, before anything is written, where no session for the data set at `root` could be started here.
 
     Under `spark-submit` the Java machine runs already, and with a session there is nothing left to start.
     """
@@ -113,9 +120,10 @@ def check_startable() -> None:
         return
     if is_submitted():
         check_master(submitted_master())
+        check_names(root, java_encoding())
         return
-    check_environment(is_local(own_master()))
     check_master(own_master())
+    check_environment(is_local(own_master()))
     delta_jars()
 
 
@@ -123,6 +131,12 @@ def submitted_master() -> str:
     """Return the master of the submission, from the Java machine of `spark-submit`."""
     SparkContext._ensure_initialized()
     return SparkConf().get("spark.master") or "local[*]"
+
+
+def java_encoding() -> str:
+    """Return the encoding of names of files in the Java machine of `spark-submit`."""
+    jvm: Any = SparkContext._jvm
+    return str(jvm.java.lang.System.getProperty("sun.jnu.encoding"))
 
 
 def is_submitted() -> bool:
@@ -218,7 +232,9 @@ def _own_conf(wanted: Mapping[str, str], source_bytes: int | None) -> SparkConf:
     if (
         SparkContext._gateway is None
     ):  # an earlier session of this process may have left its Java machine running
-        given = {key: value for key, value in settings.items() if key in wanted or key not in USERS}
+        # The heap is needed at the start: only what the user has set may be left to Spark.
+        left = [key for key in USERS if key != "spark.driver.memory" or _user_sets(key)]
+        given = {key: value for key, value in settings.items() if key in wanted or key not in left}
         _launch(given, java_options(settings, source_bytes))
     conf = SparkConf()  # with what the Java machine has read from the user's files
     for key, value in settings.items():
@@ -227,6 +243,16 @@ def _own_conf(wanted: Mapping[str, str], source_bytes: int | None) -> SparkConf:
         else:
             conf.setIfMissing(key, value)
     return conf
+
+
+def _user_sets(key: str) -> bool:
+    """Return True where the user's `spark-defaults.conf` (in SPARK_CONF_DIR) has a setting."""
+    folder = os.environ.get("SPARK_CONF_DIR")
+    try:
+        text = Path(folder, "spark-defaults.conf").read_text(encoding="utf-8") if folder else ""
+    except OSError:
+        return False
+    return re.search(rf"^\s*{re.escape(key)}[\s=:]", text, re.MULTILINE) is not None
 
 
 def java_options(settings: Mapping[str, str], source_bytes: int | None) -> str:
@@ -270,7 +296,9 @@ def _complaint(log_path: Path) -> str:
     lines = [
         line for line in log_path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
     ]
-    about_errors = (line for line in lines if re.search("error|exception|could not", line, re.IGNORECASE))
+    about_errors = (
+        line for line in lines if re.search("error|exception|could not|invalid", line, re.IGNORECASE)
+    )
     return next(about_errors, (lines or ["it said nothing"])[-1]).strip()[:300]
 
 

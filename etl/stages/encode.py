@@ -152,7 +152,7 @@ def earlier_rows(run: Run, now: Fingerprint) -> EarlierRows | None:
 def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
     """Return rows, and over all features the tokens before truncation and those that truncation cut off.
 
-    The log says what the length of each feature keeps, where it cuts anything.
+    The log says what the length of each feature keeps of the training split, where it cuts anything.
     """
     features = config.token_features()
     if not features:
@@ -169,14 +169,14 @@ def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
         )
     )
     rows = (
-        encoded.select(sf.explode(each).alias("one"))
-        .groupBy("one.feature", rounded(sf.col("one.tokens")).alias("tokens"))
+        encoded.select(sf.explode(each).alias("one"), (sf.col("split") == "train").alias("trains"))
+        .groupBy("one.feature", "trains", rounded(sf.col("one.tokens")).alias("tokens"))
         .agg(sf.count("*").alias("rows"), sf.sum("one.tokens").alias("total"), sf.sum("one.cut").alias("cut"))
         .collect()
     )
     by_feature = {f.name: [row for row in rows if row["feature"] == f.name] for f in features}
     for feature in features:
-        mine = by_feature[feature.name]
+        mine = [row for row in by_feature[feature.name] if row["trains"]]
         whole, cut = (sum(row[key] for row in mine) for key in ("total", "cut"))
         if cut:
             keeps = keeping((row["rows"], row["total"]) for row in mine)

@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from common.errors import CheckError
 from common.progress import log
+from common.wording import counted
 from etl.lake.facts import CommitFacts, Fingerprint, RecordsFacts
 from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
@@ -61,7 +62,7 @@ def ingest(run: Run) -> Mapping[str, int]:
         pieces = earlier.changes.new
         if not pieces:  # files that were only touched, or whose changes are not to count
             return note_unchanged(run, now, earlier.facts)
-        log(f"  {len({piece.file.location for piece in pieces}):,} new files")
+        log(f"  {counted(len({piece.file.location for piece in pieces}), 'new file')}")
     tasks = group(pieces, spark.sparkContext.defaultParallelism)
     tombstones = Tombstones.of(config)
     append = earlier is not None

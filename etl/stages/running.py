@@ -28,7 +28,7 @@ def run_stage(
 
     `check` gets the counts, also those of a stage that was complete, and raises where nothing may continue from it.
     """
-    check_startable()
+    check_startable(config.dataset.root)
     with environment_errors_explained(config), locked(config):
         spark = session_for(stage.name, config)
         try:

@@ -35,7 +35,7 @@ def judge_again(config: Configuration) -> GateResults:
 
     It holds the lock, since a publishing run writes the same files.
     """
-    check_startable()
+    check_startable(config.dataset.root)
     with environment_errors_explained(config), locked(config):
         manifest = load_manifest(newest(Layout.of(config).manifests, config.storage), config.storage)
         name, options = f"{config.dataset.name}-report", storage.hadoop_options(config.storage)

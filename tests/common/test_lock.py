@@ -52,7 +52,7 @@ def no_locks(*_: object) -> None:
 
 
 def test_without_locks_of_the_operating_system_a_file_is_the_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", no_locks)
     place = tmp_path / "lock"
@@ -63,6 +63,10 @@ def test_without_locks_of_the_operating_system_a_file_is_the_lock(
             lock.held(str(place), "taken").__enter__()
     assert not other.exists()
     assert lock.holder(place) is None
+    # Somebody took the advice though its holder lives.
+    with lock.held(str(place), "taken"):
+        other.unlink()
+    assert "was deleted meanwhile" in capsys.readouterr().err
     # A process of this host that is gone left it behind; of another host's nobody here can tell.
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

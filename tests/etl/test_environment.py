@@ -47,6 +47,10 @@ def test_a_java_that_spark_supports_is_taken(
         (says("1.8.0_292"), "which is Java 8"),
         ("echo 'Unrecognized VM option' >&2; exit 1", "does not start (Unrecognized VM option)"),
         ("exit 0", "does not start (it prints nothing)"),
+        (
+            "printf 'NOTE: Picked up JDK_JAVA_OPTIONS: -XX:Foo\\nUnrecognized VM option' >&2; exit 1",
+            "does not start (Unrecognized VM option): correct JDK_JAVA_OPTIONS or JAVA_TOOL_OPTIONS",
+        ),
     ],
 )
 def test_another_java_is_refused_by_its_version(
@@ -242,16 +246,17 @@ def test_a_session_that_runs_needs_no_check(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(session, "check_environment", refuse)
     monkeypatch.setattr("pyspark.SparkContext._active_spark_context", None)
     with pytest.raises(UsageError):
-        session.check_startable()
+        session.check_startable("/data")
     monkeypatch.setattr("pyspark.SparkContext._active_spark_context", object())
-    session.check_startable()
+    session.check_startable("/data")
     monkeypatch.setattr("pyspark.SparkContext._active_spark_context", None)
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")  # under spark-submit Java runs already
     monkeypatch.setattr(session, "submitted_master", lambda: "local[2]")
-    session.check_startable()
+    monkeypatch.setattr(session, "java_encoding", lambda: "UTF-8")
+    session.check_startable("/data")
     monkeypatch.setattr(session, "submitted_master", lambda: "spark://127.0.0.1:0")
     with pytest.raises(UsageError, match="no Spark master answers"):
-        session.check_startable()
+        session.check_startable("/data")
 
 
 def test_a_master_that_does_not_answer_is_told_before_spark_seeks_it() -> None:
@@ -268,11 +273,60 @@ def test_a_master_that_does_not_answer_is_told_before_spark_seeks_it() -> None:
             f"spark://{gone},{there}",
         ):
             environment.check_master(answering)
-        for silent in (f"spark://{gone}", "spark://127.0.0.1", "spark://127.0.0.1:99999"):
+        for silent in (f"spark://{gone}", "spark://127.0.0.1:99999"):
             with pytest.raises(
                 UsageError, match=f"no Spark master answers at {silent} .*correct SPARK_MASTER"
             ):
                 environment.check_master(silent)
+
+
+@pytest.mark.parametrize(
+    "master", ["local[0]", "local[*", "local[two]", "lcoal[2]", "", "spark://", "spark://host", "spark://a:b"]
+)
+def test_what_is_no_master_is_told(master: str) -> None:
+    with pytest.raises(UsageError, match="is no Spark master: correct SPARK_MASTER"):
+        environment.check_master(master)
+
+
+@pytest.mark.parametrize("master", ["local", "local[*]", "local[2,3]", "local-cluster[2,1,1024]"])
+def test_every_local_master_is_one(master: str) -> None:
+    environment.check_master(master)
+
+
+@pytest.mark.parametrize("heap", ["lots", "4gb", "4096", "10m", "256m", "511m", "-1g"])
+def test_what_is_no_heap_is_told(heap: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RINGLAKE_DRIVER_MEMORY", heap)
+    with pytest.raises(UsageError, match=f"RINGLAKE_DRIVER_MEMORY is '{heap}', but Spark needs"):
+        environment.check_heap()
+    for right in ("512m", "4g", "1T", ""):
+        monkeypatch.setenv("RINGLAKE_DRIVER_MEMORY", right)
+        environment.check_heap()
+
+
+def test_a_root_that_java_cannot_name_is_told() -> None:
+    environment.check_names("/data/wh\u00e9", "UTF-8")
+    environment.check_names("/data/wh", "ANSI_X3.4-1968")
+    with pytest.raises(UsageError, match=r"ANSI_X3\.4-1968 here, in which .*LC_ALL=C\.UTF-8"):
+        environment.check_names("/data/wh\u00e9", "ANSI_X3.4-1968")
+
+
+def test_a_heap_of_the_users_defaults_is_left_to_spark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SPARK_CONF_DIR", raising=False)
+    assert not session._user_sets("spark.driver.memory")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert not session._user_sets("spark.driver.memory")
+    (tmp_path / "spark-defaults.conf").write_text("# spark.driver.memory 1g\nspark.driver.memory\t2g\n")
+    assert session._user_sets("spark.driver.memory")
+    assert not session._user_sets("spark.driver")
+
+
+@pytest.mark.parametrize("name", ["openjdk-17", "java-17-openjdk-amd64", "jdk21", "temurin-21.0.2"])
+def test_an_installed_java_is_suggested(name: str, tmp_path: Path) -> None:
+    for other in ("java-117", "jdk-170", name):
+        java_home(tmp_path / other, says("17"))
+    assert environment._suggestion(tmp_path) == f", such as {tmp_path / name}"
 
 
 @pytest.mark.parametrize("command", ["pipeline", "ingest"])

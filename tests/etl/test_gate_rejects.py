@@ -70,7 +70,10 @@ def test_the_gate_of_filtered_records_names_the_commonest_rules(config: Configur
     write(Layout.of(config).fields, ["filtered_by", "source_path", "source_position"], rows)
     gate = GateResult(FILTERED, "75.00%", "at most 50.00%", False, ["75.00% are"], "look at the rules")
     told = explained(gate, config)
-    assert told.remedy.startswith("2 length (a.jsonl at 4), 1 language (b.jsonl at 0); the report, ")
+    assert told.remedy.startswith(
+        "2 length (a.jsonl at 4), 1 language (b.jsonl at 0); `python -m etl.quarantine --config"
+    )
+    assert " --filtered` shows the rest; " in told.remedy
     assert told.remedy.endswith("look at the rules")
 
 
@@ -87,4 +90,4 @@ def test_a_gate_without_a_table_says_how_to_look(config: Configuration) -> None:
 
 
 def test_no_reason_is_no_sentence() -> None:
-    assert commonest(iter(())) == ""
+    assert commonest(iter(()), str) == ""

@@ -47,7 +47,7 @@ FAILING: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"max_label_conflict_share": 0.02},
         r"3\.00% .* \(300 of 10,000\) .* allowed: at most 2\.00% \(quality\.max_label_conflict_share\)",
     ),
-    "rows published": ({}, {"min_published": 8001}, r"8,000 rows are left .* at least 8,001"),
+    "rows published": ({}, {"min_published": 8001}, r"8,000 rows left .* at least 8,001"),
     "every record accounted for": ({"near_duplicates": 1299}, {}, r"1 of 10,000 records read have no end"),
     "every row has a label": ({"unlabelled": 3}, {}, r"3 published rows have no label"),
     "share of each split": (

@@ -7,13 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
 from common.errors import DataError, UsageError
 from etl.lake.tables import read_table
 from etl.quarantine import main
-from etl.reporting.examples import Mask
 from etl.reporting.rejects import masked
+from etl.rules.personal_data import Mask
 from etl.runs.run import Run
 from etl.sources.rejects import export, quarantined
 from etl.stages.ingest import ingest
@@ -85,7 +86,7 @@ def test_reasons_and_masked_records_are_shown(
     assert shown.count("<email>") == 2
     assert "joe" not in shown
     assert main(["--config", file, "--reason", "null_value", "--examples", "0"]) == 0
-    assert capsys.readouterr().out == "1 records in quarantine\n\nnull_value: 1\n"
+    assert capsys.readouterr().out == "1 record in quarantine\n\nnull_value: 1\n"
     with pytest.raises(
         UsageError, match="nothing is in quarantine for the reason 'typo'; there is invalid_json, "
     ):
@@ -139,6 +140,25 @@ def test_nothing_is_exported_over_other_files_or_without_a_header(
     (tmp_path / "files/c.csv").rename(tmp_path / "files/x.csv")
     with pytest.raises(DataError, match=r"c\.csv is no longer there, so that the header"):
         export(config, table, rows, tmp_path / "new")
+
+
+def test_filtered_records_are_shown_by_their_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = configuration(tmp_path, [{"format": "jsonl", "path": "*.jsonl"}])
+    file = toml(config, tmp_path)
+    with pytest.raises(UsageError, match="run the stage clean first"):
+        main(["--config", file, "--filtered"])
+    rows = [("a.jsonl", 0, "length", "of joe@example.org"), ("a.jsonl", 9, None, "kept")]
+    names = ["source_path", "source_position", "filtered_by", "text"]
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    write_deltalake(
+        Layout.of(config).fields, pa.table({"source_index": pa.array([0, 0], pa.int32()), **columns})
+    )
+    assert main(["--config", file, "--filtered"]) == 0
+    assert capsys.readouterr().out == "1 record filtered\n\nlength: 1\n  a.jsonl, at 0\n    of <email>\n"
+    with pytest.raises(UsageError, match="nothing was filtered by the rule 'typo'; there is length"):
+        main(["--config", file, "--filtered", "--reason", "typo"])
+    with pytest.raises(SystemExit):
+        main(["--config", file, "--filtered", "--export", str(tmp_path / "x")])
 
 
 def test_before_anything_was_ingested_there_is_nothing_to_show(tmp_path: Path) -> None:

@@ -14,17 +14,15 @@ from etl.figures.summary import summarise
 from etl.gates.results import GateResult, GateResults
 from etl.reporting import records, splits
 from etl.reporting.examples import (
-    LONGEST,
-    Mask,
     Reason,
     example_of,
     quarantine_reasons,
     snippet,
     visible,
-    with_some_masks,
 )
 from etl.reporting.page import report_page, write_report
 from etl.rules.applying import RuleSet
+from etl.rules.personal_data import LONGEST, Mask, with_some_masks
 from etl.rules.registry import build_rules
 from etl.runs.stage_metrics import Shuffle, StageMetrics, keep
 from schemas.cleaning import RegexRule
@@ -138,7 +136,7 @@ def tables(section: ReportSection) -> list[list[list[str]]]:
 
 def test_a_funnel_that_does_not_add_up_says_so() -> None:
     section = records.funnel(example_summary(records_in=10_002))
-    assert Text("2 records are unaccounted for.", "bad") in section.blocks
+    assert Text("2 records not accounted for.", "bad") in section.blocks
     assert tables(section)[0][4] == ["Near-duplicates", "− 1,300", "8,002", "80.0%"]
 
 

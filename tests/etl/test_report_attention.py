@@ -64,8 +64,8 @@ def test_everything_that_stands_out_is_there_failed_gates_first() -> None:
     )
     assert found[:4] == [
         "Gate failed: 7.00% are bad, allowed: at most 5.00%: look at them.",
-        "Leakage: 1 of 2 sampled test rows have a near-copy in the training split.",
-        "752 records are unaccounted for.",
+        "Leakage: 1 of 2 sampled test rows has a near-copy in the training split.",
+        "752 records not accounted for.",
         "1 file could not be read: see the quarantine.",
     ]
     assert "The test split has no rows: no model can be judged on it." in found

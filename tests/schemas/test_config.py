@@ -167,7 +167,7 @@ def test_presets_stand_for_rules_alone_and_in_lists(tmp_path: Path) -> None:
     assert set(active("web")) == set(active('["web", "stop_words", "language"]')) - {"stop_words", "language"}
     assert set(active("default")) < set(active("web"))
     refused = refusal(tmp_path, MINIMAL, "clean.rules=cod")
-    assert "'cod'; allowed is 'default', 'web', 'code' or 'none' or a list" in refused
+    assert "'cod' (did you mean 'code'?); allowed is 'default', 'web', 'code' or 'none' or a list" in refused
 
 
 def test_rules_on_request_come_on_beside_the_default_ones(tmp_path: Path) -> None:
@@ -175,9 +175,16 @@ def test_rules_on_request_come_on_beside_the_default_ones(tmp_path: Path) -> Non
     assert "language" not in default
     both = loaded(tmp_path, MINIMAL, 'clean.rules=["language", "default", "word_count"]').clean.active()
     assert both == [*default, "word_count", "language"]
-    assert "there is no rule 'defaults'; allowed: default, web, code, none, unicode" in refusal(
-        tmp_path, MINIMAL, 'clean.rules=["defaults"]'
+    assert (
+        "there is no rule 'defaults' (did you mean 'default'?) for `rules`; allowed: default, web, code, none, unicode"
+        in refusal(tmp_path, MINIMAL, 'clean.rules=["defaults"]')
     )
+    without = refusal(tmp_path, MINIMAL.replace('format = "jsonl"\n', ""))
+    assert "the key 'source.0.format' is missing" in without
+    assert "it is required, and allowed are 'avro'" in without
+    mixed = refusal(tmp_path, MINIMAL, 'clean.rules=["default", 3]')
+    assert "wrong value of 'clean.rules.1' in" in mixed
+    assert "; wrong value" not in mixed
     own = '\n[[clean.regex]]\nname = "default"\npattern = "a"\ndrop = true\n'
     assert "two rules have the same name" in refusal(tmp_path, MINIMAL + own)
 
@@ -306,7 +313,7 @@ def test_any_other_root_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
             "clean.language.languages=['English']",
             "'English'; allowed are codes of ISO 639, such as en or deu",
         ),
-        ("clean.rules=defaults", "'clean.rules' in FILE: 'defaults'; allowed is "),
+        ("clean.rules=defaults", "'clean.rules' in FILE: 'defaults' (did you mean 'default'?); allowed is "),
         ("train.clip_norm=0", "0; allowed is more than 0"),
         ("split.test=1.5", "1.5; allowed is 1 or less"),
         ("increments.enabled=1", "1; allowed is true or false"),

@@ -15,11 +15,11 @@ from common.pages.page import (
     Table,
     Text,
     Value,
-    counted,
     figure,
     number,
     share,
 )
+from common.wording import counted
 from schemas import class_mix
 from schemas.manifest import Manifest
 from training.comparison.assessment import Comparison
@@ -62,7 +62,10 @@ def against_baseline(evaluation: Evaluation | None) -> ReportSection:
         return ReportSection(title, [Text(NOT_EVALUATED, "quiet")])
     model, baseline = evaluation["model"], evaluation["baselines"].get("linear")
     if baseline is None:
-        why = "`evaluate.baseline` is false, or the training split has only one class"
+        why = (
+            "`evaluate.baseline` is false, the training split has only one class, or so many that a weight for each of "
+            "them and of `evaluate.hashed_features` would be too many"
+        )
         first = [Text(f"No baseline was trained: {why}.", "quiet")]
     else:
         first = comparisons.verdict(baseline, "the linear baseline", ("accuracy", "macro_f1"))
@@ -91,7 +94,7 @@ def by_class(model: dict[str, Any], baseline: dict[str, Any] | None) -> list[Blo
         row: list[Value] = [one["label"], number(one["rows"])]
         row += [figure(one[key]) for key in ("precision", "recall", "f1")]
         if other is not None:
-            ends = tuple(intervals[place]) if intervals else None
+            ends = intervals[place] if intervals else None
             row += [figure(other["f1"]), comparisons.difference(one["f1"], other["f1"], ends)]
         rows.append(row)
     header = ["Class", "Rows", "Precision", "Recall", "F1"]

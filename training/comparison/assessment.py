@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from common.errors import CheckError
+from common.wording import counted
 from training.comparison import statistics
 from training.comparison.statistics import Floats, Interval
 
@@ -50,7 +51,8 @@ class Difference:
     """Difference of a figure, model less baseline, and whether the rows can show it."""
 
     difference: float
-    interval: Interval
+    interval: Interval | None
+    """None where all replicates are equal, which says nothing."""
     p: float
     test: Literal["McNemar", "paired bootstrap"]
     verdict: Verdict
@@ -73,7 +75,7 @@ class Comparison:
     """Units on which the two models' results differ."""
     figures: dict[str, Difference]
     """By name, those that are finite on every draw."""
-    by_value: dict[str, list[Interval]]
+    by_value: dict[str, list[Interval | None]]
     """Intervals of the differences of figures with several values, such as the F1 of each class."""
     groups_known: bool = True
     """False where rows count as independent because nothing tells which of them belong together."""
@@ -91,13 +93,18 @@ class Comparison:
         """Return the comparison from its JSON; None for None."""
         if document is None:
             return None
-        names = ("rows", "unit", "units", "differing", "by_value")
+        names = ("rows", "unit", "units", "differing")
+        by_value = {
+            name: [ends and tuple(ends) for ends in several] for name, several in document["by_value"].items()
+        }
         figures = {
-            name: Difference(**{**one, "interval": tuple(one["interval"])})
+            name: Difference(**{**one, "interval": one["interval"] and tuple(one["interval"])})
             for name, one in document["figures"].items()
         }
         known = document.get("groups_known", True)
-        return cls(figures=figures, groups_known=known, **{name: document[name] for name in names})
+        return cls(
+            figures=figures, by_value=by_value, groups_known=known, **{name: document[name] for name in names}
+        )
 
 
 @dataclass(frozen=True)
@@ -123,10 +130,10 @@ def signed(value: float, digits: int = 3) -> str:
 
 def told_units(comparison: Comparison) -> str:
     """Return the number of units that were compared: `2,748 rows`, `31 groups of 2,748 rows`."""
-    rows = f"{comparison.rows:,} rows"
+    rows = counted(comparison.rows, "row")
     if not comparison.groups_known:
         return f"{rows}, taken as independent,"
-    return rows if comparison.unit == "row" else f"{comparison.units:,} groups of {rows}"
+    return rows if comparison.unit == "row" else f"{counted(comparison.units, 'group')} of {rows}"
 
 
 def assess(judged: Sequence[RowResults], units: npt.NDArray[np.int64] | None = None) -> Assessment:
@@ -199,8 +206,7 @@ class _Sample:
             elif not np.isfinite(values).all():
                 found[name] = None
             else:
-                low, high = statistics.interval(values, units).tolist()
-                found[name] = (low, high) if low < high else None
+                found[name] = statistics.finite_width(statistics.interval(values, units))
         return found
 
 
@@ -225,21 +231,25 @@ def _compared(model: _Sample, other: _Sample, times: npt.NDArray[np.int64], unit
             lower = name in model.results.lower_is_better
             figures[name] = _difference(difference, values, units, p, lower, differing >= FEWEST)
         else:
-            low, high = statistics.interval(values, units)
-            by_value[name] = list(zip(low.tolist(), high.tolist(), strict=True))
+            by_value[name] = [statistics.finite_width(ends) for ends in statistics.interval(values, units).T]
     return Comparison(len(model.results.keys), unit, units, differing, figures, by_value)
 
 
 def _difference(
     difference: float, values: Floats, units: int, p: float | None, lower_is_better: bool, enough: bool
 ) -> Difference:
-    low, high = statistics.interval(values, units).tolist()
+    ends = statistics.finite_width(statistics.interval(values, units))
     of_bootstrap = statistics.bootstrap_p(values, units)
-    shown = enough and (low > 0 or high < 0) and max(p or 0, of_bootstrap) < 1 - statistics.LEVEL
+    shown = (
+        enough
+        and ends is not None
+        and (ends[0] > 0 or ends[1] < 0)
+        and max(p or 0, of_bootstrap) < 1 - statistics.LEVEL
+    )
     better = difference < 0 if lower_is_better else difference > 0
     return Difference(
         difference,
-        (low, high),
+        ends,
         of_bootstrap if p is None else p,
         "paired bootstrap" if p is None else "McNemar",
         "no difference" if not shown else "ahead" if better else "behind",

@@ -56,6 +56,12 @@ def interval(replicates: Floats, units: int) -> Floats:
     return np.quantile(replicates, [share, 1 - share], axis=0)
 
 
+def finite_width(ends: Floats) -> Interval | None:
+    """Return the two ends of an interval as numbers; None where they are one, which tells nothing."""
+    low, high = ends.tolist()
+    return (low, high) if low < high else None
+
+
 def bootstrap_p(differences: Floats, units: int) -> float:
     """Return the two-sided p value of replicates of a difference, (replicates,), that belongs to `interval`."""
     if units < 2:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from common import command, files, storage
 from common.errors import CheckError, DataError
 from common.progress import log
+from common.wording import counted
 from schemas import lopsided
 from schemas.runs import RUN_FILE
 from training.checkpoints import store, tensors
@@ -205,7 +206,7 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
             summary.update(context.run, evaluation={**evaluation, "outdated": outdated})
     except DataError as error:
         raise DataError(f"{error}; the training itself is finished, and --resume writes it then") from error
-    skipped = f"; {state.skipped:,} batches were skipped, whose loss or gradient was not finite"
+    skipped = f"; {counted(state.skipped, 'batch', 'batches')} skipped, whose loss or gradient was not finite"
     log(
         f"trained {record.step:,} steps in {state.seconds:.1f} s, {training['samples_per_second']:,} rows/s, "
         f"{100 * float(str(training['input_wait_share'])):.2f}% of it waiting for input"

@@ -183,8 +183,8 @@ def differences_table(baseline: str, comparison: Comparison) -> str:
         f"model less {baseline}: difference, 95% interval, and whether {told_units(comparison)} can show it"
     ]
     for name, one in comparison.figures.items():
-        low, high = (signed(end) for end in one.interval)
-        lines.append(f"{name:<{width}}  {signed(one.difference):>8}  {low} to {high}  {one.told}")
+        ends = "none" if one.interval is None else " to ".join(map(signed, one.interval))
+        lines.append(f"{name:<{width}}  {signed(one.difference):>8}  {ends:<16}  {one.told}")
     return "\n".join(lines)
 
 

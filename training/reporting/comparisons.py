@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from common.pages.page import Cell, Table, Text, Tone, Value, counted
-from training.comparison import assessment as compared
+from common.pages.page import Cell, Table, Text, Tone, Value
+from common.wording import counted
 from training.comparison import statistics
-from training.comparison.assessment import Comparison, signed
+from training.comparison.assessment import FEWEST, Comparison, Difference, p_value, signed
 
 Judged = dict[str, Any]
 """Judgement in evaluation.json."""
@@ -37,12 +37,17 @@ def verdict(baseline: Judged, name: str, figures: Sequence[str]) -> list[Text]:
     ]
     if by_verdict["no difference"]:
         said.append(
-            f"In {' and in '.join(by_verdict['no difference'])}, these {comparison.rows:,} rows can show no "
+            f"In {' and in '.join(by_verdict['no difference'])}, {these(comparison.rows)} can show no "
             f"difference between the model and {name}."
         )
     tones = {which for which, named in by_verdict.items() if named}
     tone: Tone = TONES[tones.pop()] if len(tones) == 1 else ""
     return [Text(" ".join(said), "" if tone == "quiet" else tone), Text(method(comparison), "quiet")]
+
+
+def these(rows: int) -> str:
+    """Return `these 20 rows`, `this 1 row`."""
+    return f"{'this' if rows == 1 else 'these'} {counted(rows, 'row')}"
 
 
 def method(comparison: Comparison) -> str:
@@ -59,8 +64,9 @@ def method(comparison: Comparison) -> str:
             "be too narrow"
         )
     return (
-        f"Tested on the same {comparison.rows:,} rows: {tested}. The two differ on {rows}. Intervals hold "
-        "95%; a lead or a lag is claimed where its interval leaves out zero."
+        f"Tested on the same {counted(comparison.rows, 'row')}: {tested}. The two differ on {rows}. Intervals hold "
+        "95%; a lead or a lag is claimed where the interval leaves out zero, p is below 0.05, and the two differ on "
+        f"at least {counted(FEWEST, comparison.unit)}."
     )
 
 
@@ -103,7 +109,7 @@ def difference(model: float | None, baseline: float | None, ends: Sequence[float
     return Cell(signed(model - baseline), number=True, note=note)
 
 
-def judged(one: compared.Difference) -> Cell:
+def judged(one: Difference) -> Cell:
     """Return the verdict on a figure, with its test below."""
     said = "no difference shown" if one.verdict == "no difference" else one.verdict
-    return Cell(said, TONES[one.verdict], note=f"{one.test}, p {compared.p_value(one.p)}")
+    return Cell(said, TONES[one.verdict], note=f"{one.test}, p {p_value(one.p)}")

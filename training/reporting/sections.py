@@ -18,12 +18,12 @@ from common.pages.page import (
     Text,
     Tile,
     Value,
-    counted,
     figure,
     number,
     remarks,
     size,
 )
+from common.wording import counted
 from schemas.kinds import ROOMS
 from schemas.manifest import Manifest
 from schemas.settings import Train
@@ -125,7 +125,7 @@ def figures(evaluation: Evaluation | None, manifest: Manifest) -> ReportSection:
             compared = [each for each in names if each in one["comparison"]["figures"]]
             blocks += comparisons.verdict(one, f"the {name} baseline", compared)
     blocks.append(comparisons.table(evaluation["model"], headings, names))
-    blocks.append(Text(f"Over the {rows:,} rows of the {split} split.", "quiet"))
+    blocks.append(Text(f"Over the {counted(rows, 'row')} of the {split} split.", "quiet"))
     return ReportSection(f"{split.capitalize()} split", blocks)
 
 

@@ -20,6 +20,7 @@ from functools import partial
 from typing import IO, Any
 
 from common.storage import Storage, is_local
+from common.wording import printable
 from etl.sources.files.listing import Member, Obstacle, SourceFile, partition_columns
 from etl.sources.files.streams import (
     ArchiveError,
@@ -71,7 +72,7 @@ def _expanded(file: SourceFile, options: Storage | None, max_expansion: int) -> 
         yield replace(file, obstacle=Obstacle("empty_archive", "the archive holds no file"))
     taken: set[str] = set()
     for member, obstacle in _listed[key]:
-        path = f"{file.path}/{_shown(member.name)}"
+        path = f"{file.path}/{printable(member.name)}"
         if path in taken:
             obstacle = Obstacle(
                 "duplicate_member", "the archive has another file of this name, which is read"
@@ -80,12 +81,6 @@ def _expanded(file: SourceFile, options: Storage | None, max_expansion: int) -> 
         taken.add(path)
         columns = partition_columns(path)
         yield replace(file, path=path, bytes=member.size, member=member, obstacle=obstacle, columns=columns)
-
-
-def _shown(name: str) -> str:
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
-    )
 
 
 def _obstacle(name: str) -> Obstacle | None:

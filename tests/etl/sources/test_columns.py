@@ -203,6 +203,10 @@ def test_the_look_at_a_long_file_ends(tmp_path: Path, monkeypatch: pytest.Monkey
     assert checked(tmp_path, [source], {"label": "late"}) == ""
     monkeypatch.setattr(columns, "LOOKED_BYTES", 1000)
     assert "no column 'late'" in checked(tmp_path, [source], {"label": "late"})
+    monkeypatch.setattr(columns, "LOOKED_BYTES", 1 << 20)
+    assert checked(tmp_path, [source], {"label": "late"}) == ""
+    monkeypatch.setattr(columns, "LOOKED_RECORDS", 100)
+    assert "no column 'late'" in checked(tmp_path, [source], {"label": "late"})
 
 
 def test_names_cannot_break_the_line(tmp_path: Path) -> None:
