@@ -31,6 +31,8 @@ class Cell:
     """Right-align, with digits of equal width."""
     note: str = ""
     """Smaller text below, such as an interval."""
+    prose: bool = False
+    """Running text of our own, in which backticks set code."""
     marks: Sequence[tuple[int, int]] = ()
     """Parts of the text to mark, as slice bounds in order; an empty one shows where something is missing."""
 

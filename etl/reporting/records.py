@@ -98,7 +98,9 @@ def gate_table(gates: GateResults, data_docs: str) -> ReportSection:
     for gate in gates.gates:
         verdict = Cell("passed", "good") if gate.passed else Cell("failed", "bad")
         said = f"{'; '.join(gate.failures)}: {gate.remedy}" if gate.failures else ""
-        rows.append([gate.name, Cell(gate.observed, number=True), gate.allowed, verdict, said])
+        rows.append(
+            [gate.name, Cell(gate.observed, number=True), gate.allowed, verdict, Cell(said, prose=True)]
+        )
     if gates.passed:
         rows = [row[:-1] for row in rows]
     header = ["Gate", "Observed", "Allowed", "Result", "What to do"]

@@ -91,3 +91,11 @@ def test_a_column_with_a_number_anywhere_is_one_of_numbers() -> None:
     table = Table(["a", "b"], [["x", ""], ["y", 3]])
     assert table.numeric == [False, True]
     assert Table(["a"], []).numeric == [False]
+
+
+def test_only_running_text_of_our_own_sets_code_between_backticks() -> None:
+    cells = [[Cell("`make` it", prose=True), Cell(f"{EVIL} `b`", prose=True), "a `value`"]]
+    html = render(Page("", "", [], [ReportSection("", [Table(["", "", ""], cells)])]))
+    assert "<code>make</code> it" in html
+    assert "&lt;/script&gt; <code>b</code>" in html
+    assert "a `value`" in html

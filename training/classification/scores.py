@@ -105,7 +105,7 @@ def row_results(
         shape=(len(kinds), 3 * classes),
     )
     return RowResults(
-        keys, outcomes.ravel(), parts, _resampled_figures, shares={"accuracy": labels == predicted}
+        keys, outcomes.ravel(), parts, _resampled_figures, counting_rows={"accuracy": labels == predicted}
     )
 
 

@@ -40,7 +40,7 @@ class RowResults:
     """(outcomes, parts) float64: what one row of each outcome adds to the sums behind the figures."""
     figures: Callable[[Floats], Mapping[str, Floats]]
     """Figures from such sums: (n, parts) → (n,) for each, or (n, values) for one with a value a class."""
-    shares: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    counting_rows: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
     """(rows,) by figure, for figures that are a share of the rows: the rows that count."""
     lower_is_better: frozenset[str] = frozenset()
     """Figures, such as errors, of which the lower is the better."""
@@ -164,7 +164,7 @@ def assess(judged: Sequence[RowResults], units: npt.NDArray[np.int64] | None = N
             {name: np.concatenate([chunk[i][name] for chunk in drawn]) for name in observed[i]},
             observed[i],
             parts[:, columns[i]],
-            {name: right[orders[i]] for name, right in one.shares.items()} if units is None else {},
+            {name: right[orders[i]] for name, right in one.counting_rows.items()} if units is None else {},
         )
         for i, one in enumerate(judged)
     ]
@@ -193,16 +193,16 @@ class _Sample:
     observed: Mapping[str, Floats]
     parts: sparse.csr_matrix
     """(kinds of units, parts)."""
-    shares: dict[str, npt.NDArray[np.bool_]]
-    """Shares of independent rows; none where rows belong together."""
+    counting_rows: dict[str, npt.NDArray[np.bool_]]
+    """Those of the results, in this order; none where rows belong together."""
 
     def intervals(self, units: int) -> dict[str, Interval | None]:
         found: dict[str, Interval | None] = {}
         for name, values in self.replicates.items():
             if values.ndim > 1:
                 continue
-            if name in self.shares:
-                found[name] = statistics.wilson(int(self.shares[name].sum()), units)
+            if name in self.counting_rows:
+                found[name] = statistics.wilson(int(self.counting_rows[name].sum()), units)
             elif not np.isfinite(values).all():
                 found[name] = None
             else:
@@ -225,8 +225,8 @@ def _compared(model: _Sample, other: _Sample, times: npt.NDArray[np.int64], unit
                 continue  # on some draw the figure is undefined, and of that no test can say anything
             difference = float(model.observed[name][0] - other.observed[name][0])
             p = None
-            if name in model.shares and name in other.shares:
-                mine, others = model.shares[name], other.shares[name]
+            if name in model.counting_rows and name in other.counting_rows:
+                mine, others = model.counting_rows[name], other.counting_rows[name]
                 p = statistics.mcnemar(int((mine & ~others).sum()), int((~mine & others).sum()))
             lower = name in model.results.lower_is_better
             figures[name] = _difference(difference, values, units, p, lower, differing >= FEWEST)
