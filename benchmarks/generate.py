@@ -87,6 +87,7 @@ length = 128
 column = "text"
 similarity = {similarity}
 shingle = {shingle}
+signs_below = 0    # words alone, as the truth and the other tools compare them
 survivor = "longest"
 
 [split]
