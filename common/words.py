@@ -28,8 +28,10 @@ UNSPACED = (
     (0xA9E0, 0xA9FF),  # Myanmar
     (0xAA60, 0xAADF),  # Myanmar, Tai Viet
     (0xF900, 0xFAFF),  # Han
-    (0x16FE0, 0x16FFF),
-    (0x1AFF0, 0x1B16F),  # Kana
+    (0x11700, 0x1174F),  # Ahom
+    (0x16FE0, 0x18AFF),  # Tangut
+    (0x18D00, 0x18D7F),
+    (0x1AFF0, 0x1B2FF),  # Kana, Nushu
     (0x20000, 0x323AF),  # Han
 )
 """First and last code points of scripts without white space between words: those of the line-break classes SA and ID

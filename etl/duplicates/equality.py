@@ -6,8 +6,10 @@ so. Signs, symbols, emoji and marks count: `C`, `C++` and `C#` are three texts.
 Near-duplicates resemble each other in their words (etl/duplicates/minhash.py). One word that differs keeps texts of
 fewer than 49 words apart, at 0.8 and with shingles of five, unless it stands near an end. In texts of fewer than
 `signs_below` words a sign weighs as much as that, wherever it stands: two of them are near-duplicates only where they
-also have the same signs between the same words, and the same words with marks. Full stops and commas at the ends of
-words do not count. Of a pair with a longer text the words alone are compared, so that no copy is missed because the
+also have the same signs in the same order between the same words, and the same words with marks. Full stops and commas
+at the ends of words do not count. Where REPEATED words in a row occur twice in such a text, its shingles do not tell
+how often and in which order (`no no no …`), and it is a near-duplicate of those alone that have all of its words in its
+order. Of a pair with a longer text the words alone are compared, so that no copy is missed because the
 limit lies between two texts.
 """
 
@@ -23,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from common.words import normalise
+from common.words import UNSPACED, normalise
 from etl.duplicates.tokens import (
     GOLDEN,
     SPACE,
@@ -31,6 +33,7 @@ from etl.duplicates.tokens import (
     Texts,
     Tokens,
     Words,
+    fold,
     mix,
     token_hashes,
 )
@@ -44,6 +47,10 @@ _LOWER = bytes(
 _SIGNS = bytes(b < 128 and not (chr(b).isspace() or chr(b).isalnum() or b == ord("_")) for b in range(256))
 STOPS = ".,،۔।、。"
 """Full stops and commas: copies differ in these at the ends of words and say the same."""
+POINTS = ".,"
+"""Those of them that stand in numbers."""
+REPEATED = 4
+"""Words in a row, one fewer than in a shingle by default."""
 _PIECE = re.compile(r"\S+|\s+")
 
 
@@ -108,14 +115,14 @@ def sign_hashes(texts: pa.Array, forms: Texts, tokens: Tokens, words: Words, equ
     """Return a hash of the signs of each text of fewer than `signs_below` words, 0 for all others; int64 (texts,).
 
     `tokens` are those of `forms`, and `words` their hashes; texts without any get 0 as well. Two texts have one hash
-    exactly where they have the same runs of signs between the same words and the same words with marks, how often each
-    occurs included, and the same pieces that are not folded.
+    exactly where they have the same runs of signs in the same order between the same words, the same words with marks,
+    how often each occurs included, the same pieces that are not folded and, if words in a row repeat, the same words.
     """
     counts = tokens.counts()
     short = (counts < equality.signs_below) & (counts > 0)
     found = np.zeros(len(counts), dtype=np.int64)
     if short.any():
-        sums = _sums_of_contexts(forms, tokens, words, short)
+        sums = _sums_of_contexts(forms, tokens, words, short) ^ _sequences(tokens, words, short)
         if not equality.folds_all:
             for i in np.flatnonzero(short).tolist():
                 rest = hashlib.blake2b(equality.unfolded(texts[i].as_py()).encode(), digest_size=8).digest()
@@ -138,22 +145,22 @@ def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.ND
     raw = np.frombuffer(forms.raw, dtype=np.uint8)
     signs = Tokens(raw, starts, ends - starts, np.searchsorted(starts, forms.starts))
     of_signs = token_hashes(signs)
-    # A full stop or comma after a word is none before white space, and beside a character that is a word of its own.
-    is_stop = np.isin(of_signs, _stops())
-    is_stop &= (tokens.buffer[starts - 1] != SPACE) & (
-        (tokens.buffer[ends] == SPACE) | np.isin(ends, forms.characters) | np.isin(starts, forms.cuts)
-    )
-    starts, of_signs = starts[~is_stop], of_signs[~is_stop]
-    owners = np.repeat(np.arange(len(wanted)), signs.counts())[~is_stop]
+    owners = np.repeat(np.arange(len(wanted)), signs.counts())
     following = np.searchsorted(tokens.starts, starts)
     words = np.append(words, np.uint64(0))  # for no word
     right = words[np.where(following < tokens.offsets[owners + 1], following, -1)]
     left = words[np.where(following > tokens.offsets[owners], following - 1, -1)]
-    # Several runs between two words are told apart by their order.
-    numbers = np.arange(len(starts))
-    fresh = np.ones(len(starts), dtype=bool)
-    fresh[1:] = (following[1:] != following[:-1]) | (owners[1:] != owners[:-1])
-    place = numbers - np.maximum.accumulate(np.where(fresh, numbers, 0))
+    # A full stop or comma after a word is none before white space, and beside a character that is a word of its own,
+    # but in a number.
+    before, after = tokens.buffer[starts - 1], tokens.buffer[ends]
+    is_stop = np.isin(of_signs, _hashes_of(STOPS)) & (before != SPACE)
+    is_stop &= (after == SPACE) | np.isin(ends, forms.characters) | np.isin(starts, forms.cuts)
+    ends_number = ((before >= ord("0")) & (before <= ord("9"))) | np.isin(left, _numerals())
+    in_number = (after >= ord("0")) & (after <= ord("9"))
+    in_number |= (after != SPACE) & ends_number & np.isin(right, _numerals())
+    kept = ~is_stop | (in_number & np.isin(of_signs, _hashes_of(POINTS)))
+    of_signs, owners, left, right = of_signs[kept], owners[kept], left[kept], right[kept]
+    place = np.arange(len(owners)) - np.searchsorted(owners, owners)
     found = mix(mix(of_signs + place.astype(np.uint64) * GOLDEN + left) ^ right * GOLDEN)
     total = np.concatenate((np.zeros(1, dtype=np.uint64), np.cumsum(found)))
     sums: Words = np.diff(total[np.searchsorted(owners, np.arange(len(wanted) + 1))])
@@ -164,11 +171,40 @@ def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.ND
     return sums
 
 
+def _sequences(tokens: Tokens, words: Words, wanted: npt.NDArray[np.bool_]) -> Words:
+    """Return a hash of all words of each wanted text in which REPEATED words in a row occur twice, 0 for all others;
+    uint64 (texts,).
+    """
+    found = np.zeros(len(wanted), dtype=np.uint64)
+    counts = tokens.counts()
+    owners = np.repeat(np.arange(len(wanted)), counts)[: max(0, len(words) - REPEATED + 1)]
+    first = np.flatnonzero(wanted[owners] & (np.arange(len(owners)) + REPEATED <= tokens.offsets[owners + 1]))
+    if not len(first):
+        return found
+    windows = fold(words, first, REPEATED) ^ mix(owners[first].astype(np.uint64))
+    ordered = np.sort(windows)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    repeating = np.unique(owners[first[np.isin(windows, twice)]])
+    for size in np.unique(counts[repeating]).tolist():
+        some = repeating[counts[repeating] == size]
+        found[some] = fold(words, tokens.offsets[some], size)
+    return found
+
+
 @cache
-def _stops() -> Words:
-    """Return the hashes of full stops and commas."""
-    signs = [sign.encode() for sign in STOPS]
-    sizes = np.array([len(sign) for sign in signs])
-    buffer = np.frombuffer(b"".join(signs) + b" " * 8, dtype=np.uint8)
+def _hashes_of(signs: str) -> Words:
+    """Return the hashes of single characters."""
+    encoded = [sign.encode() for sign in signs]
+    sizes = np.array([len(sign) for sign in encoded])
+    buffer = np.frombuffer(b"".join(encoded) + b" " * 8, dtype=np.uint8)
     starts = np.cumsum(sizes) - sizes
-    return token_hashes(Tokens(buffer, starts, sizes, np.array([0, len(signs)])))
+    return token_hashes(Tokens(buffer, starts, sizes, np.array([0, len(encoded)])))
+
+
+@cache
+def _numerals() -> Words:
+    """Return the hashes of the characters of scripts without white space that stand for numbers."""
+    codes = (code for first, last in UNSPACED for code in range(first, last + 1))
+    return _hashes_of(
+        "".join(chr(code) for code in codes if unicodedata.numeric(chr(code), None) is not None)
+    )

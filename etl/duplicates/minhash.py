@@ -24,6 +24,7 @@ from etl.duplicates.tokens import (
     Tokens,
     Words,
     find_tokens,
+    fold,
     mix,
     offsets_of,
     token_hashes,
@@ -33,8 +34,6 @@ MISSED = 2e-5  # the share of pairs at the configured similarity that no band ma
 MOST_HASHES = 160
 MOST_BANDS = 1024
 CACHED_SHINGLES = 1 << 15  # a chunk of 32-bit values that stays in the second-level cache
-MASK64 = (1 << 64) - 1
-_MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd; combines the tokens of a shingle
 
 
 @dataclass(frozen=True)
@@ -96,18 +95,6 @@ def _constants(stream: int, count: int) -> Words:
     return mix(numbers * GOLDEN)
 
 
-def _fold(tokens: Words, first: Ints | slice, size: int) -> Words:
-    """Hash the windows of `size` tokens that begin at `first`."""
-    last = len(tokens) - size + 1
-    place = (lambda j: slice(j, last + j)) if isinstance(first, slice) else (lambda j: first + j)
-    window = tokens[place(0)].copy()
-    for j in range(1, size):
-        window *= _MULTIPLIER
-        window += tokens[place(j)]
-    window += np.uint64(size * int(GOLDEN) & MASK64)
-    return mix(window)
-
-
 def shingle_sets(tokens: Tokens, shingle: int, hashes: Words | None = None) -> tuple[Ints, Ints]:
     """Return the sorted distinct 64-bit hashes of each text's shingles: (values, offsets), both int64.
 
@@ -121,11 +108,11 @@ def shingle_sets(tokens: Tokens, shingle: int, hashes: Words | None = None) -> t
     if whole.any():
         # A window that began nearer to the end of its text would reach into the next one.
         inside = np.repeat(tokens.offsets[1:], counts) - np.arange(len(hashes)) >= shingle
-        windows = _fold(hashes, slice(None), shingle)
+        windows = fold(hashes, slice(None), shingle)
         values[np.repeat(whole, sizes)] = windows[inside[: len(windows)]]
     for size in np.unique(counts[(counts > 0) & ~whole]).tolist():
         short = np.flatnonzero(counts == size)
-        values[offsets[short]] = _fold(hashes, tokens.offsets[short], size)
+        values[offsets[short]] = fold(hashes, tokens.offsets[short], size)
     return distinct_sorted(values.view(np.int64), offsets)
 
 

@@ -31,6 +31,8 @@ _FOLD = bytes(
 ).replace(b"\x00", b" ")
 _LOW_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MASK64 = (1 << 64) - 1
+_MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd; combines the words of a window
 
 
 def mix(words: Words) -> Words:
@@ -209,3 +211,15 @@ def token_hashes(tokens: Tokens) -> Words:
         digest = hashlib.blake2b(buffer[start : start + lengths[index]].tobytes(), digest_size=8).digest()
         hashes[index] = int.from_bytes(digest, "little")
     return hashes
+
+
+def fold(tokens: Words, first: Ints | slice, size: int) -> Words:
+    """Hash the windows of `size` words that begin at `first`; uint64 (windows,)."""
+    last = len(tokens) - size + 1
+    place = (lambda j: slice(j, last + j)) if isinstance(first, slice) else (lambda j: first + j)
+    window = tokens[place(0)].copy()
+    for j in range(1, size):
+        window *= _MULTIPLIER
+        window += tokens[place(j)]
+    window += np.uint64(size * int(GOLDEN) & _MASK64)
+    return mix(window)

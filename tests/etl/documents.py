@@ -66,26 +66,39 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple(piece.text for piece in pieces(text) if piece.kind != "sign")
 
 
+def is_numeral(piece: Piece) -> bool:
+    return piece.kind == "character" and unicodedata.numeric(piece.text[0], None) is not None
+
+
 @lru_cache(10_000)
 def signs(text: str, below: int = 50) -> frozenset[tuple[Any, int]] | None:
-    """Return the runs of signs of a short text with the words beside them, its words with marks, and how often each is.
+    """Return the runs of signs of a short text in their order with the words beside them, its words with marks and how
+    often each is, and all of its words where four in a row occur twice.
 
     None for a longer text.
     """
-    if not 0 < len(tokens(text)) < below:
+    words = tokens(text)
+    if not 0 < len(words) < below:
         return None
-    found: Counter[tuple[str, str, str, int]] = Counter()
+    found: Counter[tuple[Any, ...]] = Counter()
+    fours = [words[place : place + 4] for place in range(len(words) - 3)]
+    if len(set(fours)) < len(fours):
+        found[words] += 1
     left, number, several = "", 0, (Piece("space", -1, ""), *pieces(text), Piece("space", 1 << 40, ""))
     for i, piece in enumerate(several[1:-1], 1):
         before, after = several[i - 1], several[i + 1]
         if piece.kind != "sign":
-            left, number = piece.text, 0
+            left = piece.text
             if any(unicodedata.category(character)[0] == "M" for character in piece.text):
                 found["", piece.text, "", -1] += 1
             continue
         ends_a_word = before.kind in ("word", "character") and before.end == piece.start
         is_stop = piece.text in tuple(".,،۔।、。") and ends_a_word
-        if is_stop and (after.start > piece.end or "character" in (before.kind, after.kind)):
+        is_point = piece.text in (".", ",") and after.start == piece.end
+        ends_number = before.text[-1:] in tuple("0123456789") or is_numeral(before)
+        in_number = is_point and (after.text[0] in "0123456789" or (ends_number and is_numeral(after)))
+        ends = after.start > piece.end or "character" in (before.kind, after.kind)
+        if is_stop and ends and not in_number:
             continue
         right = next((other.text for other in several[i:] if other.kind in ("word", "character")), "")
         found[left, piece.text, right, number] += 1

@@ -75,6 +75,24 @@ SIGNS = [
     ("#tag", "@tag"),
     ("→", "←"),
     ("好？", "好！"),
+    ("三.五", "三五"),
+    ("0.五", "0五"),
+    ("约.5元", "约5元"),
+]
+MOVED_SIGNS = [
+    ("if (a < b) return a; if (a > b) return b;", "if (a > b) return a; if (a < b) return b;"),
+    ("2 + 2 = 4 and 2 - 2 = 0", "2 - 2 = 4 and 2 + 2 = 0"),
+    ("x = 1; y = 2; x += 1; y -= 1", "x += 1; y = 2; x = 1; y -= 1"),
+]
+REPETITIONS = [
+    ("ha " * 5, "ha " * 7),
+    ("no " * 5, "no " * 42),
+    ("0000 " * 5, "0000 " * 6),
+    ("0 1 " * 3, "1 0 " * 3),
+    ("yes no " * 3, "no yes " * 3 + "no"),
+    ("0 1 2 3 4 0 1 2 3 4", "3 4 0 1 2 3 4 0 1 2"),
+    ("哈" * 5, "哈" * 7),
+    ("あ" * 6, "あ" * 9),
 ]
 
 
@@ -86,6 +104,20 @@ def test_short_texts_that_differ_in_signs_are_different(one: str, other: str, co
     for place in {0, count // 2, count}:
         first, second = (" ".join([*others[:place], text, *others[place:]]) for text in (one, other))
         assert relation(first, second) == DIFFERENT
+
+
+@pytest.mark.parametrize(("one", "other"), MOVED_SIGNS)
+@pytest.mark.parametrize("count", [0, 30])
+def test_short_texts_with_the_same_signs_in_other_places_are_different(
+    one: str, other: str, count: int
+) -> None:
+    test_short_texts_that_differ_in_signs_are_different(one, other, count)
+
+
+@pytest.mark.parametrize(("one", "other"), REPETITIONS)
+def test_short_texts_that_repeat_words_are_alike_only_with_all_of_them_in_order(one: str, other: str) -> None:
+    assert relation(one, other) == DIFFERENT
+    assert relation(one, f"{one.strip()}.") == NEAR
 
 
 @pytest.mark.parametrize(
@@ -127,6 +159,7 @@ def test_each_folding_can_be_switched_off() -> None:
         ("今天天气很好，我们去公园", "今天天气很好，我们去公园。"),
         ("今天天气很好，我们去", "今天天气很好、我们去。"),
         ("手机很好。iPhone也好", "手机很好，iPhone也好"),
+        ("共三. 五", "共三 五"),
         ("वह जाता है।", "वह जाता है"),
     ],
 )

@@ -14,6 +14,7 @@ from common.pages.page import (
     Table,
     Text,
     Tile,
+    Value,
     figure,
     number,
     render,
@@ -94,7 +95,7 @@ def test_a_column_with_a_number_anywhere_is_one_of_numbers() -> None:
 
 
 def test_only_running_text_of_our_own_sets_code_between_backticks() -> None:
-    cells = [[Cell("`make` it", prose=True), Cell(f"{EVIL} `b`", prose=True), "a `value`"]]
+    cells: list[list[Value]] = [[Cell("`make` it", prose=True), Cell(f"{EVIL} `b`", prose=True), "a `value`"]]
     html = render(Page("", "", [], [ReportSection("", [Table(["", "", ""], cells)])]))
     assert "<code>make</code> it" in html
     assert "&lt;/script&gt; <code>b</code>" in html
