@@ -3,7 +3,7 @@
 Nothing is unpacked to disk. Zip members are read where they stand, tar members from the archive, which is decompressed
 as it is read; of consecutive members of a compressed tar it goes on where it was. Folders and hidden files are skipped,
 as a wildcard skips these; links, encrypted members, archives within archives, and names that lead out of the archive
-are told and not read.
+are told and not read, and so is what stands between, before or behind the files.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, Literal, Self
 
 from common.storage import Storage, is_local
 from common.wording import printable
@@ -32,6 +32,8 @@ from etl.sources.files.streams import (
 
 SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz|zst))\Z", re.IGNORECASE)
 MAX_MEMBERS = 100_000
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+"""First bytes of a zip, and of an empty one."""
 RECENT = 32 << 20
 """Bytes of a compressed tar that can be read again."""
 UNSAFE = re.compile(r"\A[/\\]|\A[A-Za-z]:|(\A|[/\\])\.\.([/\\]|\Z)|[\x00-\x1f\x7f]|\\")
@@ -46,8 +48,13 @@ DAMAGE = (
     ValueError,
 )
 
-_listed: dict[tuple[str, int, datetime | None], list[tuple[Member, Obstacle | None]]] = {}
-"""Members of archives by location, size and time: they are listed several times in a run."""
+
+class RefusedArchive(ArchiveError):
+    """Archive of which nothing is to be read."""
+
+
+_listed: dict[tuple[str, int, datetime | None], tuple[list[tuple[Member, Obstacle | None]], str | None]] = {}
+"""Members of archives, and what is wrong with these, by location, size and time: they are listed several times."""
 
 
 def expanded(files: list[SourceFile], options: Storage | None, max_expansion: int) -> list[SourceFile]:
@@ -60,18 +67,16 @@ def _expanded(file: SourceFile, options: Storage | None, max_expansion: int) -> 
         yield file
         return
     key = (file.location, file.bytes, file.modified)
-    try:
-        if key not in _listed:
-            lister = _zip_members if file.path.lower().endswith(".zip") else _tar_members
-            _listed[key] = list(lister(file, options, max_expansion))
-    except (ArchiveError, OSError, *DAMAGE) as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        yield replace(file, obstacle=Obstacle("unreadable_file", f"the archive cannot be read: {said}"))
-        return
-    if not _listed[key]:
+    if key not in _listed:
+        _listed[key] = _members(file, options, max_expansion)
+    members, trouble = _listed[key]
+    if trouble is not None:
+        what = "cannot be read" if not members else "is damaged, beside the files that are read"
+        yield replace(file, obstacle=Obstacle("unreadable_file", f"the archive {what}: {trouble}"))
+    elif not members:
         yield replace(file, obstacle=Obstacle("empty_archive", "the archive holds no file"))
     taken: set[str] = set()
-    for member, obstacle in _listed[key]:
+    for member, obstacle in members:
         path = f"{file.path}/{printable(member.name)}"
         if path in taken:
             obstacle = Obstacle(
@@ -81,6 +86,33 @@ def _expanded(file: SourceFile, options: Storage | None, max_expansion: int) -> 
         taken.add(path)
         columns = partition_columns(path)
         yield replace(file, path=path, bytes=member.size, member=member, obstacle=obstacle, columns=columns)
+
+
+def _members(
+    file: SourceFile, options: Storage | None, max_expansion: int
+) -> tuple[list[tuple[Member, Obstacle | None]], str | None]:
+    """List an archive, which its first bytes tell better than its name: its members, and what is wrong with it."""
+    found: list[tuple[Member, Obstacle | None]] = []
+    try:
+        with open_plain(file.location, options) as opened:
+            beginning = opened.read(tarfile.BLOCKSIZE)
+        is_zip = beginning.startswith(ZIP) or (
+            not _is_tar(beginning)
+            and file.path.lower().endswith(".zip")
+            and compression_by(beginning, "") is None
+        )
+        for member in (_zip_members if is_zip else _tar_members)(file, options, max_expansion):
+            found.append(member)
+    except RefusedArchive as error:
+        return [], str(error)
+    except (ArchiveError, OSError, *DAMAGE) as error:
+        return found, error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return found, None
+
+
+def _is_tar(beginning: bytes) -> bool:
+    """Return True for the first block of a tar (POSIX.1-1988 and all since; GNU's too)."""
+    return beginning[257:262] == b"ustar"
 
 
 def _obstacle(name: str) -> Obstacle | None:
@@ -108,6 +140,48 @@ def _zip_members(
                     "encrypted_member", "it is encrypted: unpack the archive with its password"
                 )
             yield member, obstacle
+        before = min((info.header_offset for info in archive.infolist()), default=0)
+        opened.seek(0)
+        if before and opened.read(len(ZIP[0])) == ZIP[0]:
+            raise ArchiveError(f"another archive of {before:,} bytes stands before it: divide the two")
+
+
+class _Blocks:
+    """Blocks of a tar where a header should stand: those that are none, and whether the last one was of zeros."""
+
+    def __init__(self) -> None:
+        self.invalid = 0
+        self.ended = False
+
+    def header(self) -> type[tarfile.TarInfo]:
+        """Return a class of headers that counts them."""
+        blocks = self
+
+        class Header(tarfile.TarInfo):
+            @classmethod
+            def frombuf(cls, buf: Any, encoding: str, errors: str) -> Self:
+                try:
+                    found = super().frombuf(buf, encoding, errors)
+                except tarfile.HeaderError as error:
+                    is_zero = isinstance(error, tarfile.EOFHeaderError)  # type: ignore[attr-defined]
+                    blocks.ended |= is_zero
+                    blocks.invalid += bool(buf) and not is_zero
+                    raise
+                blocks.ended = False
+                return found
+
+        return Header
+
+    def check(self, members: int) -> None:
+        """Raise ArchiveError where anything but files and their end was found."""
+        if self.invalid and not members:
+            raise ArchiveError("it is no tar")
+        if self.invalid:
+            raise ArchiveError(
+                f"up to {self.invalid * tarfile.BLOCKSIZE:,} bytes between or behind its files are no files"
+            )
+        if members and not self.ended:
+            raise ArchiveError("it ends without its end mark, as if it was cut off")
 
 
 def _tar_members(
@@ -115,7 +189,8 @@ def _tar_members(
 ) -> Iterator[tuple[Member, Obstacle | None]]:
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_plain(file.location, options))
-        compressed = compression_by(opened.read(512), file.path) is not None
+        beginning = opened.read(tarfile.BLOCKSIZE)
+        compressed = not _is_tar(beginning) and compression_by(beginning, file.path) is not None
         opened.seek(0)
         content: SourceStream | None = None
         if compressed:
@@ -123,8 +198,10 @@ def _tar_members(
             source: Any = io.BufferedReader(content, 1 << 20)
         else:
             source = io.BufferedReader(opened, 1 << 16)
-        number = 0
-        with tarfile.open(fileobj=source, mode="r|" if compressed else "r:") as archive:
+        number, blocks = 0, _Blocks()
+        mode: Literal["r|", "r:"] = "r|" if compressed else "r:"
+        # Beyond the first end, for tars that were put behind each other, and beyond damage.
+        with tarfile.open(fileobj=source, mode=mode, ignore_zeros=True, tarinfo=blocks.header()) as archive:
             while (info := archive.next()) is not None:
                 number += 1
                 _check_number(number)
@@ -139,12 +216,14 @@ def _tar_members(
                 size = info.size if info.isreg() else 0
                 yield Member(info.name, info.offset_data, size, file.bytes, True, compressed), obstacle
         if content is not None and content.damage is not None:
-            raise ArchiveError(content.damage)
+            kind = ArchiveError if content.reason == "unreadable_file" else RefusedArchive
+            raise kind(content.damage)
+        blocks.check(number)
 
 
 def _check_number(members: int) -> None:
     if members > MAX_MEMBERS:
-        raise ArchiveError(f"it has more than {MAX_MEMBERS:,} files: unpack it")
+        raise RefusedArchive(f"it has more than {MAX_MEMBERS:,} files: unpack it")
 
 
 class _Tar:

@@ -190,6 +190,51 @@ def test_what_is_no_archive_is_one_row(tmp_path: Path, name: str, content: bytes
     assert rejected in ({name: "unreadable_file"}, {name: "empty_archive"})
 
 
+TAR = tarred(LINES)
+"""Each of the three files takes a block for its header and one for its content."""
+
+
+@pytest.mark.parametrize(
+    ("content", "there", "said"),
+    [
+        (
+            TAR[:1027] + bytes([TAR[1027] ^ 1]) + TAR[1028:],
+            "ac",
+            "bytes between or behind its files are no files",
+        ),
+        (TAR[:1024] + b"\xff" * 512 + TAR[1536:], "ac", "up to 1,024 bytes between or behind"),
+        (TAR[:1124], "a", "up to 512 bytes"),
+        (TAR[:1024], "a", "it ends without its end mark"),
+        (TAR + b"garbage" * 100, "abc", "up to 1,024 bytes"),
+        (TAR[:1024] + bytes(1024) + TAR[1024:], "abc", ""),
+        (tarred({"a": LINES["folder/a.jsonl"]}) + tarred({"b": LINES["folder/b.jsonl"]}), "ab", ""),
+    ],
+)
+def test_what_stands_between_and_behind_the_files_of_a_tar_is_told_or_read(
+    tmp_path: Path, content: bytes, there: str, said: str
+) -> None:
+    for name, packed in (("a.tar", content), ("a.tgz", gzip.compress(content))):
+        assert read(tmp_path, name, packed) == (
+            [record for record in IDS if record[0] in there],
+            {name: "unreadable_file"} if said else {},
+        )
+        (file, *_) = [piece.file for piece in pieces.list_pieces(configured(tmp_path, name))]
+        assert said in (file.obstacle.detail if file.obstacle else "")
+
+
+def test_of_two_zips_in_one_file_the_first_is_told(tmp_path: Path) -> None:
+    one, other = (zipped({name: LINES[f"folder/{name}.jsonl"]}) for name in "ab")
+    assert read(tmp_path, "a.zip", one + other) == (IDS[9:18], {"a.zip": "unreadable_file"})
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.tar.gz", TAR), ("a.zip", TAR), ("a.tar", gzip.compress(TAR)), ("a.tar", zipped(LINES))],
+)
+def test_first_bytes_tell_an_archive_better_than_its_name(tmp_path: Path, name: str, content: bytes) -> None:
+    assert read(tmp_path, name, content) == (IDS, {})
+
+
 def test_an_archive_without_files_is_told(tmp_path: Path) -> None:
     assert read(tmp_path, "a.zip", zipped({})) == ([], {"a.zip": "empty_archive"})
 
