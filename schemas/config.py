@@ -131,8 +131,8 @@ class Configuration(Section):
         for name, in_files in self.columns.rename.items():
             if name not in used:
                 raise ValueError(
-                    f"[columns.rename] names {name!r}, which no role and no feature uses; it says name in the tables = "
-                    f"name in the files, as in label = {in_files!r}"
+                    f"[columns.rename] names {name!r}, which no role and no feature uses: these name columns as the "
+                    f"tables do, so say for instance columns.label = {name!r} beside {name} = {in_files!r}"
                 )
 
     def _check_typed(self) -> None:
@@ -290,7 +290,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
         config._given = tuple(without_credentials(given))
         return config
     except ValidationError as error:
-        raise ConfigurationError(explain(error, file, Configuration)) from error
+        raise ConfigurationError(explain(error, file, Configuration, overrides)) from error
 
 
 def _override(document: dict[str, Any], override: str) -> None:

@@ -1,6 +1,7 @@
 """Mistakes in a configuration in words: the key, the file, what stands there and what is allowed."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -48,18 +49,31 @@ _NO_TABLE = ("model_type", "model_attributes_type", "list_type", "union_tag_not_
 _UNION_BRANCHES = ("list[", "literal[")
 
 
-def explain(error: ValidationError, file: Path, root: type[BaseModel]) -> str:
-    """Return a sentence for each key with a mistake; `root` is the class of the whole configuration."""
+def explain(error: ValidationError, file: Path, root: type[BaseModel], overrides: Sequence[str] = ()) -> str:
+    """Return a sentence for each key with a mistake; `root` is the class of the whole configuration.
+
+    `overrides`: what `--set` was given.
+    """
     by_key: dict[str, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         location = _without_tags(details["loc"])
         by_key.setdefault(".".join(map(str, location)), []).append(details)
     # Of a union, a mistake within one branch says more than that another branch is not meant.
     keys = [key for key in by_key if not any(other.startswith(f"{key}.") for other in by_key)]
-    return "; ".join(_sentence(key, by_key[key], file, root) for key in keys)
+    return "; ".join(_sentence(key, by_key[key], _place(key, file, overrides), root) for key in keys)
 
 
-def _sentence(key: str, found: list[ErrorDetails], file: Path, root: type[BaseModel]) -> str:
+def _place(key: str, file: Path, overrides: Sequence[str]) -> str:
+    """Return the file, or `--set` where that gave the key."""
+    given = {override.partition("=")[0].strip() for override in overrides}
+    return (
+        "--set"
+        if any(f"{one}.".startswith(f"{key}.") or f"{key}.".startswith(f"{one}.") for one in given)
+        else str(file)
+    )
+
+
+def _sentence(key: str, found: list[ErrorDetails], file: str, root: type[BaseModel]) -> str:
     details = found[0]
     kind, value, location = details["type"], details["input"], _without_tags(details["loc"])
     if kind == "extra_forbidden" and key in MOVED:
@@ -88,7 +102,7 @@ def _sentence(key: str, found: list[ErrorDetails], file: Path, root: type[BaseMo
     if kind == "value_error":
         message = details["msg"].removeprefix("Value error, ")
         shown = f"{_shown(value)}; " if isinstance(value, str) and location[:1] != ("storage",) else ""
-        return f"wrong value of {key or 'the file'!r} in {file}: {shown}{message}"
+        return f"wrong value of {key!r} in {file}: {shown}{message}" if key else f"in {file}: {message}"
     shown = HIDDEN if location[:1] == ("storage",) else _shown(value)  # it may be a credential
     if kind == "literal_error" and isinstance(value, str):
         shown += did_you_mean(value, re.findall("'(.*?)'", details["ctx"]["expected"]))

@@ -49,10 +49,11 @@ def manifest_of(
         beside = storage.follow(began.get("manifest_from_run", began["manifest"]), storage.absolute(str(run)))
         found += [place for place in (beside, began["manifest"]) if storage.exists(place, options)]
     if not found:
-        where = configured.manifests if configured is not None and root is not None else began["manifest"]
+        where = f"in {configured.manifests}" if configured and root is not None else f"at {began['manifest']}"
         raise DataError(
-            f"the manifest of the run {run.name!r}, with the root {sought[:16]}…, is not in {where}: say with --root "
-            "where its data set lies now, or with --manifest where the manifest does"
+            f"the manifest of the run {run.name!r}, with the root {sought[:16]}…, is not {where}: say with --root "
+            f"which folder holds the folder of its data set now, {began['configuration']['dataset']['name']}/, or with "
+            "--manifest where the manifest is"
         )
     return found[0]
 

@@ -4,6 +4,7 @@ Each gate names a column of a small table that `measures` derives from the summa
 Great Expectations' pages show; `sentence` turns a failing row into the sentence for the user.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,7 +49,7 @@ class Gate:
 
     def result(self, rows: Sequence[Measured], failing: Sequence[Measured]) -> GateResult:
         """Return the outcome for these rows of its table, of which some fail; without rows it passes."""
-        values = [row[self.column] for row in failing or rows]
+        values = [row[self.column] for row in failing or rows if not math.isnan(row[self.column])]
         worst = (min if self.maximum is None else max)(values) if values else None
         return GateResult(
             name=self.name,
@@ -181,7 +182,7 @@ def gates(config: Configuration, rows_per_group: int) -> list[Gate]:
                 f"the split {row['split']} has {row['rows']:,} published records, {row['encoded_rows']:,} "
                 f"encoded and {row['shard_rows']:,} in shards"
             ),
-            "all three equal",
+            "none in encoded rows or shards alone",
             "run the stages encode and publish with --again",
         ),
         Gate(
@@ -333,7 +334,7 @@ def _split(summary: Summary, config: Configuration, split: str) -> dict[str, Any
         "rows": rows,
         "share": share,
         "expected_share": expected,
-        "share_deviation": abs(share - expected) if summary.published_rows >= SPLIT_ROWS else 0.0,
+        "share_deviation": abs(share - expected) if summary.published_rows >= SPLIT_ROWS else math.nan,
         "shards": len(shards),
         "shard_spread": max(sizes) - min(sizes) if sizes and split == "train" else 0,
         "inexact_row_groups": inexact,

@@ -98,7 +98,7 @@ def told(missing: Sequence[str], pieces: Sequence[Piece], seen: Sequence[str], c
     else:
         meant = " and ".join(f"{guess!r} for {name!r}" for name, guess in guesses)
         hint = f" (did you mean {meant}?)" if meant else ""
-    keys = ", ".join(key for name in missing for key in keys_of(name, config))
+    keys = ", ".join(dict.fromkeys(key for name in missing for key in keys_of(name, config)))
     sentence = f"{printable(paths[0], LONGEST_NAME)}{more} has {names}; it has {shown}{hint}; correct {keys}"
     if any(f"/{name}=" in piece.file.location for name in missing for piece in pieces):
         sentence += ", or set source.root to a folder above the one that names the column"
@@ -133,4 +133,8 @@ def keys_of(name: str, config: Configuration) -> list[str]:
     named = {f"columns.{role}": column for role, column in columns.items()}
     named |= {f"feature.{place}.column": one.column for place, one in enumerate(config.feature)}
     named["deduplicate.column"] = config.deduplicate.column
-    return [key for key, column in named.items() if column and config.columns.in_files(column) == name]
+    return [
+        f"columns.rename.{column}" if column in config.columns.rename else key
+        for key, column in named.items()
+        if column and config.columns.in_files(column) == name
+    ]

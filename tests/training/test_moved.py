@@ -68,7 +68,7 @@ def test_moved_data_are_found_with_root(
     assert train.main(flags) == 0
     shutil.move(folder / "synthetic", tmp_path / "disk" / "synthetic")
     # A file that the root does not lead to is never read instead.
-    with pytest.raises(DataError, match="say with --root where its data set lies now"):
+    with pytest.raises(DataError, match="say with --root which folder holds the folder of its data set"):
         verify.main([f"runs/{RUN}"])
     with pytest.raises(DataError, match=r"is not in .*/nowhere/synthetic/manifests"):
         verify.main([f"runs/{RUN}", "--root", str(tmp_path / "nowhere")])

@@ -100,7 +100,7 @@ def by_class(model: dict[str, Any], baseline: dict[str, Any] | None) -> list[Blo
     header = ["Class", "Rows", "Precision", "Recall", "F1"]
     header += [] if baseline is None else ["F1 of the baseline", "Difference"]
     note = ""
-    if intervals and len(classes) > 1:
+    if any(intervals) and len(classes) > 1:
         note = "Below each difference is its own 95% interval: by chance alone, one class in twenty lies beside zero."
     if len(classes) <= LISTED_CLASSES:
         return [Table(header, rows, note)]

@@ -73,7 +73,7 @@ def test_a_nested_column_is_named_by_its_path(tmp_path: Path) -> None:
         "'event.body'?); correct feature.0.column"
     )
     renamed = {"label": "topic", "rename": {"topic": "event.topik"}}
-    assert checked(tmp_path, [source], renamed, "event.body").endswith("correct columns.label")
+    assert checked(tmp_path, [source], renamed, "event.body").endswith("correct columns.rename.topic")
 
 
 @pytest.mark.parametrize("main", [pipeline.main, ingest.main])
