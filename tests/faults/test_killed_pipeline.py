@@ -124,7 +124,7 @@ def check(folder: PipelineFolder, undisturbed: PipelineFolder, once_more: bool) 
     status, said = folder.run()
     assert status == 0, said
     assert folder.ended() == ended
-    assert said.count("complete") == len(STAGES)
+    assert "nothing is new: version 0 is current" in said
 
 
 def filled_up_in(folder: PipelineFolder, mount: Mount, stage: str) -> tuple[int, str]:
