@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from schemas.sources.csv import AUTO, Csv
 
-SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?\r?', re.IGNORECASE)
+SEPARATOR_LINE = re.compile(rb'"?sep=(.)"?\r*', re.IGNORECASE)
 """First line by which Excel, and what writes for it, names the delimiter."""
 DELIMITERS = (b",", b";", b"\t", b"|")
 LOOKED_LINES = 20

@@ -1,9 +1,10 @@
 """CSV of RFC 4180 and its usual dialects.
 
-LF, CRLF or, by file, CR ends a record outside quotes; a quoted field may hold line breaks, and quotes doubled or behind
-an escape. A quote inside an unquoted field, text behind a closing quote and a wrong number of fields are refused. No
-records are blank lines, rows of delimiters alone, comments, a line `sep=;`, and the header line, unless a quote in it
-takes other lines with it.
+LF, CRLF (with any number of CRs) or, by file, CR ends a record outside quotes; a quoted field may hold line breaks,
+and quotes doubled or behind an escape. A quote inside an unquoted field, text behind a closing quote and a wrong number
+of fields are refused. No records are blank lines, rows of delimiters alone, comments, a line `sep=;`, and the header
+line, unless it may hold records: where a quote or a CR in it takes other lines with it, or none of the configured
+columns is in it.
 """
 
 import csv
@@ -31,6 +32,12 @@ from etl.sources.files.streams import CHUNK, MAX_RECORD_BYTES, read_lines
 from schemas.sources import SourceSettings
 from schemas.sources.csv import Csv
 
+NO_COLUMN = (
+    "the header line has none of the configured columns: if it is a record, source.header names the columns; otherwise "
+    "look at [columns], source.delimiter and source.encoding"
+)
+"""Detail for the header of a file whose records all lack their columns."""
+
 
 class CsvFormat(SourceFormat):
     """`format = "csv"`"""
@@ -44,6 +51,7 @@ class CsvFormat(SourceFormat):
         file = CsvFile(part, settings, contract.needed)
         stream, records, parse = file.stream, file.records, file.parse
         header = None if settings.header is None else Header(settings.header, contract.needed)
+        given = dict(part.file.columns)
         part.lines = of_header = 0
         unusable: Rejected | None = None
         if header is not None:
@@ -59,11 +67,17 @@ class CsvFormat(SourceFormat):
                 records.width = header.width
                 if isinstance(row, Rejected):
                     header.problem = row.detail
-                    if record.lines > 1 or row.reason == "too_long":
+                    if record.lines > 1 or row.reason == "too_long" or b"\r" in record.content:
                         yield row  # with records, perhaps the whole file, that would otherwise go unnoticed
                         part.lines = record.lines
                         continue
                     unusable = row
+                elif not header.places and any(name not in given for name in contract.required):
+                    yield rejected(line.position, line.content, "invalid_header", NO_COLUMN, line.size)
+                    part.lines = (
+                        record.lines
+                    )  # it may well be a record, or the whole file in another encoding
+                    continue
                 of_header = line.size
                 continue
             unusable = None

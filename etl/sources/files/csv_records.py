@@ -18,6 +18,8 @@ from etl.sources.files.streams import MAX_RECORD_BYTES, Line
 
 RESYNCHRONISE, RESYNCHRONISE_PAIRS = 10, 50
 SPACES = re.compile(rb" +")
+LINE_END = re.compile(rb"\r*+\Z")
+"""What may stand behind a closing quote at the end of a line."""
 END_OF_FILE = b"\x1a"
 """Ctrl-Z, with which DOS and some databases end a text file."""
 UNCLOSED = "a quote that opens here is never closed: all to the end of the file is this row"
@@ -29,7 +31,7 @@ class RawRecord(NamedTuple):
     line: Line
     """All its lines, without the last line end."""
     content: bytes
-    """Without byte order mark and last CR."""
+    """Without byte order mark and last CRs."""
     problem: tuple[str, str] | None = None
     lines: int = 1
 
@@ -72,8 +74,8 @@ class Records:
             content = line.content
             if line.position == 0:
                 content = content.removeprefix(BOM_UTF8)
-            if content.endswith(b"\r"):
-                content = content[:-1]
+            if content.endswith(b"\r"):  # or several: Windows turns the LF of Python's CRLF into another CRLF
+                content = content.rstrip(b"\r")
             if not content or content[0] in first or line.position == 0:
                 rule = self._rule(line, content)
                 if rule is not None:
@@ -90,7 +92,6 @@ class Records:
 
     def _rule(self, line: Line, content: bytes) -> str | None:
         """Return the rule by which a line is no record, None for one that is."""
-        content = content.rstrip(b"\r")
         if not content:
             return "blank_line"
         if self.dialect.comment and content.startswith(self.dialect.comment):
@@ -176,7 +177,7 @@ class Records:
         whole = Line(position, content, last.position + last.size - position, last.ended)
         if position == 0:
             content = content.removeprefix(BOM_UTF8)
-        return RawRecord(whole, content.removesuffix(b"\r"), problem, number or len(lines))
+        return RawRecord(whole, content.rstrip(b"\r"), problem, number or len(lines))
 
 
 def whole_record(dialect: Dialect) -> re.Pattern[bytes] | None:
@@ -191,7 +192,7 @@ def whole_record(dialect: Dialect) -> re.Pattern[bytes] | None:
 
 
 def _ends_escaped(content: bytes, escape: bytes) -> bool:
-    content = content.removesuffix(b"\r")
+    content = content.rstrip(b"\r")
     return (len(content) - len(content.rstrip(escape))) % 2 == 1
 
 
@@ -254,8 +255,7 @@ class Quotes:
         return match.end() + len(self.quote)
 
     def _mark_text_behind(self, line: bytes, place: int) -> None:
-        rest = line[place : place + max(len(self.delimiter), 2)]
-        if rest and rest != b"\r" and not rest.startswith(self.delimiter):
+        if not line.startswith(self.delimiter, place) and not LINE_END.match(line, place):
             self._note("text stands behind a closing quote", line)
 
     def _note(self, detail: str, line: bytes) -> None:

@@ -67,7 +67,11 @@ def encoding_of(setting: str, beginning: bytes) -> str | None:
     name = codecs.lookup(setting).name
     if name == "utf-8-sig":
         return UTF_8
-    return {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(name, name)  # without a mark
+    if name not in ("utf-16", "utf-32"):
+        return name
+    # Without a mark the byte order shows in the NUL bytes, if the text has any.
+    found = of_null_bytes(beginning[:SAMPLE])
+    return found if found is not None and found.startswith(name) else f"{name}-le"
 
 
 def detected(stream: SourceStream) -> str:

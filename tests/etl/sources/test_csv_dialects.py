@@ -8,7 +8,9 @@ import pytest
 from etl.sources.csv_dialect import Dialect
 from etl.sources.files.csv_records import Quotes, Records
 from etl.sources.files.formats import Found, Rejected
+from etl.sources.files.pieces import list_pieces
 from etl.sources.files.streams import Line
+from etl.sources.reading import FILE, RECORD, Reader
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 HEADER = b"id,label,text\n"
@@ -30,6 +32,19 @@ def test_lines_end_as_the_file_ends_them(tmp_path: Path, end: bytes) -> None:
     rows = read(tmp_path, end.join([b"id,label,text", b"a,x,one", b"b,y,two", b""]))
     assert texts(rows) == ["one", "two"]
     assert [row.position for row in rows] == [13 + len(end), 20 + 2 * len(end)]
+
+
+@pytest.mark.parametrize("settings", [{}, {"escape": "\\"}], ids=str)
+def test_two_crs_before_a_line_feed_end_a_line_behind_quotes_too(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    content = b'id,label,text\r\r\na,x,"one ""1"""\r\r\nb,y,"two\r\nlines"\r\r\n"c",z,"d"\r\r\n'
+    assert texts(read(tmp_path, content, **settings)) == ['one "1"', "two\r\nlines", "d"]
+    assert texts(read(tmp_path, HEADER + b'a,x,"b"\r\rc\r\nb,y,two\n', **settings)) == [
+        "misplaced_quote",
+        "two",
+    ]
+    assert texts(read(tmp_path, b'"sep=;"\r\r\nid;label;text\r\r\na;x;"one"\r\r\n', **settings)) == ["one"]
 
 
 def test_cells_of_a_macintosh_have_line_feeds(tmp_path: Path) -> None:
@@ -172,6 +187,34 @@ def test_a_refusal_names_the_key_that_cures_it(tmp_path: Path, record: bytes, ke
 def test_a_header_that_cannot_be_used_is_told_where_nothing_follows(tmp_path: Path) -> None:
     assert texts(read(tmp_path, b'id,label,te"xt,a,x,one')) == ["misplaced_quote"]
     assert texts(read(tmp_path, b'id,label,te"xt\na,x,one\n')) == ["invalid_header"]
+
+
+@pytest.mark.parametrize(
+    ("line_end", "expected"), [("auto", ["invalid_csv"] + ["invalid_header"] * 2), ("cr", list("abc"))]
+)
+def test_a_record_behind_a_cr_in_the_header_is_not_lost(
+    tmp_path: Path, line_end: str, expected: list[str]
+) -> None:
+    rows = read(tmp_path, b"id,label,text\r1,x,a\n2,y,b\n3,z,c\n", line_end=line_end)
+    assert texts(rows) == expected
+    assert line_end == "cr" or rows[0].raw == b"id,label,text\r1,x,a"
+
+
+@pytest.mark.parametrize("more", [b"", b"2,y,b\n"])
+def test_a_first_line_without_any_configured_column_may_be_a_record(tmp_path: Path, more: bytes) -> None:
+    rows = read(tmp_path, b"#id,label,text\n1,x,a\n" + more, comment="#")
+    assert reasons(rows[:1]) == ["invalid_header"]
+    assert (rows[0].position, rows[0].raw) == (15, b"1,x,a")
+    assert len(rows) == 1 + bool(more)  # what follows lacks its columns
+
+
+def test_columns_that_folders_name_need_not_stand_in_the_header(tmp_path: Path) -> None:
+    file = tmp_path / "label=x" / "text=t" / "a.csv"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"other\n1\n")
+    config = configuration(tmp_path, [{"format": "csv", "path": f"{tmp_path}/*/*/*.csv"}], {"label": "label"})
+    found = [row for batch in Reader(config).batches(0, list_pieces(config)) for row in batch.to_pylist()]
+    assert [row["kind"] for row in found] == [RECORD, FILE]
 
 
 def test_line_ends_are_told_by_more_than_the_first_member_of_a_compressed_file(tmp_path: Path) -> None:

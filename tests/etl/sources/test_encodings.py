@@ -74,6 +74,17 @@ def test_an_encoding_is_detected(tmp_path: Path, encoding: str) -> None:
         assert [row.values["text"] for row in rows if isinstance(row, Found)] == list(WORDS)
 
 
+@pytest.mark.parametrize("name", ["utf-16", "utf-32"])
+def test_the_byte_order_without_a_mark_shows_in_the_content(tmp_path: Path, name: str) -> None:
+    for order in ("le", "be"):
+        content, begins = table(f"{name}-{order}")
+        rows = read(tmp_path, content, encoding=name)
+        assert [row.position for row in rows] == begins
+        assert reasons(rows) == [None] * len(WORDS)
+    wrong = read(tmp_path, "id,label,text\na,x,t\n".encode("utf-16-be"), encoding="utf-16-le")
+    assert reasons(wrong) == ["invalid_header"]
+
+
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
