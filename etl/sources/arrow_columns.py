@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth, WithNames
+from etl.sources.contract import Contract, Duration, Moment, NotScalar, NotText, Number, Truth, WithNames
 from etl.sources.paths import Path, Step, shown
+from etl.sources.times import written
 
 DEEPEST = 8
 """Levels of nested types that are looked at for the names in a hint."""
@@ -66,8 +67,7 @@ class ArrowColumns:
     def rows(self, batch: pa.RecordBatch) -> Iterator[dict[str, object]]:
         """Yield the needed columns of each row."""
         columns = {
-            name: list(values(at(batch.column(str(path[0])), path[1:]), name not in self.contract.texts))
-            for name, path in self.found.items()
+            name: list(values(at(batch.column(str(path[0])), path[1:]))) for name, path in self.found.items()
         }
         for place in range(batch.num_rows):
             row = {name: column[place] for name, column in columns.items()}
@@ -112,28 +112,39 @@ def at(array: pa.Array, path: Sequence[Step]) -> pa.Array:
     """Return what a path leads to in each value; null where an element or a key is not there."""
     for step in path:
         array = _decoded(array)
+        kind = array.type
+        if pa.types.is_struct(kind):
+            array = pc.struct_field(array, [kind.get_field_index(step)])
+            continue
+        stored = _of_storage(kind)
+        if stored != kind:  # pyarrow looks up no element that holds an extension type
+            array = array.cast(stored)
         if isinstance(step, int):
             there = pc.greater(pc.list_value_length(array), step)
             array = pc.list_element(pc.if_else(there, array, pa.scalar(None, array.type)), step)
-        elif pa.types.is_map(array.type):
-            array = pc.map_lookup(array, pa.scalar(step, array.type.key_type), "first")
+            element = kind.value_type
         else:
-            array = pc.struct_field(array, [array.type.get_field_index(step)])
+            array = pc.map_lookup(array, pa.scalar(step, array.type.key_type), "first")
+            element = kind.item_type
+        if stored != kind:
+            array = array.cast(element)
     return array
 
 
-def values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
+def values(array: pa.Array) -> Iterator[object]:
     """Yield the values of a column in the types of the contract."""
     array = _decoded(array)
     kind = array.type
     if _is_text(kind):
         yield from _strings(array)
-    elif may_be_time and (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+    elif isinstance(kind, pa.UuidType):
+        yield from (None if value is None else str(value) for value in array.to_pylist())
+    elif pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_time(kind):
         zone = "Z" if pa.types.is_timestamp(kind) and kind.tz is not None else ""
         # Without its zone a timestamp is the same moment in UTC, and no time zone database is needed.
         plain = array.cast(pa.int64()).cast(pa.timestamp(kind.unit)) if zone else array
         texts = plain.cast(pa.string()).to_pylist()
-        yield from (None if text is None else Moment(text + zone) for text in texts)
+        yield from (None if text is None else Moment(written(text, zone)) for text in texts)
     elif pa.types.is_float16(kind) or pa.types.is_float32(kind):
         # The shortest digits that mean it, not those of the double that Python would make of it.
         single = np.float16 if pa.types.is_float16(kind) else np.float32
@@ -147,7 +158,8 @@ def values(array: pa.Array, may_be_time: bool) -> Iterator[object]:
             None if value is None else Truth("true" if value else "false") for value in array.to_pylist()
         )
     else:
-        yield from (None if not valid else NotScalar() for valid in array.is_valid().to_pylist())
+        other = Duration() if pa.types.is_duration(kind) else NotScalar()
+        yield from (other if valid else None for valid in array.is_valid().to_pylist())
 
 
 def _strings(array: pa.Array) -> Iterator[object]:
@@ -201,12 +213,28 @@ def _decoded(array: pa.Array) -> pa.Array:
 def _plain(kind: pa.DataType) -> pa.DataType:
     """Return the type of the values, however they are laid out."""
     while True:
-        if isinstance(kind, pa.BaseExtensionType):
+        if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
             kind = kind.storage_type
         elif pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
             kind = kind.value_type
         else:
             return kind
+
+
+def _of_storage(kind: pa.DataType) -> pa.DataType:
+    """Return a type with the storage of each extension type in its place, at any depth."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _of_storage(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_of_storage(field.type)) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(_of_storage(kind.key_type), _of_storage(kind.item_type))
+    if not _is_list(kind):
+        return kind
+    field = kind.value_field.with_type(_of_storage(kind.value_type))
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(field, kind.list_size)
+    return pa.large_list(field) if pa.types.is_large_list(kind) else pa.list_(field)
 
 
 def _is_list(kind: pa.DataType) -> bool:

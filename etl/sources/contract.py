@@ -23,7 +23,7 @@ class Number(str):
 
 
 class Moment(str):
-    """Value that its format types as a date or time, as ISO 8601."""
+    """Value that its format types as a date, a time or both, as ISO 8601."""
 
     __slots__ = ()
 
@@ -46,6 +46,10 @@ class NotText:
 
 class NotScalar:
     """Placeholder for a list, a mapping or another value that no column may hold."""
+
+
+class Duration(NotScalar):
+    """Placeholder for a length of time."""
 
 
 class WithNames(dict[str, object]):
@@ -150,7 +154,8 @@ class Contract:
             if isinstance(value, NotText):
                 return Problem("invalid_utf8", f"the column {column!r} is not valid UTF-8")
             if not isinstance(value, str):
-                return Problem("wrong_type", f"the column {column!r} is no single value")
+                kind = _kind_of(value) if isinstance(value, Duration) else "is no single value"
+                return Problem("wrong_type", f"the column {column!r} {kind}")
             if not value.isascii() and not _encodes(value):
                 return Problem("lone_surrogate", f"the column {column!r} holds half of a surrogate pair")
         return None
@@ -188,6 +193,8 @@ def _kind_of(value: object) -> str:
         return "is true or false and not a string"
     if isinstance(value, bool):
         return "is true or false, as YAML reads yes, no, on and off: put it in quotes"
+    if isinstance(value, Duration):
+        return "is a duration, which has no notation of its own: store it as a number or a string"
     return "is not a string but a list, an object or binary: name a single value in it, as in 'event.name', 'tags[0]'"
 
 

@@ -54,6 +54,13 @@ def of_iso_8601(text: str) -> float | Refusal | None:
         return "invalid_time", "is not a date or time that exists"
 
 
+def written(text: str, zone: str = "") -> str:
+    """Return a date or time without zone that its format types, in the one notation that equal moments have."""
+    whole, point, fraction = text.replace(" ", "T").partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{whole}{point}{fraction}{zone}" if fraction else f"{whole}{zone}"
+
+
 def of_format(text: str, notation: str) -> float | Refusal:
     """Return a text in a format of strptime in seconds."""
     try:

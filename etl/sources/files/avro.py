@@ -11,10 +11,11 @@ import lzma
 import struct
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import IO, Any, cast
 
+import numpy as np
 import zstandard
 
 from common.errors import UsageError
@@ -24,7 +25,8 @@ from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat
 from etl.sources.files.listing import SourceFile
 from etl.sources.files.parquet import checked_row, size_of_row, too_large
 from etl.sources.files.streams import content_limit, open_plain
-from etl.sources.paths import MISSING, look_up, nested_names
+from etl.sources.paths import MISSING, Step, look_up, nested_names
+from etl.sources.times import written
 from schemas.sources import SourceSettings
 
 DAMAGE = (
@@ -60,7 +62,7 @@ class AvroFormat(SourceFormat):
         self, part: FilePart, settings: SourceSettings, contract: Contract
     ) -> Iterator[Found | Rejected]:
         import fastavro
-        from fastavro.schema import SchemaParseException
+        from fastavro.schema import SchemaParseException, parse_schema
 
         position = given = part.rows = 0
         try:
@@ -68,8 +70,14 @@ class AvroFormat(SourceFormat):
                 size = file.seek(0, io.SEEK_END)
                 limit = content_limit(size, part.max_expansion)
                 file.seek(0)
-                for record in fastavro.reader(cast(IO[Any], Bounded(file, size))):
-                    found = _row(position, record, contract)
+                records = fastavro.reader(cast(IO[Any], Bounded(file, size)))
+                named: dict[str, Any] = {}
+                schema = parse_schema(cast(Any, records.writer_schema), named)
+                floats = frozenset(
+                    name for name in contract.needed if is_float(schema, name, contract, named)
+                )
+                for record in records:
+                    found = _row(position, record, contract, floats)
                     given += size_of_row(found)
                     if limit is not None and given > limit:
                         yield too_large(position, part.max_expansion, 0)
@@ -96,7 +104,38 @@ class Bounded:
         return content
 
 
-def _row(position: int, record: Any, contract: Contract) -> Found | Rejected:
+def is_float(schema: Any, name: str, contract: Contract, named: Mapping[str, Any]) -> bool:
+    """Return True where a schema has numbers of single precision, and none of double, in a column."""
+    kinds = list(_below([schema], name, named))
+    if not kinds:
+        kinds = [schema]
+        for step in contract.paths.get(name, ()):
+            kinds = list(_below(kinds, step, named))
+    names = [kind["type"] if isinstance(kind, dict) else kind for kind in _resolved(kinds, named)]
+    return "float" in names and "double" not in names
+
+
+def _below(kinds: Iterable[Any], step: Step, named: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the schemas that a step leads to from any of the given ones."""
+    for kind in _resolved(kinds, named):
+        if not isinstance(kind, dict):
+            continue
+        if isinstance(step, int):
+            yield from [kind["items"]] if kind["type"] == "array" else []
+        elif kind["type"] == "map":
+            yield kind["values"]
+        else:
+            yield from (field["type"] for field in kind.get("fields", ()) if field["name"] == step)
+
+
+def _resolved(kinds: Iterable[Any], named: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the schemas in unions by themselves, and those that are named in full."""
+    for kind in kinds:
+        for one in kind if isinstance(kind, list) else [kind]:
+            yield named.get(one, one) if isinstance(one, str) else one
+
+
+def _row(position: int, record: Any, contract: Contract, floats: Collection[str]) -> Found | Rejected:
     if not isinstance(record, dict):
         return Rejected(position, b"{}", "not_an_object", "the schema of the file is not that of a record")
     values: dict[str, object] = {}
@@ -105,7 +144,9 @@ def _row(position: int, record: Any, contract: Contract) -> Found | Rejected:
         if value is MISSING and name in contract.paths:
             value = look_up(record, contract.paths[name])
         if value is not MISSING:
-            values[name] = _scalar(value)
+            is_single = isinstance(value, float) and name in floats
+            # The shortest digits that mean it, not those of the double that Python makes of it.
+            values[name] = Number(str(np.float32(value))) if is_single else _scalar(value)
     if any(name not in values for name in contract.required):
         values = WithNames(values, lambda: nested_names(record))
     return checked_row(position, values)
@@ -121,8 +162,11 @@ def _scalar(value: object) -> object:
         return Number(f"{value:f}")
     if isinstance(value, int | float):
         return Number(value)
-    if isinstance(value, datetime.date):  # as is a date with a time
-        return Moment(value.isoformat())
+    if isinstance(value, datetime.datetime):  # of a zone, UTC alone
+        zone = "" if value.tzinfo is None else "Z"
+        return Moment(written(value.replace(tzinfo=None).isoformat(), zone))
+    if isinstance(value, datetime.date | datetime.time):
+        return Moment(written(value.isoformat()))
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, bytes):

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from common.errors import UsageError
@@ -18,6 +19,7 @@ from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 fastavro = pytest.importorskip("fastavro")
+MOMENT = datetime.datetime(2024, 1, 2, 3, 4, 5, 600, datetime.UTC)
 NULLABLE = ["null", "string"]
 EVENT = {"type": "record", "name": "event", "fields": [{"name": "text", "type": NULLABLE}]}
 SCHEMA = {
@@ -68,7 +70,7 @@ def test_rows_are_read_with_their_types_and_paths(tmp_path: Path, codec: str) ->
     first = checked[0]
     assert isinstance(first, Accepted)
     assert (first.record_id, first.time_seconds) == (str(2**62), 1577923200.0)
-    assert first.values == ("x", "2020-01-02T00:00:00+00:00", "é 0")
+    assert first.values == ("x", "2020-01-02T00:00:00Z", "é 0")
     assert [getattr(one, "reason", None) for one in checked] == [None, None, "null_value"]
 
 
@@ -82,6 +84,9 @@ def test_rows_are_read_with_their_types_and_paths(tmp_path: Path, codec: str) ->
         ("bytes", b"\xff", "invalid_utf8"),
         ({"type": "bytes", "logicalType": "decimal", "precision": 5, "scale": 2}, Decimal("1.50"), "1.50"),
         ({"type": "int", "logicalType": "date"}, datetime.date(2020, 1, 2), "2020-01-02"),
+        ({"type": "long", "logicalType": "timestamp-micros"}, MOMENT, "2024-01-02T03:04:05.0006Z"),
+        ({"type": "long", "logicalType": "local-timestamp-micros"}, MOMENT, "2024-01-02T03:04:05.0006"),
+        ({"type": "long", "logicalType": "time-micros"}, MOMENT.time(), "03:04:05.0006"),
         ({"type": "array", "items": "int"}, [1], "wrong_type"),
     ],
 )
@@ -101,6 +106,35 @@ def test_labels_are_taken_as_they_are_written(
     assert isinstance(row, Found)
     checked = Contract(config).check(row.values, "a", 0, 0)
     assert (checked.values[0] if isinstance(checked, Accepted) else checked.reason) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"), [("float", "0.1"), (["float", "double"], "0.10000000149011612")]
+)
+@pytest.mark.parametrize("path", ["label", "in.label", "in.list[1]", "again.list[0]", "map.k"])
+def test_numbers_of_single_precision_have_the_shortest_digits(
+    tmp_path: Path, kind: Any, expected: str, path: str
+) -> None:
+    lists = {"type": "array", "items": kind}
+    inner = {"type": "record", "name": "inner", "namespace": "n", "fields": [
+        {"name": "label", "type": ["null", kind] if isinstance(kind, str) else kind}, {"name": "list", "type": lists}
+    ]}  # fmt: skip
+    kinds = {
+        "text": "string",
+        "label": kind,
+        "in": ["null", inner],
+        "again": "n.inner",
+        "map": {"type": "map", "values": kind},
+    }
+    single = float(np.float32(0.1))
+    nested = {"label": single, "list": [single] * 2}
+    record = {"text": "t", "label": single, "in": nested, "again": nested, "map": {"k": single}}
+    fields = [{"name": name, "type": one} for name, one in kinds.items()]
+    written(tmp_path / "a.avro", [record], {"type": "record", "name": "row", "fields": fields})
+    source = {"format": "avro", "path": str(tmp_path / "a.avro")}
+    (row,) = read_rows(configuration(tmp_path, [source], {"label": path}), tmp_path / "a.avro")
+    assert isinstance(row, Found)
+    assert row.values[path] == expected
 
 
 def test_damage_is_one_row_after_those_before_it(tmp_path: Path) -> None:

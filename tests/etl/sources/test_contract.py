@@ -10,6 +10,7 @@ import pytest
 from etl.sources.contract import (
     Accepted,
     Contract,
+    Duration,
     Moment,
     NotScalar,
     NotText,
@@ -107,6 +108,7 @@ def test_a_problem_says_what_the_value_is_and_what_to_do(tmp_path: Path) -> None
 
     assert detail("text", Number("7")) == "the column 'text' is a number and not a string"
     assert "name a single value in it, as in 'event.name'" in detail("label", NotScalar())
+    assert "is a duration, which has no notation of its own" in detail("label", Duration())
     assert "put it in quotes" in detail("label", True)
 
 

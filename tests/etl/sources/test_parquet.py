@@ -2,6 +2,7 @@
 
 import datetime
 import random
+import uuid
 from dataclasses import replace
 from decimal import Decimal
 from itertools import pairwise
@@ -19,6 +20,8 @@ from etl.sources.files.parquet import BATCH_ROWS, batch_rows, raw_row
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 COLUMNS = {"label": "label", "time": "seen"}
+UUID = uuid.UUID(int=10**30)
+MOMENT = datetime.datetime(2024, 1, 2, 3, 4, 5, 600)
 
 
 def read(
@@ -49,8 +52,8 @@ def test_strings_and_times_are_taken_for_what_they_are(tmp_path: Path) -> None:
     rows = read(tmp_path, table)
     assert [(row.position, row.raw) for row in rows] == [(0, b""), (1, b"")]
     assert checked(tmp_path, rows) == [
-        ("x", "2020-01-01 12:00:00.250000Z", "é"),
-        ("y", "2020-01-01 12:00:00.250000Z", "b"),
+        ("x", "2020-01-01T12:00:00.25Z", "é"),
+        ("y", "2020-01-01T12:00:00.25Z", "b"),
     ]
 
 
@@ -61,7 +64,7 @@ def test_strings_and_times_are_taken_for_what_they_are(tmp_path: Path) -> None:
         (pa.array([1600000000]), "1600000000"),
         (pa.array([1.5]), "1.5"),
         (pa.array(["2020-01-02T00:00:00"]), "2020-01-02T00:00:00"),
-        (pa.array([datetime.datetime(2020, 1, 2)], pa.timestamp("s")), "2020-01-02 00:00:00.000"),
+        (pa.array([datetime.datetime(2020, 1, 2)], pa.timestamp("s")), "2020-01-02T00:00:00"),
     ],
 )
 def test_the_time_column_has_several_types(tmp_path: Path, times: pa.Array, expected: str) -> None:
@@ -170,6 +173,13 @@ def test_a_row_group_without_rows_has_no_shared_value(
         (pa.array([datetime.date(2020, 1, 2)] * 2), ["2020-01-02"] * 2),
         (pa.array([b"a", "é".encode()]), ["a", "é"]),
         (pa.array([b"ab", b"cd"], pa.binary(2)), ["ab", "cd"]),
+        (pa.array([UUID.bytes, None], pa.uuid()), [str(UUID), "null_value"]),
+        (pa.array([MOMENT] * 2, pa.timestamp("us")), ["2024-01-02T03:04:05.0006"] * 2),
+        (pa.array([MOMENT] * 2, pa.timestamp("ns")), ["2024-01-02T03:04:05.0006"] * 2),
+        (pa.array([MOMENT] * 2, pa.timestamp("us", tz="Asia/Tokyo")), ["2024-01-02T03:04:05.0006Z"] * 2),
+        (pa.array([MOMENT.time()] * 2, pa.time64("ns")), ["03:04:05.0006"] * 2),
+        (pa.array([datetime.time(3, 4)] * 2, pa.time32("ms")), ["03:04:00"] * 2),
+        (pa.array([datetime.timedelta(1), None]), ["wrong_type", "null_value"]),
         (pa.array(["a", "b"], pa.string_view()), ["a", "b"]),
         (pa.array([b"a", b"b"], pa.large_binary()).dictionary_encode(), ["a", "b"]),
         (pa.array([1, 0]).dictionary_encode(), ["1", "0"]),
@@ -224,6 +234,42 @@ def test_nested_columns_are_read_by_path(
     config = configuration(tmp_path, [{"format": "parquet", "path": str(file)}], {"label": path})
     rows = read_rows(config, file)
     assert [row.values[path] for row in rows if isinstance(row, Found)] == expected
+
+
+@pytest.mark.parametrize("path", ["label.a", "label[1]", "label[0].a", "label.a[0]"])
+def test_uuids_are_found_by_paths(tmp_path: Path, path: str) -> None:
+    one = pa.array([UUID.bytes], pa.uuid())
+    in_struct = pa.StructArray.from_arrays([one], ["a"])
+    labels = {
+        "label.a": pa.MapArray.from_arrays([0, 1], pa.array(["a"]), one),
+        "label[1]": pa.FixedSizeListArray.from_arrays(pa.array([b"x" * 16, UUID.bytes], pa.uuid()), 2),
+        "label[0].a": pa.LargeListArray.from_arrays([0, 1], in_struct),
+        "label.a[0]": pa.StructArray.from_arrays([pa.ListArray.from_arrays([0, 1], one)], ["a"]),
+    }
+    pq.write_table(pa.table({"label": labels[path], "text": ["t"]}), tmp_path / "a.parquet")
+    source = {"format": "parquet", "path": str(tmp_path / "a.parquet")}
+    (row,) = read_rows(configuration(tmp_path, [source], {"label": path}), tmp_path / "a.parquet")
+    assert isinstance(row, Found)
+    assert row.values[path] == str(UUID)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (pa.array([MOMENT]), "is a date or time and not a string"),
+        (pa.array([MOMENT.date()]), "is a date or time and not a string"),
+        (pa.array([datetime.timedelta(1)]), "is a duration"),
+        (pa.array([["t"]]), "a list, an object or binary"),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_what_is_no_text_is_told_for_what_it_is(tmp_path: Path, array: pa.Array, kind: str) -> None:
+    (row,) = read(tmp_path, pa.table({"label": ["x"], "text": array, "seen": ["2020-01-01"]}))
+    assert isinstance(row, Found)
+    config = configuration(tmp_path, [{"format": "parquet", "path": "*"}], COLUMNS)
+    problem = Contract(config).check(row.values, "a", 0, 0)
+    assert isinstance(problem, Problem)
+    assert kind in problem.detail
 
 
 def test_a_missing_column_names_its_namesakes(tmp_path: Path) -> None:
