@@ -1,9 +1,10 @@
 """JSON arrays and objects that follow each other, over as many lines as they like, in strict UTF-8.
 
-A record is an object that stands in an array or by itself; white space and commas may separate them. A file is read
-once from its beginning, and no more of it is held than the record at hand. In a record with brackets, quotes or commas
-out of place, reading goes on with the next `{` that begins a line and is indented no deeper than the record; where
-records do not begin lines, with the next one behind a comma or a closing bracket that has the same first key.
+A record is an object that stands in an array or by itself; white space, commas, record separators (RFC 7464) and the
+byte order marks of files that were joined may separate them. A file is read once from its beginning, and no more of it
+is held than the record at hand. In a record with brackets, quotes or commas out of place, reading goes on with the next
+`{` that begins a line and is indented no deeper than the record; where records do not begin lines, with the next one
+behind a comma or a closing bracket that has the same first key.
 """
 
 import io
@@ -31,7 +32,9 @@ STRING = rb'"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+'
 INSIDE = re.compile(rb"(?:[\s,:A-Za-z0-9_+.\-]++|" + STRING + rb'"(?=\s*(?:[:,}\]]|\Z)))*+')
 """What stands between two brackets of a record."""
 UNFINISHED = re.compile(STRING + rb"\\?\Z")
-SEPARATORS = re.compile(rb"[\s,]++")
+SIGNS = BOM_UTF8 + b"\x1e"
+"""Bytes of byte order marks and record separators, which are no indentation."""
+SEPARATORS = re.compile(rb"(?:[\s,\x1e]|%s)++" % BOM_UTF8)
 NO_OBJECT = re.compile(rb"(?:[^\n\[\]{}\"]++|" + STRING + rb'")++|"[^\n]*+|.', re.DOTALL)
 """Values that are no objects, or anything else, to the next bracket or the end of the line."""
 FIRST_KEY = re.compile(rb"\{\s*+" + STRING + rb'"\s*+:')
@@ -39,7 +42,7 @@ LONGEST_KEY = 1000
 OVERLAP = 4 << 10
 """Bytes in which the beginning of a record is recognised: line break, indentation, first key."""
 CLOSING = {ord("{"): ord("}"), ord("["): ord("]")}
-QUOTE, BETWEEN = ord('"'), b" \t\r\n,"
+QUOTE, BETWEEN = ord('"'), b" \t\r\n,\x1e"
 BEFORE = {ord("{"): b":", ord("["): b"[,"}
 """What an opening bracket may stand behind, by the bracket around it."""
 
@@ -134,24 +137,26 @@ class Objects:
         self.place, self.indent = place, None
 
     def _skip_separators(self) -> bool:
-        """Skip white space and commas; return False at the end of the file."""
+        """Skip what separates records; return False at the end of the file."""
         window = self.window
         while True:
             match = SEPARATORS.match(window.held, self.place)
             if match is not None:
-                self.separators += match.end() - self.place
+                marks = len(BOM_UTF8) * match[0].count(BOM_UTF8)
+                self.mark += marks
+                self.separators += match.end() - self.place - marks
                 lines = match[0].rfind(b"\n")
                 if lines >= 0:
-                    self.indent = len(match[0]) - lines - 1
+                    self.indent = len(match[0][lines + 1 :].lstrip(SIGNS))
                 elif self.indent is not None:
-                    self.indent += len(match[0])
+                    self.indent += len(match[0].lstrip(SIGNS))
                 self.place = match.end()
-            if self.place < len(window.held):
+            if not BOM_UTF8.startswith(window.held[self.place : self.place + len(BOM_UTF8)]):
                 return True
-            going_on = window.more(self.place)
+            going_on = window.more(self.place)  # at the end of what is held, or within a mark
             self.place = 0
             if not going_on:
-                return False
+                return bool(window.held)
 
     def _other(self) -> Rejected:
         """Return the row for values that are no objects, or for what is no value at all."""
@@ -264,16 +269,18 @@ class Objects:
             self.separators += whole - len(raw)
         self._pass(end)
         if match is not None and indent is not None:
-            self.indent = end - match.start() - 1
+            self.indent = len(window.held[match.start() + 1 : end].lstrip(SIGNS))
         return rejected(begin, raw, reason, detail, size)
 
     def _beginning(self, indent: int | None) -> re.Pattern[bytes]:
         """Return the pattern of the beginning of the next record, as group 1, behind a broken one."""
         if indent is not None:
-            return re.compile(rb"\n[ \t,]{0,%d}(\{)" % min(indent, OVERLAP // 2))
+            return re.compile(rb"\n[%s]{0,9}[ \t,]{0,%d}(\{)" % (SIGNS, min(indent, OVERLAP // 2)))
         key = FIRST_KEY.match(self.window.held, self.place, self.place + LONGEST_KEY)
         first = self.first_key if key is None else key[0]
-        return re.compile(rb"[,}\]][\s,]{0,200}(" + (rb"\{" if first is None else re.escape(first)) + rb")")
+        return re.compile(
+            rb"[,}\]][\s,\x1e]{0,200}(" + (rb"\{" if first is None else re.escape(first)) + rb")"
+        )
 
 
 FORMAT = JsonFormat()

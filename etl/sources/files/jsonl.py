@@ -1,15 +1,16 @@
 """JSON lines: one object of RFC 8259 a line, in strict UTF-8.
 
-An LF ends a line. A CR before it, white space around the object and a byte order mark at the beginning of the file
-are tolerated; blank lines are no records. Keys that are not configured are only checked for grammar. A file that
-begins as an array, or with an object over several lines, is read as `format = "json"` instead.
+An LF ends a line. A CR before it, white space around the object, and byte order marks and the record separators of RFC
+7464 at its beginning are tolerated; blank lines are no records. Keys that are not configured are only checked for
+grammar. A file that begins as an array, with an array of objects a line, or with an object over several lines, is read
+as `format = "json"` instead.
 """
 
 import json
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from etl.sources.contract import Contract, NotScalar, Number, Truth, WithNames
 from etl.sources.files.formats import (
@@ -30,6 +31,10 @@ from etl.sources.paths import MISSING, Repeated, look_up, nested_names
 from schemas.sources import SourceSettings
 
 WHITE_SPACE = b" \t\r"
+RECORD_SEPARATOR = b"\x1e"
+BEFORE_FIRST = b" \t\n\r\v\f" + RECORD_SEPARATOR
+SIGNS = frozenset({BOM_UTF8[0], RECORD_SEPARATOR[0]})
+BEFORE_RECORD = re.compile(rb"(?:%s|%s)*+" % (BOM_UTF8, RECORD_SEPARATOR))
 LONG_LINE = 8 << 20
 MAX_VALUES = 1_000_000
 """Values of a line longer than LONG_LINE: each takes a Python object of some hundred bytes before any is checked."""
@@ -55,7 +60,7 @@ class JsonLinesFormat(SourceFormat):
             if part.start == 0:
                 yield from formats()["json"].read(part, settings, contract)
             return
-        ends = blank = mark = 0
+        ends = blank = marks = separators = 0
         # A file that cannot be opened is damaged from its beginning on, whichever piece finds that out.
         position = part.start if stream.damage is None else 0
         for line in read_lines(reader, part.start, part.end):
@@ -64,37 +69,60 @@ class JsonLinesFormat(SourceFormat):
                 break
             position = line.position + line.size + line.ended
             ends += line.ended
+            if line.content and line.content[0] in SIGNS:
+                line, signs = behind_signs(line)
+                separators += signs.count(RECORD_SEPARATOR)
+                marks += len(signs) - signs.count(RECORD_SEPARATOR)
             row = parse_line(line, contract)
             if row is not None:
                 yield row
             else:
                 blank += line.size
                 if line.content.startswith(BOM_UTF8):
-                    mark, blank = mark + len(BOM_UTF8), blank - len(BOM_UTF8)
+                    marks, blank = marks + len(BOM_UTF8), blank - len(BOM_UTF8)
         else:
             if stream.damage is not None:
                 yield damaged(stream, position)
-        yield from skipped(byte_order_mark=mark, line_end=ends, blank_line=blank)
+        yield from skipped(
+            byte_order_mark=marks, record_separator=separators, line_end=ends, blank_line=blank
+        )
+
+
+def behind_signs(line: Line) -> tuple[Line, bytes]:
+    """Return a line behind the byte order marks and record separators at its beginning, and these.
+
+    A mark alone at the beginning of the file remains, so that the record begins where the file does.
+    """
+    match = BEFORE_RECORD.match(line.content)
+    assert match is not None
+    signs = match[0]
+    if line.position == 0 and signs == BOM_UTF8:
+        return line, b""
+    content = line.content[len(signs) :]
+    return Line(line.position + len(signs), content, line.size - len(signs), line.ended), signs
 
 
 def is_laid_out(beginning: bytes) -> bool:
     """Return True where the beginning of a file shows that its records are no lines, but as `format = "json"` has them.
 
-    Its first line begins an array, and is not a whole array that other lines follow; or it begins an object that goes
-    on in the next line, behind a bracket, comma or colon.
+    Its first line begins an array, and is not a whole array that other lines follow, unless it is one of objects before
+    another array; or it begins an object that goes on in the next line, behind a bracket, comma or colon.
     """
-    first, line_break, following = beginning.removeprefix(BOM_UTF8).lstrip().partition(b"\n")
+    first, line_break, following = beginning.removeprefix(BOM_UTF8).lstrip(BEFORE_FIRST).partition(b"\n")
     if first.startswith(b"["):
-        return not (line_break and following.strip() and _is_json(first))
+        value = _value(first) if line_break and following.strip() else None
+        if isinstance(value, list) and following.lstrip(BEFORE_FIRST + BOM_UTF8).startswith(b"["):
+            return all(isinstance(item, tuple) for item in value)
+        return value is None
     return bool(line_break) and first.startswith(b"{") and first.rstrip().endswith((b"{", b"[", b",", b":"))
 
 
-def _is_json(content: bytes) -> bool:
+def _value(content: bytes) -> object:
+    """Return the value of what is JSON, None for what is not."""
     try:
-        _DECODER.decode(content.decode())
+        return cast(object, _DECODER.decode(content.decode()))
     except (ValueError, RecursionError):  # also of bytes that are not UTF-8
-        return False
-    return True
+        return None
 
 
 def parse_line(line: Line, contract: Contract | None = None) -> Found | Rejected | None:
@@ -145,7 +173,8 @@ def parse_object(text: str, contract: Contract | None = None) -> dict[str, objec
     except RecursionError:
         return "too_deep", f"nested deeper than {MAX_DEPTH} levels"
     if not isinstance(value, tuple):
-        return "not_an_object", "the line is JSON but not an object"
+        arrays = '; format = "json" reads arrays of objects' if isinstance(value, list) else ""
+        return "not_an_object", f"the line is JSON but not an object{arrays}"
     parsed: dict[str, object] = dict(value)
     if len(parsed) < len(value) or not _SCALARS.issuperset(map(type, parsed.values())):
         if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:

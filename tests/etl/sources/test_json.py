@@ -71,6 +71,32 @@ def test_objects_that_follow_each_other_in_a_line_are_read_as_json_alone(tmp_pat
     assert row.detail.endswith('extra data; format = "json" reads several objects in a line')
 
 
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("name", ["json", "jsonl"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\ufeff", "\n\x1e"])
+def test_an_array_of_objects_a_line_is_read_as_json(tmp_path: Path, name: str, end: str) -> None:
+    pages = [RECORDS[:2], RECORDS[2:], RECORDS[:0], RECORDS[:1]]
+    content = "".join(json.dumps(page) + end for page in pages).encode()
+    assert ids(read(tmp_path, content, name)) == [record["id"] for page in pages for record in page]
+    (row,) = read(tmp_path, b'[{"id": "a"}]\n{', "jsonl")[:1]
+    assert isinstance(row, Rejected)
+    assert row.detail.endswith('not an object; format = "json" reads arrays of objects')
+
+
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize("sign", ["\x1e", "\ufeff"])
+@pytest.mark.parametrize("name", ["json", "jsonl"])
+def test_marks_and_record_separators_between_objects_are_skipped(
+    tmp_path: Path, name: str, sign: str
+) -> None:
+    objects = [json.dumps(record, indent=1) + "\n" for record in RECORDS]
+    content = "".join(sign + one for one in objects).encode()
+    assert ids(read(tmp_path, content, name)) == [record["id"] for record in RECORDS]
+    broken = content.replace(b"{", b"{]", 1)
+    assert ids(read(tmp_path, broken, "json")) == ["invalid_json", *(record["id"] for record in RECORDS[1:])]
+    assert ids(read(tmp_path, content + b"\xef", "json"))[-1] == "not_an_object"
+
+
 def test_lines_remain_lines(tmp_path: Path) -> None:
     lines = [b"[1, 2]", b'["a", {"b": 1}]', json.dumps(RECORDS[0]).encode(), b'{"id": "cut",']
     rows = read(tmp_path, b"\n".join(lines), "jsonl")

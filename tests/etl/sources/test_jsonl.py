@@ -1,5 +1,6 @@
 """JSON lines: the grammar, positions, byte ranges, damage."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.sources.files.formats import Found, Rejected
+from etl.sources.contract import Contract
+from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats
 from etl.sources.files.jsonl import MAX_DEPTH, is_laid_out, parse_line, parse_object
 from etl.sources.files.streams import Line
 from tests.etl.sources.source_files import configuration, read_rows, reasons
@@ -105,7 +107,7 @@ def test_a_detail_never_repeats_the_content() -> None:
 
 def test_blank_lines_and_a_mark_at_the_beginning_are_no_records(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    file.write_bytes(b'\xef\xbb\xbf{"a":"1"}\r\n\r\n  \t\n{"a":"2"}\n\xef\xbb\xbf{"a":"3"}')
+    file.write_bytes(b'\xef\xbb\xbf{"a":"1"}\r\n\r\n  \t\n{"a":"2"}\n \xef\xbb\xbf{"a":"3"}')
     config = configuration(tmp_path, [{"format": "jsonl", "path": str(file)}])
     rows = read_rows(config, file)
     assert rows[:2] == [
@@ -115,8 +117,27 @@ def test_blank_lines_and_a_mark_at_the_beginning_are_no_records(tmp_path: Path) 
     assert reasons(rows) == [None, None, "invalid_json"]  # a mark anywhere else is not white space
 
 
+@pytest.mark.parametrize("sign", [b"\xef\xbb\xbf", b"\x1e", b"\xef\xbb\xbf\x1e"])
+def test_marks_of_joined_files_and_record_separators_are_skipped(tmp_path: Path, sign: bytes) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'{"a":"1"}\n' + sign + b'{"a":"2"}\n' + sign + b"\n" + sign * 2 + b' {"a":"3"}')
+    config = configuration(tmp_path, [{"format": "jsonl", "path": str(file)}])
+    size = len(sign)
+    assert read_rows(config, file) == [
+        Found(0, 9, b'{"a":"1"}', {"a": "1"}),
+        Found(10 + size, 9, b'{"a":"2"}', {"a": "2"}),
+        Found(21 + 4 * size, 10, b' {"a":"3"}', {"a": "3"}),
+    ]
+    settings = config.source[0]
+    read = formats()["jsonl"].read(FilePart(str(file), None), settings, Contract(config))
+    marks, separators = 4 * len(sign.rstrip(b"\x1e")), 4 * sign.count(b"\x1e")
+    skipped = {row.rule: row.size for row in read if isinstance(row, Skipped)}
+    expected = {"byte_order_mark": marks, "record_separator": separators, "line_end": 3}
+    assert skipped == {rule: size for rule, size in expected.items() if size}
+
+
 PIECES = st.sampled_from(
-    [b"\n", b"\r\n", b'{"a":"b"}', b"{", b" ", b"\xff", b"x" * 40, b'{"c":"d"}\n', b"\xef\xbb\xbf"]
+    [b"\n", b"\r\n", b'{"a":"b"}', b"{", b" ", b"\xff", b"x" * 40, b'{"c":"d"}\n', b"\xef\xbb\xbf", b"\x1e"]
 )
 
 
@@ -135,7 +156,7 @@ def test_byte_ranges_give_every_line_exactly_once(
     bounds = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
     ranges = list(pairwise(bounds)) or [(0, 0)]
     assert [row for start, end in ranges for row in read_rows(config, file, start, end)] == whole
-    lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    lines = [re.sub(rb"\A(?:\xef\xbb\xbf|\x1e)+", b"", one) for one in content.split(b"\n")]
     assert is_laid_out(content) or len(whole) == sum(bool(one.strip(b" \t\r")) for one in lines)
     assert all(content[row.position : row.position + len(row.raw)] == row.raw for row in whole)
 
