@@ -70,11 +70,25 @@ FIRST_BYTES = (
     (b"\x28\xb5\x2f\xfd", ".zst"),
     (b"\xfd7zXZ\0", ".xz"),
 )
+NOT_READ = "which is not read: pack it by gzip, xz or Zstandard, or not at all"
+ZEROS = re.compile(rb"\0++")
 NO_TEXT = (
     (b"PK\x03\x04", "a zip archive, or a workbook or document of an office program, without the suffix .zip"),
     (b"PAR1", 'Parquet: source.format = "parquet"'),
     (b"ORC", 'ORC: source.format = "orc"'),
+    (b"Obj\x01", 'Avro: source.format = "avro"'),
+    (b"SQLite format 3\0", "an SQLite database"),
     (b"%PDF-", "a PDF document"),
+    *((sign, "a picture") for sign in (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")),
+    *((sign, "a 7z or rar archive, which is not read") for sign in (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07")),
+    (b"\x1f\x9d", f"packed by compress (.Z), {NOT_READ}"),
+    (b"\x04\x22\x4d\x18", f"packed by LZ4, {NOT_READ}"),
+    (b"\xff\x06\0\0sNaPpY", f"packed by Snappy, {NOT_READ}"),
+    # Behind these bytes stands the size of the dictionary, here those of the presets; no text in UTF-32 has them there.
+    *(
+        (b"]\0\0" + size, f"packed by lzma, {NOT_READ}")
+        for size in (b"\x04", b"\x10", b"\x20", b"\x40", b"\x80", b"\0\x01", b"\0\x02", b"\0\x04")
+    ),
 )
 """First bytes of what is neither text nor compressed text, and its name."""
 CONTROL = re.compile(rb"%PDF-|[\x00-\x08\x0e-\x19]")
@@ -225,7 +239,7 @@ class SourceStream(io.RawIOBase):
             yield from self._decompressed(suffix, itertools.chain([first], chunks) if first else chunks)
 
     def _decompressed(self, suffix: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the members of a compressed file one after the other; zeros behind the last one are padding."""
+        """Yield the members of a compressed file one after the other; zeros between and behind them are padding."""
         new, step = DECOMPRESSORS[suffix]
         member: Decompressor | None = None
         members = given = 0
@@ -234,8 +248,11 @@ class SourceStream(io.RawIOBase):
             view, place = memoryview(chunk), 0
             while place < len(chunk):
                 if member is None:
-                    if members and not chunk[place] and not any(view[place:]):
-                        break
+                    if members and not chunk[place]:
+                        padding = ZEROS.match(chunk, place)
+                        assert padding is not None
+                        place = padding.end()
+                        continue
                     member = new()
                 fed = view[place : place + step]
                 try:

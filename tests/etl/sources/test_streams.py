@@ -45,6 +45,22 @@ def test_compressed_files_give_their_content_and_the_hash_of_the_file(
     )
 
 
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+@pytest.mark.parametrize("chunk", [1 << 20, 13])
+def test_zeros_between_members_are_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, chunk: int
+) -> None:
+    monkeypatch.setattr("etl.sources.files.streams.CHUNK", chunk)
+    file = tmp_path / f"a.jsonl{suffix}"
+    member = COMPRESSORS[suffix](b"{}\n")
+    file.write_bytes(member + b"\0" * 4 + member + b"\0" * 8)
+    with SourceStream(str(file), None) as stream:
+        assert (stream.read(), stream.damage) == (b"{}\n{}\n", None)
+    file.write_bytes(member + b"\0" * 4 + b"something else than a member")
+    with SourceStream(str(file), None) as stream:
+        assert (stream.read(), stream.damage) == (b"{}\n", f"the {suffix} data are damaged")
+
+
 class Counted(bytes):
     """Bytes that count how many of them are copied by slices."""
 
@@ -130,6 +146,19 @@ def test_a_large_compressed_file_without_suffix_is_not_cut(
         (b"PAR1\x15\0\0PAR1", "parquet"),
         (b"ORC\x0a\0", "orc"),
         (b"%PDF-1.4 \xff", "PDF"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "a picture"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "a picture"),
+        (b"GIF89a\1\0\1\0", "a picture"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "7z"),
+        (b"Rar!\x1a\7\1\0", "rar"),
+        (b"SQLite format 3\0\x10\0", "SQLite"),
+        (b"Obj\1\4\x16avro.schema\xff", "avro"),
+        (b"\x1f\x9d\x90\x61\x12\xe9", "compress (.Z)"),
+        (b"\x04\x22\x4d\x18\x64\x40\xa7", "LZ4"),
+        (b"\xff\x06\0\0sNaPpY\1\5", "Snappy"),
+        (lzma.compress(LINES, lzma.FORMAT_ALONE, preset=0), "lzma"),
+        (lzma.compress(LINES, lzma.FORMAT_ALONE), "lzma"),
+        (lzma.compress(LINES, lzma.FORMAT_ALONE, preset=9), "lzma"),
     ],
 )
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
