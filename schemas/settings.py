@@ -26,7 +26,7 @@ def _reads_times(notation: str) -> str:
         raise ValueError("a time needs its year, such as %Y")
     try:
         datetime.strptime(datetime(2024, 2, 29, tzinfo=UTC).strftime(notation), notation)
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # the latter where a directive stands in it twice
         raise ValueError(f"not a format of Python's strptime: {error}") from error
     return notation
 

@@ -90,6 +90,7 @@ def test_a_replacement_has_to_fit_its_pattern() -> None:
         ({"time_unit": "ms"}, "which is missing"),
         ({"time": "t", "time_unit": "ms", "time_format": "%Y"}, "either time_unit or time_format"),
         ({"time": "t", "time_format": "%-d.%m.%Y"}, "not a format of Python's strptime"),
+        ({"time": "t", "time_format": "%Y%Y"}, "not a format of Python's strptime"),
         ({"time": "t", "time_format": "%d %b %H:%M"}, "needs its year"),
         ({"time": "t", "time_format": "%d.%m.%Y %Z"}, "use %z for an offset"),
     ],
@@ -104,6 +105,14 @@ def test_notations_of_times_that_read_none_are_refused(columns: dict[str, str], 
 )
 def test_notations_with_a_year_are_taken(notation: str) -> None:
     assert configuration(columns={"time": "t", "time_format": notation}).columns.time_format == notation
+
+
+def test_a_format_of_a_date_that_reads_none_is_refused() -> None:
+    feature = {"name": "day", "column": "day", "encode": "date", "formats": ["iso", "unix_ms", "%d.%m.%Y"]}
+    text = {"name": "tokens", "column": "text"}
+    assert configuration(feature=[text, feature]).feature[1].model_dump()["formats"] == feature["formats"]
+    with pytest.raises(ValidationError, match="not a format of Python's strptime"):
+        configuration(feature=[text, {**feature, "formats": ["iso", "%d.%m.%Y %d"]}])
 
 
 def test_what_an_earlier_version_published_gets_the_defaults_of_later_keys() -> None:
