@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
         )
     done: Counter[str] = Counter()
     files: dict[tuple[int, str], Path] = {}
+    places = set(map(_place, rows.select(PLACE).to_pylist()))
     for row in with_content(table, rows):
         raw = row["raw"] or b""
         kind = (
@@ -126,7 +127,7 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
             files[source] = _free(folder / exported_name(config, *source), set(files.values()))
         with _private(files[source]) as out:
             if not begun:
-                out.write(_header(config, *source))
+                out.write(_header(config, *source, places))
             out.write(raw if config.source[row["source_index"]].format == "front_matter" else raw + b"\n")
     return done
 
@@ -155,8 +156,12 @@ def _private(file: Path) -> Any:
     return open(os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
 
 
-def _header(config: Configuration, source_index: int, path: str) -> bytes:
-    """Return the header line of a CSV file with its line break; empty for other formats and a configured header."""
+def _header(
+    config: Configuration, source_index: int, path: str, places: Collection[tuple[Any, ...]]
+) -> bytes:
+    """Return the header line of a CSV file with its line break; empty for other formats, for a configured header and
+    for one that is among the rows with these places.
+    """
     source = config.source[source_index]
     if not isinstance(source, Csv) or source.header is not None:
         return b""
@@ -167,7 +172,10 @@ def _header(config: Configuration, source_index: int, path: str) -> bytes:
             for record in opened.records:
                 part.close()
                 # A header with broken quotes is in quarantine itself, with everything that it swallowed.
-                if record.problem is not None:
+                place = record.line.position
+                if part.transcoded is not None:
+                    place = part.transcoded.position(place)
+                if record.problem is not None or (source_index, path, place) in places:
                     return b""
                 named = opened.records.skipped["separator_line"] > 0
                 sign = b"sep=" + opened.dialect.delimiter + b"\n" if named else b""

@@ -5,9 +5,10 @@ import stat
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
 from common.errors import DataError, UsageError
@@ -16,7 +17,9 @@ from etl.quarantine import main
 from etl.reporting.rejects import masked
 from etl.rules.personal_data import Mask
 from etl.runs.run import Run
-from etl.sources.rejects import export, quarantined
+from etl.sources.files.pieces import list_pieces
+from etl.sources.reading import QUARANTINE, Reader
+from etl.sources.rejects import PLACE, export, quarantined
 from etl.stages.ingest import ingest
 from schemas.cleaning import Clean
 from schemas.config import Configuration
@@ -140,6 +143,18 @@ def test_nothing_is_exported_over_other_files_or_without_a_header(
     (tmp_path / "files/c.csv").rename(tmp_path / "files/x.csv")
     with pytest.raises(DataError, match=r"c\.csv is no longer there, so that the header"):
         export(config, table, rows, tmp_path / "new")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
+def test_a_header_that_is_quarantined_itself_is_exported_once(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.csv").write_bytes("#id,label,text\n1,x,é\n2,y,u\n".encode(encoding))
+    source = {"format": "csv", "path": f"{tmp_path}/*.csv", "comment": "#", "encoding": encoding}
+    config = configuration(tmp_path, [source])
+    outcomes = pa.Table.from_batches(Reader(config).batches(0, list_pieces(config)))
+    rows = outcomes.filter(pc.equal(outcomes["kind"], QUARANTINE))
+    write_deltalake(tmp_path / "table", rows.select([*PLACE, "reason", "detail", "raw"]))
+    assert export(config, DeltaTable(tmp_path / "table"), rows, tmp_path / "out") == {"exported": 2}
+    assert (tmp_path / "out/0/a.csv").read_text().splitlines() == ["1,x,é", "2,y,u"]
 
 
 def test_filtered_records_are_shown_by_their_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
