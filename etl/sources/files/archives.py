@@ -27,6 +27,7 @@ from etl.sources.files.streams import (
     SourceStream,
     compression_by,
     content_limit,
+    is_tar,
     open_plain,
 )
 
@@ -97,7 +98,7 @@ def _members(
         with open_plain(file.location, options) as opened:
             beginning = opened.read(tarfile.BLOCKSIZE)
         is_zip = beginning.startswith(ZIP) or (
-            not _is_tar(beginning)
+            not is_tar(beginning)
             and file.path.lower().endswith(".zip")
             and compression_by(beginning, "") is None
         )
@@ -108,11 +109,6 @@ def _members(
     except (ArchiveError, OSError, *DAMAGE) as error:
         return found, error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return found, None
-
-
-def _is_tar(beginning: bytes) -> bool:
-    """Return True for the first block of a tar (POSIX.1-1988 and all since; GNU's too)."""
-    return beginning[257:262] == b"ustar"
 
 
 def _obstacle(name: str) -> Obstacle | None:
@@ -190,11 +186,13 @@ def _tar_members(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(open_plain(file.location, options))
         beginning = opened.read(tarfile.BLOCKSIZE)
-        compressed = not _is_tar(beginning) and compression_by(beginning, file.path) is not None
+        compressed = not is_tar(beginning) and compression_by(beginning, file.path) is not None
         opened.seek(0)
         content: SourceStream | None = None
         if compressed:
-            content = stack.enter_context(SourceStream(file.location, options, 0, max_expansion, file.bytes))
+            content = stack.enter_context(
+                SourceStream(file.location, options, 0, max_expansion, file.bytes, may_be_tar=True)
+            )
             source: Any = io.BufferedReader(content, 1 << 20)
         else:
             source = io.BufferedReader(opened, 1 << 16)
@@ -237,7 +235,7 @@ class _Tar:
         self.recent, self.recent_from = bytearray(), 0
         self.stream: SourceStream | None = None
         if member.compressed:  # the listing has checked how it expands
-            self.stream = SourceStream(location, options, 0, None, member.stored)
+            self.stream = SourceStream(location, options, 0, None, member.stored, may_be_tar=True)
             self.file: IO[bytes] = io.BufferedReader(self.stream, 1 << 20)
         else:
             self.file = open_plain(location, options)

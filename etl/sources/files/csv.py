@@ -11,9 +11,11 @@ import csv
 import io
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+from common.errors import ConfigurationError
 from etl.sources.contract import Contract, UntypedText
 from etl.sources.csv_dialect import Dialect, LineFeeds, arguments, dialect_of
 from etl.sources.files.csv_records import RawRecord, Records
@@ -108,7 +110,7 @@ class CsvFormat(SourceFormat):
     def columns(
         self, part: FilePart, settings: SourceSettings, contract: Contract
     ) -> Iterator[tuple[Collection[str], int]]:
-        """Yield the header."""
+        """Yield the header. Raises ConfigurationError for a file that is JSON by the look of it."""
         assert isinstance(settings, Csv)
         if settings.header is not None:
             yield settings.header, 0
@@ -116,8 +118,14 @@ class CsvFormat(SourceFormat):
         file = CsvFile(part, settings, contract.needed)
         for record in file.records:
             row = file.parse(record)
-            if not isinstance(row, Rejected):
-                yield Header(row, contract.needed).names, record.line.size
+            names = [] if isinstance(row, Rejected) else Header(row, contract.needed).names
+            begins = record.line.content.removeprefix(BOM_UTF8).startswith((b'{"', b'[{"'))
+            if begins and not set(names) & set(contract.needed):
+                raise ConfigurationError(
+                    f'{part.file.path} is JSON by the look of it: source.format = "jsonl"'
+                )
+            if names:
+                yield names, record.line.size
             return
 
 

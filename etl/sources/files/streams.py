@@ -118,6 +118,11 @@ def is_text(beginning: bytes) -> bool:
     return bool(looked) and b"\0" not in looked
 
 
+def is_tar(beginning: bytes) -> bool:
+    """Return True for the first block of a tar (POSIX.1-1988 and all since; GNU's too)."""
+    return beginning[257:262] == b"ustar" and b"\0" in beginning[:257]
+
+
 def open_plain(location: str, options: Storage | None) -> IO[bytes]:
     """Open a file without decompression, unbuffered where it is local. Raises OSError."""
     if storage.is_local(location):
@@ -143,8 +148,12 @@ class SourceStream(io.RawIOBase):
         listed: int = 0,
         opener: Callable[[], IO[bytes]] | None = None,
         limit: int | None = None,
+        may_be_tar: bool = False,
     ) -> None:
-        """Open a file, or what `opener` opens, of which at most `limit` bytes are read."""
+        """Open a file, or what `opener` opens, of which at most `limit` bytes are read.
+
+        A tar counts as damaged unless it `may_be_tar`.
+        """
         super().__init__()
         self.damage: str | None = None
         self.reason = "unreadable_file"
@@ -163,7 +172,7 @@ class SourceStream(io.RawIOBase):
             self.damage = str(error)
         except OSError as error:
             self.damage = f"{CANNOT_OPEN} ({error.strerror or type(error).__name__})"
-        self._limit = limit
+        self._limit, self._may_be_tar = limit, may_be_tar
         self._chunks = self._plain(CHUNK) if start else self._content(location)
 
     @property
@@ -232,11 +241,17 @@ class SourceStream(io.RawIOBase):
         name = next((name for sign, name in NO_TEXT if first.startswith(sign)), None)
         if name is not None and not is_text(first) and CONTROL.search(first[:1024]):
             self.damage = f"the file is {name}"
-        elif suffix is None:
-            yield first
-            yield from chunks
-        else:
-            yield from self._decompressed(suffix, itertools.chain([first], chunks) if first else chunks)
+            return
+        whole = itertools.chain([first], chunks) if first else chunks
+        content = whole if suffix is None else self._decompressed(suffix, whole)
+        beginning = next(content, b"")
+        if is_tar(beginning) and not self._may_be_tar:
+            self.damage = (
+                "the file is a tar archive without its suffix: name it .tar, or .tar.gz where it is packed"
+            )
+            return
+        yield beginning
+        yield from content
 
     def _decompressed(self, suffix: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the members of a compressed file one after the other; zeros between and behind them are padding."""

@@ -235,6 +235,11 @@ def test_first_bytes_tell_an_archive_better_than_its_name(tmp_path: Path, name: 
     assert read(tmp_path, name, content) == (IDS, {})
 
 
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_tar_without_its_suffix_is_told(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
+    assert read(tmp_path, "a.jsonl", pack(TAR)) == ([], {"a.jsonl": "unreadable_file"})
+
+
 def test_an_archive_without_files_is_told(tmp_path: Path) -> None:
     assert read(tmp_path, "a.zip", zipped({})) == ([], {"a.zip": "empty_archive"})
 

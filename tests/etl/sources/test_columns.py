@@ -98,6 +98,15 @@ def test_a_header_of_another_delimiter_is_told(tmp_path: Path) -> None:
     assert refusal.endswith("or source.delimiter, which is ';' by the look of the first line")
 
 
+@pytest.mark.parametrize(
+    "content", [b'{"doc_id": "1", "body": "a"}\n', b'\xef\xbb\xbf[{"doc_id": 1}]', b'{"a": 1}']
+)
+def test_json_is_no_csv(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "news.csv").write_bytes(content)
+    refusal = checked(tmp_path, [{"format": "csv", "path": str(tmp_path / "news.csv")}])
+    assert refusal == 'news.csv is JSON by the look of it: source.format = "jsonl"'
+
+
 def test_columns_of_a_configured_header_are_compared_too(tmp_path: Path) -> None:
     (tmp_path / "news.csv").write_text("1,some words,x\n")
     source = {"format": "csv", "path": str(tmp_path / "news.csv"), "header": ["doc_id", "body", "topic"]}
