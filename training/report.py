@@ -4,6 +4,7 @@ One self-contained page: the figures against the baselines, learning curves, the
 checkpoint, the environment, and the command that repeats the run. Both reports are entered in summary.json.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise DataError(
             f"{run / RUN_FILE} was written by an earlier version of ringlake, which knew no objectives: train again"
         )
-    page = report_page(run, began, manifest)
+    page = report_page(run, placed(began, location), manifest)
     path = run / REPORT_FILE
     quality = storage.join(manifest.dataset_uri, "quality", "report.html")
     try:
@@ -59,6 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     log(f"report: {path}")
     summary.update(run, reports={"quality": quality, "run": str(path.absolute())})
     return 0
+
+
+def placed(began: dict[str, Any], location: str) -> dict[str, Any]:
+    """Return what run.json says, with the place where the manifest lies now, also in the command that repeats it."""
+    before, now = str(began["manifest"]), storage.absolute(location)
+    repeat = began.get("repeat", began["command"]).replace(shlex.quote(before), shlex.quote(now))
+    return {**began, "manifest": now, "repeat": repeat}
 
 
 def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:

@@ -77,6 +77,9 @@ def test_moved_data_are_found_with_root(
     assert batches.main(["--run", f"runs/{RUN}", "--epoch", "0", *root]) == 0
     assert evaluate.main([*flags, *root, *ALONE]) == 0
     assert report.main([*flags, *root]) == 0
+    page = (folder / "runs" / RUN / "report.html").read_text(encoding="utf-8")
+    assert page.count(f"{tmp_path}/disk/synthetic/manifests/") == 2  # where it is, and to repeat the run with
+    assert f"{folder}/synthetic/manifests" not in page
     assert train.main(["--config", "synthetic.toml", "--run", "second", *root]) == 0
     began = json.loads((folder / "runs" / "second" / "run.json").read_bytes())
     assert began["manifest_from_run"].startswith("../../../disk/synthetic/manifests/")
