@@ -51,7 +51,10 @@ def check_trail_alone(layout: Layout, options: Storage) -> int:
     Raises UsageError where there is not even an audit trail.
     """
     if not storage.exists(layout.at(audit.FILE), options):
-        raise UsageError(f"there is nothing to verify in {layout.root} yet: run the pipeline first")
+        raise UsageError(
+            f"there is nothing to verify in {layout.root}: run the pipeline first, or say where the data set was moved to "
+            "(dataset.root)"
+        )
     found = audit.findings(layout, {}, options)
     last = audit.last_commit(layout, options)
     if last:

@@ -176,7 +176,9 @@ def test_verify_checks_the_trail_also_before_anything_was_published(
     config: Configuration, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--config", str(write_toml(tmp_path / "conf.toml", config.dataset.root))]
-    with pytest.raises(UsageError, match=r"there is nothing to verify in .* yet: run the pipeline first"):
+    with pytest.raises(
+        UsageError, match=r"there is nothing to verify in .*: run the pipeline first, or say where"
+    ):
         verify.main(command)
     written = filled(config)
     assert verify.main(command) == 0
