@@ -52,8 +52,8 @@ def check_trail_alone(layout: Layout, options: Storage) -> int:
     """
     if not storage.exists(layout.at(audit.FILE), options):
         raise UsageError(
-            f"there is nothing to verify in {layout.root}: run the pipeline first, or say where the data set was moved to "
-            "(dataset.root)"
+            f"there is nothing to verify in {layout.root}: run the pipeline first, or say where the data set was moved "
+            "to (dataset.root)"
         )
     found = audit.findings(layout, {}, options)
     last = audit.last_commit(layout, options)
