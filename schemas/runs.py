@@ -52,8 +52,7 @@ def manifest_of(
         where = f"in {configured.manifests}" if configured and root is not None else f"at {began['manifest']}"
         raise DataError(
             f"the manifest of the run {run.name!r}, with the root {sought[:16]}…, is not {where}: say with --root "
-            f"which folder holds the folder of its data set now, {began['configuration']['dataset']['name']}/, or with "
-            "--manifest where the manifest is"
+            "which folder holds the folder of its data set now, or with --manifest where the manifest is"
         )
     return found[0]
 
