@@ -47,6 +47,7 @@ _LOWER = bytes(
 _SIGNS = bytes(b < 128 and not (chr(b).isspace() or chr(b).isalnum() or b == ord("_")) for b in range(256))
 STOPS = ".,،۔।、。"
 """Full stops and commas: copies differ in these at the ends of words and say the same."""
+_DIGITS = np.frombuffer(b"0123456789", dtype=np.uint8)
 POINTS = ".,"
 """Those of them that stand in numbers."""
 REPEATED = 4
@@ -154,11 +155,14 @@ def _sums_of_contexts(forms: Texts, tokens: Tokens, words: Words, wanted: npt.ND
     # but in a number.
     before, after = tokens.buffer[starts - 1], tokens.buffer[ends]
     is_stop = np.isin(of_signs, _hashes_of(STOPS)) & (before != SPACE)
-    is_stop &= (after == SPACE) | np.isin(ends, forms.characters) | np.isin(starts, forms.cuts)
-    ends_number = ((before >= ord("0")) & (before <= ord("9"))) | np.isin(left, _numerals())
-    in_number = (after >= ord("0")) & (after <= ord("9"))
-    in_number |= (after != SPACE) & ends_number & np.isin(right, _numerals())
-    kept = ~is_stop | (in_number & np.isin(of_signs, _hashes_of(POINTS)))
+    beside = np.flatnonzero(is_stop & (after != SPACE))  # few: a full stop mostly stands before white space
+    if len(beside):
+        is_stop[beside] = np.isin(ends[beside], forms.characters) | np.isin(starts[beside], forms.cuts)
+        digits = np.isin(before[beside], _DIGITS), np.isin(after[beside], _DIGITS)
+        in_number = (digits[0] | np.isin(left[beside], _numerals())) & np.isin(right[beside], _numerals())
+        is_point = np.isin(of_signs[beside], _hashes_of(POINTS))
+        is_stop[beside] &= ~(is_point & (digits[1] | in_number))
+    kept = ~is_stop
     of_signs, owners, left, right = of_signs[kept], owners[kept], left[kept], right[kept]
     place = np.arange(len(owners)) - np.searchsorted(owners, owners)
     found = mix(mix(of_signs + place.astype(np.uint64) * GOLDEN + left) ^ right * GOLDEN)
