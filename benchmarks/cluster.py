@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks.etl.shuffles import configure
 from common import command
 from common.errors import CheckError
+from schemas.config import STAGES
 from tests.integration.cluster import standalone_cluster
 
-STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 TASK_END = re.compile(r'^\{"Event":"SparkListenerTaskEnd"', re.MULTILINE)
 
 

@@ -1,9 +1,9 @@
 """quarantine: the records that could not be read, and why; `--export FOLDER` writes the raw records, to be repaired.
 
 Prints each reason with its number of records and the first of them with personal data masked; with `--filtered`, each
-cleaning rule that left records out, with these. The exported raw bytes
-are NOT masked; they go into files that only their owner can read, one for each source file that has any, below the
-number of its [[source]]. Repair them, name them in a [[source]] of their own, and run the pipeline again.
+cleaning rule that left records out, with these. The exported raw bytes are NOT masked; they go into files that only
+their owner can read, one for each source file that has any, below the number of its [[source]]. Repair them, name them
+in a [[source]] of their own, and run the pipeline again.
 """
 
 import argparse

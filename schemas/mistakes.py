@@ -65,12 +65,9 @@ def explain(error: ValidationError, file: Path, root: type[BaseModel], overrides
 
 def _place(key: str, file: Path, overrides: Sequence[str]) -> str:
     """Return the file, or `--set` where that gave the key."""
-    given = {override.partition("=")[0].strip() for override in overrides}
-    return (
-        "--set"
-        if any(f"{one}.".startswith(f"{key}.") or f"{key}.".startswith(f"{one}.") for one in given)
-        else str(file)
-    )
+    given = [f"{override.partition('=')[0].strip()}." for override in overrides]
+    is_given = any(one.startswith(f"{key}.") or f"{key}.".startswith(one) for one in given)
+    return "--set" if is_given else str(file)
 
 
 def _sentence(key: str, found: list[ErrorDetails], file: str, root: type[BaseModel]) -> str:
