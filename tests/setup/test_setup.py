@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import time
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -108,45 +107,6 @@ def test_verified_jars_are_kept_and_not_fetched_again_until_one_is_damaged(check
     assert "delta-storage-4.4.0.jar has SHA-256" in result.stderr
     assert calls.read_text() == "called\ncalled\n"
     assert [path.read_text() for path in folder.iterdir()] == ["jar", "jar"]
-
-
-# --- demo data
-
-
-def fake_data(checkout: Path) -> Path:
-    """Cache a wheel under the demo data's name, with a lock that asks for it; pip is out of reach."""
-    version = (checkout / "requirements" / "data.txt").read_text().split("==")[1].split()[0]
-    wheel = cache(checkout) / "data" / f"licensedcode_data-{version}-py3-none-any.whl"
-    wheel.parent.mkdir(parents=True)
-    with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr("licensedcode/data/a.LICENSE", "---\nkey: a\n---\ntext\n")
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    (checkout / "requirements" / "data.txt").write_text(
-        f"licensedcode-data=={version} --hash=sha256:{digest}\n"
-    )
-    python = CHECKOUT / ".venv" / "bin" / "python"
-    executable(checkout / ".venv" / "bin" / "python", f'[[ "$2" != pip ]] || exit 9; exec {python} "$@"')
-    return wheel
-
-
-def test_demo_data_is_unpacked_once_and_again_after_an_interruption(checkout: Path) -> None:
-    fake_data(checkout)
-    text = checkout / "data" / "licensedcode" / "licensedcode" / "data" / "a.LICENSE"
-    assert run(checkout, "data.sh").returncode == 0
-    assert text.read_text().endswith("text\n")
-    assert "already in" in run(checkout, "data.sh").stderr
-    (checkout / "data" / ".licensedcode").unlink()  # as if the first call had been interrupted
-    text.unlink()
-    assert run(checkout, "data.sh").returncode == 0
-    assert text.exists()
-
-
-def test_damaged_demo_data_is_not_unpacked(checkout: Path) -> None:
-    wheel = fake_data(checkout)
-    wheel.write_bytes(wheel.read_bytes()[:-1] + b"x")
-    result = run(checkout, "data.sh")
-    assert result.returncode == 9  # it tried to fetch the wheel again
-    assert not (checkout / "data" / "licensedcode").exists()
 
 
 # --- Horovod
