@@ -10,8 +10,8 @@ from common.errors import DataError
 from common.progress import log
 from common.storage import Storage
 from etl.lake.log import open_table
-from etl.sources.files.archives import stream_of
-from etl.sources.files.listing import SourceFile
+from etl.sources.content.archives import stream_of
+from etl.sources.content.listing import SourceFile
 from etl.sources.files.pieces import Piece
 from provenance.checksums import sha256_of
 from schemas.config import Configuration

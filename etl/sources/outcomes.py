@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from common.errors import DataError
 from etl.lake.tombstones import NO_TOMBSTONES, Tombstones
 from etl.sources.accounting import BY_RULE, check_content, faults, sizes_of_pieces
+from etl.sources.content.streams import CANNOT_OPEN, CANNOT_READ_ON
 from etl.sources.files.formats import formats
 from etl.sources.files.pieces import Piece, list_pieces
-from etl.sources.files.streams import CANNOT_OPEN, CANNOT_READ_ON
 from etl.sources.reading import (
     FILE,
     QUARANTINE,

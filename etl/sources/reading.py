@@ -13,13 +13,13 @@ from dataclasses import replace
 import pyarrow as pa
 
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
+from etl.sources.content.archives import stream_of
+from etl.sources.content.listing import Member, SourceFile
+from etl.sources.content.streams import MAX_RAW_BYTES
 from etl.sources.contract import Contract, Problem, UntypedText, WithNames
-from etl.sources.files.archives import stream_of
 from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats, rejected
-from etl.sources.files.listing import Member, SourceFile
 from etl.sources.files.parquet import raw_row
 from etl.sources.files.pieces import Piece
-from etl.sources.files.streams import MAX_RAW_BYTES
 from schemas.config import Configuration
 
 RECORD, QUARANTINE, FILE = 0, 1, 2

@@ -13,9 +13,9 @@ from deltalake import DeltaTable
 from common.errors import DataError, UsageError
 from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
+from etl.sources.content.streams import MAX_RAW_BYTES, compression_of
 from etl.sources.files.csv import CsvFile
 from etl.sources.files.formats import FilePart, formats
-from etl.sources.files.streams import MAX_RAW_BYTES, compression_of
 from schemas.config import Configuration
 from schemas.sources.csv import Csv
 from schemas.tables import Layout

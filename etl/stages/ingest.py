@@ -21,8 +21,8 @@ from etl.lake.tombstones import FORGOTTEN, Tombstones
 from etl.runs.completion import Stage
 from etl.runs.run import Run, Tables
 from etl.sources.accounting import shares
+from etl.sources.content.listing import SourceFile
 from etl.sources.earlier_run import earlier_run
-from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import group, list_pieces
 from etl.sources.outcomes import (
     accepted,

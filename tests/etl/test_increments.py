@@ -21,7 +21,7 @@ from etl.erasure.forgetting import forget
 from etl.lake.tables import read_table, write_table
 from etl.runs.run import Run
 from etl.sources.changes import SourceChanges, may_go_on, source_changes
-from etl.sources.files.listing import SourceFile
+from etl.sources.content.listing import SourceFile
 from etl.sources.files.pieces import Piece, list_pieces
 from etl.splits.assignment import divide
 from etl.versions.building import STAGES, run_stages

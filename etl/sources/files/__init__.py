@@ -1,1 +1,1 @@
-"""Sources that are files: listing, cutting into pieces, one module a format."""
+"""Formats of source files, one module each, and the cutting of files into pieces."""

@@ -20,11 +20,11 @@ import zstandard
 
 from common.errors import UsageError
 from common.storage import Storage
+from etl.sources.content.listing import SourceFile
+from etl.sources.content.streams import content_limit, open_plain
 from etl.sources.contract import Contract, Moment, NotScalar, NotText, Number, Truth, WithNames
 from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat
-from etl.sources.files.listing import SourceFile
 from etl.sources.files.parquet import checked_row, size_of_row, too_large
-from etl.sources.files.streams import content_limit, open_plain
 from etl.sources.paths import MISSING, Step, look_up, nested_names
 from etl.sources.times import written
 from schemas.sources import SourceSettings

@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from common.errors import ConfigurationError
+from etl.sources.content.streams import CHUNK, MAX_RECORD_BYTES, read_lines
 from etl.sources.contract import Contract, UntypedText
 from etl.sources.csv_dialect import Dialect, LineFeeds, arguments, dialect_of
 from etl.sources.files.csv_records import RawRecord, Records
@@ -30,7 +31,6 @@ from etl.sources.files.formats import (
     rejected,
     skipped,
 )
-from etl.sources.files.streams import CHUNK, MAX_RECORD_BYTES, read_lines
 from schemas.sources import SourceSettings
 from schemas.sources.csv import Csv
 

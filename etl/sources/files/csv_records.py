@@ -13,8 +13,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from etl.sources.content.streams import MAX_RECORD_BYTES, Line
 from etl.sources.csv_dialect import SEPARATOR_LINE, Dialect
-from etl.sources.files.streams import MAX_RECORD_BYTES, Line
 
 RESYNCHRONISE, RESYNCHRONISE_PAIRS = 10, 50
 SPACES = re.compile(rb" +")

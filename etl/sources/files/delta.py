@@ -16,7 +16,7 @@ from common import storage
 from common.errors import DataError
 from common.storage import Storage, delta_options
 from etl.lake.log import ANSI
-from etl.sources.files.listing import SourceFile
+from etl.sources.content.listing import SourceFile
 from etl.sources.files.parquet import ParquetFormat
 from schemas.sources import SourceSettings
 from schemas.sources.delta import Delta

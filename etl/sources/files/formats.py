@@ -13,11 +13,11 @@ from typing import ClassVar, NamedTuple, Self
 
 from common import kinds
 from common.storage import Storage
+from etl.sources.content.archives import expanded, stream_of
+from etl.sources.content.encodings import UTF_8, Transcoded, detected, encoding_of, likely, of_null_bytes
+from etl.sources.content.listing import SourceFile, list_source
+from etl.sources.content.streams import CHUNK, MAX_RAW_BYTES, SourceStream
 from etl.sources.contract import Contract, WithNames
-from etl.sources.files.archives import expanded, stream_of
-from etl.sources.files.encodings import UTF_8, Transcoded, detected, encoding_of, likely, of_null_bytes
-from etl.sources.files.listing import SourceFile, list_source
-from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, SourceStream
 from schemas.kinds import SOURCES
 from schemas.sources import SourceSettings, TextSettings
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import yaml
 
+from etl.sources.content.streams import MAX_RECORD_BYTES
 from etl.sources.contract import Contract, Moment, NotScalar, Number
 from etl.sources.files.formats import (
     FilePart,
@@ -21,7 +22,6 @@ from etl.sources.files.formats import (
     read_bounded,
     rejected,
 )
-from etl.sources.files.streams import MAX_RECORD_BYTES
 from schemas.sources import SourceSettings
 from schemas.sources.front_matter import FirstTrue, FrontMatter
 

@@ -12,7 +12,7 @@ from typing import Any
 from common import storage
 from common.errors import DataError, UsageError
 from common.storage import Storage
-from etl.sources.files.listing import SourceFile, partition_columns
+from etl.sources.content.listing import SourceFile, partition_columns
 from etl.sources.files.parquet import ParquetFormat
 from schemas.sources import SourceSettings
 from schemas.sources.iceberg import Iceberg

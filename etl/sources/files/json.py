@@ -12,6 +12,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 
+from etl.sources.content.streams import CHUNK, MAX_RAW_BYTES, MAX_RECORD_BYTES
 from etl.sources.contract import Contract
 from etl.sources.files.formats import (
     FilePart,
@@ -24,7 +25,6 @@ from etl.sources.files.formats import (
     skipped,
 )
 from etl.sources.files.jsonl import parse_record
-from etl.sources.files.streams import CHUNK, MAX_RAW_BYTES, MAX_RECORD_BYTES
 from schemas.sources import SourceSettings
 
 STRING = rb'"[^"\\\n]*+(?:\\[^\n][^"\\\n]*+)*+'

@@ -12,6 +12,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import NoReturn, cast
 
+from etl.sources.content.streams import CHUNK, MAX_RECORD_BYTES, Line, read_lines
 from etl.sources.contract import Contract, NotScalar, Number, Truth, WithNames
 from etl.sources.files.formats import (
     PIECE_BYTES,
@@ -26,7 +27,6 @@ from etl.sources.files.formats import (
     rejected,
     skipped,
 )
-from etl.sources.files.streams import CHUNK, MAX_RECORD_BYTES, Line, read_lines
 from etl.sources.paths import MISSING, Repeated, look_up, nested_names
 from schemas.sources import SourceSettings
 

@@ -12,10 +12,10 @@ import pyarrow.dataset as ds
 from pyarrow import orc
 
 from etl.sources.arrow_columns import ArrowColumns
+from etl.sources.content.streams import content_limit, open_plain
 from etl.sources.contract import Contract
 from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat
 from etl.sources.files.parquet import BATCH_BYTES, BATCH_ROWS, checked_row, size_of_row, too_large
-from etl.sources.files.streams import content_limit, open_plain
 from schemas.sources import SourceSettings
 
 

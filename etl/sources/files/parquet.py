@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.sources.arrow_columns import ArrowColumns, dictionaries, longest_in, size_of
+from etl.sources.content.streams import MAX_RECORD_BYTES, content_limit, open_plain
 from etl.sources.contract import Contract
 from etl.sources.files.formats import FilePart, Found, Rejected, SourceFormat, rejected
-from etl.sources.files.streams import MAX_RECORD_BYTES, content_limit, open_plain
 from schemas.sources import SourceSettings
 
 BATCH_ROWS = 512

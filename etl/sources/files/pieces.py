@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from common.errors import RinglakeError
-from etl.sources.files.encodings import UTF_8, encoding_of
+from etl.sources.content.encodings import UTF_8, encoding_of
+from etl.sources.content.listing import SourceFile
+from etl.sources.content.streams import FIRST_BYTES, NO_TEXT, compression_of, open_plain
 from etl.sources.files.formats import SourceFormat, formats
-from etl.sources.files.listing import SourceFile
-from etl.sources.files.streams import FIRST_BYTES, NO_TEXT, compression_of, open_plain
 from schemas.config import Configuration
 from schemas.sources import SourceSettings, TextSettings
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from etl.sources.content.encodings import UTF_8
 from etl.sources.contract import Contract
-from etl.sources.files.encodings import UTF_8
 from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats
 from etl.sources.reading import size_of
 from schemas.config import Configuration

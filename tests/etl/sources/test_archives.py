@@ -14,9 +14,10 @@ import pytest
 import zstandard
 
 from common.storage import Storage
-from etl.sources.files import archives, pieces
-from etl.sources.files.archives import MAX_MEMBERS
-from etl.sources.files.listing import Member
+from etl.sources.content import archives
+from etl.sources.content.archives import MAX_MEMBERS
+from etl.sources.content.listing import Member
+from etl.sources.files import pieces
 from etl.sources.reading import FILE, QUARANTINE, RECORD, Reader
 from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration
@@ -262,7 +263,7 @@ def test_a_truncated_archive_tells_of_it(tmp_path: Path) -> None:
 def test_a_bomb_in_an_archive_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("etl.sources.files.streams.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("etl.sources.content.streams.FREE_BYTES", 1 << 20)
     files = {"a.jsonl": LINES["folder/a.jsonl"] + b" " * (8 << 20)}
     content = zipped(files) if suffix == ".zip" else gzip.compress(tarred(files))
     found, rejected = read(tmp_path, f"a{suffix}", content)
@@ -273,7 +274,7 @@ def test_a_bomb_in_an_archive_is_given_up(
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.sources.files.archives.MAX_MEMBERS", 2)
+    monkeypatch.setattr("etl.sources.content.archives.MAX_MEMBERS", 2)
     assert MAX_MEMBERS > 2
     for suffix, content in ((".zip", zipped(LINES)), (".tar", tarred(LINES))):
         assert read(tmp_path, f"b{suffix}", content) == ([], {f"b{suffix}": "unreadable_file"})
@@ -285,7 +286,7 @@ def test_encodings_are_detected_in_archives(
 ) -> None:
     """Detection reads each file a second time, while it is open."""
     monkeypatch.setattr("etl.sources.files.formats.CHUNK", 1 << 10)
-    monkeypatch.setattr("etl.sources.files.streams.CHUNK", 1 << 10)
+    monkeypatch.setattr("etl.sources.content.streams.CHUNK", 1 << 10)
     line = '{"id":"%s%d","label":"x","text":"gr\u00f6\u00dfer und sch\u00f6ner als jemals zuvor"}\n'
     files = {f"{n}.jsonl": "".join(line % (n, k) for k in range(200)).encode("cp1252") for n in "abc"}
     packed = tarred(files)

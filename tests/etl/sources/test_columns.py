@@ -16,8 +16,8 @@ from common.errors import ConfigurationError, DataError
 from etl import ingest, pipeline
 from etl.sources import columns
 from etl.sources.columns import check_columns, evenly, nearest
+from etl.sources.content.listing import SourceFile
 from etl.sources.files.formats import FilePart
-from etl.sources.files.listing import SourceFile
 from etl.sources.files.pieces import Piece
 from schemas.config import Configuration
 from tests.etl.sources.source_files import configuration, write_toml

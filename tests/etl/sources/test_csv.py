@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl.sources.content.streams import read_lines
 from etl.sources.contract import UntypedText
 from etl.sources.csv_dialect import Dialect
 from etl.sources.files.csv_records import Records
 from etl.sources.files.formats import Found, Rejected
-from etl.sources.files.streams import read_lines
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
 HEADER = b"id,label,text\n"

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from etl.sources.content.streams import Line
 from etl.sources.csv_dialect import Dialect
 from etl.sources.files.csv_records import Quotes, Records
 from etl.sources.files.formats import Found, Rejected
 from etl.sources.files.pieces import list_pieces
-from etl.sources.files.streams import Line
 from etl.sources.reading import FILE, RECORD, Reader
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 

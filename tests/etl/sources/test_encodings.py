@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from etl.sources.content.encodings import COMMON, guessed
 from etl.sources.files import pieces
-from etl.sources.files.encodings import COMMON, guessed
 from etl.sources.files.formats import Found, Rejected
 from etl.sources.files.jsonl import JsonLinesFormat
 from etl.sources.reading import QUARANTINE, Reader

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from etl.sources.content.streams import Line
 from etl.sources.contract import Contract
 from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats
 from etl.sources.files.jsonl import MAX_DEPTH, is_laid_out, parse_line, parse_object
-from etl.sources.files.streams import Line
 from tests.etl.sources.source_files import configuration, read_rows, reasons
 
 GOOD: dict[bytes, set[str]] = {

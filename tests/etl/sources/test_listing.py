@@ -12,8 +12,7 @@ from pyarrow import orc
 
 from common.errors import DataError, UsageError
 from common.storage import read_bytes
-from etl.sources.files.formats import formats
-from etl.sources.files.listing import (
+from etl.sources.content.listing import (
     NO_FILE,
     OUTSIDE,
     SourceFile,
@@ -21,6 +20,7 @@ from etl.sources.files.listing import (
     list_source,
     partition_columns,
 )
+from etl.sources.files.formats import formats
 from etl.sources.files.pieces import Piece, cut, group, list_pieces
 from etl.sources.reading import RECORD, Reader
 from schemas.sources.jsonl import JsonLines
@@ -150,7 +150,7 @@ def test_a_time_that_no_calendar_has_is_none(
     absurd = os.stat_result([*status, seconds, seconds, seconds])
     assert absurd.st_mtime == seconds
     with monkeypatch.context() as patched:
-        patched.setattr("etl.sources.files.listing.os.stat", lambda _: absurd)
+        patched.setattr("etl.sources.content.listing.os.stat", lambda _: absurd)
         (file,) = list_source(JsonLines(format="jsonl", path=f"{tmp_path}/a.jsonl"), 0)
     assert (file.bytes, file.modified, file.obstacle) == (4, None, None)
 
@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_listed_is_named_with_what_to_do(
     def refused(_: str) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr("etl.sources.files.listing.os.scandir", refused)
+    monkeypatch.setattr("etl.sources.content.listing.os.scandir", refused)
     with pytest.raises(
         DataError, match=r"cannot be listed: Permission denied; check its permissions, or let"
     ):

@@ -91,10 +91,8 @@ def reading(
     """Return the rows of the file `name`, with `opened` in place of opening a file."""
     format_name, write = FILES[name]
     write(tmp_path / name)
-    for module in ("streams", "parquet"):
-        monkeypatch.setattr(
-            f"etl.sources.files.{module}.open_plain", lambda location, _: opened(Path(location))
-        )
+    for module in ("content.streams", "files.parquet"):
+        monkeypatch.setattr(f"etl.sources.{module}.open_plain", lambda location, _: opened(Path(location)))
     config = configuration(tmp_path, [{"format": format_name, "path": f"{tmp_path}/{name}"}])
     return read_rows(config, tmp_path / name)
 
@@ -125,7 +123,7 @@ def test_a_piece_whose_first_bytes_cannot_be_read_says_where_it_begins(
     json_lines(file)
     middle = file.stat().st_size // 2
     bad = range(middle - 10, middle + 4096)
-    monkeypatch.setattr("etl.sources.files.streams.open_plain", lambda *_: HalfReadable(file, bad))
+    monkeypatch.setattr("etl.sources.content.streams.open_plain", lambda *_: HalfReadable(file, bad))
     config = configuration(tmp_path, [{"format": "jsonl", "path": str(file)}])
     (row,) = read_rows(config, file, middle, file.stat().st_size)
     assert isinstance(row, Rejected)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import zstandard
 
+from etl.sources.content.streams import SourceStream, read_line
 from etl.sources.files.formats import FilePart, Found, Rejected
 from etl.sources.files.pieces import list_pieces
-from etl.sources.files.streams import SourceStream, read_line
 from tests.etl.sources.source_files import configuration, read_rows, reader_of, reasons
 
 LINES = b"".join(b'{"id":"%d","label":"x","text":"%s"}\n' % (i, b"word " * (i % 50)) for i in range(3000))
@@ -50,7 +50,7 @@ def test_compressed_files_give_their_content_and_the_hash_of_the_file(
 def test_zeros_between_members_are_padding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, chunk: int
 ) -> None:
-    monkeypatch.setattr("etl.sources.files.streams.CHUNK", chunk)
+    monkeypatch.setattr("etl.sources.content.streams.CHUNK", chunk)
     file = tmp_path / f"a.jsonl{suffix}"
     member = COMPRESSORS[suffix](b"{}\n")
     file.write_bytes(member + b"\0" * 4 + member + b"\0" * 8)
@@ -175,7 +175,7 @@ def test_what_is_no_text_is_named(tmp_path: Path, content: bytes, name: str, kin
 def test_a_bomb_is_given_up_where_its_content_gets_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    monkeypatch.setattr("etl.sources.files.streams.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("etl.sources.content.streams.FREE_BYTES", 1 << 20)
     file = tmp_path / f"a.jsonl{suffix}"
     file.write_bytes(COMPRESSORS[suffix](LINES + b" " * (8 << 20) + b"\n" + LINES))
     expansion = (2 * len(LINES) + (8 << 20)) / file.stat().st_size

@@ -9,7 +9,7 @@ import codecs
 import io
 from typing import Any
 
-from etl.sources.files.streams import CHUNK, SourceStream
+from etl.sources.content.streams import CHUNK, SourceStream
 
 AUTO, UTF_8 = "auto", "utf-8"
 MARKS = (

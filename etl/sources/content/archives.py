@@ -21,8 +21,8 @@ from typing import IO, Any, Literal, Self
 
 from common.storage import Storage, is_local
 from common.wording import printable
-from etl.sources.files.listing import Member, Obstacle, SourceFile, partition_columns
-from etl.sources.files.streams import (
+from etl.sources.content.listing import Member, Obstacle, SourceFile, partition_columns
+from etl.sources.content.streams import (
     ArchiveError,
     SourceStream,
     compression_by,

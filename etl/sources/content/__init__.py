@@ -1,0 +1,1 @@
+"""Content of source files: which there are, their bytes decompressed and out of archives, their encoding."""
