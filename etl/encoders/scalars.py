@@ -1,7 +1,8 @@
 """Common part of numbers and dates: statistics of the training split, outliers, missing values, scale.
 
 The artifact is JSON (`statistics` in the manifest), so that serving can repeat the encoding: missing values become
-`fill`; values below `low` or above `high` are outliers; the result is (x - offset) / divisor.
+`fill`; values below `low` or above `high` are outliers; the result is (x - offset) / divisor, and its asinh where
+`transform` says so.
 """
 
 import json
@@ -64,6 +65,9 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
         offset, divisor = mean, deviation or 1.0
     elif feature.scale == "min_max":
         offset, divisor = float(used[0]), float(used[-1] - used[0]) or 1.0
+    elif feature.scale == "robust":
+        offset, spread = middle_and_spread(used)
+        divisor = spread or deviation or 1.0
     fill = {"mean": mean, "median": float(np.quantile(used, 0.5)), "constant": feature.fill}.get(
         feature.missing
     )
@@ -87,6 +91,8 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
         "offset": offset,
         "divisor": divisor,
     }
+    if feature.scale == "robust":
+        document["transform"] = "asinh"
     return canonical_json(document) + b"\n"
 
 
@@ -109,10 +115,15 @@ def limits(ordered: Floats, outliers: Outliers | None) -> tuple[float | None, fl
     if outliers.rule == "iqr":
         q1, q3 = (float(each) for each in np.quantile(ordered, [0.25, 0.75]))
         return q1 - factor * (q3 - q1), q3 + factor * (q3 - q1)
-    median = float(np.quantile(ordered, 0.5))
-    spread = float(np.quantile(np.abs(ordered - median), 0.5)) / NORMAL_MAD
+    median, spread = middle_and_spread(ordered)
     # More than half of the values are equal: then nothing says how far is far.
     return (median - factor * spread, median + factor * spread) if spread else (None, None)
+
+
+def middle_and_spread(ordered: Floats) -> tuple[float, float]:
+    """Return the median and MAD/0.6745, which is 0 where more than half of the values are equal."""
+    median = float(np.quantile(ordered, 0.5))
+    return median, float(np.quantile(np.abs(ordered - median), 0.5)) / NORMAL_MAD
 
 
 def outlying(values: Floats, low: float | None, high: float | None) -> npt.NDArray[np.bool_]:
@@ -160,7 +171,8 @@ class ScalarEncoder:
         if learned["action"] == "clip":
             low, high = learned["low"], learned["high"]
             x = np.clip(x, -math.inf if low is None else low, math.inf if high is None else high)
-        columns = [(x - learned["offset"]) / learned["divisor"]]
+        scaled = (x - learned["offset"]) / learned["divisor"]
+        columns = [np.arcsinh(scaled) if learned.get("transform") == "asinh" else scaled]
         if feature.mark_missing:
             columns.append((found & MISSING) / MISSING)
         if learned["action"] == "mark":

@@ -83,8 +83,13 @@ class ScalarFeature(TypedFeature):
     mark_missing: bool = False
     """Add an element that is 1 where the value was missing."""
     outliers: Outliers | None = None
-    scale: Literal["none", "standard", "min_max"] = "none"
-    """`standard`: mean 0 and standard deviation 1 over the training split; `min_max`: 0 to 1 there."""
+    scale: Literal["none", "standard", "min_max", "robust"] = "none"
+    """`standard`: mean 0 and standard deviation 1 over the training split; `min_max`: 0 to 1 there.
+
+    `robust`: asinh((x - median) / (MAD/0.6745)), which a few extreme values neither move nor dominate; where MAD is 0,
+    the standard deviation takes its place. MAD estimates the deviation (Hampel, *J. Am. Stat. Assoc.* 69, 1974), and
+    asinh is linear near 0 and logarithmic far out (Burbidge, Magee and Robb, *J. Am. Stat. Assoc.* 83, 1988).
+    """
     fit_rows: Positive = 5_000_000
     """Approximate number of rows to compute statistics from, at most, chosen by the hash of the record id."""
 

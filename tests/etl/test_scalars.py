@@ -1,6 +1,7 @@
 """Encoders of typed columns: what they learn from the training split, and how they encode values."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,25 @@ def test_outliers_are_marked_or_clipped_and_values_scaled() -> None:
     assert abs(float(standard.mean())) < 1e-6
     assert float(standard.std()) == pytest.approx(1, abs=1e-6)
     assert encoded(numbers(scale="standard"), ["7", "7"], ["7", "9"]).tolist() == [[0], [2]]
+
+
+def test_the_robust_scale_is_neither_moved_nor_dominated_by_an_extreme_value() -> None:
+    # Median 5, median of the distances from it 2.
+    spread = 2 / 0.6744897501960817
+    robust = encoded(numbers(scale="robust"), [*VALUES], ["5", "3", "100", "-1e9"])[:, 0]
+    expected = [0, *(math.asinh((x - 5) / spread) for x in (3, 100, -1e9))]
+    assert robust.tolist() == pytest.approx(expected, rel=1e-6)
+    assert robust[2] < 5
+    found = learned(numbers(scale="robust"), [*VALUES])
+    assert (found["offset"], found["divisor"], found["transform"]) == (5, pytest.approx(spread), "asinh")
+    # Artifacts of the other scales are as they were.
+    assert "transform" not in learned(numbers(scale="standard"), [*VALUES])
+
+
+def test_where_the_median_distance_is_zero_the_standard_deviation_takes_its_place() -> None:
+    found = learned(numbers(scale="robust"), ["1", "1", "1", "9"])
+    assert (found["offset"], found["divisor"]) == (1, pytest.approx(math.sqrt(12)))
+    assert learned(numbers(scale="robust"), ["7", "7"])["divisor"] == 1
 
 
 @pytest.mark.parametrize(

@@ -111,14 +111,14 @@ def test_model_objective_method_and_optimizer_train_and_are_judged(
 ) -> None:
     assert results["training"]["samples_seen"] == 4 * results["dataset"]["splits"]["train"]
     evaluation = results["evaluation"]
-    assert evaluation["objective"] == "reconstruction"
+    assert evaluation["objective"] == "copying"
     assert evaluation["rows"] == results["dataset"]["splits"]["test"]
     assert 0 < evaluation["figures"]["squared_error"] < 1
     began = json.loads((folder / "runs" / "first" / "run.json").read_text())["configuration"]
     kinds = {name: began[name]["kind"] for name in ("objective", "model", "method", "optimizer")}
     assert kinds == {
-        "objective": "reconstruction",
-        "model": "autoencoder",
+        "objective": "copying",
+        "model": "bottleneck",
         "method": "accumulated",
         "optimizer": "momentum",
     }

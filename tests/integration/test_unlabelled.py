@@ -102,7 +102,7 @@ def test_the_judges_figures_are_those_of_summary_and_report(published: Published
     folder = published.root / "runs" / "whole"
     section = summary.read(folder)["evaluation"]
     assert set(section["figures"]) == {"squared_error", "absolute_error"}
-    assert (section["objective"], section["split"], section["rows"]) == ("reconstruction", "test", 20)
+    assert (section["objective"], section["split"], section["rows"]) == ("copying", "test", 20)
     assert section["baselines"] == {}
     assert f"squared_error   {section['figures']['squared_error']:>8.3f}" in alone
     html = (folder / "report.html").read_text(encoding="utf-8")

@@ -45,9 +45,9 @@ runs = "{root}/runs"
 """
 TRAINING = """
 [objective]
-kind = "reconstruction"
+kind = "copying"
 [model]
-kind = "autoencoder"
+kind = "bottleneck"
 width = 1
 [method]
 kind = "accumulated"
