@@ -17,6 +17,10 @@ SAID = {
         "The policy is `oversample`: training takes each row as often an epoch as stands beside its class, by index; "
         "no row is copied."
     ),
+    "where": (
+        "By `train.where`, training takes each row of the classes with a 1 beside them once an epoch, and no row of "
+        "the others."
+    ),
 }
 
 
@@ -84,7 +88,9 @@ def section(split: SplitContent) -> ReportSection:
             blocks.append(Text(f"Not shown: {rest}.", "quiet"))
         there = [one.rows for one in shares if one.rows]
         felt = [one.effect for one in shares if one.rows]
-        if there:
+        if split.balance.policy == "where":
+            blocks.append(Text(f"An epoch takes {split.epoch_rows:,} rows of {split.rows:,}."))
+        elif there:
             blocks.append(
                 Text(
                     f"An epoch takes {split.epoch_rows:,} rows of {split.rows:,}. The largest class counts "

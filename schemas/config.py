@@ -124,7 +124,26 @@ class Configuration(Section):
                 f'balance.policy = "{self.balance.policy}" needs columns.label: without classes there is nothing to '
                 'balance, and the policy can only be "none"'
             )
+        self._check_where()
         return self
+
+    def _check_where(self) -> None:
+        if self.train.where is None:
+            return
+        if self.columns.label is None:
+            raise ValueError(
+                "train.where takes rows by their class and needs columns.label: set it, or leave train.where out"
+            )
+        if list(self.train.where) != [self.columns.label]:
+            raise ValueError(
+                f"train.where names {', '.join(self.train.where) or 'no column'}, but can only name the column of the "
+                f"label: write where = {{ {self.columns.label} = … }}"
+            )
+        if self.balance.policy != "none":
+            raise ValueError(
+                f'train.where and balance.policy = "{self.balance.policy}" both say how often training takes a row: '
+                "leave one of them out"
+            )
 
     def _check_renamed(self) -> None:
         used = {self.columns.id, *self.table_columns()}
@@ -205,8 +224,14 @@ class Configuration(Section):
             "source": without_places,
             "feature": features,
             **{section: whole[section] for section in sections},
-            "balance": self.balance.effective(),
+            "balance": self._rows_taken(),
         }
+
+    def _rows_taken(self) -> dict[str, Any]:
+        """Return what decides how often training takes each row, as the manifest states it."""
+        if self.train.where is None:
+            return dict(self.balance.effective())
+        return {"policy": "where", "classes": self.train.classes_taken()}
 
     def data_sha256(self, stage: str = "encode") -> str:
         """Return the SHA-256 of the configuration that determines the rows of a stage, including the stages before

@@ -6,6 +6,7 @@ stands beside it under a hash of its own.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -48,7 +49,9 @@ class Shard(ManifestPart):
     """
     sha256: str
     epoch_row_groups: list[int] | None = None
-    """Rows of each row group in an epoch, repeats included, where a policy repeats rows; None: each once."""
+    """Rows of each row group in an epoch, repeats included, where a policy repeats rows or leaves some out; None: each
+    once.
+    """
 
 
 class SplitContent(ManifestPart):
@@ -83,7 +86,7 @@ def _check_balance(split: SplitContent) -> None:
     for shard in split.shards:
         if sum(shard.row_groups) != shard.rows or len(shard.row_groups) != len(shard.row_group_crc32):
             raise ValueError(f"the row groups of {shard.path} do not have its {shard.rows:,} rows")
-    if balance.policy == "oversample":
+    if balance.repeats:
         _check_repeats(split)
     elif (
         split.epoch_rows != split.rows
@@ -96,12 +99,14 @@ def _check_balance(split: SplitContent) -> None:
 
 
 def _check_repeats(split: SplitContent) -> None:
+    at_least, at_most = (0, 1) if split.balance.policy == "where" else (1, math.inf)
     taken = sum(times * split.label_counts[name] for name, times in split.balance.repeats.items())
     in_groups = 0
     for shard in split.shards:
         groups = shard.epoch_row_groups or []
         if len(groups) != len(shard.row_groups) or any(
-            now < stored for now, stored in zip(groups, shard.row_groups, strict=True)
+            not at_least * stored <= now <= at_most * stored
+            for now, stored in zip(groups, shard.row_groups, strict=True)
         ):
             raise ValueError(f"the row groups of {shard.path} cannot give the rows {groups} in an epoch")
         in_groups += sum(groups)

@@ -260,6 +260,11 @@ class Train(Section):
     """Number of consecutive validations without a better result after which training ends; without it all epochs are
     trained.
     """
+    where: dict[NonEmpty, NonEmpty | Annotated[list[NonEmpty], Field(min_length=1)]] | None = None
+    """Rows of the training split that training takes: the label column = a class or a list of classes; None: all rows.
+
+    It is sealed in the manifest when the data set is published, like the class balance.
+    """
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""
     streams: Positive = 64
@@ -286,6 +291,11 @@ class Train(Section):
     watchdog: Annotated[float, Field(ge=0)] = 300.0
     """Seconds without a step after which a rank is ended; 0: never."""
     runs: NonEmpty = "runs"
+
+    def classes_taken(self) -> list[str]:
+        """Return the classes that `where` names, sorted; none without it."""
+        given = [] if self.where is None else next(iter(self.where.values()))
+        return sorted({given} if isinstance(given, str) else set(given))
 
 
 class Evaluate(Section):

@@ -1,4 +1,4 @@
-"""Class balance: loss weights or repeats from the rows of each class in the training split.
+"""Class balance: loss weights or repeats from the rows of each class in the training split, or the classes it takes.
 
 It only uses additions, products, quotients and square roots, which IEEE 754 rounds in one way: equal rows give equal
 numbers, and so the same manifest root, on any machine.
@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from common.errors import UsageError
 from schemas.class_balance import ClassBalance
 from schemas.settings import Balance
 
@@ -15,13 +16,37 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def of_train(encoded: "DataFrame", settings: Balance, classes: Sequence[str]) -> ClassBalance:
-    """Return the balance of the training split of silver/encoded; the policy `none` counts nothing."""
-    if settings.policy == "none":
+def of_train(
+    encoded: "DataFrame", settings: Balance, classes: Sequence[str], taken: Sequence[str] = ()
+) -> ClassBalance:
+    """Return the balance of the training split of silver/encoded; the policy `none` counts nothing.
+
+    `taken` are the classes of `train.where`. Raises UsageError as `taking` does.
+    """
+    if settings.policy == "none" and not taken:
         return ClassBalance()
     counted = encoded.where("split = 'train'").groupBy("label_index").count().collect()
     by_index = {row["label_index"]: row["count"] for row in counted}
-    return balanced({name: by_index.get(index, 0) for index, name in enumerate(classes)}, settings)
+    counts = {name: by_index.get(index, 0) for index, name in enumerate(classes)}
+    return taking(counts, taken) if taken else balanced(counts, settings)
+
+
+def taking(counts: Mapping[str, int], taken: Sequence[str]) -> ClassBalance:
+    """Take the rows of some classes once an epoch, and no others.
+
+    Raises UsageError for a class that is not in the data, and where no row would be left.
+    """
+    unknown = [name for name in taken if name not in counts]
+    if unknown:
+        raise UsageError(
+            f"train.where names the class {unknown[0]!r}, which no published record has: correct it; there are "
+            f"{', '.join(map(repr, counts))}"
+        )
+    if not any(counts[name] for name in taken):
+        raise UsageError(
+            f"train.where takes no row: the training split has none of the class {', '.join(map(repr, taken))}"
+        )
+    return ClassBalance(policy="where", repeats={name: int(name in taken) for name in counts})
 
 
 def balanced(counts: Mapping[str, int], settings: Balance) -> ClassBalance:

@@ -85,7 +85,7 @@ def _publish_version(
         counts = balance.shard_counts(rows, config.publish, width)
         rows_per_group = balance.row_group_size(config.publish, rows, width)
         plans = balance.plan(ordered, {split: (rows[split], counts[split]) for split in rows}, rows_per_group)
-        of_train = class_balance.of_train(encoded, config.balance, classes)
+        of_train = class_balance.of_train(encoded, config.balance, classes, config.train.classes_taken())
     # Its import takes seconds of this process, which does nothing but wait for Spark meanwhile.
     importing = import_in_background()
     with spark_progress(spark, "write shards"):

@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from etl.publication.class_balance import balanced, by_index, repeats, weights
+from common.errors import UsageError
+from etl.publication.class_balance import balanced, by_index, repeats, taking, weights
 from schemas.class_balance import ClassBalance
 from schemas.settings import Balance
 
@@ -79,3 +80,16 @@ def test_the_writers_know_classes_by_their_index() -> None:
     balance = ClassBalance(policy="oversample", repeats={"b": 4, "a": 1})
     assert by_index(balance, ["a", "b"]) == [1, 4]
     assert by_index(ClassBalance(), ["a", "b"]) is None
+
+
+def test_the_classes_that_training_takes_are_taken_once_and_the_others_not_at_all() -> None:
+    counts = {"normal": 90, "fault": 10, "rare": 0}
+    balance = taking(counts, ["normal", "rare"])
+    assert balance == ClassBalance(policy="where", repeats={"normal": 1, "fault": 0, "rare": 1})
+    assert by_index(balance, ["fault", "normal", "rare"]) == [0, 1, 1]
+    with pytest.raises(
+        UsageError, match=r"names the class 'Normal', which no published record has.*'normal', 'fault'"
+    ):
+        taking(counts, ["Normal"])
+    with pytest.raises(UsageError, match="takes no row: the training split has none of the class 'rare'"):
+        taking(counts, ["rare"])

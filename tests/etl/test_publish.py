@@ -30,7 +30,7 @@ from schemas import manifest as manifests
 from schemas.class_balance import ClassBalance
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from schemas.settings import Balance
+from schemas.settings import Balance, Train
 from schemas.tables import Layout, quarantine_schema, records_schema, signatures_schema, sources_schema
 from tests.data_sets import copy_of
 from tests.etl.example_tables import configuration
@@ -173,6 +173,26 @@ def test_what_a_policy_comes_to_is_stated_and_no_row_is_copied(
     for split in ("validation", "test"):
         assert manifest.splits[split] == plain.splits[split]
     assert verify.main([manifests.newest(Layout.of(config).manifests)]) == 0
+
+
+def test_the_rows_that_training_takes_are_stated_and_all_are_published(
+    spark: SparkSession, published: Configuration, tmp_path: Path
+) -> None:
+    config = copy_of(published, tmp_path)
+    plain = newest(published)
+    taking = config.model_copy(update={"train": Train(where={"label": "text"})})
+    publish(Run(spark, taking))
+    train = newest(config).splits["train"]
+    assert train.balance == ClassBalance(policy="where", repeats={"notice": 0, "tag": 0, "text": 1})
+    assert (train.rows, train.epoch_rows) == (TRAIN, IN_TRAIN["text"])
+    assert [s.sha256 for s in train.shards] == [s.sha256 for s in plain.splits["train"].shards]
+    keys = [record_key(one) for one, label, _, split in ROWS if (label, split) == ("text", "train")]
+    assert train.epoch_key_sums == key_sums(np.frombuffer(b"".join(keys), "<u8").reshape(-1, 2))
+    for split in ("validation", "test"):
+        assert newest(config).splits[split] == plain.splits[split]
+    unknown = config.model_copy(update={"train": Train(where={"label": ["text", "TEXT"]})})
+    with pytest.raises(UsageError, match="names the class 'TEXT'"):
+        publish(Run(spark, unknown))
 
 
 def test_weights_come_from_the_rows_of_the_training_split(

@@ -45,6 +45,17 @@ def taken_by(**times: int) -> ClassBalance:
     return ClassBalance(policy="oversample", repeats=times)
 
 
+def taking(**times: int) -> ClassBalance:
+    return ClassBalance(policy="where", repeats=times)
+
+
+LEFT_OUT = {
+    "balance": taking(a=1, b=0),
+    "epoch_rows": 5,
+    "shards": [shard("x", [3, 2], [3, 2]), shard("y", [2], [0])],
+}
+
+
 def weighing(**weights: float) -> ClassBalance:
     return ClassBalance(policy="weights", weights=weights)
 
@@ -63,17 +74,26 @@ ONCE = {"epoch_rows": 7, "epoch_key_sums": (1, 2), "shards": PLAIN}
         ({"shards": [shard("x", [3, 2], [3, 3]), shard("y", [2], None)]}, "the row groups of y cannot"),
         ({"shards": [shard("x", [3, 2], [4, 1]), shard("y", [2], [4])]}, "the row groups of x cannot"),
         ({"shards": [shard("x", [3, 2], [3]), shard("y", [2], [6])]}, "the row groups of x cannot"),
-        ({"balance": taken_by(a=1)}, r"cannot have oversample numbers for \['a'\]"),
-        ({"balance": taken_by(a=1, b=2, c=1)}, "cannot have oversample numbers"),
+        ({"balance": taken_by(a=1)}, r"cannot have repeats for \['a'\]"),
+        ({"balance": taken_by(a=1, b=2, c=1)}, "cannot have repeats"),
         ({"balance": taken_by(a=0, b=2)}, "at least once"),
-        ({"balance": ClassBalance(policy="oversample")}, "cannot have oversample numbers"),
+        ({"balance": ClassBalance(policy="oversample")}, "cannot have repeats"),
         ({"balance": ClassBalance()}, "every row is taken once"),
         ({"balance": weighing(a=1.0, b=1.0)}, "every row is taken once"),
-        ({**ONCE, "balance": weighing(a=1.0)}, "cannot have weights numbers"),
+        ({**ONCE, "balance": weighing(a=1.0)}, "cannot have weights"),
         ({**ONCE, "balance": weighing(a=1.0, b=-1.0)}, "cannot have one of the weights"),
         ({**ONCE, "balance": weighing(a=1.0, b=float("nan"))}, "cannot have one of the weights"),
         ({**ONCE, "balance": ClassBalance(), "epoch_key_sums": (1, 3)}, "every row is taken once"),
         ({"rows": 8}, "do not have its 8 rows"),
+        ({**LEFT_OUT, "balance": taking(a=2, b=0)}, "once an epoch or not at all"),
+        ({**LEFT_OUT, "balance": taking(a=1)}, r"cannot have repeats for \['a'\]"),
+        ({**LEFT_OUT, "balance": taking(a=1, b=1)}, "7 rows by the classes"),
+        ({**LEFT_OUT, "balance": taken_by(a=1, b=1)}, "the row groups of y cannot"),
+        ({**LEFT_OUT, "shards": PLAIN}, "the row groups of x cannot"),
+        (
+            {**LEFT_OUT, "shards": [shard("x", [3, 2], [4, 1]), shard("y", [2], [0])]},
+            "the row groups of x cannot",
+        ),
     ],
 )
 def test_numbers_that_do_not_belong_together_are_refused(changes: dict[str, Any], message: str) -> None:
@@ -85,6 +105,7 @@ def test_numbers_that_belong_together_are_taken() -> None:
     assert oversampled().epoch_rows == 9
     assert oversampled(**ONCE, balance=weighing(a=0.5, b=2.25)).balance.weights["b"] == 2.25
     assert oversampled(**ONCE, balance=ClassBalance()).epoch_rows == 7
+    assert oversampled(**LEFT_OUT).epoch_rows == 5
 
 
 def sealed(folder: Path, split: SplitContent, name: str = "train") -> Manifest:
@@ -141,3 +162,10 @@ def test_without_a_policy_the_report_says_so() -> None:
     assert "The policy is `none`" in text_of(plain)
     assert rows_of(plain) == []
     assert [one.effect for one in class_shares(plain)] == [5.0, 2.0]
+
+
+def test_the_reports_say_which_rows_are_taken() -> None:
+    split = oversampled(**LEFT_OUT)
+    assert rows_of(split)[1] == ["b", "2", "28.6%", "0", "1.000", "0", "0.0%"]
+    assert "An epoch takes 5 rows of 7." in text_of(split)
+    assert "train.where" in text_of(split)

@@ -262,6 +262,41 @@ def test_the_class_balance_belongs_to_the_data_but_not_to_the_encoded_rows(tmp_p
     assert weighted.data_sections()["balance"] == {"policy": "weights", "strength": "square_root"}
 
 
+def test_the_rows_that_training_takes_belong_to_the_data_but_not_to_the_encoded_rows(tmp_path: Path) -> None:
+    plain = loaded(tmp_path, MINIMAL)
+    one = loaded(tmp_path, MINIMAL, 'train.where={kind="good"}')
+    several = loaded(tmp_path, MINIMAL, 'train.where={kind=["good", "bad", "good"]}')
+    assert one.data_sections()["balance"] == {"policy": "where", "classes": ["good"]}
+    assert several.data_sections()["balance"] == {"policy": "where", "classes": ["bad", "good"]}
+    assert plain.data_sha256() == one.data_sha256()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (['train.where={text="x"}'], ["train.where names text", "where = { kind = "]),
+        (['train.where={kind="x", text="y"}'], ["train.where names kind, text"]),
+        (["train.where={}"], ["train.where names no column"]),
+        (
+            ['train.where={kind="x"}', "balance.policy=weights"],
+            ['balance.policy = "weights"', "leave one of them out"],
+        ),
+        (["train.where={kind=[]}"], ["train.where"]),
+        (["train.where=kind"], ["train.where"]),
+    ],
+)
+def test_a_condition_that_training_cannot_keep_is_refused(
+    tmp_path: Path, overrides: list[str], parts: list[str]
+) -> None:
+    sentence = refusal(tmp_path, MINIMAL, *overrides)
+    assert all(part in sentence for part in parts), sentence
+
+
+def test_a_condition_needs_a_label(tmp_path: Path) -> None:
+    unlabelled = MINIMAL.replace('label = "kind"\n', "")
+    assert "train.where takes rows by their class" in refusal(tmp_path, unlabelled, 'train.where={kind="x"}')
+
+
 def layout(folder: Path, root: str) -> Layout:
     """Return the layout of a data set whose root is that text, not TOML."""
     config = loaded(folder, MINIMAL)

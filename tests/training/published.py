@@ -18,7 +18,6 @@ from provenance.checksums import row_group_crc32
 from provenance.keys import key_sums, record_key
 from schemas import config
 from schemas import manifest as contract
-from schemas.settings import Balance
 
 LENGTH = 16
 VOCABULARY = 300
@@ -60,6 +59,7 @@ streams = 8
 window = 2
 log_every = 4
 runs = "{root}/runs"
+{where}
 """
 
 
@@ -93,12 +93,13 @@ def publish(
     full: bool = False,
     balance: str = "",
     chances: Sequence[float] | None = None,
+    where: str = "",
 ) -> Published:
     """Write a data set below `root`; each split is given as the rows of the row groups of its shards.
 
     A text's class shows in its tokens, so that a model can learn it. Texts have any length up to `length`, or with
-    `full` exactly that. `balance` holds the keys of that section; `chances` are those of the classes, by default all
-    equal.
+    `full` exactly that. `balance` holds the keys of that section, `where` the line of `train.where`; `chances`
+    are those of the classes, by default all equal.
     """
     random = np.random.default_rng(seed)
     table = root / "synthetic" / "gold" / "shards"
@@ -140,11 +141,12 @@ def publish(
             width=width,
             rows_per_group=rows_per_group,
             balance=balance,
+            where=where,
         ),
         encoding="utf-8",
     )
     configuration = config.load(toml)
-    splits["train"] = _balanced(splits["train"], table, configuration.balance)
+    splits["train"] = _balanced(splits["train"], table, configuration)
     artifact = contract.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)
     return Published(toml, seal(root, configuration, columns, [artifact], splits), root)
 
@@ -297,10 +299,15 @@ def write_shard(
     )
 
 
-def _balanced(split: contract.SplitContent, table: Path, settings: Balance) -> contract.SplitContent:
+def _balanced(
+    split: contract.SplitContent, table: Path, configuration: config.Configuration
+) -> contract.SplitContent:
     """Apply the policy to a split; the contents are read back from the files."""
-    balance = class_balance.balanced(split.label_counts, settings)
-    if balance.policy != "oversample":
+    if taken := configuration.train.classes_taken():
+        balance = class_balance.taking(split.label_counts, taken)
+    else:
+        balance = class_balance.balanced(split.label_counts, configuration.balance)
+    if not balance.repeats:
         return split.model_copy(update={"balance": balance})
     shards, ids = [], []
     for shard in split.shards:

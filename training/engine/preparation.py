@@ -50,6 +50,15 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
                 f"the configuration's {section} is {json.dumps(configured[section])}, the data set was published with "
                 f"{json.dumps(published[section])}: publish it again, or put the configuration back"
             )
+    # A key of [train] that did nothing would mislead.
+    if "where" in (published["balance"].get("policy"), configured["balance"]["policy"]) and (
+        published["balance"] != configured["balance"]
+    ):
+        taken = published["balance"].get("classes")
+        raise UsageError(
+            f"the configuration's train.where takes the classes {config.train.classes_taken() or 'all'}, the data set "
+            f"was published with {taken or 'all'}: publish it again, or put the configuration back"
+        )
     objectives.check(config, manifest)
     differing = [name for name in configured if configured[name] != published.get(name)]
     if differing:

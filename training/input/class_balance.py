@@ -10,7 +10,9 @@ from schemas.manifest import Manifest, SplitContent
 def repeats_of(
     manifest: Manifest, split: str, options: Storage | None = None
 ) -> npt.NDArray[np.int64] | None:
-    """Return the repeats of each row in an epoch by label index: shape (classes,), dtype int64; None: each row once."""
+    """Return the repeats of each row in an epoch by label index: shape (classes,), dtype int64; None: each row once.
+    A class that `train.where` leaves out has 0.
+    """
     repeats = manifest.splits[split].balance.repeats
     if not repeats:
         return None
@@ -27,6 +29,11 @@ def rows_of(labels: npt.NDArray[np.int32], repeats: npt.NDArray[np.int64]) -> np
 
 def described(split: SplitContent) -> str:
     """Describe the repeats of a split's rows in an epoch, for people."""
+    if split.balance.policy == "where":
+        return (
+            f"every one of the {split.epoch_rows:,} rows that train.where takes, of {split.rows:,}, "
+            "read exactly once"
+        )
     if not split.balance.repeats:
         return f"every one of {split.rows:,} rows read exactly once"
     return f"every one of {split.rows:,} rows read exactly as often as the manifest says, {split.epoch_rows:,} in all"

@@ -85,8 +85,8 @@ def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
 class SplitOrder:
     """Order of a split in all epochs.
 
-    `row_groups` holds the rows taken of each, in the order of the manifest; `streams` and `window` are as configured;
-    `root` is the manifest's, and `seed` any integer, including 0.
+    `row_groups` holds the rows taken of each, in the order of the manifest; one of which none is taken has no place in
+    the order. `streams` and `window` are as configured; `root` is the manifest's, and `seed` any integer, including 0.
     """
 
     row_groups: tuple[int, ...]
@@ -96,8 +96,8 @@ class SplitOrder:
     seed: int
 
     def __post_init__(self) -> None:
-        if any(rows < 1 for rows in self.row_groups):
-            raise ValueError("a row group without rows has no place in an order")
+        if any(rows < 0 for rows in self.row_groups):
+            raise ValueError("a row group cannot have less than no row")
         if self.streams < 1 or self.window < 1:
             raise ValueError("streams and window must be at least 1")
 
@@ -108,8 +108,13 @@ class SplitOrder:
 
     @cached_property
     def stream_count(self) -> int:
-        """S: as configured, but at most one stream per row group; the number of ranks plays no part."""
-        return max(1, min(self.streams, len(self.row_groups)))
+        """S: as configured, but at most one stream per row group taken; the number of ranks plays no part."""
+        return max(1, min(self.streams, self.groups_taken))
+
+    @cached_property
+    def groups_taken(self) -> int:
+        """Row groups of which an epoch takes a row."""
+        return sum(rows > 0 for rows in self.row_groups)
 
     def epoch(self, epoch: int) -> "EpochOrder":
         """Return the order of one epoch, counted from 0."""
@@ -124,7 +129,7 @@ class SplitOrder:
             raise UsageError(
                 f"{world.size} ranks cannot share {self.stream_count} streams: start at most "
                 f"{self.stream_count} ranks, or raise train.streams (now {self.streams}) and publish more row groups "
-                f"(now {len(self.row_groups)}; a smaller publish.rows_per_group makes more)"
+                f"(now {self.groups_taken}; a smaller publish.rows_per_group makes more)"
             )
 
     def idle_ranks(self, world: World) -> int:

@@ -143,9 +143,11 @@ class WindowPool:
         """Set up the pool for `plan`, the windows of all epochs in the order in which they are needed.
 
         `arriving` yields the row groups of their segments. `pinned` puts blocks in page-locked memory, from where
-        copies to a GPU are asynchronous. `repeats` holds the repeats of rows by label index; None: each once.
+        copies to a GPU are asynchronous. `repeats` holds the repeats of rows by label index, 0 for rows to leave out;
+        None: each once.
         """
         self.columns, self.need, self.pinned, self.repeats = columns, need, pinned, repeats
+        self.leaves_out = repeats is not None and not repeats.all()
         self.label = next((column.name for column in columns if column.role == "label"), "")
         self.plan, self.arriving = plan, arriving
         rows = need.slots * need.slot_rows
@@ -227,6 +229,9 @@ class WindowPool:
         if self.repeats is not None:
             # A segment counts rows as they are taken; each is stored once in the pool, however often it is taken.
             repeated = rows_of(arrays[self.label], self.repeats)[first:last]
+            if self.leaves_out:
+                kept, repeated = np.unique(repeated, return_inverse=True)
+                arrays = {name: values[kept] for name, values in arrays.items()}
             first, last = int(repeated[0]), int(repeated[-1]) + 1
             loading.rows.append(repeated + (loading.at - first))
         rows = last - first
