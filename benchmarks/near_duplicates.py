@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from etl.duplicates.connecting import Buckets
 from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.minhash import Banding, sketch
-from etl.duplicates.similarity import Buckets, SimilarSets
+from etl.duplicates.similarity import SimilarSets
 
 BANDING = Banding(28, 5)
 

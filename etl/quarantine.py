@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if arguments.filtered:
         table, rows = filtered(config, arguments.reason)
-        show(config, table, rows, arguments.examples, "filtered", config.deduplicated_column())
+        column = next(iter(config.text_columns() or config.typed_columns()), "source_path")
+        show(config, table, rows, arguments.examples, "filtered", column)
         return 0
     table, rows = quarantined(config, arguments.reason)
     if arguments.export is None:

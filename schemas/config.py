@@ -25,6 +25,8 @@ from schemas.features import ScalarFeature, TypedFeature
 from schemas.features.tokens import TokensFeature
 from schemas.mistakes import explain
 
+TEXTS, ROWS = "texts", "rows"
+"""Contents (etl/duplicates/contents) of texts, and of records without a column that is compared on its own."""
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
     {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
@@ -77,10 +79,6 @@ class Configuration(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.deduplicate.column is None and not self.token_features():
-            raise ValueError(
-                "no [[feature]] is of text: set deduplicate.column to the column that duplicates are found by"
-            )
         names = [feature.name for feature in self.feature]
         if len(set(names)) < len(names):
             raise ValueError("two [[feature]] have the same name")
@@ -192,13 +190,26 @@ class Configuration(Section):
         scalars = (feature for feature in self.feature if isinstance(feature, ScalarFeature))
         return [one for one in scalars if one.outliers is not None and one.outliers.action == "drop"]
 
-    def deduplicated_column(self) -> str:
-        """Return the column that duplicates are found by."""
-        return self.deduplicate.column or self.token_features()[0].column
+    def compared_as(self) -> str:
+        """Return the content that duplicates are found by: `texts`, `images`, `rows` … (etl/duplicates/contents)."""
+        if self.deduplicate.column is None:
+            return next((f.compared_as for f in self.feature if f.compared_as is not None), ROWS)
+        of_column = {feature.column: feature.compared_as for feature in self.feature}
+        return of_column.get(self.deduplicate.column) or TEXTS
+
+    def compared_columns(self) -> list[str]:
+        """Return the columns that duplicates are found by: one, or of whole rows all but the label."""
+        if self.deduplicate.column is not None:
+            return [self.deduplicate.column]
+        found = [feature.column for feature in self.feature if feature.compared_as is not None]
+        return found[:1] or [column for column in self.table_columns() if column != self.columns.label]
 
     def text_columns(self) -> list[str]:
-        """Return the columns to clean, each once: those of text features and the deduplicated one."""
-        return list(dict.fromkeys([*(f.column for f in self.token_features()), self.deduplicated_column()]))
+        """Return the columns to clean, each once: those of text features and the deduplicated text."""
+        texts = [feature.column for feature in self.feature if feature.compared_as == TEXTS]
+        if self.deduplicate.column is not None and self.compared_as() == TEXTS:
+            texts.append(self.deduplicate.column)
+        return list(dict.fromkeys(texts))
 
     def typed_columns(self) -> list[str]:
         """Return the columns to bring into the notation of a type; their values may be missing."""

@@ -252,14 +252,14 @@ def ledger_schema() -> pa.Schema:
 
 
 def signatures_schema() -> pa.Schema:
-    """Return the schema of `silver/signatures`: the input of the duplicate finder, for each distinct text."""
+    """Return the schema of `silver/signatures`: the input of the duplicate finder, for each distinct content."""
     return pa.schema(
         [
             ("record_id", _TEXT),
-            ("text_hash", pa.binary()),  # 128 bits of the text in the form that exact duplicates share
-            ("signs", pa.int64()),  # hash of a short text's signs, 0 for a longer one
+            ("content_hash", pa.binary()),  # 128 bits of the content in the form that exact duplicates share
+            ("signs", pa.int64()),  # hash of a short text's signs, 0 for a longer one and all else
             ("bands", pa.list_(pa.int64())),  # one LSH bucket key a band
-            ("shingles", pa.binary()),  # sorted 64-bit hashes of the distinct shingles, little-endian
+            ("sketch", pa.binary()),  # what similarity is computed from (etl/duplicates/contents)
         ]
     )
 

@@ -26,14 +26,14 @@ def settles(config: Configuration) -> bool:
 
 
 def contested(records: DataFrame, clusters: DataFrame, rank: Column) -> DataFrame:
-    """Return `text_hash`, `component`, `majority` (a label) for each text of a cluster with several labels.
+    """Return `content_hash`, `component`, `majority` (a label) for each text of a cluster with several labels.
 
-    `records`: columns `text_hash`, `label` and those of `rank`, the order in which records survive; `clusters`: columns
-    `member`, `component` of texts that have near-duplicates.
+    `records`: columns `content_hash`, `label` and those of `rank`, the order in which records survive; `clusters`:
+    columns `member`, `component` of contents that have near-duplicates.
     """
-    members = clusters.select(F.col("member").alias("text_hash"), "component")
-    named = records.join(members, "text_hash", "left").withColumn(
-        "component", F.coalesce("component", "text_hash")
+    members = clusters.select(F.col("member").alias("content_hash"), "component")
+    named = records.join(members, "content_hash", "left").withColumn(
+        "component", F.coalesce("component", "content_hash")
     )
     counted = (
         named.where("label IS NOT NULL")
@@ -43,24 +43,24 @@ def contested(records: DataFrame, clusters: DataFrame, rank: Column) -> DataFram
     most = F.min(F.struct(-F.col("records"), "first", "label"))
     several = counted.groupBy("component").agg(F.count("*").alias("labels"), most.alias("most"))
     found = several.where("labels > 1").select("component", F.col("most.label").alias("majority"))
-    return named.select("text_hash", "component").distinct().join(found, "component")
+    return named.select("content_hash", "component").distinct().join(found, "component")
 
 
 def with_majority(survivors: DataFrame, records: DataFrame, contested: DataFrame, rank: Column) -> DataFrame:
     """Return the survivors with those of contested clusters chosen among the records of the majority first."""
     other = F.col("label").isNull() | (F.col("label") != F.col("majority"))
-    ranked = records.join(contested, "text_hash").select(
-        "text_hash", "component", F.struct(other.alias("other"), rank.alias("rank")).alias("order")
+    ranked = records.join(contested, "content_hash").select(
+        "content_hash", "component", F.struct(other.alias("other"), rank.alias("rank")).alias("order")
     )
-    of_texts = ranked.groupBy("text_hash", "component").agg(F.min("order").alias("order"))
+    of_texts = ranked.groupBy("content_hash", "component").agg(F.min("order").alias("order"))
     of_clusters = of_texts.groupBy("component").agg(F.min("order").alias("first"))
     chosen = of_texts.join(of_clusters, "component").select(
-        "text_hash",
+        "content_hash",
         F.col("order.rank.record_id").alias("own"),
         F.col("first.rank.record_id").alias("of_cluster"),
     )
-    return survivors.join(chosen, "text_hash", "left").select(
-        "text_hash",
+    return survivors.join(chosen, "content_hash", "left").select(
+        "content_hash",
         F.coalesce("own", "representative").alias("representative"),
         F.coalesce("of_cluster", "survivor").alias("survivor"),
     )

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from etl.duplicates.similarity import PAIRS_AT_ONCE, SLACK, SMALL_BUCKET, Buckets, Ints, SimilarSets
+from etl.duplicates.connecting import SMALL_BUCKET, Buckets, Ints
+from etl.duplicates.similarity import SLACK, SimilarSets
 
 Floats = npt.NDArray[np.float64]
 
@@ -68,9 +69,9 @@ def _connect_long_with_short(sets: SimilarSets, longs: Ints, shorts: Ints) -> No
         if (parts.sizes**2).sum() < one.sum() * other.sum():
             sets.connect_small(parts.where(small))
             for some in parts.where(~small).each():
-                _connect_across(sets, some[sets.signs[some] == 0], some[sets.signs[some] != 0])
+                sets.connect_across(some[sets.signs[some] == 0], some[sets.signs[some] != 0])
         else:
-            _connect_across(sets, rows[one], rows[other])
+            sets.connect_across(rows[one], rows[other])
 
 
 def connect_large(sets: SimilarSets, rows: Ints) -> None:
@@ -85,22 +86,7 @@ def connect_large(sets: SimilarSets, rows: Ints) -> None:
         if (parts.sizes**2).sum() < len(rows) ** 2:
             waiting.extend(parts.each())
         else:  # the parts overlap so much that they would cost more than the whole
-            _connect_all(sets, rows)
-
-
-def _connect_all(sets: SimilarSets, rows: Ints) -> None:
-    """Compare all pairs that are not connected."""
-    step = max(1, PAIRS_AT_ONCE // len(rows))
-    for begin in range(0, len(rows), step):
-        _connect_across(sets, rows[begin : begin + step], rows[begin:])
-
-
-def _connect_across(sets: SimilarSets, rows: Ints, others: Ints) -> None:
-    """Compare the pairs of one of `rows` and one of `others` that are not connected."""
-    step = max(1, PAIRS_AT_ONCE // max(1, len(others)))
-    for begin in range(0, len(rows), step):
-        some = rows[begin : begin + step]
-        sets.connect(np.repeat(some, len(others)), np.tile(others, len(some)))
+            sets.connect_all(rows)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ def to_compare(new: DataFrame, earlier: Earlier, of_texts: DataFrame) -> DataFra
 
     Earlier texts without a cluster belong to records that were left out: a later copy counts as new, and may stay.
     """
-    unknown = new.join(of_texts.select("text_hash"), "text_hash", "left_anti")
-    placed = earlier.signatures.join(of_texts.select("text_hash"), "text_hash", "left_semi")
+    unknown = new.join(of_texts.select("content_hash"), "content_hash", "left_anti")
+    placed = earlier.signatures.join(of_texts.select("content_hash"), "content_hash", "left_semi")
     return unknown.unionByName(to_compare_with(unknown, placed))
 
 
@@ -44,18 +44,18 @@ def to_compare_with(new: DataFrame, earlier: DataFrame) -> DataFrame:
     if keys.count() <= BROADCAST_KEYS:
         keys = F.broadcast(keys)
     # Only hashes of texts come out of it: the shingles stay where they are.
-    sharing = earlier.select("text_hash", F.explode("bands").alias("band")).join(keys, "band", "left_semi")
-    return earlier.join(sharing.select("text_hash").distinct(), "text_hash", "left_semi")
+    sharing = earlier.select("content_hash", F.explode("bands").alias("band")).join(keys, "band", "left_semi")
+    return earlier.join(sharing.select("content_hash").distinct(), "content_hash", "left_semi")
 
 
 def clusters_of_texts(earlier: Earlier) -> DataFrame:
-    """Select `text_hash`, `earlier_cluster` (its representative's) and `of_split` of earlier texts in a cluster."""
+    """Select `content_hash`, `earlier_cluster` (its representative's) and `of_split` of earlier texts in a cluster."""
     clusters = earlier.ledger.where("cluster_id IS NOT NULL").select(
         "record_id", F.col("cluster_id").alias("earlier_cluster")
     )
     splits = earlier.ledger.where("split IS NOT NULL").groupBy(F.col("cluster_id").alias("earlier_cluster"))
     return (
-        earlier.signatures.select("record_id", "text_hash")
+        earlier.signatures.select("record_id", "content_hash")
         .join(clusters, "record_id")
         .drop("record_id")
         .join(splits.agg(F.min("split").alias("of_split")), "earlier_cluster", "left")
@@ -63,7 +63,7 @@ def clusters_of_texts(earlier: Earlier) -> DataFrame:
 
 
 def earlier_clusters(components: DataFrame, texts: DataFrame, of_texts: DataFrame) -> DataFrame:
-    """Return `text_hash`, `earlier_cluster`, `splits`, `is_copy` of each new text that belongs to an earlier cluster.
+    """Return `content_hash`, `earlier_cluster`, `splits`, `is_copy` of new texts that belong to an earlier cluster.
 
     `components`: columns `member`, `component` over new and earlier texts; `texts`: those of the new records;
     `of_texts`: the result of `clusters_of_texts`. Of several clusters the one with the smallest name counts; `splits`
@@ -71,21 +71,21 @@ def earlier_clusters(components: DataFrame, texts: DataFrame, of_texts: DataFram
     """
     alone = F.when(F.col("of_split").isNull(), F.array().cast("array<string>")).otherwise(F.array("of_split"))
     copies = (
-        texts.select("text_hash")
-        .join(of_texts, "text_hash")
-        .select("text_hash", "earlier_cluster", alone.alias("splits"), F.lit(True).alias("is_copy"))
+        texts.select("content_hash")
+        .join(of_texts, "content_hash")
+        .select("content_hash", "earlier_cluster", alone.alias("splits"), F.lit(True).alias("is_copy"))
     )
-    member = F.col("member").alias("text_hash")
-    named = components.select(member, "component").join(of_texts, "text_hash")
+    member = F.col("member").alias("content_hash")
+    named = components.select(member, "component").join(of_texts, "content_hash")
     first = named.groupBy("component").agg(
         F.min("earlier_cluster").alias("earlier_cluster"), F.collect_set("of_split").alias("splits")
     )
     near = (
         components.select(member, "component")
         .join(first, "component")
-        .join(texts.select("text_hash"), "text_hash", "left_semi")
-        .join(copies.select("text_hash"), "text_hash", "left_anti")
-        .select("text_hash", "earlier_cluster", "splits", F.lit(False).alias("is_copy"))
+        .join(texts.select("content_hash"), "content_hash", "left_semi")
+        .join(copies.select("content_hash"), "content_hash", "left_anti")
+        .select("content_hash", "earlier_cluster", "splits", F.lit(False).alias("is_copy"))
     )
     return copies.unionByName(near)
 
@@ -97,5 +97,5 @@ def count_conflicts(records: DataFrame, joined: DataFrame, config: Configuration
     """
     if config.deduplicate.duplicates == "drop":
         return 0
-    torn = joined.where(F.size("splits") > 1).select("text_hash")
-    return records.join(torn, "text_hash", "left_semi").count()
+    torn = joined.where(F.size("splits") > 1).select("content_hash")
+    return records.join(torn, "content_hash", "left_semi").count()

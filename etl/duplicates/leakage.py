@@ -8,9 +8,8 @@ import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
-from scipy.sparse import csr_array
 
-from etl.duplicates.hash_lists import unpacked
+from etl.duplicates.contents import Highest, content_of
 from etl.lake.tables import read_table
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -24,17 +23,16 @@ Ints = npt.NDArray[np.int64]
 def leakage_sample(
     spark: SparkSession, config: Configuration, splits: DataFrame, rows: int = 200
 ) -> pd.DataFrame:
-    """Return the highest similarity of `rows` distinct test texts to any training row.
+    """Return the highest similarity of `rows` distinct test contents to any training row (`Content.highest`).
 
-    It is the exact Jaccard similarity of shingle sets, and 0 for two short texts with different signs
-    (etl/duplicates/equality.py); the rows are chosen by the hash of the record_id. `splits`: columns `record_id`,
+    The rows are chosen by the hash of the record_id. `splits`: columns `record_id`,
     `split` of the published records. Columns: `record_id`, `highest_similarity` (0 to 1; 0 where nothing is shared or
     there is no training row), ordered by record_id. Exact copies of a test row lie in the same split, so that one of
     them stands for all.
     """
     layout = Layout.of(config)
-    signatures = read_table(spark, layout.signatures).select("record_id", "signs", "shingles")
-    # The shingles are as large as the texts and stay where they are: only ids are joined.
+    signatures = read_table(spark, layout.signatures).select("record_id", "signs", "sketch")
+    # The sketches may be as large as the contents and stay where they are: only ids are joined.
     in_test = signatures.select("record_id").join(splits.where("split = 'test'"), "record_id", how="inner")
     chosen = in_test.orderBy(F.xxhash64("record_id"), "record_id").limit(rows).select("record_id")
     ids = [row["record_id"] for row in chosen.collect()]
@@ -42,14 +40,16 @@ def leakage_sample(
     in_train = splits.where("split = 'train'").select("record_id")
     if in_train.count() <= IDS_AT_ONCE:
         train, ids_of_train = (
-            signatures.select("shingles", "signs", F.xxhash64("record_id")),
+            signatures.select("sketch", "signs", F.xxhash64("record_id")),
             hashes_of(in_train),
         )
     else:
-        train = signatures.join(in_train, "record_id", how="left_semi").select("shingles", "signs")
+        train = signatures.join(in_train, "record_id", how="left_semi").select("sketch", "signs")
         ids_of_train = None
-    of_sample = sample["shingles"].combine_chunks(), sample["signs"].to_numpy()
-    highest = highest_similarities(*of_sample, train, ids_of_train)
+    measure = content_of(config).highest(sample)
+    highest = np.zeros(len(sample))
+    if measure is not None:
+        highest = highest_similarities(measure, len(sample), train, ids_of_train)
     return pd.DataFrame({"record_id": sample["record_id"].to_pylist(), "highest_similarity": highest})
 
 
@@ -60,33 +60,21 @@ def hashes_of(records: DataFrame) -> Ints:
 
 
 def highest_similarities(
-    sample: pa.Array, signs: Ints, train: DataFrame, among: Ints | None = None
+    measure: Highest, count: int, train: DataFrame, among: Ints | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return, for each list of hashes in `sample`, the highest Jaccard similarity to any in the first column of
-    `train`.
+    """Return the highest similarity of each of a sample of `count` to any row of `train`; `measure` is for a batch.
 
-    `signs` are those of the sample; those of `train` are its second column. With `among` (sorted), only rows count
-    whose third column, a hash, is in it.
+    With `among` (sorted), only rows of `train` count whose third column, a hash, is in it.
     """
     wanted = None if among is None else train.sparkSession.sparkContext.broadcast(among)
-    values, offsets = unpacked(sample)
-    count = len(offsets) - 1
-    vocabulary = np.unique(values)
-    codes = np.searchsorted(vocabulary, values)
-    shape = (count, len(vocabulary))
-    by_shingle = csr_array((np.ones(len(codes), dtype=np.int32), codes, offsets), shape=shape).T.tocsr()
-    sizes = np.diff(offsets)
 
     def compare(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         highest = np.zeros(count)
         for batch in batches:
             if wanted is not None:
                 batch = batch.filter(pa.array(_are_in(batch.column(2).to_numpy(), wanted.value)))
-            if len(vocabulary) and len(batch):
-                similar = _highest(
-                    batch.column(0), batch.column(1).to_numpy(), vocabulary, by_shingle, sizes, signs
-                )
-                np.maximum(highest, similar, out=highest)
+            if len(batch):
+                np.maximum(highest, measure(batch), out=highest)
         yield pa.RecordBatch.from_arrays(
             [pa.array(np.arange(count)), pa.array(highest)], ["row", "similarity"]
         )
@@ -105,26 +93,3 @@ def _are_in(values: Ints, ordered: Ints) -> npt.NDArray[np.bool_]:
     places = np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)
     found: npt.NDArray[np.bool_] = ordered[places] == values
     return found
-
-
-def _highest(
-    lists: pa.Array, signs: Ints, vocabulary: Ints, by_shingle: csr_array, sizes: Ints, of_sample: Ints
-) -> npt.NDArray[np.float64]:
-    """Return the highest similarity of each set of the sample to the sets of a batch; shape (sample,).
-
-    `signs`: those of the batch; `sizes` and `of_sample`: sizes and signs of the sample.
-    """
-    values, offsets = unpacked(lists)
-    places = np.minimum(np.searchsorted(vocabulary, values), len(vocabulary) - 1)
-    known = vocabulary[places] == values
-    kept = np.concatenate(([0], np.cumsum(known)))[offsets]
-    ones = np.ones(int(kept[-1]), dtype=np.int32)
-    batch = csr_array((ones, places[known], kept), shape=(len(offsets) - 1, len(vocabulary)))
-    common = (batch @ by_shingle).tocoo()
-    row, column = common.coords
-    union = np.diff(offsets)[row] + sizes[column] - common.data
-    one, other = signs[row], of_sample[column]
-    similar = np.where((one == other) | (one == 0) | (other == 0), common.data / union, 0.0)
-    highest = np.zeros(len(sizes))
-    np.maximum.at(highest, column, similar)
-    return highest

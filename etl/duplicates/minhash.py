@@ -74,14 +74,15 @@ class Banding:
 class Sketches:
     """Sketches of a batch of n texts, as the duplicate finder keeps them.
 
-    `text_hash`: n digests of 16 bytes, equal exactly for exact duplicates (etl/duplicates/equality.py). `sketch_owner`:
-    bool (n,), false for a text that is known to have been sketched before; those have no signs, shingles and bands.
+    `content_hash`: n digests of 16 bytes, equal exactly for exact duplicates (etl/duplicates/equality.py).
+    `sketch_owner`: bool (n,), false for a text that is known to have been sketched before; those have no signs,
+    shingles and bands.
     `signs`: int64 (n,), what two short texts must have in common to be near-duplicates, 0 for others. `values`,
     `offsets`: int64; the sorted distinct shingle hashes of text i are values[offsets[i]:offsets[i + 1]]. `bands`:
     int64 (m, bands) for the m texts with shingles, in order.
     """
 
-    text_hash: list[bytes]
+    content_hash: list[bytes]
     sketch_owner: npt.NDArray[np.bool_]
     signs: Ints
     values: Ints
@@ -177,9 +178,9 @@ def sketch(
     """
     forms = Texts.of(texts)
     tokens = find_tokens(forms)
-    text_hash = exact_hashes(texts, forms, equality)
-    sketch_owner = np.zeros(len(text_hash), dtype=bool)
-    for i, digest in enumerate(text_hash):
+    content_hash = exact_hashes(texts, forms, equality)
+    sketch_owner = np.zeros(len(content_hash), dtype=bool)
+    for i, digest in enumerate(content_hash):
         if digest not in seen:
             seen.add(digest)
             sketch_owner[i] = True
@@ -189,4 +190,4 @@ def sketch(
     values, offsets = shingle_sets(tokens, shingle, hashes)
     filled = np.diff(offsets) > 0
     bands = band_keys(values, np.append(offsets[:-1][filled], offsets[-1]), banding)
-    return Sketches(text_hash, sketch_owner, signs, values, offsets, bands)
+    return Sketches(content_hash, sketch_owner, signs, values, offsets, bands)

@@ -34,14 +34,14 @@ _SHARED = "text long, bucket long, first long"
 
 
 def short_hash() -> Column:
-    """Return the 64 bits of `text_hash` that identify a text."""
-    return F.xxhash64("text_hash")
+    """Return the 64 bits of `content_hash` that identify a text."""
+    return F.xxhash64("content_hash")
 
 
 def shared_buckets(signatures: DataFrame, keys_at_a_time: int = AT_A_TIME) -> DataFrame:
     """Return all buckets with two texts or more as columns `text` (short_hash), `bucket`, `first`.
 
-    `first` is the bucket's smallest `text`. `signatures` has `text_hash` (each once) and `bands` (bucket keys; none
+    `first` is the bucket's smallest `text`. `signatures` has `content_hash` (each once) and `bands` (bucket keys; none
     for a text without tokens).
     """
     spark = signatures.sparkSession

@@ -12,69 +12,20 @@ not even listed:
    pieces are, for a member that the first does not resemble may resemble one that it does.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csr_array
 
-Ints = npt.NDArray[np.int64]
+from etl.duplicates.connecting import Connected, Ints
 
-SMALL_BUCKET = 64  # members; up to here all pairs are compared
 COMPARED_AT_ONCE = 1 << 22  # shingles gathered for a chunk of pairs
 OPENED_AT_ONCE = 1 << 15  # pairs whose components are looked up at a time
-PAIRS_AT_ONCE = 1 << 21  # candidate pairs held in memory
 HASHED_AT_ONCE = 1 << 17  # values whose parities are summed up at a time
 PARITY_WORDS = 8  # of 64 bits, a set
 SLACK = 1e-9  # against rounding where a bound may only ever be too generous
 
 
-@dataclass(frozen=True)
-class Buckets:
-    """LSH buckets: bucket i is `members[offsets[i]:offsets[i + 1]]`, indices of sets; each at least two; int64."""
-
-    members: Ints
-    offsets: Ints
-
-    @classmethod
-    def of(cls, keys: Ints, rows: Ints) -> "Buckets":
-        """Build buckets from pairs (bucket key, row); leave out buckets of one member."""
-        order = np.lexsort((rows, keys))
-        keys, rows = keys[order], rows[order]
-        first = np.ones(len(keys), dtype=bool)
-        first[1:] = keys[1:] != keys[:-1]
-        sizes = np.diff(np.append(np.flatnonzero(first), len(keys)))
-        shared = sizes > 1
-        return cls(rows[np.repeat(shared, sizes)], np.concatenate(([0], np.cumsum(sizes[shared]))))
-
-    @property
-    def sizes(self) -> Ints:
-        return np.diff(self.offsets)
-
-    def where(self, keep: npt.NDArray[np.bool_]) -> "Buckets":
-        sizes = self.sizes
-        return Buckets(self.members[np.repeat(keep, sizes)], np.concatenate(([0], np.cumsum(sizes[keep]))))
-
-    def each(self) -> Iterator[Ints]:
-        """Yield the members of one bucket after the other, largest bucket first."""
-        for i in np.argsort(-self.sizes, kind="stable").tolist():
-            yield self.members[self.offsets[i] : self.offsets[i + 1]]
-
-    def all_pairs(self) -> Iterator[tuple[Ints, Ints]]:
-        """Yield all pairs of members of each bucket, in pieces of about PAIRS_AT_ONCE."""
-        sizes, starts = self.sizes, self.offsets[:-1]
-        for size in np.unique(sizes).tolist():
-            one, two = np.triu_indices(size, 1)
-            of_size = starts[sizes == size]
-            step = max(1, PAIRS_AT_ONCE // len(one))
-            for begin in range(0, len(of_size), step):
-                places = of_size[begin : begin + step, None]
-                yield self.members[places + one].ravel(), self.members[places + two].ravel()
-
-
-class SimilarSets:
+class SimilarSets(Connected):
     """Sets of 64-bit hashes, and their components so far.
 
     `values`, `offsets` int64: set i is values[offsets[i]:offsets[i + 1]], sorted and without repetitions, not empty.
@@ -84,6 +35,7 @@ class SimilarSets:
     """
 
     def __init__(self, values: Ints, offsets: Ints, similarity: float, signs: Ints | None = None) -> None:
+        super().__init__(len(offsets) - 1)
         self.sizes: Ints = np.diff(offsets)
         self.signs = np.zeros_like(self.sizes) if signs is None else signs
         self._parities = _parities(values, offsets)
@@ -99,22 +51,6 @@ class SimilarSets:
         self.similarity = similarity
         self.listed = 0
         self.compared = 0
-        self._parents: Ints = np.arange(len(self.sizes))
-
-    @property
-    def labels(self) -> Ints:
-        """First set (smallest index) of each set's component; int64 (sets,)."""
-        return self.labels_of(np.arange(len(self.sizes)))
-
-    def labels_of(self, rows: Ints) -> Ints:
-        """Return the first set of the component of each of `rows`."""
-        found = self._parents[rows]
-        while True:
-            above = self._parents[found]
-            if np.array_equal(above, found):
-                self._parents[rows] = found
-                return found
-            found = above
 
     def similarities(self, first: Ints, second: Ints) -> npt.NDArray[np.float64]:
         """Return the Jaccard similarity of each pair of sets, shape (pairs,)."""
@@ -161,31 +97,6 @@ class SimilarSets:
         share = (1 - self.similarity) / (1 + self.similarity)
         allowed: npt.NDArray[np.bool_] = different <= share * (self.sizes[first] + self.sizes[second]) + SLACK
         return allowed
-
-    def _join(self, first: Ints, second: Ints) -> None:
-        """Connect pairs, in time proportional to their number and not to that of all sets."""
-        if not len(first):
-            return
-        ends = self.labels_of(np.concatenate((first, second)))
-        nodes, places = np.unique(ends, return_inverse=True)
-        edges = (np.ones(len(first), dtype=np.int8), (places[: len(first)], places[len(first) :]))
-        _, component = connected_components(coo_array(edges, shape=(len(nodes), len(nodes))), directed=False)
-        _, smallest = np.unique(component, return_index=True)
-        self._parents[nodes] = nodes[smallest[component]]
-
-    def in_pieces(self, buckets: Buckets) -> Buckets:
-        """Return the buckets whose members are not all connected."""
-        if not len(buckets.members):
-            return buckets
-        labels, starts = self.labels_of(buckets.members), buckets.offsets[:-1]
-        return buckets.where(np.minimum.reduceat(labels, starts) != np.maximum.reduceat(labels, starts))
-
-    def connect_small(self, buckets: Buckets) -> None:
-        """Connect all similar pairs of members of a bucket, comparing all that are not connected yet."""
-        buckets = self.in_pieces(buckets)
-        self.connect(np.repeat(buckets.members[buckets.offsets[:-1]], buckets.sizes), buckets.members)
-        for first, second in self.in_pieces(buckets).all_pairs():
-            self.connect(first, second)
 
 
 def _codes_of_shared(values: Ints) -> tuple[npt.NDArray[np.int32], int]:

@@ -12,25 +12,25 @@ from schemas.config import Configuration
 def hot_texts_and_clusters(texts: DataFrame, clusters: DataFrame) -> tuple[HotKeys, HotKeys]:
     """Return the texts with very many copies, and the clusters with very many texts; persist both frames first."""
     sizes = clusters.groupBy("component").agg(F.count("*").alias("texts"))
-    return hot_keys(texts.select("text_hash", "records")), hot_keys(sizes)
+    return hot_keys(texts.select("content_hash", "records")), hot_keys(sizes)
 
 
 def with_survivor(texts: DataFrame, clusters: DataFrame, hot: HotKeys = NO_HOT_KEYS) -> DataFrame:
-    """Return `text_hash` and the record_ids of its `representative` and its cluster's `survivor` for each distinct
+    """Return `content_hash` and the record_ids of its `representative` and its cluster's `survivor` for each distinct
     text.
 
-    `clusters` has the columns `member` (a text_hash) and `component`, without texts that have no near-duplicates.
+    `clusters` has the columns `member` (a content_hash) and `component`, without texts that have no near-duplicates.
     `hot`: components with so many members that their records are salted.
     """
-    ranked = texts.select(F.col("text_hash").alias("member"), "rank")
+    ranked = texts.select(F.col("content_hash").alias("member"), "rank")
     first = F.min("rank").alias("first")
     firsts = clusters.join(ranked, "member", how="inner").groupBy("component").agg(first)
     survivors = salted_join(
         clusters, firsts.select("component", "first.record_id"), "component", "inner", hot, "member"
-    ).select(F.col("member").alias("text_hash"), F.col("record_id").alias("survivor"))
+    ).select(F.col("member").alias("content_hash"), F.col("record_id").alias("survivor"))
     representative = F.col("rank.record_id")
-    return texts.join(survivors, "text_hash", how="left").select(
-        "text_hash",
+    return texts.join(survivors, "content_hash", how="left").select(
+        "content_hash",
         representative.alias("representative"),
         F.coalesce("survivor", representative).alias("survivor"),
     )
@@ -57,11 +57,11 @@ def build_clusters(
             F.when(is_survivor, "kept").when(is_representative, "near_duplicate").otherwise("exact_duplicate")
         )
         reason = F.when(~is_survivor, F.col("survivor"))
-    copies = records.select("record_id", "source_path", "text_hash", "label")
+    copies = records.select("record_id", "source_path", "content_hash", "label")
     if contested is not None:
-        survivors = survivors.join(contested.select("text_hash", "majority"), "text_hash", "left")
+        survivors = survivors.join(contested.select("content_hash", "majority"), "content_hash", "left")
         status, reason = settled(status, reason, F.col("majority"), F.col("label"), config)
-    compared = salted_join(copies, survivors, "text_hash", "inner", hot, "record_id").select(
+    compared = salted_join(copies, survivors, "content_hash", "inner", hot, "record_id").select(
         "record_id",
         F.col("source_path").alias("source"),
         status.alias("status"),
@@ -91,11 +91,11 @@ def clusters_of_joined(
         is_first = F.col("record_id") == F.col("rank.record_id")
         status = F.when(F.col("is_copy") | ~is_first, "exact_duplicate").otherwise("near_duplicate")
         reason = F.col("earlier_cluster")
-    ranked = texts.select("text_hash", "rank")
+    ranked = texts.select("content_hash", "rank")
     return (
-        records.select("record_id", "source_path", "text_hash")
-        .join(ranked, "text_hash")
-        .join(joined, "text_hash")
+        records.select("record_id", "source_path", "content_hash")
+        .join(ranked, "content_hash")
+        .join(joined, "content_hash")
         .select(
             "record_id",
             F.col("source_path").alias("source"),

@@ -11,7 +11,7 @@ from etl.gates.rejects import OF_COLUMN
 from etl.lake.tables import read_files, read_table
 from etl.rules.personal_data import LONGEST, NOTHING, Mask, rule_of, with_some_masks
 from etl.rules.registry import Edit, Filter, Rule, build_rules
-from schemas.config import Configuration
+from schemas.config import TEXTS, Configuration
 from schemas.tables import Layout
 
 SNIPPET = 160
@@ -174,7 +174,9 @@ def cluster_snippets(
     mask: Mask,
 ) -> dict[str, str]:
     """Return the beginning of the cleaned text of each cluster's survivor, by its record id."""
-    column = config.text_columns().index(config.deduplicated_column())
+    if config.compared_as() != TEXTS:
+        return {}
+    column = config.text_columns().index(config.compared_columns()[0])
     ids = sorted({cluster.record_id for cluster in clusters})
     texts = _texts(spark, Layout.of(config).fields, versions.get("fields"), config, ids)
     return {record_id: snippet(mask(values[column])) for record_id, values in texts.items()}

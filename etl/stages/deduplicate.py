@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from etl.duplicates.contents import content_of
 from etl.duplicates.label_conflicts import contested, settles, with_majority
 from etl.duplicates.later_records import (
     Earlier,
@@ -100,18 +101,20 @@ def deduplicate_fields(run: Run, fields: DataFrame, now: Fingerprint, earlier: E
             signatures = keep(signatures)
             of_texts = keep(clusters_of_texts(earlier))
             compared = keep(to_compare(signatures, earlier, of_texts))
-            signatures = signatures.join(earlier.signatures.select("text_hash"), "text_hash", "left_anti")
+            signatures = signatures.join(
+                earlier.signatures.select("content_hash"), "content_hash", "left_anti"
+            )
         written = run.write(signatures, "signatures", signatures_schema(), facts, append)
         if earlier is None:
             sketches.unpersist()  # it is as large as the texts
             compared = run.read("signatures", written.version)
-        clusters = keep(near_duplicate_clusters(compared, config.deduplicate.similarity))
+        clusters = keep(near_duplicate_clusters(compared, content_of(config).connect))
         own_texts, own_clusters, conflicts = texts, clusters, 0
         if earlier is not None:
             joined = keep(earlier_clusters(clusters, texts, of_texts))
             # Clusters of new texts alone are computed as in a first run.
-            own_texts = texts.join(joined.select("text_hash"), "text_hash", "left_anti")
-            members = own_texts.select(F.col("text_hash").alias("member"))
+            own_texts = texts.join(joined.select("content_hash"), "content_hash", "left_anti")
+            members = own_texts.select(F.col("content_hash").alias("member"))
             own_clusters = clusters.join(members, "member", "left_semi")
             conflicts = earlier.conflicts + count_conflicts(records, joined, config)
         hot_texts, hot_clusters = hot_texts_and_clusters(own_texts, own_clusters)

@@ -4,7 +4,7 @@
 fits what is learned from the training split: limits of outliers, means, categories.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,8 @@ MISSING = ["", "na", "n/a", "nan", "null", "none", "-"]
 class FeatureSettings(Section):
     """Keys that every `[[feature]]` has."""
 
+    compared_as: ClassVar[str | None] = None
+    """Content (etl/duplicates/contents) by which such a column tells duplicates; None: as a part of whole rows."""
     name: Name
     column: NonEmpty
     encode: str

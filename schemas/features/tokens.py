@@ -1,6 +1,6 @@
 """Texts as subword tokens."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from schemas.features import FeatureSettings
 class TokensFeature(FeatureSettings):
     """`[[feature]]` of subword tokens."""
 
+    compared_as: ClassVar[str | None] = "texts"
     encode: Literal["tokens"] = "tokens"
     vocabulary: Annotated[int, Field(ge=260, le=1 << 20)] = 8192
     length: Annotated[int, Field(ge=2, le=1 << 20)] = 128

@@ -128,10 +128,10 @@ def write_signatures(config: Configuration) -> None:
     rows = [
         {
             "record_id": r,
-            "text_hash": r.encode(),
+            "content_hash": r.encode(),
             "signs": 0,
             "bands": [0],
-            "shingles": np.array(s, "<i8").tobytes(),
+            "sketch": np.array(s, "<i8").tobytes(),
         }
         for r, s in shingles.items()
     ]

@@ -13,9 +13,11 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from etl.duplicates import minhash, sketching, survivors
+from etl.duplicates.contents import content_of
+from etl.duplicates.contents.texts import connect_block
 from etl.duplicates.hash_lists import packed
 from etl.duplicates.minhash import Banding
-from etl.duplicates.near_duplicates import BLOCK_SHINGLES, connect_block, near_duplicate_clusters
+from etl.duplicates.near_duplicates import BLOCK_SIZE, near_duplicate_clusters
 from etl.lake.tables import read_table
 from etl.runs.run import Run
 from etl.stages.deduplicate import deduplicate
@@ -67,14 +69,14 @@ def ledger_of(
     config: Configuration,
     rows: Sequence[dict[str, Any]],
     partitions: int = 2,
-    block_shingles: int = BLOCK_SHINGLES,
+    block_size: int = BLOCK_SIZE,
 ) -> list[tuple[Any, ...]]:
     """Return the ledger of a small table, without writing anything."""
     fields = frame(spark, config, rows).repartition(partitions)
     sketches = sketching.with_sketches(fields, config).cache()
     texts = sketching.group_by_text(sketches, config)
     clusters = near_duplicate_clusters(
-        sketching.select_signatures(sketches, texts), config.deduplicate.similarity, block_shingles
+        sketching.select_signatures(sketches, texts), content_of(config).connect, block_size
     )
     ledger = survivors.build_clusters(fields, sketches, survivors.with_survivor(texts, clusters), config)
     found = ledger.select("record_id", "source", "status", "reason", "cluster_id").collect()
@@ -206,7 +208,7 @@ def test_exact_duplicates_all_near_duplicates_but_a_thousandth_and_nothing_else(
 
 
 @pytest.mark.parametrize(
-    ("partitions", "shuffle_partitions", "block_shingles"),
+    ("partitions", "shuffle_partitions", "block_size"),
     [(1, 1, 10**7), (3, 5, 2_000), pytest.param(7, 3, 30_000, marks=pytest.mark.thorough)],
 )
 def test_order_partitions_and_blocks_change_nothing(
@@ -215,7 +217,7 @@ def test_order_partitions_and_blocks_change_nothing(
     skewed_ledger: list[tuple[Any, ...]],
     partitions: int,
     shuffle_partitions: int,
-    block_shingles: int,
+    block_size: int,
 ) -> None:
     """One partition is one core's work. At 30,000, some components fit a block; at 2,000, nearly all are spread."""
     config = documents.configuration(tmp_path)
@@ -224,7 +226,7 @@ def test_order_partitions_and_blocks_change_nothing(
     before = spark.conf.get("spark.sql.shuffle.partitions") or "4"
     spark.conf.set("spark.sql.shuffle.partitions", str(shuffle_partitions))
     try:
-        assert ledger_of(spark, config, rows, partitions, block_shingles) == skewed_ledger
+        assert ledger_of(spark, config, rows, partitions, block_size) == skewed_ledger
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", before)
 
@@ -248,20 +250,22 @@ def test_a_header_shared_by_four_times_the_texts_is_four_times_the_shuffle(
     assert written(1_200) <= 4.5 * written(300)
 
 
-@pytest.mark.parametrize("block_shingles", [pytest.param(20_000, marks=pytest.mark.thorough), 300])
+@pytest.mark.parametrize("block_size", [pytest.param(20_000, marks=pytest.mark.thorough), 300])
 def test_blocks_of_any_size_give_the_same_clusters(
-    spark: SparkSession, tmp_path: Path, block_shingles: int
+    spark: SparkSession, tmp_path: Path, block_size: int
 ) -> None:
     """At 20,000, components are packed into blocks; at 300, most are too large for one and are spread over several."""
     config = documents.configuration(tmp_path)
     rows = [record(f"r{i}", text) for i, text in enumerate(documents.planted(9))]
     sketches = sketching.with_sketches(frame(spark, config, rows), config)
     signatures = sketching.select_signatures(sketches, sketching.group_by_text(sketches, config)).cache()
-    whole = sorted(near_duplicate_clusters(signatures, 0.8).collect())
-    sizes = [row[0] for row in signatures.select(F.octet_length("shingles") / 8).collect()]
+    whole = sorted(near_duplicate_clusters(signatures, content_of(config).connect).collect())
+    sizes = [row[0] for row in signatures.select(F.octet_length("sketch") / 8).collect()]
     assert len(whole) > 50
-    assert sum(sizes) > block_shingles
-    assert sorted(near_duplicate_clusters(signatures, 0.8, block_shingles).collect()) == whole
+    assert sum(sizes) > block_size
+    assert (
+        sorted(near_duplicate_clusters(signatures, content_of(config).connect, block_size).collect()) == whole
+    )
     signatures.unpersist()
 
 
@@ -303,15 +307,15 @@ def test_later_records_near_to_clusters_of_several_splits_are_left_out(
     ids = {"copy": "c", "near": "n", "near copy": "n", "bridge": "b", "bridge copy": "b"}
     records = spark.createDataFrame(
         [(name, "later.jsonl", text) for name, text in ids.items()],
-        "record_id string, source_path string, text_hash string",
+        "record_id string, source_path string, content_hash string",
     )
     texts = spark.createDataFrame(
         [("c", ("copy",)), ("n", ("near",)), ("b", ("bridge",))],
-        "text_hash string, rank struct<record_id: string>",
+        "content_hash string, rank struct<record_id: string>",
     )
     joined = spark.createDataFrame(
         [("c", "x", ["train"], True), ("n", "x", ["train"], False), ("b", "x", ["test", "train"], False)],
-        "text_hash string, earlier_cluster string, splits array<string>, is_copy boolean",
+        "content_hash string, earlier_cluster string, splits array<string>, is_copy boolean",
     )
     later = survivors.clusters_of_joined(records, texts, joined, config)
     rows = {row["record_id"]: (row["status"], row["reason"], row["cluster_id"]) for row in later.collect()}
@@ -339,7 +343,7 @@ def test_real_texts_against_brute_force(licences_folder: Path, names: str) -> No
     texts = licences(licences_folder, names)
     distinct = list({documents.form(text): text for text in texts}.values())
     sketches = minhash.sketch(pa.array(texts), 5, Banding.for_similarity(0.8), set())
-    assert len(set(sketches.text_hash)) == len(distinct) < len(texts)
+    assert len(set(sketches.content_hash)) == len(distinct) < len(texts)
 
     pairs = documents.similar_pairs(distinct)
     assert len(pairs) > 1_000
@@ -356,17 +360,17 @@ def test_real_texts_against_brute_force(licences_folder: Path, names: str) -> No
 def test_a_block_gives_the_same_in_any_order_and_any_pieces() -> None:
     """A component is named by its smallest hash, whatever the position of that."""
     block = block_of(documents.planted(9))
-    whole = connect_block(block, 0.8).sort_by("text_hash")
+    whole = connect_block(block, 0.8).sort_by("content_hash")
     assert whole.num_rows > 50
     for component in set(whole["component"].to_pylist()):
-        members = whole.filter(pc.field("component") == component)["text_hash"].to_pylist()
+        members = whole.filter(pc.field("component") == component)["content_hash"].to_pylist()
         assert component == min(members) < max(members)
     for seed in range(3):
         order = list(range(block.num_rows))
         random.Random(seed).shuffle(order)
         mixed = block.take(order)
         for pieces in (mixed, pa.concat_tables([mixed.slice(0, 30), mixed.slice(30, 0), mixed.slice(30)])):
-            assert connect_block(pieces, 0.8).sort_by("text_hash") == whole
+            assert connect_block(pieces, 0.8).sort_by("content_hash") == whole
     assert connect_block(block.slice(0, 0), 0.8).num_rows == 0
 
 
@@ -374,8 +378,8 @@ def connected_labels(distinct: Sequence[str]) -> list[bytes]:
     """Return the component of each of some distinct texts, all in one block."""
     block = block_of(distinct)
     clusters = connect_block(block, 0.8).to_pydict()
-    component = dict(zip(clusters["text_hash"], clusters["component"], strict=True))
-    return [component.get(digest, digest) for digest in block["text_hash"].to_pylist()]
+    component = dict(zip(clusters["content_hash"], clusters["component"], strict=True))
+    return [component.get(digest, digest) for digest in block["content_hash"].to_pylist()]
 
 
 def block_of(distinct: Sequence[str]) -> pa.Table:
@@ -385,10 +389,10 @@ def block_of(distinct: Sequence[str]) -> pa.Table:
     starts = np.cumsum(np.concatenate(([0], np.where(filled, 28, 0))))
     return pa.table(
         {
-            "text_hash": pa.array(found.text_hash),
+            "content_hash": pa.array(found.content_hash),
             "signs": pa.array(found.signs),
             "bands": pa.ListArray.from_arrays(pa.array(starts, pa.int32()), found.bands.ravel()),
-            "shingles": packed(found.values, found.offsets),
+            "sketch": packed(found.values, found.offsets),
         }
     )
 
@@ -399,5 +403,5 @@ def test_signatures_are_written_under_the_representative(spark: SparkSession, tm
     deduplicate(Run(spark, config))
     rows = read_table(spark, Layout.of(config).signatures).orderBy("record_id").collect()
     assert [row["record_id"] for row in rows] == ["b", "c", "f", "g"]
-    assert [len(row["shingles"]) // 8 for row in rows] == [16, 15, 1, 1]
+    assert [len(row["sketch"]) // 8 for row in rows] == [16, 15, 1, 1]
     assert [len(row["bands"]) for row in rows] == [28] * 4

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.words import UNSPACED, words
+from etl.duplicates.connecting import Buckets
 from etl.duplicates.equality import ALL_FOLDED, Equality
 from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.minhash import Banding, sketch
-from etl.duplicates.similarity import Buckets, SimilarSets
+from etl.duplicates.similarity import SimilarSets
 from tests.etl import documents
 
 EXACT, NEAR, DIFFERENT = "exact", "near", "different"
@@ -30,7 +31,9 @@ def relation(one: str, other: str, equality: Equality = ALL_FOLDED) -> str:
         if np.diff(sketches.offsets).all():
             connect_buckets(sets, Buckets.of(np.zeros(2, dtype=np.int64), np.arange(2)))
         is_near = sets.labels.tolist() == [0, 0]
-        found.add(EXACT if sketches.text_hash[0] == sketches.text_hash[1] else NEAR if is_near else DIFFERENT)
+        found.add(
+            EXACT if sketches.content_hash[0] == sketches.content_hash[1] else NEAR if is_near else DIFFERENT
+        )
     assert len(found) == 1
     return found.pop()
 

@@ -72,7 +72,7 @@ def test_shingle_sets_are_those_of_the_definition(texts: list[str], size: int) -
 
 @given(TEXTS)
 def test_texts_have_one_hash_exactly_when_they_are_equal_once_folded(texts: list[str]) -> None:
-    hashes = sketch(pa.array(texts, pa.string()), 5, BANDING, set()).text_hash
+    hashes = sketch(pa.array(texts, pa.string()), 5, BANDING, set()).content_hash
     forms = [documents.form(text) for text in texts]
     assert all(len(digest) == 16 for digest in hashes)
     for one, first in zip(hashes, forms, strict=True):
@@ -108,7 +108,7 @@ def test_a_sketch_does_not_depend_on_the_batch(texts: list[str], cut: int) -> No
     parts = [
         sketch(pa.array(part, pa.string()), 5, BANDING, seen) for part in (texts[:cut], texts[cut:]) if part
     ]
-    assert whole.text_hash == [digest for part in parts for digest in part.text_hash]
+    assert whole.content_hash == [digest for part in parts for digest in part.content_hash]
     assert whole.sketch_owner.tolist() == [flag for part in parts for flag in part.sketch_owner.tolist()]
     assert whole.values.tolist() == [value for part in parts for value in part.values.tolist()]
     assert whole.bands.tolist() == [keys for part in parts for keys in part.bands.tolist()]

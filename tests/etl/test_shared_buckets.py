@@ -94,10 +94,10 @@ def test_batches_without_buckets_give_no_parcels() -> None:
 def frame_of(spark: SparkSession, rows: Sequence[Signature]) -> tuple[DataFrame, list[tuple[int, int, int]]]:
     """Return a frame for shared_buckets, and the result expected from it."""
     hashed = [(row["text"].to_bytes(8, "big", signed=True) * 2, row["bands"]) for row in rows]
-    frame = spark.createDataFrame(hashed, "text_hash binary, bands array<long>")
-    named = frame.select("text_hash", short_hash().alias("text")).collect()
-    short = {bytes(row["text_hash"]): row["text"] for row in named}
-    return frame, by_hand([{"text": short[text_hash], "bands": bands} for text_hash, bands in hashed])
+    frame = spark.createDataFrame(hashed, "content_hash binary, bands array<long>")
+    named = frame.select("content_hash", short_hash().alias("text")).collect()
+    short = {bytes(row["content_hash"]): row["text"] for row in named}
+    return frame, by_hand([{"text": short[content_hash], "bands": bands} for content_hash, bands in hashed])
 
 
 @pytest.mark.parametrize("keys_at_a_time", [100, 1 << 21])
@@ -118,4 +118,4 @@ def test_a_text_without_buckets_neither_matters_nor_says_how_many_there_are(spar
 
 
 def test_an_empty_table_has_none(spark: SparkSession) -> None:
-    assert shared_buckets(spark.createDataFrame([], "text_hash binary, bands array<long>")).count() == 0
+    assert shared_buckets(spark.createDataFrame([], "content_hash binary, bands array<long>")).count() == 0

@@ -6,19 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.duplicates import large_buckets, minhash, similarity
+from etl.duplicates import connecting, large_buckets, minhash, similarity
+from etl.duplicates.connecting import Buckets, Ints
 from etl.duplicates.large_buckets import connect_buckets
 from etl.duplicates.minhash import Banding
-from etl.duplicates.similarity import Buckets, SimilarSets
+from etl.duplicates.similarity import SimilarSets
 from tests.etl import documents
 
 
-def arrays(sets: list[set[int]]) -> tuple[similarity.Ints, similarity.Ints]:
+def arrays(sets: list[set[int]]) -> tuple[Ints, Ints]:
     values = np.array([value for one in sets for value in sorted(one)], dtype=np.int64)
     return values, np.concatenate(([0], np.cumsum([len(one) for one in sets]))).astype(np.int64)
 
 
-def found(labels: similarity.Ints) -> set[frozenset[int]]:
+def found(labels: Ints) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(labels == label).tolist()) for label in np.unique(labels)}
 
 
@@ -65,7 +66,7 @@ def test_all_similar_pairs_of_a_bucket_are_connected_and_no_others(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(large_buckets, "SMALL_BUCKET", small_bucket)
-        patch.setattr(similarity, "PAIRS_AT_ONCE", 7)
+        patch.setattr(connecting, "PAIRS_AT_ONCE", 7)
         patch.setattr(similarity, "COMPARED_AT_ONCE", 50)
         check()
 

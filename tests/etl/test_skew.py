@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from benchmarks.skew import LARGE
 from etl.duplicates import sketching, survivors
+from etl.duplicates.contents import content_of
 from etl.duplicates.near_duplicates import near_duplicate_clusters
 from etl.lake.tables import read_table
 from etl.runs.stage_metrics import metrics_since, newest_spark_stage
@@ -134,7 +135,9 @@ def test_copies_of_a_text_and_a_large_cluster_are_spread_and_the_ledger_is_the_s
     fields = read_table(shuffling, Layout.of(config).fields)
     sketches = sketching.with_sketches(fields, config).cache()
     texts_of = sketching.group_by_text(sketches, config).cache()
-    clusters = near_duplicate_clusters(sketching.select_signatures(sketches, texts_of), 0.8).cache()
+    clusters = near_duplicate_clusters(
+        sketching.select_signatures(sketches, texts_of), content_of(config).connect
+    ).cache()
     hot_texts, hot_clusters = survivors.hot_texts_and_clusters(texts_of, clusters)
     assert (len(hot_texts), len(hot_clusters)) == (1, 1)
 

@@ -44,7 +44,7 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
     config = loaded(tmp_path, MINIMAL)
     assert (config.split.train, config.split.validation, config.split.test) == (0.8, 0.1, 0.1)
     assert config.deduplicate.similarity == 0.8
-    assert config.deduplicated_column() == "text"
+    assert config.compared_columns() == ["text"]
     assert config.table_columns() == ["kind", "text"]
     assert config.token_features()[0].length == 128
 

@@ -16,7 +16,7 @@ def prepare(texts: Sequence[str]) -> list[pa.Array]:
 
 def run(prepared: Sequence[pa.Array]) -> int:
     seen: set[bytes] = set()
-    return sum(len(sketch(batch, SHINGLE, Banding(BANDS, ROWS), seen).text_hash) for batch in prepared)
+    return sum(len(sketch(batch, SHINGLE, Banding(BANDS, ROWS), seen).content_hash) for batch in prepared)
 
 
 def run_values(prepared: Sequence[pa.Array]) -> int:
