@@ -18,6 +18,7 @@ from etl.sources.escapes import unescaped
 from etl.sources.paths import parse_path
 from schemas.config import Configuration
 from schemas.sources.csv import AUTO, Csv
+from schemas.sources.zeek import Zeek
 from schemas.tables import spark_schema
 
 PSEUDONYM = re.compile(rf"<?(?:[\w.]+:)?([a-p]{{{LETTERS_OF_A_PSEUDONYM}}})>?", re.ASCII)
@@ -272,8 +273,8 @@ class SearchQuarantine:
 def named_ids(config: Configuration, source_index: int, text: str) -> set[str]:
     """Return the possible ids of a rejected raw record: the value of the id's column wherever it is named.
 
-    In CSV every field may be it, since the header is not known, and the number of fields may be wrong. `text` is the
-    decoded record without escapes.
+    In CSV and Zeek's logs every field may be it, since the header is not known, and the number of fields may be wrong.
+    `text` is the decoded record without escapes.
     """
     column = config.columns.id
     if column is None:
@@ -283,6 +284,8 @@ def named_ids(config: Configuration, source_index: int, text: str) -> set[str]:
         delimiters = DELIMITERS if source.delimiter == AUTO else [source.delimiter.encode()]
         split = (re.split(rf"[\r\n{re.escape(delimiter.decode())}]", text) for delimiter in delimiters)
         return {field.strip().strip(source.quote or None) for fields in split for field in fields}
+    if isinstance(source, Zeek):
+        return set(re.split(r"[\r\n\t]", text))
     path = parse_path(config.columns.in_files(column)) or (config.columns.in_files(column),)
     name = re.escape(next(step for step in reversed(path) if isinstance(step, str)))
     value = r"\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s,}\]\"']+)"

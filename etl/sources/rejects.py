@@ -16,8 +16,10 @@ from etl.lake.tombstones import FORGOTTEN
 from etl.sources.content.streams import MAX_RAW_BYTES, compression_of
 from etl.sources.files.csv import CsvFile
 from etl.sources.files.formats import FilePart, formats
+from etl.sources.files.zeek import beginning
 from schemas.config import Configuration
 from schemas.sources.csv import Csv
+from schemas.sources.zeek import Zeek
 from schemas.tables import Layout
 
 PLACE = ["source_index", "source_path", "source_position"]
@@ -95,8 +97,8 @@ def _place(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Path) -> Counter[str]:
     """Write raw records into files below `folder`; return how many were exported, cut off or had no bytes.
 
-    Records of CSV files get the header line of their file, rows of binary formats become JSON lines. Raises UsageError
-    where the folder is not empty, and DataError where a header is no longer readable.
+    Records of CSV files and of Zeek's logs get the header of their file, rows of binary formats become JSON lines.
+    Raises UsageError where the folder is not empty, and DataError where a header is no longer readable.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file; name a folder")
@@ -159,15 +161,18 @@ def _private(file: Path) -> Any:
 def _header(
     config: Configuration, source_index: int, path: str, places: Collection[tuple[Any, ...]]
 ) -> bytes:
-    """Return the header line of a CSV file with its line break; empty for other formats, for a configured header and
-    for one that is among the rows with these places.
+    """Return the header of a CSV file or of a log of Zeek; empty for other formats, for a configured header and for
+    one that is among the rows with these places.
     """
     source = config.source[source_index]
-    if not isinstance(source, Csv) or source.header is not None:
+    if not isinstance(source, Csv | Zeek) or (isinstance(source, Csv) and source.header is not None):
         return b""
     for file in formats()[source.format].files(source, source_index, config.storage):
         if file.path == path:
             part = FilePart.of(file, source, config.storage)
+            if isinstance(source, Zeek):
+                lines, positions = beginning(part)
+                return b"" if any((source_index, path, place) in places for place in positions) else lines
             opened = CsvFile(part, source, ())
             for record in opened.records:
                 part.close()

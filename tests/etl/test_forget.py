@@ -37,6 +37,7 @@ from etl.versions.verification import findings
 from schemas import manifest as manifests
 from schemas.config import Configuration, canonical_json, load
 from schemas.manifest import Manifest
+from schemas.sources.zeek import Zeek
 from schemas.tables import EXPIRED, Layout, tombstones_schema
 from tests.etl.example_summary import example_summary
 from tests.etl.sources.source_files import configuration
@@ -447,6 +448,8 @@ def test_ids_are_found_whatever_the_delimiter(config: Configuration) -> None:
     for delimiter in ",;\t|":
         text = delimiter.join(["auto", "a b", "c"])
         assert {"auto", "a b", "c"} <= named_ids(config.model_copy(update={"source": sources}), 1, text)
+    zeek = config.model_copy(update={"source": [Zeek(format="zeek", path="conn.log")]})
+    assert named_ids(zeek, 0, "C1\ta b\t-") == {"C1", "a b", "-"}
 
 
 @pytest.mark.parametrize(

@@ -72,11 +72,18 @@ def optimised_rows() -> bytes:
     return file.getvalue()
 
 
+def zeek() -> bytes:
+    rows = [f"{n}\tx\t{text}\\x09\t{n}\n" for n, text in enumerate(texts())]
+    header = "#separator \\x09\n#unset_field\t-\n#fields\tid\tlabel\ttext\tn\n#types\tstring\tenum\tstring\tcount\n"
+    return (header + "".join(rows) + "#close\t2024\n").encode()
+
+
 FILES: dict[str, Callable[[], bytes]] = {
     "jsonl": json_lines,
     "json": json_array,
     "csv": table,
     "front_matter": front_matter,
+    "zeek": zeek,
     "parquet": parquet,
     "orc": optimised_rows,
 }
