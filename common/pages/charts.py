@@ -107,6 +107,37 @@ def bars(
     return _svg(title, draw)
 
 
+def histogram(
+    title: str,
+    edges: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    x_label: str,
+    y_label: str,
+    logarithmic: bool = False,
+    limit: float | None = None,
+    small: bool = False,
+) -> str:
+    """Draw counts between edges as steps, one series over another; `limit` marks a value of the x axis.
+
+    `logarithmic` applies to both axes, so that a few rows show beside thousands.
+    """
+
+    def draw(axes: "Axes") -> None:
+        for colour, (name, counts) in zip(_cycle(len(series)), series.items(), strict=True):
+            axes.stairs(counts, edges, fill=True, color=colour, alpha=0.35, label=name)
+            axes.stairs(counts, edges, color=colour, linewidth=1.2)
+        if logarithmic:
+            axes.set(xscale="log", yscale="log", ylim=(0.7, None))
+        axes.yaxis.set_major_formatter(_thousands)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if limit is not None:
+            axes.axvline(limit, color=SOFT, linewidth=1, linestyle="--")
+        if len(series) > 1:
+            axes.legend(fontsize=8)
+
+    return _svg(title, draw, (2.8, 1.8) if small else (5.6, 3.0))
+
+
 LEVELS, FAINTEST = 12, 2
 """Shades of a heat map, and the one that any count has at least."""
 MOST_NAMES = 48
@@ -163,14 +194,14 @@ def _cycle(count: int) -> list[str]:
     return [SERIES[place % len(SERIES)] for place in range(count)]
 
 
-def _svg(title: str, draw: Any) -> str:
+def _svg(title: str, draw: Any, inches: tuple[float, float] = (5.6, 3.0)) -> str:
     # Imported here: it takes a second, which only a report needs to spend.
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with mpl.rc_context({**_SETTINGS, "svg.hashsalt": title}):
-        figure: Figure = Figure(figsize=(5.6, 3.0), layout="constrained")
+        figure: Figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)

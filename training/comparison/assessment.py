@@ -44,6 +44,8 @@ class RowResults:
     """(rows,) by figure, for figures that are a share of the rows: the rows that count."""
     lower_is_better: frozenset[str] = frozenset()
     """Figures, such as errors, of which the lower is the better."""
+    telling_parts: int | None = None
+    """First columns of `parts`, by which two results are told apart; None: all."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,8 @@ class _Sample:
 
 def _compared(model: _Sample, other: _Sample, times: npt.NDArray[np.int64], unit: str) -> Comparison:
     units = int(times.sum())
-    differ = np.asarray(abs(model.parts - other.parts).sum(axis=1)).ravel() > 0
+    telling = model.results.telling_parts
+    differ = np.asarray(abs(model.parts - other.parts)[:, :telling].sum(axis=1)).ravel() > 0
     differing = int(times[differ].sum())
     figures, by_value = {}, {}
     for name in model.replicates:

@@ -18,7 +18,7 @@ from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
 from training.engine import snapshot
 from training.engine.state import TrainContext, TrainState
-from training.input.batch_loader import BatchLoader, columns_of, read_need, split_order
+from training.input.batch_loader import BatchLoader, read_need, split_order
 from training.input.memory import check_memory
 from training.input.proof import Proof
 from training.parallel import watchdog
@@ -229,7 +229,6 @@ def prepare(
     settings = config.train
     order = split_order(manifest, "train", settings)
     order.check_world(communicator.world)
-    columns = columns_of(manifest)
     need = read_need(manifest, "train", settings, communicator.world, options=config.storage)
     # While the validation split is read, the training's reader keeps what it has read ahead.
     validating = read_need(
@@ -252,7 +251,7 @@ def prepare(
     device = device_of(communicator)
     objective = objectives.build(config, manifest, device)
     torch.manual_seed(settings.seed)
-    model = models.build(config.model, [c for c in columns if c.role == "feature"], objective.outputs)
+    model = models.build(config.model, objective.inputs, objective.outputs)
     state = TrainState()
     if found is not None:
         record, saved = found

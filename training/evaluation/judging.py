@@ -22,12 +22,12 @@ from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
 from training.comparison.assessment import assess
 from training.comparison.units import UnknownUnits, units_of
-from training.input.batch_loader import BatchLoader, columns_of
+from training.input.batch_loader import BatchLoader
 from training.input.proof import Proof
 from training.objectives import Judgement, Objective
 from training.parallel.world import World
 from training.tracking import summary
-from training.tracking.run_files import EVALUATION_FILE, write_json
+from training.tracking.run_files import DECISION_FILE, EVALUATION_FILE, write_json
 
 
 def manifest_location(config: Configuration, run: Path, given: str | None, root: str | None) -> str:
@@ -89,8 +89,7 @@ def build_model(
     config: Configuration, manifest: Manifest, objective: Objective, state: CheckpointState, record: Record
 ) -> nn.Module:
     """Build the model with the weights of a checkpoint."""
-    features = [column for column in columns_of(manifest) if column.role == "feature"]
-    model = models.build(config.model, features, objective.outputs)
+    model = models.build(config.model, objective.inputs, objective.outputs)
     tensors.load_model(model, state, record.file)
     return model.eval()
 
@@ -99,18 +98,19 @@ def build_model(
 def judge(
     model: nn.Module, objective: Objective, manifest: Manifest, config: Configuration, split: str = "test"
 ) -> Judgement:
-    """Compute the figures on a split. Raises CheckError if a row of it was not read exactly once."""
-    found, proof, content = objective.judge(), Proof(), manifest.splits[split]
-    world, batch = World(0, 1), config.evaluate.batch
-    with (
-        BatchLoader(manifest, split, config.train, world, batch=batch, options=config.storage) as loader,
-        Progress("evaluating", content.rows, "rows") as progress,
-    ):
-        for part in loader:
-            proof.add(part.keys)
-            found.add(part, model(part.features))
-            progress.update(part.rows)
-    proof.check(content, "the evaluation")
+    """Compute the figures on a split. Raises CheckError if a row was not read exactly once."""
+    found, world, batch = objective.judge(), World(0, 1), config.evaluate.batch
+    for each in ("validation", split) if objective.chooses_on_validation else (split,):
+        proof, content = Proof(), manifest.splits[each]
+        with (
+            BatchLoader(manifest, each, config.train, world, batch=batch, options=config.storage) as loader,
+            Progress(f"evaluating {each}", content.rows, "rows") as progress,
+        ):
+            for part in loader:
+                proof.add(part.keys)
+                found.add(part, model(part.features))
+                progress.update(part.rows)
+        proof.check(content, f"the evaluation of the {each} split")
     return found.judgement()
 
 
@@ -174,6 +174,8 @@ def write(
         "baselines": {name: one.as_json() for name, one in baselines.items()},
     }
     write_json(run / EVALUATION_FILE, document)
+    if decision := objective.decision(found):
+        write_json(run / DECISION_FILE, {"manifest_root": record.manifest_root, **which, **decision})
     section = {
         **which,
         "rows": found.rows,

@@ -16,7 +16,7 @@ from common import kinds
 from common.errors import UsageError
 from common.pages.page import ReportSection
 from schemas.config import Configuration
-from schemas.manifest import Manifest
+from schemas.manifest import Column, Manifest
 from training.comparison.assessment import Comparison, RowResults, signed, told_units
 from training.comparison.statistics import Interval
 from training.input.batch_loader import LocalBatch
@@ -88,12 +88,19 @@ class Objective(ABC):
     """Result of a validation that decides which checkpoint is the best: `loss`, or a metric of `terms`."""
     higher_is_better: ClassVar[bool] = False
     """True if a higher `criterion` is better."""
+    chooses_on_validation: ClassVar[bool] = False
+    """True if the judge is first fed the validation split, to choose a threshold or the like from it."""
     outputs: Mapping[str, int]
     """Heads that a model must have, each with its size."""
 
     def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
         """Set up the objective; `device` is the device of the batches passed to `terms`."""
         self.config, self.manifest, self.device = config, manifest, device
+
+    @property
+    def inputs(self) -> list[Column]:
+        """Feature columns that the model takes; the others are the objective's own, such as a target."""
+        return [column for column in self.manifest.content.columns if column.role == "feature"]
 
     @abstractmethod
     def terms(self, model: nn.Module, batch: LocalBatch) -> Terms:
@@ -105,6 +112,10 @@ class Objective(ABC):
 
     def baselines(self) -> dict[str, Judgement]:
         """Evaluate simple models on the test split, by name."""
+        return {}
+
+    def decision(self, found: Judgement) -> dict[str, Any]:
+        """Return what the evaluation chose and an application needs besides the weights; {}: nothing."""
         return {}
 
     def summary(self, found: Judgement, baselines: Mapping[str, Judgement]) -> dict[str, Any]:

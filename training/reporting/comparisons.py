@@ -54,7 +54,9 @@ def method(comparison: Comparison) -> str:
     """Say how a comparison was tested."""
     drawn = f"{statistics.REPLICATES:,} replicates"
     if comparison.unit == "row":
-        tested = f"McNemar's test (mid-p) for accuracy, a paired bootstrap over rows ({drawn}) for all other figures"
+        tested = f"a paired bootstrap over rows ({drawn})"
+        if any(one.test == "McNemar" for one in comparison.figures.values()):
+            tested = f"McNemar's test (mid-p) for accuracy, {tested} for all other figures"
     else:
         tested = f"a paired bootstrap over {counted(comparison.units, 'group')} of rows that belong together ({drawn})"
     rows = counted(comparison.differing, comparison.unit)
@@ -86,7 +88,14 @@ def table(model: Judged, baselines: Mapping[str, Judged], names: Mapping[str, st
         for baseline, comparison in zip(baselines.values(), comparisons, strict=True):
             one = None if comparison is None else comparison.figures.get(name)
             mine, other = model["figures"][name], baseline["figures"].get(name)
-            row += [measured(baseline, name), difference(mine, other, None if one is None else one.interval)]
+            # A threshold, for instance, has no better and worse.
+            shown = comparison is None or one is not None
+            less = (
+                difference(mine, other, None if one is None else one.interval)
+                if shown
+                else Cell("–", number=True)
+            )
+            row += [measured(baseline, name), less]
             if tested:
                 row.append("" if one is None else judged(one))
         rows.append(row)

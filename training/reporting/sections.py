@@ -59,8 +59,12 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     found: list[Tile] = []
     if evaluation is not None:
         for name, value in list(evaluation["model"]["figures"].items())[:2]:
-            baselines = evaluation["baselines"].values()
-            notes = [_beside(one, name) for one in baselines if name in one["figures"]]
+            baselines = evaluation["baselines"]
+            notes = [
+                _beside(one, name, shown_name(of) if len(baselines) > 1 else "baseline")
+                for of, one in baselines.items()
+                if name in one["figures"]
+            ]
             found.append(
                 Tile(
                     f"{evaluation['split'].capitalize()} {shown_name(name)}",
@@ -89,12 +93,12 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
     return found
 
 
-def _beside(baseline: dict[str, Any], name: str) -> str:
+def _beside(baseline: dict[str, Any], name: str, called: str) -> str:
     """Return the note below a figure: that of a baseline, and whether the rows can show a difference."""
     compared = (baseline.get("comparison") or {}).get("figures", {}).get(name)
     said = {"ahead": "; ahead", "behind": "; behind", "no difference": "; no difference shown"}
     verdict = "" if compared is None else said[compared["verdict"]]
-    return f"baseline {figure(baseline['figures'][name]).text}{verdict}"
+    return f"{called} {figure(baseline['figures'][name]).text}{verdict}"
 
 
 def _epochs(training: dict[str, Any]) -> str:

@@ -20,10 +20,11 @@ EVENTS: Final = "tensorboard"
 NON_FINITE_FILE: Final = "non_finite.jsonl"
 SUMMARY_FILE: Final = "summary.json"
 EVALUATION_FILE: Final = "evaluation.json"
+DECISION_FILE: Final = "decision.json"
 REPORT_FILE: Final = "report.html"
 LOCK_FILE: Final = "lock"
 """Held by the training that writes there, see common/lock.py."""
-RESULTS = (SUMMARY_FILE, EVALUATION_FILE, REPORT_FILE)
+RESULTS = (SUMMARY_FILE, EVALUATION_FILE, DECISION_FILE, REPORT_FILE)
 """Files that describe the end of a training."""
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -1,0 +1,1 @@
+"""Anomalies: scores and thresholds, baselines, and sections of the run report."""
