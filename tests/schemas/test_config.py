@@ -335,7 +335,7 @@ def test_any_other_root_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
         ("source=a.jsonl", "'source' in --set: 'a.jsonl'; allowed is a list of tables, each a [[source]]"),
         (
             "feature.0=text",
-            "'feature.0' in --set: 'text'; allowed is a table of keys, such as feature.0.encode = 'boolean'",
+            "'feature.0' in --set: 'text'; allowed is a table of keys, such as feature.0.encode = 'tokens'",
         ),
         ("train=1", "'train' in --set: 1; allowed is a table of keys"),
         (
