@@ -21,8 +21,8 @@ from common.storage import Storage
 from schemas import kinds, settings
 from schemas.cleaning import Clean
 from schemas.column_names import NOT_IN_TABLES, with_table_names
-from schemas.features import ScalarFeature, TypedFeature
-from schemas.features.tokens import TokensFeature
+from schemas.features import ScalarFeature, TextFeature, TypedFeature
+from schemas.features.packed_tokens import PackedTokensFeature
 from schemas.mistakes import explain
 
 TEXTS, ROWS = "texts", "rows"
@@ -46,6 +46,8 @@ RESERVED_COLUMNS = frozenset(
     }
 )
 """Names of the product's own columns in the tables, which no configured column but the id may have."""
+DOCUMENTS = "documents"
+"""Column of the shards with the records whose parts a packed row holds."""
 
 
 class Configuration(Section):
@@ -115,6 +117,7 @@ class Configuration(Section):
         if self.columns.time in self.text_columns():
             raise ValueError("the time column cannot be a feature or the deduplicated column")
         self._check_typed()
+        self._check_packed()
         if self.deduplicate.survivor == "newest" and self.columns.time is None:
             raise ValueError('deduplicate.survivor = "newest" needs columns.time')
         if self.balance.policy != "none" and self.columns.label is None:
@@ -177,9 +180,26 @@ class Configuration(Section):
         """Return the flags that name this configuration, for a command that a message advises; no credentials."""
         return shlex.join(self._given)
 
-    def token_features(self) -> list[TokensFeature]:
-        """Return the text features."""
-        return [feature for feature in self.feature if isinstance(feature, TokensFeature)]
+    def _check_packed(self) -> None:
+        packed = self.packed_feature()
+        if packed is None:
+            return
+        why = f"the feature {packed.name!r} is encoded as packed_tokens, whose rows hold parts of several records"
+        if len(self.feature) > 1:
+            others = ", ".join(repr(one.name) for one in self.feature if one.name != packed.name)
+            raise ValueError(f"{why}: it must be the only feature, so leave {others} out")
+        if self.columns.label is not None:
+            raise ValueError(f"{why} and have no label: leave columns.label out")
+        if packed.name == DOCUMENTS:
+            raise ValueError(f"{why}, named in the column {DOCUMENTS!r} of the shards: rename the feature")
+
+    def token_features(self) -> list[TextFeature]:
+        """Return the features of text."""
+        return [feature for feature in self.feature if isinstance(feature, TextFeature)]
+
+    def packed_feature(self) -> PackedTokensFeature | None:
+        """Return the feature whose rows are packed from several records; None where a row is a record."""
+        return next((one for one in self.feature if isinstance(one, PackedTokensFeature)), None)
 
     def typed_features(self) -> list[TypedFeature]:
         """Return the features of typed columns."""

@@ -81,7 +81,7 @@ def of_manifest(manifest: Manifest) -> list[str]:
 
 def of_content(content: Content) -> list[str]:
     """Return the remarks on the content of a version."""
-    rows = {name: split.rows for name, split in content.splits.items()}
+    rows = {name: split.records for name, split in content.splits.items()}
     counts = {name: split.label_counts for name, split in content.splits.items()}
     return [*of_splits(rows, content.configuration["split"]), *of_classes(counts)]
 

@@ -6,132 +6,44 @@ stands beside it under a hash of its own.
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from common import storage
 from common.errors import DataError, UsageError
 from common.storage import Storage
 from provenance import merkle
-from schemas.class_balance import ClassBalance
 from schemas.config import canonical_json
 from schemas.kept_tokens import KeptTokens
+from schemas.split_content import ManifestPart, Packing, Shard, SplitContent
 from schemas.tables import Layout
 
+__all__ = ["ManifestPart", "Packing", "Shard", "SplitContent"]
 FORMAT_VERSION = 5
 READABLE = (4, 5)  # format 4 names places by absolute paths
 FIXED = "fixed_size_binary"  # storage type of columns whose rows all have the same number of bytes
 
 
-class ManifestPart(BaseModel):
-    """Part of the manifest; unknown keys are refused so that both sides agree on its meaning."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class Shard(ManifestPart):
-    """Parquet file of one split."""
-
-    path: str
-    """Relative to `table_uri`."""
-    bytes: int
-    rows: int
-    row_groups: list[int]
-    """Rows of each row group, in file order."""
-    row_group_crc32: list[int]
-    """One CRC-32 a row group, over the decoded values of the key, label and feature columns in the order of
-    `columns`, little-endian (`provenance.checksums.row_group_crc32`).
-
-    Readers compare it whenever they read a row group.
-    """
-    sha256: str
-    epoch_row_groups: list[int] | None = None
-    """Rows of each row group in an epoch, repeats included, where a policy repeats rows or leaves some out; None: each
-    once.
-    """
-
-
-class SplitContent(ManifestPart):
-    """Shards of a split, in order, and the sums that prove each row was read as often as it should be."""
-
-    rows: int
-    key_sums: tuple[int, int]
-    """Sums modulo 2^64 over all rows of the two little-endian uint64 halves of `record_key`."""
-    label_counts: dict[str, int]
-    balance: ClassBalance = ClassBalance()
-    epoch_rows: int
-    """Rows of an epoch, with the repeats of `balance`."""
-    epoch_key_sums: tuple[int, int]
-    """As `key_sums`, over the rows of an epoch with their repeats."""
-    shards: list[Shard]
-
-    @model_validator(mode="after")
-    def _belongs_together(self) -> Self:
-        _check_balance(self)
-        return self
-
-
-def _check_balance(split: SplitContent) -> None:
-    """Check that the numbers of a split are consistent; raise ValueError where they are not.
-
-    A manifest that was altered and sealed again would pass its hashes, but be read in another order than it states.
-    """
-    balance = split.balance
-    balance.check(split.label_counts)
-    if sum(shard.rows for shard in split.shards) != split.rows:
-        raise ValueError(f"the shards of a split do not have its {split.rows:,} rows")
-    for shard in split.shards:
-        if sum(shard.row_groups) != shard.rows or len(shard.row_groups) != len(shard.row_group_crc32):
-            raise ValueError(f"the row groups of {shard.path} do not have its {shard.rows:,} rows")
-    if balance.repeats:
-        _check_repeats(split)
-    elif (
-        split.epoch_rows != split.rows
-        or split.epoch_key_sums != split.key_sums
-        or any(shard.epoch_row_groups is not None for shard in split.shards)
-    ):
-        raise ValueError(
-            f"with the policy {balance.policy!r} every row is taken once, but a split says otherwise"
-        )
-
-
-def _check_repeats(split: SplitContent) -> None:
-    at_least, at_most = (0, 1) if split.balance.policy == "where" else (1, math.inf)
-    taken = sum(times * split.label_counts[name] for name, times in split.balance.repeats.items())
-    in_groups = 0
-    for shard in split.shards:
-        groups = shard.epoch_row_groups or []
-        if len(groups) != len(shard.row_groups) or any(
-            not at_least * stored <= now <= at_most * stored
-            for now, stored in zip(groups, shard.row_groups, strict=True)
-        ):
-            raise ValueError(f"the row groups of {shard.path} cannot give the rows {groups} in an epoch")
-        in_groups += sum(groups)
-    if not taken == in_groups == split.epoch_rows:
-        raise ValueError(
-            f"an epoch takes {taken:,} rows by the classes of a split, {in_groups:,} by its row groups, but "
-            f"{split.epoch_rows:,} are stated"
-        )
-
-
 class Column(ManifestPart):
     """Column of the shards."""
 
+    LATER = frozenset({"separator"})
     name: str
-    role: Literal["id", "key", "feature", "label"]
+    role: Literal["id", "key", "feature", "label", "documents"]
     dtype: str
     """Element type after decoding: `string`, `bytes`, or numpy's name."""
     shape: list[int]
     """Shape of one row, e.g. [128]; [] for a scalar."""
     storage: str
     """Arrow type in the file. `fixed_size_binary` columns hold `shape` elements of `dtype`, little-endian."""
-    artifacts: dict[str, str] = {}
+    artifacts: dict[str, str] = Field(default_factory=dict)
     """SHA-256 of the column's artifacts, listed in `artifacts`, by purpose (`tokenizer`, `classes`)."""
     vocabulary: int | None = None
     """Number of token ids; 0 is the padding."""
+    separator: int | None = None
+    """Token id that follows each record in packed rows."""
 
 
 class Artifact(ManifestPart):
@@ -187,6 +99,19 @@ class Content(ManifestPart):
                 raise ValueError(f"the split {name} judges the model and cannot be balanced")
         return self
 
+    @model_validator(mode="after")
+    def _packed_rows_are_full(self) -> Self:
+        feature = next((column for column in self.columns if column.separator is not None), None)
+        for name, split in self.splits.items():
+            packing = split.packing
+            if (packing is None) != (feature is None):
+                raise ValueError(f"the split {name} and the columns disagree on whether rows are packed")
+            if packing is not None and feature is not None:
+                filled = packing.tokens + packing.records + packing.padding
+                if filled != split.rows * feature.shape[0] or not 0 <= packing.padding < feature.shape[0]:
+                    raise ValueError(f"the records of the split {name} do not fill its {split.rows:,} rows")
+        return self
+
 
 class Provenance(ManifestPart):
     """Origin of this version (time, place, code), not part of the root."""
@@ -201,7 +126,7 @@ class Provenance(ManifestPart):
     seconds: float
     bronze_versions: dict[str, int]
     silver_versions: dict[str, int]
-    kept_tokens: dict[str, KeptTokens] = {}
+    kept_tokens: dict[str, KeptTokens] = Field(default_factory=dict)
     """Tokens that the length of each feature of text keeps, by feature; manifests of earlier versions do not say."""
 
 
@@ -229,8 +154,11 @@ class Manifest(ManifestPart):
         for column in self.content.columns:
             if column.role == role:
                 return column
+        remedy = (
+            f"set columns.{role}" if role != "documents" else 'set encode = "packed_tokens" in [[feature]]'
+        )
         raise UsageError(
-            f"the data set {self.content.dataset} has no {role} column; set columns.{role} and publish it again"
+            f"the data set {self.content.dataset} has no {role} column; {remedy} and publish it again"
         )
 
     def classes(self, storage_options: Storage | None = None) -> list[str]:

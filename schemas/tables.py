@@ -270,16 +270,20 @@ def encoded_schema(config: Configuration) -> pa.Schema:
     Where outliers of a typed column are left out, these have a row as well, with their id and LEFT_OUT alone.
     """
     tokens = {feature.name for feature in config.token_features()}
+    packed = config.packed_feature()
     features = [
         column
         for feature in config.feature
         for column in (
-            (feature.name, pa.binary()),  # its elements, little-endian; of tokens `length` ids, padded with 0
+            # Its elements, little-endian; of tokens `length` ids, padded with 0, of packed tokens all of the text's.
+            (feature.name, pa.binary()),
             # For tokens their number before truncation; for a typed column whether it was missing (1), an outlier
             # (2).
             (f"{feature.name}_{'tokens' if feature.name in tokens else 'flags'}", pa.int32()),
         )
     ]
+    if packed is not None:
+        features.append((f"{packed.name}_bytes", pa.int64()))  # of the cleaned text in UTF-8
     label = [("label_index", pa.int32())] if config.columns.label is not None else []
     left_out = [(LEFT_OUT, _TEXT)] if config.dropping_features() else []
     return pa.schema([("record_id", _TEXT), ("split", _TEXT), *label, *features, *left_out])

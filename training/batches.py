@@ -2,7 +2,8 @@
 
 Reads the shards as training does and prints one JSON line for each global batch: `batch`, its number in the epoch;
 `position`, the position of its first row in the epoch; `record_ids`, in the order of their positions, for all ranks or,
-with --rank, for one. Batches, positions, epochs and ranks count from 0.
+with --rank, for one; where rows are packed, `documents`, the parts of records in each row. Batches, positions, epochs
+and ranks count from 0.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -201,7 +203,7 @@ def batches(
     ranks: int = 1,
     rank: int | None = None,
     options: Storage | None = None,
-) -> Iterator[dict[str, int | list[str]]]:
+) -> Iterator[dict[str, Any]]:
     """Yield the global batches of an epoch from `position` on, as read by one rank or by all side by side."""
     from training.input.batch_loader import BatchLoader, split_order  # imports torch
 
@@ -228,13 +230,20 @@ def batches(
             last = parts[0].position - before
             batch = GlobalBatch(last - parts[0].global_rows, last)
             owners = order.owners(batch, ranks)
-            ids = np.full(batch.rows, None, dtype=object)
+            ids, documents = (np.full(batch.rows, None, dtype=object) for _ in range(2))
             for one, part in zip(shown, parts, strict=True):
                 ids[owners == one] = part.record_ids
+                if part.documents is not None:
+                    several = np.empty(part.rows, dtype=object)
+                    several[:] = part.shown_documents()
+                    documents[owners == one] = several
+            mine = np.isin(owners, shown)
+            packed = any(part.documents is not None for part in parts)
             yield {
                 "batch": batch.first // settings.batch,
                 "position": batch.first,
-                "record_ids": ids[np.isin(owners, shown)].tolist(),
+                "record_ids": ids[mine].tolist(),
+                **({"documents": documents[mine].tolist()} if packed else {}),
             }
 
 

@@ -14,6 +14,7 @@ COMMANDS: Commands = {
     ),
     "verify": ("training.verify", "check a run's checkpoints, link by link, and the manifest behind them"),
     "batches": ("training.batches", "show which records each global batch of an epoch holds"),
+    "generate": ("training.generate", "continue a text with a run that trained a language model"),
     "report": ("training.report", "write the report of a run"),
 }
 

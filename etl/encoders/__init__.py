@@ -26,11 +26,11 @@ class Encoder(Protocol):
         """
         ...
 
-    def encode(self, values: pa.Array, artifact: bytes, feature: Any) -> tuple[pa.Array, pa.Array]:
+    def encode(self, values: pa.Array, artifact: bytes, feature: Any) -> tuple[pa.Array, ...]:
         """Return the column for the shards, `binary`, and an `int32` for each row.
 
         The latter is the number of tokens before truncation for texts, flags (etl/encoders/scalars.py) for typed
-        columns.
+        columns; a third, `int64`, has the bytes of texts whose tokens are packed.
         """
         ...
 

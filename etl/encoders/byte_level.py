@@ -5,6 +5,7 @@ Radford et al. 2019) and encodes each piece on its own. Nine tenths of its time 
 `re` cuts texts made of characters on which both agree; all other texts go to the library whole.
 """
 
+import itertools
 import json
 import re
 import unicodedata
@@ -82,6 +83,34 @@ class PieceEncoder:
             begin = end
         return rows, counts
 
+    def encode_whole(self, texts: Sequence[str]) -> tuple[Ids, Ids]:
+        """Return all ids of the texts, int32, laid end to end, and the number of each text's, int64 (texts,)."""
+        found, counts = [np.zeros(0, dtype=np.int32)], np.zeros(len(texts), dtype=np.int64)
+        for place, text in enumerate(texts):
+            begin = 0
+            while begin < len(text):
+                end = len(text)
+                if self.cuts_as_gpt2 and end - begin > AT_A_TIME:
+                    seam = _SEAM.search(text, begin + AT_A_TIME)
+                    end = len(text) if seam is None else seam.start()
+                ids = self._whole(text[begin:end])
+                found.append(ids)
+                counts[place] += len(ids)
+                begin = end
+        return np.concatenate(found), counts
+
+    def _whole(self, text: str) -> Ids:
+        pieces = self._cut(text) if self.cuts_as_gpt2 else None
+        if pieces is None:
+            return np.asarray(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        self._forget_many()
+        ids = [self.known.ids_of(piece) for piece in pieces]
+        return np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int32)
+
+    def _forget_many(self) -> None:
+        if len(self.known) > MOST_PIECES or len(self.known.ids) > 8 * MOST_PIECES:
+            self.known = _Pieces(self.tokenizer)
+
     def _encode_long(self, text: str, length: int, tail: int) -> tuple[Ids, int]:
         """Return the row and the untruncated count of a text that is encoded in parts."""
         first, last, count, begin = np.zeros(0, np.int32), np.zeros(0, np.int32), 0, 0
@@ -100,8 +129,7 @@ class PieceEncoder:
         return np.pad(first, (0, length - len(first))), count
 
     def _encode(self, texts: Sequence[str], length: int, tail: int) -> tuple[Ids, Ids]:
-        if len(self.known) > MOST_PIECES or len(self.known.ids) > 8 * MOST_PIECES:
-            self.known = _Pieces(self.tokenizer)
+        self._forget_many()
         rows, counts = np.zeros((len(texts), length), dtype=np.int32), np.zeros(len(texts), dtype=np.int64)
         whole: list[int] = []
         numbered: list[npt.NDArray[np.int32]] = []
@@ -153,6 +181,11 @@ class _Pieces(dict[str, int]):
         self.ends.append(len(self.ids))
         number = self[piece] = len(self.ends) - 1
         return number
+
+    def ids_of(self, piece: str) -> array[int]:
+        """Return the ids of a piece."""
+        number = self[piece]
+        return self.ids[self.ends[number - 1] if number else 0 : self.ends[number]]
 
     def arrays(self) -> tuple[Ids, Ids, Ids]:
         """Return the ids of all pieces, and where those of each begin and end."""

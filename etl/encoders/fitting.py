@@ -9,8 +9,7 @@ from common.progress import log
 from etl.encoders import encoder_of
 from etl.spark.sampling import in_sample
 from schemas.config import Configuration
-from schemas.features import ScalarFeature, TypedFeature
-from schemas.features.tokens import TokensFeature
+from schemas.features import ScalarFeature, TextFeature, TypedFeature
 
 
 def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
@@ -33,7 +32,7 @@ def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, confi
     return encoder_of(feature).fit(column.to_pylist(), feature, config.storage)
 
 
-def fit(fields: DataFrame, ledger: DataFrame, feature: TokensFeature, config: Configuration) -> bytes:
+def fit(fields: DataFrame, ledger: DataFrame, feature: TextFeature, config: Configuration) -> bytes:
     """Fit the encoder of a feature to the texts of the training split, or to a sample of them.
 
     The sample (above `fit_bytes`) is chosen by the hash of the record id: the same on every run and partitioning.

@@ -7,6 +7,7 @@ from math import ceil
 from pyspark.sql import Column
 from pyspark.sql import functions as sf
 
+from schemas.features import TextFeature
 from schemas.kept_tokens import KEPT
 
 BITS = 10
@@ -17,6 +18,11 @@ def rounded(tokens: Column) -> Column:
     """Round counts of tokens down to `BITS` binary digits, so that any data set has few thousand different ones."""
     place = sf.pow(sf.lit(2), sf.greatest(sf.lit(0), sf.length(sf.bin(tokens)) - BITS)).cast("bigint")
     return tokens - tokens % place
+
+
+def tokens_cut(tokens: Column, feature: TextFeature) -> Column:
+    """Return how many tokens of a text the length of a feature cuts off."""
+    return sf.lit(0) if feature.limit is None else sf.greatest(tokens - feature.limit, sf.lit(0))
 
 
 def keeping(counts: Iterable[tuple[int, int]]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from common import storage
 from common.errors import DataError
-from schemas.config import Configuration
+from schemas.config import DOCUMENTS, Configuration
 from schemas.manifest import Manifest, load, published
 from schemas.runs import roots_of, runs_in
 from schemas.tables import EXPIRED, SPLITS, Layout
@@ -90,28 +90,38 @@ def _rows_by_shard(
     config: Configuration,
     unknown: list[str],
 ) -> tuple[Counter[str], frozenset[str]]:
-    """Return the number of rows with these ids in each shard of any version, and the ids found.
+    """Return the number of records with these ids in each shard of any version, and the ids found.
 
     Adds a sentence for each missing shard to `unknown`.
     """
     uris: dict[str, list[int]] = {}
+    packed: set[str] = set()
     for version, manifest in manifests.items():
         for content in manifest.splits.values():
             for shard in content.shards:
-                uris.setdefault(manifest.shard_uri(shard), []).append(version)
+                uri = manifest.shard_uri(shard)
+                uris.setdefault(uri, []).append(version)
+                if content.packing is not None:
+                    packed.add(uri)
     there = [uri for uri in uris if storage.exists(uri, config.storage)]
     for uri in sorted(uris.keys() - set(there)):
         unknown.append(f"{uri} is missing: whether version {uris[uri][0]} held them is not known")
     if not there or not ids:
         return Counter(), frozenset()
     wanted = F.broadcast(spark.createDataFrame(pa.table({"record_id": pa.array(ids, pa.string())})))
-    rows = (
-        spark.read.parquet(*there)
-        .select("record_id", F.col("_metadata.file_name").alias("file"))
+    rows = [
+        row
+        for several, column in (
+            ([uri for uri in there if uri not in packed], F.col("record_id")),
+            ([uri for uri in there if uri in packed], F.explode(f"{DOCUMENTS}.record_id")),
+        )
+        if several
+        for row in spark.read.parquet(*several)
+        .select(column.alias("record_id"), F.col("_metadata.file_name").alias("file"))
         .join(wanted, "record_id", "left_semi")
         .distinct()
         .collect()
-    )
+    ]
     # A shard is named by its hash: equal names are equal files, also below the folder of another split.
     by_name = Counter(row["file"] for row in rows)
     counts = Counter({uri: by_name[uri.rsplit("/", 1)[-1]] for uri in uris})

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
-from etl.encoders.lengths import keeping, rounded
+from etl.encoders.lengths import keeping, rounded, tokens_cut
 from etl.encoders.scalars import MISSING, OUTLIER
 from etl.figures.facts import Cluster, LabelConflict, Lengths, RuleEffect, SourceFacts, TokenFacts, TypedFacts
 from etl.sources.accounting import faults, shares, told_silent
@@ -250,7 +250,7 @@ def token_facts(
             F.struct(
                 F.lit(f.name).alias("feature"),
                 F.coalesce(F.col(f"{f.name}_tokens"), F.lit(0)).alias("tokens"),
-                F.greatest(F.col(f"{f.name}_tokens") - f.length, F.lit(0)).alias("cut"),
+                tokens_cut(F.col(f"{f.name}_tokens"), f).alias("cut"),
             )
             for f in token_features
         )
@@ -267,7 +267,7 @@ def token_facts(
         )
         .collect()
     )
-    limits = {feature.name: feature.length for feature in token_features}
+    limits = {feature.name: feature.limit for feature in token_features}
     parts: dict[tuple[str, str], list[Row]] = defaultdict(list)
     rows_of_split = Counter[str]()
     for row in rows:
@@ -277,7 +277,7 @@ def token_facts(
     tokens: dict[str, dict[str, TokenFacts]] = {name: {} for name in limits}
     for name, split in ((name, split) for name in limits for split in SPLITS if (name, split) in parts):
         part = parts[name, split]
-        keeps = keeping((row["count"], row["total"]) for row in part)
+        keeps = keeping((row["count"], row["total"]) for row in part) if limits[name] is not None else {}
         cut, cut_rows = sum(row["cut"] for row in part), sum(row["cut_rows"] for row in part)
         tokens[name][split] = TokenFacts(lengths_of(part), limits[name], cut, cut_rows, keeps)
     return dict(rows_of_split), tokens

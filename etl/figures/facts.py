@@ -16,6 +16,13 @@ class ShardFacts:
     rows: int
     row_groups: list[int]
     bytes: int
+    packed_records: int | None = None
+    """Records that end in it, where rows are packed; None: each row is one."""
+
+    @property
+    def records(self) -> int:
+        """Records that end in the shard."""
+        return self.rows if self.packed_records is None else self.packed_records
 
 
 @dataclass(frozen=True)
@@ -37,15 +44,16 @@ class TokenFacts:
     """Tokens of a feature in one split before truncation, and the excess over `limit` tokens a row."""
 
     lengths: Lengths
-    limit: int
+    limit: int | None
+    """None: no text is truncated."""
     cut_tokens: int
     cut_rows: int
     keeping: dict[str, int] = field(default_factory=dict)
     """Smallest length that keeps a percentage of the tokens, by percentage."""
 
     def kept(self) -> KeptTokens | None:
-        """Return what the length keeps, for the manifest; None without a token."""
-        if not self.lengths.total or not self.keeping:
+        """Return what the length keeps, for the manifest; None without a token, or where nothing is truncated."""
+        if not self.lengths.total or not self.keeping or self.limit is None:
             return None
         share = 1 - self.cut_tokens / self.lengths.total
         return KeptTokens(length=self.limit, share=round(share, 6), keeping=self.keeping)
@@ -221,7 +229,7 @@ class Summary:
                 f"the records do not add up: {self.records_in:,} were read, but {parts} = {self.accounted:,}; "
                 "run the pipeline again from the first stage (python -m etl.pipeline --again)"
             )
-        for name, others in (("encoded", self.encoded), ("in the shards", self._rows_in_shards())):
+        for name, others in (("encoded", self.encoded), ("in the shards", self._records_in_shards())):
             for split in SPLITS:
                 if self.published.get(split, 0) != others.get(split, 0):
                     raise CheckError(
@@ -229,5 +237,5 @@ class Summary:
                         f"{others.get(split, 0):,} {name}; run the stages encode and publish with --again"
                     )
 
-    def _rows_in_shards(self) -> dict[str, int]:
-        return {split: sum(shard.rows for shard in shards) for split, shards in self.shards.items()}
+    def _records_in_shards(self) -> dict[str, int]:
+        return {split: sum(shard.records for shard in shards) for split, shards in self.shards.items()}

@@ -328,7 +328,8 @@ def _split(summary: Summary, config: Configuration, split: str) -> dict[str, Any
     inexact = sum(group != full for group in row_groups[:-1]) + sum(
         not 0 < g <= full for g in row_groups[-1:]
     )
-    encoded = summary.encoded.get(split, 0)
+    encoded, written = summary.encoded.get(split, 0), sum(shard.records for shard in shards)
+    astray = abs(rows - encoded) + abs(rows - written) + abs(sum(sizes) - sum(row_groups))
     return {
         "split": split,
         "rows": rows,
@@ -339,8 +340,8 @@ def _split(summary: Summary, config: Configuration, split: str) -> dict[str, Any
         "shard_spread": max(sizes) - min(sizes) if sizes and split == "train" else 0,
         "inexact_row_groups": inexact,
         "encoded_rows": encoded,
-        "shard_rows": sum(sizes),
-        "rows_astray": abs(rows - encoded) + abs(rows - sum(sizes)) + abs(sum(sizes) - sum(row_groups)),
+        "shard_rows": written,
+        "rows_astray": astray,
     }
 
 

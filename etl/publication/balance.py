@@ -5,11 +5,12 @@ one that mixes sources and classes. Shards are cut from it by rank, so their siz
 """
 
 import bisect
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as sf
 
 from schemas.settings import Publish
@@ -38,10 +39,17 @@ class SplitPlan:
     split: str
     rows: tuple[int, ...]
     first: tuple[tuple[int, str], ...]
+    skipped: tuple[int, ...] = ()
+    """Where rows are packed: tokens of the first record of each shard that stand in earlier shards."""
 
     def shard_of(self, key: int, record_id: str) -> int:
-        """Return the number of the shard that holds the row with this order key and id."""
+        """Return the number of the shard that holds the row with this order key and id, or its end."""
         return bisect.bisect_right(self.first, (key, record_id)) - 1
+
+    def earlier_shards_of(self, key: int, record_id: str) -> list[int]:
+        """Return the numbers of the shards before that hold the beginning of a packed record."""
+        first = bisect.bisect_left(self.first, (key, record_id))
+        return [n - 1 for n in range(first, self.shard_of(key, record_id) + 1) if self.skipped[n]]
 
 
 def shard_rows(rows: int, shards: int, rows_per_group: int) -> list[int]:
@@ -98,42 +106,58 @@ def with_order_key(frame: DataFrame) -> DataFrame:
 
 
 def plan(
-    frame: DataFrame, splits: Mapping[str, tuple[int, int]], rows_per_group: int
+    frame: DataFrame,
+    splits: Mapping[str, tuple[int, int]],
+    rows_per_group: int,
+    size: Column | None = None,
+    length: int = 1,
 ) -> dict[str, SplitPlan]:
     """Plan where each shard begins; `splits` names (rows, shards) of each split.
 
-    `frame` has record_id, split, order_key. Two narrow jobs: counts by bucket of the order key, then the ids of the
-    buckets that contain a boundary.
+    `frame` has record_id, split, order_key. Where rows are packed, `size` is the number of tokens of a record, its
+    separator included, and `length` that of a row. Two narrow jobs: sizes by bucket of the order key, then the ids of
+    the buckets that contain a boundary.
     """
+    size = sf.lit(1) if size is None else size
     total = sum(rows for rows, _ in splits.values())
     bits = max(0, math.ceil(math.log2(max(1, total / ROWS_PER_BUCKET))))
     # Signed keys shifted arithmetically keep their order: bucket -2^(bits-1) holds the smallest.
     bucket = sf.shiftright("order_key", 64 - bits) if bits else sf.lit(0).cast("long")
-    bucketed = frame.select("split", bucket.alias("bucket"), "order_key", "record_id")
-    counts = bucketed.groupBy("split", "bucket").count().collect()
+    bucketed = frame.select("split", bucket.alias("bucket"), "order_key", "record_id", size.alias("size"))
+    counts = bucketed.groupBy("split", "bucket").agg(sf.sum("size").alias("size")).collect()
     wanted: dict[tuple[str, int], list[tuple[int, int]]] = {}
     sizes: dict[str, list[int]] = {}
     for split, (rows, shards) in splits.items():
         sizes[split] = shard_rows(rows, shards, rows_per_group)
-        held = sorted((row["bucket"], row["count"]) for row in counts if row["split"] == split)
+        held = sorted((row["bucket"], row["size"]) for row in counts if row["split"] == split)
         rank = before = place = 0
-        for number, size in enumerate(sizes[split]):
+        for number, rows_of_shard in enumerate(sizes[split]):
             while before + held[place][1] <= rank:
                 before, place = before + held[place][1], place + 1
             wanted.setdefault((split, held[place][0]), []).append((number, rank - before))
-            rank += size
+            rank += rows_of_shard * length
     keys = [sf.struct(sf.lit(split), sf.lit(bucket).cast("long")) for split, bucket in wanted]
     boundary_rows = bucketed.where(sf.struct("split", "bucket").isin(keys)) if keys else bucketed.limit(0)
-    ids: dict[tuple[str, int], list[tuple[int, str]]] = {}
+    ids: dict[tuple[str, int], list[tuple[int, str, int]]] = {}
     for row in boundary_rows.collect():
-        ids.setdefault((row["split"], row["bucket"]), []).append((row["order_key"], row["record_id"]))
+        of_bucket = ids.setdefault((row["split"], row["bucket"]), [])
+        of_bucket.append((row["order_key"], row["record_id"], row["size"]))
     first: dict[str, dict[int, tuple[int, str]]] = {split: {} for split in splits}
+    skipped: dict[str, dict[int, int]] = {split: {} for split in splits}
     for place_of, boundaries in wanted.items():
         ordered = sorted(ids[place_of])
+        starts = list(itertools.accumulate((one[2] for one in ordered), initial=0))
         for number, offset in boundaries:
-            first[place_of[0]][number] = ordered[offset]
+            at = bisect.bisect_right(starts, offset) - 1
+            first[place_of[0]][number] = ordered[at][:2]
+            skipped[place_of[0]][number] = offset - starts[at]
     return {
-        split: SplitPlan(split, tuple(sizes[split]), tuple(first[split][n] for n in range(len(sizes[split]))))
+        split: SplitPlan(
+            split,
+            tuple(sizes[split]),
+            tuple(first[split][n] for n in range(len(sizes[split]))),
+            tuple(skipped[split][n] for n in range(len(sizes[split]))),
+        )
         for split in splits
     }
 

@@ -7,25 +7,25 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from common import storage
-from etl.encoders import encoder_of
+from etl.encoders import encoder_of, packed_tokens
 from etl.lake.tables import read_table
 from etl.publication import artifacts, shards
+from etl.publication.packing import DOCUMENTS_TYPE, PackedLayout, added
 from etl.publication.shards import WrittenShard
 from provenance import merkle
 from provenance.keys import add_sums
 from schemas.class_balance import ClassBalance
-from schemas.config import Configuration, canonical_json
+from schemas.config import DOCUMENTS, Configuration, canonical_json
 from schemas.manifest import (
     FIXED,
     INLINE_SOURCES,
     Artifact,
     Column,
     Content,
-    Shard,
     SourceEntry,
     Sources,
-    SplitContent,
 )
+from schemas.split_content import Shard, SplitContent
 from schemas.tables import SPLITS, Layout
 
 
@@ -56,7 +56,12 @@ def manifest_content(
         counts=counts,
         sources=sources,
         artifacts=sorted(artifact_list, key=lambda a: (a.purpose, a.sha256)),
-        splits={split: _split_content(split, written, classes, balances[split]) for split in SPLITS},
+        splits={
+            split: _split_content(
+                split, written, classes, balances[split], config.packed_feature() is not None
+            )
+            for split in SPLITS
+        },
     )
 
 
@@ -113,15 +118,36 @@ def _columns(config: Configuration, stored: Mapping[str, str], layout: Layout) -
                 storage=FIXED,
                 artifacts={encoder.ARTIFACT: stored[feature.name]},
                 vocabulary=encoder.vocabulary(artifact),
+                separator=packed_tokens.separator(artifact) if feature is config.packed_feature() else None,
             )
+        )
+    if config.packed_feature() is not None:
+        columns.append(
+            Column(name=DOCUMENTS, role="documents", dtype="documents", shape=[], storage=str(DOCUMENTS_TYPE))
         )
     return columns
 
 
+def packed_layout(config: Configuration, layout: Layout, stored: Mapping[str, str]) -> PackedLayout | None:
+    """Return how rows are packed; None where each is a record."""
+    feature = config.packed_feature()
+    if feature is None:
+        return None
+    artifact = storage.read_bytes(storage.join(layout.artifacts, stored[feature.name]), config.storage)
+    separator = packed_tokens.separator(artifact)
+    assert separator is not None
+    return PackedLayout.of(feature, separator)
+
+
 def _split_content(
-    split: str, written: Sequence[WrittenShard], classes: Sequence[str], of_split: ClassBalance
+    split: str,
+    written: Sequence[WrittenShard],
+    classes: Sequence[str],
+    of_split: ClassBalance,
+    is_packed: bool,
 ) -> SplitContent:
     mine = [shard for shard in written if shard.split == split]
+    packing = [shard.packing for shard in mine if shard.packing is not None]
     labels = {
         name: sum(shard.label_counts.get(index, 0) for shard in mine) for index, name in enumerate(classes)
     }
@@ -141,9 +167,11 @@ def _split_content(
                 row_group_crc32=s.row_group_crc32,
                 sha256=s.sha256,
                 epoch_row_groups=s.epoch_row_groups,
+                records=s.records,
             )
             for s in mine
         ],
+        packing=added(packing) if is_packed else None,
     )
 
 

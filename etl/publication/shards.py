@@ -4,7 +4,6 @@ Spark's own Parquet writer cannot fix the number of rows of a row group. A shard
 memory at a time, whatever the size of the shard.
 """
 
-import hashlib
 import itertools
 import os
 import posixpath
@@ -15,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
@@ -26,10 +24,13 @@ from common.errors import CheckError
 from common.storage import Storage
 from etl.encoders import encoder_of
 from etl.publication.balance import SplitPlan, expected_rows, planned
+from etl.publication.packing import DOCUMENTS_TYPE, NOTHING, PackedLayout, Packer, added
+from etl.publication.parquet_bytes import HashingFile, of_fixed_width, one_chunk, values_of
 from etl.spark.partitions import salts
 from provenance.checksums import row_group_crc32
 from provenance.keys import KEY_BYTES, add_sums, key_sums, record_key
-from schemas.config import Configuration
+from schemas.config import DOCUMENTS, Configuration
+from schemas.split_content import Packing
 from schemas.tables import spark_schema
 
 COMPRESSION = "lz4"
@@ -54,6 +55,13 @@ class WrittenShard:
     epoch_key_sums: tuple[int, int]
     order_sum: int
     label_counts: dict[int, int]
+    packing: Packing | None
+    """Records whose parts its packed rows hold; None where each row is a record."""
+
+    @property
+    def records(self) -> int | None:
+        """Records that end in the shard, where rows are packed."""
+        return None if self.packing is None else self.packing.records
 
     @property
     def epoch_rows(self) -> int:
@@ -77,6 +85,7 @@ RESULT = pa.schema(
         ("order_sum", pa.string()),
         ("labels", pa.list_(pa.int64())),
         ("label_counts", pa.list_(pa.int64())),
+        ("packing", pa.string()),  # JSON
     ]
 )
 
@@ -94,6 +103,8 @@ def shard_schema(config: Configuration) -> pa.Schema:
         metadata = _described(encoder.dtype(feature), encoder.shape(feature))
         width = int(np.prod(encoder.shape(feature))) * np.dtype(encoder.dtype(feature)).itemsize
         columns.append(pa.field(feature.name, pa.binary(width), nullable=False, metadata=metadata))
+    if config.packed_feature() is not None:
+        columns.append(pa.field(DOCUMENTS, DOCUMENTS_TYPE, nullable=False))
     return pa.schema(columns)
 
 
@@ -103,7 +114,8 @@ def _described(dtype: str, shape: Sequence[int]) -> dict[str, str]:
 
 def row_bytes(config: Configuration) -> int:
     """Return the bytes that training decodes of a row: key, label and features, all of fixed width."""
-    widths = (part.type.bit_width // 8 for part in shard_schema(config) if part.name != "record_id")
+    unread = ("record_id", DOCUMENTS)
+    widths = (part.type.bit_width // 8 for part in shard_schema(config) if part.name not in unread)
     return sum(widths)
 
 
@@ -114,13 +126,14 @@ def write_shards(
     config: Configuration,
     table_uri: str,
     repeats: Sequence[int] | None = None,
+    layout: PackedLayout | None = None,
 ) -> list[WrittenShard]:
     """Write all shards and return what was written, in the order of `planned(plans)`.
 
     `repeats` counts how often training reads the rows of each label index in an epoch (None: once); rows are written
-    once. `frame` is a pinned table with the columns of `encoded_schema` and `order_key`. A task that runs again
-    writes the same bytes to the same name; a file of a failed attempt is in no commit. Raises CheckError when a shard
-    does not have the planned rows.
+    once. `layout` says how rows are packed (None: each is a record). `frame` is a pinned table with the columns of
+    `encoded_schema` and `order_key`. A task that runs again writes the same bytes to the same name; a file of a failed
+    attempt is in no commit. Raises CheckError when a shard does not have the planned rows.
     """
     shards = planned(plans)
     if not shards:
@@ -136,7 +149,13 @@ def write_shards(
         "shard", "order_key", "record_id"
     )
     writer = _write_partition(
-        shards, shard_schema(config), rows_per_group, table_uri, config.storage, repeats
+        shards,
+        shard_schema(config),
+        rows_per_group,
+        table_uri,
+        config.storage,
+        repeats,
+        None if layout is None else (layout, dict(plans)),
     )
     # One action only: every action would run the writers again.
     rows = sorted_rows.mapInArrow(writer, spark_schema(RESULT)).collect()
@@ -152,7 +171,9 @@ def write_shards(
 
 def _payload(config: Configuration) -> list[str]:
     label = ["label_index"] if config.columns.label is not None else []
-    return [*label, *(feature.name for feature in config.feature)]
+    packed = config.packed_feature()
+    beside = [] if packed is None else [f"{packed.name}_bytes"]
+    return [*label, *(feature.name for feature in config.feature), *beside]
 
 
 def _assign_shards(
@@ -165,15 +186,21 @@ def _assign_shards(
             order_keys = batch.column("order_key").to_numpy()
             splits = np.asarray(batch.column("split").to_pylist(), dtype=object)
             shards = np.zeros(batch.num_rows, dtype=np.int32)
+            again: list[tuple[int, int]] = []  # rows that other shards need as well
             for split, plan in plans.items():
                 mine = np.flatnonzero(splits == split)
                 numbers = np.searchsorted(keys[split], order_keys[mine], side="right") - 1
                 # Where a row's key equals the first key of a shard, the ids decide.
                 for i in np.flatnonzero(np.isin(order_keys[mine], keys[split])):
                     row = int(mine[i])
-                    numbers[i] = plan.shard_of(int(order_keys[row]), batch.column("record_id")[row].as_py())
+                    which = int(order_keys[row]), batch.column("record_id")[row].as_py()
+                    numbers[i] = plan.shard_of(*which)
+                    again += [(row, place[(split, number)]) for number in plan.earlier_shards_of(*which)]
                 offsets = np.array([place[(split, n)] for n in range(len(plan.first))], dtype=np.int32)
                 shards[mine] = offsets[numbers]
+            if again:
+                batch = batch.take(pa.array([*range(batch.num_rows), *(row for row, _ in again)]))
+                shards = np.concatenate((shards, np.array([number for _, number in again], dtype=np.int32)))
             arrays = [*batch.columns, pa.array(shards), pa.array(np.asarray(salt, dtype=np.int32)[shards])]
             yield pa.RecordBatch.from_arrays(arrays, names=[*batch.schema.names, "shard", "salt"])
 
@@ -187,6 +214,7 @@ def _write_partition(
     table_uri: str,
     options: Storage,
     repeats: Sequence[int] | None,
+    packing: tuple[PackedLayout, Mapping[str, SplitPlan]] | None = None,
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def write(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         shard: ShardWriter | None = None
@@ -203,46 +231,16 @@ def _write_partition(
                     shard = None
                 if shard is None:
                     times = repeats if split == "train" else None
-                    shard = ShardWriter(split, number, schema, rows_per_group, table_uri, options, times)
+                    packer = None if packing is None else Packer(packing[0], packing[1][split], number)
+                    shard = ShardWriter(
+                        split, number, schema, rows_per_group, table_uri, options, times, packer
+                    )
                 shard.add(batch.slice(start, end - start))
         if shard is not None:
             results.append(shard.close())
         yield pa.RecordBatch.from_pylist(results, schema=RESULT)
 
     return write
-
-
-class _HashingFile:
-    """File that is hashed while it is written; Parquet is written front to back, so no byte comes twice."""
-
-    def __init__(self, file: Any) -> None:
-        self.file, self.digest, self.size = file, hashlib.sha256(), 0
-        self.closed = False
-
-    def write(self, content: Any) -> int:
-        view = memoryview(content)
-        self.digest.update(view)
-        self.size += view.nbytes
-        self.file.write(view)
-        return view.nbytes
-
-    def flush(self) -> None:
-        self.file.flush()
-
-    def tell(self) -> int:
-        return self.size
-
-    def writable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
 
 
 @dataclass
@@ -257,6 +255,8 @@ class ShardWriter:
     options: Storage
     repeats: Sequence[int] | None = None
     """Reads of the rows of each label index in an epoch; None: one."""
+    packer: Packer | None = None
+    """Makes rows of the records it is given; None: each is a row."""
     pending: list[pa.Table] = field(default_factory=list)
     pending_rows: int = 0
     groups: list[int] = field(default_factory=list)
@@ -266,6 +266,7 @@ class ShardWriter:
     repeated_sums: tuple[int, int] = (0, 0)
     order_sum: int = 0
     labels: Counter[int] = field(default_factory=Counter)
+    packing: Packing = NOTHING
 
     def __post_init__(self) -> None:
         self.file_system, table = storage.filesystem(self.table_uri, self.options)
@@ -273,7 +274,8 @@ class ShardWriter:
         self.attempt = posixpath.join(self.folder, f".{uuid.uuid4().hex}.part")
         self.file_system.makedirs(self.folder, exist_ok=True)
         self.opened = self.file_system.open(self.attempt, "wb")
-        self.hashing = _HashingFile(self.opened)
+        self.hashing = HashingFile(self.opened)
+        self.fixed = {part.name for part in self.schema} - {"record_id", DOCUMENTS}
         self.writer = pq.ParquetWriter(
             pa.PythonFile(self.hashing, mode="w"),
             self.schema,
@@ -284,14 +286,19 @@ class ShardWriter:
         )
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take rows in order and write every row group that they fill."""
-        self.pending.append(pa.Table.from_batches([batch]))
-        self.pending_rows += batch.num_rows
+        """Take records in order and write every row group that they fill."""
+        self._take(batch if self.packer is None else self.packer.add(batch))
+
+    def _take(self, rows: pa.RecordBatch) -> None:
+        self.pending.append(pa.Table.from_batches([rows]))
+        self.pending_rows += rows.num_rows
         while self.pending_rows >= self.rows_per_group:
             self._write_group(self.rows_per_group)
 
     def close(self) -> dict[str, Any]:
         """Write the rest, make the file durable, and name it by its hash; return a row of `RESULT`."""
+        if self.packer is not None:
+            self._take(self.packer.finish())
         if self.pending_rows:
             self._write_group(self.pending_rows)
         self.writer.close()
@@ -320,6 +327,7 @@ class ShardWriter:
             "order_sum": str(self.order_sum),
             "labels": labels,
             "label_counts": [self.labels[label] for label in labels],
+            "packing": None if self.packer is None else self.packing.model_dump_json(),
         }
 
     def _write_group(self, rows: int) -> None:
@@ -332,7 +340,10 @@ class ShardWriter:
         keys = [record_key(record_id) for record_id in ids]
         halves = np.frombuffer(b"".join(keys), dtype="<u8").reshape(-1, 2)
         self.sums = add_sums([self.sums, key_sums(halves)])
-        self.order_sum += int(sum(group.column("order_key").to_pylist()))
+        if self.packer is None:
+            self.order_sum += int(sum(group.column("order_key").to_pylist()))
+        else:
+            self.packing = added([self.packing, self.packer.layout.written(group)])
         if "label_index" in self.schema.names:
             self.labels.update(group.column("label_index").to_pylist())
         if self.repeats is not None:
@@ -343,40 +354,14 @@ class ShardWriter:
         columns = [
             pa.array(keys, part.type)
             if part.name == "record_key"
-            else _of_fixed_width(_one_chunk(group.column(part.name)), part)
+            else of_fixed_width(one_chunk(group.column(part.name)), part)
             for part in self.schema
         ]
         self.writer.write_table(pa.Table.from_arrays(columns, schema=self.schema), row_group_size=rows)
         self.groups.append(rows)
-        # All but the ids, which training does not read.
-        self.checksums.append(row_group_crc32(_values(column) for column in columns[1:]))
-
-
-def _one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    combined = column.combine_chunks()
-    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _of_fixed_width(array: pa.Array, part: pa.Field) -> pa.Array:
-    """Return Spark's binary values as Parquet's FIXED_LEN_BYTE_ARRAY, which spares readers the offsets; others
-    unchanged.
-    """
-    if not pa.types.is_fixed_size_binary(part.type) or array.type == part.type:
-        return array
-    width = part.type.byte_width
-    _, offset_buffer, values = array.buffers()
-    offsets = np.frombuffer(offset_buffer, dtype=np.int32)[array.offset : array.offset + len(array) + 1]
-    if array.null_count or not (np.diff(offsets) == width).all():
-        raise CheckError(f"silver/encoded has values of {part.name!r} that are not {width} bytes long")
-    sliced = values.slice(int(offsets[0]), len(array) * width)
-    return pa.FixedSizeBinaryArray.from_buffers(part.type, len(array), [None, sliced])
-
-
-def _values(array: pa.Array) -> npt.NDArray[np.uint8]:
-    """Return the bytes of a fixed-width column."""
-    width = array.type.bit_width // 8
-    values = np.frombuffer(array.buffers()[1], dtype=np.uint8)
-    return values[array.offset * width : (array.offset + len(array)) * width]
+        # All but the ids and documents, which training does not read.
+        read = [one for one, part in zip(columns, self.schema, strict=True) if part.name in self.fixed]
+        self.checksums.append(row_group_crc32(map(values_of, read)))
 
 
 def _result(row: dict[str, Any]) -> WrittenShard:
@@ -396,4 +381,5 @@ def _result(row: dict[str, Any]) -> WrittenShard:
         epoch_key_sums=repeated_sums,
         order_sum=int(row["order_sum"]),
         label_counts=dict(zip(row["labels"], row["label_counts"], strict=True)),
+        packing=None if row["packing"] is None else Packing.model_validate_json(row["packing"]),
     )

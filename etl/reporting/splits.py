@@ -89,7 +89,9 @@ def lengths(summary: Summary) -> ReportSection:
                 _histogram(
                     f"Tokens of the feature {feature}", {"train": train.lengths}, "tokens", train.limit
                 ),
-                f"Tokens of a row of the training split before truncation; dashed: the limit of {train.limit:,}.",
+                f"Tokens of a row of the training split before truncation; dashed: the limit of {train.limit:,}."
+                if train.limit is not None
+                else "Tokens of a record of the training split; records are packed, and none is truncated.",
             )
         )
         for split, facts in by_split.items():

@@ -20,7 +20,7 @@ from common.progress import log
 from common.storage import Storage
 from etl.encoders import encoder_of
 from etl.encoders.fitting import fit, fit_typed
-from etl.encoders.lengths import keeping, rounded
+from etl.encoders.lengths import keeping, rounded, tokens_cut
 from etl.encoders.rows import encode_rows, outliers_of
 from etl.lake.facts import EncodedFacts, Fingerprint, LedgerFacts
 from etl.lake.outcomes import rows_to_publish
@@ -163,7 +163,7 @@ def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
             sf.struct(
                 sf.lit(f.name).alias("feature"),
                 tokens[f.name].alias("tokens"),
-                sf.greatest(tokens[f.name] - f.length, sf.lit(0)).alias("cut"),
+                tokens_cut(tokens[f.name], f).alias("cut"),
             )
             for f in features
         )
@@ -180,7 +180,8 @@ def count(encoded: DataFrame, config: Configuration) -> dict[str, int]:
         whole, cut = (sum(row[key] for row in mine) for key in ("total", "cut"))
         if cut:
             keeps = keeping((row["rows"], row["total"]) for row in mine)
-            kept = KeptTokens(length=feature.length, share=1 - cut / whole, keeping=keeps)
+            assert feature.limit is not None
+            kept = KeptTokens(length=feature.limit, share=1 - cut / whole, keeping=keeps)
             log(f"  {feature.name}: {kept.told}")
     return {
         "rows": sum(row["rows"] for row in by_feature[features[0].name]),

@@ -60,7 +60,7 @@ def run_stages(spark: SparkSession, config: Configuration, began: float, again: 
     with measured("publish", spark, config):
         manifest, summary, gates = publish_version(spark, config, began)
     rows = manifest.content.counts["published"]
-    if rows != sum(content.rows for content in manifest.splits.values()):
+    if rows != sum(content.records for content in manifest.splits.values()):
         raise CheckError("the splits do not add up to what was published; report this")
     log("report …")
     return manifest, write_report(spark, config, summary, manifest, gates)

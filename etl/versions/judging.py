@@ -25,7 +25,7 @@ from schemas.tables import Layout
 def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
     """Return the shards of a published version by split, in the form of the summary."""
     return {
-        split: [ShardFacts(shard.rows, list(shard.row_groups), shard.bytes) for shard in content.shards]
+        split: [ShardFacts(one.rows, list(one.row_groups), one.bytes, one.records) for one in content.shards]
         for split, content in manifest.splits.items()
     }
 

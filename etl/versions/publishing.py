@@ -23,7 +23,8 @@ from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication import balance, class_balance, commit, shards
-from etl.publication.content import class_names, manifest_content
+from etl.publication.content import class_names, manifest_content, packed_layout
+from etl.publication.packing import check_written, sums_sent
 from etl.publication.shards import WrittenShard
 from etl.reporting.page import write_report
 from etl.runs.audit import append, audited, last_commit
@@ -80,21 +81,30 @@ def _publish_version(
     classes = class_names(config, layout, stored)
     ordered = encoded.transform(balance.with_order_key)
     with spark_progress(spark, "plan shards"):
-        sent = _sent(ordered)
-        rows, width = {split: rows for split, (rows, _) in sent.items()}, shards.row_bytes(config)
+        packed = packed_layout(config, layout, stored)
+        sent, width = _sent(ordered), shards.row_bytes(config)
+        rows, packing = {split: rows for split, (rows, _) in sent.items()}, {}
+        if packed is not None:
+            packing = sums_sent(encoded, packed)
+            rows = {split: packed.rows(of_split) for split, of_split in packing.items()}
         counts = balance.shard_counts(rows, config.publish, width)
         rows_per_group = balance.row_group_size(config.publish, rows, width)
-        plans = balance.plan(ordered, {split: (rows[split], counts[split]) for split in rows}, rows_per_group)
+        wanted = {split: (rows[split], counts[split]) for split in rows}
+        size, length = (None, 1) if packed is None else (packed.size(), packed.length)
+        plans = balance.plan(ordered, wanted, rows_per_group, size, length)
         of_train = class_balance.of_train(encoded, config.balance, classes, config.train.classes_taken())
     # Its import takes seconds of this process, which does nothing but wait for Spark meanwhile.
     importing = import_in_background()
     with spark_progress(spark, "write shards"):
         repeats = class_balance.by_index(of_train, classes)
-        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, repeats)
-    _nothing_lost(sent, written)
+        written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, repeats, packed)
+    if packed is None:
+        _nothing_lost(sent, written)
+    else:
+        check_written(packing, {split: [s.packing for s in written if s.split == split] for split in SPLITS})
     with spark_progress(spark, "check quality"):
         facts = {
-            split: [ShardFacts(s.rows, s.row_groups, s.bytes) for s in written if s.split == split]
+            split: [ShardFacts(s.rows, s.row_groups, s.bytes, s.records) for s in written if s.split == split]
             for split in SPLITS
         }
         summary = summarise(spark, config, facts)

@@ -23,6 +23,24 @@ class FeatureSettings(Section):
     encode: str
 
 
+class TextFeature(FeatureSettings):
+    """Keys that every column of text has."""
+
+    compared_as: ClassVar[str | None] = "texts"
+    vocabulary: Annotated[int, Field(ge=260, le=1 << 20)] = 8192
+    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128
+    """Tokens of a row."""
+    tokenizer: NonEmpty | None = None
+    """`tokenizer.json` to load instead of training a tokenizer on the training split."""
+    fit_bytes: Positive = 50_000_000
+    """Approximate bytes of text to train the tokenizer on, at most, chosen by the hash of the record id."""
+
+    @property
+    def limit(self) -> int | None:
+        """Tokens of a text that are kept; None: all."""
+        return self.length
+
+
 class TypedFeature(FeatureSettings):
     """Keys that every typed column has."""
 

@@ -217,7 +217,7 @@ class Loop:
         state.skipped += 1
         self.skipped_in_a_row += 1
         first = (state.position - batch.global_rows) % context.rows
-        found = NonFiniteBatch(state.step, batch.epoch + 1, first, self._record_ids(batch, first))
+        found = NonFiniteBatch(state.step, batch.epoch + 1, first, *self._records(batch, first))
         if context.communicator.writes:
             non_finite.write(context.run, found)
         where = f"step {state.step:,} (record ids in {context.run / NON_FINITE_FILE})"
@@ -236,12 +236,12 @@ class Loop:
                 "train.clip_norm; the checkpoints before are kept"
             )
 
-    def _record_ids(self, batch: LocalBatch, first: int) -> list[str]:
-        """Return the ids of all rows of a global batch, which begins at `first` in its epoch; called by all ranks.
+    def _records(self, batch: LocalBatch, first: int) -> tuple[list[str], list[list[dict[str, Any]]]]:
+        """Return the ids of all rows of a global batch, which begins at `first` in its epoch, and their documents.
 
-        They are read again, because training does not read ids otherwise.
+        Called by all ranks. They are read again, because training does not read ids otherwise.
         """
-        context, mine = self.context, list[str]()
+        context, mine, documents = self.context, list[str](), list[list[dict[str, Any]]]()
         with BatchLoader(
             context.manifest,
             "train",
@@ -254,8 +254,9 @@ class Loop:
         ) as loader:
             again = next(loader)
             if again.record_ids is not None:
-                mine = [str(one) for one in again.record_ids]
-        return [one for part in context.communicator.gather(mine) for one in part]
+                mine, documents = [str(one) for one in again.record_ids], again.shown_documents()
+        parts = context.communicator.gather((mine, documents))
+        return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
 
     def _save(self, loader: BatchLoader, checkpoint_due: bool, ends: bool) -> None:
         """Commit, and save a checkpoint on rank 0; called by all ranks, because both contain sums over them.

@@ -99,19 +99,22 @@ def judge(
     model: nn.Module, objective: Objective, manifest: Manifest, config: Configuration, split: str = "test"
 ) -> Judgement:
     """Compute the figures on a split. Raises CheckError if a row was not read exactly once."""
-    found, world, batch = objective.judge(), World(0, 1), config.evaluate.batch
+    found, world, options = objective.judge(), World(0, 1), config.storage
+    batch, with_ids = config.evaluate.batch, objective.judged_by_ids
     for each in ("validation", split) if objective.chooses_on_validation else (split,):
         proof, content = Proof(), manifest.splits[each]
         with (
-            BatchLoader(manifest, each, config.train, world, batch=batch, options=config.storage) as loader,
+            BatchLoader(
+                manifest, each, config.train, world, batch=batch, options=options, with_ids=with_ids
+            ) as loader,
             Progress(f"evaluating {each}", content.rows, "rows") as progress,
         ):
             for part in loader:
                 proof.add(part.keys)
-                found.add(part, model(part.features))
+                found.add(part, objective.predict(model, part))
                 progress.update(part.rows)
         proof.check(content, f"the evaluation of the {each} split")
-    return found.judgement()
+    return objective.examined(model, found.judgement())
 
 
 def write_without_rows(run: Path, record: Record, objective: Objective, split: str) -> None:

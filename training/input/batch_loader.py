@@ -20,7 +20,7 @@ import torch
 from common.storage import Storage
 from schemas.manifest import Column, Manifest
 from schemas.settings import Train
-from training.input.columns import SplitFiles
+from training.input.columns import AUDITED, SplitFiles
 from training.input.memory import MemoryNeed, memory_need
 from training.input.order import EpochOrder, SplitOrder, Window, reading_order, row_groups_of
 from training.input.petastorm_reader import PlannedReader
@@ -49,6 +49,13 @@ class LocalBatch:
     position: int
     """Rows taken by all ranks together since the start of the training, including this batch."""
     split: str = "train"
+    documents: npt.NDArray[np.object_] | None = None
+    """(rows,) of lists of dicts, as in the shards; None unless the ids are asked for and rows are packed."""
+
+    def shown_documents(self) -> list[list[dict[str, Any]]]:
+        """Return the parts of records in each packed row: `record_id`, `first` and `last` token; [] without any."""
+        rows = [] if self.documents is None else self.documents.tolist()
+        return [[{key: one[key] for key in ("record_id", "first", "last")} for one in row] for row in rows]
 
     def part(self, first: int, last: int) -> Self:
         """Return the rows `first` to `last` (exclusive) of this rank, within the same global batch, without copying."""
@@ -58,6 +65,7 @@ class LocalBatch:
             labels=None if self.labels is None else self.labels[first:last],
             keys=self.keys[first:last],
             record_ids=None if self.record_ids is None else self.record_ids[first:last],
+            documents=None if self.documents is None else self.documents[first:last],
             rows=len(self.keys[first:last]),
         )
 
@@ -71,8 +79,8 @@ class LocalBatch:
 
 
 def columns_of(manifest: Manifest, with_ids: bool = False) -> list[Column]:
-    """Return the columns that training reads: keys, the label if there is one, features."""
-    roles = ("id", "key", "label", "feature") if with_ids else ("key", "label", "feature")
+    """Return the columns that training reads: keys, the label if there is one, features; `with_ids` those of audits."""
+    roles = ("key", "label", "feature", *(AUDITED if with_ids else ()))
     return [column for column in manifest.content.columns if column.role in roles]
 
 
@@ -123,7 +131,8 @@ class BatchLoader:
     ) -> None:
         """Start the reader; `position` counts rows since the start of the first epoch.
 
-        `pinned` puts the tensors in page-locked memory; `with_ids` also reads the record ids, for audits.
+        `pinned` puts the tensors in page-locked memory; `with_ids` also reads the record ids, and the documents of
+        packed rows, for audits.
         """
         self.order, self.world, self.epochs = split_order(manifest, split, settings), world, epochs
         self.split, self.batch, self.position = split, batch or settings.batch, position
@@ -230,4 +239,5 @@ class BatchLoader:
                     epoch,
                     epoch * self.order.rows + batch.last,
                     self.split,
+                    rows.documents,
                 )

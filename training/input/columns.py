@@ -18,6 +18,8 @@ from common.storage import Storage
 from schemas.manifest import FIXED, Column, Manifest
 from training.input.class_balance import repeats_of
 
+AUDITED = ("id", "documents")
+"""Roles of columns that are read for audits alone, and have no part in the CRC-32 of row groups."""
 Arrays = dict[str, npt.NDArray[Any]]
 """Arrays by column name: (rows, *shape), read-only views of Arrow's memory where the file's storage allows it."""
 
@@ -76,8 +78,8 @@ def row_bytes(columns: Sequence[Column]) -> int:
 
 @functools.cache
 def _of_name(dtype: str) -> np.dtype[Any]:
-    if dtype in ("string", "bytes"):
-        return np.dtype(object) if dtype == "string" else np.dtype("u1")
+    if dtype in ("string", "documents", "bytes"):
+        return np.dtype("u1") if dtype == "bytes" else np.dtype(object)
     return np.dtype(dtype).newbyteorder("<")
 
 
@@ -94,7 +96,8 @@ def dtype_for_model(dtype: np.dtype[Any]) -> torch.dtype:
 
 
 def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
-    """Return a column of a row group as (rows, *shape): a view of Arrow's buffer, except that strings become objects.
+    """Return a column of a row group as (rows, *shape): a view of Arrow's buffer, except for strings and documents,
+    which become objects.
 
     Raises DataError if it is missing, holds a null, or does not have the type in the manifest.
     """
@@ -111,6 +114,10 @@ def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
     shape = (len(array), *column.shape)
     if column.storage == "string":
         return np.asarray(array.to_numpy(zero_copy_only=False), dtype=object)
+    if column.role == "documents":
+        objects = np.empty(shape, dtype=object)
+        objects[:] = array.to_pylist()
+        return objects
     dtype = element_type(column)
     if column.storage == FIXED:
         items = math.prod(shape)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from common import storage
 from common.errors import DataError
 from provenance.checksums import row_group_crc32
-from training.input.columns import Arrays, SplitFiles, to_array
+from training.input.columns import AUDITED, Arrays, SplitFiles, to_array
 from training.input.petastorm_arrow import EmptyResultError, Reader, Ventilator, WorkerBase
 
 JOIN_SECONDS = 2.0
@@ -38,7 +38,7 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
         self.file_system, self.pieces, self.files = arguments[0], arguments[4], arguments[-1]
         self.is_local = all(map(storage.is_local, self.files.locations))
         self.names = [column.name for column in self.files.columns]
-        self.hashed = [column.name for column in self.files.columns if column.role != "id"]
+        self.hashed = [column.name for column in self.files.columns if column.role not in AUDITED]
         self.label = next((column.name for column in self.files.columns if column.role == "label"), "")
         self.open: OrderedDict[str, pq.ParquetFile] = OrderedDict()
 

@@ -41,6 +41,8 @@ class Block:
     """(rows, 2)."""
     record_ids: npt.NDArray[np.object_] | None
     """(rows,) of str, if the ids are read."""
+    documents: npt.NDArray[np.object_] | None = None
+    """(rows,) of lists of dicts, if the ids are read and rows are packed: the parts of records in each row."""
 
     @property
     def end(self) -> int:
@@ -57,6 +59,7 @@ class Block:
             None if self.labels is None else self.labels[first:last],
             self.keys[first:last],
             None if self.record_ids is None else self.record_ids[first:last],
+            None if self.documents is None else self.documents[first:last],
         )
 
 
@@ -71,10 +74,14 @@ def joined(blocks: Sequence[Block], columns: Sequence[Column], pinned: bool = Fa
             {c.name: torch.zeros((0, *c.shape), dtype=dtype_for_model(element_type(c))) for c in features},
             torch.zeros(0, dtype=torch.int64) if any(c.role == "label" for c in columns) else None,
             np.zeros((0, 2), dtype=np.uint64),
-            np.zeros(0, dtype=object) if any(c.role == "id" for c in columns) else None,
+            *(
+                np.zeros(0, object) if any(c.role == r for c in columns) else None
+                for r in ("id", "documents")
+            ),
         )
     labels = [block.labels for block in blocks if block.labels is not None]
     ids = [block.record_ids for block in blocks if block.record_ids is not None]
+    documents = [block.documents for block in blocks if block.documents is not None]
     return Block(
         blocks[0].epoch,
         blocks[0].first,
@@ -83,6 +90,7 @@ def joined(blocks: Sequence[Block], columns: Sequence[Column], pinned: bool = Fa
         _cat(labels, pinned) if labels else None,
         np.concatenate([block.keys for block in blocks]),
         np.concatenate(ids) if ids else None,
+        np.concatenate(documents) if documents else None,
     )
 
 
@@ -251,7 +259,7 @@ class WindowPool:
 
     def _gather(self, places: npt.NDArray[np.intp], epoch: int, first: int) -> Block:
         features: dict[str, torch.Tensor] = {}
-        labels = record_ids = None
+        labels = record_ids = documents = None
         keys = np.empty((len(places), 2), dtype=np.uint64)
         for column in self.columns:
             values = self.pool[column.name]
@@ -259,11 +267,13 @@ class WindowPool:
                 np.take(values, places, axis=0, out=keys, mode="clip")
             elif column.role == "id":
                 record_ids = values[places]
+            elif column.role == "documents":
+                documents = values[places]
             elif column.role == "label":
                 labels = self._tensor(column, places, torch.int64)
             else:
                 features[column.name] = self._tensor(column, places, dtype_for_model(values.dtype))
-        return Block(epoch, first, len(places), features, labels, keys, record_ids)
+        return Block(epoch, first, len(places), features, labels, keys, record_ids, documents)
 
     def _tensor(self, column: Column, places: npt.NDArray[np.intp], dtype: torch.dtype) -> torch.Tensor:
         values = self.pool[column.name]

@@ -5,7 +5,7 @@ this interface, and know no loss, label or metric of their own.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
@@ -90,6 +90,10 @@ class Objective(ABC):
     """True if a higher `criterion` is better."""
     chooses_on_validation: ClassVar[bool] = False
     """True if the judge is first fed the validation split, to choose a threshold or the like from it."""
+    of_loss: ClassVar[Mapping[str, Callable[[float], float]]] = {}
+    """Curves for the report that follow from the loss, by name."""
+    judged_by_ids: ClassVar[bool] = False
+    """True if the judge needs the record ids of its batches, and the documents of packed rows."""
     outputs: Mapping[str, int]
     """Heads that a model must have, each with its size."""
 
@@ -109,6 +113,15 @@ class Objective(ABC):
     @abstractmethod
     def judge(self) -> Judge:
         """Return a new judge."""
+
+    def predict(self, model: nn.Module, batch: LocalBatch) -> Outputs:
+        """Return what the judge needs of the model's outputs for a batch: by default all of them."""
+        outputs: Outputs = model(batch.features)
+        return outputs
+
+    def examined(self, model: nn.Module, found: Judgement) -> Judgement:
+        """Return the judgement with what the model has to be run again for, such as texts that it writes."""
+        return found
 
     def baselines(self) -> dict[str, Judgement]:
         """Evaluate simple models on the test split, by name."""

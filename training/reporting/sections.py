@@ -1,6 +1,7 @@
 """Sections of the run report, each from figures alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -33,6 +34,7 @@ from training.tracking.non_finite import NonFiniteBatch
 
 Evaluation = dict[str, Any]
 NOT_EVALUATED = "This run has not been evaluated: `python -m training.evaluate` does that."
+NOTHING: Mapping[str, Callable[[float], float]] = MappingProxyType({})
 IDS_SHOWN, BATCHES_SHOWN = 8, 20
 CURVES = {
     "learning_rate": ("Learning rate", "learning rate"),
@@ -140,8 +142,12 @@ def not_evaluated(manifest: Manifest, split: str = "test") -> Text:
     return Text(f"The {split} split has no rows: there is nothing to judge the model by.", "bad")
 
 
-def curves(entries: Sequence[dict[str, Any]]) -> ReportSection:
-    """Plot loss, validation metrics, learning rate, gradient norm, throughput, and waiting for input."""
+def curves(
+    entries: Sequence[dict[str, Any]], of_loss: Mapping[str, Callable[[float], float]] = NOTHING
+) -> ReportSection:
+    """Plot loss, what follows from it, validation metrics, learning rate, gradient norm, throughput, and waiting for
+    input.
+    """
 
     def series(kind: str, key: str) -> list[tuple[float, float]]:
         return [(e["step"], e[key]) for e in entries if e["kind"] == kind and e.get(key) is not None]
@@ -154,6 +160,11 @@ def curves(entries: Sequence[dict[str, Any]]) -> ReportSection:
         blocks.append(
             Chart(svg, "Weighted mean: over the batches trained on, and over the whole validation split.")
         )
+    for name, follows in of_loss.items():
+        if loss:
+            found = {key: [(step, follows(value)) for step, value in points] for key, points in loss.items()}
+            svg = charts.lines(shown_name(name, start=True), found, "step", shown_name(name))
+            blocks.append(Chart(svg, "From the loss."))
     known = {"step", "kind", "epoch", "position", "loss"}
     metrics = {key for entry in entries if entry["kind"] == "validation" for key in entry} - known
     for name in sorted(metrics):
@@ -235,9 +246,9 @@ def non_finite(batches: Sequence[NonFiniteBatch]) -> list[ReportSection]:
         return []
     rows: list[list[Value]] = []
     for batch in batches[:BATCHES_SHOWN]:
-        ids = batch.record_ids
+        ids = batch.records
         shown = ", ".join(ids[:IDS_SHOWN]) + (" …" if len(ids) > IDS_SHOWN else "")
-        facts = (batch.step, batch.epoch, batch.position, len(ids))
+        facts = (batch.step, batch.epoch, batch.position, len(batch.record_ids))
         rows.append([*map(number, facts), Cell(shown, "code")])
     more = (
         "" if len(batches) <= BATCHES_SHOWN else f" The first {BATCHES_SHOWN} of {len(batches):,} are shown."

@@ -1,8 +1,9 @@
 """`non_finite.jsonl`: batches with a non-finite loss or gradient, and the records in them."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from common import files, json_lines
 from common.progress import log
@@ -21,11 +22,20 @@ class NonFiniteBatch:
     """Position of the first row in the epoch."""
     record_ids: list[str]
     """Record ids in the order of the ranks."""
+    documents: list[list[dict[str, Any]]] = field(default_factory=list)
+    """Parts of records in each row, where rows are packed."""
+
+    @property
+    def records(self) -> list[str]:
+        """Ids of the records in the batch, each once."""
+        parts = [part["record_id"] for row in self.documents for part in row]
+        return list(dict.fromkeys(parts or self.record_ids))
 
 
 def write(run: Path, batch: NonFiniteBatch) -> None:
     """Append a line to the run's file; where that fails (disk full), log a warning."""
-    line = json.dumps(asdict(batch), ensure_ascii=False).encode()
+    document = {key: value for key, value in asdict(batch).items() if key != "documents" or value}
+    line = json.dumps(document, ensure_ascii=False).encode()
     try:
         json_lines.append(str(run / NON_FINITE_FILE), line, durable=False)
     except OSError as error:

@@ -1,0 +1,1 @@
+"""Language models: documents, continuations and their scores, the n-gram baseline, and the report's sections."""
