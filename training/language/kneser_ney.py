@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+USUAL = 0.75
+"""Discount where the data give none."""
 NONE = -1
 """Number of an n-gram that does not occur."""
 
@@ -53,8 +55,9 @@ class KneserNey:
         self.vocabulary, self.separator = vocabulary, separator
         tokens = np.concatenate((np.full(order, separator), stream))
         numbers, uniques = [np.zeros(len(tokens), np.int64)], []
-        for _ in range(order):
-            beginnings = np.concatenate(([NONE], numbers[-1][:-1]))
+        for length in range(1, order + 1):
+            # What ends one token before; no token does anywhere.
+            beginnings = np.concatenate(([NONE], numbers[-1][:-1])) if length > 1 else numbers[0]
             keys = np.where(beginnings == NONE, NONE, beginnings * vocabulary + tokens)
             found, places = np.unique(keys[keys >= 0], return_inverse=True)
             of_tokens = np.full(len(tokens), NONE)
@@ -137,13 +140,13 @@ class KneserNey:
 def _order(keys: Ints, counts: Ints, vocabulary: int, parents: int) -> Order:
     ones, twos, threes, fours = (int((counts == many).sum()) for many in (1, 2, 3, 4))
     share = ones / (ones + 2 * twos) if ones else 0.0
-    # Where there are no counts of counts to go by, as in tiny data, the usual single discount.
-    estimates = [
-        many - (many + 1) * share * after / of if of and share else 0.75 * min(1, many)
-        for many, of, after in ((1, ones, twos), (2, twos, threes), (3, threes, fours))
-    ]
-    discounts = np.array([0.0, *(min(max(one, 0.0), many) for many, one in enumerate(estimates, start=1))])
+    discounts = [0.0]
+    for many, of, after in ((1, ones, twos), (2, twos, threes), (3, threes, fours)):
+        estimate = many - (many + 1) * share * after / of if of else 0.0
+        # In tiny data the counts of counts may leave nothing for lower orders, or more than there is.
+        discounts.append(estimate if 0 < estimate < many else USUAL)
+    by_count = np.array(discounts)
     beginnings = keys // vocabulary
     totals = np.bincount(beginnings, counts, parents).astype(np.int64)
-    taken = np.bincount(beginnings, np.minimum(discounts[np.minimum(counts, 3)], counts), parents)
-    return Order(keys, counts, totals, taken / np.maximum(totals, 1), discounts)
+    taken = np.bincount(beginnings, np.minimum(by_count[np.minimum(counts, 3)], counts), parents)
+    return Order(keys, counts, totals, taken / np.maximum(totals, 1), by_count)
