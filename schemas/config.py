@@ -22,6 +22,7 @@ from schemas import kinds, settings
 from schemas.cleaning import Clean
 from schemas.column_names import NOT_IN_TABLES, with_table_names
 from schemas.features import ScalarFeature, TextFeature, TypedFeature
+from schemas.features.image import ImageFeature
 from schemas.features.packed_tokens import PackedTokensFeature
 from schemas.mistakes import explain
 
@@ -31,6 +32,7 @@ STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
     {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
     | {
+        "image_effects",
         "filtered_by",
         "effects",
         "text_characters_read",
@@ -205,6 +207,14 @@ class Configuration(Section):
         """Return the features of typed columns."""
         return [feature for feature in self.feature if isinstance(feature, TypedFeature)]
 
+    def image_features(self) -> list[ImageFeature]:
+        """Return the features of images."""
+        return [feature for feature in self.feature if isinstance(feature, ImageFeature)]
+
+    def image_columns(self) -> list[str]:
+        """Return the columns of images, each once, which the tables hold as PNG."""
+        return list(dict.fromkeys(feature.column for feature in self.image_features()))
+
     def dropping_features(self) -> list[ScalarFeature]:
         """Return the features of typed columns whose outliers are left out."""
         scalars = (feature for feature in self.feature if isinstance(feature, ScalarFeature))
@@ -239,6 +249,7 @@ class Configuration(Section):
         """Return the configured columns of `bronze/records` beside the product's own, each once, without the id."""
         roles = (self.columns.label, self.columns.group, self.columns.time)
         named = [*(c for c in roles if c is not None), *self.text_columns(), *self.typed_columns()]
+        named += self.image_columns()
         return list(dict.fromkeys(named))
 
     def data_sections(self) -> dict[str, Any]:
@@ -275,6 +286,8 @@ class Configuration(Section):
         sections = {name: whole[name] for name in ("dataset", "source", "columns")}
         sections |= {"table_columns": self.table_columns(), "text_columns": self.text_columns()}
         sections |= {"typed_columns": self.typed_columns()}
+        if self.image_features():
+            sections |= {"images": [feature.decoding() for feature in self.image_features()]}
         whole["clean"]["typed"] = [feature.normalisation() for feature in self.typed_features()]
         for name, added in (
             ("clean", {"clean": whole["clean"]}),

@@ -72,7 +72,7 @@ class Deduplicate(Section):
     """`[deduplicate]`"""
 
     column: NonEmpty | None = None
-    """Column to compare; by default that of the first feature."""
+    """Column to compare; by default that of the first feature of text or images, without any the whole row."""
     fold_case: bool = True
     """Exact duplicates may differ in upper and lower case."""
     nfkc: bool = True
@@ -85,6 +85,10 @@ class Deduplicate(Section):
     """Jaccard similarity of shingle sets from which on documents are near-duplicates; 1: equal sets."""
     shingle: Positive = 5
     """Tokens in a shingle."""
+    distance: Annotated[float, Field(ge=0, le=0.5)] = 0.12
+    """Images: root mean square difference of two thumbnails (32 × 32 pixels), in standard deviations of their pixels,
+    up to which they are near-duplicates; 0: equal thumbnails.
+    """
     duplicates: Literal["drop", "keep"] = "drop"
     survivor: Literal["longest", "first", "newest"] = "longest"
     label_conflicts: Literal["survivor", "drop", "keep", "majority"] = "survivor"

@@ -158,7 +158,8 @@ def sources_schema() -> pa.Schema:
 
 
 def records_schema(config: Configuration) -> pa.Schema:
-    """Return the schema of `bronze/records`: every readable record; the configured columns are strings, verbatim.
+    """Return the schema of `bronze/records`: every readable record; the configured columns are strings,
+    verbatim, and images as PNG.
 
     Columns of typed features may be null.
     """
@@ -173,9 +174,17 @@ def records_schema(config: Configuration) -> pa.Schema:
                 "time_seconds",
                 pa.float64(),
             ),  # columns.time as seconds since 1970; null where none is configured
-            *((column, _TEXT) for column in config.table_columns()),
+            *_configured(config),
+            # What decoding left out of the images or changed, `<column>.<effect>` each (etl/images/decoding.py).
+            *([("image_effects", pa.list_(_TEXT))] if config.image_features() else []),
         ]
     )
+
+
+def _configured(config: Configuration) -> list[tuple[str, pa.DataType]]:
+    """Return the configured columns of bronze and silver: strings, and images as PNG."""
+    images = config.image_columns()
+    return [(column, pa.binary() if column in images else _TEXT) for column in config.table_columns()]
 
 
 def quarantine_schema() -> pa.Schema:
@@ -215,7 +224,7 @@ def fields_schema(config: Configuration) -> pa.Schema:
             ("source_path", _TEXT),
             ("source_position", pa.int64()),
             ("time_seconds", pa.float64()),
-            *((column, _TEXT) for column in config.table_columns()),
+            *_configured(config),
             ("filtered_by", _TEXT),  # the first filtering rule that the record met, else null
             ("effects", _EFFECT),  # effects of each rule: replacements, or 1 for a filter
             ("text_characters_read", _LENGTHS),  # of each of `Configuration.text_columns()`, before cleaning
@@ -277,7 +286,7 @@ def encoded_schema(config: Configuration) -> pa.Schema:
         for column in (
             # Its elements, little-endian; of tokens `length` ids, padded with 0, of packed tokens all of the text's.
             (feature.name, pa.binary()),
-            # For tokens their number before truncation; for a typed column whether it was missing (1), an outlier
+            # For tokens their number before truncation; for others whether the value was missing (1), an outlier
             # (2).
             (f"{feature.name}_{'tokens' if feature.name in tokens else 'flags'}", pa.int32()),
         )

@@ -89,7 +89,7 @@ class Connected(ABC):
                 return found
             found = above
 
-    def _join(self, first: Ints, second: Ints) -> None:
+    def join(self, first: Ints, second: Ints) -> None:
         """Connect pairs, in time proportional to their number and not to that of all sets."""
         if not len(first):
             return

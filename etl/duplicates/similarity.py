@@ -75,7 +75,7 @@ class SimilarSets(Connected):
                 now = max(1, int(np.searchsorted(work, COMPARED_AT_ONCE)))
                 one, two = first[:now], second[:now]
                 similar = self.similarities(one, two) >= self.similarity
-                self._join(one[similar], two[similar])
+                self.join(one[similar], two[similar])
                 some = some[now:]
 
     def _open(self, first: Ints, second: Ints) -> Ints:

@@ -22,7 +22,8 @@ class Encoder(Protocol):
         """Learn from the training split alone (or load the configured file); return the artifact.
 
         Values of typed columns are in normal form (etl/normalisers), None where missing; those of booleans and
-        categories may come as a Counter.
+        categories may come as a Counter. Where the module has a function `summarise(values, feature)`, which turns a
+        batch into bytes, it gets these instead.
         """
         ...
 

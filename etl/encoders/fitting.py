@@ -1,7 +1,9 @@
 """Fitting of the encoders to the training split, or to a sample of it."""
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as sf
 
@@ -9,7 +11,7 @@ from common.progress import log
 from etl.encoders import encoder_of
 from etl.spark.sampling import in_sample
 from schemas.config import Configuration
-from schemas.features import ScalarFeature, TextFeature, TypedFeature
+from schemas.features import FeatureSettings, ScalarFeature, TextFeature, TypedFeature
 
 
 def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
@@ -32,7 +34,29 @@ def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, confi
     return encoder_of(feature).fit(column.to_pylist(), feature, config.storage)
 
 
-def fit(fields: DataFrame, ledger: DataFrame, feature: TextFeature, config: Configuration) -> bytes:
+def fit(fields: DataFrame, ledger: DataFrame, feature: FeatureSettings, config: Configuration) -> bytes:
+    """Fit the encoder of a column that is not typed to the training split."""
+    if isinstance(feature, TextFeature):
+        return fit_tokens(fields, ledger, feature, config)
+    return fit_sums(fields, ledger, feature, config)
+
+
+def fit_sums(fields: DataFrame, ledger: DataFrame, feature: FeatureSettings, config: Configuration) -> bytes:
+    """Fit an encoder with a function `summarise`, whose results for the batches of the training split it fits to."""
+    encoder = encoder_of(feature)
+
+    def summarised(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            found = encoder.summarise(batch.column(0), feature)  # type: ignore[attr-defined]
+            yield pa.RecordBatch.from_pydict({"sums": pa.array([found], pa.binary())})
+
+    train = ledger.where("split = 'train'").select("record_id")
+    values = fields.join(train, "record_id", how="left_semi").select(feature.column)
+    sums = values.mapInArrow(summarised, "sums binary").collect()
+    return encoder.fit([row[0] for row in sums], feature, config.storage)
+
+
+def fit_tokens(fields: DataFrame, ledger: DataFrame, feature: TextFeature, config: Configuration) -> bytes:
     """Fit the encoder of a feature to the texts of the training split, or to a sample of them.
 
     The sample (above `fit_bytes`) is chosen by the hash of the record id: the same on every run and partitioning.

@@ -45,12 +45,14 @@ class CleanTexts:
     ) -> pa.RecordBatch:
         columns = {name: batch.column(place) for place, name in enumerate(batch.schema.names)}
         texts = {name: columns[name] for name in self.config.text_columns()}
-        columns["text_characters_read"] = lengths_of(list(texts.values()))
-        may = rules.may_concern(list(texts.values()))
+        images = columns.pop("image_effects", None)
+        columns["text_characters_read"] = lengths_of(list(texts.values()), len(batch))
+        may = rules.may_concern(list(texts.values()), len(batch))
         rows = np.flatnonzero(may.any(axis=0))
         filtered_by: list[str | None] = [None] * len(batch)
         effects: list[dict[str, object]] = []
         done = np.zeros(len(batch), dtype=np.int32)
+        # Without texts, no rule concerns any row.
         of_rows = zip(*(column.take(pa.array(rows)).to_pylist() for column in texts.values()), strict=True)
         cleaned = []
         for row, before, here in zip(rows.tolist(), of_rows, may.T[rows].tolist(), strict=True):
@@ -64,10 +66,12 @@ class CleanTexts:
             values = pa.array([after[place] for after in cleaned], pa.string())
             columns[name] = pc.replace_with_mask(column, pa.array(concerned), values)
         after_all = [columns[name] for name in texts]
-        columns["text_characters"] = lengths_of(after_all)
+        columns["text_characters"] = lengths_of(after_all, len(batch))
         columns["sampled_words"] = words_of_rows(after_all, columns["sampled_words"])
-        if typed:
+        if typed or images is not None:
             by_row = rows_with(effects, done)
+            for row, of_image in enumerate([] if images is None else images.to_pylist()):
+                by_row[row] += [{"rule": name, "count": 1} for name in of_image]
             for normaliser in typed:
                 normalise(normaliser, columns, filtered_by, by_row)
             effects = [effect for row in by_row for effect in row]
@@ -81,12 +85,13 @@ class CleanTexts:
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 
-def lengths_of(texts: Sequence[pa.StringArray]) -> pa.ListArray:
+def lengths_of(texts: Sequence[pa.StringArray], rows: int) -> pa.ListArray:
     """Return the characters of each text of n rows, list<int32> (n)."""
-    lengths = [pc.utf8_length(column).to_numpy() for column in texts]
-    values = np.stack(lengths, axis=1).astype(np.int32).ravel()
-    offsets = np.arange(len(texts[0]) + 1, dtype=np.int32) * len(texts)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+    values = np.zeros((rows, len(texts)), dtype=np.int32)
+    for place, column in enumerate(texts):
+        values[:, place] = pc.utf8_length(column).to_numpy()
+    offsets = np.arange(rows + 1, dtype=np.int32) * len(texts)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values.ravel()))
 
 
 def words_of_rows(texts: Sequence[pa.StringArray], sampled: pa.BooleanArray) -> pa.ListArray:
@@ -94,8 +99,8 @@ def words_of_rows(texts: Sequence[pa.StringArray], sampled: pa.BooleanArray) -> 
     rows = np.flatnonzero(sampled.to_numpy(zero_copy_only=False))
     found: list[list[str] | None] = [None] * len(sampled)
     columns = [column.take(pa.array(rows)).to_pylist() for column in texts]
-    for row, of_row in zip(rows.tolist(), zip(*columns, strict=True), strict=True):
-        found[row] = words_of(of_row)
+    for place, row in enumerate(rows.tolist()):
+        found[row] = words_of([column[place] for column in columns])
     return pa.array(found, pa.list_(pa.string()))
 
 
@@ -153,9 +158,9 @@ class RuleSet:
             for name, rule in self.rules
         ]
 
-    def may_concern(self, texts: Sequence[pa.StringArray]) -> npt.NDArray[np.bool_]:
+    def may_concern(self, texts: Sequence[pa.StringArray], rows: int) -> npt.NDArray[np.bool_]:
         """Return which rules may affect which of n records, bool (rules, n), from each of their text columns."""
-        may = np.zeros((len(self.rules), len(texts[0])), dtype=bool)
+        may = np.zeros((len(self.rules), rows), dtype=bool)
         for column in texts:
             signs = Signs(column)
             for place, (_, rule) in enumerate(self.rules):

@@ -171,7 +171,7 @@ def _strings(array: pa.Array) -> Iterator[object]:
         try:
             yield value.decode()
         except UnicodeDecodeError:
-            yield NotText()
+            yield NotText(value)
 
 
 def dictionaries(array: pa.Array) -> Iterator[pa.Array]:

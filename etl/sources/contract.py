@@ -1,11 +1,14 @@
 """Contract of a record: what the configured columns must hold, whatever the format."""
 
+import base64
+import binascii
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from etl.images.decoding import Decoded, Pixels, Refused, of_file, of_pixels
 from etl.normalisers.notations import DECIMAL
 from etl.sources import times
 from etl.sources.paths import hint, nested_names, paths_of
@@ -41,7 +44,12 @@ class Truth(str):
 
 
 class NotText:
-    """Placeholder for bytes in a text column that are not UTF-8."""
+    """Bytes that are not UTF-8: a damaged text, or an image."""
+
+    __slots__ = ("raw",)
+
+    def __init__(self, raw: bytes = b"") -> None:
+        self.raw = raw
 
 
 class NotScalar:
@@ -67,8 +75,10 @@ class Accepted(NamedTuple):
 
     record_id: str
     time_seconds: float | None
-    values: tuple[str | None, ...]
-    """None only in the columns of typed features."""
+    values: tuple[str | bytes | None, ...]
+    """None only in the columns of typed features; images as PNG."""
+    effects: tuple[str, ...] = ()
+    """What decoding its images left out or changed, `<column>.<effect>` each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,8 @@ class Contract:
         self.columns = [in_files(name) for name in config.table_columns()]
         self.time_unit, self.time_format = config.columns.time_unit, config.columns.time_format
         self.texts = frozenset(map(in_files, config.text_columns()))
+        self.images = {in_files(one.column): (one.column, one.max_pixels) for one in config.image_features()}
+        """Name in the tables and limit in pixels of the columns of images, by name in the files."""
         self.needed = tuple(dict.fromkeys([*([self.id] if self.id is not None else []), *self.columns]))
         self.paths = paths_of(self.needed)
         """Steps of the needed columns that may be paths, by name."""
@@ -104,6 +116,7 @@ class Contract:
         self._roles = tuple(
             (name, name == self.time, name in self.texts, MAX_NAME if name in self.names else sys.maxsize)
             for name in self.required
+            if name not in self.images
         )
 
     def check(self, record: Mapping[str, object], path: str, twin: int, position: int) -> Accepted | Problem:
@@ -128,23 +141,50 @@ class Contract:
                 pass  # the common case, told without a further call
             elif (problem := self._text_problem(column, value)) is not None:
                 return problem
+        if self.typed and (problem := self._typed_problem(record)) is not None:
+            return problem
+        if self.images:
+            return self._with_images(record, seconds, path, twin, position)
+        values: tuple[str | None, ...]
         if self.typed:
-            problem = self._typed_problem(record)
-            if problem is not None:
-                return problem
-            values = tuple(
-                [
-                    _written(record.get(column), column in self.numbers)
-                    if column in self.typed
-                    else str.__str__(record[column])
-                    for column in self.columns
-                ]
-            )
+            values = tuple([self._value(record, column) for column in self.columns])
         else:
             values = tuple([str.__str__(record[column]) for column in self.columns])
         if self.id is not None:
             return Accepted(str.__str__(record[self.id]), seconds, values)
         return Accepted(derived_id(path, twin, position, values), seconds, values)
+
+    def _value(self, record: Mapping[str, object], column: str) -> str | None:
+        """Return the value of a column that is no image, as the tables have it."""
+        if column in self.typed:
+            return _written(record.get(column), column in self.numbers)
+        return str.__str__(record[column])
+
+    def _with_images(
+        self, record: Mapping[str, object], seconds: float | None, path: str, twin: int, position: int
+    ) -> Accepted | Problem:
+        """Return a record, whose other columns meet the contract, with its images decoded."""
+        values: list[str | bytes | None] = []
+        sources: list[str | bytes | None] = []
+        effects: list[str] = []
+        for column in self.columns:
+            if column not in self.images:
+                values.append(self._value(record, column))
+                sources.append(values[-1])
+                continue
+            if column not in record:
+                names = record.names() if isinstance(record, WithNames) else nested_names(record)
+                return Problem("missing_column", f"the column {column!r} is missing{hint(column, names)}")
+            name, most_pixels = self.images[column]
+            found, source = decoded(record[column], most_pixels)
+            if isinstance(found, Refused):
+                return Problem(found.reason, f"the column {column!r} {found.detail}")
+            values.append(found.png)
+            sources.append(source)
+            effects += [f"{name}.{effect}" for effect in found.effects]
+        # By the bytes of the source: those of a PNG differ from one version of a library to another.
+        own = derived_id(path, twin, position, tuple(sources)) if self.id is None else record[self.id]
+        return Accepted(str.__str__(str(own)), seconds, tuple(values), tuple(effects))
 
     def _typed_problem(self, record: Mapping[str, object]) -> Problem | None:
         for column in self.typed:
@@ -251,7 +291,27 @@ def time_in_seconds(value: object, unit: str | None = None, notation: str | None
     return Problem(*result) if isinstance(result, tuple) else result
 
 
-def derived_id(path: str, twin: int, position: int, values: tuple[str | None, ...]) -> str:
+def decoded(value: object, most_pixels: int) -> tuple[Decoded | Refused, bytes]:
+    """Return the image of a column's value, and the bytes of the source that it is made of.
+
+    The value is the content of a file, such a content in base64 (also as a `data:` URL), or pixels.
+    """
+    if isinstance(value, Pixels):
+        return of_pixels(value), " ".join(value.values).encode()
+    if value is None or value == "":
+        return Refused("null_value" if value is None else "empty_value", "holds no image"), b""
+    if isinstance(value, str):
+        text = value.partition(",")[2] if value.startswith("data:") else value
+        try:
+            value = NotText(base64.b64decode("".join(text.split()), validate=True))
+        except (binascii.Error, ValueError):
+            return Refused("invalid_base64", "is text that is no base64"), b""
+    if not isinstance(value, NotText):
+        return Refused("wrong_type", "is neither an image nor text in base64"), b""
+    return of_file(value.raw, most_pixels), value.raw
+
+
+def derived_id(path: str, twin: int, position: int, values: tuple[str | bytes | None, ...]) -> str:
     """Derive the id of a record without one, in hex: BLAKE2b-128 (RFC 7693) of its place and its columns.
 
     Each part is preceded by its length, so that no two records give the same input; a missing value by a length that
@@ -262,7 +322,7 @@ def derived_id(path: str, twin: int, position: int, values: tuple[str | None, ..
         if part is None:
             digest.update(b"\xff" * 8)
             continue
-        encoded = part.encode()
+        encoded = part if isinstance(part, bytes) else part.encode()
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
     return digest.hexdigest()

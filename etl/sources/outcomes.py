@@ -228,7 +228,7 @@ def accepted(outcomes: DataFrame, repeated: DataFrame | None, config: Configurat
     if repeated is not None:
         records = records.join(F.broadcast(repeated.select("row")), "row", how="left_anti")
     own = ("record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds")
-    return records.select(*own, *columns)
+    return records.select(*own, *columns, *(["image_effects"] if config.image_features() else []))
 
 
 def quarantined(outcomes: DataFrame, repeated: DataFrame | None, in_pieces: bool) -> DataFrame:

@@ -12,11 +12,12 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from etl.images.decoding import Pixels
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.content.archives import stream_of
 from etl.sources.content.listing import Member, SourceFile
 from etl.sources.content.streams import MAX_RAW_BYTES
-from etl.sources.contract import Contract, Problem, UntypedText, WithNames
+from etl.sources.contract import Contract, NotText, Problem, UntypedText, WithNames
 from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats, rejected
 from etl.sources.files.parquet import raw_row
 from etl.sources.files.pieces import Piece
@@ -65,7 +66,11 @@ def outcome_schema(config: Configuration) -> pa.Schema:
             ("encoding", pa.string()),
             ("lines", pa.int64()),  # of all records
             ("quarantined_lines", pa.int64()),
-            *((column_name(place), pa.string()) for place in range(len(config.table_columns()))),
+            *([("image_effects", pa.list_(pa.string()))] if config.image_features() else []),
+            *(
+                (column_name(place), pa.binary() if column in config.image_columns() else pa.string())
+                for place, column in enumerate(config.table_columns())
+            ),
         ]
     )
 
@@ -100,6 +105,7 @@ class Reader:
         self.schema = outcome_schema(config)
         self.of_records = [
             *_OF_RECORDS,
+            *(["image_effects"] if config.image_features() else []),
             *(column_name(place) for place in range(len(config.table_columns()))),
         ]
         self.next_row = 0
@@ -212,7 +218,7 @@ class Reader:
             is_file = isinstance(row, Rejected) and row.damaged  # no record, but the rest of a file
             raw = row.raw
             if self.tombstones.raws and isinstance(row, Found):
-                raw = (row.raw or raw_row(row.values))[:MAX_RAW_BYTES]
+                raw = self._raw(row)[:MAX_RAW_BYTES]
             if self.tombstones.has_raw(raw):
                 return replace(row, raw=b"") if isinstance(row, Rejected) and is_file else forgotten(row)
             if isinstance(row, Rejected) and not is_file and self._was_erased(piece.file, row.position):
@@ -246,13 +252,13 @@ class Reader:
         if self._was_erased(file, found.position, record_id):
             return forgotten(found)
         if isinstance(checked, Problem):
-            raw = found.raw or raw_row(found.values)
+            raw = self._raw(found)
             return rejected(found.position, raw, checked.reason, checked.detail)
         row = self.next_row
         self.next_row += 1
         if self.raw_of is not None:
             if row in self.raw_of:
-                raw = (found.raw or raw_row(found.values))[:MAX_RAW_BYTES]
+                raw = self._raw(found)[:MAX_RAW_BYTES]
                 self.others.append(
                     {
                         "kind": RECORD,
@@ -276,11 +282,19 @@ class Reader:
                 found.length,
                 checked.record_id,
                 checked.time_seconds,
+                *([checked.effects] if self.contract.images else []),
                 *checked.values,
             )
         )
         self.held += sum(len(value) for value in checked.values if value is not None)
         return None
+
+    def _raw(self, found: Found) -> bytes:
+        """Return the raw bytes of a record for the quarantine, without images: these may show where they were taken."""
+        images = {name for name in self.contract.images if not isinstance(found.values.get(name), Pixels)}
+        if not images:
+            return found.raw or raw_row(found.values)
+        return raw_row({n: NotText() if n in images else value for n, value in found.values.items()})
 
     def _reject(self, piece: Piece, problem: Rejected) -> None:
         self._add(

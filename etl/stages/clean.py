@@ -86,6 +86,7 @@ def with_cleaned_texts(
     """
     schema = tables.fields_schema(config)
     columns = [records[field.name] for field in schema if field.name not in ADDED]
+    columns += [records["image_effects"]] if config.image_features() else []
     # Under the name of what it decides about, which no column of the user's can have.
     sampled = is_sampled(words_share).alias("sampled_words")
     return records.select(*columns, sampled).mapInArrow(CleanTexts(config, key), tables.spark_schema(schema))

@@ -69,9 +69,10 @@ def encode(run: Run) -> Mapping[str, int]:
                     persisted(outliers_of(records, config.dropping_features(), fitted))
                 )
                 ledger = without_outliers(ledger, outliers, config)
-            for feature in config.token_features():
-                with spark_progress(run.spark, f"fit {feature.name}"):
-                    fitted[feature.name] = fit(fields, ledger, feature, config)
+            for feature in config.feature:
+                if feature.name not in fitted:
+                    with spark_progress(run.spark, f"fit {feature.name}"):
+                        fitted[feature.name] = fit(fields, ledger, feature, config)
         published = fields.join(ledger, "record_id", how="inner")
         classes = known + sorted(set(class_names(published, config)) - set(known))
         rows = encode_rows(published, config, classes, fitted)

@@ -191,7 +191,7 @@ def _tar_members(
         content: SourceStream | None = None
         if compressed:
             content = stack.enter_context(
-                SourceStream(file.location, options, 0, max_expansion, file.bytes, may_be_tar=True)
+                SourceStream(file.location, options, 0, max_expansion, file.bytes, binary=True)
             )
             source: Any = io.BufferedReader(content, 1 << 20)
         else:
@@ -235,7 +235,7 @@ class _Tar:
         self.recent, self.recent_from = bytearray(), 0
         self.stream: SourceStream | None = None
         if member.compressed:  # the listing has checked how it expands
-            self.stream = SourceStream(location, options, 0, None, member.stored, may_be_tar=True)
+            self.stream = SourceStream(location, options, 0, None, member.stored, binary=True)
             self.file: IO[bytes] = io.BufferedReader(self.stream, 1 << 20)
         else:
             self.file = open_plain(location, options)
@@ -300,15 +300,19 @@ def _kept(location: str, member: Member, place: int, options: Storage | None) ->
 
 
 def stream_of(
-    file: SourceFile, options: Storage | None, start: int = 0, max_expansion: int | None = None
+    file: SourceFile,
+    options: Storage | None,
+    start: int = 0,
+    max_expansion: int | None = None,
+    binary: bool = False,
 ) -> SourceStream:
     """Return the stream of a file, in an archive or not."""
     member = file.member
     if member is None:
-        return SourceStream(file.location, options, start, max_expansion, file.bytes)
+        return SourceStream(file.location, options, start, max_expansion, file.bytes, binary=binary)
     opener = partial(OpenMember, file.location, member, options)
     limit = content_limit(member.stored, max_expansion)
-    return SourceStream(file.path, options, 0, max_expansion, file.bytes, opener, limit)  # type: ignore[arg-type]
+    return SourceStream(file.path, options, 0, max_expansion, file.bytes, opener, limit, binary)  # type: ignore[arg-type]
 
 
 class OpenMember(io.RawIOBase):

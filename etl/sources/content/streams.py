@@ -148,11 +148,11 @@ class SourceStream(io.RawIOBase):
         listed: int = 0,
         opener: Callable[[], IO[bytes]] | None = None,
         limit: int | None = None,
-        may_be_tar: bool = False,
+        binary: bool = False,
     ) -> None:
         """Open a file, or what `opener` opens, of which at most `limit` bytes are read.
 
-        A tar counts as damaged unless it `may_be_tar`.
+        What is no text by its first bytes, such as a picture or a tar, counts as damaged unless it is to be `binary`.
         """
         super().__init__()
         self.damage: str | None = None
@@ -172,7 +172,7 @@ class SourceStream(io.RawIOBase):
             self.damage = str(error)
         except OSError as error:
             self.damage = f"{CANNOT_OPEN} ({error.strerror or type(error).__name__})"
-        self._limit, self._may_be_tar = limit, may_be_tar
+        self._limit, self._binary = limit, binary
         self._chunks = self._plain(CHUNK) if start else self._content(location)
 
     @property
@@ -239,13 +239,13 @@ class SourceStream(io.RawIOBase):
         first = next(chunks, b"")
         suffix = compression_by(first, path)
         name = next((name for sign, name in NO_TEXT if first.startswith(sign)), None)
-        if name is not None and not is_text(first) and CONTROL.search(first[:1024]):
+        if name is not None and not self._binary and not is_text(first) and CONTROL.search(first[:1024]):
             self.damage = f"the file is {name}"
             return
         whole = itertools.chain([first], chunks) if first else chunks
         content = whole if suffix is None else self._decompressed(suffix, whole)
         beginning = next(content, b"")
-        if is_tar(beginning) and not self._may_be_tar:
+        if is_tar(beginning) and not self._binary:
             self.damage = (
                 "the file is a tar archive without its suffix: name it .tar, or .tar.gz where it is packed"
             )

@@ -173,7 +173,7 @@ def _scalar(value: object) -> object:
         try:
             return value.decode()
         except UnicodeDecodeError:
-            return NotText()
+            return NotText(value)
     return NotScalar()
 
 

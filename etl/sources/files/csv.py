@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from common.errors import ConfigurationError
+from etl.images.decoding import Pixels
 from etl.sources.content.streams import CHUNK, MAX_RECORD_BYTES, read_lines
 from etl.sources.contract import Contract, UntypedText
 from etl.sources.csv_dialect import Dialect, LineFeeds, arguments, dialect_of
@@ -32,7 +33,7 @@ from etl.sources.files.formats import (
     skipped,
 )
 from schemas.sources import SourceSettings
-from schemas.sources.csv import Csv
+from schemas.sources.csv import Csv, PixelColumns
 
 NO_COLUMN = (
     "the header line has none of the configured columns: if it is a record, source.header names the columns; otherwise "
@@ -52,7 +53,9 @@ class CsvFormat(SourceFormat):
         assert isinstance(settings, Csv)
         file = CsvFile(part, settings, contract.needed)
         stream, records, parse = file.stream, file.records, file.parse
-        header = None if settings.header is None else Header(settings.header, contract.needed)
+        header = (
+            None if settings.header is None else Header(settings.header, contract.needed, settings.pixels)
+        )
         given = dict(part.file.columns)
         part.lines = of_header = 0
         unusable: Rejected | None = None
@@ -65,7 +68,8 @@ class CsvFormat(SourceFormat):
                 break
             row = parse(record)
             if header is None:
-                header = Header(row if not isinstance(row, Rejected) else [], contract.needed)
+                names = row if not isinstance(row, Rejected) else []
+                header = Header(names, contract.needed, settings.pixels)
                 records.width = header.width
                 if isinstance(row, Rejected):
                     header.problem = row.detail
@@ -74,7 +78,7 @@ class CsvFormat(SourceFormat):
                         part.lines = record.lines
                         continue
                     unusable = row
-                elif not header.places and any(name not in given for name in contract.required):
+                elif not header.has_any and any(name not in given for name in contract.required):
                     yield rejected(line.position, line.content, "invalid_header", NO_COLUMN, line.size)
                     part.lines = (
                         record.lines
@@ -97,7 +101,10 @@ class CsvFormat(SourceFormat):
                     yield rejected(line.position, line.content, "wrong_field_count", problem, line.size)
                     continue
                 row.append("")  # where the header has a delimiter at its end, and the record none
-            values = {name: UntypedText(row[place]) for name, place in header.places}
+            values: dict[str, object] = {name: UntypedText(row[place]) for name, place in header.places}
+            if settings.pixels is not None and header.pixels is not None:
+                shape = (settings.pixels.height, settings.pixels.width, settings.pixels.channels)
+                values[settings.pixels.column] = Pixels(row[header.pixels], *shape)
             yield Found(line.position, line.size, line.content, values)
         else:
             if unusable is not None:  # and nothing follows, so that it may well be the whole file
@@ -113,12 +120,13 @@ class CsvFormat(SourceFormat):
         """Yield the header. Raises ConfigurationError for a file that is JSON by the look of it."""
         assert isinstance(settings, Csv)
         if settings.header is not None:
-            yield settings.header, 0
+            yield Header(settings.header, contract.needed, settings.pixels).columns, 0
             return
         file = CsvFile(part, settings, contract.needed)
         for record in file.records:
             row = file.parse(record)
-            names = [] if isinstance(row, Rejected) else Header(row, contract.needed).names
+            found = Header([] if isinstance(row, Rejected) else row, contract.needed, settings.pixels)
+            names = found.columns
             begins = record.line.content.removeprefix(BOM_UTF8).startswith((b'{"', b'[{"'))
             if begins and not set(names) & set(contract.needed):
                 raise ConfigurationError(
@@ -162,10 +170,19 @@ class CsvFile:
 class Header:
     """Columns of a file."""
 
-    def __init__(self, names: Sequence[str], needed: Collection[str]) -> None:
+    def __init__(
+        self, names: Sequence[str], needed: Collection[str], pixels: PixelColumns | None = None
+    ) -> None:
         """White space around a name is no part of it, unless a configured column has it."""
         self.names = [name if name in needed else name.strip() for name in names]
+        self.columns, self.pixels = list(self.names), None
+        if pixels is not None and pixels.first in self.names:
+            first = self.names.index(pixels.first)
+            if first + pixels.count <= len(names):
+                self.pixels = slice(first, first + pixels.count)
+                self.columns[self.pixels] = [pixels.column]
         self.width = len(self.names)
+        self.has_any = self.pixels is not None or any(name in self.names for name in needed)
         twice = [column for column in needed if self.names.count(column) > 1]
         self.problem = f"it has the column {twice[0]!r} more than once" if twice else None
         self.places = [(name, self.names.index(name)) for name in needed if name in self.names]

@@ -128,6 +128,12 @@ class FilePart:
         self._reader = io.BufferedReader(self.transcoded, CHUNK)
         return self.transcoded, self._reader
 
+    def open_binary(self) -> tuple[SourceStream, io.BufferedReader]:
+        """Open the content as it is, whatever it holds."""
+        self.stream = stream_of(self.file, self.options, 0, self.max_expansion, binary=True)
+        self._reader = io.BufferedReader(self.stream, CHUNK)
+        return self.stream, self._reader
+
     def _stream(self, start: int = 0) -> SourceStream:
         return stream_of(self.file, self.options, start, self.max_expansion)
 

@@ -136,6 +136,6 @@ def test_skipped_rules_change_no_result(tmp_path_factory: pytest.TempPathFactory
         tmp_path_factory.getbasetemp(), [{"format": "jsonl", "path": "*.jsonl"}], {"label": "label"}
     )
     rules = RuleSet(config)
-    may = rules.may_concern([pa.array(texts, pa.string())])
+    may = rules.may_concern([pa.array(texts, pa.string())], len(texts))
     for text, here in zip(texts, may.T.tolist(), strict=True):
         assert rules.apply([text], here) == rules.apply([text])

@@ -37,7 +37,7 @@ def configured(file: Path, **more: str) -> Configuration:
     return configuration(file.parent, [{"format": "orc", "path": str(file)}], {**ROLES, **more})
 
 
-def values(config: Configuration, rows: list[Found | Rejected]) -> list[tuple[str | None, ...] | str]:
+def values(config: Configuration, rows: list[Found | Rejected]) -> list[tuple[str | bytes | None, ...] | str]:
     """Return id and values of each record, and the reason of what is none."""
     checked = [Contract(config).check(row.values, "a", 0, 0) for row in rows if isinstance(row, Found)]
     return [(one.record_id, *one.values) if isinstance(one, Accepted) else one.reason for one in checked]

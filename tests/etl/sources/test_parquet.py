@@ -33,7 +33,7 @@ def read(
     return read_rows(config, file, start, end)
 
 
-def checked(tmp_path: Path, rows: list[Found | Rejected]) -> list[tuple[str | None, ...] | str]:
+def checked(tmp_path: Path, rows: list[Found | Rejected]) -> list[tuple[str | bytes | None, ...] | str]:
     held_to = Contract(configuration(tmp_path, [{"format": "parquet", "path": "*"}], COLUMNS))
     results = [held_to.check(row.values, "a", 0, row.position) for row in rows if isinstance(row, Found)]
     return [result.values if isinstance(result, Accepted) else result.reason for result in results]

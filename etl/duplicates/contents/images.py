@@ -1,0 +1,112 @@
+"""Images: equal in all pixels, and alike by the distance of their thumbnails (etl/images/perceptual.py)."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl.duplicates.connecting import Buckets, Connected, Ints, components_of
+from etl.duplicates.contents import Content, Highest, owners
+from etl.images import perceptual
+from etl.images.decoding import Image8, pixels_of
+
+COMPARED_AT_ONCE = 1 << 11
+"""Pairs whose thumbnails are compared at a time, 25 MB of them each."""
+LOOKED_AT_ONCE = 1 << 16
+"""Pairs that are compared by the means of blocks at a time."""
+
+
+class Images(Content):
+    """Images of one column."""
+
+    part_bytes = 8 << 20
+
+    def sketch(self, batch: pa.RecordBatch, seen: set[bytes]) -> Iterator[pa.Array]:
+        pixels = [pixels_of(png) for png in batch.column(0).to_pylist()]
+        hashes = [pixel_hash(each) for each in pixels]
+        owning = owners(hashes, seen)
+        thumbnails = np.zeros(
+            (int(owning.sum()), perceptual.SIDE, perceptual.SIDE, perceptual.CHANNELS), np.uint8
+        )
+        for place, row in enumerate(np.flatnonzero(owning).tolist()):
+            thumbnails[place] = perceptual.thumbnail(pixels[row])
+        keys = perceptual.keys_of(thumbnails)
+        ends = np.concatenate(([0], np.cumsum(owning))).astype(np.int32)
+        sketches = iter(thumbnails)
+        yield pa.array([each.shape[0] * each.shape[1] for each in pixels], pa.int32())
+        yield pa.array(hashes, pa.binary())
+        yield pa.array(owning)
+        yield pa.array(np.zeros(len(pixels), dtype=np.int64))
+        yield pa.ListArray.from_arrays(pa.array(ends * perceptual.KEYS), keys.ravel())
+        yield pa.array([next(sketches).tobytes() if own else b"" for own in owning], pa.binary())
+
+    def connect(self, block: pa.Table) -> pa.Table:
+        hashes, bands = (block[name].combine_chunks() for name in ("content_hash", "bands"))
+        images = SimilarImages(thumbnails_of(block["sketch"]), self.settings.distance)
+        rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
+        images.connect_buckets(Buckets.of(bands.flatten().to_numpy(), rows))
+        return components_of(images, hashes)
+
+    def highest(self, sample: pa.Table) -> Highest:
+        """Return the function for 1 less half the squared distance: the correlation of two images' thumbnails."""
+        wanted = perceptual.standardised(thumbnails_of(sample["sketch"]))
+        turned = np.concatenate([wanted[:, places] for places in perceptual.PLACES])
+
+        def measure(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+            others = perceptual.standardised(thumbnails_of(batch["sketch"])).reshape(len(batch), -1)
+            correlations = turned.reshape(len(turned), -1) @ others.T / others.shape[1]
+            found = correlations.reshape(len(perceptual.PLACES), len(wanted), -1).max(
+                axis=(0, 2), initial=0.0
+            )
+            return np.clip(found, 0.0, 1.0).astype(np.float64)
+
+        return measure
+
+
+class SimilarImages(Connected):
+    """Thumbnails, (n, SIDE, SIDE, 3) uint8, and the components of those within a distance."""
+
+    def __init__(self, thumbnails: Image8, distance: float) -> None:
+        super().__init__(len(thumbnails))
+        self.thumbnails, self.distance = thumbnails, distance
+        parts = (
+            thumbnails[begin : begin + COMPARED_AT_ONCE]
+            for begin in range(0, len(thumbnails), COMPARED_AT_ONCE)
+        )
+        nothing = [np.zeros((0, 64), np.float32)]
+        self.coarse = np.concatenate(
+            [*nothing, *(perceptual.coarse(perceptual.standardised(part)) for part in parts)]
+        )
+
+    def connect(self, first: Ints, second: Ints) -> None:
+        first, second = np.minimum(first, second), np.maximum(first, second)
+        pairs = np.unique(first * len(self.thumbnails) + second)
+        for begin in range(0, len(pairs), LOOKED_AT_ONCE):
+            some = self._open(pairs[begin : begin + LOOKED_AT_ONCE])
+            for place in range(0, len(some), COMPARED_AT_ONCE):
+                one, two = np.divmod(some[place : place + COMPARED_AT_ONCE], len(self.thumbnails))
+                left, right = (perceptual.standardised(self.thumbnails[rows]) for rows in (one, two))
+                near = np.isfinite(perceptual.distances(left, right, self.distance))
+                self.join(one[near], two[near])
+
+    def _open(self, pairs: Ints) -> Ints:
+        """Return the pairs that have to be compared, each as one number."""
+        one, two = np.divmod(pairs, len(self.thumbnails))
+        pairs = pairs[self.labels_of(one) != self.labels_of(two)]
+        one, two = np.divmod(pairs, len(self.thumbnails))
+        return pairs[perceptual.may_be_near(self.coarse[one], self.coarse[two], self.distance)]
+
+
+def thumbnails_of(sketches: pa.ChunkedArray | pa.Array) -> Image8:
+    """Return the thumbnails of sketches, (n, SIDE, SIDE, 3) uint8."""
+    joined = b"".join(sketches.to_pylist())
+    return np.frombuffer(joined, np.uint8).reshape(-1, perceptual.SIDE, perceptual.SIDE, perceptual.CHANNELS)
+
+
+def pixel_hash(pixels: Image8) -> bytes:
+    """Return 128 bits (BLAKE2b, RFC 7693) of an image's shape and pixels."""
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.digest()

@@ -1,0 +1,134 @@
+"""Image files: one record a file, its image, the name of its folder, and its row of a CSV beside the files.
+
+The files are decoded where each record is checked (etl/sources/contract.py), whatever their names say.
+"""
+
+import csv
+import io
+import posixpath
+from collections.abc import Iterator
+
+from common import storage
+from common.errors import DataError
+from common.progress import log
+from common.storage import Storage
+from common.wording import counted
+from etl.sources.content.listing import SourceFile, list_source
+from etl.sources.content.streams import MAX_RECORD_BYTES
+from etl.sources.contract import Contract, NotText, UntypedText
+from etl.sources.files.formats import (
+    FilePart,
+    Found,
+    Rejected,
+    Skipped,
+    SourceFormat,
+    damaged,
+    read_bounded,
+    rejected,
+)
+from schemas.sources import SourceSettings
+from schemas.sources.images import Images
+
+Labels = dict[str, dict[str, object]]
+"""Columns by the path of a file, relative to the folder of the labels."""
+
+
+class ImageFormat(SourceFormat):
+    """`format = "images"`"""
+
+    name = "images"
+
+    def files(self, settings: SourceSettings, index: int, options: Storage | None = None) -> list[SourceFile]:
+        """Return the files of the source, that of the labels last. Raises DataError where it cannot be read."""
+        assert isinstance(settings, Images)
+        files = super().files(settings, index, options)
+        if settings.labels is None:
+            return files
+        labels = labels_file(settings, index, options)
+        files = [file for file in files if file.location != labels.location]
+        there = {beside(file, labels) for file in files}
+        lost = [name for name in labels_of(settings, labels, options) if name not in there]
+        if lost:
+            log(
+                f"  warning: {counted(len(lost), 'row')} of {labels.path} name files that the source does not have, "
+                f"such as {lost[0]!r}"
+            )
+        return [*files, labels]
+
+    def read(
+        self, part: FilePart, settings: SourceSettings, contract: Contract
+    ) -> Iterator[Found | Rejected | Skipped]:
+        assert isinstance(settings, Images)
+        stream, reader = part.open_binary()
+        raw, size = read_bounded(reader, MAX_RECORD_BYTES)
+        labels = None if settings.labels is None else labels_file(settings, 0, part.options)
+        if stream.damage is not None:
+            yield damaged(stream, 0)
+        elif labels is not None and part.file.location == labels.location:
+            yield Skipped("labels", size)
+        elif size > MAX_RECORD_BYTES:
+            detail = f"the file is longer than {MAX_RECORD_BYTES:,} bytes"
+            yield rejected(0, b"", "too_long", detail, size)
+        else:
+            folder = posixpath.basename(posixpath.dirname(part.file.location))
+            values: dict[str, object] = {settings.image: NotText(raw), settings.folder: folder}
+            if labels is not None:
+                values |= labels_of(settings, labels, part.options).get(beside(part.file, labels), {})
+            yield Found(0, len(raw), raw, values)
+
+
+def labels_file(settings: Images, index: int, options: Storage | None) -> SourceFile:
+    """Return the file of the labels."""
+    assert settings.labels is not None
+    (file,) = list_source(settings.model_copy(update={"path": settings.labels}), index, options)
+    return file
+
+
+def beside(file: SourceFile, labels: SourceFile) -> str:
+    """Return the path of a file relative to the folder of the labels, or all of it where it lies elsewhere."""
+    return file.location.removeprefix(posixpath.dirname(labels.location) + "/")
+
+
+_KNOWN: dict[tuple[SourceFile, str], Labels] = {}
+
+
+def labels_of(settings: Images, file: SourceFile, options: Storage | None) -> Labels:
+    """Return the columns of each file that the labels name; a process reads them once.
+
+    Raises DataError where they are no CSV in UTF-8 with the configured column, or name a file twice.
+    """
+    known = _KNOWN.get((file, settings.file))
+    if known is None:
+        _KNOWN.clear()
+        known = _KNOWN[file, settings.file] = _read_labels(settings, file, options)
+    return known
+
+
+def _read_labels(settings: Images, file: SourceFile, options: Storage | None) -> Labels:
+    try:
+        text = storage.read_bytes(file.location, options).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        header, rows = list(reader.fieldnames or ()), list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{settings.labels}, the labels of a [[source]] of images, is no CSV in UTF-8: {error}"
+        ) from error
+    if settings.file not in header:
+        raise DataError(
+            f"{settings.labels}, source.labels, has no column {settings.file!r} with the paths of the files; it "
+            f"has {', '.join(header) or 'no header line'}: correct source.file or source.labels"
+        )
+    found: Labels = {}
+    for number, row in enumerate(rows, start=1):
+        name = row.pop(settings.file)
+        if None in row or None in row.values():
+            raise DataError(
+                f"record {number:,} of {settings.labels} has not the fields of its header: correct it"
+            )
+        if name in found:
+            raise DataError(f"{settings.labels} has two rows for the file {name!r}: remove one")
+        found[name] = {column: UntypedText(value) for column, value in row.items()}
+    return found
+
+
+FORMAT = ImageFormat()
