@@ -91,7 +91,11 @@ def _sentence(key: str, found: list[ErrorDetails], file: str, root: type[BaseMod
         # `--set objective=classification`, or [source] instead of [[source]]
         if location in (("source",), ("feature",)):
             return f"wrong value of {key!r} in {file}: {_shown(value)}; allowed is a list of tables, each a [[{key}]]"
-        example = value if isinstance(value, str) and value in room.classes else room.default or next(iter(room.classes))
+        example = (
+            value
+            if isinstance(value, str) and value in room.classes
+            else room.default or next(iter(room.classes))
+        )
         return (
             f"wrong value of {key!r} in {file}: {_shown(value)}; allowed is a table of keys, such as "
             f"{key}.{room.key} = {example!r}"
