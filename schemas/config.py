@@ -73,6 +73,7 @@ class Configuration(Section):
     method: kinds.AnyMethod = Field(default_factory=kinds.METHODS.default_settings)
     optimizer: kinds.AnyOptimizer = Field(default_factory=kinds.OPTIMIZERS.default_settings)
     train: settings.Train = settings.Train()
+    augment: settings.Augment = settings.Augment()
     evaluate: settings.Evaluate = settings.Evaluate()
     _given: tuple[str, ...] = PrivateAttr(default=("--config", "FILE"))
 

@@ -302,6 +302,33 @@ class Train(Section):
         return sorted({given} if isinstance(given, str) else set(given))
 
 
+class Augment(Section):
+    """`[augment]`: random changes of images in training, each off by default."""
+
+    flip: Share = 0.0
+    """Share of the images that are mirrored, left to right."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Largest angle to either side, in degrees."""
+    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Largest shift in any direction, as a share of the side; what comes in is reflected at the border."""
+    crop: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Largest share of a side that is cut off; the rest is enlarged."""
+    brightness: Share = 0.0
+    """Largest change of the levels, as a share of them."""
+    erasing: Share = 0.0
+    """Share of the images of which a rectangle is made black, 2 to 20% of the area."""
+
+    @property
+    def moves(self) -> bool:
+        """True where pixels change their places."""
+        return any((self.flip, self.rotation, self.shift, self.crop))
+
+    @property
+    def changes(self) -> bool:
+        """True where anything is changed."""
+        return self.moves or any((self.brightness, self.erasing))
+
+
 class Evaluate(Section):
     """`[evaluate]`"""
 

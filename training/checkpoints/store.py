@@ -69,7 +69,9 @@ def decisive(config: Configuration) -> dict[str, Any]:
         },
     )
     kinds = {name: getattr(config, name) for name in ("objective", "model", "method", "optimizer")}
-    return {**{name: settings.model_dump(mode="json") for name, settings in kinds.items()}, "train": train}
+    found = {**{name: settings.model_dump(mode="json") for name, settings in kinds.items()}, "train": train}
+    # Without any change it says nothing, as in the checkpoints of versions that did not know it.
+    return found | ({"augment": config.augment.model_dump(mode="json")} if config.augment.changes else {})
 
 
 def save(run: Path, state: CheckpointState, previous: str | None, facts: Mapping[str, Any]) -> Record:
@@ -347,12 +349,12 @@ def check_fits(
             "or learn on from these weights on the other data with --new-data"
         )
     was, now = json.loads(state["decisive"]), decisive(config)
-    for section in now:
-        keys = {*was.get(section, {}), *now[section]}
+    for section in {**now, **was}:
+        keys = {*was.get(section, {}), *now.get(section, {})}
         if record.manifest_root != root and section in ("optimizer", "train"):
             keys &= {"kind"}  # everything else may change with the data
         for key in sorted(keys):
-            before, after = was.get(section, {}).get(key), now[section].get(key)
+            before, after = was.get(section, {}).get(key), now.get(section, {}).get(key)
             if before != after:
                 raise UsageError(
                     f"{section}.{key} was {before!r} in the run {run.name!r} and is now {after!r}: put it back, "

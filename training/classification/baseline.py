@@ -1,4 +1,6 @@
-"""The linear baseline: hashed word 1- and 2-grams of the full cleaned texts, logistic regression.
+"""The linear baseline: logistic regression on hashed word 1- and 2-grams of the full cleaned texts.
+
+Of a data set without texts it learns from the features of the shards instead: numbers, codes, pixels.
 
 Words are those that duplicates are compared by (common/words.py): in scripts without white space single characters.
 It sees exactly the rows of the published shards: their record ids are read from the shards, their texts from
@@ -14,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import joblib
 import numpy as np
@@ -35,14 +37,16 @@ from common.words import words
 from provenance.keys import record_keys
 from schemas.config import Configuration
 from schemas.manifest import Manifest
-from training.classification.scores import Scores, row_results, scores
+from training.classification.scores import Indices, Scores, row_results, scores
 from training.comparison.assessment import RowResults
+from training.input import whole_split
 
 ITERATIONS = 200
 """Maximum of passes over the data; 30 to 100 are usual."""
 TOLERANCE = 1e-3
 """Convergence threshold: the largest change of a weight in a pass, relative to the largest weight."""
 SPLITS = ("train", "validation", "test")
+TEXTS = "hashed word 1- and 2-grams of the full cleaned texts"
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Baseline:
     candidate_accuracy: dict[str, float]
     """Accuracy of each candidate of `evaluate.regularisation` there."""
     converged: bool
+    learned_from: str
+    """What its features are, in words."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,14 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
 
     The training split has at least two classes. Raises DataError if the texts of some rows no longer exist.
     """
-    rows = {split: read_rows(manifest, split, config) for split in SPLITS}
-    matrices = hashed_texts(manifest, config, rows)
+    keys, labels, matrices, learned_from = features(manifest, config)
     # Without a validation split the training split decides, which is better than the test split.
-    chooser = "validation" if len(rows["validation"].labels) else "train"
+    chooser = "validation" if len(labels["validation"]) else "train"
     candidates, accuracy = list(config.evaluate.regularisation), {}
     with _alive(Progress("baseline", len(candidates), "regressions")) as progress:
 
         def fitted(strength: float) -> tuple[LogisticRegression, bool]:
-            found = fit(matrices["train"], rows["train"].labels, strength)
+            found = fit(matrices["train"], labels["train"], strength)
             progress.update(1)
             return found
 
@@ -89,22 +94,57 @@ def evaluate_baseline(manifest: Manifest, config: Configuration, classes: Sequen
         threads = joblib.Parallel(n_jobs=len(os.sched_getaffinity(0)), prefer="threads")
         models = threads(joblib.delayed(fitted)(strength) for strength in candidates)
     for strength, (model, _) in zip(candidates, models, strict=True):
-        right = model.predict(matrices[chooser]) == rows[chooser].labels
+        right = model.predict(matrices[chooser]) == labels[chooser]
         accuracy[f"{strength:g}"] = float(right.mean())
     best = max(range(len(candidates)), key=lambda i: accuracy[f"{candidates[i]:g}"])
     model, converged = models[best]
-    test = rows["test"]
-    predicted = model.predict(matrices["test"]) if len(test.labels) else test.labels
-    results = row_results(record_keys(test.record_ids), test.labels, predicted, len(classes))
-    judged = scores(test.labels, predicted, classes)
-    return Baseline(judged, results, candidates[best], chooser, accuracy, converged)
+    test = labels["test"]
+    predicted = model.predict(matrices["test"]) if len(test) else test
+    results = row_results(keys, test, predicted, len(classes))
+    judged = scores(test, predicted, classes)
+    return Baseline(judged, results, candidates[best], chooser, accuracy, converged, learned_from)
 
 
-def fit(
-    matrix: sparse.csr_matrix, labels: npt.NDArray[np.int64], strength: float
-) -> tuple[LogisticRegression, bool]:
+Matrix: TypeAlias = Any
+"""(rows, features): a sparse matrix of scipy or an array, float32."""
+
+
+def features(
+    manifest: Manifest, config: Configuration
+) -> tuple[npt.NDArray[np.uint64], dict[str, Indices], dict[str, Matrix], str]:
+    """Return the keys of the test rows, labels and features of each split, and what the features are.
+
+    Of the training split they are those of the rows that training takes.
+    """
+    if config.text_columns():
+        rows = {split: read_rows(manifest, split, config) for split in SPLITS}
+        labels = {split: each.labels for split, each in rows.items()}
+        texts = hashed_texts(manifest, config, rows)
+        return record_keys(rows["test"].record_ids), labels, texts, TEXTS
+    columns = [column for column in manifest.content.columns if column.role == "feature"]
+    read = {split: whole_split.read_rows(manifest, split, config.storage) for split in SPLITS}
+    taken = {
+        split: each.taken if split == "train" else np.ones_like(each.taken) for split, each in read.items()
+    }
+    labels = {split: _labels(each)[taken[split]] for split, each in read.items()}
+    matrices = {split: each.matrix(columns)[taken[split]] for split, each in read.items()}
+    mean, deviation = matrices["train"].mean(axis=0), matrices["train"].std(axis=0)
+    # Pixels near the border are mostly of one level: on their own scale the few others would count for too much.
+    scale = np.maximum(deviation, deviation.mean())
+    scaled = {split: (each - mean) / np.where(scale > 0, scale, 1) for split, each in matrices.items()}
+    return read["test"].keys, labels, scaled, "the features of the shards, as the model has them"
+
+
+def _labels(rows: whole_split.Rows) -> Indices:
+    assert rows.labels is not None  # the objective needs them
+    return rows.labels
+
+
+def fit(matrix: Matrix, labels: Indices, strength: float) -> tuple[LogisticRegression, bool]:
     """Return the regression, and whether it converged; `strength` is the inverse of the regularisation, C."""
-    model = LogisticRegression(C=strength, solver="saga", tol=TOLERANCE, max_iter=ITERATIONS, random_state=0)
+    # SAGA suits many sparse features; on few dense ones, such as pixels, L-BFGS takes a tenth of its time.
+    solver = "saga" if sparse.issparse(matrix) else "lbfgs"
+    model = LogisticRegression(C=strength, solver=solver, tol=TOLERANCE, max_iter=ITERATIONS, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the return value reports it
         model.fit(matrix, labels)

@@ -120,9 +120,10 @@ def _described(baseline: dict[str, Any]) -> str:
     # An evaluation of an earlier version names the validation split in the key.
     accuracies = baseline.get("candidate_accuracy") or baseline["validation_accuracy"]
     tried = ", ".join(f"{c}: {accuracy:.3f}" for c, accuracy in accuracies.items())
+    learned_from = baseline.get("learned_from", "hashed word 1- and 2-grams of the full cleaned texts")
     described = (
-        "The baseline: hashed word 1- and 2-grams of the full cleaned texts, logistic regression, trained on the same "
-        f"training split. Accuracy on the {baseline.get('chosen_on', 'validation')} split by C: {tried}; "
+        f"The baseline: logistic regression on {learned_from}, trained on the same training split. Accuracy on the "
+        f"{baseline.get('chosen_on', 'validation')} split by C: {tried}; "
         f"C = {baseline['regularisation']:g} was taken."
     )
     return described if baseline["converged"] else described + " It did not converge."

@@ -16,6 +16,7 @@ from training.engine import snapshot, stopping
 from training.engine.state import TrainContext, TrainState
 from training.engine.validation import facts_of, stale, validate
 from training.input import class_balance
+from training.input.augmentation import Augmentation
 from training.input.batch_loader import BatchLoader, LocalBatch
 from training.input.proof import Proof
 from training.parallel import watchdog
@@ -47,6 +48,7 @@ class Loop:
             saver,
             commit,
         )
+        self.augmentation = Augmentation(context.config, context.manifest, context.device)
         self.shown = ""
         """Text about the loss for the progress bar."""
         self.skipped_in_a_row = 0
@@ -116,7 +118,8 @@ class Loop:
 
     def _step(self, batch: LocalBatch, loader: BatchLoader) -> None:
         context, state, settings = self.context, self.state, self.context.config.train
-        result = context.method.step(batch, state.step, state.step - state.origin["step"])
+        scheduled = state.step - state.origin["step"]
+        result = context.method.step(self.augmentation(batch), state.step, scheduled)
         watchdog.step()
         state.proof.add(batch.keys)
         state.step, state.position = state.step + 1, batch.position

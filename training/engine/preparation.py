@@ -251,7 +251,8 @@ def prepare(
     device = device_of(communicator)
     objective = objectives.build(config, manifest, device)
     torch.manual_seed(settings.seed)
-    model = models.build(config.model, objective.inputs, objective.outputs)
+    features = models.features_of(objective.inputs, manifest, config.storage)
+    model = models.build(config.model, features, objective.outputs)
     state = TrainState()
     if found is not None:
         record, saved = found

@@ -89,7 +89,8 @@ def build_model(
     config: Configuration, manifest: Manifest, objective: Objective, state: CheckpointState, record: Record
 ) -> nn.Module:
     """Build the model with the weights of a checkpoint."""
-    model = models.build(config.model, objective.inputs, objective.outputs)
+    features = models.features_of(objective.inputs, manifest, config.storage)
+    model = models.build(config.model, features, objective.outputs)
     tensors.load_model(model, state, record.file)
     return model.eval()
 

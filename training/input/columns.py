@@ -88,11 +88,14 @@ def element_type(column: Column) -> np.dtype[Any]:
     return _of_name(column.dtype)
 
 
-def dtype_for_model(dtype: np.dtype[Any]) -> torch.dtype:
-    """Return int32, the smallest type that embeddings take, for token ids; any other dtype in native byte order."""
-    if dtype.kind in "ui" and dtype.itemsize <= 4:
+def dtype_for_model(column: Column) -> torch.dtype:
+    """Return int32, the smallest type that embeddings take, for codes such as token ids; any other dtype as it is.
+
+    Pixels, which have no vocabulary, stay uint8: as floats they would be four times as many bytes.
+    """
+    if column.vocabulary is not None:
         return torch.int32
-    return torch.from_numpy(np.zeros(0, dtype=dtype.newbyteorder("="))).dtype
+    return torch.from_numpy(np.zeros(0, dtype=element_type(column).newbyteorder("="))).dtype
 
 
 def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.settings import Train
-from training.input.columns import dtype_for_model, element_type, row_bytes
+from training.input.columns import dtype_for_model, row_bytes
 from training.input.order import SplitOrder
 from training.parallel.world import World
 
@@ -101,7 +101,7 @@ def block_row_bytes(columns: Sequence[Column]) -> int:
     total = 0
     for column in columns:
         is_feature = column.role == "feature"
-        size = dtype_for_model(element_type(column)).itemsize if is_feature else 8
+        size = dtype_for_model(column).itemsize if is_feature else 8
         total += math.prod(column.shape) * size
     return total
 

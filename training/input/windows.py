@@ -34,7 +34,7 @@ class Block:
     """Local row (see `training.input.order`) of the first one."""
     rows: int
     features: dict[str, torch.Tensor]
-    """Feature tensors by name: (rows, *shape); integers as int32."""
+    """Feature tensors by name: (rows, *shape); codes as int32."""
     labels: torch.Tensor | None
     """(rows,), int64."""
     keys: npt.NDArray[np.uint64]
@@ -71,7 +71,7 @@ def joined(blocks: Sequence[Block], columns: Sequence[Column], pinned: bool = Fa
             0,
             0,
             0,
-            {c.name: torch.zeros((0, *c.shape), dtype=dtype_for_model(element_type(c))) for c in features},
+            {c.name: torch.zeros((0, *c.shape), dtype=dtype_for_model(c)) for c in features},
             torch.zeros(0, dtype=torch.int64) if any(c.role == "label" for c in columns) else None,
             np.zeros((0, 2), dtype=np.uint64),
             *(
@@ -272,7 +272,7 @@ class WindowPool:
             elif column.role == "label":
                 labels = self._tensor(column, places, torch.int64)
             else:
-                features[column.name] = self._tensor(column, places, dtype_for_model(values.dtype))
+                features[column.name] = self._tensor(column, places, dtype_for_model(column))
         return Block(epoch, first, len(places), features, labels, keys, record_ids, documents)
 
     def _tensor(self, column: Column, places: npt.NDArray[np.intp], dtype: torch.dtype) -> torch.Tensor:

@@ -1,18 +1,41 @@
 """Models, one file per kind: `training/models/<kind>.py` with a function `build(settings, features, outputs)`."""
 
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from common import kinds
 from common.errors import UsageError
+from common.storage import Storage
 from schemas.kinds import AnyModel
-from schemas.manifest import Column
+from schemas.manifest import Column, Manifest, read_artifact
+
+
+class Feature(Column):
+    """Feature column, with what its encoder learned of it."""
+
+    statistics: dict[str, Any] = Field(default_factory=dict)
+    """Content of its artifact `statistics`, such as the mean and the deviation of an image's channels; {} without."""
+
+
+def features_of(
+    columns: Sequence[Column], manifest: Manifest, options: Storage | None = None
+) -> list[Feature]:
+    """Return feature columns with their statistics. Raises DataError for an artifact that is missing or damaged."""
+    found = []
+    for column in columns:
+        sha256 = column.artifacts.get("statistics")
+        learned = {} if sha256 is None else json.loads(read_artifact(manifest, sha256, options))
+        found.append(Feature(**column.model_dump(), statistics=learned))
+    return found
 
 
 def build(settings: AnyModel, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
-    """Build the model of `[model] kind` for the manifest's feature columns and the objective's heads.
+    """Build the model of `[model] kind` for the data set's features and the objective's heads.
 
     The model takes a dict of feature tensors by name, (rows, *shape) each, and returns a dict of outputs by head,
     (rows, size) each, float32. Raises UsageError where `build` returns no module, or one without parameters.

@@ -1,5 +1,6 @@
 """Classification of rows: cross-entropy, weighted by class in training, and a linear baseline beside the model."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ from training.objectives import Judgement, Objective, Outputs, Terms, figures_ta
 LOGITS = "logits"
 MOST_WEIGHTS = 1 << 28
 """Weights of the linear baseline, 2 GiB; with more, memory and time are no longer a baseline's."""
+MOST_BYTES = 4 << 30
+"""Bytes of the features that the linear baseline learns from."""
 SHOWN_CLASSES = 40
 """Classes in the text for a terminal."""
 
@@ -74,6 +77,12 @@ class Classification(Objective):
                 f"{weights:,} weights, and it has at most {MOST_WEIGHTS:,}: lower evaluate.hashed_features"
             )
             return {}
+        if (size := self.matrix_bytes()) > MOST_BYTES:
+            log(
+                f"no baseline: the rows, of {size / 4 / self.rows:,.0f} numbers each, are {size / 2**30:,.1f} GiB, and "
+                f"it takes at most {MOST_BYTES / 2**30:,.0f}"
+            )
+            return {}
         from training.classification.baseline import evaluate_baseline  # scikit-learn takes seconds
 
         found = evaluate_baseline(self.manifest, self.config, self.classes)
@@ -82,8 +91,20 @@ class Classification(Objective):
             "chosen_on": found.chosen_on,
             "candidate_accuracy": found.candidate_accuracy,
             "converged": found.converged,
+            "learned_from": found.learned_from,
         }
         return {"linear": judgement(found.test, found.results, details)}
+
+    @property
+    def rows(self) -> int:
+        """Rows of all splits."""
+        return sum(split.rows for split in self.manifest.splits.values())
+
+    def matrix_bytes(self) -> int:
+        """Return the bytes of the features that the baseline learns from as float32; 0 where these are texts."""
+        if self.config.text_columns():
+            return 0
+        return 4 * self.rows * sum(math.prod(column.shape) for column in self.inputs)
 
     def summary(self, found: Judgement, baselines: Mapping[str, Judgement]) -> dict[str, Any]:
         linear = baselines.get("linear")
