@@ -27,6 +27,8 @@ from schemas.features.packed_tokens import PackedTokensFeature
 from schemas.mistakes import explain
 
 TEXTS, ROWS = "texts", "rows"
+MOST_TOLERANCES = 6
+"""Columns with a tolerance: each doubles the grids that near rows are looked for in."""
 """Contents (etl/duplicates/contents) of texts, and of records without a column that is compared on its own."""
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
@@ -129,7 +131,29 @@ class Configuration(Section):
                 'balance, and the policy can only be "none"'
             )
         self._check_where()
+        self._check_tolerance()
         return self
+
+    def _check_tolerance(self) -> None:
+        if not self.deduplicate.tolerance:
+            return
+        if self.compared_as() != ROWS:
+            raise ValueError(
+                "deduplicate.tolerance is for whole rows, but duplicates are found by the column "
+                f"{self.compared_columns()[0]!r}: leave it out"
+            )
+        scalars = [f.column for f in self.feature if isinstance(f, ScalarFeature)]
+        for column in self.deduplicate.tolerance:
+            if column not in scalars:
+                raise ValueError(
+                    f"deduplicate.tolerance names {column!r}, which is no column of a feature with encode = "
+                    f'"number" or "date": there are {", ".join(map(repr, scalars)) or "none"}'
+                )
+        if len(self.deduplicate.tolerance) > MOST_TOLERANCES:
+            raise ValueError(
+                f"deduplicate.tolerance names {len(self.deduplicate.tolerance)} columns, but can have at most "
+                f"{MOST_TOLERANCES}, since each doubles the work: leave the others to equality"
+            )
 
     def _check_where(self) -> None:
         if self.train.where is None:

@@ -89,6 +89,10 @@ class Deduplicate(Section):
     """Images: root mean square difference of two thumbnails (32 × 32 pixels), in standard deviations of their pixels,
     up to which they are near-duplicates; 0: equal thumbnails.
     """
+    tolerance: dict[NonEmpty, Annotated[float, Field(gt=0)]] = {}
+    """Of whole rows, by column of numbers or dates: distance up to which rows are near-duplicates that are equal in all
+    other columns; in days for dates.
+    """
     duplicates: Literal["drop", "keep"] = "drop"
     survivor: Literal["longest", "first", "newest"] = "longest"
     label_conflicts: Literal["survivor", "drop", "keep", "majority"] = "survivor"

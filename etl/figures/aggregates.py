@@ -19,6 +19,8 @@ from schemas.tables import SPLITS
 LARGEST_CLUSTERS = 12
 UNLABELLED = "(no label)"
 """Stands for a missing label among the class names."""
+NO_TEXT = ""
+"""Stands for the text column of a data set that has none."""
 LOST = "lost"
 """Outcome of a record that the ledger does not know, or that is kept but in no split."""
 
@@ -63,19 +65,15 @@ def _lengths(config: Configuration, column: str) -> list[Column]:
 def count_by_length(config: Configuration, frame: DataFrame, *keys: str) -> DataFrame:
     """Return count, sums and maxima of the text lengths of `frame` by `keys`, label, column and bin of length.
 
-    `frame` comes from `as_read` or `with_outcomes`.
+    `frame` comes from `as_read` or `with_outcomes`. Without text columns each record counts once, as NO_TEXT.
     """
-    lengths = F.array(
-        *(
-            F.struct(
-                F.lit(column).alias("column"),
-                F.coalesce(f"length_{i}", F.lit(0)).alias("length"),
-            )
-            for i, column in enumerate(config.text_columns())
-        )
-    )
+    lengths = [
+        F.struct(F.lit(column).alias("column"), F.coalesce(f"length_{i}", F.lit(0)).alias("length"))
+        for i, column in enumerate(config.text_columns())
+    ]
+    none = F.struct(F.lit(NO_TEXT).alias("column"), F.lit(0).alias("length"))
     return (
-        frame.select(*keys, "label", F.explode(lengths).alias("text"))
+        frame.select(*keys, "label", F.explode(F.array(*(lengths or [none]))).alias("text"))
         .groupBy(*keys, "label", F.col("text.column"), _bin(F.col("text.length")))
         .agg(
             F.count("*").alias("count"),

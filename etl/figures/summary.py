@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from common.errors import UsageError
 from etl.figures import aggregates
-from etl.figures.aggregates import UNLABELLED
+from etl.figures.aggregates import NO_TEXT, UNLABELLED
 from etl.figures.facts import ShardFacts, Summary
 from etl.figures.vocabulary import word_counts
 from etl.lake.outcomes import final_ledger, rows_to_publish
@@ -43,7 +43,7 @@ def summarise(
     def table(name: str) -> DataFrame:
         return read_table(spark, getattr(layout, name), (versions or {}).get(name))
 
-    first = config.text_columns()[0]
+    first = next(iter(config.text_columns()), NO_TEXT)
     files, fields = table("sources"), table("fields")
     for uri, frame, column, stage in (
         (layout.sources, files, "content_size", "ingest"),
@@ -85,7 +85,7 @@ def summarise(
         share_of(sum(source.bytes for source in sources), records),
         share_of(
             sum(lengths["published"].total for lengths in characters.values()),
-            characters[first]["published"].rows,
+            characters[first]["published"].rows if characters else 0,
         ),
     )
     classes = {

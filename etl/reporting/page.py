@@ -100,7 +100,7 @@ def report_page(
         records.gate_table(gates, "data_docs/index.html"),
         drift.compared(before, Profile.of(summary), config),
         records.quarantine(summary, reasons),
-        records.rules(summary, config, examples),
+        *([records.rules(summary, config, examples)] if config.text_columns() else []),
         *([columns.typed(summary)] if summary.typed else []),
         records.duplicates(summary, snippets, Mask(config.clean)),
         *(
@@ -110,7 +110,7 @@ def report_page(
         ),
         *([splits.classes(summary)] if config.columns.label is not None else []),
         *_class_balance(manifest),
-        splits.lengths(summary),
+        *([splits.lengths(summary)] if summary.characters or summary.tokens else []),
         splits.balance(summary, config),
         stages.slowest(stage_metrics),
         stages.balance(stage_metrics),

@@ -20,7 +20,7 @@ from common.pages.page import (
 from common.wording import counted
 from etl.figures.facts import Lengths, Summary
 from etl.reporting.records import row
-from schemas.config import Configuration
+from schemas.config import ROWS, Configuration
 from schemas.manifest import Manifest
 from schemas.tables import SPLITS
 
@@ -171,6 +171,9 @@ def balance(summary: Summary, config: Configuration) -> ReportSection:
 def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> ReportSection:
     """Return the section on the highest similarity of sampled test rows to any row of the training split."""
     limit = config.deduplicate.similarity
+    if config.compared_as() == ROWS:
+        told = "Records that are equal, or equal within tolerance, form a cluster, which lies in one split."
+        return ReportSection("Leakage", [Text(f"Whole rows are compared. {told}")])
     if not sample:
         return ReportSection("Leakage", [Text("There are no test rows to compare with the training split.")])
     edges = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
