@@ -25,6 +25,7 @@ from schemas.features import ScalarFeature, TextFeature, TypedFeature
 from schemas.features.image import ImageFeature
 from schemas.features.packed_tokens import PackedTokensFeature
 from schemas.mistakes import explain
+from schemas.overrides import apply
 
 TEXTS, ROWS = "texts", "rows"
 MOST_TOLERANCES = 6
@@ -377,7 +378,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from error
     for override in overrides:
-        _override(document, override)
+        apply(document, override)
     try:
         config = Configuration.model_validate(document)
         given = ["--config", str(file), *(part for one in overrides for part in ("--set", one))]
@@ -385,37 +386,3 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Configuration:
         return config
     except ValidationError as error:
         raise ConfigurationError(explain(error, file, Configuration, overrides)) from error
-
-
-def _override(document: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
-    (shown,) = without_credentials([override])
-    if not equals or not all(parts):
-        raise ConfigurationError(f"--set {shown!r} is not of the form section.key=value, e.g. train.epochs=1")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
-    here: Any = document
-    for part in parts[:-1]:
-        if isinstance(here, list):
-            here = here[_index(here, part, shown)]
-        elif isinstance(here, dict):
-            here = here.setdefault(part, {})
-        else:
-            raise ConfigurationError(f"--set {shown!r}: {part!r} is below a key that is not a table")
-    if isinstance(here, list):
-        here[_index(here, parts[-1], shown)] = value
-    elif isinstance(here, dict):
-        here[parts[-1]] = value
-    else:
-        raise ConfigurationError(f"--set {shown!r}: {parts[-1]!r} is below a key that is not a table")
-
-
-def _index(items: list[Any], part: str, override: str) -> int:
-    if not part.isdigit() or int(part) >= len(items):
-        raise ConfigurationError(
-            f"--set {override!r}: {part!r} must be the number of an entry, 0 to {len(items) - 1}"
-        )
-    return int(part)

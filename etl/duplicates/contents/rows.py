@@ -97,7 +97,7 @@ class NearRows(Connected):
         rounding = 2 * np.spacing(np.maximum(np.abs(one), np.abs(two)))
         near = (np.abs(one - two) <= self.tolerances + rounding).all(axis=1)
         near &= (self.others[first] == self.others[second]).all(axis=1)
-        self._join(first[near], second[near])
+        self.join(first[near], second[near])
 
     def connect_neighbours(self, buckets: Buckets) -> None:
         """Connect near rows that follow each other in the order of a column, in each large bucket.
