@@ -200,6 +200,8 @@ class Quality(Section):
     """Population stability index between the lengths of the texts."""
     max_vocabulary_drift: Share | None = None
     """Jensen–Shannon divergence, in bits, between the words of the published texts."""
+    max_column_drift: Distance | None = None
+    """Population stability index between the values of a typed column, of the one that moved most."""
     max_outcome_drift: Distance | None = None
     """Population stability index of the outcomes of records: quarantined, filtered by which rule, duplicate …"""
 
@@ -213,6 +215,7 @@ class Quality(Section):
             "classes": self.max_class_drift,
             "lengths": self.max_length_drift,
             "vocabulary": self.max_vocabulary_drift,
+            "columns": self.max_column_drift,
             "outcomes": self.max_outcome_drift,
         }
 

@@ -150,22 +150,38 @@ def heat_map(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) 
 
     The diagonal has a colour of its own, so that rare confusions show beside it. Cells without a count are not drawn.
     """
+    shades = {}
+    for i, row in enumerate(counts):
+        for j, count in enumerate(row):
+            if count:
+                level = max(FAINTEST, round(LEVELS * (count / sum(row)) ** 0.5))
+                shades[i, j] = (i == j, level)
+    return _square(title, names, shades)
+
+
+def correlations(title: str, names: Sequence[str], values: Sequence[Sequence[float | None]]) -> str:
+    """Draw correlations, -1 to 1, rows and columns named alike: a colour for each sign, shaded by the size."""
+    shades = {
+        (i, j): (value >= 0, round(LEVELS * abs(value)))
+        for i, row in enumerate(values)
+        for j, value in enumerate(row)
+        if value is not None and round(LEVELS * abs(value))
+    }
+    return _square(title, names, shades)
+
+
+def _square(title: str, names: Sequence[str], shades: Mapping[tuple[int, int], tuple[bool, int]]) -> str:
+    """Draw a square matrix; `shades` gives cells the first or the second colour, and a level of 1 to LEVELS."""
     many, longest = len(names), max([1, *(min(len(name), LONGEST_NAME) for name in names)])
     left, top, side = 16 + 5.6 * longest, 16 + 4.4 * longest, 560.0
     cell = side / max(1, many)
     paths: dict[tuple[bool, int], list[str]] = {}
-    for i, row in enumerate(counts):
-        whole = sum(row)
-        for j, count in enumerate(row):
-            if count:
-                level = max(FAINTEST, round(LEVELS * (count / whole) ** 0.5))
-                x, y = left + j * cell, top + i * cell
-                paths.setdefault((i == j, level), []).append(
-                    f"M{x:.1f} {y:.1f}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z"
-                )
+    for (i, j), shade in shades.items():
+        x, y = left + j * cell, top + i * cell
+        paths.setdefault(shade, []).append(f"M{x:.1f} {y:.1f}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z")
     drawn = [
-        f'<path d="{"".join(parts)}" fill="var({"--c1" if right else "--c2"})" fill-opacity="{level / LEVELS:.2f}"/>'
-        for (right, level), parts in sorted(paths.items())
+        f'<path d="{"".join(parts)}" fill="var({"--c1" if first else "--c2"})" fill-opacity="{level / LEVELS:.2f}"/>'
+        for (first, level), parts in sorted(paths.items())
     ]
     step, named = -(-many // MOST_NAMES), []
     for place in range(0, many, step):

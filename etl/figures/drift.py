@@ -14,13 +14,15 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from common import storage
 from common.errors import DataError
-from etl.figures.facts import Drift, Summary
+from etl.figures.columns import shares_before_and_now
+from etl.figures.facts import Distribution, Drift, Summary
 from schemas.config import Configuration
 from schemas.manifest import Manifest, name_of, published
 from schemas.tables import EXPIRED, SPLITS, Layout
 
 Category = TypeVar("Category", str, int)
 CLASSES, LENGTHS, VOCABULARY, OUTCOMES = "classes", "lengths", "vocabulary", "outcomes"
+COLUMNS = "columns"
 MODERATE, LARGE = 0.1, 0.25
 """Common thresholds of the index: below the first the shift is negligible, above the second it is large."""
 
@@ -34,6 +36,8 @@ class Profile(BaseModel):
     """Published records by class."""
     lengths: dict[str, dict[int, int]]
     """Published records by column, then by bin: k for 2^k to 2^(k+1) characters; -1 for none."""
+    columns: dict[str, Distribution] = {}
+    """Distributions by typed feature; profiles of earlier versions have none."""
     words: dict[str, int]
     """Sampled records by word (etl/figures/vocabulary.py)."""
     outcomes: dict[str, int] = Field(validation_alias=AliasChoices("outcomes", "fates"))
@@ -54,7 +58,13 @@ class Profile(BaseModel):
             "published": summary.published_rows,
         }
         lengths = {column: dict(stages["published"].bins) for column, stages in summary.characters.items()}
-        return cls(classes=classes, lengths=lengths, words=dict(summary.words), outcomes=outcomes)
+        return cls(
+            classes=classes,
+            lengths=lengths,
+            columns=dict(summary.distributions),
+            words=dict(summary.words),
+            outcomes=outcomes,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,16 @@ def population_stability(before: Mapping[Category, int], now: Mapping[Category, 
     return distance
 
 
+def column_drift(before: Profile, now: Profile) -> dict[str, float]:
+    """Return the index of each typed feature, over the bins of the version before, missing values among them."""
+    found = {}
+    for name in before.columns.keys() & now.columns.keys():
+        moved = population_stability(*shares_before_and_now(before.columns[name], now.columns[name]))
+        if moved is not None:
+            found[name] = moved
+    return dict(sorted(found.items()))
+
+
 def jensen_shannon(before: Mapping[str, int], now: Mapping[str, int]) -> float | None:
     """Return the divergence in bits, from 0 (the same shares) to 1 (nothing in common); None where either is empty."""
     parts = divergence_by_word(before, now)
@@ -105,7 +125,10 @@ def divergence_by_word(before: Mapping[str, int], now: Mapping[str, int]) -> dic
 
 
 def drifts(before: Profile, now: Profile) -> list[Drift]:
-    """Return the distances, for lengths that of the column that moved most; leave out what cannot be compared."""
+    """Return the distances, for lengths and typed columns that of the one that moved most.
+
+    What cannot be compared is left out.
+    """
     columns = {
         column: population_stability(before.lengths[column], now.lengths[column])
         for column in before.lengths.keys() & now.lengths.keys()
@@ -115,6 +138,7 @@ def drifts(before: Profile, now: Profile) -> list[Drift]:
         CLASSES: population_stability(before.classes, now.classes),
         LENGTHS: max(compared.values(), default=None),
         VOCABULARY: jensen_shannon(before.words, now.words),
+        COLUMNS: max(column_drift(before, now).values(), default=None),
         OUTCOMES: population_stability(before.outcomes, now.outcomes),
     }
     return [Drift(measure, value) for measure, value in found.items() if value is not None]

@@ -75,6 +75,28 @@ class TypedFacts:
 
 
 @dataclass(frozen=True)
+class Distribution:
+    """Values of a typed column among sampled published records (etl/figures/columns.py)."""
+
+    rows: int
+    missing: int
+    edges: list[float]
+    """Of the bins of numbers (dates in days since 1970), of which the outermost take in all beyond; [] for names."""
+    counts: list[int]
+    """Records by bin, or by name."""
+    names: list[str]
+    """Categories, the most frequent first; [] for numbers."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Rank correlation of each two columns of numbers, -1 to 1; None where it is not defined."""
+
+    names: list[str]
+    values: list[list[float | None]]
+
+
+@dataclass(frozen=True)
 class RuleEffect:
     """Effect of a cleaning rule: the records it touched, and its replacements (or 1 a record for a filter)."""
 
@@ -161,6 +183,9 @@ class Summary:
     sources: list[SourceFacts]
     typed: dict[str, TypedFacts] = field(default_factory=dict)
     """Figures by feature."""
+    distributions: dict[str, Distribution] = field(default_factory=dict)
+    """Distributions by typed feature."""
+    correlation: Correlation | None = None
     words: dict[str, int] = field(default_factory=dict)
     """Sampled published records by word (etl/figures/vocabulary.py)."""
     label_conflicts: int = 0

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from common.errors import UsageError
 from etl.figures import aggregates
 from etl.figures.aggregates import NO_TEXT, UNLABELLED
+from etl.figures.columns import column_figures
 from etl.figures.facts import ShardFacts, Summary
 from etl.figures.vocabulary import word_counts
 from etl.lake.outcomes import final_ledger, rows_to_publish
@@ -70,6 +71,8 @@ def summarise(
     encoded_rows, tokens = aggregates.token_facts(config, encoded)
     effects = aggregates.rule_effects(fields)
     labelled = config.columns.label is not None
+    published = sum(aggregates.total_of(aggregates.with_outcome(ends, split)) for split in SPLITS)
+    distributions, correlation = column_figures(config, fields, ledger, published)
     characters = {
         column: {
             "read": aggregates.lengths_of(row for row in read if row["column"] == column),
@@ -123,5 +126,7 @@ def summarise(
             row_bytes(config),
         ),
         sources=sources,
+        distributions=distributions,
+        correlation=correlation,
         words=word_counts(fields, ledger, share),
     )

@@ -209,6 +209,7 @@ DRIFTS = {
     "classes": ("drift of the classes", "max_class_drift", "the class mix"),
     "lengths": ("drift of the lengths", "max_length_drift", "the mix of lengths"),
     "vocabulary": ("drift of the vocabulary", "max_vocabulary_drift", "the mix of words"),
+    "columns": ("drift of the columns", "max_column_drift", "a typed column"),
     "outcomes": ("drift of the drop rates", "max_outcome_drift", "the outcomes of the records"),
 }
 """By measure the gate's name, its key, and its subject."""

@@ -19,6 +19,7 @@ from common.pages.page import (
 )
 from etl.figures.drift import (
     CLASSES,
+    COLUMNS,
     LARGE,
     LENGTHS,
     MODERATE,
@@ -41,6 +42,7 @@ MEASURES = {
     CLASSES: ("Classes of the published rows", "population stability index"),
     LENGTHS: ("Lengths of the published texts", "population stability index"),
     VOCABULARY: ("Words of the published texts", "Jensen–Shannon divergence, bits"),
+    COLUMNS: ("Values of the typed columns", "population stability index, of the column that moved most"),
     OUTCOMES: ("What became of the records", "population stability index"),
 }
 """By measure its subject, and its unit."""

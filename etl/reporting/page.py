@@ -102,6 +102,7 @@ def report_page(
         records.quarantine(summary, reasons),
         *([records.rules(summary, config, examples)] if config.text_columns() else []),
         *([columns.typed(summary)] if summary.typed else []),
+        *columns.distributions(summary, before),
         records.duplicates(summary, snippets, Mask(config.clean)),
         *(
             [records.label_conflicts(summary, snippets, config, Mask(config.clean))]

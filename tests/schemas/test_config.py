@@ -73,7 +73,7 @@ def test_the_required_sections_alone_are_enough(tmp_path: Path) -> None:
         (["feature.0.name=classes"], ["'classes'", "reserved"]),
         (["feature.0.name=a.b"], ["'a.b'", "cannot stand in a Delta table"]),
         (["split.seed=99999999999999999999"], ["'split.seed'", "less than"]),
-        (["model.kind=cnn"], ["'model.kind'", "transformer_classifier"]),
+        (["model.kind=resnet"], ["'model.kind'", "transformer_classifier"]),
         (["balance.policy=both"], ["'balance.policy'", "'none', 'weights' or 'oversample'"]),
         (["balance.strength=strong"], ["'balance.strength'", "'balanced' or 'square_root'"]),
         (["balance.policy=oversample", "balance.most=1"], ["'balance.most'", "allowed is 2 or more"]),
