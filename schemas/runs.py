@@ -80,7 +80,12 @@ def _roots(run: Path) -> Iterator[str]:
             continue
         try:
             for document in json_lines.lines(str(path)) if documents else [path.read_bytes()]:
-                yield str(json.loads(document)["manifest_root"])
+                found = json.loads(document)
+                yield str(found["manifest_root"])
+                if not documents and found.get(
+                    "started_from"
+                ):  # the data of the run that gave the first weights
+                    yield from map(str, found["started_from"]["manifest_roots"])
         except (DataError, OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path} cannot be read ({error}): which data the run {run.name!r} learned from is not known"

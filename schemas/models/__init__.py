@@ -1,9 +1,13 @@
 """`[model]`: one module a kind, with the keys of that kind."""
 
-from common.sections import Section
+from common.sections import NonEmpty, Section
 
 
 class ModelSettings(Section):
     """Keys that every `[model]` has."""
 
     kind: str
+    start: NonEmpty | None = None
+    """Folder of a run, such as `runs/x`, whose best checkpoint gives the weights below the heads; both have the same
+    tokenizer.
+    """

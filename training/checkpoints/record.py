@@ -11,7 +11,8 @@ from provenance.chain import ChainLink
 from schemas.config import canonical_json
 
 LINKED = ("epoch", "finished", "manifest_root", "position", "previous", "sha256", "step", "validation_loss")
-"""Fields that two equal trainings have in common; neither paths nor times. `criterion` is one more where it is set."""
+"""Fields that two equal trainings have in common; neither paths nor times."""
+LINKED_IF_SET = ("criterion", "started_from")
 CheckpointState = dict[str, Any]
 
 
@@ -61,6 +62,8 @@ class Record(BaseModel):
     """Loss of the validation just before, if there was one and it is finite."""
     criterion: Criterion | None = None
     """Metric of that validation that decides in place of its loss."""
+    started_from: str | None = None
+    """SHA-256 of the checkpoint of another run whose weights the training began with (`model.start`)."""
     seconds: float
     seconds_waited: float
     """Seconds of waiting for input, averaged over the ranks."""
@@ -87,7 +90,7 @@ class Record(BaseModel):
 
         It can still be checked after the checkpoint itself is deleted.
         """
-        names = {*LINKED, *(() if self.criterion is None else ("criterion",))}
+        names = {*LINKED, *(name for name in LINKED_IF_SET if getattr(self, name) is not None)}
         return hashlib.sha256(canonical_json(self.model_dump(mode="json", include=names))).hexdigest()
 
     @property

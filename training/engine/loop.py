@@ -275,6 +275,7 @@ class Loop:
             "configuration_sha256": context.config.sha256(),
             "epoch": state.position // context.rows,
             "finished": self.finished,
+            "started_from": state.origin.get("started_from"),
             "world_size": world.size,
             **facts_of(context.objective, state.validation[-1] if state.validated else None),
             "seconds": state.seconds + time.monotonic() - self.began,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from common.errors import DataError, RinglakeError, UsageError
 from common.progress import Progress, log
@@ -14,8 +15,9 @@ from schemas.config import Configuration, canonical_json, with_later_keys
 from schemas.manifest import Manifest
 from schemas.runs import RUN_FILE
 from training import methods, models, objectives
-from training.checkpoints import store, tensors
+from training.checkpoints import starting, store, tensors
 from training.checkpoints.record import CheckpointState, Record
+from training.checkpoints.starting import Start
 from training.engine import snapshot
 from training.engine.state import TrainContext, TrainState
 from training.input.batch_loader import BatchLoader, read_need, split_order
@@ -253,7 +255,15 @@ def prepare(
     torch.manual_seed(settings.seed)
     features = models.features_of(objective.inputs, manifest, config.storage)
     model = models.build(config.model, features, objective.outputs)
-    state = TrainState()
+    state, start = TrainState(), None
+    if found is None and config.model.start is not None:
+        if communicator.writes:
+            try:
+                start = _started(model, config, manifest, state)
+            except RinglakeError as refused:
+                error = refused
+        communicator.agree(error)
+        state = communicator.broadcast(state)
     if found is not None:
         record, saved = found
         if communicator.writes:
@@ -276,13 +286,22 @@ def prepare(
     if found is not None and communicator.writes:
         method.load_state(found[1]["method"])
     method.broadcast()
-    context = TrainContext(config, manifest, run, communicator, device, model, objective, method)
+    context = TrainContext(config, manifest, run, communicator, device, model, objective, method, start)
     try:
         check_terms(context)
     except UsageError as refused:
         error = refused
     communicator.agree(error)
     return context, state
+
+
+def _started(model: nn.Module, config: Configuration, manifest: Manifest, state: TrainState) -> Start:
+    """Begin with the weights of `model.start`. Raises UsageError as `starting.find` and `starting.take` do."""
+    found = starting.find(config, manifest)
+    assert found is not None
+    start = starting.take(model, config, found)
+    state.origin["started_from"] = start.record.sha256
+    return start
 
 
 @torch.no_grad()
@@ -315,7 +334,9 @@ def take_up(state: TrainState, record: Record, saved: CheckpointState, manifest:
             "warning: the columns of these data are not those of the checkpoint's (another tokenizer or other "
             "classes): the weights begin with other meanings of the token ids or the labels"
         )
-    state.origin = {"step": state.step, "manifest_root": record.manifest_root, "chain": record.chain}
+    kept = {key: value for key, value in state.origin.items() if key == "started_from"}
+    origin = {"step": state.step, "manifest_root": record.manifest_root, "chain": record.chain}
+    state.origin = {**origin, **kept}
     state.position, state.proof, state.validation = 0, Proof(), []
     state.loss = torch.zeros(2, dtype=torch.float64)
     log(

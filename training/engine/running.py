@@ -31,6 +31,7 @@ from training.tracking.run_files import (
     NON_FINITE_FILE,
     RESULTS,
     SUMMARY_FILE,
+    read_run,
     write_json,
 )
 
@@ -69,6 +70,9 @@ def _begin_run(context: TrainContext, location: str, given: list[str], last: Rec
         for name in (*RESULTS, METRICS_FILE, NON_FINITE_FILE):
             (context.run / name).unlink(missing_ok=True)
         shutil.rmtree(context.run / EVENTS, ignore_errors=True)
+    # A resumed training keeps what it began with.
+    before = None if last is None else read_run(context.run)
+    started_from = (before or {}).get("started_from") if context.start is None else context.start.as_json()
     world = context.communicator.world
     launcher = f"horovodrun -np {world.size} " if world.size > 1 else ""
     shown, where = command.without_credentials(given), storage.absolute(location)
@@ -81,6 +85,7 @@ def _begin_run(context: TrainContext, location: str, given: list[str], last: Rec
         "manifest_from_run": storage.refer(location, str(context.run)),
         "manifest_root": context.manifest.manifest_root,
         "resumed_from": None if last is None else last.chain,
+        "started_from": started_from,
         "configuration_sha256": context.config.sha256(),
         # Keep credentials out.
         "configuration": context.config.model_dump(mode="json", exclude={"storage"}),

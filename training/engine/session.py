@@ -6,6 +6,7 @@ from horovod.common.exceptions import HorovodInternalError
 
 from common.errors import CheckError, RinglakeError
 from common.progress import log
+from training.checkpoints import starting, store
 from training.engine import elastic, preparation, running, stopping, survival
 from training.engine.elastic import Launch
 from training.engine.ownership import Ownership, check_free
@@ -20,6 +21,9 @@ def check(launch: Launch, ranks: int) -> None:
     split_order(launch.manifest, "train", launch.config.train).check_world(World(0, ranks))
     check_free(launch.folder)
     preparation.check_run(launch.folder, launch.arguments)
+    going_on = launch.arguments.resume and store.has_any(launch.folder)
+    if not going_on:
+        starting.find(launch.config, launch.manifest)
     if launch.arguments.resume:
         preparation.last_checkpoint(launch.config, launch.manifest, launch.folder, launch.arguments.new_data)
 

@@ -10,6 +10,7 @@ import torch
 from common import progress
 from schemas.config import Configuration
 from schemas.manifest import Manifest
+from training.checkpoints.starting import Start
 from training.input.proof import Proof
 from training.methods import Method
 from training.objectives import Objective
@@ -32,7 +33,9 @@ class TrainState:
     skipped: int = 0
     """Skipped batches, whose gradient was not finite."""
     origin: dict[str, Any] = field(default_factory=lambda: {"step": 0})
-    """Starting point in a training on other data: its last step, and its manifest_root and chain."""
+    """Starting point in a training on other data: its last step, and its manifest_root and chain; and `started_from`,
+    the SHA-256 of the checkpoint of another run that gave the first weights.
+    """
     seconds: float = 0.0
     """Seconds spent in earlier processes of this run."""
     seconds_waited: float = 0.0
@@ -58,6 +61,8 @@ class TrainContext:
     model: torch.nn.Module
     objective: Objective
     method: Method
+    start: Start | None = None
+    """Where the weights came from, on the rank that writes, if this training begins with those of another run."""
     log: Callable[[str], None] = progress.log
 
     @property

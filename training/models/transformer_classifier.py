@@ -20,6 +20,8 @@ from schemas.manifest import Column
 from schemas.models.transformer_classifier import TransformerClassifier as Settings
 
 PADDING = 0
+BODY = "encoders.0."
+"""Beginning of the names of the tensors that `model.start` takes from another run: of the first feature alone."""
 
 
 def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:

@@ -205,6 +205,9 @@ def lineage(
         ],
         ["Manifest", Cell(str(began["manifest"]), "code"), Cell(manifest.manifest_root, "code")],
     ]
+    if started := began.get("started_from"):
+        place = Cell(f"{started['run']}, {started['checkpoint']}", "code")
+        rows.append(["First weights", place, Cell(started["sha256"], "code")])
     if training:
         rows.append(
             [
