@@ -5,6 +5,7 @@ from typing import Any
 from common.pages.page import Block, Cell, Folded, ReportSection, Table, Text, Value, figure, number, share
 from common.wording import counted
 from schemas.manifest import Manifest
+from schemas.tables import SPLITS
 from training.reporting import comparisons
 from training.reporting.sections import Evaluation, not_evaluated
 
@@ -19,7 +20,7 @@ MEANING = (
     "Perplexity is over all tokens, separators included; bits per byte are over the bytes of the cleaned texts, with "
     "the bits of the separators. BLEU and ROUGE-L compare continuations of held-back beginnings with how the texts go "
     "on; the verbatim share is that of their runs of words that the training split has as well. Of perplexity, bits "
-    "and the verbatim share the lower is the better."
+    "and the verbatim share the lower is the better. The rows that are compared are documents."
 )
 SHOWN, FOLDED = 4, 50
 
@@ -51,7 +52,7 @@ def against_baseline(manifest: Manifest, evaluation: Evaluation | None) -> Repor
         details = baseline["details"]
         told = (
             f"The baseline: n-grams of up to {counted(details['order'], 'token')}, with modified Kneser-Ney smoothing, "
-            f"from {details['tokens']:,} tokens of the training split."
+            f"from {details['learned_tokens']:,} tokens of the training split."
         )
         blocks.append(Text(told, "quiet"))
     return ReportSection(title, blocks)
@@ -82,11 +83,11 @@ def continuations(evaluation: Evaluation) -> list[ReportSection]:
 def packing(manifest: Manifest) -> ReportSection:
     """Show what the packed rows of each split hold."""
     rows: list[list[Value]] = []
-    for split, content in manifest.splits.items():
-        packed: Any = content.packing
+    for split in SPLITS:
+        packed: Any = manifest.splits[split].packing
         if packed is not None:
             filled = packed.tokens + packed.records
-            cells = (packed.records, packed.tokens, content.rows, packed.padding)
+            cells = (packed.records, packed.tokens, manifest.splits[split].rows, packed.padding)
             rows.append([split, *map(number, cells), share(packed.padding, filled + packed.padding)])
             rows[-1].append(figure(packed.text_bytes / max(1, packed.tokens), 2))
     header = ["Split", "Documents", "Tokens", "Rows", "Padding", "Share", "Bytes a token"]

@@ -136,7 +136,7 @@ class NextToken(Objective):
         return _judgement(results.keys, parts, {**found.details, **shares, "continuations": examples})
 
     def baselines(self) -> dict[str, Judgement]:
-        settings, length = self.settings, self.names.length
+        settings = self.settings
         rows = [one.tokens for one in read_rows(self.manifest, "train", self.config.storage)]
         whole = np.concatenate(rows).reshape(-1)
         stream = whole[whole != PADDING][: settings.ngram_tokens]
@@ -145,7 +145,7 @@ class NextToken(Objective):
         sums: dict[str, Sums] = {}
         for part in read_rows(self.manifest, TEST, self.config.storage):
             add_rows(sums, model.nats(part.tokens), part.documents)
-        details = {"order": settings.ngram_order, "tokens": len(stream), "length": length}
+        details = {"order": settings.ngram_order, "learned_tokens": len(stream)}
         prompts = self._prompts()
         written = [model.greedy(one.tokens, settings.continuation_tokens) for one in prompts]
         return {"ngram": self._with_continuations(of_documents(sums, details), prompts, written)}

@@ -13,12 +13,14 @@ Judged = dict[str, Any]
 NOT_TESTED = (
     "This evaluation says nothing about chance: `python -m training.evaluate` does, with tests and intervals."
 )
+NAMES = {"bleu": "BLEU", "rouge_l": "ROUGE-L"}
+"""Figures that are not named by words of their own."""
 TONES: dict[str, Tone] = {"ahead": "good", "behind": "bad", "no difference": "quiet"}
 
 
 def shown_name(name: str, start: bool = False) -> str:
     """Return the display name of a figure; `start` makes it the beginning of a line."""
-    words = name.replace("_", " ").replace(" f1", " F1")
+    words = NAMES.get(name, name.replace("_", " ").replace(" f1", " F1"))
     return words[:1].upper() + words[1:] if start else words
 
 
