@@ -3,23 +3,24 @@
 Reads the shards as training does and prints one JSON line for each global batch: `batch`, its number in the epoch;
 `position`, the position of its first row in the epoch; `record_ids`, in the order of their positions, for all ranks or,
 with --rank, for one; where rows are packed, `documents`, the parts of records in each row. Batches, positions, epochs
-and ranks count from 0.
+and ranks count from 0. With --pictures, a PNG a row shows an image as it is, and beside it what [augment] makes of it.
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
-from common import command
+from common import command, files
 from common.errors import UsageError
 from common.progress import log
 from common.storage import Storage
@@ -27,10 +28,15 @@ from schemas.config import load
 from schemas.manifest import Manifest, load_with_shards, resolve
 from schemas.mistakes import allowed
 from schemas.runs import RUN_FILE, manifest_of
-from schemas.settings import Train
+from schemas.settings import Augment, Train
 from schemas.tables import Layout
 from training.input.order import GlobalBatch
 from training.parallel.world import World
+
+if TYPE_CHECKING:
+    from training.input.batch_loader import LocalBatch
+
+    Write = Callable[[LocalBatch, npt.NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Source:
     root: str | None = None
     """Root of the manifest, where it is known beforehand."""
     options: Storage | None = None
+    augment: Augment = field(default_factory=Augment)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,6 +84,12 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--position", type=int, default=0, metavar="P", help="begin with this row of the epoch (default 0)"
     )
+    flags.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FOLDER",
+        help="write a PNG for each row of a data set of images there",
+    )
     return flags
 
 
@@ -109,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ranks,
             rank,
             source.options,
+            None if arguments.pictures is None else writer(arguments.pictures, source, settings, manifest),
         ):
             print(json.dumps(line))
         sys.stdout.flush()
@@ -125,7 +139,7 @@ def find_source(arguments: argparse.Namespace) -> Source:
     if arguments.config is not None:
         config = load(arguments.config, command.overrides(arguments))
         location = resolve(arguments.manifest or "latest", Layout.of(config).manifests, config.storage)
-        return Source(str(arguments.config), config.train, location, options=config.storage)
+        return Source(str(arguments.config), config.train, location, None, config.storage, config.augment)
     if arguments.run is not None:
         return source_of_run(Path(arguments.run), arguments.manifest, arguments.root)
     if arguments.manifest in (None, "latest"):
@@ -139,6 +153,7 @@ def source_of_run(run: Path, manifest: str | None, root: str | None = None) -> S
     try:
         document = json.loads(file.read_bytes())
         train = Train.model_validate(document["configuration"]["train"])
+        augment = Augment.model_validate(document["configuration"].get("augment", {}))
         location = manifest or manifest_of(run, document, Storage(), None, root)
         manifest_root = str(document["manifest_root"])
     except OSError as error:
@@ -150,7 +165,7 @@ def source_of_run(run: Path, manifest: str | None, root: str | None = None) -> S
         raise UsageError(
             f"{file} does not tell how the run was configured ({first}): give its configuration with --config"
         ) from error
-    return Source(str(file), train, location, manifest_root)
+    return Source(str(file), train, location, manifest_root, augment=augment)
 
 
 def with_flags(train: Train, arguments: argparse.Namespace) -> Train:
@@ -194,6 +209,34 @@ def check_place(manifest: Manifest, settings: Train, arguments: argparse.Namespa
         order.check_world(World(0, ranks))
 
 
+def writer(folder: Path, source: Source, settings: Train, manifest: Manifest) -> "Write":
+    """Return a function that writes a picture of each row below a folder, named by its position in the epoch.
+
+    Raises UsageError for a data set without images.
+    """
+    import torch
+
+    from common.images import png_of, uint8_of
+    from training.input.augmentation import Augmentation
+
+    augmentation = Augmentation(source.augment, settings.seed, manifest, torch.device("cpu"))
+    if not augmentation.names:
+        raise UsageError(
+            f"--pictures {folder}: the data set {manifest.content.dataset} has no feature of images"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(batch: "LocalBatch", positions: npt.NDArray[np.int64]) -> None:
+        changed = augmentation(batch)
+        for name in augmentation.names:
+            for row, position in enumerate(positions.tolist()):
+                both = [uint8_of(one.features[name][row].numpy()) for one in (batch, changed)]
+                png = png_of(np.concatenate(both, axis=1))
+                files.write(folder / f"{name}-epoch-{batch.epoch}-row-{position:08d}.png", png)
+
+    return write
+
+
 def batches(
     manifest: Manifest,
     split: str,
@@ -203,8 +246,12 @@ def batches(
     ranks: int = 1,
     rank: int | None = None,
     options: Storage | None = None,
+    write: "Write | None" = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the global batches of an epoch from `position` on, as read by one rank or by all side by side."""
+    """Yield the global batches of an epoch from `position` on, as read by one rank or by all side by side.
+
+    `write` gets the rows of each rank, and their places in the epoch.
+    """
     from training.input.batch_loader import BatchLoader, split_order  # imports torch
 
     order = split_order(manifest, split, settings)
@@ -233,6 +280,8 @@ def batches(
             ids, documents = (np.full(batch.rows, None, dtype=object) for _ in range(2))
             for one, part in zip(shown, parts, strict=True):
                 ids[owners == one] = part.record_ids
+                if write is not None:
+                    write(part, batch.first + np.flatnonzero(owners == one))
                 if part.documents is not None:
                     several = np.empty(part.rows, dtype=object)
                     several[:] = part.shown_documents()

@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from training import objectives
     from training.evaluation import judging
+    from training.evaluation.augmented import augmented_rows
 
     run = run_folder(config, arguments.run)
     check_dataset(config, run)
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     found, baselines = judging.compared(found, baselines, manifest, trained, SPLIT)
     # First, so that they are not lost where the disk is full.
     print(objective.table(found, baselines), flush=True)
-    judging.write(run, record, objective, SPLIT, found, baselines)
+    judging.write(run, record, objective, SPLIT, found, baselines, augmented_rows(trained, manifest))
     return 0
 
 

@@ -88,6 +88,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
         *sections.attention(lopsided.of_manifest(manifest)),
         *([] if outdated is None else [sections.outdated(outdated)]),
         *objective.sections(manifest, evaluation),
+        *sections.augmented(evaluation),
         sections.curves(metrics.read(run), objective.of_loss),
         *sections.non_finite(non_finite.read(run)),
         sections.lineage(manifest, began, training, evaluation),

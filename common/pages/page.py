@@ -134,6 +134,25 @@ class Code:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """Picture of a sheet, and what it shows."""
+
+    source: str
+    """`data:` URL (common/images.py)."""
+    caption: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Sheet of pictures, a heading beside each row of them."""
+
+    rows: Sequence[tuple[str, Sequence[Picture]]]
+    caption: str = ""
+    kind: str = field(default="pictures", init=False)
+
+
+@dataclass(frozen=True)
 class Folded:
     """Blocks that are shown on demand, behind a line of text."""
 
@@ -150,7 +169,7 @@ class Beside:
     kind: str = field(default="beside", init=False)
 
 
-Block = Table | Chart | Text | Points | Link | Code | Folded | Beside
+Block = Table | Chart | Text | Points | Link | Code | Pictures | Folded | Beside
 
 
 @dataclass(frozen=True)

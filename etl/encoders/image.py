@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, ImageOps
 
+from common.images import pixels_of
 from common.storage import Storage
 from etl.encoders.fixed import fixed_rows
-from etl.images.decoding import pixels_of
 from schemas.config import canonical_json
 from schemas.features.image import ImageFeature
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
+
+from common.images import Image8, png_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF")
 Image.MAX_IMAGE_PIXELS = None  # the configured limit is checked before anything is decoded
@@ -39,7 +40,6 @@ COMMENTS = ("comment", "Comment", "Description", "Author", "Software", "Copyrigh
 _DESCRIBING = frozenset({0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298, 0x8769})
 """EXIF tags of the image's origin, which a TIFF has among those of its layout."""
 _LEVELS = {str(level): level for level in range(256)}
-Image8 = npt.NDArray[np.uint8]
 
 
 class Pixels(NamedTuple):
@@ -178,16 +178,3 @@ def _gray_where_gray(pixels: Image8) -> Image8:
     if np.array_equal(first, pixels[..., 1]) and np.array_equal(first, pixels[..., 2]):
         return np.ascontiguousarray(first)
     return pixels
-
-
-def png_of(pixels: Image8) -> bytes:
-    """Return the PNG of (height, width) gray or (height, width, 3) RGB pixels."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def pixels_of(png: bytes) -> Image8:
-    """Return the pixels of a PNG that `png_of` made."""
-    with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        return np.asarray(image)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from etl.images.decoding import Image8
+from common.images import Image8
 
 SIDE = 32
 """Pixels of a thumbnail's side; it is stretched to a square."""

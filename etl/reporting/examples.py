@@ -56,8 +56,8 @@ def rule_examples(
     """
     layout = Layout.of(config)
     chosen = _chosen(read_table(spark, layout.fields, versions.get("fields")))
-    # Effects on typed columns have a section of their own (etl/reporting/columns.py).
-    typed = {feature.name for feature in config.typed_features()}
+    # Effects on typed columns and images have sections of their own (etl/reporting).
+    typed = {feature.name for feature in config.typed_features()} | set(config.image_columns())
     chosen = {name: records for name, records in chosen.items() if rule_of(name) not in typed}
     ids = sorted({record_id for records in chosen.values() for record_id in records})
     texts = _texts(spark, layout.records, versions.get("records"), config, ids)

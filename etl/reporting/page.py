@@ -16,6 +16,7 @@ from etl.lake.tables import read_table
 from etl.reporting import columns, drift, records, splits, stages
 from etl.reporting.attention import attention
 from etl.reporting.examples import Example, Reason, cluster_snippets, quarantine_reasons, rule_examples
+from etl.reporting.images import Sheets, images, sheets_of
 from etl.rules.personal_data import Mask
 from etl.runs.code import code_of
 from etl.runs.stage_metrics import StageMetrics, persisted
@@ -64,6 +65,7 @@ def write_report(
             [(mask(record_id), value) for record_id, value in _similarities(spark, config)],
             persisted(config),
             profile_before(config, manifest),
+            sheets_of(spark, config, summary, versions),
         )
     layout = Layout.of(config)
     data_docs.write(
@@ -85,6 +87,7 @@ def report_page(
     similarities: Sequence[tuple[str, float]],
     stage_metrics: Sequence[StageMetrics] = (),
     before: EarlierProfile | None = None,
+    sheets: Sheets | None = None,
 ) -> Page:
     """Return the page from the collected figures; equal figures give equal pages."""
     if manifest is None:
@@ -103,6 +106,7 @@ def report_page(
         *([records.rules(summary, config, examples)] if config.text_columns() else []),
         *([columns.typed(summary)] if summary.typed else []),
         *columns.distributions(summary, before),
+        *([images(summary, config, sheets)] if sheets is not None else []),
         records.duplicates(summary, snippets, Mask(config.clean)),
         *(
             [records.label_conflicts(summary, snippets, config, Mask(config.clean))]

@@ -20,7 +20,7 @@ from common.pages.page import (
     share,
 )
 from common.wording import counted
-from etl.figures.facts import Summary
+from etl.figures.facts import Cluster, Summary
 from etl.gates.results import GateResults
 from etl.reporting.examples import Example, Reason
 from etl.rules.personal_data import rule_of
@@ -258,18 +258,21 @@ def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[st
             sizes.append([name, number(sum(inside.values())), number(records)])
     blocks: list[Block] = [
         Table(
-            ["Records in the cluster", "Clusters", "Records"], sizes, "Copies and near-copies of one text."
+            ["Records in the cluster", "Clusters", "Records"], sizes, "Copies and near-copies of one another."
         ),
     ]
     largest: list[list[Value]] = [
-        [number(c.records), Cell(snippets.get(c.record_id, ""), "code"), Cell(mask(c.record_id), "code")]
+        [number(c.records), Cell(mask(c.record_id), "code"), *_snippet(c, snippets)]
         for c in summary.largest_clusters
     ]
     if largest:
-        blocks.append(
-            Table(["Records", "Survivor, cleaned and masked", "Its id"], largest, "The largest clusters.")
-        )
+        header = ["Records", "Id of the survivor", *(["Its text, cleaned and masked"] if snippets else [])]
+        blocks.append(Table(header, largest, "The largest clusters."))
     return ReportSection("Duplicate clusters", blocks)
+
+
+def _snippet(cluster: Cluster, snippets: Mapping[str, str]) -> list[Value]:
+    return [Cell(snippets.get(cluster.record_id, ""), "code")] if snippets else []
 
 
 LABEL_CONFLICTS = {

@@ -11,6 +11,8 @@ from common.pages.page import (
     Cell,
     Chart,
     Folded,
+    Picture,
+    Pictures,
     ReportSection,
     Table,
     Text,
@@ -52,7 +54,7 @@ def sections(manifest: Manifest, evaluation: Evaluation | None) -> list[ReportSe
     against = against_baseline(evaluation)
     if evaluation is None:
         against = ReportSection(against.title, [not_evaluated(manifest)])
-    return [against, *confusion(evaluation), balance]
+    return [against, *confusion(evaluation), *most_confident(evaluation), balance]
 
 
 def against_baseline(evaluation: Evaluation | None) -> ReportSection:
@@ -81,6 +83,24 @@ def against_baseline(evaluation: Evaluation | None) -> ReportSection:
     if baseline is not None:
         blocks.append(Text(_described(baseline["details"]), "quiet"))
     return ReportSection(title, blocks)
+
+
+def most_confident(evaluation: Evaluation | None) -> list[ReportSection]:
+    """Return the sheet of the mistakes that the model is most sure of; nothing without images."""
+    mistakes = None if evaluation is None else evaluation["model"]["details"].get("mistakes")
+    if mistakes is None:
+        return []
+    title = "Most confident mistakes"
+    if not mistakes:
+        return [ReportSection(title, [Text("No row was classified wrongly.", "good")])]
+    by_class: dict[str, list[Picture]] = {}
+    for one in mistakes:
+        caption = f"taken for {one['predicted']}, {100 * one['confidence']:.0f}%"
+        by_class.setdefault(one["true"], []).append(Picture(one["picture"], caption))
+    caption = (
+        "Wrongly classified rows by their true class, with what the model took them for and how sure it was."
+    )
+    return [ReportSection(title, [Pictures(list(by_class.items()), caption)])]
 
 
 def by_class(model: dict[str, Any], baseline: dict[str, Any] | None) -> list[Block]:

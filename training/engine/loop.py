@@ -48,7 +48,9 @@ class Loop:
             saver,
             commit,
         )
-        self.augmentation = Augmentation(context.config, context.manifest, context.device)
+        self.augmentation = Augmentation(
+            context.config.augment, context.config.train.seed, context.manifest, context.device
+        )
         self.shown = ""
         """Text about the loss for the progress bar."""
         self.skipped_in_a_row = 0

@@ -1,7 +1,7 @@
 """Evaluation of a run's checkpoint on a split, and its output files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from schemas.config import Configuration
 from schemas.kinds import AnyModel, AnyObjective
 from schemas.manifest import Manifest, resolve
 from schemas.runs import RUN_FILE, manifest_of
+from schemas.settings import Augment
 from schemas.tables import Layout
 from training import models
 from training.checkpoints import store, tensors
@@ -68,7 +69,7 @@ def _given_checkpoint(run: Path, given: str) -> tuple[Record, CheckpointState]:
 
 
 def as_trained(config: Configuration, state: CheckpointState) -> Configuration:
-    """Return the configuration with the model and the objective that a checkpoint was trained with.
+    """Return the configuration with the model, the objective and the augmentation that a checkpoint was trained with.
 
     Raises UsageError for a kind that is not installed here.
     """
@@ -82,7 +83,8 @@ def as_trained(config: Configuration, state: CheckpointState) -> Configuration:
             f"the checkpoint was trained with {' and '.join(used)}, of which one is not installed here, or has other "
             "keys"
         ) from error
-    return config.model_copy(update={"model": model, "objective": objective})
+    augment = Augment.model_validate(decisive.get("augment", {}))
+    return config.model_copy(update={"model": model, "objective": objective, "augment": augment})
 
 
 def build_model(
@@ -168,6 +170,7 @@ def write(
     split: str,
     found: Judgement,
     baselines: Mapping[str, Judgement],
+    augmented: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write evaluation.json, and the section `evaluation` of summary.json. Raises DataError where it cannot."""
     which = _which(record, objective, split)
@@ -176,6 +179,7 @@ def write(
         **which,
         "model": found.as_json(),
         "baselines": {name: one.as_json() for name, one in baselines.items()},
+        "augmented": list(augmented),
     }
     write_json(run / EVALUATION_FILE, document)
     if decision := objective.decision(found):

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from schemas.config import Configuration
 from schemas.manifest import Manifest
+from schemas.settings import Augment
 from training.input.batch_loader import LocalBatch
+from training.input.columns import is_image
 
 DRAWS = 12
 """Random numbers of a row in an epoch."""
@@ -28,10 +29,10 @@ Draws = dict[str, Tensor]
 class Augmentation:
     """Changes of the images of a data set's batches."""
 
-    def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
-        self.settings, self.seed, self.device = config.augment, config.train.seed, device
-        features = [column for column in manifest.content.columns if column.role == "feature"]
-        self.names = [one.name for one in features if one.dtype == "uint8" and len(one.shape) == 3]
+    def __init__(self, settings: Augment, seed: int, manifest: Manifest, device: torch.device) -> None:
+        """Set up the changes; `seed` is that of the training."""
+        self.settings, self.seed, self.device = settings, seed, device
+        self.names = [column.name for column in manifest.content.columns if is_image(column)]
 
     def __call__(self, batch: LocalBatch) -> LocalBatch:
         """Return a batch of the training split on the device with changed images, float32 in levels of 0 to 255.

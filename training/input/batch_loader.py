@@ -69,6 +69,10 @@ class LocalBatch:
             rows=len(self.keys[first:last]),
         )
 
+    def of_epoch(self, epoch: int) -> Self:
+        """Return the same rows as a batch of another epoch."""
+        return dataclasses.replace(self, epoch=epoch)
+
     def to(self, device: torch.device) -> Self:
         """Return the same rows with features and labels on a device; keys and ids stay where they are."""
         return dataclasses.replace(

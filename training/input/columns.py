@@ -98,6 +98,11 @@ def dtype_for_model(column: Column) -> torch.dtype:
     return torch.from_numpy(np.zeros(0, dtype=element_type(column).newbyteorder("="))).dtype
 
 
+def is_image(column: Column) -> bool:
+    """Return True for a feature of images: (height, width, channels) levels of 0 to 255."""
+    return column.role == "feature" and column.dtype == "uint8" and len(column.shape) == 3
+
+
 def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
     """Return a column of a row group as (rows, *shape): a view of Arrow's buffer, except for strings and documents,
     which become objects.

@@ -13,6 +13,7 @@ from common.pages.page import ReportSection
 from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
+from training.classification.mistakes import Mistakes
 from training.classification.scores import Scores, row_results, scores
 from training.comparison.assessment import RowResults
 from training.input.batch_loader import LocalBatch
@@ -60,7 +61,7 @@ class Classification(Objective):
         return Terms(loss, weight, {"accuracy": correct, "balanced_accuracy": balanced})
 
     def judge(self) -> "ClassJudge":
-        return ClassJudge(self.classes)
+        return ClassJudge(self.classes, Mistakes(self.inputs))
 
     def baselines(self) -> dict[str, Judgement]:
         there = [name for name, rows in self.manifest.splits["train"].label_counts.items() if rows]
@@ -161,8 +162,8 @@ class Classification(Objective):
 class ClassJudge:
     """Judge that collects the true and the predicted class of each row."""
 
-    def __init__(self, classes: list[str]) -> None:
-        self.classes = classes
+    def __init__(self, classes: list[str], mistakes: Mistakes) -> None:
+        self.classes, self.mistakes = classes, mistakes
         self.labels, self.predicted = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         self.keys = [np.zeros((0, 2), np.uint64)]
 
@@ -171,11 +172,12 @@ class ClassJudge:
         self.keys.append(batch.keys)
         self.labels.append(batch.labels.numpy())
         self.predicted.append(outputs[LOGITS].argmax(dim=1).numpy())
+        self.mistakes.add(batch, outputs[LOGITS])
 
     def judgement(self) -> Judgement:
         labels, predicted = np.concatenate(self.labels), np.concatenate(self.predicted)
         results = row_results(np.concatenate(self.keys), labels, predicted, len(self.classes))
-        return judgement(scores(labels, predicted, self.classes), results)
+        return judgement(scores(labels, predicted, self.classes), results, self.mistakes.told(self.classes))
 
 
 def class_weights(manifest: Manifest, classes: list[str], device: torch.device) -> torch.Tensor | None:

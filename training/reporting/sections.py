@@ -13,6 +13,8 @@ from common.pages.page import (
     Chart,
     Code,
     Folded,
+    Picture,
+    Pictures,
     Points,
     ReportSection,
     Table,
@@ -133,6 +135,20 @@ def figures(evaluation: Evaluation | None, manifest: Manifest) -> ReportSection:
     blocks.append(comparisons.table(evaluation["model"], headings, names))
     blocks.append(Text(f"Over the {counted(rows, 'row')} of the {split} split.", "quiet"))
     return ReportSection(f"{split.capitalize()} split", blocks)
+
+
+def augmented(evaluation: Evaluation | None) -> list[ReportSection]:
+    """Show what augmentation makes of some rows; nothing without it."""
+    rows = [] if evaluation is None else evaluation.get("augmented", [])
+    if not rows:
+        return []
+    names = ["as it is", *(f"epoch {place}" for place in range(1, len(rows[0]["pictures"])))]
+    shown = [
+        (one["record_id"], [Picture(png, name) for png, name in zip(one["pictures"], names, strict=True)])
+        for one in rows
+    ]
+    caption = "What `[augment]` makes of some rows in each epoch, by seed, epoch and record key alone."
+    return [ReportSection("Augmented rows", [Pictures(shown, caption)])]
 
 
 def not_evaluated(manifest: Manifest, split: str = "test") -> Text:

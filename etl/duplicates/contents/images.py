@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from common.images import Image8, pixels_of
 from etl.duplicates.connecting import Buckets, Connected, Ints, components_of
 from etl.duplicates.contents import Content, Highest, owners
 from etl.images import perceptual
-from etl.images.decoding import Image8, pixels_of
 
 COMPARED_AT_ONCE = 1 << 11
 """Pairs whose thumbnails are compared at a time, 25 MB of them each."""
