@@ -262,11 +262,11 @@ def duplicates(summary: Summary, snippets: Mapping[str, str], mask: Callable[[st
         ),
     ]
     largest: list[list[Value]] = [
-        [number(c.records), Cell(mask(c.record_id), "code"), *_snippet(c, snippets)]
+        [number(c.records), *_snippet(c, snippets), Cell(mask(c.record_id), "code")]
         for c in summary.largest_clusters
     ]
     if largest:
-        header = ["Records", "Id of the survivor", *(["Its text, cleaned and masked"] if snippets else [])]
+        header = ["Records", *(["Survivor, cleaned and masked"] if snippets else []), "Id of the survivor"]
         blocks.append(Table(header, largest, "The largest clusters."))
     return ReportSection("Duplicate clusters", blocks)
 
