@@ -159,9 +159,10 @@ def _plain(image: Image.Image) -> tuple[Image8 | None, tuple[str, ...]]:
         return ((wide + 128) // 257).astype(np.uint8), ("sixteen_bits",)
     if mode in TRANSPARENT or "transparency" in image.info:
         changed = ("palette", "alpha") if mode in ("P", "PA") else ("alpha",)
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return _gray_where_gray(np.asarray(Image.alpha_composite(white, layer).convert("RGB"))), changed
+        layer = image if mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", layer.size, "white")
+        white.paste(layer, mask=layer.getchannel("A"))
+        return _gray_where_gray(np.asarray(white)), changed
     if mode in ("1", "L"):
         return np.asarray(image.convert("L")), ()
     if mode == "RGB":

@@ -24,7 +24,7 @@ class ImageFeature(FeatureSettings):
     proportions.
     """
     max_pixels: Positive = 50_000_000
-    """Pixels of an image above which it is quarantined without being decoded, 200 MB of memory by default."""
+    """Pixels of an image above which it is quarantined without being decoded, which takes up to 16 bytes a pixel."""
 
     @property
     def height(self) -> int:
