@@ -1,8 +1,8 @@
 """Byte-level BPE of texts with recurring words: the `tokenizers` library encodes each distinct piece once.
 
-The library cuts a text into pieces (a word with the space before it, a run of digits, …; the pattern is GPT-2's,
-Radford et al. 2019) and encodes each piece on its own. Nine tenths of its time go into the cutting. Here Python's
-`re` cuts texts made of characters on which both agree; all other texts go to the library whole.
+The library cuts a text into pieces (a word with the space before it, a run of digits, …) and encodes each piece on its
+own. Nine tenths of its time go into the cutting. Here Python's `re` cuts texts made of characters on which both agree;
+all other texts go to the library whole.
 """
 
 import itertools
@@ -19,11 +19,21 @@ from tokenizers import Tokenizer
 
 Ids = npt.NDArray[np.signedinteger[Any]]
 
+CUT = (
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}\p{M}]+| ?\p{N}+| ?[^\s\p{L}\p{M}\p{N}]+"
+    r"|\s+(?!\S)|\s+"
+)
+"""Pieces that no token exceeds: GPT-2's (Radford et al. 2019), but with the marks (vowel signs, accents) of a word.
+
+GPT-2 takes marks for punctuation: no token would have two letters of a Thai, Khmer, Burmese or Hindi word with a vowel
+sign between them. For texts without marks both are the same.
+"""
 MOST_PIECES = 1 << 18
 """Pieces that a worker remembers, some 40 MB; beyond that it forgets them and starts anew."""
 AT_A_TIME = 1 << 20
 """Characters to encode at a time: the library holds some 150 bytes for each of them until it is done."""
 
+# No marks are among the characters on which both agree, so that these are cut as by GPT-2 too.
 # Scripts whose letters have been letters in every edition of Unicode since 5.0: neither their class nor their
 # normalisation depends on the edition that Python or the library was built with. Latin, Greek, Cyrillic.
 _LETTERS = (
@@ -223,8 +233,22 @@ def _place(
     rows[places[text], column] = ids[source]
 
 
+def _of_bytes(use_regex: bool) -> dict[str, object]:
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+_CUTTING = {
+    "type": "Sequence",
+    "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": CUT}, "behavior": "Isolated", "invert": False},
+        _of_bytes(use_regex=False),
+    ],
+}
+"""Pre-tokenizer that cuts by CUT, in a `tokenizer.json`."""
+
+
 def _cuts_as_gpt2(tokenizer: dict[str, object]) -> bool:
-    """Return True for the JSON of a byte-level BPE after NFKC, with nothing beside it."""
+    """Return True for the JSON of a byte-level BPE after NFKC that cuts as CUT or GPT-2 do, with nothing beside it."""
     model, cutting = tokenizer["model"], tokenizer["pre_tokenizer"]
     added = tokenizer["added_tokens"]
     return (
@@ -233,8 +257,7 @@ def _cuts_as_gpt2(tokenizer: dict[str, object]) -> bool:
         and not model.get("dropout")
         and tokenizer["normalizer"] == {"type": "NFKC"}
         and isinstance(cutting, dict)
-        and {**cutting, "trim_offsets": None}
-        == {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": None, "use_regex": True}
+        and (cutting == _CUTTING or {**cutting, "trim_offsets": True} == _of_bytes(use_regex=True))
         and tokenizer["post_processor"] is None
         and tokenizer["truncation"] is None
         and tokenizer["padding"] is None

@@ -29,10 +29,22 @@ WORDS = [
     "1984",
     "3.14",
 ]
-WORDS += ["naïve", "x_y", "\u2014", "\u201cquoted\u201d", "\u20ac5", "日本語", "½", "②", "e\u0301"]
+WORDS += [
+    "naïve",
+    "x_y",
+    "\u2014",
+    "\u201cquoted\u201d",
+    "\u20ac5",
+    "日本語",
+    "½",
+    "②",
+    "e\u0301",
+    "ที่นี่",
+    "हिन्दी",
+]
 ALPHABET = [
     *map(chr, range(128)),
-    *"éßñжΩ\u2019\u2026\u00a0\u2009\u0085\u00b5\u00ba½²①\u0301\u2028語\U0001f600\u0130",
+    *"éßñжΩ\u2019\u2026\u00a0\u2009\u0085\u00b5\u00ba½²①\u0301\u2028語\U0001f600\u0130ท\u0e35\u0e48ह\u093f",
 ]
 
 
@@ -84,6 +96,16 @@ def expected(artifact: bytes, texts: list[str]) -> list[list[int]]:
 )
 def test_the_ids_are_those_of_the_library(encoder: PieceEncoder, artifact: bytes, texts: list[str]) -> None:
     assert encoded(encoder, texts) == expected(artifact, texts)
+
+
+def test_a_tokenizer_of_gpt_2_is_cut_as_before(artifact: bytes) -> None:
+    cutting = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
+    gpt2 = json.dumps({**json.loads(artifact), "pre_tokenizer": cutting}).encode()
+    encoder = PieceEncoder.of(gpt2)
+    assert encoder.cuts_as_gpt2
+    texts = ["some  words, ที่นี่", "ﬁve \u2460 you'll", "日本語 हिन्दी"]
+    assert encoded(encoder, texts) == expected(gpt2, texts)
+    assert encoded(encoder, texts)[0] != encoded(PieceEncoder.of(artifact), texts)[0]
 
 
 def test_the_short_way_is_taken_where_both_agree(encoder: PieceEncoder) -> None:
