@@ -13,11 +13,12 @@ from dataclasses import replace
 import pyarrow as pa
 
 from etl.images.decoding import Pixels
+from etl.images.redaction import without_base64, without_images
 from etl.lake.tombstones import FORGOTTEN, FORGOTTEN_DETAIL, NO_TOMBSTONES, Tombstones
 from etl.sources.content.archives import stream_of
 from etl.sources.content.listing import Member, SourceFile
 from etl.sources.content.streams import MAX_RAW_BYTES
-from etl.sources.contract import Contract, NotText, Problem, UntypedText, WithNames
+from etl.sources.contract import Contract, Problem, UntypedText, WithNames
 from etl.sources.files.formats import FilePart, Found, Rejected, Skipped, formats, rejected
 from etl.sources.files.parquet import raw_row
 from etl.sources.files.pieces import Piece
@@ -214,6 +215,8 @@ class Reader:
 
     def _problem(self, piece: Piece, row: Found | Rejected) -> Rejected | None:
         """Add a record, or return the reason why there is none."""
+        if self.contract.images and isinstance(row, Rejected):
+            row = replace(row, raw=without_base64(row.raw))
         if self.tombstones:
             is_file = isinstance(row, Rejected) and row.damaged  # no record, but the rest of a file
             raw = row.raw
@@ -290,11 +293,11 @@ class Reader:
         return None
 
     def _raw(self, found: Found) -> bytes:
-        """Return the raw bytes of a record for the quarantine, without images: these may show where they were taken."""
-        images = {name for name in self.contract.images if not isinstance(found.values.get(name), Pixels)}
-        if not images:
-            return found.raw or raw_row(found.values)
-        return raw_row({n: NotText() if n in images else value for n, value in found.values.items()})
+        """Return the raw bytes of a record for the quarantine."""
+        images, values = self.contract.images, found.values
+        if any(not isinstance(values.get(name), Pixels) for name in images):
+            return without_base64(raw_row(without_images(values, images)))
+        return found.raw or raw_row(values)
 
     def _reject(self, piece: Piece, problem: Rejected) -> None:
         self._add(

@@ -24,18 +24,22 @@ class Images(Content):
     part_bytes = 8 << 20
 
     def sketch(self, batch: pa.RecordBatch, seen: set[bytes]) -> Iterator[pa.Array]:
-        pixels = [pixels_of(png) for png in batch.column(0).to_pylist()]
-        hashes = [pixel_hash(each) for each in pixels]
+        sizes, hashes, looks = [], [], []
+        for png in batch.column(
+            0
+        ).to_pylist():  # one after the other: a batch of PNG may be large once decoded
+            pixels = pixels_of(png)
+            sizes.append(pixels.shape[0] * pixels.shape[1])
+            hashes.append(pixel_hash(pixels))
+            looks.append(None if hashes[-1] in seen else perceptual.thumbnail(pixels))
         owning = owners(hashes, seen)
-        thumbnails = np.zeros(
-            (int(owning.sum()), perceptual.SIDE, perceptual.SIDE, perceptual.CHANNELS), np.uint8
-        )
-        for place, row in enumerate(np.flatnonzero(owning).tolist()):
-            thumbnails[place] = perceptual.thumbnail(pixels[row])
+        nothing = np.zeros((0, perceptual.SIDE, perceptual.SIDE, perceptual.CHANNELS), np.uint8)
+        owned = [look[None] for look, own in zip(looks, owning, strict=True) if own and look is not None]
+        thumbnails = np.concatenate([nothing, *owned])
         keys = perceptual.keys_of(thumbnails)
         ends = np.concatenate(([0], np.cumsum(owning))).astype(np.int32)
         sketches = iter(thumbnails)
-        yield pa.array([each.shape[0] * each.shape[1] for each in pixels], pa.int32())
+        yield pa.array(sizes, pa.int32())
         yield pa.array(hashes, pa.binary())
         yield pa.array(owning)
         yield pa.array(np.zeros(len(pixels), dtype=np.int64))

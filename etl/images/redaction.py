@@ -1,0 +1,32 @@
+"""What the quarantine keeps of records with images: never an image itself, which may tell where it was taken."""
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+
+from etl.images.decoding import Pixels
+
+_BASE64 = re.compile(rb"[A-Za-z0-9+/\\_=-]{40,}")
+"""Run of base64, also of its variant for URLs, with the escapes and line breaks that JSON has in it."""
+
+
+def without_images(values: Mapping[str, object], images: Collection[str]) -> dict[str, object]:
+    """Return the columns of a record with the SHA-256 of each image in its place; `images` are their names.
+
+    It tells the records of a folder apart, so that the erasure of one is not that of all.
+    """
+    return {name: _told(value) if name in images else value for name, value in values.items()}
+
+
+def _told(value: object) -> object:
+    if value is None or isinstance(value, Pixels):
+        return value
+    raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else getattr(value, "raw", b"")
+    return f"(image of {len(raw):,} bytes, SHA-256 {hashlib.sha256(raw).hexdigest()[:32]}…)"
+
+
+def without_base64(raw: bytes) -> bytes:
+    """Return the raw bytes of a record that its format refuses, with the number of characters for each long run that
+    may be an image in base64.
+    """
+    return _BASE64.sub(lambda run: b"(%d characters)" % len(run[0]), raw)
