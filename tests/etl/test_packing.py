@@ -1,5 +1,7 @@
 """Packed rows: every record once and in whole, in the same rows however the work is divided, and erased for good."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,6 +251,24 @@ def test_a_forgotten_record_is_in_no_row_and_all_others_are_packed_again(
     assert name not in dict(records_in(after, "train"))
     for table in ("fields", "encoded", "ledger"):
         assert read_table(spark, getattr(Layout.of(config), table)).where(f"record_id = '{name}'").isEmpty()
+
+
+def test_new_files_are_packed_with_all_others_and_nothing_else_is_encoded(
+    spark: SparkSession, published: Configuration, tmp_path: Path
+) -> None:
+    files = tmp_path / "files"
+    shutil.copytree(Path(published.source[0].path).parent, files)
+    config = packed(tmp_path, files)
+    copy_of(published, tmp_path)
+    before = {split: dict(records_in(newest(config), split)) for split in SPLITS}
+    lines = [{"id": f"new-{n}", "text": f"a text of its own with {n} and {n * 7919}"} for n in range(20)]
+    (files / "new.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest, _ = run_stages(spark, config, 0.0, again=False)
+    after = {split: dict(records_in(manifest, split)) for split in SPLITS}
+    for split in SPLITS:
+        assert after[split].items() >= before[split].items()
+    new = {name for split in SPLITS for name in after[split].keys() - before[split].keys()}
+    assert new == {line["id"] for line in lines}
 
 
 def test_an_altered_packing_is_refused(published: Configuration) -> None:

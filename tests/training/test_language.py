@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sacrebleu.metrics.bleu import BLEU
 from torch.nn import functional
 
-from common.errors import ConfigurationError, UsageError
+from common.errors import CheckError, ConfigurationError, UsageError
 from schemas.config import load
 from schemas.manifest import Manifest
 from schemas.models.transformer_decoder import TransformerDecoder
@@ -30,6 +30,8 @@ from training.language.kneser_ney import KneserNey
 from training.models.transformer_decoder import Decoder, turned
 from training.objectives.next_token import NATS, NextToken
 from training.parallel.world import World
+from training.reporting import sections
+from training.tracking import non_finite
 
 CPU = torch.device("cpu")
 FIGURES = ["perplexity", "bits_per_byte", "bleu", "rouge_l", "verbatim_share"]
@@ -317,6 +319,17 @@ def test_an_audit_names_the_documents_of_each_row(
     assert all(whole.values())
 
 
+def test_a_batch_without_a_finite_loss_names_its_documents(published: Published) -> None:
+    flags = ["--config", str(published.config), "--run", "diverging", "--set", "optimizer.learning_rate=1e38"]
+    with pytest.raises(CheckError, match="not finite at step"):
+        train.main(flags)
+    [found] = non_finite.read(published.root / "runs" / "diverging")
+    assert len(found.documents) == len(found.record_ids) == 8
+    assert set(found.records) <= {name for name, _ in texts("train", 120)}
+    page = sections.non_finite([found])[0]
+    assert found.records[0] in str(page)
+
+
 def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> None:
     labelled = publish(tmp_path)
     flags = ["--config", str(labelled.config), "--run", "refused"]
@@ -333,6 +346,18 @@ def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> N
                 "objective={kind='classification'}",
             ]
         )
+    with pytest.raises(
+        UsageError, match=r"transformer_decoder; 'transformer_classifier' tells one thing a row"
+    ):
+        of_rows = ["--set", "model={kind='transformer_classifier', width=32}"]
+        train.main(["--config", str(published.config), "--run", "refused", *of_rows])
+    with pytest.raises(UsageError, match=r"'transformer_decoder' predicts the tokens of one feature"):
+        train.main([*flags, "--set", "model={kind='transformer_decoder'}"])
+    beside = published.config.read_text() + '[[feature]]\nname = "more"\ncolumn = "more"\nencode = "number"\n'
+    two = tmp_path / "two.toml"
+    two.write_text(beside)
+    with pytest.raises(ConfigurationError, match="must be the only feature, so leave 'more' out"):
+        load(two)
     for override, said in (
         ("columns.label=kind", "have no label: leave columns.label out"),
         ("feature.0.name=documents", "rename the feature"),

@@ -15,6 +15,7 @@ from scipy import sparse
 from torch import nn
 from torch.nn import functional
 
+from common.errors import UsageError
 from common.pages.page import ReportSection
 from common.progress import Progress, log
 from provenance.keys import record_key, record_keys
@@ -70,6 +71,11 @@ class NextToken(Objective):
         for rows in torch.split(tokens, size):
             before = torch.cat((torch.full_like(rows[:, :1], self.separator), rows[:, :-1]), dim=1)
             logits = model({self.names.feature: before})[LOGITS]
+            if logits.shape[:-1] != rows.shape:
+                raise UsageError(
+                    f"objective.kind = {self.settings.kind!r} needs a model that tells the next token after each token "
+                    f"of a row, such as transformer_decoder; {self.config.model.kind!r} tells one thing a row"
+                )
             yield functional.cross_entropy(
                 logits.flatten(0, 1), rows.flatten().long(), reduction="none"
             ).view_as(rows)
