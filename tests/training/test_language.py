@@ -335,21 +335,13 @@ def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> N
     flags = ["--config", str(labelled.config), "--run", "refused"]
     with pytest.raises(UsageError, match=r"needs a documents column: .*packed_tokens"):
         train.main([*flags, "--set", "objective.kind=next_token", "--set", "model.kind=transformer_decoder"])
+    of_classes = ["--run", "refused", "--set", "objective={kind='classification'}"]
     with pytest.raises(UsageError, match="needs a label column"):
-        train.main(
-            [
-                "--config",
-                str(published.config),
-                "--run",
-                "refused",
-                "--set",
-                "objective={kind='classification'}",
-            ]
-        )
+        train.main(["--config", str(published.config), *of_classes])
+    of_rows = ["--set", "model={kind='transformer_classifier', width=32}"]
     with pytest.raises(
         UsageError, match=r"transformer_decoder; 'transformer_classifier' tells one thing a row"
     ):
-        of_rows = ["--set", "model={kind='transformer_classifier', width=32}"]
         train.main(["--config", str(published.config), "--run", "refused", *of_rows])
     with pytest.raises(UsageError, match=r"'transformer_decoder' predicts the tokens of one feature"):
         train.main([*flags, "--set", "model={kind='transformer_decoder'}"])
