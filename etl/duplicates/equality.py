@@ -25,16 +25,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from common.splitmix import GOLDEN, mix
 from common.words import UNSPACED, normalise
 from etl.duplicates.tokens import (
-    GOLDEN,
     SPACE,
     Ints,
     Texts,
     Tokens,
     Words,
     fold,
-    mix,
     token_hashes,
 )
 from schemas.settings import Deduplicate

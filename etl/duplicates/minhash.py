@@ -16,16 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from common.errors import UsageError
+from common.splitmix import GOLDEN, mix
 from etl.duplicates.equality import ALL_FOLDED, Equality, exact_hashes, sign_hashes
 from etl.duplicates.tokens import (
-    GOLDEN,
     Ints,
     Texts,
     Tokens,
     Words,
     find_tokens,
     fold,
-    mix,
     offsets_of,
     token_hashes,
 )

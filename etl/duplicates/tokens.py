@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from common.splitmix import GOLDEN, mix
 from common.words import CHARACTER, MARKS, SIGN, WORD, kind, normalise
 
 Ints = npt.NDArray[np.int64]
@@ -30,19 +31,8 @@ _FOLD = bytes(
     for byte in range(256)
 ).replace(b"\x00", b" ")
 _LOW_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MASK64 = (1 << 64) - 1
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)  # odd; combines the words of a window
-
-
-def mix(words: Words) -> Words:
-    """Spread every bit over all 64, in place; a bijection."""
-    words ^= words >> np.uint64(30)
-    words *= np.uint64(0xBF58476D1CE4E5B9)
-    words ^= words >> np.uint64(27)
-    words *= np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
-    return words
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,9 @@ The hash is that of the low frequencies of a discrete cosine transform, each abo
 "Implementation and Benchmarking of Perceptual Image Hash Functions", 3.2.1): 63 bits of a gray thumbnail. A key takes
 BITS of them, and the smallest of those of the eight turned and mirrored versions of the image, so that these share all
 keys. Whether two images with a key in common are alike is decided on their thumbnails (`distances`).
+
+All of it is computed in whole numbers, or by operations that IEEE 754 rounds in one way: equal images give equal
+results on any machine.
 """
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from common.images import Image8
+from common.splitmix import mix
 
 SIDE = 32
 """Pixels of a thumbnail's side; it is stretched to a square."""
@@ -19,25 +23,22 @@ KEYS, BITS = 48, 14
 """Copies whose hashes differ in 4 of 63 bits share a key with a probability above 0.9999, in 6 with 0.998."""
 LOW = 8
 """Frequencies of an axis that are hashed."""
-FLAT = 2.0
+FLAT = 2
 """Standard deviation, in levels of gray, below which an image has no shape of its own."""
 BLOCK = 4
 WORST = 4.0
 """Largest distance of a block of 4 × 4 pixels of the thumbnails, as a multiple of the largest of all pixels."""
-Floats = npt.NDArray[np.float32]
-
-
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return a bijection of 64-bit words that scatters them (Stafford 2011, the finaliser of SplitMix64)."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+_OF_BLOCK = BLOCK * BLOCK * CHANNELS
+UNIT = 256
+"""Whole numbers that stand for a standard deviation of the pixels of a thumbnail."""
+Standard = npt.NDArray[np.int16]
 
 
 _places = np.arange(SIDE)
-_COSINES = np.cos(np.pi * (2 * _places[None, :] + 1) * _places[:LOW, None] / (2 * SIDE)).astype(np.float32)
+_ANGLES = np.pi * (2 * _places[None, :] + 1) * _places[:LOW, None] / (2 * SIDE)
+_COSINES = np.rint(1024 * np.cos(_ANGLES)).astype(np.int64)
 _KEYS = np.arange(1, KEYS + 1, dtype=np.uint64) << np.uint64(32)
-_CHOSEN = np.argsort(_mixed(np.add.outer(_KEYS, np.arange(LOW * LOW - 1, dtype=np.uint64))), axis=1)[:, :BITS]
+_CHOSEN = np.argsort(mix(np.add.outer(_KEYS, np.arange(LOW * LOW - 1, dtype=np.uint64))), axis=1)[:, :BITS]
 """(KEYS, BITS): the bits of the hash that make up each key."""
 
 
@@ -61,71 +62,77 @@ def thumbnail(pixels: Image8) -> Image8:
 
 def keys_of(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Return the keys of n thumbnails, (n, KEYS); copies very likely share one."""
-    gray = thumbnails.reshape(-1, SIDE, SIDE, CHANNELS).astype(np.float32).mean(axis=3)
-    low = np.einsum("ui,nij,vj->nuv", _COSINES, gray, _COSINES)
-    odd = np.where(np.arange(LOW) % 2, -1.0, 1.0).astype(np.float32)
+    gray = thumbnails.reshape(-1, SIDE, SIDE, CHANNELS).sum(axis=3, dtype=np.int64)
+    low = _COSINES @ gray @ _COSINES.T
+    odd = np.where(np.arange(LOW) % 2, -1, 1)
     smallest = np.full((len(low), KEYS), np.iinfo(np.uint64).max, dtype=np.uint64)
     powers = np.uint64(1) << np.arange(BITS, dtype=np.uint64)
     for transposed in (low, low.transpose(0, 2, 1)):
-        for down in (1.0, odd[:, None]):
-            for across in (1.0, odd[None, :]):
+        for down in (1, odd[:, None]):
+            for across in (1, odd[None, :]):
                 found = (transposed * down * across).reshape(len(low), -1)[:, 1:]
                 bits = found > np.median(found, axis=1, keepdims=True)
                 values = (bits[:, _CHOSEN] * powers).sum(axis=2, dtype=np.uint64)
-                np.minimum(smallest, _mixed(values + _KEYS), out=smallest)
+                np.minimum(smallest, mix(values + _KEYS), out=smallest)
     return smallest.view(np.int64)
 
 
-def standardised(thumbnails: npt.NDArray[np.uint8]) -> Floats:
-    """Return n thumbnails, (n, SIDE², 3), with mean 0 and standard deviation 1 each: so brightness does not count.
+def standardised(thumbnails: npt.NDArray[np.uint8]) -> Standard:
+    """Return n thumbnails, (n, SIDE², 3) int16, with mean 0 and standard deviation UNIT: so brightness does not count.
 
     Images without a shape keep their levels of gray, in a range that no others have.
     """
-    found = thumbnails.reshape(-1, SIDE * SIDE, CHANNELS).astype(np.float32)
-    mean = found.mean(axis=(1, 2), keepdims=True)
-    deviation = found.std(axis=(1, 2), keepdims=True)
-    flat = 10.0 + found / 8.0
-    return np.where(deviation < FLAT, flat, (found - mean) / np.maximum(deviation, FLAT)).astype(np.float32)
+    found = thumbnails.reshape(-1, SIDE * SIDE, CHANNELS).astype(np.int64)
+    count = SIDE * SIDE * CHANNELS
+    total = found.sum(axis=(1, 2), keepdims=True)
+    # count² times the variance, from whole numbers.
+    spread = count * (found**2).sum(axis=(1, 2), keepdims=True) - total**2
+    flat = spread < (FLAT * count) ** 2
+    scaled = UNIT * (count * found - total) / np.sqrt(np.where(flat, 1, spread))
+    return np.rint(np.where(flat, UNIT * (10 + found / 8), scaled)).astype(np.int16)
 
 
-def coarse(standard: Floats) -> Floats:
-    """Return the means of the blocks of 4 × 4 pixels of n standardised thumbnails, (n, 64).
+def coarse(standard: Standard) -> npt.NDArray[np.int32]:
+    """Return the sums of the blocks of 4 × 4 pixels of n standardised thumbnails, (n, 64).
 
-    The difference of two means squared is no larger than the mean of the squared differences.
+    The difference of two sums squared is no larger than the sum of the squared differences, times their number (Cauchy
+    and Schwarz).
     """
     count = SIDE // BLOCK
-    return (
-        standard.reshape(-1, count, BLOCK, count, BLOCK * CHANNELS)
-        .mean(axis=(2, 4))
-        .reshape(-1, count * count)
-    )
+    blocks = standard.reshape(-1, count, BLOCK, count, BLOCK * CHANNELS).sum(axis=(2, 4), dtype=np.int32)
+    return blocks.reshape(-1, count * count)
 
 
-def may_be_near(first: Floats, second: Floats, limit: float) -> npt.NDArray[np.bool_]:
+def may_be_near(
+    first: npt.NDArray[np.int32], second: npt.NDArray[np.int32], limit: float
+) -> npt.NDArray[np.bool_]:
     """Return False for pairs that `coarse` shows to be above the limit, bool (pairs,); both are (pairs, 64)."""
+    most = (limit * UNIT) ** 2 * _OF_BLOCK * SIDE * SIDE * CHANNELS
     found = np.zeros(len(first), dtype=bool)
     for places in _COARSE_PLACES:
-        found |= ((first[:, places] - second) ** 2).mean(axis=1) <= limit**2
+        found |= ((first[:, places] - second).astype(np.int64) ** 2).sum(axis=1) <= most
     return found
 
 
-def distances(first: Floats, second: Floats, limit: float) -> Floats:
+def distances(first: Standard, second: Standard, limit: float) -> npt.NDArray[np.float64]:
     """Return the distance of each pair of standardised thumbnails, (pairs,); infinity where it is above the limit.
 
     It is the root mean square difference of their pixels, in standard deviations, of the nearest of the eight turned
     and mirrored versions. A pair is also too far apart where a block of 4 × 4 pixels is: there one shows something
     that the other does not.
     """
-    nearest = np.full(len(first), np.inf, dtype=np.float32)
+    nearest = np.full(len(first), np.inf)
     open_pairs = np.arange(len(first))
+    count = SIDE // BLOCK
     for places in PLACES:
         if not len(open_pairs):
             break
-        squares = ((first[open_pairs][:, places] - second[open_pairs]) ** 2).mean(axis=2)
-        whole = np.sqrt(squares.mean(axis=1))
-        count = SIDE // BLOCK
-        blocks = squares.reshape(-1, count, BLOCK, count, BLOCK).mean(axis=(2, 4)).reshape(len(squares), -1)
-        near = (whole <= limit) & (np.sqrt(blocks.max(axis=1)) <= WORST * limit)
-        nearest[open_pairs[near]] = np.minimum(nearest[open_pairs[near]], whole[near])
+        squares = (first[open_pairs][:, places].astype(np.int32) - second[open_pairs]) ** 2
+        shape = (-1, count, BLOCK, count, BLOCK * CHANNELS)
+        blocks = squares.reshape(shape).sum(axis=(2, 4), dtype=np.int64).reshape(len(squares), -1)
+        whole = np.sqrt(blocks.sum(axis=1) / (SIDE * SIDE * CHANNELS)) / UNIT
+        worst = np.sqrt(blocks.max(axis=1) / _OF_BLOCK) / UNIT
+        near = (whole <= limit) & (worst <= WORST * limit)
+        nearest[open_pairs[near]] = whole[near]
         open_pairs = open_pairs[~near]
     return nearest

@@ -1,4 +1,4 @@
-"""What augmentation makes of some rows of the training split, as pictures."""
+"""Rows of the training split as augmentation makes them, as pictures."""
 
 from typing import Any
 

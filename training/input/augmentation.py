@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from common.splitmix import GOLDEN, mix
 from schemas.manifest import Manifest
 from schemas.settings import Augment
 from training.input.batch_loader import LocalBatch
@@ -20,7 +21,6 @@ from training.input.columns import is_image
 
 DRAWS = 12
 """Random numbers of a row in an epoch."""
-GOLDEN = 0x9E3779B97F4A7C15
 ERASED = (0.02, 0.2)
 """Smallest and largest share of an image's area that is erased."""
 Draws = dict[str, Tensor]
@@ -89,19 +89,12 @@ class Augmentation:
 def draws(keys: npt.NDArray[np.uint64], seed: int, epoch: int) -> npt.NDArray[np.float32]:
     """Return random numbers from 0 to 1 for record keys, (rows, 2): (rows, DRAWS), those of SplitMix64.
 
-    A counter behind the key, the seed and the epoch is scattered (Steele, Lea and Flood 2014, "Fast splittable
-    pseudorandom number generators").
+    A counter behind the key, the seed and the epoch is scattered.
     """
-    state = _mixed(keys[:, 0] + np.uint64((seed * GOLDEN) & (2**64 - 1)))
-    state = _mixed(state ^ _mixed(keys[:, 1] + np.uint64(epoch)))
-    counted = state[:, None] + np.arange(1, DRAWS + 1, dtype=np.uint64) * np.uint64(GOLDEN)
-    found: npt.NDArray[np.float32] = ((_mixed(counted) >> np.uint64(40)) / np.float64(1 << 24)).astype(
+    state = mix(keys[:, 0] + np.uint64((seed * int(GOLDEN)) & (2**64 - 1)))
+    state = mix(state ^ mix(keys[:, 1] + np.uint64(epoch)))
+    counted = state[:, None] + np.arange(1, DRAWS + 1, dtype=np.uint64) * GOLDEN
+    found: npt.NDArray[np.float32] = ((mix(counted) >> np.uint64(40)) / np.float64(1 << 24)).astype(
         np.float32
     )
     return found
-
-
-def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -31,7 +31,7 @@ Highest = Callable[[pa.RecordBatch], npt.NDArray[np.float64]]
 
 
 class Content(ABC):
-    """What records are compared by."""
+    """Kind of content that records are compared by."""
 
     part_bytes = 1 << 20
     """Bytes of the columns that are sketched at a time."""

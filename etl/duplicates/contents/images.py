@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -54,19 +55,25 @@ class Images(Content):
         return components_of(images, hashes)
 
     def highest(self, sample: pa.Table) -> Highest:
-        """Return the function for 1 less half the squared distance: the correlation of two images' thumbnails."""
-        wanted = perceptual.standardised(thumbnails_of(sample["sketch"]))
+        """Return the function for the correlation of two images' thumbnails: 1 less half the squared distance."""
+        wanted = _unscaled(sample["sketch"])
         turned = np.concatenate([wanted[:, places] for places in perceptual.PLACES])
+        turned = turned.reshape(len(turned), -1) if len(turned) else np.zeros((0, 1), np.float32)
 
         def measure(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-            others = perceptual.standardised(thumbnails_of(batch["sketch"])).reshape(len(batch), -1)
-            correlations = turned.reshape(len(turned), -1) @ others.T / others.shape[1]
-            found = correlations.reshape(len(perceptual.PLACES), len(wanted), -1).max(
-                axis=(0, 2), initial=0.0
+            others = _unscaled(batch["sketch"]).reshape(len(batch), -1)
+            correlations = (turned @ others.T / others.shape[1]).reshape(
+                len(perceptual.PLACES), len(wanted), -1
             )
-            return np.clip(found, 0.0, 1.0).astype(np.float64)
+            return np.clip(correlations.max(axis=(0, 2), initial=0.0), 0.0, 1.0).astype(np.float64)
 
         return measure
+
+
+def _unscaled(sketches: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
+    """Return the standardised thumbnails of sketches with standard deviation 1."""
+    found: npt.NDArray[np.float32] = perceptual.standardised(thumbnails_of(sketches)).astype(np.float32)
+    return found / np.float32(perceptual.UNIT)
 
 
 class SimilarImages(Connected):
@@ -79,7 +86,7 @@ class SimilarImages(Connected):
             thumbnails[begin : begin + COMPARED_AT_ONCE]
             for begin in range(0, len(thumbnails), COMPARED_AT_ONCE)
         )
-        nothing = [np.zeros((0, 64), np.float32)]
+        nothing = [np.zeros((0, 64), np.int32)]
         self.coarse = np.concatenate(
             [*nothing, *(perceptual.coarse(perceptual.standardised(part)) for part in parts)]
         )
