@@ -115,7 +115,6 @@ def histogram(
     y_label: str,
     logarithmic: bool = False,
     limit: float | None = None,
-    small: bool = False,
 ) -> str:
     """Draw counts between edges as steps, one series over another; `limit` marks a value of the x axis.
 
@@ -128,6 +127,7 @@ def histogram(
             axes.stairs(counts, edges, color=colour, linewidth=1.2)
         if logarithmic:
             axes.set(xscale="log", yscale="log", ylim=(0.7, None))
+            axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter(_thousands)
         axes.set(xlabel=x_label, ylabel=y_label)
         if limit is not None:
@@ -135,7 +135,7 @@ def histogram(
         if len(series) > 1:
             axes.legend(fontsize=8)
 
-    return _svg(title, draw, (2.8, 1.8) if small else (5.6, 3.0))
+    return _svg(title, draw)
 
 
 LEVELS, FAINTEST = 12, 2
@@ -210,14 +210,14 @@ def _cycle(count: int) -> list[str]:
     return [SERIES[place % len(SERIES)] for place in range(count)]
 
 
-def _svg(title: str, draw: Any, inches: tuple[float, float] = (5.6, 3.0)) -> str:
+def _svg(title: str, draw: Any) -> str:
     # Imported here: it takes a second, which only a report needs to spend.
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     with mpl.rc_context({**_SETTINGS, "svg.hashsalt": title}):
-        figure: Figure = Figure(figsize=inches, layout="constrained")
+        figure: Figure = Figure(figsize=(5.6, 3.0), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
         draw(axes)

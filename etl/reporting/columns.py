@@ -10,6 +10,7 @@ from etl.reporting.records import row
 
 TITLE = "Typed columns"
 MOST_CHARTS = 60
+DAYS_OF_A_YEAR = 365.2425
 
 
 def distributions(summary: Summary, before: EarlierProfile | None) -> list[ReportSection]:
@@ -20,7 +21,8 @@ def distributions(summary: Summary, before: EarlierProfile | None) -> list[Repor
     blocks: list[Block] = []
     for name, now in list(summary.distributions.items())[:MOST_CHARTS]:
         old = None if before is None else before.profile.columns.get(name)
-        blocks.append(Chart(_chart(name, now, old, before), _caption(now, moved.get(name))))
+        is_date = name in summary.typed and summary.typed[name].kind == "date"
+        blocks.append(Chart(_chart(name, now, old, before, is_date), _caption(now, moved.get(name))))
     if len(summary.distributions) > MOST_CHARTS:
         rest = counted(len(summary.distributions) - MOST_CHARTS, "more column")
         blocks.append(Text(f"Not shown: {rest}.", "quiet"))
@@ -34,13 +36,16 @@ def distributions(summary: Summary, before: EarlierProfile | None) -> list[Repor
     return [ReportSection("Distribution of the columns", blocks)]
 
 
-def _chart(name: str, now: Distribution, old: Distribution | None, before: EarlierProfile | None) -> str:
+def _chart(
+    name: str, now: Distribution, old: Distribution | None, before: EarlierProfile | None, is_date: bool
+) -> str:
     """Draw the shares of the values of a column, beside those of the version before."""
     if now.edges:
         series = {"this version": _percentages([float(count) for count in now.counts])}
         if before is not None and old is not None and old.edges:
             series[f"version {before.version}"] = _percentages(rebinned(old, now.edges))
-        return charts.histogram(name, now.edges, series, "value", "% of the values", small=True)
+        edges = [1970 + day / DAYS_OF_A_YEAR for day in now.edges] if is_date else now.edges
+        return charts.histogram(name, edges, series, "year" if is_date else "value", "% of the values")
     series = {"this version": _percentages([float(count) for count in now.counts])}
     if before is not None and old is not None:
         counts = dict(zip(old.names, old.counts, strict=False))

@@ -272,7 +272,7 @@ def test_the_report_shows_scores_thresholds_and_baselines(
         "Scores and threshold",
         "the threshold of the highest recall on the 126 rows of the validation split",
         "Isolation forest",
-        "Baseline: pca",
+        "Baseline: PCA",
         "training takes each row of the classes with a 1 beside them",
     ):
         assert part in html, part

@@ -1,6 +1,7 @@
 """Comparisons in the run report: verdicts in words, and tables of figures with intervals."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from common.pages.page import Cell, Table, Text, Tone, Value
@@ -13,7 +14,16 @@ Judged = dict[str, Any]
 NOT_TESTED = (
     "This evaluation says nothing about chance: `python -m training.evaluate` does, with tests and intervals."
 )
-NAMES = {"bleu": "BLEU", "rouge_l": "ROUGE-L"}
+NAMES = {
+    "bleu": "BLEU",
+    "f1": "F1",
+    "mae": "MAE",
+    "pca": "PCA",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "roc_auc": "ROC AUC",
+    "rouge_l": "ROUGE-L",
+}
 """Figures that are not named by words of their own."""
 TONES: dict[str, Tone] = {"ahead": "good", "behind": "bad", "no difference": "quiet"}
 
@@ -33,18 +43,25 @@ def verdict(baseline: Judged, name: str, figures: Sequence[str]) -> list[Text]:
     for figure in figures:
         by_verdict[comparison.figures[figure].verdict].append(shown_name(figure))
     said = [
-        f"The model is {where} {name} in {' and in '.join(by_verdict[which])}."
+        f"The model is {where} {name} in {listed(by_verdict[which])}."
         for which, where in (("ahead", "ahead of"), ("behind", "behind"))
         if by_verdict[which]
     ]
     if by_verdict["no difference"]:
         said.append(
-            f"In {' and in '.join(by_verdict['no difference'])}, {these(comparison.rows)} can show no "
+            f"In {listed(by_verdict['no difference'])}, {these(comparison.rows)} can show no "
             f"difference between the model and {name}."
         )
     tones = {which for which, named in by_verdict.items() if named}
     tone: Tone = TONES[tones.pop()] if len(tones) == 1 else ""
     return [Text(" ".join(said), "" if tone == "quiet" else tone), Text(method(comparison), "quiet")]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return `a`, `a and in b`, or `a, b and c`."""
+    if len(names) < 3:
+        return " and in ".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def these(rows: int) -> str:
@@ -77,29 +94,29 @@ def method(comparison: Comparison) -> str:
 def table(model: Judged, baselines: Mapping[str, Judged], names: Mapping[str, str]) -> Table:
     """Return the figures of the model beside those of the baselines by heading, with intervals and verdicts.
 
-    `names` are the figures to show, with their headings.
+    `names` are the figures to show, with their headings. Of several baselines each has one column, whose notes say the
+    rest.
     """
     comparisons = [Comparison.read(baseline.get("comparison")) for baseline in baselines.values()]
     tested = any(comparisons)  # otherwise nothing is known of chance: a column of verdicts would be empty
     header = ["", "Model"]
     for heading in baselines:
-        header += [heading, "Difference", *[""] * tested]
+        header += [heading] if len(baselines) > 1 else [heading, "Difference", *[""] * tested]
     rows: list[list[Value]] = []
     for name, heading in names.items():
         row: list[Value] = [heading, measured(model, name)]
         for baseline, comparison in zip(baselines.values(), comparisons, strict=True):
             one = None if comparison is None else comparison.figures.get(name)
-            mine, other = model["figures"][name], baseline["figures"].get(name)
             # A threshold, for instance, has no better and worse.
-            shown = comparison is None or one is not None
-            less = (
-                difference(mine, other, None if one is None else one.interval)
-                if shown
-                else Cell("–", number=True)
-            )
-            row += [measured(baseline, name), less]
-            if tested:
-                row.append("" if one is None else judged(one))
+            mine = model["figures"][name] if comparison is None or one is not None else None
+            less = difference(mine, baseline["figures"].get(name), None if one is None else one.interval)
+            if len(baselines) == 1:
+                row += [measured(baseline, name), less, *([""] if one is None else [judged(one)]) * tested]
+                continue
+            found = measured(baseline, name)
+            if one is not None:
+                found = replace(found, tone=TONES[one.verdict], note=f"model {less.text}; {one.verdict}")
+            row.append(found)
         rows.append(row)
     return Table(header, rows)
 

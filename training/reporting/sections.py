@@ -124,14 +124,15 @@ def figures(evaluation: Evaluation | None, manifest: Manifest) -> ReportSection:
         return ReportSection("Evaluation", [not_evaluated(manifest)])
     baselines, split, rows = evaluation["baselines"], evaluation["split"], evaluation["model"]["rows"]
     headings = {
-        f"Baseline: {name}" if len(baselines) > 1 else "Baseline": one for name, one in baselines.items()
+        f"Baseline: {shown_name(name)}" if len(baselines) > 1 else "Baseline": one
+        for name, one in baselines.items()
     }
     names = {name: shown_name(name, start=True) for name in evaluation["model"]["figures"]}
     blocks: list[Block] = []
     for name, one in baselines.items():
         if one.get("comparison") is not None:
             compared = [each for each in names if each in one["comparison"]["figures"]]
-            blocks += comparisons.verdict(one, f"the {name} baseline", compared)
+            blocks += comparisons.verdict(one, f"the {shown_name(name)} baseline", compared)
     blocks.append(comparisons.table(evaluation["model"], headings, names))
     blocks.append(Text(f"Over the {counted(rows, 'row')} of the {split} split.", "quiet"))
     return ReportSection(f"{split.capitalize()} split", blocks)
