@@ -32,6 +32,9 @@ _OF_BLOCK = BLOCK * BLOCK * CHANNELS
 UNIT = 256
 """Whole numbers that stand for a standard deviation of the pixels of a thumbnail."""
 Standard = npt.NDArray[np.int16]
+Floats = npt.NDArray[np.float32]
+SLACK = 1e-3
+"""Against rounding, where a bound may only ever be too generous."""
 
 
 _places = np.arange(SIDE)
@@ -92,25 +95,21 @@ def standardised(thumbnails: npt.NDArray[np.uint8]) -> Standard:
     return np.rint(np.where(flat, UNIT * (10 + found / 8), scaled)).astype(np.int16)
 
 
-def coarse(standard: Standard) -> npt.NDArray[np.int32]:
-    """Return the sums of the blocks of 4 × 4 pixels of n standardised thumbnails, (n, 64).
+def coarse(standard: Standard) -> Floats:
+    """Return the means of the blocks of 4 × 4 pixels of n standardised thumbnails, in standard deviations, (n, 64).
 
-    The difference of two sums squared is no larger than the sum of the squared differences, times their number (Cauchy
-    and Schwarz).
+    The difference of two means squared is no larger than the mean of the squared differences.
     """
     count = SIDE // BLOCK
     blocks = standard.reshape(-1, count, BLOCK, count, BLOCK * CHANNELS).sum(axis=(2, 4), dtype=np.int32)
-    return blocks.reshape(-1, count * count)
+    return (blocks.reshape(-1, count * count) / (_OF_BLOCK * UNIT)).astype(np.float32)
 
 
-def may_be_near(
-    first: npt.NDArray[np.int32], second: npt.NDArray[np.int32], limit: float
-) -> npt.NDArray[np.bool_]:
+def may_be_near(first: Floats, second: Floats, limit: float) -> npt.NDArray[np.bool_]:
     """Return False for pairs that `coarse` shows to be above the limit, bool (pairs,); both are (pairs, 64)."""
-    most = (limit * UNIT) ** 2 * _OF_BLOCK * SIDE * SIDE * CHANNELS
     found = np.zeros(len(first), dtype=bool)
     for places in _COARSE_PLACES:
-        found |= ((first[:, places] - second).astype(np.int64) ** 2).sum(axis=1) <= most
+        found |= ((first[:, places] - second) ** 2).mean(axis=1) <= limit**2 + SLACK
     return found
 
 

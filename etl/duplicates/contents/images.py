@@ -86,7 +86,7 @@ class SimilarImages(Connected):
             thumbnails[begin : begin + COMPARED_AT_ONCE]
             for begin in range(0, len(thumbnails), COMPARED_AT_ONCE)
         )
-        nothing = [np.zeros((0, 64), np.int32)]
+        nothing = [np.zeros((0, 64), np.float32)]
         self.coarse = np.concatenate(
             [*nothing, *(perceptual.coarse(perceptual.standardised(part)) for part in parts)]
         )
