@@ -1,4 +1,4 @@
-"""Memory of a task that reads hostile files: `python -m tests.faults.reading_memory FOLDER`, a separate process.
+"""Memory of a task that reads hostile files: `python -m tests.faults.reading_memory FOLDER [images]`, a process apart.
 
 Prints a line of JSON: MB of the process at the start and at most, and the outcomes of all files.
 """
@@ -11,8 +11,11 @@ from pathlib import Path
 
 from etl.sources.files import pieces
 from etl.sources.reading import RECORD, Reader
+from tests.etl.images import pictures
 from tests.etl.sources.source_files import configuration
 from tests.faults.hostile_files import sources
+
+MOST = {"max_pixels": pictures.MOST_PIXELS}
 
 
 def peak_mb() -> int:
@@ -22,8 +25,13 @@ def peak_mb() -> int:
     return int(found[1]) >> 10
 
 
-def main(folder: Path) -> None:
-    config = configuration(folder.parent, sources(folder))
+def main(folder: Path, of_images: bool) -> None:
+    if of_images:
+        config = pictures.configuration(
+            folder.parent, {"format": "images", "path": f"{folder}/*"}, image=MOST
+        )
+    else:
+        config = configuration(folder.parent, sources(folder))
     listed = pieces.list_pieces(config)
     before, kinds = peak_mb(), Counter[int]()
     for batch in Reader(config).batches(0, listed):
@@ -33,4 +41,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), "images" in sys.argv)

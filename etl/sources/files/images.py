@@ -70,7 +70,7 @@ class ImageFormat(SourceFormat):
             detail = f"the file is longer than {MAX_RECORD_BYTES:,} bytes"
             yield rejected(0, b"", "too_long", detail, size)
         else:
-            folder = posixpath.basename(posixpath.dirname(part.file.location))
+            folder = posixpath.basename(posixpath.dirname(_place(part.file)))
             values: dict[str, object] = {settings.image: NotText(raw), settings.folder: folder}
             if labels is not None:
                 values |= labels_of(settings, labels, part.options).get(beside(part.file, labels), {})
@@ -86,7 +86,12 @@ def labels_file(settings: Images, index: int, options: Storage | None) -> Source
 
 def beside(file: SourceFile, labels: SourceFile) -> str:
     """Return the path of a file relative to the folder of the labels, or all of it where it lies elsewhere."""
-    return file.location.removeprefix(posixpath.dirname(labels.location) + "/")
+    return _place(file).removeprefix(posixpath.dirname(labels.location) + "/")
+
+
+def _place(file: SourceFile) -> str:
+    """Return where a file lies, also in an archive."""
+    return file.location if file.member is None else f"{file.location}/{file.member.name}"
 
 
 _KNOWN: dict[tuple[SourceFile, str], Labels] = {}

@@ -13,6 +13,8 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from common.images import pixels_of
 from etl.images.decoding import Decoded, Refused, of_file
+from etl.sources.files.pieces import list_pieces
+from etl.sources.reading import QUARANTINE, RECORD, Reader, column_name
 from schemas.config import Configuration
 
 MOST_PIXELS = 1_000_000
@@ -164,3 +166,20 @@ def configuration(
             **sections,
         }
     )
+
+
+def outcomes(config: Configuration) -> tuple[list[dict[str, Any]], dict[str, tuple[str, bytes]]]:
+    """Read the sources of a configuration without Spark.
+
+    Return the records, by the columns of the tables and in the order of their paths, and the reason and raw bytes of
+    the quarantined by path and position.
+    """
+    found, others = list[dict[str, Any]](), dict[str, tuple[str, bytes]]()
+    columns = {column_name(place): name for place, name in enumerate(config.table_columns())}
+    for batch in Reader(config).batches(0, list_pieces(config)):
+        for row in batch.to_pylist():
+            if row["kind"] == RECORD:
+                found.append({columns.get(name, name): value for name, value in row.items()})
+            elif row["kind"] == QUARANTINE:
+                others[f"{row['source_path']}:{row['source_position']}"] = row["reason"], row["raw"]
+    return sorted(found, key=lambda row: (row["source_path"], row["source_position"])), others

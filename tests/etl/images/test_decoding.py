@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from common.images import pixels_of, png_of
 from etl.images import decoding
 from etl.images.decoding import Decoded, Pixels, Refused, of_file, of_pixels
+from tests.etl.images.hostile import bombs, encodings, mutated
 from tests.etl.images.pictures import (
     MARKER,
     WITH_METADATA,
@@ -27,7 +28,6 @@ from tests.etl.images.pictures import (
     refusal,
     scene,
     steps,
-    tiff,
 )
 
 COLOURS = np.asarray(steps())
@@ -278,29 +278,6 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(kind: str) -> None:
     )
 
 
-def bombs() -> dict[str, bytes]:
-    """Return small files that would unfold to gigabytes, or take minutes."""
-    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-    huge_png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1 << 20)))
-    gif = bytearray(file_of(Image.new("L", (1, 1)), "GIF"))
-    gif[6:10] = b"\xff\xff\xff\xff"
-    tags = {256: (4, 1, 64), 257: (4, 1, 64), 258: (3, 1, 8), 259: (3, 1, 8), 262: (3, 1, 1), 277: (3, 1, 1)}
-    tile = zlib.compress(bytes(1 << 20))
-    tiled = tags | {322: (4, 1, 30_000), 323: (4, 1, 30_000), 324: (4, 1, 0), 325: (4, 1, len(tile))}
-    tiled[324] = (4, 1, 14 + 12 * len(tiled))
-    flat = tags | {256: (4, 1, 1), 257: (4, 1, 1000), 322: (4, 1, 900_000), 323: (4, 1, 1)}
-    scans = file_of(scene(0, 300, 300), "JPEG", progressive=True)
-    last = scans[scans.rindex(b"\xff\xc4") : -2]
-    return {
-        "a PNG": huge_png,
-        "a GIF": bytes(gif),
-        "a TIFF": tiff(tags | {256: (4, 1, 1 << 20), 257: (4, 1, 1 << 20)}),
-        "a TIFF of one large tile": tiff(tiled, tile),
-        "a TIFF whose tiles reach far beyond it": tiff(flat),
-        "a JPEG of a thousand scans": scans[:-2] + last * 1000 + scans[-2:],
-    }
-
-
 @pytest.mark.parametrize("name", bombs())
 def test_bombs_are_refused_at_once(name: str) -> None:
     raw = bombs()[name]
@@ -383,51 +360,6 @@ def test_numbers_that_are_no_pixels_are_refused(wrong: str) -> None:
     assert of_pixels(Pixels(values, 4, 6, 1)) == Refused(
         "invalid_pixels", "has a pixel, number 7, that is no whole number from 0 to 255"
     )
-
-
-def mutated(raw: bytes, others: list[bytes], draw: random.Random) -> bytes:
-    """Return a file with a few bytes altered, exchanged, removed, inserted, or taken from another file."""
-    changed = bytearray(raw)
-    for _ in range(draw.choice([1, 1, 2, 4, 16])):
-        place = draw.randrange(min(len(changed), draw.choice([30, 200, len(changed)])))
-        match draw.randrange(7):
-            case 0:
-                changed[place] = draw.randrange(256)
-            case 1:
-                del changed[max(place, 4) :]
-            case 2:
-                other = draw.randrange(len(changed))
-                changed[place], changed[other] = changed[other], changed[place]
-            case 3:
-                changed[place:place] = draw.randbytes(draw.randrange(1, 20))
-            case 4:
-                del changed[place : place + draw.randrange(1, 40)]
-            case 5:
-                changed[place : place + 4] = draw.choice([b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"])
-            case 6:
-                other_file = draw.choice(others)
-                begin = draw.randrange(len(other_file))
-                changed[place:place] = other_file[begin : begin + 200]
-        if len(changed) < 4:
-            break
-    return bytes(changed)
-
-
-def encodings() -> list[bytes]:
-    """Return files of all formats and kinds of pixels."""
-    image = scene(5)
-    found = [file_of(image, kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF")]
-    found += [file_of(image.convert(mode), "PNG") for mode in ("1", "LA", "RGBA", "I;16")]
-    found += [file_of(image.quantize(16), kind) for kind in ("PNG", "GIF")]
-    for compression in ("tiff_lzw", "tiff_adobe_deflate", "jpeg", "packbits", "zstd"):
-        found.append(file_of(image, "TIFF", compression=compression))
-    found.append(file_of(image.convert("1"), "TIFF", compression="group4"))
-    found += [file_of(image.convert(mode), "TIFF") for mode in ("CMYK", "LAB", "F", "YCbCr")]
-    found.append(file_of(image.convert("CMYK"), "JPEG"))
-    found.append(file_of(image, "JPEG", progressive=True, exif=exif(6, gps=True)))
-    for kind in ("GIF", "PNG", "WEBP", "TIFF"):
-        found.append(file_of(image, kind, save_all=True, append_images=[image.rotate(90)] * 3))
-    return found + [make(5) for make, _ in WITH_METADATA.values()]
 
 
 @pytest.mark.parametrize("count", [1500, pytest.param(60_000, marks=pytest.mark.thorough)])
