@@ -32,8 +32,6 @@ path = "{root}/in/*.csv"
 [columns]
 id = "id"
 {label}
-[deduplicate]
-column = "remark"
 [[feature]]
 name = "a"
 column = "a"
