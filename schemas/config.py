@@ -28,9 +28,9 @@ from schemas.mistakes import explain
 from schemas.overrides import apply
 
 TEXTS, ROWS = "texts", "rows"
+"""Contents (etl/duplicates/contents) of texts, and of records without a column that is compared on its own."""
 MOST_TOLERANCES = 6
 """Columns with a tolerance: each doubles the grids that near rows are looked for in."""
-"""Contents (etl/duplicates/contents) of texts, and of records without a column that is compared on its own."""
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
 RESERVED_COLUMNS = frozenset(
     {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
@@ -126,6 +126,8 @@ class Configuration(Section):
         self._check_packed()
         if self.deduplicate.survivor == "newest" and self.columns.time is None:
             raise ValueError('deduplicate.survivor = "newest" needs columns.time')
+        if self.augment.changes and not self.image_features():
+            raise ValueError("[augment] changes images, and no [[feature]] is one: leave it out")
         if self.balance.policy != "none" and self.columns.label is None:
             raise ValueError(
                 f'balance.policy = "{self.balance.policy}" needs columns.label: without classes there is nothing to '

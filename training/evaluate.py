@@ -69,13 +69,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     for sentence in lopsided.of_content(manifest.content):
         log(f"note: {sentence}")
+    pictures = augmented_rows(trained, manifest)
     model = judging.build_model(trained, manifest, objective, state, record)
     found = judging.judge(model, objective, manifest, trained, SPLIT)
     baselines = objective.baselines() if config.evaluate.baseline else {}
     found, baselines = judging.compared(found, baselines, manifest, trained, SPLIT)
     # First, so that they are not lost where the disk is full.
     print(objective.table(found, baselines), flush=True)
-    judging.write(run, record, objective, SPLIT, found, baselines, augmented_rows(trained, manifest))
+    judging.write(run, record, objective, SPLIT, found, baselines, pictures)
     return 0
 
 

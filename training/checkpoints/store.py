@@ -27,6 +27,7 @@ from provenance.chain import verified
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
 from schemas.runs import CHAIN, CHECKPOINTS
+from schemas.settings import Augment
 from training.checkpoints.record import CheckpointState, Record, best_of, link_of, name_of, ranked
 
 FORMAT_VERSION = 3
@@ -349,6 +350,9 @@ def check_fits(
             "or learn on from these weights on the other data with --new-data"
         )
     was, now = json.loads(state["decisive"]), decisive(config)
+    if "augment" in {**was, **now}:
+        without = Augment().model_dump(mode="json")
+        was, now = ({"augment": without, **each} for each in (was, now))
     for section in {**now, **was}:
         keys = {*was.get(section, {}), *now.get(section, {})}
         if record.manifest_root != root and section in ("optimizer", "train"):

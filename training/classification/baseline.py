@@ -40,6 +40,8 @@ from schemas.manifest import Manifest
 from training.classification.scores import Indices, Scores, row_results, scores
 from training.comparison.assessment import RowResults
 from training.input import whole_split
+from training.input.class_balance import repeats_of
+from training.input.columns import is_image
 
 ITERATIONS = 200
 """Maximum of passes over the data; 30 to 100 are usual."""
@@ -119,7 +121,10 @@ def features(
     if config.text_columns():
         rows = {split: read_rows(manifest, split, config) for split in SPLITS}
         labels = {split: each.labels for split, each in rows.items()}
-        texts = hashed_texts(manifest, config, rows)
+        texts: dict[str, Matrix] = dict(hashed_texts(manifest, config, rows))
+        if (repeats := repeats_of(manifest, "train", config.storage)) is not None:
+            taken_rows = np.flatnonzero(repeats[labels["train"]] > 0)
+            labels["train"], texts["train"] = labels["train"][taken_rows], texts["train"][taken_rows]
         return record_keys(rows["test"].record_ids), labels, texts, TEXTS
     columns = [column for column in manifest.content.columns if column.role == "feature"]
     read = {split: whole_split.read_rows(manifest, split, config.storage) for split in SPLITS}
@@ -127,11 +132,18 @@ def features(
         split: each.taken if split == "train" else np.ones_like(each.taken) for split, each in read.items()
     }
     labels = {split: _labels(each)[taken[split]] for split, each in read.items()}
-    matrices = {split: each.matrix(columns)[taken[split]] for split, each in read.items()}
-    mean, deviation = matrices["train"].mean(axis=0), matrices["train"].std(axis=0)
-    # Pixels near the border are mostly of one level: on their own scale the few others would count for too much.
-    scale = np.maximum(deviation, deviation.mean())
-    scaled = {split: (each - mean) / np.where(scale > 0, scale, 1) for split, each in matrices.items()}
+    parts: dict[str, list[Matrix]] = {split: [] for split in SPLITS}
+    for column in columns:
+        found = {split: each.matrix([column])[taken[split]] for split, each in read.items()}
+        mean = found["train"].mean(axis=0, dtype=np.float64)
+        scale = found["train"].std(axis=0, dtype=np.float64)
+        if is_image(column):
+            # Pixels near the border are mostly of one level: on their own scale the few others would count too much.
+            scale = np.maximum(scale, scale.mean())
+        scale = np.where(scale > 0, scale, 1)
+        for split, matrix in found.items():
+            parts[split].append(((matrix - mean) / scale).astype(np.float32))
+    scaled = {split: np.concatenate(each, axis=1) for split, each in parts.items()}
     return read["test"].keys, labels, scaled, "the features of the shards, as the model has them"
 
 

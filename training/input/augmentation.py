@@ -23,7 +23,6 @@ DRAWS = 12
 """Random numbers of a row in an epoch."""
 ERASED = (0.02, 0.2)
 """Smallest and largest share of an image's area that is erased."""
-Draws = dict[str, Tensor]
 
 
 class Augmentation:

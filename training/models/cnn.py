@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from common.errors import UsageError
 from schemas.manifest import Column
@@ -83,13 +82,17 @@ class ImageEncoder(nn.Module):
                 nn.ReLU(inplace=True),
                 nn.MaxPool2d(2),
             ]
-        self.blocks = nn.Sequential(*parts)
         sides = [side // 2 ** len(settings.channels) for side in feature.shape[:2]]
-        self.pooled = (min(sides[0], settings.pooled), min(sides[1], settings.pooled))
-        self.width = settings.channels[-1] * math.prod(self.pooled)
+        # Of a fixed kernel: the backward pass of adaptive pooling is not deterministic on a GPU.
+        kernel = tuple(-(-side // settings.pooled) for side in sides)
+        if kernel != (1, 1):
+            parts.append(nn.AvgPool2d(kernel, ceil_mode=True))
+        self.blocks = nn.Sequential(*parts)
+        pooled = [-(-side // size) for side, size in zip(sides, kernel, strict=True)]
+        self.width = settings.channels[-1] * math.prod(pooled)
 
     def forward(self, images: Tensor) -> Tensor:
         # The pixels of a channel stay apart in memory, as convolutions like them on a CPU as well as on a GPU.
         scaled = (images.float() - self.get_buffer("mean")) * self.get_buffer("scale")
-        found = self.blocks(scaled.permute(0, 3, 1, 2))
-        return functional.adaptive_avg_pool2d(found, self.pooled).flatten(1)
+        found: Tensor = self.blocks(scaled.permute(0, 3, 1, 2))
+        return found.flatten(1)
