@@ -203,7 +203,7 @@ def _square(title: str, names: Sequence[str], shades: Mapping[tuple[int, int], t
 
 
 def _thousands(value: float, _: object) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2g}"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
 
 
 def _cycle(count: int) -> list[str]:
