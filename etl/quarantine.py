@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind, why in (
         ("cut off", "only their beginning is kept"),
         ("without bytes", "their file could not be read"),
+        ("image left out", "no table holds their images: mend them in the sources"),
         ("forgotten", "they were erased"),
     ):
         if done[kind]:

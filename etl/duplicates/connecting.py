@@ -130,7 +130,7 @@ class Connected(ABC):
     def connect_buckets(self, buckets: Buckets) -> None:
         """Compare all pairs of members of a bucket that are not connected."""
         small = buckets.sizes <= SMALL_BUCKET
-        for rows in buckets.where(~small).each():
+        for rows in self.in_pieces(buckets.where(~small)).each():
             self.connect_all(rows)
         self.connect_small(buckets.where(small))
 

@@ -51,7 +51,8 @@ def fit_sums(fields: DataFrame, ledger: DataFrame, feature: FeatureSettings, con
             yield pa.RecordBatch.from_pydict({"sums": pa.array([found], pa.binary())})
 
     train = ledger.where("split = 'train'").select("record_id")
-    values = fields.join(train, "record_id", how="left_semi").select(feature.column)
+    # The values are large and stay where they are.
+    values = fields.join(sf.broadcast(train), "record_id", how="left_semi").select(feature.column)
     sums = values.mapInArrow(summarised, "sums binary").collect()
     return encoder.fit([row[0] for row in sums], feature, config.storage)
 

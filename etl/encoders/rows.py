@@ -1,5 +1,6 @@
 """Rows of silver/encoded, a batch at a time, and the outliers among them."""
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -14,6 +15,9 @@ from schemas.config import Configuration
 from schemas.features import ScalarFeature
 from schemas.kinds import AnyFeature
 from schemas.tables import LEFT_OUT, encoded_schema, spark_schema
+
+PART_BYTES = 32 << 20
+"""Bytes of encoded rows that are held at a time."""
 
 
 def encode_rows(
@@ -38,7 +42,7 @@ def _batches(
         # Spark runs one worker a core already; the library's own threads would fight over them.
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         encoders: list[tuple[AnyFeature, Encoder]] = [(feature, encoder_of(feature)) for feature in features]
-        for batch in batches:
+        for batch in (part for whole in batches for part in _parts(whole, encoders)):
             arrays = [batch.column("record_id"), batch.column("split")]
             if label is not None:
                 arrays.append(pa.array([index[name] for name in batch.column(label).to_pylist()], pa.int32()))
@@ -47,6 +51,16 @@ def _batches(
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     return encode_batches
+
+
+def _parts(batch: pa.RecordBatch, encoders: Sequence[tuple[AnyFeature, Encoder]]) -> Iterator[pa.RecordBatch]:
+    """Yield slices of a batch whose encoded rows have about PART_BYTES: a small PNG may be of any size once decoded."""
+    widths = (
+        math.prod(encoder.shape(feature)) * np.dtype(encoder.dtype(feature)).itemsize
+        for feature, encoder in encoders
+    )
+    size = max(1, PART_BYTES // max(1, sum(widths)))
+    return (batch.slice(begin, size) for begin in range(0, len(batch), size))
 
 
 def outliers_of(

@@ -145,7 +145,7 @@ def _excess(image: Image.Image, raw: bytes, most_pixels: int) -> str | None:
         # The last tiles reach beyond the image, and are decoded whole.
         if -(-width // across) * across * (-(-height // down) * down) > most_pixels:
             return f"is an image in tiles of {across:,} × {down:,} pixels, above feature.max_pixels"
-    if image.format == "JPEG" and (scans := _scans(raw)) * width * height > MOST_SCANS * most_pixels:
+    if image.format in ("JPEG", "MPO") and (scans := _scans(raw)) * width * height > MOST_SCANS * most_pixels:
         return (
             f"has {scans:,} scans over {width:,} × {height:,} pixels, more than {MOST_SCANS} times "
             "feature.max_pixels in all"

@@ -6,8 +6,11 @@ from collections.abc import Collection, Mapping
 
 from etl.images.decoding import Pixels
 
-_BASE64 = re.compile(rb"[A-Za-z0-9+/\\_=-]{40,}")
-"""Run of base64, also of its variant for URLs, with the escapes and line breaks that JSON has in it."""
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/_=-]{20,}+(?:\\[nr/]|[\r\n])*+){1,}+")
+"""Lines of base64, also of its variant for URLs, with the line breaks and escapes that JSON has in it."""
+LEFT_OUT = "(image of "
+SMALLEST = 256
+"""Characters below which a run is no image in base64, but an id, a path or the like."""
 
 
 def without_images(values: Mapping[str, object], images: Collection[str]) -> dict[str, object]:
@@ -21,12 +24,17 @@ def without_images(values: Mapping[str, object], images: Collection[str]) -> dic
 def _told(value: object) -> object:
     if value is None or isinstance(value, Pixels):
         return value
-    raw = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else getattr(value, "raw", b"")
-    return f"(image of {len(raw):,} bytes, SHA-256 {hashlib.sha256(raw).hexdigest()[:32]}…)"
+    return _hashed(
+        value.encode("utf-8", "surrogatepass") if isinstance(value, str) else getattr(value, "raw", b"")
+    )
+
+
+def _hashed(raw: bytes) -> str:
+    return f"{LEFT_OUT}{len(raw):,} bytes, SHA-256 {hashlib.sha256(raw).hexdigest()[:32]}…)"
 
 
 def without_base64(raw: bytes) -> bytes:
-    """Return the raw bytes of a record that its format refuses, with the number of characters for each long run that
-    may be an image in base64.
+    """Return the raw bytes of a record that its format refuses, with the SHA-256 of each run that may be an image in
+    base64 in its place.
     """
-    return _BASE64.sub(lambda run: b"(%d characters)" % len(run[0]), raw)
+    return _BASE64.sub(lambda run: run[0] if len(run[0]) < SMALLEST else _hashed(run[0]).encode(), raw)

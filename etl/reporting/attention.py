@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from common.pages.page import Points, ReportSection, Text, remarks
 from common.wording import counted
+from etl.duplicates.contents import content_of
 from etl.figures.drift import LARGE, VOCABULARY, EarlierProfile, Profile, drifts
 from etl.figures.facts import Summary
 from etl.gates.results import GateResults, sentence_of
@@ -27,7 +28,7 @@ def attention(
     """Return the section: failed gates first, then what no gate judges."""
     failed = [Text(f"Gate failed: {sentence_of(gate)}.", "bad") for gate in gates.gates if not gate.passed]
     found = remarks(_remarks(summary, config))
-    leaked = sum(value >= config.deduplicate.similarity for _, value in similarities)
+    leaked = sum(value >= content_of(config).limit for _, value in similarities)
     if leaked:
         have = "has" if leaked == 1 else "have"
         said = f"{leaked:,} of {counted(len(similarities), 'sampled test row')} {have} a near-copy"

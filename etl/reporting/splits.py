@@ -18,6 +18,7 @@ from common.pages.page import (
     size,
 )
 from common.wording import counted
+from etl.duplicates.contents import content_of
 from etl.figures.facts import Lengths, Summary
 from etl.reporting.records import row
 from schemas.config import ROWS, Configuration
@@ -170,7 +171,7 @@ def balance(summary: Summary, config: Configuration) -> ReportSection:
 
 def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> ReportSection:
     """Return the section on the highest similarity of sampled test rows to any row of the training split."""
-    limit = config.deduplicate.similarity
+    limit = content_of(config).limit
     if config.compared_as() == ROWS:
         told = "Records that are equal, or equal within tolerance, form a cluster, which lies in one split."
         return ReportSection("Leakage", [Text(f"Whole rows are compared. {told}")])
@@ -188,7 +189,7 @@ def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> Repor
         )
         if leaked
         else Text(
-            f"None of {len(sample):,} sampled test rows has a near-copy (similarity of {limit} or more) in the "
+            f"None of {len(sample):,} sampled test rows has a near-copy (similarity of {limit:.3g} or more) in the "
             f"training split; the highest similarity is {highest:.3f}.",
             "good",
         )

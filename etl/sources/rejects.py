@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from common.errors import DataError, UsageError
+from etl.images.redaction import LEFT_OUT
 from etl.lake.log import open_table
 from etl.lake.tombstones import FORGOTTEN
 from etl.sources.content.streams import MAX_RAW_BYTES, compression_of
@@ -116,6 +117,8 @@ def export(config: Configuration, table: DeltaTable, rows: pa.Table, folder: Pat
             if row["reason"] == FORGOTTEN
             else "without bytes"
             if not raw
+            else "image left out"
+            if config.image_features() and LEFT_OUT in raw.decode("utf-8", "replace")
             else "cut off"
             if len(raw) >= MAX_RAW_BYTES
             else "exported"

@@ -52,6 +52,11 @@ class Content(ABC):
         `block`: `content_hash`, `signs`, `bands` and `sketch` of silver/signatures.
         """
 
+    @property
+    def limit(self) -> float:
+        """Similarity, as of `highest`, from which on two contents are near-duplicates."""
+        return self.settings.similarity
+
     def highest(self, sample: pa.Table) -> Highest | None:
         """Return a function from a batch of `sketch`, `signs` to the highest similarity, 0 to 1, of each of the sample.
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ class Images(Content):
         yield pa.array(sizes, pa.int32())
         yield pa.array(hashes, pa.binary())
         yield pa.array(owning)
-        yield pa.array(np.zeros(len(pixels), dtype=np.int64))
+        yield pa.array(np.zeros(len(sizes), dtype=np.int64))
         yield pa.ListArray.from_arrays(pa.array(ends * perceptual.KEYS), keys.ravel())
         yield pa.array([next(sketches).tobytes() if own else b"" for own in owning], pa.binary())
 
@@ -54,26 +55,46 @@ class Images(Content):
         images.connect_buckets(Buckets.of(bands.flatten().to_numpy(), rows))
         return components_of(images, hashes)
 
-    def highest(self, sample: pa.Table) -> Highest:
-        """Return the function for the correlation of two images' thumbnails: 1 less half the squared distance."""
-        wanted = _unscaled(sample["sketch"])
-        turned = np.concatenate([wanted[:, places] for places in perceptual.PLACES])
-        turned = turned.reshape(len(turned), -1) if len(turned) else np.zeros((0, 1), np.float32)
+    @property
+    def limit(self) -> float:
+        return float(similarity_of(self.settings.distance))
 
-        def measure(batch: pa.RecordBatch) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-            others = _unscaled(batch["sketch"]).reshape(len(batch), -1)
-            correlations = (turned @ others.T / others.shape[1]).reshape(
-                len(perceptual.PLACES), len(wanted), -1
-            )
-            return np.clip(correlations.max(axis=(0, 2), initial=0.0), 0.0, 1.0).astype(np.float64)
+    def highest(self, sample: pa.Table) -> Highest:
+        """Return the function for 1 less half the squared distance, the correlation of two images' thumbnails.
+
+        It is 0 for a pair that shows different things in a block, which `perceptual.distances` tells apart.
+        """
+        wanted, limit = perceptual.standardised(thumbnails_of(sample["sketch"])), self.settings.distance
+
+        def measure(batch: pa.RecordBatch) -> npt.NDArray[np.float64]:
+            others = perceptual.standardised(thumbnails_of(batch["sketch"]))
+            similar = similarity_of(_least_distances(wanted, others))
+            one, other = np.nonzero(similar >= self.limit)
+            apart = ~np.isfinite(perceptual.distances(wanted[one], others[other], limit))
+            similar[one[apart], other[apart]] = 0.0
+            found: npt.NDArray[np.float64] = similar.max(axis=1, initial=0.0)
+            return found
 
         return measure
 
 
-def _unscaled(sketches: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.float32]:
-    """Return the standardised thumbnails of sketches with standard deviation 1."""
-    found: npt.NDArray[np.float32] = perceptual.standardised(thumbnails_of(sketches)).astype(np.float32)
-    return found / np.float32(perceptual.UNIT)
+def similarity_of(distance: Any) -> Any:
+    """Return the similarity of images at a distance, 0 to 1."""
+    return np.clip(1 - np.square(distance) / 2, 0.0, 1.0)
+
+
+def _least_distances(some: perceptual.Standard, others: perceptual.Standard) -> npt.NDArray[np.float64]:
+    """Return the distance of each image's nearest turned or mirrored version to each of others, (some, others)."""
+    count = perceptual.SIDE * perceptual.SIDE * perceptual.CHANNELS
+    left, right = (
+        each.reshape(len(each), -1).astype(np.float32) / perceptual.UNIT for each in (some, others)
+    )
+    products = [
+        (some[:, places].reshape(len(some), -1).astype(np.float32) / perceptual.UNIT) @ right.T
+        for places in perceptual.PLACES
+    ]
+    squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1) - 2 * np.max(products, axis=0)
+    return np.sqrt(np.maximum(squares, 0.0) / count).astype(np.float64)
 
 
 class SimilarImages(Connected):
