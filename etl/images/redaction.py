@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from etl.images.decoding import Pixels
 
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/_=-]{20,}+(?:\\[nr/]|[\r\n])*+){1,}+")
+_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/\\_=-]{20,}+[\r\n]*+)++")
 """Lines of base64, also of its variant for URLs, with the line breaks and escapes that JSON has in it."""
 LEFT_OUT = "(image of "
 SMALLEST = 256

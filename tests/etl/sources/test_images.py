@@ -318,9 +318,11 @@ def test_a_damaged_line_is_quarantined_without_its_image(tmp_path: Path) -> None
         assert max((len(run) for run in re.findall(rb"[A-Za-z0-9+/\\]+", raw)), default=0) < 40
 
 
-def test_short_words_stay_in_the_quarantine() -> None:
-    raw = b'{"id": "a-name_of/thirty+nine=characters.......", "image": "' + b"QUJD" * 30 + b'"'
-    assert (
-        without_base64(raw)
-        == b'{"id": "a-name_of/thirty+nine=characters.......", "image": "(120 characters)"'
-    )
+def test_ids_and_paths_stay_in_the_quarantine() -> None:
+    kept = b'{"id": "' + b"0123456789abcdef" * 4 + b'", "path": "' + b"folder/" * 20 + b'"}'
+    assert without_base64(kept) == kept
+    runs = [without_base64(b'"' + letters * 70 + b'"') for letters in (b"QUJD", b"QUJE")]
+    assert all(run.startswith(b'"(image of 280 bytes, SHA-256 ') for run in runs)
+    assert runs[0] != runs[1]
+    lines = b"\\r\\n".join([b"QUJD" * 9] * 12)
+    assert b"QUJD" not in without_base64(b'"' + lines + b'"')
