@@ -296,7 +296,7 @@ class Reader:
         """Return the raw bytes of a record for the quarantine."""
         images, values = self.contract.images, found.values
         if any(not isinstance(values.get(name), Pixels) for name in images):
-            return raw_row(without_images(values, images))
+            return without_base64(raw_row(without_images(values, images)))
         return found.raw or raw_row(values)
 
     def _reject(self, piece: Piece, problem: Rejected) -> None:
