@@ -26,7 +26,7 @@ LOW = 8
 FLAT = 2
 """Standard deviation, in levels of gray, below which an image has no shape of its own."""
 BLOCK = 4
-WORST = 4.0
+WORST = 2.5
 """Largest distance of a block of 4 × 4 pixels of the thumbnails, as a multiple of the largest of all pixels."""
 _OF_BLOCK = BLOCK * BLOCK * CHANNELS
 UNIT = 256
@@ -57,10 +57,10 @@ PLACES, _COARSE_PLACES = _turned(SIDE), _turned(SIDE // BLOCK)
 
 def thumbnail(pixels: Image8) -> Image8:
     """Return the (SIDE, SIDE, 3) thumbnail of (height, width) gray or (height, width, 3) RGB pixels."""
-    image = Image.fromarray(pixels).convert("RGB")
-    shrinks = min(image.size) >= SIDE
-    resized = image.resize((SIDE, SIDE), Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    # Pillow widens the filter where it shrinks an image, so that every pixel counts, in a turned image as much. Of its
+    # box the pixels on an edge belong to one side.
+    image = Image.fromarray(pixels).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def keys_of(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
