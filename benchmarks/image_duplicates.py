@@ -159,7 +159,7 @@ def renamed(scene: Scene, random: Random) -> Scene:
     return scene._replace(text="".join(random.choice(list("abcdefghkmnpqrstuvxyz"), 6)))
 
 
-LARGE, SMALL = "another text, a sixth of the height or more", "another text, less than that"
+LARGE, SMALL = "another text, an eighth of the longer side or more", "another text, less than that"
 LOOK_ALIKES: dict[str, Callable[[Scene, Random], Scene]] = {
     "an object at another place": moved,
     "an object less": without,
@@ -192,7 +192,11 @@ def measure(pictures: int, distance: float) -> dict[str, tuple[bool, float, floa
         found[name] = (True, *_shares(first, np.stack([thumbnail_of(image) for image in changed]), distance))
     for number, (name, change_scene) in enumerate(LOOK_ALIKES.items()):
         wanted = {LARGE: (True,), SMALL: (False,)}.get(name, (True, False))
-        chosen = [n for n, scene in enumerate(scenes) if (scene.letters * 6 >= scene.height) in wanted]
+        chosen = [
+            n
+            for n, scene in enumerate(scenes)
+            if (scene.letters * 8 >= max(scene.width, scene.height)) in wanted
+        ]
         others = [change_scene(scenes[n], np.random.default_rng([number, n])).picture() for n in chosen]
         thumbnails = np.stack([thumbnail_of(image) for image in others])
         found[name] = (False, *_shares(first[chosen], thumbnails, distance))

@@ -27,9 +27,8 @@ class Images(Content):
 
     def sketch(self, batch: pa.RecordBatch, seen: set[bytes]) -> Iterator[pa.Array]:
         sizes, hashes, looks = [], [], []
-        for png in batch.column(
-            0
-        ).to_pylist():  # one after the other: a batch of PNG may be large once decoded
+        # One after the other, since a batch of PNG may be large once it is decoded.
+        for png in batch.column(0).to_pylist():
             pixels = pixels_of(png)
             sizes.append(pixels.shape[0] * pixels.shape[1])
             hashes.append(pixel_hash(pixels))
