@@ -14,10 +14,17 @@ from training.input.augmentation import DRAWS, ERASED, Augmentation, draws
 from training.input.batch_loader import LocalBatch
 
 ROWS = 64
-ALL = {"flip": 0.5, "rotation": 20, "shift": 0.2, "crop": 0.2, "brightness": 0.3, "erasing": 0.5}
+ALL: dict[str, Any] = {
+    "flip": 0.5,
+    "rotation": 20,
+    "shift": 0.2,
+    "crop": 0.2,
+    "brightness": 0.3,
+    "erasing": 0.5,
+}
 
 
-def augmentation(seed: int = 0, **changes: float) -> Augmentation:
+def augmentation(seed: int = 0, **changes: Any) -> Augmentation:
     columns = [
         Column(name="image", role="feature", dtype="uint8", shape=[8, 8, 3], storage=FIXED),
         Column(name="number", role="feature", dtype="float32", shape=[1], storage=FIXED),
@@ -94,8 +101,8 @@ def test_another_epoch_key_or_seed_gives_another() -> None:
 
 def test_random_numbers_are_even() -> None:
     found = draws(keys(20_000), 1, 2)
-    assert found.min() >= 0
-    assert found.max() < 1
+    assert np.min(found) >= 0
+    assert np.max(found) < 1
     assert np.abs(found.mean(axis=0) - 0.5).max() < 0.01
     assert np.abs(np.corrcoef(found.T) - np.eye(DRAWS)).max() < 0.04
 
