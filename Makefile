@@ -120,7 +120,7 @@ bench-etl: setup ## compare the pipeline and its near-duplicate stage with datat
 bench-scaling: setup ## compare samples/s of two ranks with two independent processes and DDP (about 15 minutes)
 	$(PY) -m benchmarks.scaling $(ARGS)
 
-bench-input: data ## compare training input with pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
+bench-input: data ## compare training input (texts, images, tables) with pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
 	$(PY) -m benchmarks.input $(ARGS)
 
 bench-minhash: setup ## compare MinHash kernels, documents/s per core: ours, rensa, datasketch, Daft, DuckDB, Spark (about 5 minutes)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.input import compare, environments, generate, results
-from benchmarks.input.cases import CASES, PACKAGES, PEERS, STORAGE
+from benchmarks.input.cases import CASES, PACKAGES, PEERS, TOKEN_SETS
+from benchmarks.input.kinds import KINDS, kind_of
 from common import command, json_lines
 from common.errors import CheckError, UsageError
 from common.progress import log
@@ -25,7 +26,9 @@ from schemas.tables import Layout
 
 ROWS, ROUNDS = 400_000, 5
 MEMORY_ROWS = 20_000
-DATA_SETS = ("generated", "demo")
+PASSES = 4
+"""Passes over the rows of an image or table case, within the time of a round."""
+DATA_SETS = (*TOKEN_SETS, *KINDS)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,6 +46,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--data", type=Path, default=Path("data/bench-input"), metavar="FOLDER")
     found.add_argument("--results", type=Path, default=Path("benchmarks/results"), metavar="FOLDER")
     found.add_argument("--consumer-seconds", type=float, default=10.0, metavar="S")
+    found.add_argument(
+        "--seconds", type=float, default=compare.LIMIT, metavar="S", help="of a timed pass, at most"
+    )
     found.add_argument("--keep", action="store_true", help="add to the samples of earlier runs")
     found.add_argument("--timing-only", action="store_true", help="leave out exactness, consumer and memory")
     return found
@@ -87,9 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     root.mkdir(parents=True, exist_ok=True)
     pythons, missing = compare.interpreters(cases)
 
-    if "generated" in arguments.data_sets:
-        log("generating rows …")
-        generate.generate(root / "generated", arguments.rows, STORAGE)
+    for name in set(arguments.data_sets) - {"demo"}:
+        log(f"{name}: generating rows …")
+        kind = kind_of(name)
+        generate.generate(root / name, min(arguments.rows, kind.rows), kind=kind)
     if "demo" in arguments.data_sets:
         generate.take(root / "demo", demo_manifest(arguments.config))
     for name in arguments.data_sets:
@@ -120,14 +127,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             json_lines.append(str(file), json.dumps({"case": case, **sample}).encode())
 
         folder = root / name
-        compare.rounds(folder, arguments.rounds, arguments.rows, pythons, cases, keep)
+        texts = name in TOKEN_SETS
+        count = generate.DataSet.load(folder).rows
+        least = arguments.rows if texts else PASSES * count
+        compare.rounds(folder, arguments.rounds, least, pythons, cases, keep, arguments.seconds)
         peaks, consumer = {}, None
         if not arguments.timing_only:
-            peaks = compare.peak_memory(folder, arguments.rows, pythons, cases)
-            if any(case.name == "ours" for case in cases):
+            peaks = compare.peak_memory(folder, least, pythons, cases)
+            if texts and any(case.name == "ours" for case in cases):
                 consumer = compare.consumers(folder, arguments.consumer_seconds)
-        documents[name] = results.summary(samples_in(file), exact, peaks, consumer)
-        documents[name]["rows"] = generate.DataSet.load(folder).rows
+        documents[name] = results.summary(samples_in(file), exact, peaks, consumer, name)
+        documents[name]["rows"] = count
 
     first, *rest = documents.items()
     whole = {**first[1], **dict(rest), **extra, "versions": versions(), "missing": missing}

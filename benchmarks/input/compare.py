@@ -69,7 +69,7 @@ def raw(folder: Path, rows: int) -> Sample:
     manifest = contract.load(data.manifests[str(OURS[folder.name]["variant"])])
     shards = [manifest.shard_uri(shard) for shard in manifest.splits[data.split].shards if shard.rows]
     columns = [column.name for column in columns_of(manifest)]
-    given = ["--list", str(folder / "list_int32.parquet"), "--shards", *shards, "--columns", *columns]
+    given = ["--plain", str(folder / "plain.parquet"), "--shards", *shards, "--columns", *columns]
     return run(PYTHON, "benchmarks.input.raw_pyarrow", [*given, "--rows", str(rows)])
 
 
@@ -85,12 +85,16 @@ def rounds(
     pythons: Mapping[str, Path],
     cases: Sequence[Case],
     keep: Callable[[str, Sample], None],
+    limit: float = LIMIT,
 ) -> None:
-    """Run every case `count` times, and before each of them pyarrow; pass every sample with its name to `keep`."""
+    """Run every case `count` times, `limit` seconds each at most, and before each of them pyarrow.
+
+    Passes every sample with its name to `keep`.
+    """
     data = generate.DataSet.load(folder)
     for number in range(count):
         for case in cases:
-            if case.loader not in pythons:
+            if case.loader not in pythons or not case.runs_on(folder.name):
                 continue
             epochs = max(1, -(-least_rows // min(data.rows, case.rows or data.rows)))
             keep("pyarrow", raw(folder, least_rows))
@@ -98,7 +102,7 @@ def rounds(
                 sample = run(
                     pythons[case.loader],
                     MEASURE,
-                    arguments_of(case, folder, 1 if case.rows else epochs, limit=LIMIT),
+                    arguments_of(case, folder, 1 if case.rows else epochs, limit=limit),
                 )
             except CheckError as error:
                 log(f"{case.name}: {error}")
@@ -115,7 +119,7 @@ def peak_memory(
     """Return the peak memory of each case's processes, in MB, in a run that is not timed."""
     found, rows = {}, generate.DataSet.load(folder).rows
     for case in cases:
-        if case.loader in pythons:
+        if case.loader in pythons and case.runs_on(folder.name):
             epochs = 1 if case.rows else max(1, -(-least_rows // rows))
             arguments = arguments_of(case, folder, epochs, limit=3.0)
             try:
@@ -128,7 +132,7 @@ def peak_memory(
 def exactness(folder: Path, pythons: Mapping[str, Path], cases: Sequence[Case]) -> dict[str, Sample]:
     """Return by case the outcome of 10,003 rows read by two ranks: the worst of all passes.
 
-    `lost` and `repeated` count rows, `wrong` those with tokens other than their own. `exact` is None where it could
+    `lost` and `repeated` count rows, `wrong` those with values other than their own. `exact` is None where it could
     not be determined.
     """
     found: dict[str, Sample] = {}

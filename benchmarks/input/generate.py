@@ -1,9 +1,9 @@
 """Rows that all loaders read: generated ones, or those of a published data set, in a folder of their own.
 
-Such a folder holds `rows.npy` ((N, 128) uint16), `keys.npy` ((N, 2) uint64, the record keys), `list_int32.parquet`
-(the rows as users of pyarrow would store them), `set.json`, and one folder for each peer with its own format. A row's
-number is its place in `rows.npy`; in the copies for other libraries it takes the place of a label, so that checking
-which rows were delivered costs nothing extra.
+Such a folder holds `rows.npy` ((N, *shape), in the dtype of its kind), `keys.npy` ((N, 2) uint64, the record keys),
+`plain.parquet` (the rows as users of pyarrow would store them), `set.json`, and one folder for each peer with its own
+format. A row's number is its place in `rows.npy`; in the copies for other libraries it takes the place of a label, so
+that checking which rows were delivered costs nothing extra.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.input.kinds import TOKENS, Kind, Values
 from etl.publication.balance import shard_rows
 from etl.publication.shards import ShardWriter, shard_schema
 from provenance import merkle
@@ -30,15 +31,14 @@ from schemas.tables import Layout
 from training.input.batch_loader import BatchLoader
 from training.parallel.world import World
 
-Tokens = npt.NDArray[np.uint16]
 Keys = npt.NDArray[np.uint64]
 
-VOCABULARY = 8192
-LENGTH = 128
 CLASSES = 9
 SHARDS = 8
-LIST_ROWS_PER_GROUP = 4096
-"""Row group size of `list_int32.parquet`: of five from 512 to 131,072, the one that pyarrow scanned fastest."""
+PLAIN_ROWS_PER_GROUP = 4096
+"""Row group size of `plain.parquet`: of five from 512 to 131,072, the one that pyarrow scanned fastest."""
+PLAIN_GROUP_BYTES = 4 << 20
+"""Bytes of its row groups where rows are wide."""
 
 CONFIGURATION = """
 [dataset]
@@ -49,11 +49,7 @@ format = "jsonl"
 path = "none.jsonl"
 [columns]
 label = "label"
-[[feature]]
-name = "tokens"
-column = "text"
-vocabulary = {vocabulary}
-length = {length}
+{features}
 [publish]
 rows_per_group = {rows_per_group}
 [model]
@@ -80,24 +76,21 @@ class DataSet:
         (folder / "set.json").write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
 
-def tokens(rows: int, seed: int = 0) -> Tokens:
-    """Draw token ids by Zipf's law (exponent 1) over the vocabulary without the padding; shape (rows, 128), uint16."""
-    weights = 1 / np.arange(1, VOCABULARY)
-    bounds = np.cumsum(weights / weights.sum())
-    drawn = np.random.default_rng(seed).random((rows, LENGTH), dtype=np.float32)
-    return np.minimum(1 + np.searchsorted(bounds, drawn), VOCABULARY - 1).astype(np.uint16)
-
-
 def generate(
-    folder: Path, rows: int, variants: Mapping[str, int], shards: int = SHARDS, seed: int = 0
+    folder: Path,
+    rows: int,
+    variants: Mapping[str, int] | None = None,
+    shards: int = SHARDS,
+    seed: int = 0,
+    kind: Kind = TOKENS,
 ) -> DataSet:
-    """Write generated rows; `variants` is the rows of a row group by the name of the variant."""
+    """Write generated rows; `variants` is the rows of a row group by the name of the variant, default the kind's."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = tokens(rows, seed)
+    drawn = kind.draw(rows, seed)
     ids = [f"row-{number}" for number in range(rows)]
     manifests = {
-        name: str(publish(folder / name, ids, drawn, rows_per_group, shards, seed))
-        for name, rows_per_group in variants.items()
+        name: str(publish(folder / name, ids, drawn, rows_per_group, shards, seed, kind))
+        for name, rows_per_group in (variants or kind.variants).items()
     }
     keys = np.frombuffer(b"".join(map(record_key, ids)), dtype="<u8").reshape(-1, 2)
     found = DataSet(folder.name, rows, manifests, "train")
@@ -124,16 +117,24 @@ def take(folder: Path, manifest_location: str, split: str = "train") -> DataSet:
 
 
 def publish(
-    folder: Path, ids: Sequence[str], drawn: Tokens, rows_per_group: int, shards: int, seed: int
+    folder: Path,
+    ids: Sequence[str],
+    drawn: Values,
+    rows_per_group: int,
+    shards: int,
+    seed: int,
+    kind: Kind,
 ) -> Path:
     """Write shards with the product's writer, and seal a manifest over them; return its location."""
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     toml = folder / "configuration.toml"
+    names = names_of(kind)
+    features = [f'[[feature]]\nname = "{name}"\ncolumn = "{name}"\n{kind.feature}' for name in names]
     toml.write_text(
         CONFIGURATION.format(
-            root=json.dumps(str(folder)), vocabulary=VOCABULARY, length=LENGTH, rows_per_group=rows_per_group
+            root=json.dumps(str(folder)), features="\n".join(features), rows_per_group=rows_per_group
         ),
         encoding="utf-8",
     )
@@ -145,20 +146,24 @@ def publish(
     for number, rows in enumerate(shard_rows(len(ids), shards, rows_per_group)):
         writer = ShardWriter("train", number, schema, rows_per_group, table, configuration.storage)
         part = slice(first, first + rows)
+        parts = np.split(drawn[part], len(names), axis=1) if kind.features > 1 else [drawn[part]]
         writer.add(
             pa.RecordBatch.from_pydict(
                 {
                     "record_id": pa.array(ids[part], pa.string()),
                     "order_key": pa.array(np.arange(first, first + rows)),
                     "label_index": pa.array(labels[part]),
-                    # As the encoder hands it to the writer, whatever the writer makes of it.
-                    "tokens": pa.array([row.tobytes() for row in drawn[part].astype("<u2")], pa.binary()),
+                    # As the encoder hands them to the writer, whatever the writer makes of them.
+                    **{
+                        name: pa.array([row.tobytes() for row in values], pa.binary())
+                        for name, values in zip(names, parts, strict=True)
+                    },
                 }
             )
         )
         written.append(writer.close())
         first += rows
-    sealed = _sealed(configuration, schema, written, labels, folder)
+    sealed = _sealed(configuration, schema, written, labels, folder, kind)
     location = folder / "manifests" / "manifest.json"
     location.parent.mkdir()
     location.write_bytes(sealed.to_json())
@@ -171,7 +176,10 @@ def _sealed(
     written: Sequence[Mapping[str, Any]],
     labels: npt.NDArray[np.int32],
     folder: Path,
+    kind: Kind,
 ) -> contract.Manifest:
+    shape = list(kind.shape) if kind.features == 1 else [1]
+
     def column(name: str, role: Any, dtype: str, shape: list[int], vocabulary: int | None = None) -> Any:
         stored = str(schema.field(name).type).split("[")[0]
         return contract.Column(
@@ -187,7 +195,8 @@ def _sealed(
         epoch_rows=rows,
         epoch_key_sums=(sums[0], sums[1]),
         shards=[
-            contract.Shard(**{name: shard[name] for name in contract.Shard.model_fields}) for shard in written
+            contract.Shard(**{name: shard.get(name) for name in contract.Shard.model_fields})
+            for shard in written
         ],
     )
     counts = dict.fromkeys(("quarantined", "filtered", "exact_duplicates", "near_duplicates"), 0)
@@ -198,7 +207,7 @@ def _sealed(
             column("record_id", "id", "string", []),
             column("record_key", "key", "uint64", [2]),
             column("label_index", "label", "int32", []),
-            column("tokens", "feature", "uint16", [LENGTH], VOCABULARY),
+            *(column(name, "feature", kind.dtype, shape, kind.vocabulary) for name in names_of(kind)),
         ],
         schema_fingerprint=hashlib.sha256(str(schema).encode()).hexdigest(),
         counts={"records_in": rows, "published": rows, **counts},
@@ -221,17 +230,30 @@ def _sealed(
     return contract.Manifest.seal(content, provenance, 0, str(folder.resolve()))
 
 
-def _write(folder: Path, drawn: Tokens, keys: Keys, data: DataSet) -> None:
+def names_of(kind: Kind) -> list[str]:
+    """Return the names of its features."""
+    return ["values"] if kind.features == 1 else [f"c{number:02d}" for number in range(kind.features)]
+
+
+def _write(folder: Path, drawn: Values, keys: Keys, data: DataSet) -> None:
     np.save(folder / "rows.npy", drawn)
     np.save(folder / "keys.npy", keys)
-    values = pa.array(drawn.reshape(-1).astype(np.int32))
-    offsets = pa.array(np.arange(0, values.__len__() + 1, LENGTH, dtype=np.int32))
-    numbers = pa.array(np.arange(len(drawn), dtype=np.int32))
-    table = pa.table({"tokens": pa.ListArray.from_arrays(offsets, values), "number": numbers})
+    width = drawn[0].nbytes
     pq.write_table(
-        table,
-        folder / "list_int32.parquet",
+        pa.table({**plain(drawn), "number": pa.array(np.arange(len(drawn), dtype=np.int32))}),
+        folder / "plain.parquet",
         compression="zstd",
-        row_group_size=LIST_ROWS_PER_GROUP,
+        row_group_size=max(1, min(PLAIN_ROWS_PER_GROUP, PLAIN_GROUP_BYTES // width)),
     )
     data.save(folder)
+
+
+def plain(drawn: Values) -> dict[str, pa.Array]:
+    """Return rows as users of pyarrow would store them: lists of codes, images as binary, numbers as columns."""
+    if drawn.dtype == np.float32:
+        return {f"c{number:02d}": pa.array(drawn[:, number]) for number in range(drawn.shape[1])}
+    if drawn.dtype == np.uint8:
+        return {"values": pa.array([row.tobytes() for row in drawn], pa.binary())}
+    values = pa.array(drawn.reshape(-1).astype(np.int32))
+    offsets = pa.array(np.arange(0, len(values) + 1, drawn.shape[1], dtype=np.int32))
+    return {"values": pa.ListArray.from_arrays(offsets, values)}

@@ -35,10 +35,10 @@ def read(loader: Loader, job: Job, limit: float) -> dict[str, Any]:
     cpu, began = cpu_seconds(), time.perf_counter()
     batches = loader.batches(job)
     whole = True
-    for tokens, identity in batches:
-        rows += len(tokens)
+    for values, identity in batches:
+        rows += len(values)
         identities.append(identity)
-        dtype = str(tokens.dtype)
+        dtype = str(values.dtype)
         if time.perf_counter() - began > limit:
             whole = False
             break
@@ -56,14 +56,15 @@ def read(loader: Loader, job: Job, limit: float) -> dict[str, Any]:
 
 
 def check(loader: Loader, job: Job, passes: int, file: Path) -> dict[str, Any]:
-    """Write the row numbers of each pass to `file`, an array each; return how many rows had wrong tokens."""
+    """Write the row numbers of each pass to `file`, an array each; return how many rows had other values."""
     expected = np.load(job.folder / "rows.npy", mmap_mode="r")
     wrong, found = 0, []
     for _ in range(passes):
         numbers = [np.zeros(0, dtype=np.int64)]
-        for tokens, identity in loader.batches(job):
+        for values, identity in loader.batches(job):
             numbers.append(loader.numbers([identity], job.folder))
-            wrong += int((np.asarray(tokens) != expected[numbers[-1]]).any(axis=1).sum())
+            same = np.asarray(values).reshape(len(values), -1)
+            wrong += int((same != expected[numbers[-1]].reshape(same.shape)).any(axis=1).sum())
         found.append(np.concatenate(numbers))
     np.savez(file, *found)
     return {"rows": sum(map(len, found)), "wrong": wrong}

@@ -394,6 +394,22 @@ def test_memory_is_computed_from_the_manifest_and_refused_above_the_limit(manife
         check_memory(need.total, settings(read_memory=1000))
 
 
+def test_a_block_of_wide_rows_holds_a_batch(manifest: Manifest) -> None:
+    train, order = (
+        settings(streams=4, window=2),
+        split_order(manifest, "train", settings(streams=4, window=2)),
+    )
+    image = column(name="image", dtype="uint8", shape=[224, 224, 3])
+    wide = memory_need(order, World(0, 1), [image], train, batch=256)
+    assert (wide.block, wide.batches) == (64, 1)
+    assert wide.blocks_bytes == (BLOCKS * 256 + 3 * 256) * 224 * 224 * 3
+    # Narrower rows keep to the bytes of a block, however large the batch.
+    narrow = memory_need(
+        order, World(0, 1), [column(name="x", dtype="uint8", shape=[8192])], train, batch=4096
+    )
+    assert narrow.block * 4 == (4 << 20) // 8192
+
+
 def test_row_groups_of_the_default_size_fit_into_the_default_memory_of_one_rank(manifest: Manifest) -> None:
     columns, train = columns_of(manifest), Train()
     rows = row_group_size(Publish(), {"train": 10**9}, row_bytes(columns))

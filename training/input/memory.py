@@ -14,6 +14,10 @@ from training.parallel.world import World
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 4 << 20
 """Limits, in rows and bytes, of what is put in its place at a time; the lower one applies."""
+WIDE_ROW = 16 << 10
+"""Bytes of a row from which a block holds at least a batch: joining a batch from several blocks would copy it again,
+into fresh memory.
+"""
 BLOCKS = 6
 """Blocks in memory: one being filled, one waiting, one being cut, and those of batches waiting or in use."""
 BATCHES_TOGETHER = 16
@@ -76,9 +80,11 @@ def memory_need(
     group = max(1, largest * width)
     together = max(1, TASK_BYTES // group)
     ahead = 2 * settings.workers  # one in the hands of each worker, and one waiting
-    block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // width_out) // max(1, owned))
-    block_rows = block * owned
     local = -(-(batch or settings.batch) // world.size)
+    block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // width_out) // max(1, owned))
+    if width_out >= WIDE_ROW:
+        block = max(block, -(-min(local, BLOCK_ROWS) // max(1, owned)))
+    block_rows = block * owned
     batches = max(1, min(BATCHES_TOGETHER, block_rows // local))
     # A batch that spans several blocks is a copy; a list of batches is being cut, one waits, one is in use.
     copies = 3 * local

@@ -9,24 +9,24 @@ import pyarrow as pa
 import torch
 from lancedb.streaming import StreamingDataset  # type: ignore[import-not-found]
 
-from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, concatenated, rows_of
+from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, chunk_rows, concatenated, rows_of
 
 
 def prepare(folder: Path, rows: int) -> None:
-    tokens, row_numbers = rows_of(folder, rows)
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(tokens.reshape(-1)), tokens.shape[1])
+    values, row_numbers = rows_of(folder, rows)
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
     database = lancedb.connect(str(folder / "lancedb"))
-    database.create_table("rows", pa.table({"tokens": lists, "number": row_numbers}), mode="overwrite")
+    database.create_table("rows", pa.table({"values": lists, "number": row_numbers}), mode="overwrite")
 
 
 def as_rows(batch: pa.RecordBatch) -> list[tuple[torch.Tensor, int]]:
-    lists = batch.column("tokens")
+    lists = batch.column("values")
     values = np.asarray(lists.flatten()).reshape(len(lists), -1)
     return list(zip(torch.from_numpy(values.copy()), batch.column("number").to_pylist(), strict=True))
 
 
 def collate(rows: list[tuple[torch.Tensor, int]]) -> tuple[torch.Tensor, list[int]]:
-    return torch.stack([tokens for tokens, _ in rows]), [number for _, number in rows]
+    return torch.stack([values for values, _ in rows]), [number for _, number in rows]
 
 
 def batches(job: Job) -> Batches:
@@ -40,7 +40,7 @@ def batches(job: Job) -> Batches:
             epoch=epoch,
             rank=job.rank,
             world_size=job.ranks,
-            read_batch_size=job.options.get("read", 1024),
+            read_batch_size=chunk_rows(job.folder, job.options.get("read", 1024)),
             io_queue_depth=1,
             transform=as_rows,
             transform_parallelism=2,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, concatenated
+from benchmarks.input.loaders import BATCH, Batches, Job, Numbers, concatenated, delivered, stored
 
 
 def prepare(folder: Path, rows: int) -> None:
@@ -14,7 +14,8 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def batches(job: Job) -> Batches:
-    rows = np.load(job.folder / "rows.npy", mmap_mode="r")
+    rows = stored(job.folder)
+    dtype = delivered(rows.dtype)
     for epoch in range(job.epochs):
         if job.options.get("shuffle", True):
             order = np.random.default_rng(epoch).permutation(len(rows))[job.rank :: job.ranks]
@@ -22,7 +23,7 @@ def batches(job: Job) -> Batches:
             order = np.arange(job.rank, len(rows), job.ranks)
         for first in range(0, len(order), BATCH):
             chosen = order[first : first + BATCH]
-            yield torch.from_numpy(rows[chosen].astype(np.int32)), chosen
+            yield torch.from_numpy(rows[chosen].astype(dtype, copy=False)), chosen
 
 
 def numbers(identities: list[Any], folder: Path) -> Numbers:

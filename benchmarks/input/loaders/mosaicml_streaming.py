@@ -13,11 +13,11 @@ def prepare(folder: Path, rows: int) -> None:
     """Write MDS shards without compression, as fixed-shape arrays."""
     target = folder / "mosaicml_streaming"
     shutil.rmtree(target, ignore_errors=True)
-    tokens, row_numbers = rows_of(folder, rows)
-    columns = {"tokens": f"ndarray:int32:{tokens.shape[1]}", "number": "int32"}
+    values, row_numbers = rows_of(folder, rows)
+    columns = {"values": f"ndarray:{values.dtype.name}:{values.shape[1]}", "number": "int32"}
     with streaming.MDSWriter(out=str(target), columns=columns) as writer:
-        for row, number in zip(tokens, row_numbers, strict=True):
-            writer.write({"tokens": row, "number": number})
+        for row, number in zip(values, row_numbers, strict=True):
+            writer.write({"values": row, "number": number})
 
 
 def batches(job: Job) -> Batches:
@@ -33,7 +33,7 @@ def batches(job: Job) -> Batches:
     )
     for _ in range(job.epochs):
         for batch in loader:
-            yield batch["tokens"], batch["number"]
+            yield batch["values"], batch["number"]
 
 
 def numbers(identities: list[Any], folder: Path) -> Numbers:

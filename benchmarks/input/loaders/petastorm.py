@@ -3,17 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from benchmarks.input.loaders import (
     BATCH,
-    SHUFFLED_ROWS,
     Batches,
     Job,
     Numbers,
+    Values,
+    chunk_rows,
     concatenated,
     rows_of,
+    shuffled_rows,
 )
 from training.input.petastorm_arrow import make_batch_reader
 
@@ -22,18 +26,23 @@ FILES = 8
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """Write list<int32>, because it has no way to turn binary columns of a batch into tensors; zstd."""
-    tokens, row_numbers = rows_of(folder, rows)
+    """Write lists, because binary columns of a batch become no tensors, or columns of numbers; zstd."""
+    values, row_numbers = rows_of(folder, rows)
     target = folder / "petastorm"
     target.mkdir(exist_ok=True)
-    per_file = -(-len(tokens) // FILES)
-    group = min(ROWS_PER_GROUP, max(1, per_file // 10))
-    for number, first in enumerate(range(0, len(tokens), per_file)):
-        part = tokens[first : first + per_file]
-        offsets = pa.array(range(0, part.size + 1, part.shape[1]), pa.int32())
-        lists = pa.ListArray.from_arrays(offsets, pa.array(part.reshape(-1)))
-        table = pa.table({"tokens": lists, "number": row_numbers[first : first + per_file]})
+    per_file = -(-len(values) // FILES)
+    group = min(chunk_rows(folder, ROWS_PER_GROUP), max(1, per_file // 10))
+    for number, first in enumerate(range(0, len(values), per_file)):
+        part = values[first : first + per_file]
+        table = pa.table({**columns_of(part), "number": row_numbers[first : first + per_file]})
         pq.write_table(table, target / f"{number}.parquet", compression="zstd", row_group_size=group)
+
+
+def columns_of(values: Values) -> dict[str, pa.Array]:
+    if values.dtype == np.float32:
+        return {f"c{number:02d}": pa.array(column) for number, column in enumerate(values.T.copy())}
+    offsets = pa.array(range(0, values.size + 1, values.shape[1]), pa.int32())
+    return {"values": pa.ListArray.from_arrays(offsets, pa.array(values.reshape(-1)))}
 
 
 def batches(job: Job) -> Batches:
@@ -51,9 +60,11 @@ def batches(job: Job) -> Batches:
         shuffle_row_groups=shuffled,
         **sharded,
     ) as reader:
-        queue = SHUFFLED_ROWS if shuffled else 0
+        queue = shuffled_rows(job.folder) if shuffled else 0
         for batch in BatchedDataLoader(reader, batch_size=BATCH, shuffling_queue_capacity=queue):
-            yield batch["tokens"], batch["number"]
+            row_numbers = batch.pop("number")
+            columns = [batch[name] for name in sorted(batch)]
+            yield columns[0] if len(columns) == 1 else torch.stack(columns, dim=1), row_numbers
 
 
 def numbers(identities: list[Any], folder: Path) -> Numbers:

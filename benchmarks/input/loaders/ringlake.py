@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.input.generate import DataSet
 from benchmarks.input.loaders import BATCH, Batches, Job, Numbers
@@ -34,7 +35,8 @@ def feed_of(job: Job, position: int = 0) -> BatchLoader:
 def batches(job: Job) -> Batches:
     with feed_of(job) as loader:
         for batch in loader:
-            yield next(iter(batch.features.values())), batch.keys
+            features = list(batch.features.values())
+            yield features[0] if len(features) == 1 else torch.cat(features, dim=1), batch.keys
 
 
 def numbers(identities: list[Any], folder: Path) -> Numbers:

@@ -1,5 +1,6 @@
 """WebDataset: tar files with one member a row, its shuffle buffer, two worker processes."""
 
+import functools
 import io
 import tarfile
 from pathlib import Path
@@ -9,28 +10,39 @@ import numpy as np
 import torch
 import webdataset  # type: ignore[import-not-found]
 
-from benchmarks.input.loaders import BATCH, SHUFFLED_ROWS, Batches, Job, Numbers, concatenated, rows_of
+from benchmarks.input.loaders import (
+    BATCH,
+    Batches,
+    Job,
+    Numbers,
+    concatenated,
+    delivered,
+    numbered,
+    parted,
+    rows_of,
+    shuffled_rows,
+    stored,
+)
 
 FILES = 8
 
 
 def prepare(folder: Path, rows: int) -> None:
-    """Write the number and the tokens as the bytes of int32, which takes the least parsing and decoding."""
-    tokens, row_numbers = rows_of(folder, rows)
+    """Write the number and the values as bytes, which takes the least parsing and decoding."""
+    whole = numbered(*rows_of(folder, rows))
     target = folder / "webdataset"
     target.mkdir(exist_ok=True)
-    whole = np.concatenate([row_numbers[:, None], tokens], axis=1)
-    per_file = -(-len(tokens) // FILES)
-    for number, first in enumerate(range(0, len(tokens), per_file)):
+    per_file = -(-len(whole) // FILES)
+    for number, first in enumerate(range(0, len(whole), per_file)):
         with tarfile.open(target / f"{number:03d}.tar", "w") as tar:
-            for row in whole[first : first + per_file]:
-                member = tarfile.TarInfo(f"{row[0]:08d}.row")
+            for place, row in enumerate(whole[first : first + per_file], first):
+                member = tarfile.TarInfo(f"{place:08d}.row")
                 member.size = row.nbytes
                 tar.addfile(member, io.BytesIO(row.tobytes()))
 
 
-def as_array(sample: dict[str, Any]) -> Any:
-    return np.frombuffer(sample["row"], dtype=np.int32)
+def as_array(sample: dict[str, Any], dtype: np.dtype[Any]) -> Any:
+    return np.frombuffer(sample["row"], dtype=dtype)
 
 
 def stacked(rows: list[Any]) -> torch.Tensor:
@@ -47,12 +59,14 @@ def batches(job: Job) -> Batches:
         workersplitter=webdataset.split_by_worker,
     )
     if shuffled:
-        data = data.shuffle(SHUFFLED_ROWS)
-    data = data.map(as_array).batched(BATCH, collation_fn=stacked)
+        data = data.shuffle(shuffled_rows(job.folder))
+    data = data.map(functools.partial(as_array, dtype=delivered(stored(job.folder).dtype))).batched(
+        BATCH, collation_fn=stacked
+    )
     loader = webdataset.WebLoader(data, batch_size=None, num_workers=job.options.get("workers", 2))
     for _ in range(job.epochs):
         for block in loader:
-            yield block[:, 1:], block[:, 0]
+            yield parted(block)
 
 
 def numbers(identities: list[Any], folder: Path) -> Numbers:
