@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import UsageError
+from common.errors import CheckError, UsageError
 from schemas.config import load
 from tests.training.published import Published
 from tests.training.published_tables import publish_table
 from training import evaluate, objectives, report
 from training.comparison.assessment import assess
-from training.input.batch_loader import BatchLoader
+from training.input.batch_loader import BatchLoader, LocalBatch
 from training.objectives.regression import HEAD, Regression
 from training.parallel.world import World
 from training.regression.scores import Scale, figures, row_results
@@ -78,23 +78,53 @@ def built(published: Published, *overrides: str) -> Regression:
     return found
 
 
+class Constant(torch.nn.Module):
+    """A model that predicts the same for all rows."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, features: Any) -> dict[str, torch.Tensor]:
+        return {HEAD: torch.full((len(features["a"]), 1), self.value)}
+
+
+def first_batch(published: Published, objective: Regression, split: str) -> LocalBatch:
+    with BatchLoader(published.load(), split, objective.config.train, World(0, 1)) as loader:
+        return next(loader)
+
+
 def test_the_target_is_no_input_and_its_error_is_in_its_own_unit(published: Published) -> None:
     objective = built(published)
     assert [column.name for column in objective.inputs] == ["a", "b", "c", "town"]
-
-    class Zero(torch.nn.Module):
-        def forward(self, features: Any) -> dict[str, torch.Tensor]:
-            return {HEAD: torch.zeros(len(features["a"]), 1)}
-
-    with BatchLoader(published.load(), "validation", objective.config.train, World(0, 1)) as loader:
-        batch = next(loader)
-    terms = objective.terms(Zero(), batch)
+    batch = first_batch(published, objective, "validation")
+    terms = objective.terms(Constant(0.0), batch)
     scaled = batch.features["d"][:, 0]
     torch.testing.assert_close(terms.loss, scaled.square())
     true = objective.scale.undo(scaled.double().numpy())
     assert terms.metrics["mae"].tolist() == pytest.approx(
         abs(true - objective.scale.offset).tolist(), rel=1e-4
     )
+
+
+def test_errors_are_finite_where_the_loss_is_and_cost_training_nothing(published: Published) -> None:
+    objective = built(published)
+    far = objective.terms(Constant(1e4), first_batch(published, objective, "validation"))
+    assert far.loss.isfinite().all()
+    assert far.metrics["mae"].isfinite().all()
+    assert objective.terms(Constant(0.0), first_batch(published, objective, "train")).metrics == {}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_diverged_model_is_not_judged(published: Published, value: float) -> None:
+    objective = built(published)
+    batch = first_batch(published, objective, "validation")
+    judge = objective.judge()
+    judge.add(batch, Constant(value)(batch.features))
+    with pytest.raises(
+        CheckError, match=r"the model predicts for (\d+) of \1 rows a value whose error is not finite"
+    ):
+        judge.judgement()
 
 
 def test_a_model_predicts_the_target_beside_its_baselines(
@@ -141,5 +171,5 @@ def test_a_target_that_nothing_can_be_judged_by_is_refused(
 def test_a_row_that_is_judged_alone_has_no_r2() -> None:
     from training.objectives.regression import judgement
 
-    found = judgement(np.zeros((1, 2), np.uint64), np.array([1.0]), np.array([3.0]))
+    found = judgement("the model", np.zeros((1, 2), np.uint64), np.array([1.0]), np.array([3.0]))
     assert found.figures == {"mae": 2.0, "rmse": 2.0}

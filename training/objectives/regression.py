@@ -17,7 +17,7 @@ from schemas.objectives.regression import Regression as Settings
 from training.input.batch_loader import LocalBatch
 from training.input.whole_split import read_rows
 from training.objectives import Judgement, Objective, Outputs, Terms
-from training.regression.scores import Floats, Scale, distribution, figures, row_results
+from training.regression.scores import Floats, Scale, check_finite, distribution, figures, row_results
 
 HEAD = "value"
 
@@ -60,9 +60,14 @@ class Regression(Objective):
     def terms(self, model: nn.Module, batch: LocalBatch) -> Terms:
         predicted, true = model(batch.features)[HEAD][:, 0], batch.features[self.target][:, 0]
         loss = (predicted - true).square()
-        both = torch.stack([predicted.detach(), true]).double().cpu().numpy()
+        metrics = {} if batch.split == "train" else {"mae": self._absolute(predicted, true)}
+        return Terms(loss, torch.ones_like(loss), metrics)
+
+    def _absolute(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        """Return the absolute errors in the unit of the column, (rows,), no larger than their dtype can hold."""
+        both = torch.stack([predicted, true]).double().cpu().numpy()
         absolute = np.abs(np.diff(self.scale.undo(both), axis=0)[0])
-        return Terms(loss, torch.ones_like(loss), {"mae": torch.from_numpy(absolute).to(loss)})
+        return torch.from_numpy(absolute.clip(max=torch.finfo(predicted.dtype).max)).to(predicted)
 
     def judge(self) -> "NumberJudge":
         return NumberJudge(self)
@@ -76,8 +81,8 @@ class Regression(Objective):
         predicted, details = linear(rows, self.inputs, self.target, self.scale, strengths)
         keys = rows["test"].keys
         return {
-            "linear": judgement(keys, test, predicted, details),
-            "mean": judgement(keys, test, mean(train[rows["train"].taken], test)),
+            "linear": judgement("the baseline linear", keys, test, predicted, details),
+            "mean": judgement("the baseline mean", keys, test, mean(train[rows["train"].taken], test)),
         }
 
     def _true(self, values: Any) -> Floats:
@@ -106,11 +111,20 @@ class NumberJudge:
 
     def judgement(self) -> Judgement:
         true, predicted = self.objective.scale.undo(np.concatenate(self.values)).T
-        return judgement(np.concatenate(self.keys), true, predicted)
+        return judgement("the model", np.concatenate(self.keys), true, predicted)
 
 
-def judgement(keys: Any, true: Floats, predicted: Floats, details: dict[str, Any] | None = None) -> Judgement:
-    """Return the figures of predictions in the unit of the column, (rows,) each."""
-    found = {name: value for name, value in figures(true, predicted).items() if np.isfinite(value)}
+def judgement(
+    predictor: str, keys: Any, true: Floats, predicted: Floats, details: dict[str, Any] | None = None
+) -> Judgement:
+    """Return the figures of predictions in the unit of the column, (rows,) each.
+
+    R² is left out where it is undefined, as the values are all equal. Raises CheckError for predictions without a
+    finite error.
+    """
+    check_finite(predictor, true, predicted)
+    found = figures(true, predicted)
+    if not np.isfinite(found["r2"]):
+        del found["r2"]
     more = {"distribution": distribution(true, predicted), **(details or {})}
     return Judgement(len(true), found, more, row_results(keys, true, predicted))

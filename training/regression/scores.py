@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from common.errors import CheckError
 from training.comparison.assessment import RowResults
 
 SHOWN_BINS = 20
@@ -29,8 +30,20 @@ class Scale:
 
     def undo(self, scaled: Floats) -> Floats:
         """Return values in the unit of the column, from those that the shards hold."""
-        unscaled: Floats = (np.sinh(scaled) if self.asinh else scaled) * self.divisor + self.offset
+        with np.errstate(over="ignore"):  # of predictions far off, which become infinite
+            unscaled: Floats = (np.sinh(scaled) if self.asinh else scaled) * self.divisor + self.offset
         return unscaled
+
+
+def check_finite(predictor: str, true: Floats, predicted: Floats) -> None:
+    """Raise CheckError if the squared errors of predictions, (rows,) each, have no finite sum."""
+    furthest = np.sqrt(np.finfo(np.float64).max / max(1, len(true)))
+    unknown = int((~(np.abs(predicted - true) < furthest)).sum())  # NaN is not below anything
+    if unknown:
+        raise CheckError(
+            f"{predictor} predicts for {unknown:,} of {len(true):,} rows a value whose error is not finite: train it "
+            "again with a smaller optimizer.learning_rate, or scale its features"
+        )
 
 
 def figures(true: Floats, predicted: Floats) -> dict[str, float]:
