@@ -112,6 +112,24 @@ def test_nearness_passes_on(tmp_path: Path) -> None:
     assert clusters(content, chain) == {frozenset(chain)}
 
 
+@pytest.mark.parametrize(
+    ("numbers", "tolerance", "near"),
+    [
+        (("10000000000000000", "10000000000000002"), 1.5, False),
+        (("10000000000000002", "10000000000000004"), 1.5, False),
+        (("10000000000000000", "10000000000000002"), 2.0, True),
+        (("1000000.1", "1000000.2"), 0.1, True),
+        (("1000000.1", "1000000.200001"), 0.1, False),
+    ],
+)
+def test_large_numbers_are_compared_as_small_ones_are(
+    tmp_path: Path, numbers: tuple[str, str], tolerance: float, near: bool
+) -> None:
+    content = rows_of(tmp_path, f"deduplicate.tolerance={{x={tolerance}}}")
+    rows: list[Row] = [(x, "5", None, "a") for x in numbers]
+    assert clusters(content, rows) == ({frozenset(rows)} if near else set())
+
+
 @given(st.lists(st.tuples(st.integers(-60, 60), st.integers(-60, 60)), min_size=2, max_size=40, unique=True))
 def test_no_pair_is_missed_and_none_is_made_up(
     tmp_path_factory: pytest.TempPathFactory, points: list[tuple[int, int]]

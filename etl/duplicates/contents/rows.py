@@ -25,7 +25,7 @@ from schemas.features.date import DateFeature
 WORDS_OF_OTHERS = 2
 """64-bit words of a sketch that hash the columns without a tolerance; those behind are the numbers of the others."""
 SLACK = 1e-6
-"""Part by which cells are wider than two tolerances, so that rounding parts no pair; verification does without it."""
+"""Part by which cells are wider than two tolerances, and the most of a tolerance that rounding may add to it."""
 
 
 class Rows(Content):
@@ -93,8 +93,10 @@ class NearRows(Connected):
         apart = self.labels_of(first) != self.labels_of(second)
         first, second = first[apart], second[apart]
         one, two = self.numbers[first], self.numbers[second]
-        # Decimal fractions have no exact binary form: 1.1 and 1.0 are 0.1 apart.
+        # Decimal fractions have no exact binary form: 1.1 and 1.0 are 0.1 apart. Where the last bit of a number is
+        # worth more than the tolerance, differences are those of float64.
         rounding = 2 * np.spacing(np.maximum(np.abs(one), np.abs(two)))
+        rounding = np.minimum(rounding, SLACK * self.tolerances)
         near = (np.abs(one - two) <= self.tolerances + rounding).all(axis=1)
         near &= (self.others[first] == self.others[second]).all(axis=1)
         self.join(first[near], second[near])
