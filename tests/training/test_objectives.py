@@ -62,6 +62,18 @@ def test_a_data_set_without_what_the_objective_needs_is_refused(tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("kind", ["reconstruction", "regression"])
+def test_class_weights_that_the_objective_ignores_are_refused(tmp_path: Path, kind: str) -> None:
+    published = publish(tmp_path, balance='policy = "weights"', chances=(0.7, 0.2, 0.1))
+    chosen = f'objective={{kind="{kind}"' + (', target="text"}' if kind == "regression" else "}")
+    flags = ["--config", str(published.config), "--run", "refused", "--set", chosen]
+    with pytest.raises(
+        UsageError, match=rf"balance.policy = 'weights', and objective.kind = '{kind}' uses no class"
+    ):
+        main([*flags, "--check"])
+    assert not (published.root / "runs").exists()
+
+
 def test_stopping_early_needs_a_validation_split(tmp_path: Path) -> None:
     published = publish(tmp_path, validation=())
     with pytest.raises(UsageError, match=r"train\.patience stops by results on the validation split"):

@@ -82,6 +82,8 @@ class Objective(ABC):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Roles of columns needed besides the features, such as `label`."""
+    uses_class_weights: ClassVar[bool] = False
+    """True if `terms` multiplies the class weights of `balance.policy = "weights"` in; others refuse such data."""
     weighted = False
     """True if units may have weights other than 1, or are not rows: each step then sums the weights over all ranks."""
     criterion: ClassVar[str] = "loss"
@@ -159,9 +161,15 @@ def kind(name: str) -> type[Objective]:
 
 
 def check(config: Configuration, manifest: Manifest) -> None:
-    """Raise UsageError if the data set lacks a column that the objective needs."""
+    """Raise UsageError if the data set lacks a column that the objective needs, or has class weights without use."""
     name = config.objective.kind
-    for role in sorted(kind(name).needs):
+    chosen = kind(name)
+    if manifest.splits["train"].balance.policy == "weights" and not chosen.uses_class_weights:
+        raise UsageError(
+            f"the data set was published with balance.policy = 'weights', and objective.kind = {name!r} uses no class "
+            "weights: publish it again with balance.policy = 'none' or 'oversample', or choose another objective"
+        )
+    for role in sorted(chosen.needs):
         try:
             manifest.column(role)
         except UsageError as error:

@@ -32,6 +32,7 @@ class Classification(Objective):
     """One class out of several for each row."""
 
     needs = frozenset({"label"})
+    uses_class_weights = True
     # The loss rises as soon as a model is sure of its mistakes, and accuracy hardly changes while it still learns the
     # rare classes.
     criterion, higher_is_better = "balanced_accuracy", True
