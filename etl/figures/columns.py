@@ -6,7 +6,7 @@ It holds about SAMPLED_VALUES values; smaller data sets are counted whole.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ from pyspark.sql import functions as F
 from scipy import stats
 
 from etl.figures.facts import Correlation, Distribution
+from etl.figures.vocabulary import FEWEST_RECORDS
 from etl.normalisers.date import days
+from etl.rules.personal_data import Mask
 from etl.spark.sampling import in_sample
 from schemas.config import Configuration
 from schemas.features import ScalarFeature, TypedFeature
+from schemas.features.boolean import BooleanFeature
 from schemas.features.date import DateFeature
 
 SAMPLED_VALUES = 2_000_000
@@ -47,6 +50,7 @@ def column_figures(
     columns = [F.col(feature.column).alias(f"column_{place}") for place, feature in enumerate(features)]
     narrow = fields.where(wanted).select("record_id", *columns).join(published, "record_id", "left_semi")
     table = narrow.drop("record_id").toArrow()
+    mask = Mask(config.clean)
     found: dict[str, Distribution] = {}
     numbers: dict[str, Floats] = {}
     for place, feature in enumerate(features):
@@ -54,8 +58,10 @@ def column_figures(
         if isinstance(feature, ScalarFeature):
             numbers[feature.name] = _numbers(values, feature)
             found[feature.name] = of_numbers(numbers[feature.name])
+        elif isinstance(feature, BooleanFeature):
+            found[feature.name] = of_names(values, fewest=1)
         else:
-            found[feature.name] = of_names(values)
+            found[feature.name] = of_names(values, mask)
     return found, correlation(numbers)
 
 
@@ -80,13 +86,21 @@ def of_numbers(values: Floats) -> Distribution:
     return Distribution(len(values), missing, edges.tolist(), counts.tolist(), [])
 
 
-def of_names(values: Sequence[str | None]) -> Distribution:
-    """Return the distribution of categories or truth values, the most frequent first, the rest as OTHERS."""
+def of_names(
+    values: Sequence[str | None], mask: Callable[[str], str] = str, fewest: int = FEWEST_RECORDS
+) -> Distribution:
+    """Return the distribution of categories or truth values, the most frequent first, the rest as OTHERS.
+
+    Names of fewer than `fewest` values are among the rest, and the others are masked: either may tell of a person.
+    """
     counts = Counter(value for value in values if value is not None)
-    first = sorted(counts, key=lambda name: (-counts[name], name))[:MOST_NAMES]
-    shown = {name: counts[name] for name in first}
-    if rest := counts.total() - sum(shown.values()):
-        shown[OTHERS] = rest
+    often = [name for name, count in counts.items() if count >= fewest]
+    first = sorted(often, key=lambda name: (-counts[name], name))[:MOST_NAMES]
+    shown = Counter[str]()
+    for name in first:
+        shown[mask(name) or OTHERS] += counts[name]
+    if rest := counts.total() - shown.total():
+        shown[OTHERS] += rest
     return Distribution(len(values), len(values) - counts.total(), [], list(shown.values()), list(shown))
 
 

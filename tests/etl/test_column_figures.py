@@ -10,6 +10,8 @@ from etl.figures.columns import OTHERS, correlation, of_names, of_numbers, rebin
 from etl.figures.drift import EarlierProfile, Profile, column_drift, drifts
 from etl.figures.facts import Summary
 from etl.reporting.columns import distributions
+from etl.rules.personal_data import Mask
+from schemas.cleaning import Clean
 from tests.etl.example_summary import example_summary
 
 
@@ -38,6 +40,12 @@ def test_the_most_frequent_names_are_counted_and_the_others_together() -> None:
     assert (found.names[0], found.counts[0], found.missing) == ("n0", 20, 1)
     assert found.names[-1] == OTHERS
     assert sum(found.counts) == 210
+
+
+def test_names_that_may_tell_of_a_person_are_not_shown() -> None:
+    values = ["anna@example.org"] * 6 + ["ben@example.org"] * 5 + ["Chur"] * 5 + ["Erika Muster"] * 4
+    found = of_names(values, Mask(Clean()))
+    assert dict(zip(found.names, found.counts, strict=True)) == {"<email>": 11, "Chur": 5, OTHERS: 4}
 
 
 def test_bins_are_carried_over_to_other_edges() -> None:
