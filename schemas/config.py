@@ -124,6 +124,7 @@ class Configuration(Section):
             raise ValueError("the time column cannot be a feature or the deduplicated column")
         self._check_typed()
         self._check_packed()
+        self._check_images()
         if self.deduplicate.survivor == "newest" and self.columns.time is None:
             raise ValueError('deduplicate.survivor = "newest" needs columns.time')
         if self.augment.changes and not self.image_features():
@@ -222,6 +223,15 @@ class Configuration(Section):
             raise ValueError(f"{why} and have no label: leave columns.label out")
         if packed.name == DOCUMENTS:
             raise ValueError(f"{why}, named in the column {DOCUMENTS!r} of the shards: rename the feature")
+
+    def _check_images(self) -> None:
+        limits: dict[str, int] = {}
+        for one in self.image_features():
+            if (limit := limits.setdefault(one.column, one.max_pixels)) != one.max_pixels:
+                raise ValueError(
+                    f"the features of the column {one.column!r} have different max_pixels, {limit:,} and, for "
+                    f"{one.name!r}, {one.max_pixels:,}: an image is decoded once, so give all the same"
+                )
 
     def token_features(self) -> list[TextFeature]:
         """Return the features of text."""

@@ -75,6 +75,16 @@ def test_columns_that_differ_in_case_alone_are_refused() -> None:
         configuration(columns={"label": "Text"})
 
 
+def test_an_image_has_one_limit_of_pixels_in_all_its_features() -> None:
+    small = {"name": "small", "column": "picture", "encode": "image", "size": 8, "max_pixels": 100}
+    large = small | {"name": "large", "size": 32}
+    assert configuration(feature=[small, large]).image_columns() == ["picture"]
+    with pytest.raises(
+        ValidationError, match=r"'picture' have different max_pixels, 100 and, for 'large', 200: "
+    ):
+        configuration(feature=[small, large | {"max_pixels": 200}])
+
+
 def test_a_replacement_has_to_fit_its_pattern() -> None:
     rule = {"name": "x", "pattern": "(a)", "replace": r"\1"}
     assert configuration(clean={"regex": [rule]}).clean.regex[0].replace == r"\1"
