@@ -19,8 +19,8 @@ from common.splitmix import mix
 SIDE = 32
 """Pixels of a thumbnail's side; it is stretched to a square."""
 CHANNELS = 3
-KEYS, BITS = 48, 14
-"""Copies whose hashes differ in 4 of 63 bits share a key with a probability above 0.9999, in 6 with 0.998."""
+KEYS, BITS = 64, 20
+"""Copies whose hashes differ in up to 6 of 63 bits very likely share a key, of unlike pictures one pair in 2,000."""
 LOW = 8
 """Frequencies of an axis that are hashed."""
 FLAT = 2
