@@ -13,7 +13,7 @@ from schemas import manifest as manifests
 from schemas.config import Configuration, load
 from schemas.manifest import Manifest
 from tests.training.published import CLASSES, Published, publish
-from training.classification.baseline import evaluate_baseline, fit, hashed_texts, read_rows
+from training.classification.baseline import evaluate_baseline, fit, hashed_texts, read_labelled_rows
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,7 +29,7 @@ def with_texts(
     manifest = published.load()
     texts = {f"unpublished-{n}": "nothing to see here" for n in range(extra)}
     for split in SPLITS:
-        rows = read_rows(manifest, split, config)
+        rows = read_labelled_rows(manifest, split, config)
         for number, (record_id, label) in enumerate(zip(rows.record_ids, rows.labels, strict=True)):
             texts[record_id] = text.format(kind=CLASSES[label], sign="天地人"[label], number=number)
     order = np.random.default_rng(0).permutation(len(texts))
@@ -46,7 +46,7 @@ def with_texts(
 
 def test_the_ids_are_those_of_the_shards_in_their_order(tmp_path: Path) -> None:
     published = publish(tmp_path)
-    rows = read_rows(published.load(), "train", load(published.config))
+    rows = read_labelled_rows(published.load(), "train", load(published.config))
     assert rows.record_ids == [f"train-0-{n}" for n in range(96)] + [f"train-1-{n}" for n in range(77)]
     expected = published.load().splits["train"].label_counts
     assert {name: int((rows.labels == i).sum()) for i, name in enumerate(CLASSES)} == expected
@@ -54,7 +54,7 @@ def test_the_ids_are_those_of_the_shards_in_their_order(tmp_path: Path) -> None:
 
 def test_each_row_has_its_own_text(tmp_path: Path) -> None:
     manifest, config, texts = with_texts(publish(tmp_path))
-    rows = {split: read_rows(manifest, split, config) for split in SPLITS}
+    rows = {split: read_labelled_rows(manifest, split, config) for split in SPLITS}
     matrices = hashed_texts(manifest, config, rows)
     vectorizer = HashingVectorizer(
         n_features=4096, token_pattern=r"\w+", ngram_range=(1, 2), alternate_sign=False, dtype=np.float32
@@ -90,7 +90,7 @@ def test_the_best_on_the_validation_split_is_chosen(tmp_path: Path) -> None:
 
 def test_a_published_row_without_a_text_is_an_error(tmp_path: Path) -> None:
     manifest, config, _ = with_texts(publish(tmp_path))
-    rows = {split: read_rows(manifest, split, config) for split in SPLITS}
+    rows = {split: read_labelled_rows(manifest, split, config) for split in SPLITS}
     rows["test"].record_ids[3] = "unknown"
     with pytest.raises(DataError, match="texts of 233 of the 234 published rows"):
         hashed_texts(manifest, config, rows)
@@ -112,7 +112,7 @@ def test_a_manifest_without_the_version_of_silver_is_an_error(tmp_path: Path) ->
 
 def test_the_same_rows_give_the_same_regression(tmp_path: Path) -> None:
     manifest, config, _ = with_texts(publish(tmp_path))
-    rows = {split: read_rows(manifest, split, config) for split in SPLITS}
+    rows = {split: read_labelled_rows(manifest, split, config) for split in SPLITS}
     matrix = hashed_texts(manifest, config, rows)["train"]
     first, second = (fit(matrix, rows["train"].labels, 10.0)[0] for _ in range(2))
     assert first.coef_.any()

@@ -22,7 +22,6 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from scipy import sparse
@@ -42,13 +41,14 @@ from training.comparison.assessment import RowResults
 from training.input import whole_split
 from training.input.class_balance import repeats_of
 from training.input.columns import is_image
+from training.input.shards import read_row_groups
 
 ITERATIONS = 200
 """Maximum of passes over the data; 30 to 100 are usual."""
 TOLERANCE = 1e-3
 """Convergence threshold: the largest change of a weight in a pass, relative to the largest weight."""
 SPLITS = ("train", "validation", "test")
-TEXTS = "hashed word 1- and 2-grams of the full cleaned texts"
+HASHED_TEXTS = "hashed word 1- and 2-grams of the full cleaned texts"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Rows:
+class LabelledRows:
     """Rows of a split in the order of its shards."""
 
     record_ids: list[str]
@@ -119,13 +119,13 @@ def features(
     Of the training split they are those of the rows that training takes.
     """
     if config.text_columns():
-        rows = {split: read_rows(manifest, split, config) for split in SPLITS}
+        rows = {split: read_labelled_rows(manifest, split, config) for split in SPLITS}
         labels = {split: each.labels for split, each in rows.items()}
         texts: dict[str, Matrix] = dict(hashed_texts(manifest, config, rows))
         if (repeats := repeats_of(manifest, "train", config.storage)) is not None:
             taken_rows = np.flatnonzero(repeats[labels["train"]] > 0)
             labels["train"], texts["train"] = labels["train"][taken_rows], texts["train"][taken_rows]
-        return record_keys(rows["test"].record_ids), labels, texts, TEXTS
+        return record_keys(rows["test"].record_ids), labels, texts, HASHED_TEXTS
     columns = [column for column in manifest.content.columns if column.role == "feature"]
     read = {split: whole_split.read_rows(manifest, split, config.storage) for split in SPLITS}
     taken = {
@@ -163,27 +163,19 @@ def fit(matrix: Matrix, labels: Indices, strength: float) -> tuple[LogisticRegre
     return model, int(np.max(model.n_iter_)) < ITERATIONS
 
 
-def read_rows(manifest: Manifest, split: str, config: Configuration) -> Rows:
+def read_labelled_rows(manifest: Manifest, split: str, config: Configuration) -> LabelledRows:
     """Read the record ids and labels of a split from its shards."""
-    id_name, label_name = manifest.column("id").name, manifest.column("label").name
+    columns = [manifest.column("id"), manifest.column("label")]
     ids: list[str] = []
     labels: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)]
-    for shard in manifest.splits[split].shards:
-        location = manifest.shard_uri(shard)
-        file_system, path = storage.filesystem(location, config.storage)
-        try:
-            with file_system.open(path, "rb") as file:
-                table = pq.read_table(file, columns=[id_name, label_name])
-        except (OSError, pa.ArrowException) as error:
-            first = str(error).splitlines()[0]
-            raise DataError(f"{location} cannot be read ({first}); publish the data set again") from error
-        ids += table[id_name].to_pylist()
-        labels.append(np.asarray(table[label_name], dtype=np.int64))
-    return Rows(ids, np.concatenate(labels))
+    for table, _ in read_row_groups(manifest, split, columns, config.storage):
+        ids += table[columns[0].name].to_pylist()
+        labels.append(np.asarray(table[columns[1].name], dtype=np.int64))
+    return LabelledRows(ids, np.concatenate(labels))
 
 
 def hashed_texts(
-    manifest: Manifest, config: Configuration, rows: dict[str, Rows]
+    manifest: Manifest, config: Configuration, rows: dict[str, LabelledRows]
 ) -> dict[str, sparse.csr_matrix]:
     """Return for each split a (rows, hashed_features) float32 matrix in the order of its rows.
 

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from common import storage
-from common.errors import DataError
 from common.storage import Storage
 from schemas.manifest import Column, Manifest
 from training.input.class_balance import repeats_of
 from training.input.columns import Arrays, to_array
+from training.input.shards import read_row_groups
 
 MOST_CODES = 100
 """Codes of a category with a column of their own; rarer ones, whose codes are larger, share one."""
@@ -50,17 +47,10 @@ def read_rows(manifest: Manifest, split: str, options: Storage) -> Rows:
     """Read a whole split but its ids. Raises DataError naming a shard that cannot be read."""
     columns = [column for column in manifest.content.columns if column.role != "id"]
     named = {column.role: column.name for column in columns}
-    parts: list[Arrays] = []
-    for shard in manifest.splits[split].shards:
-        location = manifest.shard_uri(shard)
-        file_system, path = storage.filesystem(location, options)
-        try:
-            with file_system.open(path, "rb") as file:
-                table = pq.read_table(file, columns=[column.name for column in columns])
-        except (OSError, pa.ArrowException) as error:
-            first = str(error).splitlines()[0]
-            raise DataError(f"{location} cannot be read ({first}); publish the data set again") from error
-        parts.append({column.name: to_array(table, column, location) for column in columns})
+    parts: list[Arrays] = [
+        {column.name: to_array(table, column, where) for column in columns}
+        for table, where in read_row_groups(manifest, split, columns, options)
+    ]
     arrays = {
         column.name: np.concatenate(
             [np.zeros((0, *column.shape), column.dtype), *(part[column.name] for part in parts)]

@@ -6,22 +6,19 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
-from common import storage
-from common.errors import DataError
 from common.storage import Storage
 from schemas.manifest import Column, Manifest, read_artifact
 from training.input.columns import to_array
+from training.input.shards import read_row_groups
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Rows:
+class PackedRows:
     """Packed rows, in the order of the shards."""
 
     tokens: Ints
@@ -50,29 +47,18 @@ def tokenizer_of(manifest: Manifest, options: Storage) -> Tokenizer:
     return Tokenizer.from_str(artifact.decode())
 
 
-def read_rows(manifest: Manifest, split: str, options: Storage) -> Iterator[Rows]:
+def read_packed_rows(manifest: Manifest, split: str, options: Storage) -> Iterator[PackedRows]:
     """Yield the rows of a split, a row group at a time. Raises DataError for a shard that cannot be read."""
     columns = [token_column(manifest), manifest.column("documents")]
-    for shard in manifest.splits[split].shards:
-        location = manifest.shard_uri(shard)
-        file_system, path = storage.filesystem(location, options)
-        try:
-            with file_system.open(path, "rb") as opened:
-                file = pq.ParquetFile(opened)
-                for number in range(file.num_row_groups):
-                    table = file.read_row_group(number, columns=[column.name for column in columns])
-                    where = f"row group {number} of {location}"
-                    tokens, documents = (to_array(table, column, where) for column in columns)
-                    yield Rows(tokens.astype(np.int64), documents.tolist())
-        except (OSError, pa.ArrowException) as error:
-            first = (str(error).splitlines() or [""])[0]
-            raise DataError(f"{location} cannot be read ({first}); publish the data set again") from error
+    for table, where in read_row_groups(manifest, split, columns, options):
+        tokens, documents = (to_array(table, column, where) for column in columns)
+        yield PackedRows(tokens.astype(np.int64), documents.tolist())
 
 
 def documents(manifest: Manifest, split: str, options: Storage) -> Iterator[tuple[str, Ints]]:
     """Yield the record id and the tokens of each document of a split, without its separator, in their order."""
     separator, parts = token_column(manifest).separator, list[Ints]()
-    for rows in read_rows(manifest, split, options):
+    for rows in read_packed_rows(manifest, split, options):
         for tokens, of_row in zip(rows.tokens, rows.documents, strict=True):
             at = 0
             for part in of_row:

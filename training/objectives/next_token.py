@@ -27,7 +27,15 @@ from training.comparison.statistics import Floats
 from training.input.batch_loader import LocalBatch
 from training.language import continuations
 from training.language.continuations import PARTS, Prompt, Verbatim, chosen_prompts, decoded
-from training.language.documents import Sums, add_rows, documents, read_rows, token_column, tokenizer_of
+from training.language.documents import (
+    Ints,
+    Sums,
+    add_rows,
+    documents,
+    read_packed_rows,
+    token_column,
+    tokenizer_of,
+)
 from training.language.generation import Names, Sampling, continued
 from training.language.kneser_ney import KneserNey
 from training.objectives import Judgement, Objective, Outputs, Terms
@@ -143,18 +151,26 @@ class NextToken(Objective):
 
     def baselines(self) -> dict[str, Judgement]:
         settings = self.settings
-        rows = [one.tokens for one in read_rows(self.manifest, "train", self.config.storage)]
-        whole = np.concatenate(rows).reshape(-1)
-        stream = whole[whole != PADDING][: settings.ngram_tokens]
+        stream = self._training_tokens(settings.ngram_tokens)
         log(f"baseline: n-grams of up to {settings.ngram_order} tokens, from {len(stream):,} tokens")
         model = KneserNey(stream, self.outputs[LOGITS], settings.ngram_order, self.separator)
         sums: dict[str, Sums] = {}
-        for part in read_rows(self.manifest, TEST, self.config.storage):
+        for part in read_packed_rows(self.manifest, TEST, self.config.storage):
             add_rows(sums, model.nats(part.tokens), part.documents)
         details = {"order": settings.ngram_order, "learned_tokens": len(stream)}
         prompts = self._prompts()
         written = [model.greedy(one.tokens, settings.continuation_tokens) for one in prompts]
         return {"ngram": self._with_continuations(of_documents(sums, details), prompts, written)}
+
+    def _training_tokens(self, most: int) -> Ints:
+        """Return the first tokens of the training split, reading no more row groups than hold them."""
+        parts, found = [np.zeros(0, np.int64)], 0
+        for rows in read_packed_rows(self.manifest, "train", self.config.storage):
+            parts.append(rows.tokens[rows.tokens != PADDING])
+            found += len(parts[-1])
+            if found >= most:
+                break
+        return np.concatenate(parts)[:most]
 
     @classmethod
     def sections(cls, manifest: Manifest, evaluation: dict[str, Any] | None) -> list[ReportSection]:
