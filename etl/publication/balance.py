@@ -16,7 +16,7 @@ from pyspark.sql import functions as sf
 from schemas.settings import Publish
 
 ROWS_PER_BUCKET = 4096
-"""Approximate rows of a bucket; the driver inspects single ids only in buckets that contain a boundary."""
+"""Approximate records of a bucket; the driver inspects single ids only in buckets that contain a boundary."""
 GROUP_BYTES = 4_000_000
 """Decoded bytes of a row group by default: large enough to amortise Parquet's overhead, small enough that training
 holds many row groups and shuffles their rows.
@@ -111,15 +111,16 @@ def plan(
     rows_per_group: int,
     size: Column | None = None,
     length: int = 1,
+    records: int | None = None,
 ) -> dict[str, SplitPlan]:
     """Plan where each shard begins; `splits` names (rows, shards) of each split.
 
     `frame` has record_id, split, order_key. Where rows are packed, `size` is the number of tokens of a record, its
-    separator included, and `length` that of a row. Two narrow jobs: sizes by bucket of the order key, then the ids of
-    the buckets that contain a boundary.
+    separator included, `length` that of a row, and `records` the number of all records, by which buckets are sized. Two
+    narrow jobs: sizes by bucket of the order key, then the ids of the buckets that contain a boundary.
     """
     size = sf.lit(1) if size is None else size
-    total = sum(rows for rows, _ in splits.values())
+    total = sum(rows for rows, _ in splits.values()) if records is None else records
     bits = max(0, math.ceil(math.log2(max(1, total / ROWS_PER_BUCKET))))
     # Signed keys shifted arithmetically keep their order: bucket -2^(bits-1) holds the smallest.
     bucket = sf.shiftright("order_key", 64 - bits) if bits else sf.lit(0).cast("long")

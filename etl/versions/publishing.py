@@ -91,7 +91,8 @@ def _publish_version(
         rows_per_group = balance.row_group_size(config.publish, rows, width)
         wanted = {split: (rows[split], counts[split]) for split in rows}
         size, length = (None, 1) if packed is None else (packed.size(), packed.length)
-        plans = balance.plan(ordered, wanted, rows_per_group, size, length)
+        records = sum(count for count, _ in sent.values())
+        plans = balance.plan(ordered, wanted, rows_per_group, size, length, records)
         of_train = class_balance.of_train(encoded, config.balance, classes, config.train.classes_taken())
     # Its import takes seconds of this process, which does nothing but wait for Spark meanwhile.
     importing = import_in_background()

@@ -5,7 +5,8 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as sf
 
 from etl.publication import balance
 from schemas.settings import Publish
@@ -87,3 +88,24 @@ def test_boundaries_are_the_ranks_of_the_total_order(
                 assert plan.shard_of(key, record_id) == number
             rank += size
         assert rank == len(ordered)
+
+
+def test_few_ids_are_collected_where_a_packed_row_holds_many_records(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(balance, "ROWS_PER_BUCKET", 8)
+    ids = [(f"id-{n}", "train") for n in range(600)]
+    frame = balance.with_order_key(spark.createDataFrame(ids, "record_id string, split string"))
+    collected: list[int] = []
+    collect = type(frame).collect
+
+    def counted(self: DataFrame) -> list[Row]:
+        found = collect(self)
+        collected.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(frame), "collect", counted)
+    # 600 records of 2 tokens fill 12 rows of 100.
+    plans = balance.plan(frame, {"train": (12, 2)}, 1, sf.lit(2), 100, len(ids))
+    assert plans["train"].rows == (6, 6)
+    assert collected[1] < 60  # ids of the 2 buckets with a boundary
