@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 from common import command
-from common.errors import UsageError
 from common.progress import log
 from schemas import lopsided
 from schemas.config import load
@@ -54,12 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     record, state = judging.find_checkpoint(run, arguments.checkpoint)
     location = judging.manifest_location(config, run, arguments.manifest, arguments.root)
     manifest = load_with_shards(location, config.storage, arguments.root)
-    if record.manifest_root != manifest.manifest_root:
-        raise UsageError(
-            f"the checkpoint {record.file} of the run {run.name!r} was trained on the manifest root "
-            f"{record.manifest_root[:16]}…, but {location} has {manifest.manifest_root[:16]}…: give the "
-            "manifest that it was trained on with --manifest"
-        )
+    remedy = "give the manifest that it was trained on with --manifest"
+    judging.check_manifest(run, record, manifest, location, remedy)
     torch.set_num_threads(config.train.threads)
     trained = judging.as_trained(config, state)
     objective = objectives.build(trained, manifest, torch.device("cpu"))

@@ -81,8 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{run / RUN_FILE} has a configuration that this version of ringlake, or one without a kind in it, does "
             f"not read ({first}): train again, or install what it was trained with"
         ) from error
-    manifest = load_manifest(manifest_of(run, began, config.storage, None, arguments.root), config.storage)
+    location = manifest_of(run, began, config.storage, None, arguments.root)
+    manifest = load_manifest(location, config.storage)
     record, state = judging.find_checkpoint(run, arguments.checkpoint)
+    remedy = "put that manifest back, or say with --root which folder holds the folder of its data set"
+    judging.check_manifest(run, record, manifest, location, remedy)
     trained = judging.as_trained(config, state)
     objective = objectives.build(trained, manifest, torch.device("cpu"))
     if not isinstance(objective, NextToken):

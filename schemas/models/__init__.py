@@ -7,6 +7,11 @@ class ModelSettings(Section):
     """Keys that every `[model]` has."""
 
     kind: str
+
+
+class StartSettings(ModelSettings):
+    """Keys of a model that can begin with the weights of another run."""
+
     start: NonEmpty | None = None
     """Folder of a run, such as `runs/x`, whose best checkpoint gives the weights below the heads; both have the same
     tokenizer.

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from common.sections import Positive
-from schemas.models import ModelSettings
+from schemas.models import StartSettings
 
 
-class TransformerClassifier(ModelSettings):
+class TransformerClassifier(StartSettings):
     """`[model] kind = "transformer_classifier"`"""
 
     kind: Literal["transformer_classifier"] = "transformer_classifier"

@@ -2,8 +2,9 @@
 
 import json
 import math
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from sacrebleu.metrics.bleu import BLEU
 from torch.nn import functional
 
 from common.errors import CheckError, ConfigurationError, UsageError
+from common.storage import Storage
 from schemas.config import load
-from schemas.manifest import Manifest
+from schemas.manifest import Manifest, newest
 from schemas.models.transformer_decoder import TransformerDecoder
 from tests.training.published import Published, publish
 from tests.training.published_tokens import LENGTH, SENTENCES, publish_tokens, texts
@@ -24,10 +26,11 @@ from training import batches, evaluate, generate, models, objectives, report, tr
 from training.comparison.assessment import assess
 from training.input.batch_loader import BatchLoader, columns_of
 from training.language.continuations import Verbatim, figures, sums
-from training.language.documents import documents, tokenizer_of
+from training.language.documents import PackedRows, documents, read_packed_rows, tokenizer_of
 from training.language.generation import Names, Sampling, continued
 from training.language.kneser_ney import KneserNey
-from training.models.transformer_decoder import Decoder, turned
+from training.models import transformer_decoder
+from training.models.transformer_decoder import Decoder, rotation, turned
 from training.objectives.next_token import NATS, NextToken
 from training.parallel.world import World
 from training.reporting import sections
@@ -105,10 +108,34 @@ def test_rotary_products_depend_on_the_distance_alone() -> None:
     query, key = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0))
 
     def product(first: int, second: int) -> float:
-        return float((turned(query, torch.tensor([first])) * turned(key, torch.tensor([second]))).sum())
+        places = (rotation(torch.tensor([place]), 4) for place in (first, second))
+        return float((turned(query, next(places)) * turned(key, next(places))).sum())
 
     assert product(3, 1) == pytest.approx(product(13, 11), rel=1e-4)
     assert product(3, 1) != pytest.approx(product(3, 2), rel=1e-3)
+
+
+def test_the_angles_are_computed_once_for_all_layers(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(places: torch.Tensor, pairs: int) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(len(places))
+        return rotation(places, pairs)
+
+    monkeypatch.setattr(transformer_decoder, "rotation", counted)
+    model_of(published)({"tokens": torch.ones(2, LENGTH, dtype=torch.int64)})
+    assert asked == [LENGTH]
+
+
+def test_a_model_of_twelve_layers_has_the_parameters_of_the_smallest_gpt_2() -> None:
+    settings = TransformerDecoder(
+        kind="transformer_decoder", layers=12, width=768, heads=12, positions="learned"
+    )
+    with torch.device("meta"):
+        model = Decoder(settings, "tokens", 50_257, 1024, "logits")
+    assert sum(one.numel() for one in model.parameters()) == 124_439_808
 
 
 def test_the_loss_is_that_of_every_token_after_those_before_it(
@@ -278,6 +305,23 @@ def test_the_figures_of_the_sums_are_those_that_are_resampled(published: Publish
         assert assessed.comparisons[0].figures[name].verdict == "no difference"
 
 
+def test_the_ngrams_read_no_more_than_they_learn_from(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load(published.config, [f"objective.ngram_tokens={9 * LENGTH}", "objective.prompts=0"])
+    objective = objectives.build(config, published.load(), CPU)
+    read: list[int] = []
+
+    def counted(manifest: Manifest, split: str, options: Storage) -> Iterator[PackedRows]:
+        for rows in read_packed_rows(manifest, split, options):
+            read.extend([len(rows.tokens)] * (split == "train"))
+            yield rows
+
+    monkeypatch.setattr("training.objectives.next_token.read_packed_rows", counted)
+    assert objective.baselines()["ngram"].details["learned_tokens"] == 9 * LENGTH
+    assert read == [8, 8]  # row groups of 8 rows
+
+
 def test_the_report_shows_curves_continuations_and_packing(published: Published, trained: Path) -> None:
     assert report.main(["--config", str(published.config), "--run", "small"]) == 0
     page = (trained / "report.html").read_text()
@@ -300,6 +344,17 @@ def test_generate_goes_on_with_a_prompt(
     assert written("--top-k", "1", "--tokens", "12") == likeliest
     with pytest.raises(UsageError, match="holds no run"):
         generate.main(["--run", str(trained / "none"), "--prompt", "x"])
+
+
+def test_the_tokenizer_of_other_data_is_not_taken(trained: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", publish_tokens(tmp_path / "other", train=60)
+    shutil.copytree(trained, run)
+    began = json.loads((run / "run.json").read_bytes())
+    place = newest(str(tmp_path / "other" / "synthetic" / "manifests"))
+    began |= {"manifest": place, "manifest_from_run": place, "manifest_root": other.load().manifest_root}
+    (run / "run.json").write_text(json.dumps(began))
+    with pytest.raises(UsageError, match="was trained on the manifest root"):
+        generate.main(["--run", str(run), "--prompt", "no warranty is"])
 
 
 def test_an_audit_names_the_documents_of_each_row(

@@ -68,6 +68,15 @@ def _given_checkpoint(run: Path, given: str) -> tuple[Record, CheckpointState]:
     return record, state
 
 
+def check_manifest(run: Path, record: Record, manifest: Manifest, location: str, remedy: str) -> None:
+    """Raise UsageError unless a checkpoint was trained on this manifest, whose ids and statistics it takes."""
+    if record.manifest_root != manifest.manifest_root:
+        raise UsageError(
+            f"the checkpoint {record.file} of the run {run.name!r} was trained on the manifest root "
+            f"{record.manifest_root[:16]}…, but {location} has {manifest.manifest_root[:16]}…: {remedy}"
+        )
+
+
 def as_trained(config: Configuration, state: CheckpointState) -> Configuration:
     """Return the configuration with the model, the objective and the augmentation that a checkpoint was trained with.
 

@@ -17,6 +17,8 @@ from schemas.manifest import Column
 from schemas.models.transformer_decoder import TransformerDecoder as Settings
 
 ROTARY_BASE = 10_000.0
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and sines of the angles of t places, (t, w / 2h) each."""
 Past = list[tuple[Tensor, Tensor]]
 """Keys and values of each layer for the tokens so far: (n, h, t, w / h) each."""
 
@@ -66,6 +68,7 @@ class Decoder(nn.Module):
         if self.positions is not None:
             nn.init.normal_(self.positions.weight, std=0.02)
         self.dropout = nn.Dropout(settings.dropout)
+        self.pairs = settings.width // settings.heads // 2
         self.layers = nn.ModuleList(CausalLayer(settings) for _ in range(settings.layers))
         self.norm = nn.LayerNorm(settings.width)
 
@@ -86,11 +89,14 @@ class Decoder(nn.Module):
         before = 0 if past is None else past[0][0].shape[2]
         places = torch.arange(before, before + tokens.shape[1], device=tokens.device)
         hidden = self.tokens(tokens)
-        if self.positions is not None:
+        angles = None
+        if self.positions is None:
+            angles = rotation(places, self.pairs)
+        else:
             hidden = hidden + self.positions(places)
         hidden, found = self.dropout(hidden), []
         for number, layer in enumerate(self.layers):
-            hidden, held = layer(hidden, places, None if past is None else past[number])
+            hidden, held = layer(hidden, angles, None if past is None else past[number])
             found.append(held)
         return self.norm(hidden), found
 
@@ -104,7 +110,7 @@ class CausalLayer(nn.Module):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         width, inner = settings.width, settings.feed_forward or 4 * settings.width
-        self.heads, self.rotary = settings.heads, settings.positions == "rotary"
+        self.heads = settings.heads
         self.attention_norm = nn.LayerNorm(width)
         self.projections = nn.Linear(width, 3 * width)
         self.attention_output = nn.Linear(width, width)
@@ -114,14 +120,14 @@ class CausalLayer(nn.Module):
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(
-        self, hidden: Tensor, places: Tensor, past: tuple[Tensor, Tensor] | None
+        self, hidden: Tensor, angles: Rotation | None, past: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return (n, t, w), and keys and values of the past with these tokens'."""
         rows, count, width = hidden.shape
         three = self.projections(self.attention_norm(hidden)).view(rows, count, 3, self.heads, -1)
         query, key, value = three.permute(2, 0, 3, 1, 4)
-        if self.rotary:
-            query, key = turned(query, places), turned(key, places)
+        if angles is not None:
+            query, key = turned(query, angles), turned(key, angles)
         if past is not None:
             key, value = torch.cat((past[0], key), dim=2), torch.cat((past[1], value), dim=2)
         mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=past is None)
@@ -132,14 +138,18 @@ class CausalLayer(nn.Module):
         return hidden + self.dropout(self.contract(inner)), (key, value)
 
 
-def turned(values: Tensor, places: Tensor) -> Tensor:
-    """Turn the pairs (i, i + d/2) of (n, h, t, d) by angles in proportion to the t places.
+def rotation(places: Tensor, pairs: int) -> Rotation:
+    """Return cosines and sines, (t, pairs) each, of the angles of t places, one of a speed a pair."""
+    speeds = ROTARY_BASE ** (-torch.arange(pairs, device=places.device) / pairs)
+    angles = places[:, None] * speeds
+    return angles.cos(), angles.sin()
+
+
+def turned(values: Tensor, angles: Rotation) -> Tensor:
+    """Turn the pairs (i, i + d/2) of (n, h, t, d) by the angles of their t places.
 
     The pairs are the halves of a head, as in GPT-NeoX; the paper's are neighbours, which is the same model.
     """
-    half = values.shape[-1] // 2
-    speeds = ROTARY_BASE ** (-torch.arange(half, device=values.device) / half)
-    angles = places[:, None] * speeds
-    cosine, sine = angles.cos(), angles.sin()
-    first, second = values[..., :half], values[..., half:]
+    cosine, sine = angles
+    first, second = values.chunk(2, dim=-1)
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
