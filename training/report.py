@@ -20,6 +20,7 @@ from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE, check_dataset, manifest_of
 from schemas.tables import Layout
+from training.engine import overlap
 from training.reporting import sections
 from training.tracking import metrics, non_finite, summary
 from training.tracking.run_files import REPORT_FILE, read_evaluation, read_run, run_folder
@@ -85,7 +86,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
     outdated = None if evaluation is None else summary.outdated(run, evaluation)
     objective = objectives.kind(began["configuration"]["objective"]["kind"])
     shown = [
-        *sections.attention(lopsided.of_manifest(manifest)),
+        *sections.attention([*lopsided.of_manifest(manifest), *_learned_before(began)]),
         *([] if outdated is None else [sections.outdated(outdated)]),
         *objective.sections(manifest, evaluation),
         *sections.augmented(evaluation),
@@ -103,6 +104,11 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
         shown,
         "Made by ringlake.",
     )
+
+
+def _learned_before(began: dict[str, Any]) -> list[str]:
+    found = (began.get("started_from") or {}).get("overlap")
+    return overlap.sentences(found) if found else []
 
 
 if __name__ == "__main__":

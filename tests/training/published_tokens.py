@@ -1,7 +1,7 @@
 """A small published data set of packed tokens, made without Spark: sentences that mostly follow one another."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +82,14 @@ def texts(split: str, count: int) -> list[tuple[str, str]]:
     return found
 
 
-def publish_tokens(root: Path, train: int = 120, validation: int = 12, test: int = 20) -> Published:
-    """Write a data set of so many texts a split below `root`."""
+def publish_tokens(
+    root: Path,
+    train: int = 120,
+    validation: int = 12,
+    test: int = 20,
+    changed: Callable[[dict[str, contract.SplitContent]], None] = lambda splits: None,
+) -> Published:
+    """Write a data set of so many texts a split below `root`; `changed` gets the splits before they are sealed."""
     feature = PackedTokensFeature(
         name="tokens", column="text", encode="packed_tokens", vocabulary=300, length=LENGTH
     )
@@ -99,6 +105,7 @@ def publish_tokens(root: Path, train: int = 120, validation: int = 12, test: int
         name: _split(root / "synthetic" / "gold" / "shards", name, of_split, tokenizer, feature, layout)
         for name, of_split in split_texts.items()
     }
+    changed(splits)
     columns = [
         contract.Column(name="record_id", role="id", dtype="string", shape=[], storage="string"),
         contract.Column(name="record_key", role="key", dtype="uint64", shape=[2], storage=contract.FIXED),

@@ -1,19 +1,22 @@
 """`model.start`: the body of another run's model, proven by its chain, where the token ids mean the same."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from common.errors import UsageError
+from common.errors import ConfigurationError, UsageError
 from schemas.config import Configuration, load
 from schemas.models.transformer_classifier import TransformerClassifier
 from schemas.runs import roots_of
+from schemas.split_content import SplitContent
 from tests.training.published import Published, publish
 from tests.training.published_tokens import publish_tokens
-from training import models, train
+from training import models, report, train
 from training.checkpoints import starting, store
+from training.engine import overlap
 from training.input.batch_loader import columns_of
 
 
@@ -54,7 +57,7 @@ def test_a_classifier_takes_the_layers_of_a_language_model(
     config, manifest = configured(published), published.load()
     found = starting.find(config, manifest)
     assert found is not None
-    settings = TransformerClassifier(layers=2, width=32, heads=2, start=config.model.start)
+    settings = TransformerClassifier(layers=2, width=32, heads=2, start=str(starting.start_of(config)))
     features = [column for column in columns_of(manifest) if column.role == "feature"]
     model = models.build(settings, features, {"logits": 3})
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -70,6 +73,51 @@ def test_a_classifier_takes_the_layers_of_a_language_model(
     assert {name.split(".")[2] for name in start.left} == {"positions", "layers"}
     assert all(name.startswith(("encoders.0.positions", "encoders.0.layers.1")) for name in start.left)
     assert "all but encoders.0.positions.weight" in capsys.readouterr().err
+
+
+def test_records_to_judge_by_that_the_other_run_learned_from_are_counted(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def changed(splits: dict[str, SplitContent]) -> None:
+        splits["train"], splits["test"] = splits["test"], splits["train"]
+
+    other = publish_tokens(tmp_path / "swapped", train=40, changed=changed)
+    flags = ["--config", str(other.config), "--set", f"model.start={published.root}/runs/first"]
+    assert train.main([*flags, "--run", "second", "--stop-after", "1"]) == 0
+    told = "has learned from 40 of the 40 records of the test split: figures on them are too good"
+    assert told in capsys.readouterr().err
+    began = json.loads((other.root / "runs" / "second" / "run.json").read_bytes())
+    found = began["started_from"]["overlap"]
+    assert found["splits"] == {
+        "validation": {"records": 12, "learned": 0},
+        "test": {"records": 40, "learned": 40},
+    }
+    assert found["unchecked"] == []
+    assert report.main([*flags, "--run", "second"]) == 0
+    assert told in (other.root / "runs" / "second" / "report.html").read_text()
+
+
+def test_where_the_other_data_are_gone_it_cannot_be_checked(published: Published, tmp_path: Path) -> None:
+    other = publish_tokens(tmp_path / "other", train=20)
+    config, manifest, run = load(other.config), other.load(), tmp_path / "moved" / "first"
+    shutil.copytree(published.root / "runs" / "first", run)
+    began = json.loads((run / "run.json").read_bytes())
+    began |= {"manifest": str(tmp_path / "gone.json"), "manifest_from_run": "../../gone.json"}
+    (run / "run.json").write_text(json.dumps(began))
+    root = published.load().manifest_root
+    found = overlap.overlap(run, config, manifest)
+    assert found == {
+        "splits": {"validation": {"records": 12, "learned": 0}, "test": {"records": 20, "learned": 0}},
+        "unchecked": [root],
+    }
+    [said] = overlap.sentences(found)
+    assert "could not be checked" in said
+    assert root[:16] in said
+
+
+def test_models_without_such_layers_do_not_know_the_key(published: Published) -> None:
+    with pytest.raises(ConfigurationError, match=r"model\.start"):
+        load(published.config, ["model={kind = 'mlp', start = 'runs/first'}"])
 
 
 def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ The optimizer begins anew.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from common.errors import UsageError
 from common.progress import log
 from schemas.config import Configuration
 from schemas.manifest import Manifest
+from schemas.models import StartSettings
 from schemas.runs import roots_of
 from training.checkpoints import store
 from training.checkpoints.record import CheckpointState, Record
@@ -32,6 +33,8 @@ class Start:
     """Names of the tensors of this model that begin with the other's values."""
     left: tuple[str, ...]
     """Names of those of its body that do not, because the other has none of that name and shape."""
+    overlap: Mapping[str, Any] = field(default_factory=dict)
+    """Records to judge by that the other has learned from: see `overlap.overlap`."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the section `started_from` of run.json."""
@@ -44,7 +47,14 @@ class Start:
             "manifest_roots": sorted(roots_of(self.run)),
             "taken": list(self.taken),
             "left": list(self.left),
+            "overlap": dict(self.overlap),
         }
+
+
+def start_of(config: Configuration) -> Path | None:
+    """Return the folder that `model.start` names; None without one, as of models that cannot have one."""
+    model = config.model
+    return Path(model.start) if isinstance(model, StartSettings) and model.start is not None else None
 
 
 def find(config: Configuration, manifest: Manifest) -> tuple[Record, CheckpointState] | None:
@@ -52,9 +62,9 @@ def find(config: Configuration, manifest: Manifest) -> tuple[Record, CheckpointS
 
     Raises UsageError where there is none, the run's chain does not have it, or its token ids have another meaning.
     """
-    if config.model.start is None:
+    run = start_of(config)
+    if run is None:
         return None
-    run = Path(config.model.start)
     found = store.best_good(run, log)
     if found is None:
         raise UsageError(
@@ -92,7 +102,8 @@ def take(model: nn.Module, config: Configuration, found: tuple[Record, Checkpoin
     Raises UsageError where nothing fits.
     """
     record, state = found
-    assert config.model.start is not None
+    run = start_of(config)
+    assert run is not None
     prefix, of_other = _body(config.model.kind), _body(json.loads(state["decisive"])["model"]["kind"])
     saved: Mapping[str, Any] = state["model"]
     own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
@@ -103,13 +114,11 @@ def take(model: nn.Module, config: Configuration, found: tuple[Record, Checkpoin
             taken[name] = theirs
     if not taken:
         raise UsageError(
-            f"model.start: no tensor of the run {config.model.start} has the name and shape of one of this model: give "
+            f"model.start: no tensor of the run {run} has the name and shape of one of this model: give "
             "model the same width, heads and feed_forward"
         )
     model.load_state_dict(taken, strict=False)
-    start = Start(
-        Path(config.model.start), record, tuple(taken), tuple(name for name in own if name not in taken)
-    )
+    start = Start(run, record, tuple(taken), tuple(name for name in own if name not in taken))
     log(
         f"starts from {record.file} of {start.run}: takes {len(taken)} of {len(own)} tensors of the body"
         + (f", all but {', '.join(start.left)}" if start.left else "")

@@ -18,7 +18,7 @@ from training import methods, models, objectives
 from training.checkpoints import starting, store, tensors
 from training.checkpoints.record import CheckpointState, Record
 from training.checkpoints.starting import Start
-from training.engine import snapshot
+from training.engine import overlap, snapshot
 from training.engine.state import TrainContext, TrainState
 from training.input.batch_loader import BatchLoader, read_need, split_order
 from training.input.memory import check_memory
@@ -256,7 +256,7 @@ def prepare(
     features = models.features_of(objective.inputs, manifest, config.storage)
     model = models.build(config.model, features, objective.outputs)
     state, start = TrainState(), None
-    if found is None and config.model.start is not None:
+    if found is None and starting.start_of(config) is not None:
         if communicator.writes:
             try:
                 start = _started(model, config, manifest, state)
@@ -300,6 +300,9 @@ def _started(model: nn.Module, config: Configuration, manifest: Manifest, state:
     found = starting.find(config, manifest)
     assert found is not None
     start = starting.take(model, config, found)
+    start = replace(start, overlap=overlap.overlap(start.run, config, manifest))
+    for sentence in overlap.sentences(start.overlap):
+        log(f"warning: {sentence}")
     state.origin["started_from"] = start.record.sha256
     return start
 
