@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
+from etl.figures.columns import OTHERS
+from etl.figures.drift import profile_before
 from etl.lake.tables import read_table
 from etl.versions.building import run_stages
 from schemas.config import Configuration, load
@@ -57,7 +59,7 @@ def rows(first: int, warmer: float = 0.0) -> list[list[Any]]:
             f"r{n}",
             f"{chance.gauss(20, 3) + warmer:.2f}" if n % 10 else "",
             n,
-            ("north", "south")[n % 2],
+            "ann@example.org" if n % 20 == 4 else ("north", "south")[n % 2],
             "fault" if n % 12 == 5 else "fine",
         ]
         for n in range(first, first + ROWS)
@@ -80,7 +82,7 @@ def built(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Buil
         ["copy", f"{heat:.3f}", "3.0", " South ", "fine"],  # equal once in one notation
         ["near", f"{heat + 0.05:.2f}", 3, "south", "fine"],
         ["far", f"{heat + 0.2:.2f}", 3, "south", "fine"],
-        ["elsewhere", f"{heat:.2f}", 3, "north", "fine"],
+        ["elsewhere", f"{heat:.2f}", 3, "Erika Muster", "fine"],
         ["bad", "hot", 3, "south", "fine"],
     ]
     write(folder / "in" / "a.csv", first + planted)
@@ -121,13 +123,26 @@ def test_training_takes_the_rows_that_the_condition_names(
     assert train.epoch_rows == train.label_counts["fine"] < train.rows
 
 
+def test_the_profile_names_no_person(built: Built) -> None:
+    config, (_, second), _ = built
+    before = profile_before(config, second)
+    assert before is not None
+    place = before.profile.columns["place"]
+    assert dict(zip(place.names, place.counts, strict=True)) == {
+        "south": 61,
+        "north": 54,
+        "<email>": 6,
+        OTHERS: 1,
+    }
+
+
 def test_the_report_shows_each_column_and_how_it_moved(
     built: Built,
 ) -> None:
     first, second = built[2]
     for part in ("Distribution of the columns", "9.8% missing", "Correlation", "Whole rows are compared"):
         assert part in first, part
-    for part in ("Cleaning rules", "Lengths", "Jaccard"):
+    for part in ("Cleaning rules", "Lengths", "Jaccard", "ann@example.org", "Erika", "erika"):
         assert part not in first, part
     assert "Values of the typed columns" in second
     assert "(large shift)" in second
