@@ -20,7 +20,6 @@ from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE, check_dataset, manifest_of
 from schemas.tables import Layout
-from training.engine import overlap
 from training.reporting import sections
 from training.tracking import metrics, non_finite, summary
 from training.tracking.run_files import REPORT_FILE, read_evaluation, read_run, run_folder
@@ -76,6 +75,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
     The objective decides how the evaluation is shown.
     """
     from training import objectives  # imports torch
+    from training.engine import overlap
 
     training = summary.read(run).get("training", {})
     evaluation = read_evaluation(run)
