@@ -75,7 +75,6 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
     The objective decides how the evaluation is shown.
     """
     from training import objectives  # imports torch
-    from training.engine import overlap
 
     training = summary.read(run).get("training", {})
     evaluation = read_evaluation(run)
@@ -107,6 +106,8 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
 
 
 def _learned_before(began: dict[str, Any]) -> list[str]:
+    from training.engine import overlap  # imports torch
+
     found = (began.get("started_from") or {}).get("overlap")
     return overlap.sentences(found) if found else []
 
