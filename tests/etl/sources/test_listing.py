@@ -247,6 +247,8 @@ def test_every_format_of_the_configuration_has_a_module() -> None:
         "delta",
         "iceberg",
         "front_matter",
+        "images",
+        "zeek",
     }
 
 
