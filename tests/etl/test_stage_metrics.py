@@ -93,7 +93,8 @@ def test_memory_below_a_process_counts() -> None:
     ) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert tree_bytes() - before > 290_000_000
+        # The Java machine of other tests may give memory back meanwhile.
+        assert tree_bytes() - before > 200_000_000
         assert tree_bytes(child.pid) > 290_000_000
         assert tree_bytes(child.pid, shared_divided=False) >= tree_bytes(child.pid)
         child.communicate(b"\n")
