@@ -34,7 +34,8 @@ from benchmarks.corpus.pieces import (
     pieces,
 )
 from benchmarks.corpus.plan import Documents
-from benchmarks.corpus.randomness import GOLDEN, Ints, Words, below, hashed, mixed
+from benchmarks.corpus.randomness import Ints, Words, below, hashed
+from common.splitmix import GOLDEN, mix
 
 QUANTILES = 1 << 18
 ZIPF_SHIFT = 2.7
@@ -81,7 +82,7 @@ def compose(documents: Documents) -> Texts:
     document = np.repeat(np.arange(len(documents), dtype=np.int32), documents.length)
     place = np.arange(offsets[-1]) - offsets[:-1][document]
     seed, source = _sources(documents, document, place)
-    drawn = mixed(seed + (source.astype(np.uint64) + np.uint64(1)) * GOLDEN)
+    drawn = mix(seed + (source.astype(np.uint64) + np.uint64(1)) * GOLDEN)
     terms = _terms(documents, document, place, drawn)
     forms = _forms(documents, document, drawn, offsets)
     found = forms.astype(np.int32) * np.int32(TERMS) + terms

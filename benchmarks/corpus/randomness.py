@@ -9,27 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from common.splitmix import GOLDEN, mix
+
 Words = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MASK = (1 << 64) - 1
 ROUNDS = 4
 
 
-def mixed(words: Words) -> Words:
-    """Spread every bit over all 64, in place."""
-    words ^= words >> np.uint64(30)
-    words *= np.uint64(0xBF58476D1CE4E5B9)
-    words ^= words >> np.uint64(27)
-    words *= np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
-    return words
-
-
 def hashed(key: int, numbers: Ints | Words) -> Words:
     """Return 64 pseudo-random bits for each number, of the stream `key`."""
-    return mixed((numbers.astype(np.uint64) + np.uint64(1)) * GOLDEN + np.uint64(key & MASK))
+    return mix((numbers.astype(np.uint64) + np.uint64(1)) * GOLDEN + np.uint64(key & MASK))
 
 
 def key_of(seed: int, stream: int) -> int:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from benchmarks.corpus import plan as planned
 from benchmarks.corpus.compose import Texts, compose, token_ids
 from benchmarks.corpus.plan import FAMILIES, MOST_MEMBERS, OPERATIONS, REFORMED, Plan
-from benchmarks.corpus.randomness import GOLDEN, Ints, Words, mixed
+from benchmarks.corpus.randomness import Ints, Words
+from common.splitmix import GOLDEN, mix
 
 SHINGLE = 5
 FAMILIES_AT_ONCE = 256
@@ -98,7 +99,7 @@ def similarities(texts: Texts, group: Ints, member: Ints) -> npt.NDArray[np.floa
 
 def shingle_hashes(texts: Texts) -> tuple[Words, Ints]:
     """Return a hash for each window of SHINGLE tokens, and its document; shorter documents are one window."""
-    tokens = mixed((token_ids(texts).astype(np.uint64) + np.uint64(1)) * GOLDEN)
+    tokens = mix((token_ids(texts).astype(np.uint64) + np.uint64(1)) * GOLDEN)
     lengths = np.diff(texts.offsets)
     windows = np.maximum(lengths - SHINGLE + 1, 1)
     document = np.repeat(np.arange(len(lengths)), windows)
@@ -109,7 +110,7 @@ def shingle_hashes(texts: Texts) -> tuple[Words, Ints]:
         has = within + step < lengths[document]
         found *= np.uint64(0xD1342543DE82EF95)
         found += np.where(has, tokens[np.minimum(first + step, len(tokens) - 1)], np.uint64(0))
-    return mixed(found), document
+    return mix(found), document
 
 
 assert planned.MOST_MEMBERS <= 1 << MEMBER_BITS

@@ -39,6 +39,12 @@ class Buckets:
         shared = sizes > 1
         return cls(rows[np.repeat(shared, sizes)], np.concatenate(([0], np.cumsum(sizes[shared]))))
 
+    @classmethod
+    def of_lists(cls, keys: pa.Array) -> "Buckets":
+        """Build buckets from the bucket keys of each row: list<int64>, without nulls."""
+        rows = np.repeat(np.arange(len(keys)), pc.list_value_length(keys).to_numpy())
+        return cls.of(keys.flatten().to_numpy(), rows)
+
     @property
     def sizes(self) -> Ints:
         return np.diff(self.offsets)

@@ -3,6 +3,7 @@
 Spark and Parquet copy such a value as a whole, whereas they would handle each element of a list on its own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -48,3 +49,13 @@ def unpacked(array: pa.Array | pa.ChunkedArray, dtype: str = "<i8") -> tuple[npt
             sizes.append(np.diff(offsets).astype(np.int64) // width)
     whole = values[1] if len(values) == 2 else np.concatenate(values)
     return whole, np.concatenate(([0], np.cumsum(np.concatenate(sizes))))
+
+
+def owners(hashes: Sequence[bytes], seen: set[bytes]) -> npt.NDArray[np.bool_]:
+    """Return True for the first row of each hash that is not in `seen`, to which it is added; bool (rows,)."""
+    found = np.zeros(len(hashes), dtype=bool)
+    for row, digest in enumerate(hashes):
+        if digest not in seen:
+            seen.add(digest)
+            found[row] = True
+    return found

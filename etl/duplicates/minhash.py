@@ -18,6 +18,7 @@ import pyarrow as pa
 from common.errors import UsageError
 from common.splitmix import GOLDEN, mix
 from etl.duplicates.equality import ALL_FOLDED, Equality, exact_hashes, sign_hashes
+from etl.duplicates.hash_lists import owners
 from etl.duplicates.tokens import (
     Ints,
     Texts,
@@ -178,11 +179,7 @@ def sketch(
     forms = Texts.of(texts)
     tokens = find_tokens(forms)
     content_hash = exact_hashes(texts, forms, equality)
-    sketch_owner = np.zeros(len(content_hash), dtype=bool)
-    for i, digest in enumerate(content_hash):
-        if digest not in seen:
-            seen.add(digest)
-            sketch_owner[i] = True
+    sketch_owner = owners(content_hash, seen)
     tokens = tokens.of_texts(sketch_owner)
     hashes = token_hashes(tokens)
     signs = sign_hashes(texts, forms, tokens, hashes, equality)

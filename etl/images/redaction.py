@@ -1,4 +1,4 @@
-"""What the quarantine keeps of records with images: never an image itself, which may tell where it was taken."""
+"""Redaction of records with images for the quarantine, where no image is kept: it may tell its place."""
 
 import hashlib
 import re

@@ -124,8 +124,7 @@ class Contract:
         seconds: float | None = None
         for column, is_time, is_text, longest in self._roles:
             if column not in record:
-                names = record.names() if isinstance(record, WithNames) else nested_names(record)
-                return Problem("missing_column", f"the column {column!r} is missing{hint(column, names)}")
+                return _missing(record, column)
             value = record[column]
             if is_time:
                 result = time_in_seconds(value, self.time_unit, self.time_format)
@@ -173,8 +172,7 @@ class Contract:
                 sources.append(values[-1])
                 continue
             if column not in record:
-                names = record.names() if isinstance(record, WithNames) else nested_names(record)
-                return Problem("missing_column", f"the column {column!r} is missing{hint(column, names)}")
+                return _missing(record, column)
             name, most_pixels = self.images[column]
             found, source = decoded(record[column], most_pixels)
             if isinstance(found, Refused):
@@ -326,3 +324,8 @@ def derived_id(path: str, twin: int, position: int, values: tuple[str | bytes | 
         digest.update(len(encoded).to_bytes(8, "little"))
         digest.update(encoded)
     return digest.hexdigest()
+
+
+def _missing(record: Mapping[str, object], column: str) -> Problem:
+    names = record.names() if isinstance(record, WithNames) else nested_names(record)
+    return Problem("missing_column", f"the column {column!r} is missing{hint(column, names)}")

@@ -41,7 +41,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Names:
-    """What a language model's rows are made of."""
+    """Feature, head and length of a language model's rows."""
 
     feature: str
     head: str

@@ -69,13 +69,3 @@ def content_of(config: Configuration) -> Content:
     """Return what the records of a data set are compared by."""
     found = kinds.subclass("etl.duplicates.contents", config.compared_as(), Content)
     return cast(type[Content], found)(config)
-
-
-def owners(hashes: Sequence[bytes], seen: set[bytes]) -> npt.NDArray[np.bool_]:
-    """Return True for the first row of each hash that is not in `seen`, to which it is added; bool (rows,)."""
-    found = np.zeros(len(hashes), dtype=bool)
-    for row, digest in enumerate(hashes):
-        if digest not in seen:
-            seen.add(digest)
-            found[row] = True
-    return found

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from common.images import Image8, pixels_of
 from etl.duplicates.connecting import Buckets, Connected, Ints, components_of
-from etl.duplicates.contents import Content, Highest, owners
+from etl.duplicates.contents import Content, Highest
+from etl.duplicates.hash_lists import owners
 from etl.images import perceptual
 
 COMPARED_AT_ONCE = 1 << 11
@@ -50,8 +50,7 @@ class Images(Content):
     def connect(self, block: pa.Table) -> pa.Table:
         hashes, bands = (block[name].combine_chunks() for name in ("content_hash", "bands"))
         images = SimilarImages(thumbnails_of(block["sketch"]), self.settings.distance)
-        rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
-        images.connect_buckets(Buckets.of(bands.flatten().to_numpy(), rows))
+        images.connect_buckets(Buckets.of_lists(bands))
         return components_of(images, hashes)
 
     @property

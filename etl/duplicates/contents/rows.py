@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from common.splitmix import GOLDEN, mix
 from etl.duplicates.connecting import SMALL_BUCKET, Buckets, Connected, Ints, components_of
-from etl.duplicates.contents import Content, owners
-from etl.duplicates.hash_lists import packed, unpacked
+from etl.duplicates.contents import Content
+from etl.duplicates.hash_lists import owners, packed, unpacked
 from etl.normalisers.date import days
 from schemas.config import Configuration
 from schemas.features.date import DateFeature
@@ -72,8 +72,7 @@ class Rows(Content):
         if not self.near:
             return components_of(NearRows(np.zeros((len(hashes), 0), np.int64), self.tolerances), hashes)
         words = unpacked(block["sketch"])[0].reshape(len(hashes), -1)
-        members = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
-        rows, buckets = NearRows(words, self.tolerances), Buckets.of(bands.flatten().to_numpy(), members)
+        rows, buckets = NearRows(words, self.tolerances), Buckets.of_lists(bands)
         rows.connect_neighbours(buckets)
         rows.connect_buckets(buckets)
         return components_of(rows, hashes)
@@ -121,19 +120,11 @@ def band_keys(words: Ints, tolerances: npt.NDArray[np.float64]) -> Ints:
     keys = np.empty((len(words), 2 ** len(tolerances)), np.int64)
     for grid, moved in enumerate(itertools.product((0.0, 0.5), repeat=len(tolerances))):
         cells = np.floor(numbers / width + np.asarray(moved))
-        key = _mixed(words[:, 0].view(np.uint64) + np.uint64(grid))
+        key = mix(words[:, 0].view(np.uint64) + np.uint64(grid) + GOLDEN)
         for column in cells.T:
-            key = _mixed(key ^ np.ascontiguousarray(column).view(np.uint64))
+            key = mix((key ^ np.ascontiguousarray(column).view(np.uint64)) + GOLDEN)
         keys[:, grid] = key.view(np.int64)
     return keys
-
-
-def _mixed(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Scramble 64 bits (the finaliser of SplitMix64: Steele, Lea and Flood, *OOPSLA* 2014)."""
-    keys = keys + np.uint64(0x9E3779B97F4A7C15)
-    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys ^ (keys >> np.uint64(31))
 
 
 def _ends(rows: Ints, each: int, count: int) -> pa.Array:

@@ -50,9 +50,7 @@ def connect_block(block: pa.Table, similarity: float) -> pa.Table:
     # The shingles are most of a task's memory: they are not sorted, and copied once where they come in several batches.
     hashes, bands = (block[name].combine_chunks() for name in ("content_hash", "bands"))
     sets = SimilarSets(*unpacked(block["sketch"]), similarity, block["signs"].to_numpy())
-    rows = np.repeat(np.arange(len(hashes)), pc.list_value_length(bands).to_numpy())
-    buckets = Buckets.of(bands.flatten().to_numpy(), rows)
-    del rows
+    buckets = Buckets.of_lists(bands)
     connect_buckets(sets, buckets)
     return components_of(sets, hashes)
 

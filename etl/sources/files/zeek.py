@@ -70,7 +70,7 @@ class ZeekFormat(SourceFormat):
 
 
 class Header:
-    """What the lines with `#` have said so far, by which records are read."""
+    """Statements of the lines with `#` so far, by which records are read."""
 
     def __init__(self, needed: Collection[str]) -> None:
         self.needed = needed

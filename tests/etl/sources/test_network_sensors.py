@@ -1,4 +1,4 @@
-"""What network sensors write: a connection log of Zeek and the events of Suricata, with typed columns and times."""
+"""Files of network sensors: a connection log of Zeek and the events of Suricata, with typed columns and times."""
 
 import json
 import random
