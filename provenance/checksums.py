@@ -5,12 +5,12 @@ import hashlib
 import json
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
+from isal import isal_zlib
 
 from common import files, storage
 from common.errors import DataError
@@ -34,11 +34,11 @@ def row_group_crc32(columns: Iterable[npt.NDArray[Any]]) -> int:
     """Return the CRC-32 (ISO-HDLC, as in gzip) over the bytes of consecutive columns, each C-contiguous,
     little-endian.
 
-    It finds what changed between the hashing of a file and the reading of a row group, at 4 GB/s.
+    It finds what changed between the hashing of a file and the reading of a row group, at the speed of memory.
     """
     checksum = 0
     for values in columns:
-        checksum = zlib.crc32(values.data, checksum)
+        checksum = isal_zlib.crc32(values.data, checksum)
     return checksum
 
 

@@ -24,6 +24,8 @@ __all__ = ["ManifestPart", "Packing", "Shard", "SplitContent"]
 FORMAT_VERSION = 5
 READABLE = (4, 5)  # format 4 names places by absolute paths
 FIXED = "fixed_size_binary"  # storage type of columns whose rows all have the same number of bytes
+WIDE_ROW = 16 << 10
+"""Bytes of a row from which a feature is stored as it is, uncompressed, so that readers need no copy of their own."""
 
 
 class Column(ManifestPart):

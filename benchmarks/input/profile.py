@@ -19,11 +19,12 @@ from benchmarks.input import generate, measure
 from benchmarks.input.cases import OURS
 from benchmarks.input.kinds import KINDS
 from benchmarks.input.loaders import Job, memory_copy, ringlake
-from training.input import batch_loader, petastorm_reader
+from training.input import batch_loader, petastorm_reader, wide_rows
 from training.input.windows import WindowPool
 
 PARTS: tuple[tuple[str, Any, str], ...] = (
     ("reading and decompressing row groups", pq.ParquetFile, "read_row_group"),
+    ("reading wide rows to their places", wide_rows, "read_rows"),
     ("their CRC-32", petastorm_reader, "row_group_crc32"),
     ("views of their columns", petastorm_reader, "to_array"),
     ("places in windows", WindowPool, "_advance"),
@@ -49,7 +50,7 @@ def timed(function: Callable[..., Any], part: str, seconds: Counter[str]) -> Cal
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=list(KINDS))
-    parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--rows", type=int, default=1500)
     parser.add_argument("--passes", type=int, default=8)
     parser.add_argument("--data", type=Path, default=Path("data/bench-input/profile"), metavar="FOLDER")
     arguments = parser.parse_args(argv)

@@ -1,11 +1,12 @@
 """Reading and writing of the bronze and silver Delta tables, with common properties."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
 import pyarrow as pa
 from delta.tables import DeltaTable
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
 from common import storage
@@ -64,6 +65,18 @@ def read_files(spark: SparkSession, uri: str, paths: Sequence[str], schema: Stru
     # Escaped: a location that looks like a pattern is none.
     reader = spark.read.option("__globPaths__", "false").schema(schema)
     return reader.parquet(*(storage.join(uri, path) for path in paths))
+
+
+def read_records(
+    spark: SparkSession, uri: str, table: DataFrame, ids: Collection[str], columns: Sequence[str | Column]
+) -> list[Row]:
+    """Collect `record_id` and the columns of some records of the table at `uri`; only the files that hold them are
+    read, however many it has.
+    """
+    wanted = F.col("record_id").isin(sorted(ids))
+    files = table.where(wanted).select("_metadata.file_name").distinct().collect() if ids else []
+    holding = read_files(spark, uri, [one["file_name"] for one in files], table.schema)
+    return holding.where(wanted).select("record_id", *columns).collect() if files else []
 
 
 def restore_to(spark: SparkSession, uri: str, identity: str, options: Storage) -> bool:

@@ -30,12 +30,19 @@ from etl.spark.partitions import salts
 from provenance.checksums import row_group_crc32
 from provenance.keys import KEY_BYTES, add_sums, key_sums, record_key
 from schemas.config import DOCUMENTS, Configuration
+from schemas.manifest import WIDE_ROW
 from schemas.split_content import Packing
 from schemas.tables import spark_schema
 
 COMPRESSION = "lz4"
 """docs/performance.md has the sizes and reading speeds of the alternatives that were compared."""
 SPARK_PARTITION_COLUMN = "split"
+
+
+def compression_of(kind: pa.DataType) -> str:
+    """Return the codec of a column: none for wide rows, which readers take from the file as they are."""
+    wide = pa.types.is_fixed_size_binary(kind) and kind.byte_width >= WIDE_ROW
+    return "none" if wide else COMPRESSION
 
 
 @dataclass(frozen=True)
@@ -279,7 +286,7 @@ class ShardWriter:
         self.writer = pq.ParquetWriter(
             pa.PythonFile(self.hashing, mode="w"),
             self.schema,
-            compression=COMPRESSION,
+            compression={part.name: compression_of(part.type) for part in self.schema},
             use_dictionary=False,
             write_statistics=["record_id"],
             version="2.6",

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from etl.figures.facts import Cluster
 from etl.gates.rejects import OF_COLUMN
-from etl.lake.tables import read_files, read_table
+from etl.lake.tables import read_records, read_table
 from etl.rules.personal_data import LONGEST, NOTHING, Mask, rule_of, with_some_masks
 from etl.rules.registry import Edit, Filter, Rule, build_rules
 from schemas.config import TEXTS, Configuration
@@ -90,18 +90,9 @@ def _chosen(fields: DataFrame) -> dict[str, list[str]]:
 def _texts(
     spark: SparkSession, uri: str, version: int | None, config: Configuration, ids: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Return the configured texts of some records of a table, their first `LONGEST` characters.
-
-    Only the files that hold these records are read, however many the table has.
-    """
-    wanted = F.col("record_id").isin(list(ids))
-    table = read_table(spark, uri, version)
-    found = table.where(wanted).select("_metadata.file_name").distinct().collect() if ids else []
-    if not found:
-        return {}
-    holding = read_files(spark, uri, [row["file_name"] for row in found], table.schema)
+    """Return the configured texts of some records of a table, their first `LONGEST` characters."""
     columns = [F.coalesce(F.substring(c, 1, LONGEST), F.lit("")).alias(c) for c in config.text_columns()]
-    rows = holding.where(wanted).select("record_id", *columns).collect()
+    rows = read_records(spark, uri, read_table(spark, uri, version), ids, columns)
     return {row["record_id"]: [row[column] for column in config.text_columns()] for row in rows}
 
 

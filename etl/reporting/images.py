@@ -1,6 +1,6 @@
 """Section of the data-quality report on images: examples of each class, copies side by side, and what was left out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pyspark.sql import DataFrame, SparkSession
@@ -10,7 +10,7 @@ from common.images import data_uri, shown
 from common.pages.page import Block, Picture, Pictures, ReportSection, Table, Text, number
 from common.wording import counted
 from etl.figures.facts import Cluster, Summary
-from etl.lake.tables import read_files, read_table
+from etl.lake.tables import read_records, read_table
 from etl.reporting.records import row
 from schemas.config import Configuration
 from schemas.tables import Layout
@@ -111,15 +111,10 @@ def _members(ledger: DataFrame, clusters: Sequence[Cluster]) -> dict[str, list[t
 
 
 def _pictures(
-    spark: SparkSession, uri: str, fields: DataFrame, column: str, ids: Iterable[str]
+    spark: SparkSession, uri: str, fields: DataFrame, column: str, ids: Collection[str]
 ) -> dict[str, bytes]:
-    """Return the picture of each record, at the size of a report; only the files that hold these are read."""
-    wanted = F.col("record_id").isin(sorted(ids))
-    files = fields.where(wanted).select("_metadata.file_name").distinct().collect()
-    if not files:
-        return {}
-    holding = read_files(spark, uri, [one["file_name"] for one in files], fields.schema)
-    rows = holding.where(wanted).select("record_id", column).collect()
+    """Return the picture of each record, at the size of a report."""
+    rows = read_records(spark, uri, fields, ids, [column])
     return {one["record_id"]: shown(bytes(one[column])) for one in rows if one[column] is not None}
 
 

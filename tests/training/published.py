@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.publication import class_balance
+from etl.publication.shards import compression_of
 from provenance import merkle
 from provenance.checksums import row_group_crc32
 from provenance.keys import key_sums, record_key
@@ -281,7 +282,9 @@ def write_shard(
     folder = table / split
     folder.mkdir(parents=True, exist_ok=True)
     attempt, checksums, at = folder / "shard.part", [], 0
-    with pq.ParquetWriter(attempt, rows.schema, compression="lz4") as writer:
+    rows = rows.cast(pa.schema([part.with_nullable(False) for part in rows.schema]))
+    codecs = {part.name: compression_of(part.type) for part in rows.schema}
+    with pq.ParquetWriter(attempt, rows.schema, compression=codecs, use_dictionary=False) as writer:
         for size in groups:
             writer.write_table(rows.slice(at, size), row_group_size=size)
             checksums.append(row_group_crc32([column[at : at + size] for column in hashed]))

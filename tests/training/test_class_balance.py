@@ -25,6 +25,7 @@ from training.input.columns import SplitFiles
 from training.input.memory import memory_need
 from training.input.petastorm_reader import PlannedReader
 from training.input.proof import Proof
+from training.input.wide_rows import Reading
 from training.methods import plain
 from training.objectives.classification import Classification, class_weights
 from training.parallel.world import World
@@ -236,7 +237,7 @@ def test_labels_without_a_class_are_refused(manifest: Manifest) -> None:
     files = SplitFiles.of(manifest, "train", columns)
     assert files.repeats is not None
     fewer = SplitFiles(**{**vars(files), "repeats": files.repeats[:1]})
-    reader = PlannedReader(fewer, iter(range(10)), workers=1, ahead=1)
+    reader = PlannedReader(fewer, map(Reading, range(10)), workers=1, ahead=1)
     try:
         with pytest.raises(DataError, match="labels without a class"):
             list(reader)

@@ -24,6 +24,7 @@ from training.input.columns import SplitFiles, row_bytes, to_array
 from training.input.memory import BLOCKS, check_memory, memory_need
 from training.input.order import SplitOrder, reading_order
 from training.input.petastorm_reader import PlannedReader
+from training.input.wide_rows import Reading
 from training.parallel.world import World
 
 SHARDS = ((7, 7, 7, 3), (7, 7, 7, 2), (7, 5))
@@ -157,7 +158,7 @@ def test_all_row_groups_pass_through_petastorm_and_no_more(manifest: Manifest) -
 def test_no_more_is_read_ahead_than_computed(published: Published, manifest: Manifest) -> None:
     files = SplitFiles.of(manifest, "train", columns_of(manifest))
     plan = [number % 10 for number in range(200)]
-    reader = PlannedReader(files, iter(plan), workers=2, ahead=4, together=3)
+    reader = PlannedReader(files, map(Reading, plan), workers=2, ahead=4, together=3)
     try:
         next(reader)
         # Its task is still in hand; four more wait or are being read.
@@ -402,7 +403,12 @@ def test_a_block_of_wide_rows_holds_a_batch(manifest: Manifest) -> None:
     image = column(name="image", dtype="uint8", shape=[224, 224, 3])
     wide = memory_need(order, World(0, 1), [image], train, batch=256)
     assert (wide.block, wide.batches) == (64, 1)
-    assert wide.blocks_bytes == (BLOCKS * 256 + 3 * 256) * 224 * 224 * 3
+    # They lie in blocks alone: those of other rows, one begun, and the one that a window reaches; and in three copies.
+    assert wide.wide_blocks == BLOCKS + 2
+    assert wide.blocks_bytes == (wide.wide_blocks * 256 + 3 * 256) * 224 * 224 * 3
+    assert (wide.windows_bytes, wide.ahead_bytes) == (0, train.workers * 7 * 224 * 224 * 3)
+    # A window is not waited for within a block.
+    assert wide.slots == 8
     # Narrower rows keep to the bytes of a block, however large the batch.
     narrow = memory_need(
         order, World(0, 1), [column(name="x", dtype="uint8", shape=[8192])], train, batch=4096

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from common.progress import Progress, log
 from schemas.manifest import Column
@@ -115,13 +117,12 @@ def linear(splits: Splits, strengths: Sequence[float]) -> Detector | None:
     if anomalous.all() or not anomalous.any():
         log("no baseline linear: the training split has rows of one kind alone, normal or anomalous")
         return None
-    middle, spread = train.mean(axis=0), train.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
 
     def with_strength(strength: float) -> Detector:
-        model = LogisticRegression(C=strength, max_iter=ITERATIONS).fit((train - middle) / spread, anomalous)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=ITERATIONS))
+        model.fit(train, anomalous)
         return Detector(
-            lambda matrix: np.asarray(model.decision_function((matrix - middle) / spread), np.float64),
+            lambda matrix: np.asarray(model.decision_function(matrix.astype(np.float64)), np.float64),
             {"regularisation": strength},
         )
 

@@ -25,6 +25,7 @@ from training.input.memory import MemoryNeed, memory_need
 from training.input.order import EpochOrder, SplitOrder, Window, reading_order, row_groups_of
 from training.input.petastorm_reader import PlannedReader
 from training.input.prefetch import Prefetcher
+from training.input.wide_rows import WideBlocks
 from training.input.windows import Block, WindowPool, joined
 from training.parallel.world import World
 
@@ -153,9 +154,11 @@ class BatchLoader:
             self._together = need.batches
             # One plan for both, so that its permutations are computed once. The reader is ahead by what it prefetches.
             to_read, to_place = itertools.tee(self._windows())
-            plan = (segment.row_group for _, window in to_read for segment in window.segments)
-            self.reader = PlannedReader(files, plan, settings.workers, need.ahead, need.together)
-            pool = WindowPool(self.columns, need, to_place, self.reader, pinned, files.repeats)
+            wide = WideBlocks(self.columns, need, self.order.streams_of(world), pinned)
+            self.reader = PlannedReader(
+                files, wide.plan(to_read), settings.workers, need.ahead, need.together
+            )
+            pool = WindowPool(self.columns, need, to_place, self.reader, wide, pinned, files.repeats)
             self._blocks = placing = Prefetcher(self._all_blocks(pool), 1, "place rows")
             self._several = cutting = Prefetcher(self._lists(), 1, "cut batches")
             self._threads = [placing, cutting]

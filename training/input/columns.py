@@ -15,7 +15,7 @@ import torch
 
 from common.errors import DataError
 from common.storage import Storage
-from schemas.manifest import FIXED, Column, Manifest
+from schemas.manifest import FIXED, WIDE_ROW, Column, Manifest
 from training.input.class_balance import repeats_of
 
 AUDITED = ("id", "documents")
@@ -96,6 +96,17 @@ def dtype_for_model(column: Column) -> torch.dtype:
     if column.vocabulary is not None:
         return torch.int32
     return torch.from_numpy(np.zeros(0, dtype=element_type(column).newbyteorder("="))).dtype
+
+
+def is_wide(column: Column) -> bool:
+    """Return True for features of which a row has at least WIDE_ROW bytes, which the model takes as they are stored."""
+    stored = element_type(column)
+    return (
+        column.role == "feature"
+        and column.storage == FIXED
+        and row_bytes([column]) >= WIDE_ROW
+        and torch.empty(0, dtype=dtype_for_model(column)).numpy().dtype == stored
+    )
 
 
 def is_image(column: Column) -> bool:

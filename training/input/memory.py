@@ -5,19 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import UsageError
-from schemas.manifest import Column
+from schemas.manifest import WIDE_ROW, Column
 from schemas.settings import Train
-from training.input.columns import dtype_for_model, row_bytes
+from training.input.columns import dtype_for_model, is_wide, row_bytes
 from training.input.order import SplitOrder
 from training.parallel.world import World
 
 BLOCK_ROWS = 4096
 BLOCK_BYTES = 4 << 20
 """Limits, in rows and bytes, of what is put in its place at a time; the lower one applies."""
-WIDE_ROW = 16 << 10
-"""Bytes of a row from which a block holds at least a batch: joining a batch from several blocks would copy it again,
-into fresh memory.
-"""
 BLOCKS = 6
 """Blocks in memory: one being filled, one waiting, one being cut, and those of batches waiting or in use."""
 BATCHES_TOGETHER = 16
@@ -43,6 +39,8 @@ class MemoryNeed:
     """Elements of each stream that are put in their places at a time."""
     batches: int
     """Batches cut at a time in a thread, so that the training loop only has to take them."""
+    wide_blocks: int
+    """Blocks in which wide rows are put when they are read, from the one being cut to the last that is planned."""
     windows_bytes: int
     index_bytes: int
     """Bytes of the indices of shuffled windows: 8 for each row taken, repeats included."""
@@ -73,7 +71,7 @@ def memory_need(
     largest_taken = max(order.row_groups, default=0)
     largest = largest_taken if largest is None else largest
     width, width_out = row_bytes(columns), block_row_bytes(columns)
-    slots = owned + max(1, owned // 8)
+    wide = row_bytes([column for column in columns if is_wide(column)])
     # A window holds whole row groups of a stream, except for the two that its cuts divide.
     slot_rows = min(settings.window * largest, order.stream_rows(0))
     taken_rows = min(settings.window * largest_taken, order.stream_rows(0))
@@ -83,8 +81,20 @@ def memory_need(
     local = -(-(batch or settings.batch) // world.size)
     block = max(1, min(BLOCK_ROWS, BLOCK_BYTES // width_out) // max(1, owned))
     if width_out >= WIDE_ROW:
-        block = max(block, -(-min(local, BLOCK_ROWS) // max(1, owned)))
+        # Whole batches, where the streams share one evenly: joining it from several blocks would copy it again, into
+        # fresh memory.
+        elements = -(-min(local, BLOCK_ROWS) // max(1, owned))
+        block = elements * max(1, block // elements)
     block_rows = block * owned
+    spare = max(1, owned // 8)
+    if wide:
+        # As many as begin within a block, so that it is not cut where a window has to wait for a slot.
+        spare = max(spare, min(owned, 1 + -(-block_rows // max(1, slot_rows))))
+    slots = owned + spare
+    # Windows that are planned beyond those in use begin within them, so long as there is no more than one a stream.
+    beyond = spare + -(-ahead * together // settings.window) + 1
+    planned = slot_rows * (1 + -(-beyond // max(1, owned)))
+    wide_blocks = BLOCKS + 1 + -(-planned // block) if wide else 0
     batches = max(1, min(BATCHES_TOGETHER, block_rows // local))
     # A batch that spans several blocks is a copy; a list of batches is being cut, one waits, one is in use.
     copies = 3 * local
@@ -95,10 +105,14 @@ def memory_need(
         ahead,
         block,
         batches,
-        windows_bytes=slots * slot_rows * width,
+        wide_blocks,
+        windows_bytes=slots * slot_rows * (width - wide),
         index_bytes=(slots + BEING_SHUFFLED) * taken_rows * 8,
-        ahead_bytes=ahead * together * group,
-        blocks_bytes=(BLOCKS * block_rows + copies) * width_out,
+        # Wide rows leave the worker for their blocks.
+        ahead_bytes=ahead * together * largest * (width - wide) + settings.workers * largest * wide,
+        blocks_bytes=BLOCKS * block_rows * (width_out - wide)
+        + wide_blocks * block_rows * wide
+        + copies * width_out,
     )
 
 

@@ -9,19 +9,22 @@ import itertools
 import threading
 import warnings
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from common import storage
 from common.errors import DataError
 from provenance.checksums import row_group_crc32
+from training.input.class_balance import rows_of
 from training.input.columns import AUDITED, Arrays, SplitFiles, to_array
 from training.input.petastorm_arrow import EmptyResultError, Reader, Ventilator, WorkerBase
+from training.input.wide_rows import Reading, stored_at
 
 JOIN_SECONDS = 2.0
 """Seconds to wait for each thread at the end: a hanging read (remote file system) must not keep the process, so the
@@ -46,29 +49,46 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
     def new_results_queue_reader() -> "_PassOn":
         return _PassOn()
 
-    def process(self, row_group: int) -> None:
-        """Publish the arrays of a row group, numbered within the split. Raises DataError naming it and its file."""
-        file, number = self.files.place(row_group)
-        piece = self.pieces[row_group]
+    def process(self, reading: Reading) -> None:
+        """Publish the arrays of a row group, and put its wide rows in their places.
+
+        Raises DataError naming it and its file.
+        """
+        file, number = self.files.place(reading.row_group)
+        piece = self.pieces[reading.row_group]
         where = f"row group {number} of {self.files.locations[file]}"
         try:
-            table = self._parquet(piece.path).read_row_group(
-                piece.row_group, columns=self.names, use_threads=False
+            parquet = self._parquet(piece.path)
+            as_stored = self._as_stored(parquet, piece.row_group, reading)
+            table = parquet.read_row_group(
+                piece.row_group,
+                columns=[name for name in self.names if name not in as_stored],
+                use_threads=False,
             )
             rows = self.files.row_groups[file][number]
             if table.num_rows != rows:
                 raise DataError(
                     f"{where} has {table.num_rows:,} rows instead of {rows:,}; publish the data set again"
                 )
-            arrays = {column.name: to_array(table, column, where) for column in self.files.columns}
+            arrays = {
+                column.name: to_array(table, column, where)
+                for column in self.files.columns
+                if column.name not in as_stored
+            }
+            hashed = itertools.chain.from_iterable(
+                reading.read(name, rows, piece.path, as_stored[name]) if name in as_stored else [arrays[name]]
+                for name in self.hashed
+            )
             # Data verified before the first step may have changed on disk since.
-            if row_group_crc32(arrays[name] for name in self.hashed) != self.files.crc32[file][number]:
+            if row_group_crc32(hashed) != self.files.crc32[file][number]:
                 raise DataError(
                     f"{where} has changed since it was published: its CRC-32 is not that of the manifest; "
                     "restore the file or publish the data set again"
                 )
             if self.files.repeats is not None:
                 self._check_repeats(arrays, self.files.epoch_row_groups[file][number], where)
+            for name in reading.places.keys() - as_stored:
+                self._put(arrays.pop(name), arrays, reading, name)
         except (OSError, KeyError, pa.ArrowException) as error:
             first = (str(error).splitlines() or [""])[0]
             raise DataError(
@@ -79,6 +99,25 @@ class RowGroupWorker(WorkerBase):  # type: ignore[misc]
             error.add_note(f"while {where} was being read")
             raise
         self.publish_func(arrays)
+
+    def _as_stored(self, parquet: pq.ParquetFile, row_group: int, reading: Reading) -> dict[str, int]:
+        """Return where in the file the rows begin, by wide column that can be read past pyarrow."""
+        # The rows that are taken several times follow from labels that are not checked yet.
+        if not reading.places or not self.is_local or self.files.repeats is not None:
+            return {}
+        wide = (column for column in self.files.columns if column.name in reading.places)
+        found = {column.name: stored_at(parquet.metadata, row_group, column) for column in wide}
+        return {name: offset for name, offset in found.items() if offset is not None}
+
+    def _put(self, values: npt.NDArray[Any], arrays: Arrays, reading: Reading, name: str) -> None:
+        """Copy the rows of a wide column to their places."""
+        taken: Iterable[int] = range(len(values))
+        if self.files.repeats is not None:
+            taken = rows_of(arrays[self.label], self.files.repeats).tolist()
+        for row, place in zip(
+            itertools.islice(taken, reading.first, None), reading.places[name], strict=False
+        ):
+            place[:] = values[row].reshape(-1).view(np.uint8)
 
     def _check_repeats(self, arrays: Arrays, expected: int, where: str) -> None:
         """Raise DataError if the labels of a row group do not give the rows that the order counts on."""
@@ -129,7 +168,7 @@ class PlannedVentilator(Ventilator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, ventilate: Callable[..., None], plan: Iterator[int], together: int, ahead: int
+        self, ventilate: Callable[..., None], plan: Iterator[Reading], together: int, ahead: int
     ) -> None:
         super().__init__(ventilate)
         self.plan, self.together, self.ahead, self.exhausted = plan, together, ahead, False
@@ -139,9 +178,9 @@ class PlannedVentilator(Ventilator):  # type: ignore[misc]
             self.processed_item()
 
     def processed_item(self) -> None:
-        row_groups = () if self.exhausted else tuple(itertools.islice(self.plan, self.together))
-        if row_groups:
-            self._ventilate_fn(*row_groups)
+        readings = () if self.exhausted else tuple(itertools.islice(self.plan, self.together))
+        if readings:
+            self._ventilate_fn(*readings)
         else:
             self.exhausted = True
 
@@ -164,7 +203,7 @@ class OrderedPool:
         self.workers_count, self.files = workers, files
         self.ventilated = self.taken = self.row_groups = 0
         # None tells a worker, or a thread waiting for results, to end.
-        self._tasks: SimpleQueue[tuple[int, tuple[int, ...]] | None] = SimpleQueue()
+        self._tasks: SimpleQueue[tuple[int, tuple[Reading, ...]] | None] = SimpleQueue()
         self._results: SimpleQueue[tuple[int, list[Arrays | Exception]] | None] = SimpleQueue()
         self._early: dict[int, list[Arrays | Exception]] = {}
         self._current: deque[Arrays | Exception] = deque()
@@ -184,9 +223,9 @@ class OrderedPool:
         self._ventilator = ventilator
         ventilator.start()
 
-    def ventilate(self, *row_groups: int) -> None:
+    def ventilate(self, *readings: Reading) -> None:
         """Queue a task: row groups that one worker reads together."""
-        self._tasks.put((self.ventilated, row_groups))
+        self._tasks.put((self.ventilated, readings))
         self.ventilated += 1
 
     def get_results(self) -> Arrays:
@@ -252,10 +291,10 @@ class OrderedPool:
         found: list[Arrays | Exception] = []
         worker = worker_class(number, found.append, (*arguments, self.files))
         while (task := self._tasks.get()) is not None and not self._stopped:
-            place, row_groups = task
+            place, readings = task
             try:
-                for row_group in row_groups:
-                    worker.process(row_group)
+                for reading in readings:
+                    worker.process(reading)
             # Any error in this thread has to reach the one that waits for the row group.
             except Exception as error:  # noqa: BLE001
                 found.append(error)
@@ -268,9 +307,9 @@ class PlannedReader(Reader):  # type: ignore[misc]
     """Petastorm's reader over the files of a split: iterating delivers the planned row groups as arrays, in order."""
 
     def __init__(
-        self, files: SplitFiles, plan: Iterator[int], workers: int, ahead: int, together: int = 1
+        self, files: SplitFiles, plan: Iterator[Reading], workers: int, ahead: int, together: int = 1
     ) -> None:
-        """Start reading `plan`, which yields row groups numbered within the split.
+        """Start reading `plan`.
 
         A worker reads `together` of them at a time, and `ahead` such tasks are read before they are requested. Raises
         DataError if a file cannot be opened or does not have the row groups in the manifest.

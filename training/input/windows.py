@@ -4,25 +4,23 @@ All windows of a column lie in one array, each in a slot of its own. So a block 
 one gather (`numpy.take`), and memory does not depend on the size of the data set.
 """
 
-import sys
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from schemas.manifest import Column
+from training.input.buffers import Buffers
 from training.input.class_balance import rows_of
 from training.input.columns import Arrays, dtype_for_model, element_type
 from training.input.memory import BLOCKS, MemoryNeed
 from training.input.order import EpochOrder, Segment, Window
+from training.input.wide_rows import WideBlocks
 from training.parallel.world import World
-
-UNUSED = 3
-"""References to an unused object: from the list, the loop's variable, and the call that counts them."""
 
 
 @dataclass(slots=True)
@@ -145,29 +143,33 @@ class WindowPool:
         need: MemoryNeed,
         plan: Iterator[tuple[EpochOrder, Window]],
         arriving: Arriving,
+        wide: WideBlocks,
         pinned: bool = False,
         repeats: npt.NDArray[np.int64] | None = None,
     ) -> None:
         """Set up the pool for `plan`, the windows of all epochs in the order in which they are needed.
 
-        `arriving` yields the row groups of their segments. `pinned` puts blocks in page-locked memory, from where
+        `arriving` yields the row groups of their segments, without the wide columns, whose rows its workers put into
+        `wide`. `pinned` puts blocks in page-locked memory, from where
         copies to a GPU are asynchronous. `repeats` holds the repeats of rows by label index, 0 for rows to leave out;
         None: each once.
         """
-        self.columns, self.need, self.pinned, self.repeats = columns, need, pinned, repeats
+        self.columns, self.need, self.wide, self.repeats = columns, need, wide, repeats
         self.leaves_out = repeats is not None and not repeats.all()
         self.label = next((column.name for column in columns if column.role == "label"), "")
         self.plan, self.arriving = plan, arriving
         rows = need.slots * need.slot_rows
         self.pool: Arrays = {
-            column.name: np.empty((rows, *column.shape), dtype=element_type(column)) for column in columns
+            column.name: np.empty((rows, *column.shape), dtype=element_type(column))
+            for column in columns
+            if column not in wide.columns
         }
         self.free = list(range(need.slots))
         self._upcoming = next(plan, None)
         self._loading: _Loading | None = None
         self._held: defaultdict[tuple[int, int], deque[_Loaded]] = defaultdict(deque)
         self._scratch: Arrays = {}
-        self._buffers: dict[tuple[str, torch.dtype], list[npt.NDArray[Any]]] = {}
+        self._buffers = Buffers(BLOCKS + 1, pinned)
 
     def blocks(self, epoch: EpochOrder, world: World, start: int) -> Iterator[Block]:
         """Yield the rows of a rank from the position `start` of an epoch to its end.
@@ -184,7 +186,8 @@ class WindowPool:
         element = begun // len(owned)
         end = -(-total // len(owned))
         while element < end:
-            upto = min(end, element + self.need.block)
+            # Blocks end at multiples of their size, wherever the first one begins.
+            upto = min(end, (element // self.need.block + 1) * self.need.block)
             while (first := self._next_first(epoch)) is not None and first < upto:
                 if not self._advance():
                     # No slot is free. Windows come in the order of their first elements: those before are all complete.
@@ -261,7 +264,11 @@ class WindowPool:
         features: dict[str, torch.Tensor] = {}
         labels = record_ids = documents = None
         keys = np.empty((len(places), 2), dtype=np.uint64)
+        wide = self.wide.rows(epoch, first, len(places))
         for column in self.columns:
+            if column.name in wide:
+                features[column.name] = wide[column.name]
+                continue
             values = self.pool[column.name]
             if column.role == "key":
                 np.take(values, places, axis=0, out=keys, mode="clip")
@@ -277,7 +284,7 @@ class WindowPool:
 
     def _tensor(self, column: Column, places: npt.NDArray[np.intp], dtype: torch.dtype) -> torch.Tensor:
         values = self.pool[column.name]
-        tensor = self._empty(column, len(places), dtype)
+        tensor = self._buffers.empty(column.name, (len(places), *column.shape), dtype)
         out = tensor.numpy()
         if out.dtype == values.dtype:
             np.take(values, places, axis=0, out=out, mode="clip")
@@ -290,22 +297,3 @@ class WindowPool:
             np.take(values, places, axis=0, out=scratch[: len(places)], mode="clip")
             out[...] = scratch[: len(places)]
         return tensor
-
-    def _empty(self, column: Column, rows: int, dtype: torch.dtype) -> torch.Tensor:
-        """Return memory for (rows, *shape), if possible that of an earlier block no part of which is in use.
-
-        Fresh memory costs more than all the copying: the kernel has to clear it, page by page.
-        """
-        shape = (rows, *column.shape)
-        if self.pinned:  # torch's own allocator does the same there
-            return torch.empty(shape, dtype=dtype, pin_memory=True)
-        buffers = self._buffers.setdefault((column.name, dtype), [])
-        for buffer in buffers:
-            # Every tensor over a buffer holds a reference to it: here only the list, the loop and the call do.
-            if len(buffer) >= rows and sys.getrefcount(buffer) == UNUSED:
-                break
-        else:
-            buffer = torch.empty(shape, dtype=dtype).numpy()
-            if len(buffers) < BLOCKS + 1:
-                buffers.append(buffer)
-        return torch.from_numpy(buffer[:rows])

@@ -50,6 +50,11 @@ def build(settings: AnyModel, features: Sequence[Column], outputs: Mapping[str, 
     return model
 
 
+def by_head(outputs: torch.Tensor, heads: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Split (rows, sum of sizes), the output of a last layer, into (rows, size) by head."""
+    return dict(zip(heads, torch.split(outputs, list(heads.values()), dim=1), strict=True))
+
+
 def check_outputs(kind: str, outputs: object, wanted: Mapping[str, int], rows: int) -> None:
     """Raise UsageError where a model's outputs for `rows` rows lack a head that the objective wants, or its size."""
     found = {

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from schemas.manifest import Column
 from schemas.models.autoencoder import Autoencoder as Settings
+from training.models import by_head
 from training.models.mlp import Columns, layers
 
 
@@ -33,5 +34,4 @@ class Autoencoder(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map columns by name to (n, size) float32 by head."""
         code = self.squeeze(self.encoder(self.columns(features)))
-        found = self.output(self.decoder(code)).split(list(self.heads.values()), dim=1)
-        return dict(zip(self.heads, found, strict=True))
+        return by_head(self.output(self.decoder(code)), self.heads)

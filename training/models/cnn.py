@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.models.cnn import Cnn as Settings
-from training.models import Feature
+from training.models import Feature, by_head
 
 GROUPS = 8
 """Most groups of channels that are normalised on their own."""
@@ -60,8 +60,7 @@ class Cnn(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map images by feature, (n, height, width, channels) in levels of 0 to 255, to (n, size) float32 by head."""
         found = [image(features[name]) for name, image in zip(self.names, self.images, strict=True)]
-        heads = self.output(self.dropout(torch.cat(found, dim=1))).split(list(self.heads.values()), dim=1)
-        return dict(zip(self.heads, heads, strict=True))
+        return by_head(self.output(self.dropout(torch.cat(found, dim=1))), self.heads)
 
 
 class ImageEncoder(nn.Module):

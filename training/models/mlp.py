@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.models.mlp import Mlp as Settings
+from training.models import by_head
 
 WIDEST_EMBEDDING = 600
 
@@ -31,8 +32,7 @@ class Mlp(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map columns by name to (n, size) float32 by head."""
-        found = self.output(self.hidden(self.columns(features))).split(list(self.heads.values()), dim=1)
-        return dict(zip(self.heads, found, strict=True))
+        return by_head(self.output(self.hidden(self.columns(features))), self.heads)
 
 
 class Columns(nn.Module):

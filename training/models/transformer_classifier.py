@@ -18,6 +18,8 @@ from torch.nn import functional
 from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.models.transformer_classifier import TransformerClassifier as Settings
+from schemas.models.transformer_decoder import TransformerDecoder
+from training.models import by_head
 
 PADDING = 0
 BODY = "encoders.0."
@@ -52,8 +54,7 @@ class Classifier(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map token ids by feature, (n, length) integers with 0 as right padding, to (n, size) float32 by head."""
         pooled = [encoder(features[name]) for name, encoder in zip(self.names, self.encoders, strict=True)]
-        heads = self.output(self.dropout(torch.cat(pooled, dim=1))).split(list(self.heads.values()), dim=1)
-        return dict(zip(self.heads, heads, strict=True))
+        return by_head(self.output(self.dropout(torch.cat(pooled, dim=1))), self.heads)
 
 
 GROUPS = 4
@@ -149,10 +150,10 @@ class TextEncoder(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-class Layer(nn.Module):
-    """Self-attention and a feed-forward part, each with a norm before and a residual around it: (m, w) → (m, w)."""
+class AttentionLayer(nn.Module):
+    """Parts of a layer of self-attention and a feed-forward part, each with a norm before and a residual around it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings | TransformerDecoder) -> None:
         super().__init__()
         width, inner = settings.width, settings.feed_forward or 4 * settings.width
         self.heads = settings.heads
@@ -164,11 +165,19 @@ class Layer(nn.Module):
         self.contract = nn.Linear(inner, width)
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
-        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), packing))
+    def fed_forward(self, hidden: Tensor) -> Tensor:
+        """Apply the feed-forward part: (…, w) → (…, w)."""
         inner = functional.gelu(self.expand(self.feed_forward_norm(hidden)))
         result: Tensor = hidden + self.dropout(self.contract(inner))
         return result
+
+
+class Layer(AttentionLayer):
+    """Layer over packed tokens, which attend to all tokens of their row: (m, w) → (m, w)."""
+
+    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        hidden = hidden + self.dropout(self._attend(self.attention_norm(hidden), packing))
+        return self.fed_forward(hidden)
 
     def _attend(self, hidden: Tensor, packing: Packing) -> Tensor:
         projected = self.projections(hidden)

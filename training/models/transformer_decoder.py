@@ -15,6 +15,7 @@ from torch.nn import functional
 from common.errors import UsageError
 from schemas.manifest import Column
 from schemas.models.transformer_decoder import TransformerDecoder as Settings
+from training.models.transformer_classifier import AttentionLayer
 
 ROTARY_BASE = 10_000.0
 Rotation = tuple[Tensor, Tensor]
@@ -101,23 +102,8 @@ class Decoder(nn.Module):
         return self.norm(hidden), found
 
 
-class CausalLayer(nn.Module):
-    """Causal self-attention and a feed-forward part, each with a norm before and a residual around it.
-
-    The names of its parameters are those of the encoder's layers (training/models/transformer_classifier.py).
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__()
-        width, inner = settings.width, settings.feed_forward or 4 * settings.width
-        self.heads = settings.heads
-        self.attention_norm = nn.LayerNorm(width)
-        self.projections = nn.Linear(width, 3 * width)
-        self.attention_output = nn.Linear(width, width)
-        self.feed_forward_norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, inner)
-        self.contract = nn.Linear(inner, width)
-        self.dropout = nn.Dropout(settings.dropout)
+class CausalLayer(AttentionLayer):
+    """Layer over whole rows, of which each token attends to those before it."""
 
     def forward(
         self, hidden: Tensor, angles: Rotation | None, past: tuple[Tensor, Tensor] | None
@@ -134,8 +120,7 @@ class CausalLayer(nn.Module):
         hidden = hidden + self.dropout(
             self.attention_output(mixed.transpose(1, 2).reshape(rows, count, width))
         )
-        inner = functional.gelu(self.expand(self.feed_forward_norm(hidden)))
-        return hidden + self.dropout(self.contract(inner)), (key, value)
+        return self.fed_forward(hidden), (key, value)
 
 
 def rotation(places: Tensor, pairs: int) -> Rotation:

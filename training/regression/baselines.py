@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from schemas.manifest import Column
 from training.input.whole_split import Rows
@@ -29,17 +31,15 @@ def linear(
     targets = {split: each.arrays[target][:, 0].astype(np.float64) for split, each in rows.items()}
     taken = rows["train"].taken
     train = matrices["train"][taken]
-    middle, spread = train.mean(axis=0), train.std(axis=0)
-    spread = np.where(spread > 0, spread, 1.0)
     chosen_on = "validation" if len(targets["validation"]) else "train"
     truth = scale.undo(targets[chosen_on])
     errors, models = [], []
     for strength in strengths:
-        model = Ridge(alpha=1 / strength).fit((train - middle) / spread, targets["train"][taken])
-        predicted = scale.undo(model.predict((matrices[chosen_on] - middle) / spread))
+        model = make_pipeline(StandardScaler(), Ridge(alpha=1 / strength)).fit(train, targets["train"][taken])
+        predicted = scale.undo(model.predict(matrices[chosen_on]))
         errors.append(float(np.abs(predicted - truth).mean()))
         models.append(model)
     best = int(np.argmin(errors))
     test = matrices["test"]
-    predicted = models[best].predict((test - middle) / spread) if len(test) else np.zeros(0)
+    predicted = models[best].predict(test) if len(test) else np.zeros(0)
     return scale.undo(predicted), {"regularisation": strengths[best], "chosen_on": chosen_on}
