@@ -20,7 +20,7 @@ from schemas.manifest import FIXED, Column, Manifest, Shard
 from schemas.settings import Publish, Train
 from tests.training.published import Published, publish, record_ids
 from training.input.batch_loader import BatchLoader, columns_of, split_order
-from training.input.columns import SplitFiles, row_bytes, to_array
+from training.input.columns import SplitFiles, bundles_of, row_bytes, to_array
 from training.input.memory import BLOCKS, check_memory, memory_need
 from training.input.order import SplitOrder, reading_order
 from training.input.petastorm_reader import PlannedReader
@@ -443,3 +443,27 @@ def test_files_of_another_scheme_are_read(published: Published, manifest: Manife
         ids = [one for _, batch in read_ids(loader) for one in batch]
     assert ids == expected_ids(manifest, train, 0)
     memory.rm("/reader", recursive=True)
+
+
+def test_numbers_of_a_dtype_are_copied_as_one() -> None:
+    columns = [
+        column(name=name, dtype=dtype, shape=shape)
+        for name, dtype, shape in (
+            ("a", "float32", [1]),
+            ("b", "int32", [1]),
+            ("c", "float32", [1]),
+            ("d", "float32", [2]),
+        )
+    ]
+    bundles = bundles_of([*columns, column(name="e", role="label", dtype="float32", shape=[1])])
+    assert [[one.name for one in bundle.columns] for bundle in bundles] == [["a", "c"], ["b"], ["d"]]
+    assert [bundle.shape for bundle in bundles] == [(2,), (1,), (2,)]
+    rows = torch.arange(6.0).reshape(3, 2)
+    views = bundles[0].separated(rows)
+    assert {name: view.tolist() for name, view in views.items()} == {
+        "a": [[0.0], [2.0], [4.0]],
+        "c": [[1.0], [3.0], [5.0]],
+    }
+    assert views["c"].untyped_storage().data_ptr() == rows.untyped_storage().data_ptr()
+    assert bundles[2].separated(rows) == {"d": rows}
+    assert [len(bundle.columns) for bundle in bundles_of(columns, separate=True)] == [1, 1, 1, 1]

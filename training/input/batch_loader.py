@@ -20,7 +20,7 @@ import torch
 from common.storage import Storage
 from schemas.manifest import Column, Manifest
 from schemas.settings import Train
-from training.input.columns import AUDITED, SplitFiles
+from training.input.columns import AUDITED, SplitFiles, bundles_of
 from training.input.memory import MemoryNeed, memory_need
 from training.input.order import EpochOrder, SplitOrder, Window, reading_order, row_groups_of
 from training.input.petastorm_reader import PlannedReader
@@ -35,7 +35,7 @@ class LocalBatch:
     """One rank's rows of a global batch, in the order of their global positions."""
 
     features: dict[str, torch.Tensor]
-    """Feature tensors by name: (rows, *shape); token ids as int32."""
+    """Feature tensors by name: (rows, *shape), views of one tensor where several are alike; token ids as int32."""
     labels: torch.Tensor | None
     """(rows,), int64; None if the data set has no label column."""
     keys: npt.NDArray[np.uint64]
@@ -142,6 +142,8 @@ class BatchLoader:
         self.order, self.world, self.epochs = split_order(manifest, split, settings), world, epochs
         self.split, self.batch, self.position = split, batch or settings.batch, position
         self.columns = columns_of(manifest, with_ids)
+        # On a GPU each feature is copied by itself, which wants it in one piece.
+        self.bundles = bundles_of(self.columns, separate=pinned)
         self.seconds_waited, self.pinned = 0.0, pinned
         self._together = 1
         self.reader: PlannedReader | None = None
@@ -158,7 +160,9 @@ class BatchLoader:
             self.reader = PlannedReader(
                 files, wide.plan(to_read), settings.workers, need.ahead, need.together
             )
-            pool = WindowPool(self.columns, need, to_place, self.reader, wide, pinned, files.repeats)
+            pool = WindowPool(
+                self.columns, self.bundles, need, to_place, self.reader, wide, pinned, files.repeats
+            )
             self._blocks = placing = Prefetcher(self._all_blocks(pool), 1, "place rows")
             self._several = cutting = Prefetcher(self._lists(), 1, "cut batches")
             self._threads = [placing, cutting]
@@ -235,9 +239,12 @@ class BatchLoader:
                     upto = min(last, block.end)
                     parts.append(block.part(first - block.first, upto - block.first))
                     first = upto
-                rows = parts[0] if len(parts) == 1 else joined(parts, self.columns, self.pinned)
+                rows = parts[0] if len(parts) == 1 else joined(parts, self.columns, self.bundles, self.pinned)
+                features: dict[str, torch.Tensor] = {}
+                for bundle in self.bundles:
+                    features |= bundle.separated(rows.features[bundle.name])
                 yield LocalBatch(
-                    rows.features,
+                    features,
                     rows.labels,
                     rows.keys,
                     rows.record_ids,

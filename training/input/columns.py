@@ -114,6 +114,43 @@ def is_image(column: Column) -> bool:
     return column.role == "feature" and column.dtype == "uint8" and len(column.shape) == 3
 
 
+@dataclass(frozen=True)
+class Bundle:
+    """Features of one element and one dtype that lie side by side in memory, so that they are copied as one; or any
+    single feature.
+    """
+
+    columns: tuple[Column, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the first one."""
+        return self.columns[0].name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a row."""
+        return tuple(self.columns[0].shape) if len(self.columns) == 1 else (len(self.columns),)
+
+    def separated(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the tensors by feature, (rows, *shape) each, as views of (rows, *shape of the bundle)."""
+        if len(self.columns) == 1:
+            return {self.name: rows}
+        views = torch.split(rows, 1, dim=1)
+        return {column.name: view for column, view in zip(self.columns, views, strict=True)}
+
+
+def bundles_of(columns: Sequence[Column], separate: bool = False) -> list[Bundle]:
+    """Put features of one element together by dtype, in the order of their first ones; `separate` leaves each alone."""
+    found: dict[object, list[Column]] = {}
+    for column in columns:
+        if column.role == "feature":
+            alone = separate or column.shape != [1]
+            key = column.name if alone else (element_type(column), dtype_for_model(column))
+            found.setdefault(key, []).append(column)
+    return [Bundle(tuple(some)) for some in found.values()]
+
+
 def to_array(table: pa.Table, column: Column, where: str) -> npt.NDArray[Any]:
     """Return a column of a row group as (rows, *shape): a view of Arrow's buffer, except for strings and documents,
     which become objects.

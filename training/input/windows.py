@@ -7,7 +7,7 @@ one gather (`numpy.take`), and memory does not depend on the size of the data se
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import torch
 from schemas.manifest import Column
 from training.input.buffers import Buffers
 from training.input.class_balance import rows_of
-from training.input.columns import Arrays, dtype_for_model, element_type
+from training.input.columns import Arrays, Bundle, dtype_for_model, element_type
 from training.input.memory import BLOCKS, MemoryNeed
 from training.input.order import EpochOrder, Segment, Window
 from training.input.wide_rows import WideBlocks
@@ -32,7 +32,7 @@ class Block:
     """Local row (see `training.input.order`) of the first one."""
     rows: int
     features: dict[str, torch.Tensor]
-    """Feature tensors by name: (rows, *shape); codes as int32."""
+    """Tensors by bundle: (rows, *shape); codes as int32."""
     labels: torch.Tensor | None
     """(rows,), int64."""
     keys: npt.NDArray[np.uint64]
@@ -61,15 +61,19 @@ class Block:
         )
 
 
-def joined(blocks: Sequence[Block], columns: Sequence[Column], pinned: bool = False) -> Block:
+def joined(
+    blocks: Sequence[Block], columns: Sequence[Column], bundles: Sequence[Bundle], pinned: bool = False
+) -> Block:
     """Join consecutive blocks, in page-locked memory if `pinned`; no blocks give a block of no rows."""
     if not blocks:
-        features = [column for column in columns if column.role == "feature"]
         return Block(
             0,
             0,
             0,
-            {c.name: torch.zeros((0, *c.shape), dtype=dtype_for_model(c)) for c in features},
+            {
+                one.name: torch.zeros((0, *one.shape), dtype=dtype_for_model(one.columns[0]))
+                for one in bundles
+            },
             torch.zeros(0, dtype=torch.int64) if any(c.role == "label" for c in columns) else None,
             np.zeros((0, 2), dtype=np.uint64),
             *(
@@ -140,6 +144,7 @@ class WindowPool:
     def __init__(
         self,
         columns: Sequence[Column],
+        bundles: Sequence[Bundle],
         need: MemoryNeed,
         plan: Iterator[tuple[EpochOrder, Window]],
         arriving: Arriving,
@@ -150,11 +155,11 @@ class WindowPool:
         """Set up the pool for `plan`, the windows of all epochs in the order in which they are needed.
 
         `arriving` yields the row groups of their segments, without the wide columns, whose rows its workers put into
-        `wide`. `pinned` puts blocks in page-locked memory, from where
-        copies to a GPU are asynchronous. `repeats` holds the repeats of rows by label index, 0 for rows to leave out;
-        None: each once.
+        `wide`. `pinned` puts blocks in page-locked memory, from where copies to a GPU are asynchronous. `repeats` holds
+        the repeats of rows by label index, 0 for rows to leave out; None: each once.
         """
-        self.columns, self.need, self.wide, self.repeats = columns, need, wide, repeats
+        self.columns, self.bundles, self.need = columns, bundles, need
+        self.wide, self.repeats = wide, repeats
         self.leaves_out = repeats is not None and not repeats.all()
         self.label = next((column.name for column in columns if column.role == "label"), "")
         self.plan, self.arriving = plan, arriving
@@ -162,8 +167,17 @@ class WindowPool:
         self.pool: Arrays = {
             column.name: np.empty((rows, *column.shape), dtype=element_type(column))
             for column in columns
-            if column not in wide.columns
+            if column.role != "feature"
         }
+        self._bundled: Arrays = {
+            bundle.name: np.empty((rows, *bundle.shape), dtype=element_type(bundle.columns[0]))
+            for bundle in bundles
+            if bundle.columns[0] not in wide.columns
+        }
+        for bundle in bundles:
+            if bundle.name in self._bundled:
+                views = bundle.separated(torch.from_numpy(self._bundled[bundle.name]))
+                self.pool |= {name: view.numpy() for name, view in views.items()}
         self.free = list(range(need.slots))
         self._upcoming = next(plan, None)
         self._loading: _Loading | None = None
@@ -264,10 +278,13 @@ class WindowPool:
         features: dict[str, torch.Tensor] = {}
         labels = record_ids = documents = None
         keys = np.empty((len(places), 2), dtype=np.uint64)
-        wide = self.wide.rows(epoch, first, len(places))
+        features |= self.wide.rows(epoch, first, len(places))
+        for bundle in self.bundles:
+            if bundle.name in self._bundled:
+                dtype = dtype_for_model(bundle.columns[0])
+                features[bundle.name] = self._tensor(bundle.name, self._bundled[bundle.name], places, dtype)
         for column in self.columns:
-            if column.name in wide:
-                features[column.name] = wide[column.name]
+            if column.role == "feature":
                 continue
             values = self.pool[column.name]
             if column.role == "key":
@@ -277,22 +294,21 @@ class WindowPool:
             elif column.role == "documents":
                 documents = values[places]
             elif column.role == "label":
-                labels = self._tensor(column, places, torch.int64)
-            else:
-                features[column.name] = self._tensor(column, places, dtype_for_model(column))
+                labels = self._tensor(column.name, values, places, torch.int64)
         return Block(epoch, first, len(places), features, labels, keys, record_ids, documents)
 
-    def _tensor(self, column: Column, places: npt.NDArray[np.intp], dtype: torch.dtype) -> torch.Tensor:
-        values = self.pool[column.name]
-        tensor = self._buffers.empty(column.name, (len(places), *column.shape), dtype)
+    def _tensor(
+        self, name: str, values: npt.NDArray[Any], places: npt.NDArray[np.intp], dtype: torch.dtype
+    ) -> torch.Tensor:
+        tensor = self._buffers.empty(name, (len(places), *values.shape[1:]), dtype)
         out = tensor.numpy()
         if out.dtype == values.dtype:
             np.take(values, places, axis=0, out=out, mode="clip")
         else:
-            scratch = self._scratch.get(column.name)
+            scratch = self._scratch.get(name)
             if scratch is None or len(scratch) < len(places):
-                scratch = np.empty((len(places), *column.shape), dtype=values.dtype)
-                self._scratch[column.name] = scratch
+                scratch = np.empty((len(places), *values.shape[1:]), dtype=values.dtype)
+                self._scratch[name] = scratch
             # `clip`, because numpy buffers the output when it checks indices; these are in range by construction.
             np.take(values, places, axis=0, out=scratch[: len(places)], mode="clip")
             out[...] = scratch[: len(places)]
