@@ -223,7 +223,8 @@ def _plain(image: Image.Image) -> tuple[Image.Image | None, tuple[str, ...]]:
     """Return the image as gray or RGB of 8 bits, and what was changed; None: not supported."""
     mode = image.mode
     if mode in SIXTEEN_BITS:
-        return _of_sixteen_bits(image), ("sixteen_bits",)
+        clear = image.info.get("transparency")
+        return _of_sixteen_bits(image, clear), ("sixteen_bits", *(() if clear is None else ("alpha",)))
     if mode in TRANSPARENT or "transparency" in image.info:
         changed = ("palette", "alpha") if mode in ("P", "PA") else ("alpha",)
         layer = image if mode == "RGBA" else image.convert("RGBA")
@@ -240,8 +241,8 @@ def _plain(image: Image.Image) -> tuple[Image.Image | None, tuple[str, ...]]:
     return None, ()
 
 
-def _of_sixteen_bits(image: Image.Image) -> Image.Image | None:
-    """Return an image of 16 bits with 8; None where its pixels have more."""
+def _of_sixteen_bits(image: Image.Image, clear: object) -> Image.Image | None:
+    """Return an image of 16 bits with 8, the level `clear` as white; None where its pixels have more."""
     found = np.empty((image.height, image.width), dtype=np.uint8)
     rows = max(1, _CHUNK // image.width)
     for top in range(0, image.height, rows):
@@ -249,7 +250,7 @@ def _of_sixteen_bits(image: Image.Image) -> Image.Image | None:
         if np.min(part) < 0 or np.max(part) > 0xFFFF:
             return None
         # Rounded, since 65,535 stands for 255.
-        found[top : top + rows] = (part.astype(np.uint32) + 128) // 257
+        found[top : top + rows] = np.where(part == clear, 255, (part.astype(np.uint32) + 128) // 257)
     return Image.fromarray(found)
 
 

@@ -3,7 +3,7 @@
 The hash is that of the low frequencies of a discrete cosine transform, each above or below their median (Zauner 2010,
 "Implementation and Benchmarking of Perceptual Image Hash Functions", 3.2.1): 63 bits of a gray thumbnail. A key takes
 BITS of them, and the smallest of those of the eight turned and mirrored versions of the image, so that these share all
-keys. Whether two images with a key in common are alike is decided on their thumbnails (`distances`).
+keys. Whether two images with a key in common are alike is decided on their thumbnails (`are_near`).
 
 All of it is computed in whole numbers, or by operations that IEEE 754 rounds in one way: equal images give equal
 results on any machine.
@@ -26,8 +26,10 @@ LOW = 8
 FLAT = 2
 """Standard deviation, in levels of gray, below which an image has no shape of its own."""
 BLOCK = 4
-WORST = 2.5
-"""Largest distance of a block of 4 × 4 pixels of the thumbnails, as a multiple of the largest of all pixels."""
+WORST, WORST_GRAY = 2.5, 1.6
+"""Largest distance of a block of 4 × 4 pixels of the thumbnails, as a multiple of the largest of all pixels: of their
+colours, and of their means, which files with loss keep better.
+"""
 _OF_BLOCK = BLOCK * BLOCK * CHANNELS
 UNIT = 256
 """Whole numbers that stand for a standard deviation of the pixels of a thumbnail."""
@@ -113,25 +115,29 @@ def may_be_near(first: Floats, second: Floats, limit: float) -> npt.NDArray[np.b
     return found
 
 
-def distances(first: Standard, second: Standard, limit: float) -> npt.NDArray[np.float64]:
-    """Return the distance of each pair of standardised thumbnails, (pairs,); infinity where it is above the limit.
+def are_near(first: Standard, second: Standard, limit: float) -> npt.NDArray[np.bool_]:
+    """Return whether each pair of standardised thumbnails is within a distance, (pairs,).
 
-    It is the root mean square difference of their pixels, in standard deviations, of the nearest of the eight turned
-    and mirrored versions. A pair is also too far apart where a block of 4 × 4 pixels is: there one shows something
-    that the other does not.
+    The distance is the root mean square difference of their pixels, in standard deviations, and one of the eight
+    turned and mirrored versions has to be within it. A pair is also too far apart where a block of 4 × 4 pixels is, in
+    its colours or in gray: there one shows something that the other does not.
     """
-    nearest = np.full(len(first), np.inf)
+    found = np.zeros(len(first), dtype=bool)
     open_pairs = np.arange(len(first))
     count = SIDE // BLOCK
     for places in PLACES:
         if not len(open_pairs):
             break
-        squares = (first[open_pairs][:, places].astype(np.int32) - second[open_pairs]) ** 2
-        shape = (-1, count, BLOCK, count, BLOCK * CHANNELS)
-        blocks = squares.reshape(shape).sum(axis=(2, 4), dtype=np.int64).reshape(len(squares), -1)
+        apart = first[open_pairs][:, places].astype(np.int32) - second[open_pairs]
+        shape = (len(apart), count, BLOCK, count, -1)
+        blocks = (apart**2).reshape(shape).sum(axis=(2, 4), dtype=np.int64).reshape(len(apart), -1)
+        gray = (
+            (apart.sum(axis=2, dtype=np.int64) ** 2).reshape(shape).sum(axis=(2, 4)).reshape(len(apart), -1)
+        )
         whole = np.sqrt(blocks.sum(axis=1) / (SIDE * SIDE * CHANNELS)) / UNIT
         worst = np.sqrt(blocks.max(axis=1) / _OF_BLOCK) / UNIT
-        near = (whole <= limit) & (worst <= WORST * limit)
-        nearest[open_pairs[near]] = whole[near]
+        worst_gray = np.sqrt(gray.max(axis=1) / (_OF_BLOCK * CHANNELS)) / UNIT
+        near = (whole <= limit) & (worst <= WORST * limit) & (worst_gray <= WORST_GRAY * limit)
+        found[open_pairs[near]] = True
         open_pairs = open_pairs[~near]
-    return nearest
+    return found

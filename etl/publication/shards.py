@@ -39,10 +39,26 @@ COMPRESSION = "lz4"
 SPARK_PARTITION_COLUMN = "split"
 
 
-def compression_of(kind: pa.DataType) -> str:
-    """Return the codec of a column: none for wide rows, which readers take from the file as they are."""
-    wide = pa.types.is_fixed_size_binary(kind) and kind.byte_width >= WIDE_ROW
-    return "none" if wide else COMPRESSION
+def codecs_of(schema: pa.Schema) -> dict[str, str]:
+    """Return the codec of each leaf of the columns: none for wide rows, which readers take from the file as they are.
+
+    pyarrow leaves a column uncompressed that a dict of codecs does not name by its path in Parquet.
+    """
+    empty = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), empty)
+    leaves = pq.read_metadata(pa.BufferReader(empty.getvalue())).schema
+    found = {leaves.column(number).path: COMPRESSION for number in range(len(leaves.names))}
+    for part in schema:
+        if pa.types.is_fixed_size_binary(part.type) and part.type.byte_width >= WIDE_ROW:
+            found[part.name] = "none"
+    return found
+
+
+def one_page(schema: pa.Schema, rows_per_group: int) -> dict[str, int]:
+    """Return the writer's options by which a row group with wide rows has one page a column, as readers want it."""
+    if "none" not in codecs_of(schema).values():
+        return {}
+    return {"write_batch_size": rows_per_group, "data_page_size": (1 << 31) - 1}
 
 
 @dataclass(frozen=True)
@@ -286,8 +302,9 @@ class ShardWriter:
         self.writer = pq.ParquetWriter(
             pa.PythonFile(self.hashing, mode="w"),
             self.schema,
-            compression={part.name: compression_of(part.type) for part in self.schema},
+            compression=codecs_of(self.schema),
             use_dictionary=False,
+            **one_page(self.schema, self.rows_per_group),
             write_statistics=["record_id"],
             version="2.6",
         )

@@ -41,10 +41,8 @@ def test_a_signal_to_one_rank_stops_all_and_the_training_ends_with_the_same_bits
         assert result(published, "run")[name] == result(published, "whole")[name]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [signal.SIGTERM, *(pytest.param(n, marks=pytest.mark.thorough) for n in (signal.SIGINT, signal.SIGUSR1))],
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_to_the_launcher_stops_the_job_which_a_second_job_could_not_disturb(
     published: Published, tmp_path: Path, number: signal.Signals
 ) -> None:

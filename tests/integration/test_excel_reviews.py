@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 from pyspark.sql import SparkSession
 
 from etl.lake.tables import read_table
@@ -87,6 +88,7 @@ def rows(spark: SparkSession, config: Configuration, table: str, *columns: str) 
     return sorted(tuple(row) for row in frame.collect())
 
 
+@pytest.mark.thorough
 def test_reviews_as_excel_exports_them_are_published(spark: SparkSession, tmp_path: Path) -> None:
     write_exports(tmp_path / "exports")
     (tmp_path / "conf.toml").write_text(CONFIGURATION.format(root=tmp_path))

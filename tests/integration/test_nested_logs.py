@@ -90,6 +90,7 @@ def rows(spark: SparkSession, config: Configuration, table: str, *columns: str) 
     return sorted(tuple(row) for row in frame.collect())
 
 
+@pytest.mark.thorough
 def test_a_folder_of_nested_logs_is_published(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

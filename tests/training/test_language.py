@@ -16,6 +16,7 @@ from sacrebleu.metrics.bleu import BLEU
 from torch.nn import functional
 
 from common.errors import CheckError, ConfigurationError, UsageError
+from common.pages.page import Chart
 from common.storage import Storage
 from schemas.config import load
 from schemas.manifest import Manifest, newest
@@ -235,6 +236,16 @@ def test_added_sums_give_the_scores_of_the_libraries() -> None:
     assert found["verbatim_share"].tolist() == [4 / 6, 1 / 2]
 
 
+def test_texts_without_white_space_are_scored_by_their_words() -> None:
+    truth = "我们提供软件不作任何明示或者默示的保证"
+    near, far = figures(sums([truth.replace("任", "一"), "完全不同的句子"], [truth, truth], [(0, 0)] * 2))[
+        "bleu"
+    ]
+    assert 70 < near < 100
+    assert far < 10
+    assert figures(sums([truth], [truth], [(0, 0)]))["bleu"][0] == pytest.approx(100)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -383,6 +394,15 @@ def test_a_batch_without_a_finite_loss_names_its_documents(published: Published)
     assert set(found.records) <= {name for name, _ in texts("train", 120)}
     page = sections.non_finite([found])[0]
     assert found.records[0] in str(page)
+
+
+def test_a_loss_beyond_a_perplexity_is_left_out_of_its_curve() -> None:
+    entries = [{"kind": "train", "step": step, "loss": loss} for step, loss in ((1, 900.0), (2, 3.0))]
+    assert math.isinf(NextToken.of_loss["perplexity"](900.0))
+    section = sections.curves(entries, NextToken.of_loss)
+    assert [block.caption for block in section.blocks if isinstance(block, Chart)][1] == (
+        "From the loss, where it is finite."
+    )
 
 
 def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> None:

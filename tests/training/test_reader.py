@@ -403,9 +403,10 @@ def test_a_block_of_wide_rows_holds_a_batch(manifest: Manifest) -> None:
     image = column(name="image", dtype="uint8", shape=[224, 224, 3])
     wide = memory_need(order, World(0, 1), [image], train, batch=256)
     assert (wide.block, wide.batches) == (64, 1)
-    # They lie in blocks alone: those of other rows, one begun, and the one that a window reaches; and in three copies.
-    assert wide.wide_blocks == BLOCKS + 2
-    assert wide.blocks_bytes == (wide.wide_blocks * 256 + 3 * 256) * 224 * 224 * 3
+    # They lie in blocks alone: those of other rows and one begun, the one that the windows reach, one of each of three
+    # epochs that are planned; and in three copies. The epoch has fewer rows than a block could hold.
+    assert (wide.wide_blocks, wide.wide_rows) == (BLOCKS + 1 + 1 + 3, order.rows)
+    assert wide.blocks_bytes == (wide.wide_blocks * order.rows + 3 * 256) * 224 * 224 * 3
     assert (wide.windows_bytes, wide.ahead_bytes) == (0, train.workers * 7 * 224 * 224 * 3)
     # A window is not waited for within a block.
     assert wide.slots == 8

@@ -75,6 +75,17 @@ def test_a_classifier_takes_the_layers_of_a_language_model(
     assert "all but encoders.0.positions.weight" in capsys.readouterr().err
 
 
+def test_weights_of_other_heads_are_refused(published: Published) -> None:
+    config, manifest = configured(published), published.load()
+    found = starting.find(config, manifest)
+    assert found is not None
+    settings = TransformerClassifier(layers=2, width=32, heads=4, start=str(starting.start_of(config)))
+    features = [column for column in columns_of(manifest) if column.role == "feature"]
+    model = models.build(settings, features, {"logits": 3})
+    with pytest.raises(UsageError, match=r"has model\.heads = 2, this model 4: give it the same"):
+        starting.take(model, config.model_copy(update={"model": settings}), found)
+
+
 def test_records_to_judge_by_that_the_other_run_learned_from_are_counted(
     published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

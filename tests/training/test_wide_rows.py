@@ -2,7 +2,11 @@
 
 import itertools
 import os
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +17,7 @@ from common.errors import DataError
 from schemas.manifest import WIDE_ROW, Manifest
 from schemas.settings import Train
 from tests.training.published import Published, publish
-from training.input import petastorm_reader, wide_rows
+from training.input import buffers, petastorm_reader, wide_rows
 from training.input.batch_loader import BatchLoader, columns_of, read_need, split_order
 from training.input.columns import is_wide
 from training.input.wide_rows import read_rows, stored_at
@@ -115,22 +119,51 @@ def test_batches_that_are_held_keep_their_rows(manifest: Manifest) -> None:
     assert all((batch.features["tokens"] == copy).all() for batch, copy in held)
 
 
-def test_memory_stays_within_what_is_computed(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    most, real = 0, wide_rows.WideBlocks._places
+class Held:
+    """Bytes of the wide blocks that exist, and the most that did at a time."""
 
-    def counted(blocks: wide_rows.WideBlocks, *arguments: object) -> object:
-        nonlocal most
-        found = real(blocks, *arguments)  # type: ignore[arg-type]
-        most = max(most, len(blocks._blocks))
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+        found = np.empty(shape, dtype)
+        if found[:1].nbytes >= WIDE_ROW:
+            self.now += found.nbytes
+            self.most = max(self.most, self.now)
+            weakref.finalize(found, self.freed, found.nbytes)
         return found
 
-    monkeypatch.setattr(wide_rows.WideBlocks, "_places", counted)
-    for streams, window, batch in itertools.product((1, 3, 8), (1, 2, 4), (4, 9)):
-        train, most = settings(streams=streams, window=window, batch=batch), 0
-        with BatchLoader(manifest, "train", train, World(0, 1), epochs=6) as loader:
+    def freed(self, size: int) -> None:
+        self.now -= size
+
+
+@pytest.mark.parametrize(
+    ("train", "balance", "epochs"),
+    [(SHARDS, "", 6), (((50, 50), (50, 50)), 'policy = "oversample"\nmost = 20', 3), (((6,),), "", 60)],
+    ids=["once", "repeated", "short epochs"],
+)
+def test_memory_stays_within_what_is_computed(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    train: Sequence[Sequence[int]],
+    balance: str,
+    epochs: int,
+) -> None:
+    chances = (0.94, 0.03, 0.03) if balance else None
+    published = publish(tmp_path, train=train, length=LENGTH, dtype="int32", balance=balance, chances=chances)
+    manifest, closest = published.load(), 0.0
+    for streams, window, batch in itertools.product((1, 3), (1, 4), (4, 64)):
+        held, values = Held(), settings(streams=streams, window=window, batch=batch)
+        monkeypatch.setattr(buffers, "np", SimpleNamespace(empty=held.empty))
+        with BatchLoader(manifest, "train", values, World(0, 1), epochs=epochs) as loader:
             for _ in loader:
                 pass
-        assert 0 < most <= read_need(manifest, "train", train, World(0, 1)).wide_blocks
+        need = read_need(manifest, "train", values, World(0, 1))
+        limit = need.wide_blocks * need.wide_rows * WIDE_ROW
+        assert 0 < held.most <= limit
+        closest = max(closest, held.most / limit)
+    # A bound that is far from everything would say nothing.
+    assert closest > 0.3
 
 
 @pytest.mark.usefixtures("way")

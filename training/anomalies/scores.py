@@ -83,7 +83,7 @@ def by_precision(scored: Scored, wanted: float) -> Threshold:
 
 
 def by_contamination(scored: Scored, share: float) -> Threshold:
-    """Return the threshold above which this share of the rows lies, to the nearest row."""
+    """Return the threshold above which this share of the rows lies, to the nearest row; at least one does."""
     distinct, counts = np.unique(-scored.scores, return_counts=True)
     flagged = counts.cumsum()
     best = int(np.argmin(np.abs(flagged - share * len(scored.scores))))

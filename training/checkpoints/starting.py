@@ -104,7 +104,14 @@ def take(model: nn.Module, config: Configuration, found: tuple[Record, Checkpoin
     record, state = found
     run = start_of(config)
     assert run is not None
-    prefix, of_other = _body(config.model.kind), _body(json.loads(state["decisive"])["model"]["kind"])
+    other = json.loads(state["decisive"])["model"]
+    prefix, of_other = _body(config.model.kind), _body(other["kind"])
+    heads = getattr(config.model, "heads", None)
+    # No shape tells the heads of attention, without which its weights mean something else.
+    if other.get("heads") != heads:
+        raise UsageError(
+            f"model.start: the run {run} has model.heads = {other.get('heads')}, this model {heads}: give it the same"
+        )
     saved: Mapping[str, Any] = state["model"]
     own = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
     taken = {}
@@ -119,9 +126,12 @@ def take(model: nn.Module, config: Configuration, found: tuple[Record, Checkpoin
         )
     model.load_state_dict(taken, strict=False)
     start = Start(run, record, tuple(taken), tuple(name for name in own if name not in taken))
+    used = {of_other + name.removeprefix(prefix) for name in taken}
+    unused = [name for name in saved if name.startswith(of_other) and name not in used]
     log(
         f"starts from {record.file} of {start.run}: takes {len(taken)} of {len(own)} tensors of the body"
         + (f", all but {', '.join(start.left)}" if start.left else "")
+        + (f"; of that run it has no use for {', '.join(unused)}" if unused else "")
     )
     return start
 

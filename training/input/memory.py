@@ -40,7 +40,9 @@ class MemoryNeed:
     batches: int
     """Batches cut at a time in a thread, so that the training loop only has to take them."""
     wide_blocks: int
-    """Blocks in which wide rows are put when they are read, from the one being cut to the last that is planned."""
+    """Blocks in which wide rows are put when they are read, from those in use to the last that is planned."""
+    wide_rows: int
+    """Rows of such a block: no more than the rank has in an epoch."""
     windows_bytes: int
     index_bytes: int
     """Bytes of the indices of shuffled windows: 8 for each row taken, repeats included."""
@@ -93,8 +95,12 @@ def memory_need(
     slots = owned + spare
     # Windows that are planned beyond those in use begin within them, so long as there is no more than one a stream.
     beyond = spare + -(-ahead * together // settings.window) + 1
-    planned = slot_rows * (1 + -(-beyond // max(1, owned)))
-    wide_blocks = BLOCKS + 1 + -(-planned // block) if wide else 0
+    planned = taken_rows * (1 + -(-beyond // max(1, owned)))
+    # A block ends with its epoch, and several short epochs may be planned.
+    groups = max(1, order.groups_taken * owned // order.stream_count)
+    epochs = 1 + -(-(slots * settings.window + ahead * together) // groups)
+    wide_blocks = BLOCKS + 1 + -(-planned // block) + epochs if wide else 0
+    wide_rows = min(block_rows, sum(map(order.stream_rows, order.streams_of(world))))
     batches = max(1, min(BATCHES_TOGETHER, block_rows // local))
     # A batch that spans several blocks is a copy; a list of batches is being cut, one waits, one is in use.
     copies = 3 * local
@@ -106,12 +112,13 @@ def memory_need(
         block,
         batches,
         wide_blocks,
+        wide_rows,
         windows_bytes=slots * slot_rows * (width - wide),
         index_bytes=(slots + BEING_SHUFFLED) * taken_rows * 8,
         # Wide rows leave the worker for their blocks.
         ahead_bytes=ahead * together * largest * (width - wide) + settings.workers * largest * wide,
         blocks_bytes=BLOCKS * block_rows * (width_out - wide)
-        + wide_blocks * block_rows * wide
+        + wide_blocks * wide_rows * wide
         + copies * width_out,
     )
 

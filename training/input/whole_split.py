@@ -7,12 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from common.progress import log
 from common.storage import Storage
 from schemas.manifest import Column, Manifest
 from training.input.class_balance import repeats_of
 from training.input.columns import Arrays, to_array
 from training.input.shards import read_row_groups
 
+MOST_BYTES = 1 << 30
+"""Bytes of all rows as float32 above which no baseline learns from them; it takes up to four times as much memory."""
 MOST_CODES = 100
 """Codes of a category with a column of their own; rarer ones, whose codes are larger, share one."""
 
@@ -41,6 +44,21 @@ class Rows:
                 codes = min(feature.vocabulary, MOST_CODES)
                 parts.append(np.eye(codes, dtype=np.float32)[np.where(values[:, 0] < codes, values[:, 0], 0)])
         return np.concatenate(parts, axis=1)
+
+
+def too_wide(features: Sequence[Column], rows: int) -> bool:
+    """Return True, and say so, where the matrix of so many rows is too large to learn a baseline from."""
+    width = sum(
+        math.prod(one.shape) if one.vocabulary is None else min(one.vocabulary, MOST_CODES)
+        for one in features
+    )
+    size = 4 * rows * width
+    if size > MOST_BYTES:
+        log(
+            f"no baseline: the rows, of {width:,} numbers each, are {size / 2**30:,.1f} GiB, and it takes at most "
+            f"{MOST_BYTES / 2**30:,.0f}"
+        )
+    return size > MOST_BYTES
 
 
 def read_rows(manifest: Manifest, split: str, options: Storage) -> Rows:

@@ -106,9 +106,10 @@ class WideBlocks:
         return found
 
     def _empty(self) -> dict[str, torch.Tensor]:
-        rows = self.need.block * len(self.streams)
         return {
-            column.name: self._buffers.empty(column.name, (rows, *column.shape), dtype_for_model(column))
+            column.name: self._buffers.empty(
+                column.name, (self.need.wide_rows, *column.shape), dtype_for_model(column)
+            )
             for column in self.columns
         }
 

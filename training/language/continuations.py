@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from common.words import words
+from common.words import has_unspaced, words
 
 Ints = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -118,9 +118,14 @@ def sums(
     from sacrebleu.metrics.bleu import BLEU
 
     bleu, rouge = BLEU(), RougeScorer(["rougeL"], tokenizer=_Words())
+    # Its own tokenizer takes a sentence without white space for one word.
+    of_words = BLEU(tokenize="none", force=True)
     rows = []
     for text, truth, (found, all_of_them) in zip(generated, truths, verbatim, strict=True):
-        score = bleu.corpus_score([text], [[truth]])
+        if has_unspaced(truth) or has_unspaced(text):
+            score = of_words.corpus_score([" ".join(words(text))], [[" ".join(words(truth))]])
+        else:
+            score = bleu.corpus_score([text], [[truth]])
         fmeasure = rouge.score(truth, text)["rougeL"].fmeasure
         lengths = (score.sys_len, score.ref_len)
         rows.append([*score.counts, *score.totals, *lengths, fmeasure, 1, found, all_of_them])

@@ -108,6 +108,11 @@ class Objective(ABC):
         """Feature columns that the model takes; the others are the objective's own, such as a target."""
         return [column for column in self.manifest.content.columns if column.role == "feature"]
 
+    @property
+    def rows(self) -> int:
+        """Rows of all splits."""
+        return sum(split.rows for split in self.manifest.splits.values())
+
     @abstractmethod
     def terms(self, model: nn.Module, batch: LocalBatch) -> Terms:
         """Return the terms of a batch of at least one row; calls the model."""

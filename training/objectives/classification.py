@@ -1,6 +1,5 @@
 """Classification of rows: cross-entropy, weighted by class in training, and a linear baseline beside the model."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +16,12 @@ from training.classification.mistakes import Mistakes
 from training.classification.scores import Scores, row_results, scores
 from training.comparison.assessment import RowResults
 from training.input.batch_loader import LocalBatch
+from training.input.whole_split import too_wide
 from training.objectives import Judgement, Objective, Outputs, Terms, figures_table
 
 LOGITS = "logits"
 MOST_WEIGHTS = 1 << 28
 """Weights of the linear baseline, 2 GiB; with more, memory and time are no longer a baseline's."""
-MOST_BYTES = 1 << 30
-"""Bytes of the features that the linear baseline learns from; it takes four times as much memory."""
 SHOWN_CLASSES = 40
 """Classes in the text for a terminal."""
 
@@ -81,11 +79,8 @@ class Classification(Objective):
                 f"{weights:,} weights, and it has at most {MOST_WEIGHTS:,}: lower evaluate.hashed_features"
             )
             return {}
-        if (size := self.matrix_bytes()) > MOST_BYTES:
-            log(
-                f"no baseline: the rows, of {size / 4 / self.rows:,.0f} numbers each, are {size / 2**30:,.1f} GiB, and "
-                f"it takes at most {MOST_BYTES / 2**30:,.0f}"
-            )
+        # From texts it learns by their hashed words.
+        if not self.config.text_columns() and too_wide(self.inputs, self.rows):
             return {}
         from training.classification.baseline import evaluate_baseline  # scikit-learn takes seconds
 
@@ -98,17 +93,6 @@ class Classification(Objective):
             "learned_from": found.learned_from,
         }
         return {"linear": judgement(found.test, found.results, details)}
-
-    @property
-    def rows(self) -> int:
-        """Rows of all splits."""
-        return sum(split.rows for split in self.manifest.splits.values())
-
-    def matrix_bytes(self) -> int:
-        """Return the bytes of the features that the baseline learns from as float32; 0 where these are texts."""
-        if self.config.text_columns():
-            return 0
-        return 4 * self.rows * sum(math.prod(column.shape) for column in self.inputs)
 
     def summary(self, found: Judgement, baselines: Mapping[str, Judgement]) -> dict[str, Any]:
         linear = baselines.get("linear")

@@ -48,13 +48,22 @@ LOWER_IS_BETTER = frozenset({"perplexity", "bits_per_byte", "verbatim_share"})
 TEST = "test"
 
 
+MOST_NATS = 700.0
+"""Mean loss whose perplexity is still a float."""
+
+
+def perplexity(loss: float) -> float:
+    """Return e to a mean loss in nats; infinity where that is beyond a float."""
+    return math.inf if loss > MOST_NATS else math.exp(loss)
+
+
 class NextToken(Objective):
     """The next token of each row; units are tokens."""
 
     needs = frozenset({"documents"})
     weighted = True
     judged_by_ids = True
-    of_loss = MappingProxyType({"perplexity": math.exp})
+    of_loss = MappingProxyType({"perplexity": perplexity})
 
     def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
         super().__init__(config, manifest, device)

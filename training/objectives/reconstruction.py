@@ -34,7 +34,7 @@ from training.anomalies.scores import (
 )
 from training.input.batch_loader import LocalBatch
 from training.input.class_balance import repeats_of
-from training.input.whole_split import read_rows
+from training.input.whole_split import read_rows, too_wide
 from training.models.mlp import is_numeric
 from training.objectives import Judgement, Objective, Outputs, Terms
 
@@ -132,6 +132,8 @@ class Reconstruction(Objective):
     def baselines(self) -> dict[str, Judgement]:
         if self.normal is None:
             log("no baseline: without objective.normal nothing tells which rows are anomalies")
+            return {}
+        if too_wide(self.inputs, self.rows):
             return {}
         from training.anomalies.baselines import Splits, judged  # scikit-learn takes seconds
 

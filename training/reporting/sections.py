@@ -1,5 +1,6 @@
 """Sections of the run report, each from figures alone."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -179,9 +180,14 @@ def curves(
         )
     for name, follows in of_loss.items():
         if loss:
-            found = {key: [(step, follows(value)) for step, value in points] for key, points in loss.items()}
+            followed = {
+                key: [(step, follows(value)) for step, value in points] for key, points in loss.items()
+            }
+            found = {
+                key: [one for one in points if math.isfinite(one[1])] for key, points in followed.items()
+            }
             svg = charts.lines(shown_name(name, start=True), found, "step", shown_name(name))
-            blocks.append(Chart(svg, "From the loss."))
+            blocks.append(Chart(svg, "From the loss, where it is finite."))
     known = {"step", "kind", "epoch", "position", "loss"}
     metrics = {key for entry in entries if entry["kind"] == "validation" for key in entry} - known
     for name in sorted(metrics):

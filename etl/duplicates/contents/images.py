@@ -60,7 +60,7 @@ class Images(Content):
     def highest(self, sample: pa.Table) -> Highest:
         """Return the function for 1 less half the squared distance, the correlation of two images' thumbnails.
 
-        It is 0 for a pair that shows different things in a block, which `perceptual.distances` tells apart.
+        It is 0 for a pair that shows different things in a block, which `perceptual.are_near` tells apart.
         """
         wanted, limit = perceptual.standardised(thumbnails_of(sample["sketch"])), self.settings.distance
 
@@ -68,7 +68,7 @@ class Images(Content):
             others = perceptual.standardised(thumbnails_of(batch["sketch"]))
             similar = similarity_of(_least_distances(wanted, others))
             one, other = np.nonzero(similar >= self.limit)
-            apart = ~np.isfinite(perceptual.distances(wanted[one], others[other], limit))
+            apart = ~perceptual.are_near(wanted[one], others[other], limit)
             similar[one[apart], other[apart]] = 0.0
             found: npt.NDArray[np.float64] = similar.max(axis=1, initial=0.0)
             return found
@@ -118,7 +118,7 @@ class SimilarImages(Connected):
             for place in range(0, len(some), COMPARED_AT_ONCE):
                 one, two = np.divmod(some[place : place + COMPARED_AT_ONCE], len(self.thumbnails))
                 left, right = (perceptual.standardised(self.thumbnails[rows]) for rows in (one, two))
-                near = np.isfinite(perceptual.distances(left, right, self.distance))
+                near = perceptual.are_near(left, right, self.distance)
                 self.join(one[near], two[near])
 
     def _open(self, pairs: Ints) -> Ints:

@@ -118,6 +118,8 @@ def _read_labels(settings: Images, file: SourceFile, options: Storage | None) ->
         raise DataError(
             f"{settings.labels}, the labels of a [[source]] of images, is no CSV in UTF-8: {error}"
         ) from error
+    if len(set(header)) < len(header):
+        raise DataError(f"{settings.labels}, source.labels, has two columns of one name: rename one")
     if settings.file not in header:
         raise DataError(
             f"{settings.labels}, source.labels, has no column {settings.file!r} with the paths of the files; it "
@@ -125,11 +127,11 @@ def _read_labels(settings: Images, file: SourceFile, options: Storage | None) ->
         )
     found: Labels = {}
     for number, row in enumerate(rows, start=1):
-        name = row.pop(settings.file)
         if None in row or None in row.values():
             raise DataError(
                 f"record {number:,} of {settings.labels} has not the fields of its header: correct it"
             )
+        name = row.pop(settings.file)
         if name in found:
             raise DataError(f"{settings.labels} has two rows for the file {name!r}: remove one")
         found[name] = {column: UntypedText(value) for column, value in row.items()}

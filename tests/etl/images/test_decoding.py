@@ -1,5 +1,6 @@
 """Image files of all kinds become plain pixels, or are refused with a reason, within limits of pixels and time."""
 
+import io
 import random
 import struct
 import time
@@ -154,6 +155,15 @@ def test_sixteen_bits_of_colours_become_eight() -> None:
     found, effects = decoded(png + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
     assert effects == ("sixteen_bits",)
     assert np.abs(found.astype(int) - NARROW).max() <= 1
+
+
+def test_a_transparent_level_of_sixteen_bits_is_white() -> None:
+    levels = np.array([[0, 1 << 15], [0, 0xFFFF]], dtype=np.uint16)
+    stream = io.BytesIO()
+    Image.fromarray(levels).save(stream, "PNG", transparency=0)
+    pixels, effects = decoded(stream.getvalue())
+    assert pixels.tolist() == [[255, 128], [255, 255]]
+    assert effects == ("sixteen_bits", "alpha")
 
 
 def test_more_than_sixteen_bits_are_refused() -> None:

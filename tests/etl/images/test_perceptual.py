@@ -91,10 +91,8 @@ def test_turned_versions_of_a_thumbnail_share_all_keys() -> None:
     for places in perceptual.PLACES:
         turned = thumbnails.reshape(5, -1, 3)[:, places].reshape(thumbnails.shape)
         assert np.array_equal(perceptual.keys_of(turned), keys)
-        distances = perceptual.distances(
-            perceptual.standardised(thumbnails), perceptual.standardised(turned), DISTANCE
-        )
-        assert (distances == 0).all()
+        pairs = perceptual.standardised(thumbnails), perceptual.standardised(turned)
+        assert perceptual.are_near(*pairs, 0.0).all()
 
 
 def test_blocks_rule_out_no_pair_that_is_near() -> None:
@@ -103,7 +101,7 @@ def test_blocks_rule_out_no_pair_that_is_near() -> None:
     noise = random.normal(0, 1, base.shape) * random.uniform(0, 30, (200, 1, 1, 1))
     others = np.clip(base + noise, 0, 255).astype(np.uint8)
     first, second = perceptual.standardised(base.astype(np.uint8)), perceptual.standardised(others)
-    near = np.isfinite(perceptual.distances(first, second, DISTANCE))
+    near = perceptual.are_near(first, second, DISTANCE)
     may = perceptual.may_be_near(perceptual.coarse(first), perceptual.coarse(second), DISTANCE)
     assert 20 < near.sum() < 180
     assert may[near].all()

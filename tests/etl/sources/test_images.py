@@ -99,6 +99,8 @@ def test_rows_without_a_file_are_told(tmp_path: Path, capfd: pytest.CaptureFixtu
         ("", "it has no header line"),
         ("file,label\na.png\n", "record 1 of .* has not the fields of its header"),
         ("file,label\na.png,x,y\n", "record 1 of .* has not the fields of its header"),
+        ("label,file\nx,a.png\ny\n", "record 2 of .* has not the fields of its header"),
+        ("file,label,label\na.png,x,y\n", "has two columns of one name: rename one"),
         ('file,label\na.png,"x\n', "is no CSV in UTF-8"),
     ],
 )
