@@ -61,6 +61,7 @@ class PieceEncoder:
 
     def __init__(self, tokenizer: Tokenizer, cuts_as_gpt2: bool) -> None:
         self.tokenizer, self.cuts_as_gpt2 = tokenizer, cuts_as_gpt2
+        self.normalises = tokenizer.normalizer is not None
         self.known = _Pieces(tokenizer)
 
     @classmethod
@@ -166,15 +167,15 @@ class PieceEncoder:
             _place(rows, counts, np.array(places), np.concatenate(numbered), sizes, tail, self.known.arrays())
         return rows, counts
 
-    @staticmethod
-    def _cut(text: str) -> list[str] | None:
+    def _cut(self, text: str) -> list[str] | None:
         """Return the pieces of a text; None where the library has to find them."""
         if not text.isascii():
             if _AGREED.fullmatch(text) is None:
                 return None
-            text = unicodedata.normalize("NFKC", text)
-            if _AGREED.fullmatch(text) is None:
-                return None
+            if self.normalises:
+                text = unicodedata.normalize("NFKC", text)
+                if _AGREED.fullmatch(text) is None:
+                    return None
         return _PIECE.findall(text)
 
 
@@ -248,14 +249,14 @@ _CUTTING = {
 
 
 def _cuts_as_gpt2(tokenizer: dict[str, object]) -> bool:
-    """Return True for the JSON of a byte-level BPE after NFKC that cuts as CUT or GPT-2 do, with nothing beside it."""
+    """Return True for the JSON of a byte-level BPE that cuts as CUT or GPT-2 do, with nothing beside it but NFKC."""
     model, cutting = tokenizer["model"], tokenizer["pre_tokenizer"]
     added = tokenizer["added_tokens"]
     return (
         isinstance(model, dict)
         and model.get("type") == "BPE"
         and not model.get("dropout")
-        and tokenizer["normalizer"] == {"type": "NFKC"}
+        and tokenizer["normalizer"] in (None, {"type": "NFKC"})
         and isinstance(cutting, dict)
         and (cutting == _CUTTING or {**cutting, "trim_offsets": True} == _of_bytes(use_regex=True))
         and tokenizer["post_processor"] is None

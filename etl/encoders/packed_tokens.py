@@ -1,6 +1,7 @@
 """Subword tokens of whole texts, which publication lays end to end (etl/publication/packing.py).
 
-The tokenizer is that of `tokens`, with one more special token: the separator, which follows each text.
+The tokenizer is that of `tokens`, with one more special token: the separator, which follows each text. It normalises
+nothing, because a language model writes what it has read: NFKC would take its full-width commas from Chinese.
 """
 
 from collections.abc import Iterable

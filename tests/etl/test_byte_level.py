@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from common.storage import Storage
-from etl.encoders import byte_level, tokens
+from etl.encoders import byte_level, packed_tokens, tokens
 from etl.encoders.byte_level import PieceEncoder
+from schemas.features.packed_tokens import PackedTokensFeature
 from schemas.features.tokens import TokensFeature
 
 WORDS = [
@@ -96,6 +97,37 @@ def expected(artifact: bytes, texts: list[str]) -> list[list[int]]:
 )
 def test_the_ids_are_those_of_the_library(encoder: PieceEncoder, artifact: bytes, texts: list[str]) -> None:
     assert encoded(encoder, texts) == expected(artifact, texts)
+
+
+@pytest.fixture(scope="module")
+def exact() -> bytes:
+    """Return the tokenizer of a language model."""
+    feature = PackedTokensFeature(name="tokens", column="text", encode="packed_tokens", vocabulary=400)
+    return packed_tokens.fit([" ".join(WORDS)] * 3, feature, Storage())
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.one_of(
+            st.text(alphabet=ALPHABET, max_size=40),
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+            st.lists(
+                st.sampled_from([*WORDS, " ", "\n", "ทำน้ำ", "你好，世界！", "½①…ﬁ㎏x²"]), max_size=9
+            ).map("".join),
+        ),
+        max_size=4,
+    )
+)
+def test_the_tokens_of_a_language_model_stand_for_exactly_its_texts(exact: bytes, texts: list[str]) -> None:
+    encoder = PieceEncoder.of(exact)
+    assert encoder.cuts_as_gpt2
+    found = encoded(encoder, texts)
+    assert found == expected(exact, texts)
+    assert [encoder.tokenizer.decode(ids) for ids in found] == texts
+    whole, counts = encoder.encode_whole(texts)
+    assert whole.tolist() == [one for ids in found for one in ids]
+    assert counts.tolist() == [len(ids) for ids in found]
 
 
 def test_a_tokenizer_of_gpt_2_is_cut_as_before(artifact: bytes) -> None:
