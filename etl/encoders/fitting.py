@@ -1,7 +1,7 @@
 """Fitting of the encoders to the training split, or to a sample of it."""
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
@@ -13,25 +13,43 @@ from etl.spark.sampling import in_sample
 from schemas.config import Configuration
 from schemas.features import FeatureSettings, ScalarFeature, TextFeature, TypedFeature
 
+VALUES_AT_ONCE = 1 << 22
+"""Values that the driver holds at a time, some 100 MB."""
 
-def fit_typed(fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration) -> bytes:
-    """Fit the encoder of a typed column to the training split, or to `fit_rows` of its rows.
 
-    Those are chosen by the hash of the record id.
+def fit_scalars(
+    fields: DataFrame, ledger: DataFrame, features: Sequence[ScalarFeature], config: Configuration
+) -> Iterator[tuple[str, bytes]]:
+    """Fit the encoders of columns of scalars to the training split, or to `fit_rows` of its rows; yield each by name.
+
+    Those are chosen by the hash of the record id. Several columns are read together.
     """
+    whole = ledger.where("split = 'train'").select("record_id")
+    rows = max(1, whole.count()) if features else 1
+    for fit_rows in sorted({feature.fit_rows for feature in features}):
+        share = min(1.0, fit_rows / rows)
+        train = whole.where(in_sample(share)) if share < 1 else whole
+        left = deque(feature for feature in features if feature.fit_rows == fit_rows)
+        while left:
+            most = max(1, VALUES_AT_ONCE // min(rows, fit_rows))
+            some = [left.popleft() for _ in range(min(most, len(left)))]
+            names = sorted({feature.column for feature in some})
+            values = fields.select("record_id", *names).join(train, "record_id", how="left_semi")
+            table = values.select(*names).toArrow()
+            for feature in some:
+                column = table.column(feature.column).to_pylist()
+                yield feature.name, encoder_of(feature).fit(column, feature, config.storage)
+
+
+def fit_categories(
+    fields: DataFrame, ledger: DataFrame, feature: TypedFeature, config: Configuration
+) -> bytes:
+    """Fit the encoder of another typed column to the training split."""
     train = ledger.where("split = 'train'").select("record_id")
-    if isinstance(feature, ScalarFeature):
-        share = min(1.0, feature.fit_rows / max(1, train.count()))
-        if share < 1:
-            train = train.where(in_sample(share))
     values = fields.select("record_id", feature.column).join(train, "record_id", how="left_semi")
-    if not isinstance(feature, ScalarFeature):  # few different values, whatever the number of rows
-        counts = values.groupBy(feature.column).count().collect()
-        return encoder_of(feature).fit(
-            Counter({row[0]: int(row[1]) for row in counts}), feature, config.storage
-        )
-    column = values.select(feature.column).toArrow().column(0)
-    return encoder_of(feature).fit(column.to_pylist(), feature, config.storage)
+    # Few different values, whatever the number of rows.
+    counts = values.groupBy(feature.column).count().collect()
+    return encoder_of(feature).fit(Counter({row[0]: int(row[1]) for row in counts}), feature, config.storage)
 
 
 def fit(fields: DataFrame, ledger: DataFrame, feature: FeatureSettings, config: Configuration) -> bytes:

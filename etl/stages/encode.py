@@ -19,7 +19,7 @@ from common.errors import DataError, UsageError
 from common.progress import log
 from common.storage import Storage
 from etl.encoders import encoder_of
-from etl.encoders.fitting import fit, fit_typed
+from etl.encoders.fitting import fit, fit_categories, fit_scalars
 from etl.encoders.lengths import keeping, rounded, tokens_cut
 from etl.encoders.rows import encode_rows, outliers_of
 from etl.lake.facts import EncodedFacts, Fingerprint, LedgerFacts
@@ -31,6 +31,7 @@ from etl.spark.persist import persisted
 from etl.spark.session import spark_progress
 from provenance.checksums import sha256_of
 from schemas.config import Configuration
+from schemas.features import ScalarFeature
 from schemas.kept_tokens import KeptTokens
 from schemas.tables import Layout, encoded_schema
 
@@ -60,9 +61,14 @@ def encode(run: Run) -> Mapping[str, int]:
             known = []
             # Typed columns first: outliers that they leave out teach the others nothing.
             fitted = {}
+            scalars = [one for one in config.typed_features() if isinstance(one, ScalarFeature)]
+            if scalars:
+                with spark_progress(run.spark, "fit numbers"):
+                    fitted |= fit_scalars(fields, ledger, scalars, config)
             for typed in config.typed_features():
-                with spark_progress(run.spark, f"fit {typed.name}"):
-                    fitted[typed.name] = fit_typed(fields, ledger, typed, config)
+                if typed.name not in fitted:
+                    with spark_progress(run.spark, f"fit {typed.name}"):
+                        fitted[typed.name] = fit_categories(fields, ledger, typed, config)
             if config.dropping_features():
                 records = fields.join(ledger.select("record_id"), "record_id", "left_semi")
                 outliers = stack.enter_context(
