@@ -29,6 +29,8 @@ from etl.sources.files.formats import (
 from schemas.sources import SourceSettings
 from schemas.sources.images import Images
 
+SHOWN = 3
+"""Files in a message."""
 Labels = dict[str, dict[str, object]]
 """Columns by the path of a file, relative to the folder of the labels."""
 
@@ -78,10 +80,13 @@ class ImageFormat(SourceFormat):
 
 
 def labels_file(settings: Images, index: int, options: Storage | None) -> SourceFile:
-    """Return the file of the labels."""
+    """Return the file of the labels. Raises DataError where the key names several."""
     assert settings.labels is not None
-    (file,) = list_source(settings.model_copy(update={"path": settings.labels}), index, options)
-    return file
+    found = list_source(settings.model_copy(update={"path": settings.labels}), index, options)
+    if len(found) > 1:
+        shown = ", ".join(file.path for file in found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+        raise DataError(f"source.labels must name one file; {settings.labels!r} matches {shown}")
+    return found[0]
 
 
 def beside(file: SourceFile, labels: SourceFile) -> str:

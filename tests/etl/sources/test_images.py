@@ -109,6 +109,13 @@ def test_labels_that_cannot_be_used_are_refused(tmp_path: Path, table: str, told
         list_pieces(labelled(tmp_path, table))
 
 
+def test_labels_are_one_file(tmp_path: Path) -> None:
+    config = labelled(tmp_path, "file,label\na.png,x\n", labels=f"{tmp_path}/in/*.csv")
+    (tmp_path / "in" / "more.csv").write_text("")
+    with pytest.raises(DataError, match=r"must name one file; '.*\*\.csv' matches labels\.csv, more\.csv$"):
+        list_pieces(config)
+
+
 def test_labels_name_files_in_archives(tmp_path: Path) -> None:
     config = labelled(tmp_path, "file,label\na.png,x\nmore/b.png,y\nc.zip/d/e.png,z\n")
     with zipfile.ZipFile(tmp_path / "in" / "c.zip", "w") as archive:
