@@ -17,6 +17,7 @@ from etl.sources.content.listing import SourceFile, list_source
 from etl.sources.content.streams import MAX_RECORD_BYTES
 from etl.sources.contract import Contract, NotText, UntypedText
 from etl.sources.files.formats import (
+    LABELS,
     FilePart,
     Found,
     Rejected,
@@ -67,7 +68,7 @@ class ImageFormat(SourceFormat):
         if stream.damage is not None:
             yield damaged(stream, 0)
         elif labels is not None and part.file.location == labels.location:
-            yield Skipped("labels", size)
+            yield Skipped(LABELS, size)
         elif size > MAX_RECORD_BYTES:
             detail = f"the file is longer than {MAX_RECORD_BYTES:,} bytes"
             yield rejected(0, b"", "too_long", detail, size)
