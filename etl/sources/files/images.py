@@ -4,6 +4,7 @@ The files are decoded where each record is checked (etl/sources/contract.py), wh
 """
 
 import csv
+import functools
 import io
 import posixpath
 from collections.abc import Iterator
@@ -52,10 +53,7 @@ class ImageFormat(SourceFormat):
         there = {beside(file, labels) for file in files}
         lost = [name for name in labels_of(settings, labels, options) if name not in there]
         if lost:
-            log(
-                f"  warning: {counted(len(lost), 'row')} of {labels.path} name files that the source does not have, "
-                f"such as {lost[0]!r}"
-            )
+            _warn(labels, len(lost), lost[0])
         return [*files, labels]
 
     def read(
@@ -88,6 +86,14 @@ def labels_file(settings: Images, index: int, options: Storage | None) -> Source
         shown = ", ".join(file.path for file in found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
         raise DataError(f"source.labels must name one file; {settings.labels!r} matches {shown}")
     return found[0]
+
+
+@functools.cache  # the files are listed several times a run
+def _warn(labels: SourceFile, lost: int, example: str) -> None:
+    log(
+        f"  warning: {counted(lost, 'row')} of {labels.path} name files that the source does not have, such as "
+        f"{example!r}"
+    )
 
 
 def beside(file: SourceFile, labels: SourceFile) -> str:

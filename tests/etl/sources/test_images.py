@@ -82,13 +82,17 @@ def test_a_file_without_a_row_is_quarantined(tmp_path: Path) -> None:
     assert {path: reason for path, (reason, _) in others.items()} == {"more/b.png:0": "missing_column"}
 
 
-def test_rows_without_a_file_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    records, _ = outcomes(labelled(tmp_path, "file,label\na.png,x\nmore/b.png,y\nc.png,z\nd.png,z\n"))
+def test_rows_without_a_file_are_told_once_for_each_content(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = labelled(tmp_path, "file,label\na.png,x\nmore/b.png,y\nc.png,z\nd.png,z\n")
+    records, _ = outcomes(config)
     assert [row["label"] for row in records] == ["x", "y"]
-    assert (
-        "2 rows of labels.csv name files that the source does not have, such as 'c.png'"
-        in capfd.readouterr().err
-    )
+    list_pieces(config)
+    told = "2 rows of labels.csv name files that the source does not have, such as 'c.png'"
+    assert capfd.readouterr().err.count(told) == 1
+    list_pieces(labelled(tmp_path, "file,label\na.png,x\nmore/b.png,y\nc.png,zz\nd.png,zz\n"))
+    assert told in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
