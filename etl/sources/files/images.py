@@ -51,7 +51,15 @@ class ImageFormat(SourceFormat):
         labels = labels_file(settings, index, options)
         files = [file for file in files if file.location != labels.location]
         there = {beside(file, labels) for file in files}
-        lost = [name for name in labels_of(settings, labels, options) if name not in there]
+        rows = labels_of(settings, labels, options)
+        lost = [name for name in rows if name not in there]
+        if there and len(lost) == len(rows):
+            named = f"`{lost[0]}`" if lost else "no row at all"
+            raise DataError(
+                f"none of the {len(there):,} files of the source {settings.path!r} has a row in {labels.path}, e.g. "
+                f"`{min(there)}` against {named}: correct source.file or the paths in it, which are relative to its "
+                "folder"
+            )
         if lost:
             _warn(labels, len(lost), lost[0])
         return [*files, labels]
@@ -112,7 +120,8 @@ _KNOWN: dict[tuple[SourceFile, str], Labels] = {}
 def labels_of(settings: Images, file: SourceFile, options: Storage | None) -> Labels:
     """Return the columns of each file that the labels name; a process reads them once.
 
-    Raises DataError where they are no CSV in UTF-8 with the configured column, or name a file twice.
+    Raises DataError where they are no CSV in UTF-8 with the configured column, have one that each file has already, or
+    name a file twice.
     """
     known = _KNOWN.get((file, settings.file))
     if known is None:
@@ -124,8 +133,9 @@ def labels_of(settings: Images, file: SourceFile, options: Storage | None) -> La
 def _read_labels(settings: Images, file: SourceFile, options: Storage | None) -> Labels:
     try:
         text = storage.read_bytes(file.location, options).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        header, rows = list(reader.fieldnames or ()), list(reader)
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+        reader.fieldnames = header = [name.strip() for name in reader.fieldnames or ()]
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{settings.labels}, the labels of a [[source]] of images, is no CSV in UTF-8: {error}"
@@ -137,6 +147,12 @@ def _read_labels(settings: Images, file: SourceFile, options: Storage | None) ->
             f"{settings.labels}, source.labels, has no column {settings.file!r} with the paths of the files; it "
             f"has {', '.join(header) or 'no header line'}: correct source.file or source.labels"
         )
+    for key, column in {"image": settings.image, "folder": settings.folder}.items():
+        if column in header and column != settings.file:
+            raise DataError(
+                f"{settings.labels}, source.labels, has a column {column!r}, as does each file by source.{key}: rename "
+                "one of them"
+            )
     found: Labels = {}
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():

@@ -76,6 +76,18 @@ def test_labels_stand_in_a_csv_beside_the_files(tmp_path: Path) -> None:
     assert others == {}
 
 
+def test_blanks_beside_the_commas_of_labels_are_no_part_of_them(tmp_path: Path) -> None:
+    table = 'file , label\na.png, "cat, black"\nmore/b.png, dog\n'
+    records, others = outcomes(labelled(tmp_path, table))
+    assert [row["label"] for row in records] == ["cat, black", "dog"]
+    assert others == {}
+
+
+def test_the_column_of_the_paths_may_be_called_as_that_of_the_images(tmp_path: Path) -> None:
+    config = labelled(tmp_path, "image,label\na.png,x\nmore/b.png,y\n", file="image")
+    assert [row["label"] for row in outcomes(config)[0]] == ["x", "y"]
+
+
 def test_a_file_without_a_row_is_quarantined(tmp_path: Path) -> None:
     records, others = outcomes(labelled(tmp_path, "file,label\na.png,cat\n"))
     assert [row["label"] for row in records] == ["cat"]
@@ -106,6 +118,15 @@ def test_rows_without_a_file_are_told_once_for_each_content(
         ("label,file\nx,a.png\ny\n", "record 2 of .* has not the fields of its header"),
         ("file,label,label\na.png,x,y\n", "has two columns of one name: rename one"),
         ('file,label\na.png,"x\n', "is no CSV in UTF-8"),
+        ("file,label,image\na.png,x,y\n", r"has a column 'image', as does each file by source\.image"),
+        ("file,folder\na.png,x\n", r"has a column 'folder', as does each file by source\.folder: rename one"),
+        (
+            "file,label\na,x\nb,y\n",
+            "none of the 2 files of the source .* has a row in labels.csv, e.g. `a.png` against `a`: correct "
+            r"source\.file or the paths in it",
+        ),
+        ("file,label\nmore\\b.png,y\n", r"against `more\\b\.png`"),
+        ("file,label\n", "`a.png` against no row at all"),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused(tmp_path: Path, table: str, told: str) -> None:
