@@ -19,8 +19,10 @@ from pydantic import ValidationError
 from common.errors import DataError
 from common.images import pixels_of
 from etl.images import decoding
+from etl.images.decoding import Decoded, Refused
 from etl.images.redaction import without_base64
 from etl.lake.tombstones import Tombstones, raw_sha256
+from etl.sources.contract import decoded
 from etl.sources.files.pieces import list_pieces
 from etl.sources.reading import QUARANTINE, Reader
 from schemas.config import Configuration
@@ -180,7 +182,7 @@ def base64_of(raw: bytes) -> str:
 def test_images_are_base64_in_json_lines(tmp_path: Path) -> None:
     png, jpeg = base64_of(file_of(steps(), "PNG")), base64_of(file_of(scene(1, 300, 200), "JPEG"))
     wrapped = "\n".join(png[place : place + 76] for place in range(0, len(png), 76))
-    values = [png, f"data:image/png;base64,{png}", wrapped, jpeg, png[:-5], "no base64!", None, "", 7, [png]]
+    values = [png, f"data:image/png;base64,{png}", wrapped, jpeg, png[:-7], "no base64!", None, "", 7, [png]]
     values += [base64_of(b"no image"), jpeg[: len(jpeg) // 8 * 4]]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"image": v, "label": "x"}) + "\n" for v in values))
     config = configuration(tmp_path, {"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}, LABEL)
@@ -198,6 +200,18 @@ def test_images_are_base64_in_json_lines(tmp_path: Path) -> None:
         "truncated_image",
     ]
     assert all(png[:60].encode() not in raw for _, raw in others.values())
+
+
+def test_base64_is_that_of_urls_or_without_padding() -> None:
+    raws = [file_of(scene(1), "JPEG") + bytes(more) for more in range(3)]
+    for raw in raws:
+        of_urls = base64.urlsafe_b64encode(raw).decode()
+        assert {"-", "_"} <= set(of_urls)
+        for text in (of_urls, of_urls.rstrip("="), base64_of(raw).rstrip("=")):
+            image, content = decoded(text, 10_000)
+            assert isinstance(image, Decoded)
+            assert content == raw
+    assert decoded("QUJDR", 10_000)[0] == Refused("invalid_base64", "is text that is no base64")
 
 
 def test_images_are_bytes_in_parquet(tmp_path: Path) -> None:
