@@ -5,8 +5,10 @@ continuation. Equal seeds give equal texts.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -28,32 +30,48 @@ def parser() -> argparse.ArgumentParser:
     )
     add = flags.add_argument
     add("--run", type=Path, required=True, metavar="FOLDER", help="the run, e.g. runs/licences-lm")
-    add("--prompt", required=True, metavar="TEXT", help="the beginning; '' for a text of its own")
-    add("--tokens", type=_positive, default=100, metavar="N", help="most tokens to add (default 100)")
+    add(
+        "--prompt",
+        type=_prompt,
+        required=True,
+        metavar="TEXT",
+        help="the beginning; '' for a text of its own",
+    )
+    positive = _number(int, 1, math.inf, "a whole number of at least 1")
+    add("--tokens", type=positive, default=100, metavar="N", help="most tokens to add (default 100)")
     add(
         "--temperature",
-        type=_temperature,
+        type=_number(float, 0, math.inf, "a number of at least 0"),
         default=1.0,
         metavar="T",
         help="0: the likeliest token (default 1)",
     )
-    add("--top-k", type=_positive, metavar="K", help="draw from the K likeliest tokens alone")
-    add("--seed", type=int, default=0, metavar="S", help="of the draws (default 0)")
+    add("--top-k", type=positive, metavar="K", help="draw from the K likeliest tokens alone")
+    seed = _number(int, 0, 2**64, "a whole number of at least 0 and below 2^64")
+    add("--seed", type=seed, default=0, metavar="S", help="of the draws (default 0)")
     add("--checkpoint", metavar="PATH", help="one of the run's checkpoints (.pt); by default the best")
     command.add_root_flag(flags)
     return flags
 
 
-def _positive(text: str) -> int:
-    if (found := int(text)) < 1:
-        raise ValueError
-    return found
+def _number(kind: Callable[[str], float], least: int, end: float, told: str) -> Callable[[str], float]:
+    """Return a parser of numbers of at least `least` and below `end`, which asks for what is told otherwise."""
+
+    def parsed(text: str) -> float:
+        with suppress(ValueError):
+            if least <= (found := kind(text)) < end:
+                return found
+        raise argparse.ArgumentTypeError(f"give {told}")
+
+    return parsed
 
 
-def _temperature(text: str) -> float:
-    if not 0 <= (found := float(text)) < float("inf"):
-        raise ValueError
-    return found
+def _prompt(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # bytes of the command line that are not UTF-8
+        raise argparse.ArgumentTypeError("the prompt is not text in UTF-8") from error
+    return text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run: Path = arguments.run
     began = read_run(run)
     if began is None:
-        raise UsageError(f"{run} holds no run: {RUN_FILE} is missing")
+        raise UsageError(
+            f"{run} holds no run, as {RUN_FILE} is missing: give the folder of a run, such as runs/demo, with --run"
+        )
 
     # These take seconds, which a mistake on the command line is not worth.
     import torch

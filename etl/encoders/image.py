@@ -29,12 +29,25 @@ def resized(png: bytes, feature: ImageFeature) -> npt.NDArray[np.uint8]:
     size = (feature.width, feature.height)
     if image.size != size:
         if feature.resize == "fit":
-            image = ImageOps.pad(image, size, RESAMPLING)
+            image = _contained(image, size)
         elif feature.resize == "fill":
             image = ImageOps.fit(image, size, RESAMPLING)
         else:
             image = image.resize(size, RESAMPLING)
     return np.asarray(image).reshape(feature.height, feature.width, feature.channels)
+
+
+def _contained(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Return all of an image in the middle of black; as ImageOps.pad, which leaves nothing of long narrow ones."""
+    width, height = size
+    if image.width * height > image.height * width:
+        height = max(1, round(image.height / image.width * width))
+    else:
+        width = max(1, round(image.width / image.height * height))
+    framed = Image.new(image.mode, size)
+    place = (round((size[0] - width) / 2), round((size[1] - height) / 2))
+    framed.paste(image.resize((width, height), RESAMPLING), place)
+    return framed
 
 
 def summarise(values: pa.BinaryArray, feature: ImageFeature) -> bytes:

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from common.errors import CheckError
 from common.progress import log
-from etl.sources.files.formats import formats
+from etl.sources.files.formats import LABELS, formats
 from schemas.config import Configuration
 
 BY_RULE = """
@@ -55,8 +55,12 @@ def faults() -> dict[str, Column]:
 
 
 def gave_nothing() -> Column:
-    """Return True where nothing comes of a file with content, neither a record nor a row of the quarantine."""
-    return (F.col("records") == 0) & (F.col("content_size") > 0)
+    """Return True where nothing comes of a file with content, neither a record nor a row of the quarantine.
+
+    Labels give their rows to the records of other files.
+    """
+    of_labels = F.exists("skipped", lambda one: one.rule == LABELS)
+    return (F.col("records") == 0) & (F.col("content_size") > 0) & ~of_labels
 
 
 def check_content(row: Mapping[str, Any], pattern: str) -> None:

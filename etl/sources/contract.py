@@ -17,6 +17,8 @@ from schemas.features.number import NumberFeature
 
 MAX_NAME = 1000
 """Characters of an id, a label or a group, which go into the ledger, the manifest and the report."""
+FROM_URLS = str.maketrans("-_", "+/")
+"""Letters of base64 in the variant for URLs (RFC 4648)."""
 
 
 class Number(str):
@@ -292,7 +294,8 @@ def time_in_seconds(value: object, unit: str | None = None, notation: str | None
 def decoded(value: object, most_pixels: int) -> tuple[Decoded | Refused, bytes]:
     """Return the image of a column's value, and the bytes of the source that it is made of.
 
-    The value is the content of a file, such a content in base64 (also as a `data:` URL), or pixels.
+    The value is the content of a file, such a content in base64 (also that of URLs, without padding or as a `data:`
+    URL), or pixels.
     """
     if isinstance(value, Pixels):
         return of_pixels(value), " ".join(value.values).encode()
@@ -301,7 +304,8 @@ def decoded(value: object, most_pixels: int) -> tuple[Decoded | Refused, bytes]:
     if isinstance(value, str):
         text = value.partition(",")[2] if value.startswith("data:") else value
         try:
-            value = NotText(base64.b64decode("".join(text.split()), validate=True))
+            letters = "".join(text.split()).translate(FROM_URLS)
+            value = NotText(base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True))
         except (binascii.Error, ValueError):
             return Refused("invalid_base64", "is text that is no base64"), b""
     if not isinstance(value, NotText):

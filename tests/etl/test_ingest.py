@@ -22,6 +22,7 @@ from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, content_sha256, place_sha256
 from etl.runs.run import Run
 from etl.sources import outcomes
+from etl.sources.accounting import SKIPPED, gave_nothing
 from etl.sources.files import pieces
 from etl.sources.files.jsonl import JsonLinesFormat
 from etl.sources.files.parquet import ParquetFormat
@@ -438,6 +439,13 @@ def test_a_file_of_which_nothing_comes_is_told(
         ("b.csv", 17, 0, 0, [("blank_line", 1), ("header", 14), ("line_end", 2)], 0),
         ("c.csv", 0, 0, 0, [], 0),
     ]
+
+
+def test_labels_of_images_are_no_file_of_which_nothing_comes(spark: SparkSession) -> None:
+    skipped = [[("labels", 9)], [("header", 9)], []]
+    columns = f"records: bigint, content_size: bigint, skipped: {SKIPPED}"
+    files = spark.createDataFrame(list(zip([0, 0, 1], [9] * 3, skipped, strict=True)), columns)
+    assert [row[0] for row in files.select(gave_nothing()).collect()] == [False, True, False]
 
 
 def test_a_run_over_a_former_one_replaces_it(spark: SparkSession, tmp_path: Path) -> None:

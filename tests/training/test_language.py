@@ -353,8 +353,6 @@ def test_generate_goes_on_with_a_prompt(
     assert written("--seed", "3", "--temperature", "2") == written("--seed", "3", "--temperature", "2")
     assert written("--seed", "3", "--temperature", "2") != written("--seed", "4", "--temperature", "2")
     assert written("--top-k", "1", "--tokens", "12") == likeliest
-    with pytest.raises(UsageError, match="holds no run"):
-        generate.main(["--run", str(trained / "none"), "--prompt", "x"])
 
 
 def test_the_tokenizer_of_other_data_is_not_taken(trained: Path, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_models_without_such_layers_do_not_know_the_key(published: Published) ->
 
 def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> None:
     manifest = published.load()
-    with pytest.raises(UsageError, match="no checkpoint in"):
+    with pytest.raises(UsageError, match=r"no checkpoint in .*: give the folder of a run, such as runs/demo"):
         starting.find(load(published.config, [f"model.start={tmp_path}"]), manifest)
     config = configured(published, "model.width=16")
     found = starting.find(config, manifest)

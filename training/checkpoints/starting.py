@@ -68,7 +68,8 @@ def find(config: Configuration, manifest: Manifest) -> tuple[Record, CheckpointS
     found = store.best_good(run, log)
     if found is None:
         raise UsageError(
-            f"model.start: the run {run} has no checkpoint in {store.folder_of(run)}; train it first"
+            f"model.start: the run {run} has no checkpoint in {store.folder_of(run)}: give the folder of a run, such "
+            "as runs/demo, or train it first"
         )
     record, state = found
     if record.sha256 not in {one.sha256 for one in store.read_chain(run)}:

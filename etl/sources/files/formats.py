@@ -25,6 +25,8 @@ PIECE_BYTES = 32 << 20
 LOOKED_BYTES = 4 << 10
 """Bytes of the beginning of a file that show NUL bytes, if it has any throughout."""
 INVALID_UTF_8 = "invalid_utf8"
+LABELS = "labels"
+"""Rule that skips a file whose rows belong to the records of other files."""
 
 
 class Found(NamedTuple):

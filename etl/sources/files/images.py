@@ -4,6 +4,7 @@ The files are decoded where each record is checked (etl/sources/contract.py), wh
 """
 
 import csv
+import functools
 import io
 import posixpath
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from etl.sources.content.listing import SourceFile, list_source
 from etl.sources.content.streams import MAX_RECORD_BYTES
 from etl.sources.contract import Contract, NotText, UntypedText
 from etl.sources.files.formats import (
+    LABELS,
     FilePart,
     Found,
     Rejected,
@@ -29,6 +31,8 @@ from etl.sources.files.formats import (
 from schemas.sources import SourceSettings
 from schemas.sources.images import Images
 
+SHOWN = 3
+"""Files in a message."""
 Labels = dict[str, dict[str, object]]
 """Columns by the path of a file, relative to the folder of the labels."""
 
@@ -47,12 +51,17 @@ class ImageFormat(SourceFormat):
         labels = labels_file(settings, index, options)
         files = [file for file in files if file.location != labels.location]
         there = {beside(file, labels) for file in files}
-        lost = [name for name in labels_of(settings, labels, options) if name not in there]
-        if lost:
-            log(
-                f"  warning: {counted(len(lost), 'row')} of {labels.path} name files that the source does not have, "
-                f"such as {lost[0]!r}"
+        rows = labels_of(settings, labels, options)
+        lost = [name for name in rows if name not in there]
+        if there and len(lost) == len(rows):
+            named = f"`{lost[0]}`" if lost else "no row at all"
+            raise DataError(
+                f"none of the {len(there):,} files of the source {settings.path!r} has a row in {labels.path}, e.g. "
+                f"`{min(there)}` against {named}: correct source.file or the paths in it, which are relative to its "
+                "folder"
             )
+        if lost:
+            _warn(labels, len(lost), lost[0])
         return [*files, labels]
 
     def read(
@@ -65,7 +74,7 @@ class ImageFormat(SourceFormat):
         if stream.damage is not None:
             yield damaged(stream, 0)
         elif labels is not None and part.file.location == labels.location:
-            yield Skipped("labels", size)
+            yield Skipped(LABELS, size)
         elif size > MAX_RECORD_BYTES:
             detail = f"the file is longer than {MAX_RECORD_BYTES:,} bytes"
             yield rejected(0, b"", "too_long", detail, size)
@@ -78,10 +87,21 @@ class ImageFormat(SourceFormat):
 
 
 def labels_file(settings: Images, index: int, options: Storage | None) -> SourceFile:
-    """Return the file of the labels."""
+    """Return the file of the labels. Raises DataError where the key names several."""
     assert settings.labels is not None
-    (file,) = list_source(settings.model_copy(update={"path": settings.labels}), index, options)
-    return file
+    found = list_source(settings.model_copy(update={"path": settings.labels}), index, options)
+    if len(found) > 1:
+        shown = ", ".join(file.path for file in found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+        raise DataError(f"source.labels must name one file; {settings.labels!r} matches {shown}")
+    return found[0]
+
+
+@functools.cache  # the files are listed several times a run
+def _warn(labels: SourceFile, lost: int, example: str) -> None:
+    log(
+        f"  warning: {counted(lost, 'row')} of {labels.path} name files that the source does not have, such as "
+        f"{example!r}"
+    )
 
 
 def beside(file: SourceFile, labels: SourceFile) -> str:
@@ -100,7 +120,8 @@ _KNOWN: dict[tuple[SourceFile, str], Labels] = {}
 def labels_of(settings: Images, file: SourceFile, options: Storage | None) -> Labels:
     """Return the columns of each file that the labels name; a process reads them once.
 
-    Raises DataError where they are no CSV in UTF-8 with the configured column, or name a file twice.
+    Raises DataError where they are no CSV in UTF-8 with the configured column, have one that each file has already, or
+    name a file twice.
     """
     known = _KNOWN.get((file, settings.file))
     if known is None:
@@ -112,8 +133,9 @@ def labels_of(settings: Images, file: SourceFile, options: Storage | None) -> La
 def _read_labels(settings: Images, file: SourceFile, options: Storage | None) -> Labels:
     try:
         text = storage.read_bytes(file.location, options).decode("utf-8-sig")
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        header, rows = list(reader.fieldnames or ()), list(reader)
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+        reader.fieldnames = header = [name.strip() for name in reader.fieldnames or ()]
+        rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{settings.labels}, the labels of a [[source]] of images, is no CSV in UTF-8: {error}"
@@ -125,6 +147,12 @@ def _read_labels(settings: Images, file: SourceFile, options: Storage | None) ->
             f"{settings.labels}, source.labels, has no column {settings.file!r} with the paths of the files; it "
             f"has {', '.join(header) or 'no header line'}: correct source.file or source.labels"
         )
+    for key, column in {"image": settings.image, "folder": settings.folder}.items():
+        if column in header and column != settings.file:
+            raise DataError(
+                f"{settings.labels}, source.labels, has a column {column!r}, as does each file by source.{key}: rename "
+                "one of them"
+            )
     found: Labels = {}
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():

@@ -5,6 +5,9 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
 from common.images import Image8, png_of
 from common.storage import Storage
@@ -32,6 +35,29 @@ HALVES = np.array([[100] * 4, [200] * 4], dtype=np.uint8)
 def test_fit_shows_all_of_an_image_with_black_beside_it() -> None:
     assert one(HALVES, size=4) == [[0] * 4, [100] * 4, [200] * 4, [0] * 4]
     assert one(HALVES.T.copy(), size=4) == [[0, 100, 200, 0]] * 4
+
+
+SIDES = st.integers(1, 90)
+
+
+@given(SIDES, SIDES, SIDES, SIDES, st.sampled_from([1, 3]))
+def test_fit_gives_the_pixels_of_pillows_pad(
+    width: int, height: int, columns: int, rows: int, channels: int
+) -> None:
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    # Of a side that rounds to nothing, Pillow leaves nothing.
+    assume(min(round(height / width * columns), round(width / height * rows)) > 0)
+    padded = ImageOps.pad(Image.fromarray(pixels), (columns, rows), encoder.RESAMPLING)
+    found = encoder.resized(png_of(pixels), feature(size=[rows, columns], channels=channels))
+    assert np.array_equal(found, np.asarray(padded).reshape(found.shape))
+
+
+def test_fit_shows_long_narrow_images() -> None:
+    white = np.full((4, 640), 255, dtype=np.uint8)
+    line = [[0] * 32] * 16 + [[255] * 32] + [[0] * 32] * 15
+    assert one(white, size=32) == line
+    assert one(white.T.copy(), size=32) == np.transpose(line).tolist()
 
 
 def test_fill_shows_the_middle() -> None:

@@ -19,8 +19,10 @@ from pydantic import ValidationError
 from common.errors import DataError
 from common.images import pixels_of
 from etl.images import decoding
+from etl.images.decoding import Decoded, Refused
 from etl.images.redaction import without_base64
 from etl.lake.tombstones import Tombstones, raw_sha256
+from etl.sources.contract import decoded
 from etl.sources.files.pieces import list_pieces
 from etl.sources.reading import QUARANTINE, Reader
 from schemas.config import Configuration
@@ -76,19 +78,35 @@ def test_labels_stand_in_a_csv_beside_the_files(tmp_path: Path) -> None:
     assert others == {}
 
 
+def test_blanks_beside_the_commas_of_labels_are_no_part_of_them(tmp_path: Path) -> None:
+    table = 'file , label\na.png, "cat, black"\nmore/b.png, dog\n'
+    records, others = outcomes(labelled(tmp_path, table))
+    assert [row["label"] for row in records] == ["cat, black", "dog"]
+    assert others == {}
+
+
+def test_the_column_of_the_paths_may_be_called_as_that_of_the_images(tmp_path: Path) -> None:
+    config = labelled(tmp_path, "image,label\na.png,x\nmore/b.png,y\n", file="image")
+    assert [row["label"] for row in outcomes(config)[0]] == ["x", "y"]
+
+
 def test_a_file_without_a_row_is_quarantined(tmp_path: Path) -> None:
     records, others = outcomes(labelled(tmp_path, "file,label\na.png,cat\n"))
     assert [row["label"] for row in records] == ["cat"]
     assert {path: reason for path, (reason, _) in others.items()} == {"more/b.png:0": "missing_column"}
 
 
-def test_rows_without_a_file_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    records, _ = outcomes(labelled(tmp_path, "file,label\na.png,x\nmore/b.png,y\nc.png,z\nd.png,z\n"))
+def test_rows_without_a_file_are_told_once_for_each_content(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = labelled(tmp_path, "file,label\na.png,x\nmore/b.png,y\nc.png,z\nd.png,z\n")
+    records, _ = outcomes(config)
     assert [row["label"] for row in records] == ["x", "y"]
-    assert (
-        "2 rows of labels.csv name files that the source does not have, such as 'c.png'"
-        in capfd.readouterr().err
-    )
+    list_pieces(config)
+    told = "2 rows of labels.csv name files that the source does not have, such as 'c.png'"
+    assert capfd.readouterr().err.count(told) == 1
+    list_pieces(labelled(tmp_path, "file,label\na.png,x\nmore/b.png,y\nc.png,zz\nd.png,zz\n"))
+    assert told in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -102,11 +120,27 @@ def test_rows_without_a_file_are_told(tmp_path: Path, capfd: pytest.CaptureFixtu
         ("label,file\nx,a.png\ny\n", "record 2 of .* has not the fields of its header"),
         ("file,label,label\na.png,x,y\n", "has two columns of one name: rename one"),
         ('file,label\na.png,"x\n', "is no CSV in UTF-8"),
+        ("file,label,image\na.png,x,y\n", r"has a column 'image', as does each file by source\.image"),
+        ("file,folder\na.png,x\n", r"has a column 'folder', as does each file by source\.folder: rename one"),
+        (
+            "file,label\na,x\nb,y\n",
+            "none of the 2 files of the source .* has a row in labels.csv, e.g. `a.png` against `a`: correct "
+            r"source\.file or the paths in it",
+        ),
+        ("file,label\nmore\\b.png,y\n", r"against `more\\b\.png`"),
+        ("file,label\n", "`a.png` against no row at all"),
     ],
 )
 def test_labels_that_cannot_be_used_are_refused(tmp_path: Path, table: str, told: str) -> None:
     with pytest.raises(DataError, match=told):
         list_pieces(labelled(tmp_path, table))
+
+
+def test_labels_are_one_file(tmp_path: Path) -> None:
+    config = labelled(tmp_path, "file,label\na.png,x\n", labels=f"{tmp_path}/in/*.csv")
+    (tmp_path / "in" / "more.csv").write_text("")
+    with pytest.raises(DataError, match=r"must name one file; '.*\*\.csv' matches labels\.csv, more\.csv$"):
+        list_pieces(config)
 
 
 def test_labels_name_files_in_archives(tmp_path: Path) -> None:
@@ -148,7 +182,7 @@ def base64_of(raw: bytes) -> str:
 def test_images_are_base64_in_json_lines(tmp_path: Path) -> None:
     png, jpeg = base64_of(file_of(steps(), "PNG")), base64_of(file_of(scene(1, 300, 200), "JPEG"))
     wrapped = "\n".join(png[place : place + 76] for place in range(0, len(png), 76))
-    values = [png, f"data:image/png;base64,{png}", wrapped, jpeg, png[:-5], "no base64!", None, "", 7, [png]]
+    values = [png, f"data:image/png;base64,{png}", wrapped, jpeg, png[:-7], "no base64!", None, "", 7, [png]]
     values += [base64_of(b"no image"), jpeg[: len(jpeg) // 8 * 4]]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"image": v, "label": "x"}) + "\n" for v in values))
     config = configuration(tmp_path, {"format": "jsonl", "path": f"{tmp_path}/a.jsonl"}, LABEL)
@@ -166,6 +200,18 @@ def test_images_are_base64_in_json_lines(tmp_path: Path) -> None:
         "truncated_image",
     ]
     assert all(png[:60].encode() not in raw for _, raw in others.values())
+
+
+def test_base64_is_that_of_urls_or_without_padding() -> None:
+    raws = [file_of(scene(1), "JPEG") + bytes(more) for more in range(3)]
+    for raw in raws:
+        of_urls = base64.urlsafe_b64encode(raw).decode()
+        assert {"-", "_"} <= set(of_urls)
+        for text in (of_urls, of_urls.rstrip("="), base64_of(raw).rstrip("=")):
+            image, content = decoded(text, 10_000)
+            assert isinstance(image, Decoded)
+            assert content == raw
+    assert decoded("QUJDR", 10_000)[0] == Refused("invalid_base64", "is text that is no base64")
 
 
 def test_images_are_bytes_in_parquet(tmp_path: Path) -> None:
