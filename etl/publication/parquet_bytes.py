@@ -1,4 +1,4 @@
-"""Bytes of a shard: hashed while they are written, and those of its fixed-width columns."""
+"""Bytes of a shard: how they are stored, their hash while they are written, and those of its fixed-width columns."""
 
 import hashlib
 from typing import Any
@@ -6,8 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from common.errors import CheckError
+from schemas.manifest import WIDE_ROW
+
+COMPRESSION = "lz4"
+"""docs/performance.md has the sizes and reading speeds of the alternatives that were compared."""
 
 
 class HashingFile:
@@ -68,3 +73,25 @@ def values_of(array: pa.Array) -> npt.NDArray[np.uint8]:
     width = array.type.bit_width // 8
     values = np.frombuffer(array.buffers()[1], dtype=np.uint8)
     return values[array.offset * width : (array.offset + len(array)) * width]
+
+
+def codecs_of(schema: pa.Schema) -> dict[str, str]:
+    """Return the codec of each leaf of the columns: none for wide rows, which readers take from the file as they are.
+
+    pyarrow leaves a column uncompressed that a dict of codecs does not name by its path in Parquet.
+    """
+    empty = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), empty)
+    leaves = pq.read_metadata(pa.BufferReader(empty.getvalue())).schema
+    found = {leaves.column(number).path: COMPRESSION for number in range(len(leaves.names))}
+    for part in schema:
+        if pa.types.is_fixed_size_binary(part.type) and part.type.byte_width >= WIDE_ROW:
+            found[part.name] = "none"
+    return found
+
+
+def one_page(schema: pa.Schema, rows_per_group: int) -> dict[str, int]:
+    """Return the writer's options by which a row group with wide rows has one page a column, as readers want it."""
+    if "none" not in codecs_of(schema).values():
+        return {}
+    return {"write_batch_size": rows_per_group, "data_page_size": (1 << 31) - 1}

@@ -25,40 +25,22 @@ from common.storage import Storage
 from etl.encoders import encoder_of
 from etl.publication.balance import SplitPlan, expected_rows, planned
 from etl.publication.packing import DOCUMENTS_TYPE, NOTHING, PackedLayout, Packer, added
-from etl.publication.parquet_bytes import HashingFile, of_fixed_width, one_chunk, values_of
+from etl.publication.parquet_bytes import (
+    HashingFile,
+    codecs_of,
+    of_fixed_width,
+    one_chunk,
+    one_page,
+    values_of,
+)
 from etl.spark.partitions import salts
 from provenance.checksums import row_group_crc32
 from provenance.keys import KEY_BYTES, add_sums, key_sums, record_key
 from schemas.config import DOCUMENTS, Configuration
-from schemas.manifest import WIDE_ROW
 from schemas.split_content import Packing
 from schemas.tables import spark_schema
 
-COMPRESSION = "lz4"
-"""docs/performance.md has the sizes and reading speeds of the alternatives that were compared."""
 SPARK_PARTITION_COLUMN = "split"
-
-
-def codecs_of(schema: pa.Schema) -> dict[str, str]:
-    """Return the codec of each leaf of the columns: none for wide rows, which readers take from the file as they are.
-
-    pyarrow leaves a column uncompressed that a dict of codecs does not name by its path in Parquet.
-    """
-    empty = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), empty)
-    leaves = pq.read_metadata(pa.BufferReader(empty.getvalue())).schema
-    found = {leaves.column(number).path: COMPRESSION for number in range(len(leaves.names))}
-    for part in schema:
-        if pa.types.is_fixed_size_binary(part.type) and part.type.byte_width >= WIDE_ROW:
-            found[part.name] = "none"
-    return found
-
-
-def one_page(schema: pa.Schema, rows_per_group: int) -> dict[str, int]:
-    """Return the writer's options by which a row group with wide rows has one page a column, as readers want it."""
-    if "none" not in codecs_of(schema).values():
-        return {}
-    return {"write_batch_size": rows_per_group, "data_page_size": (1 << 31) - 1}
 
 
 @dataclass(frozen=True)

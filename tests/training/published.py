@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.publication import class_balance
-from etl.publication.shards import codecs_of
+from etl.publication.parquet_bytes import codecs_of
 from provenance import merkle
 from provenance.checksums import row_group_crc32
 from provenance.keys import key_sums, record_key
