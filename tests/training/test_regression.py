@@ -168,6 +168,22 @@ def test_a_target_that_nothing_can_be_judged_by_is_refused(
         built(published, *overrides)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("objective.target=e", "'e' is not the name of a"),
+        ("model={kind='transformer_classifier'}", "does not consist of token ids"),
+    ],
+)
+def test_what_no_training_could_begin_with_is_refused_by_a_check(
+    published: Published, override: str, message: str
+) -> None:
+    flags = ["--config", str(published.config), "--run", "refused", "--check"]
+    assert main(flags) == 0
+    with pytest.raises(UsageError, match=message):
+        main([*flags, "--set", override])
+
+
 def test_a_row_that_is_judged_alone_has_no_r2() -> None:
     from training.objectives.regression import judgement
 

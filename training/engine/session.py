@@ -2,10 +2,12 @@
 
 import os
 
+import torch
 from horovod.common.exceptions import HorovodInternalError
 
 from common.errors import CheckError, RinglakeError
 from common.progress import log
+from training import models, objectives
 from training.checkpoints import starting, store
 from training.engine import elastic, preparation, running, stopping, survival
 from training.engine.elastic import Launch
@@ -21,9 +23,14 @@ def check(launch: Launch, ranks: int) -> None:
     split_order(launch.manifest, "train", launch.config.train).check_world(World(0, ranks))
     check_free(launch.folder)
     preparation.check_run(launch.folder, launch.arguments)
+    config, manifest = launch.config, launch.manifest
+    objective = objectives.build(config, manifest, torch.device("cpu"))
+    models.build(
+        config.model, models.features_of(objective.inputs, manifest, config.storage), objective.outputs
+    )
     going_on = launch.arguments.resume and store.has_any(launch.folder)
     if not going_on:
-        starting.find(launch.config, launch.manifest)
+        starting.find(config, manifest)
     if launch.arguments.resume:
         preparation.last_checkpoint(launch.config, launch.manifest, launch.folder, launch.arguments.new_data)
 

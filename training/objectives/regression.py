@@ -41,9 +41,10 @@ class Regression(Objective):
         features = {feature.name: feature for feature in self.config.feature}
         feature = features.get(self.target)
         if not isinstance(feature, ScalarFeature):
+            scalars = [name for name, one in features.items() if isinstance(one, ScalarFeature)]
             raise UsageError(
                 f"objective.target = {self.target!r} is not the name of a [[feature]] with encode = "
-                f'"number" or "date"{did_you_mean(self.target, features)}'
+                f'"number" or "date"{did_you_mean(self.target, scalars)}'
             )
         if feature.missing != "drop" or (feature.outliers is not None and feature.outliers.action == "clip"):
             raise UsageError(
