@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from common.pages import charts
 from common.pages.page import (
     Block,
@@ -86,6 +88,15 @@ def test_charts_keep_text_as_text_and_take_the_colours_of_the_page() -> None:
     assert "var(--c2)" in svg
     assert not any(stand_in in svg for stand_in in charts.COLOURS)
     assert "<dc:date>" not in svg
+
+
+@pytest.mark.parametrize("values", [[2.0, 5.0, 3.0], [0.5, 20.0, 300.0]])
+def test_logarithmic_axes_have_no_tex(values: list[float]) -> None:
+    counts = charts.histogram("Scores", [2.0, 3, 4, 5], {"rows": values}, "score", "rows", logarithmic=True)
+    loss = charts.lines("Loss", {"training": list(enumerate(values))}, "step", "loss", logarithmic=True)
+    for svg in (counts, loss):
+        assert "mathdefault" not in svg
+    assert ">3</text>" in counts
 
 
 def test_a_column_with_a_number_anywhere_is_one_of_numbers() -> None:
