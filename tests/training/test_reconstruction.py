@@ -24,6 +24,7 @@ from training.anomalies.scores import (
     resampled,
     row_results,
 )
+from training.anomalies.sections import chosen
 from training.comparison.assessment import assess
 from training.input.batch_loader import BatchLoader
 from training.input.whole_split import read_rows
@@ -334,13 +335,17 @@ def test_a_data_set_that_cannot_be_judged_is_refused(
         Reconstruction(config, manifest.model_copy(update={"content": content}), torch.device("cpu"))
 
 
-def test_a_split_without_anomalies_has_no_recall(
+def test_a_split_without_anomalies_has_no_precision(
     published: Published, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objective = built(published)
     rows: Floats = np.arange(20.0)
     found = objective.judged(scored(rows, rows > 18), scored(rows, rows < 0))
-    assert "recall" not in found.figures
+    assert found.figures == {"flagged_share": 0.05, "mean_score": 9.5, "threshold": 18.5}
     assert found.results is None
-    objective.judged(scored(rows, rows < 0), scored(rows, rows > 18))
+    found = objective.judged(scored(rows, rows < 0), scored(rows, rows > 18))
+    assert found.figures["recall"] == 1
     assert "no anomaly to choose a threshold by" in capsys.readouterr().err
+    threshold = found.details["threshold"]
+    assert "The validation split has no anomaly: nothing is known" in chosen(threshold, labelled=True)
+    assert "Without labels nothing is known" in chosen(threshold, labelled=False)
