@@ -320,11 +320,15 @@ def test_settings_show_what_differs_first(tmp_path: Path) -> None:
     assert ["train.batch", "16", "64"] in rows
     assert ["model.width", "16", "128"] in rows
     assert not [row for row in rows if row[1] == row[2]]
+    assert not [row for row in rows if row[0].startswith("augment.")]
     assert "at the default" in folded.text
+    configuration["augment"]["flip"] = 0.5
     configuration["model"] = {"kind": "of a package that is gone", "width": 3}
     changed = sections.settings({"configuration": configuration}).blocks[0]
     assert isinstance(changed, Table)
-    assert ["model.width", "3", "(none)"] in [[cell.text for cell in row] for row in changed.cells]
+    rows = [[cell.text for cell in row] for row in changed.cells]
+    assert ["model.width", "3", "(none)"] in rows
+    assert ["augment.flip", "0.5", "0.0"] in rows
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -27,10 +27,11 @@ from common.pages.page import (
     remarks,
     size,
 )
+from common.sections import Section
 from common.wording import counted
 from schemas.kinds import ROOMS
 from schemas.manifest import Manifest
-from schemas.settings import Train
+from schemas.settings import Augment, Train
 from training.reporting import comparisons
 from training.reporting.comparisons import shown_name
 from training.tracking.non_finite import NonFiniteBatch
@@ -38,6 +39,8 @@ from training.tracking.non_finite import NonFiniteBatch
 Evaluation = dict[str, Any]
 NOT_EVALUATED = "This run has not been evaluated: `python -m training.evaluate` does that."
 NOTHING: Mapping[str, Callable[[float], float]] = MappingProxyType({})
+PLAIN: Mapping[str, type[Section]] = {"train": Train, "augment": Augment}
+"""Sections of a training's settings that have no kinds."""
 IDS_SHOWN, BATCHES_SHOWN = 8, 20
 CURVES = {
     "learning_rate": ("Learning rate", "learning rate"),
@@ -290,8 +293,8 @@ def settings(began: dict[str, Any]) -> ReportSection:
     """Return the settings of the training: those that differ from the default, and all others folded."""
     changed: list[list[Value]] = []
     same: list[list[Value]] = []
-    for section in ("objective", "model", "method", "optimizer", "train"):
-        values = began["configuration"][section]
+    for section in ("objective", "model", "method", "optimizer", *PLAIN):
+        values = began["configuration"].get(section, {})
         defaults = _defaults(section, values)
         for key, value in values.items():
             row: list[Value] = [Cell(f"{section}.{key}", "code"), Cell(_setting(value), "code")]
@@ -313,7 +316,7 @@ def settings(began: dict[str, Any]) -> ReportSection:
 def _defaults(section: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return the defaults of a section in JSON's types; nothing for a kind that is not installed here."""
     room = ROOMS.get(section)
-    kind = Train if room is None else room.classes.get(values.get(room.key, ""))
+    kind = PLAIN[section] if room is None else room.classes.get(values.get(room.key, ""))
     if kind is None:
         return {}
     found = {
