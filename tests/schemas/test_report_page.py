@@ -70,6 +70,9 @@ def test_figures_are_shown_with_separators() -> None:
     assert share(1, 0).text == "0.0%"
     assert figure(None).text == "–"
     assert figure(1234.5678, 2).text == "1,234.57"
+    large = [0.0004, 9.8765, 99.9, 257.674, 6_208.83, 257_674.049, -2e9, float("inf")]
+    shown = ["0.000", "9.877", "99.900", "257.67", "6,208.8", "257,674", "-2e+09", "inf"]
+    assert [figure(value).text for value in large] == shown
     assert [size(n) for n in (999, 27_100_000, 5e15)] == ["999 bytes", "27.1 MB", "5,000.0 TB"]
 
 

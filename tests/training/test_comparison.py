@@ -267,6 +267,7 @@ def test_figures_have_signs_and_p_values_their_digits() -> None:
         "±0.000",
         "±0.000",
     ]
+    assert [signed(value) for value in (-251_465.219, 6_208.83)] == ["−251,465", "+6,208.8"]
     assert [p_value(p) for p in (0.00001, 0.0123, 0.314)] == ["< 0.001", "0.012", "0.31"]
 
 

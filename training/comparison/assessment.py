@@ -9,7 +9,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from common.errors import CheckError
-from common.wording import counted
+from common.wording import counted, rounded
 from training.comparison import statistics
 from training.comparison.statistics import Floats, Interval
 
@@ -123,11 +123,10 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float) -> str:
     """Format a difference with its sign: `+0.012`, `−0.003`, `±0.000`."""
-    shown = f"{abs(value):.{digits}f}"
-    sign = "±" if not float(shown) else "+" if value > 0 else "−"
-    return sign + shown
+    shown = rounded(abs(value))
+    return ("±" if shown == rounded(0) else "+" if value > 0 else "−") + shown
 
 
 def told_units(comparison: Comparison) -> str:

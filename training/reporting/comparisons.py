@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from common.pages.page import Cell, Table, Text, Tone, Value
-from common.wording import counted
+from common.pages.page import Cell, Table, Text, Tone, Value, figure
+from common.wording import counted, rounded
 from training.comparison import statistics
 from training.comparison.assessment import FEWEST, Comparison, Difference, p_value, signed
 
@@ -40,8 +40,8 @@ def verdict(baseline: Judged, name: str, figures: Sequence[str]) -> list[Text]:
     if comparison is None:
         return [Text(NOT_TESTED, "quiet")] if baseline["rows"] else []
     by_verdict: dict[str, list[str]] = {"ahead": [], "behind": [], "no difference": []}
-    for figure in figures:
-        by_verdict[comparison.figures[figure].verdict].append(shown_name(figure))
+    for one in figures:
+        by_verdict[comparison.figures[one].verdict].append(shown_name(one))
     said = [
         f"The model is {where} {name} in {listed(by_verdict[which])}."
         for which, where in (("ahead", "ahead of"), ("behind", "behind"))
@@ -124,8 +124,8 @@ def table(model: Judged, baselines: Mapping[str, Judged], names: Mapping[str, st
 def measured(judgement: Judged, name: str) -> Cell:
     """Return a figure with its interval below."""
     value, ends = judgement["figures"].get(name), (judgement.get("intervals") or {}).get(name)
-    note = "" if ends is None else f"{ends[0]:.3f}–{ends[1]:.3f}"
-    return Cell("–" if value is None else f"{value:,.3f}", number=True, note=note)
+    between = " to " if ends is not None and ends[0] < 0 else "–"
+    return replace(figure(value), note=between.join(map(rounded, ends or [])))
 
 
 def difference(model: float | None, baseline: float | None, ends: Sequence[float] | None = None) -> Cell:

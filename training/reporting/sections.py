@@ -77,7 +77,7 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
                 Tile(
                     f"{evaluation['split'].capitalize()} {shown_name(name)}",
                     figure(value).text,
-                    ", ".join(notes) or "no baseline",
+                    "; ".join(notes) or "no baseline",
                 )
             )
     if training:
@@ -104,9 +104,9 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
 def _beside(baseline: dict[str, Any], name: str, called: str) -> str:
     """Return the note below a figure: that of a baseline, and whether the rows can show a difference."""
     compared = (baseline.get("comparison") or {}).get("figures", {}).get(name)
-    said = {"ahead": "; ahead", "behind": "; behind", "no difference": "; no difference shown"}
+    said = {"ahead": "model ahead of ", "behind": "model behind ", "no difference": "no difference shown to "}
     verdict = "" if compared is None else said[compared["verdict"]]
-    return f"{called} {figure(baseline['figures'][name]).text}{verdict}"
+    return f"{verdict}{called} {figure(baseline['figures'][name]).text}"
 
 
 def _epochs(training: dict[str, Any]) -> str:
@@ -243,7 +243,7 @@ def lineage(
             ]
         )
         for name, value in (training["best_validation"] or {}).items():
-            best = f"of step {training['best_step']:,}, by validation {shown_name(name)} {value:.3f}"
+            best = f"of step {training['best_step']:,}, by validation {shown_name(name)} {figure(value).text}"
             rows.append(["Best checkpoint", best, Cell(training["best_checkpoint_sha256"], "code")])
         rows.append(
             [
