@@ -225,6 +225,18 @@ def test_figures_that_fall_apart_are_told_apart() -> None:
     assert said.tone == ""
 
 
+def test_a_difference_without_an_interval_is_told_as_not_tested() -> None:
+    evaluation = example_evaluation(5, 1000, right=(0.9, 0.7))
+    compared = evaluation["baselines"]["linear"]["comparison"]["figures"]
+    compared["accuracy"] |= {"verdict": "not tested", "interval": None}
+    said, _, table, *_ = against_baseline(evaluation).blocks
+    assert isinstance(said, Text)
+    assert said.text.endswith("The difference in accuracy is the same on every draw, and is not tested.")
+    assert isinstance(table, Table)
+    assert table.cells[0][4] == Cell("not tested", "quiet")
+    assert sections.tiles({}, evaluation)[0].note.startswith("not tested against baseline")
+
+
 def test_a_figure_that_is_not_finite_is_a_dash() -> None:
     evaluation = example_evaluation(3, 100)
     model, baseline = evaluation["model"], evaluation["baselines"]["linear"]

@@ -13,11 +13,12 @@ from common.wording import counted, rounded
 from training.comparison import statistics
 from training.comparison.statistics import Floats, Interval
 
-Verdict = Literal["ahead", "behind", "no difference"]
+Verdict = Literal["ahead", "behind", "no difference", "not tested"]
 SAID: dict[Verdict, str] = {
     "ahead": "ahead",
     "behind": "behind",
     "no difference": "no difference that these rows can show",
+    "not tested": "not tested",
 }
 FEWEST = 5
 """Units on which two models must differ before a verdict: with fewer, no test of signs could reach 5%."""
@@ -62,6 +63,8 @@ class Difference:
     @property
     def told(self) -> str:
         """The verdict with its test, for a table."""
+        if self.verdict == "not tested":
+            return SAID[self.verdict]
         return f"{SAID[self.verdict]} ({self.test}, p {p_value(self.p)})"
 
 
@@ -249,10 +252,12 @@ def _difference(
         and max(p or 0, of_bootstrap) < 1 - statistics.LEVEL
     )
     better = difference < 0 if lower_is_better else difference > 0
+    # All replicates have the same difference, which says nothing about other rows.
+    unshown: Verdict = "not tested" if ends is None and difference else "no difference"
     return Difference(
         difference,
         ends,
         of_bootstrap if p is None else p,
         "paired bootstrap" if p is None else "McNemar",
-        "no difference" if not shown else "ahead" if better else "behind",
+        unshown if not shown else "ahead" if better else "behind",
     )

@@ -104,7 +104,12 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
 def _beside(baseline: dict[str, Any], name: str, called: str) -> str:
     """Return the note below a figure: that of a baseline, and whether the rows can show a difference."""
     compared = (baseline.get("comparison") or {}).get("figures", {}).get(name)
-    said = {"ahead": "model ahead of ", "behind": "model behind ", "no difference": "no difference shown to "}
+    said = {
+        "ahead": "model ahead of ",
+        "behind": "model behind ",
+        "no difference": "no difference shown to ",
+        "not tested": "not tested against ",
+    }
     verdict = "" if compared is None else said[compared["verdict"]]
     return f"{verdict}{called} {figure(baseline['figures'][name]).text}"
 
