@@ -9,6 +9,14 @@ def counted(count: int, singular: str, plural: str = "") -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
+def rounded(value: float) -> str:
+    """Return a number with three decimals, or five digits of a large one: `0.012`, `6,208.8`, `257,674`, `1.5e+09`."""
+    size = abs(value)
+    if size >= 1e8:
+        return f"{value:.5g}"
+    return f"{value:,.{sum(size < limit for limit in (100, 1_000, 10_000))}f}"
+
+
 def printable(text: str, longest: int | None = None) -> str:
     """Return a text as it can stand in a line: escapes for what does not print, at most `longest` characters."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -67,6 +67,8 @@ def lines(
             )
         if logarithmic:
             axes.set_yscale("log")
+            _label_minor_ticks(axes)
+            axes.yaxis.set_major_formatter("{x:g}")
         elif from_zero:
             axes.set_ylim(bottom=0)
         axes.xaxis.set_major_formatter(_thousands)
@@ -127,6 +129,7 @@ def histogram(
             axes.stairs(counts, edges, color=colour, linewidth=1.2)
         if logarithmic:
             axes.set(xscale="log", yscale="log", ylim=(0.7, None))
+            _label_minor_ticks(axes)
             axes.xaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_major_formatter(_thousands)
         axes.set(xlabel=x_label, ylabel=y_label)
@@ -204,6 +207,18 @@ def _square(title: str, names: Sequence[str], shades: Mapping[tuple[int, int], t
 
 def _thousands(value: float, _: object) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3g}"
+
+
+def _label_minor_ticks(axes: "Axes") -> None:
+    """Label the ticks between powers of ten, within less than a decade, without matplotlib's TeX."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(Plain())
 
 
 def _cycle(count: int) -> list[str]:

@@ -14,6 +14,8 @@ from typing import Literal
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup, escape
 
+from common.wording import rounded
+
 Tone = Literal["", "good", "bad", "quiet", "code", "name"]
 
 
@@ -216,9 +218,11 @@ def number(value: int, bar: float | None = None, tone: Tone = "") -> Cell:
     return Cell(f"{value:,}", tone=tone, bar=bar, number=True)
 
 
-def figure(value: float | None, digits: int = 3) -> Cell:
-    """Return a cell with a number of `digits` decimals; a dash for None."""
-    return Cell("–" if value is None else f"{value:,.{digits}f}", number=True)
+def figure(value: float | None, digits: int | None = None) -> Cell:
+    """Return a cell with a number, `rounded` or of `digits` decimals; a dash for None."""
+    if value is None:
+        return Cell("–", number=True)
+    return Cell(rounded(value) if digits is None else f"{value:,.{digits}f}", number=True)
 
 
 def share(part: float, whole: float, bar: bool = False) -> Cell:

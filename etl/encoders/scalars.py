@@ -98,6 +98,9 @@ def fit(values: Iterable[str | None], feature: ScalarFeature, number: Callable[[
 
 def moments(ordered: Floats) -> tuple[float, float]:
     """Return mean and standard deviation (of the values themselves, divided by n), from exact sums."""
+    if ordered[0] == ordered[-1]:
+        # The mean would be off by rounding, and the scale that distance.
+        return float(ordered[0]), 0.0
     mean = math.fsum(ordered) / len(ordered)
     return mean, math.sqrt(math.fsum((ordered - mean) ** 2) / len(ordered))
 

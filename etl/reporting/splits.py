@@ -171,7 +171,8 @@ def balance(summary: Summary, config: Configuration) -> ReportSection:
 
 def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> ReportSection:
     """Return the section on the highest similarity of sampled test rows to any row of the training split."""
-    limit = content_of(config).limit
+    content = content_of(config)
+    limit = content.limit
     if config.compared_as() == ROWS:
         told = "Records that are equal, or equal within tolerance, form a cluster, which lies in one split."
         return ReportSection("Leakage", [Text(f"Whole rows are compared. {told}")])
@@ -201,10 +202,10 @@ def leakage(sample: Sequence[tuple[str, float]], config: Configuration) -> Repor
                 "Highest similarity to a training row",
                 {"test rows": counts},
                 labels,
-                "Jaccard similarity",
+                content.measure,
                 "test rows",
             ),
-            "Jaccard similarity of the sets of shingles, for sampled test rows.",
+            f"{content.explained}, for sampled test rows.",
         ),
     ]
     if leaked:

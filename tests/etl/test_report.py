@@ -8,7 +8,7 @@ import pytest
 from deltalake import write_deltalake
 from pyspark.sql import SparkSession
 
-from common.pages.page import Points, ReportSection, Table, Text, render
+from common.pages.page import Page, Points, ReportSection, Table, Text, render
 from etl.figures.facts import Cluster, RuleEffect, ShardFacts, Summary
 from etl.figures.summary import summarise
 from etl.gates.results import GateResult, GateResults
@@ -26,10 +26,12 @@ from etl.rules.personal_data import LONGEST, Mask, with_some_masks
 from etl.rules.registry import build_rules
 from etl.runs.stage_metrics import Shuffle, StageMetrics, keep
 from schemas.cleaning import RegexRule
+from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.tables import Layout, quarantine_schema
 from tests.etl.example_summary import example_summary
 from tests.etl.example_tables import configuration, write_signatures, write_small_data_set
+from tests.etl.images import pictures
 from tests.schemas.test_class_balance import oversampled
 from tests.schemas.test_manifest import content, provenance
 
@@ -165,6 +167,17 @@ def test_leaks_are_listed() -> None:
     assert first.tone == "bad"
     assert "2 of 3 sampled test rows" in first.text
     assert tables(section) == [[["c", "1.000"], ["b", "0.900"]]]
+
+
+def test_the_similarity_of_leaks_is_that_of_the_content() -> None:
+    def shown(config: Configuration) -> str:
+        return render(Page("", "", [], [splits.leakage([("a", 0.5)], config)]))
+
+    texts, images = shown(configuration(Path("unused"))), shown(pictures.configuration(Path("unused")))
+    assert "Jaccard similarity of the sets of shingles, for sampled test rows." in texts
+    assert "Jaccard" not in images
+    assert "Correlation of thumbnails</text>" in images
+    assert "near-copies from 0.993 on, by <code>deduplicate.distance</code> = 0.12), for sampled" in images
 
 
 def test_a_report_is_the_same_for_the_same_figures() -> None:

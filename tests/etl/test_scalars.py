@@ -100,6 +100,14 @@ def test_where_the_median_distance_is_zero_the_standard_deviation_takes_its_plac
     assert learned(numbers(scale="robust"), ["7", "7"])["divisor"] == 1
 
 
+@pytest.mark.parametrize("scale", ["standard", "robust"])
+@pytest.mark.parametrize("value", ["0.1", "3.3", "98.6", "0.7"])
+def test_a_constant_column_is_only_moved_to_zero(scale: str, value: str) -> None:
+    found = learned(numbers(scale=scale), [value] * 23_681)
+    assert (found["mean"], found["standard_deviation"]) == (float(value), 0)
+    assert (found["offset"], found["divisor"]) == (float(value), 1)
+
+
 @pytest.mark.parametrize(
     ("missing", "fill", "becomes"), [("mean", None, 136 / 9), ("median", None, 5), ("constant", -1.0, -1)]
 )

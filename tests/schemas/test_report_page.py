@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from common.pages import charts
 from common.pages.page import (
     Block,
@@ -68,6 +70,9 @@ def test_figures_are_shown_with_separators() -> None:
     assert share(1, 0).text == "0.0%"
     assert figure(None).text == "–"
     assert figure(1234.5678, 2).text == "1,234.57"
+    large = [0.0004, 9.8765, 99.9, 257.674, 6_208.83, 257_674.049, -2e9, float("inf")]
+    shown = ["0.000", "9.877", "99.900", "257.67", "6,208.8", "257,674", "-2e+09", "inf"]
+    assert [figure(value).text for value in large] == shown
     assert [size(n) for n in (999, 27_100_000, 5e15)] == ["999 bytes", "27.1 MB", "5,000.0 TB"]
 
 
@@ -86,6 +91,15 @@ def test_charts_keep_text_as_text_and_take_the_colours_of_the_page() -> None:
     assert "var(--c2)" in svg
     assert not any(stand_in in svg for stand_in in charts.COLOURS)
     assert "<dc:date>" not in svg
+
+
+@pytest.mark.parametrize("values", [[2.0, 5.0, 3.0], [0.5, 20.0, 300.0]])
+def test_logarithmic_axes_have_no_tex(values: list[float]) -> None:
+    counts = charts.histogram("Scores", [2.0, 3, 4, 5], {"rows": values}, "score", "rows", logarithmic=True)
+    loss = charts.lines("Loss", {"training": list(enumerate(values))}, "step", "loss", logarithmic=True)
+    for svg in (counts, loss):
+        assert "mathdefault" not in svg
+    assert ">3</text>" in counts
 
 
 def test_a_column_with_a_number_anywhere_is_one_of_numbers() -> None:

@@ -1,5 +1,7 @@
 """Random changes of images: each does what it says, and depends on seed, epoch and record key alone."""
 
+import contextlib
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,8 +10,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from schemas.config import Configuration
 from schemas.manifest import FIXED, Column, Manifest
 from schemas.settings import Augment
+from training.evaluation import augmented
 from training.input.augmentation import DRAWS, ERASED, Augmentation, draws
 from training.input.batch_loader import LocalBatch
 
@@ -169,6 +173,20 @@ def test_erasing_makes_one_rectangle_black() -> None:
     light = torch.full((ROWS, 8, 8, 3), 90, dtype=torch.uint8)
     found = augmentation(erasing=1.0).changed(light, torch.from_numpy(draws(keys(), 0, 0)))
     assert set(found.unique().tolist()) == {0.0, 90.0}
+
+
+@pytest.mark.parametrize(("epochs", "shown"), [(2, 2), (30, augmented.EPOCHS)])
+def test_pictures_are_of_epochs_that_training_has(
+    monkeypatch: pytest.MonkeyPatch, epochs: int, shown: int
+) -> None:
+    rows = replace(batch(slice(2)), record_ids=np.array(["a", "b"]))
+    loader = contextlib.nullcontext(iter([rows]))
+    monkeypatch.setattr(augmented, "BatchLoader", lambda *_, **__: loader)
+    monkeypatch.setattr(augmented, "Augmentation", lambda *_: augmentation(flip=0.5))
+    train = SimpleNamespace(epochs=epochs, seed=0)
+    config = SimpleNamespace(augment=Augment(flip=0.5), train=train, storage=None)
+    found = augmented.augmented_rows(cast(Configuration, config), cast(Manifest, None))
+    assert [len(row["pictures"]) for row in found] == [1 + shown] * 2
 
 
 @pytest.mark.parametrize(

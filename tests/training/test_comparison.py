@@ -157,6 +157,13 @@ def test_equal_models_do_not_differ() -> None:
     assert [(one.difference, one.interval, one.p) for one in found.figures.values()] == [(0, None, 1)] * 4
 
 
+def test_a_difference_that_is_the_same_on_every_draw_is_not_tested() -> None:
+    labels = np.zeros(20, np.int64)
+    right, wrong = results(labels, labels), results(labels, labels + 1)
+    found = assess([right, wrong], np.arange(20)).comparisons[0].figures["accuracy"]
+    assert (found.difference, found.interval, found.verdict, found.told) == (1, None, *["not tested"] * 2)
+
+
 def test_errors_are_better_when_lower() -> None:
     random = np.random.default_rng(0)
 
@@ -267,6 +274,7 @@ def test_figures_have_signs_and_p_values_their_digits() -> None:
         "±0.000",
         "±0.000",
     ]
+    assert [signed(value) for value in (-251_465.219, 6_208.83)] == ["−251,465", "+6,208.8"]
     assert [p_value(p) for p in (0.00001, 0.0123, 0.314)] == ["< 0.001", "0.012", "0.31"]
 
 

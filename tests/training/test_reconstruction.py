@@ -14,6 +14,7 @@ from schemas.manifest import Manifest
 from tests.training.published import Published
 from tests.training.published_tables import CLASSES, publish_table
 from training import evaluate, objectives, report
+from training.anomalies import baselines
 from training.anomalies.scores import (
     Floats,
     Scored,
@@ -24,6 +25,7 @@ from training.anomalies.scores import (
     resampled,
     row_results,
 )
+from training.anomalies.sections import chosen
 from training.comparison.assessment import assess
 from training.input.batch_loader import BatchLoader
 from training.input.whole_split import read_rows
@@ -334,13 +336,36 @@ def test_a_data_set_that_cannot_be_judged_is_refused(
         Reconstruction(config, manifest.model_copy(update={"content": content}), torch.device("cpu"))
 
 
-def test_a_split_without_anomalies_has_no_recall(
+def test_a_split_without_anomalies_has_no_precision(
     published: Published, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objective = built(published)
     rows: Floats = np.arange(20.0)
     found = objective.judged(scored(rows, rows > 18), scored(rows, rows < 0))
-    assert "recall" not in found.figures
+    assert found.figures == {"flagged_share": 0.05, "mean_score": 9.5, "threshold": 18.5}
     assert found.results is None
-    objective.judged(scored(rows, rows < 0), scored(rows, rows > 18))
+    found = objective.judged(scored(rows, rows < 0), scored(rows, rows > 18))
+    assert found.figures["recall"] == 1
     assert "no anomaly to choose a threshold by" in capsys.readouterr().err
+    threshold = found.details["threshold"]
+    assert "The validation split has no anomaly: nothing is known" in chosen(threshold, labelled=True)
+    assert "Without labels nothing is known" in chosen(threshold, labelled=False)
+
+
+def test_as_many_components_as_give_rows_back_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_best", lambda _, candidates, __: candidates[-1])
+    random = np.random.default_rng(0)
+    towns = np.eye(3)[random.integers(0, 3, 200)]
+    rows = np.column_stack([random.normal(size=200), towns]).astype(np.float32)
+
+    def fitted(columns: int) -> baselines.Detector | None:
+        keys, taken = np.zeros((200, 2), np.uint64), np.ones(200, bool)
+        return baselines.pca(
+            baselines.Splits({"train": rows[:, :columns]}, {"train": ~taken}, {"train": keys}, taken)
+        )
+
+    found = fitted(4)
+    assert found is not None
+    assert found.details["components"] == 2  # the three columns of the town add up to 1
+    assert np.max(found.scores(rows)) > 1e-3
+    assert fitted(1) is None

@@ -12,7 +12,7 @@ import pytest
 from common import files
 from common.errors import DataError, UsageError
 from common.pages import charts
-from common.pages.page import Beside, Chart, Folded, Page, Points, ReportSection, Table, Text, render
+from common.pages.page import Beside, Cell, Chart, Folded, Page, Points, ReportSection, Table, Text, render
 from schemas.config import load
 from tests.training.example_evaluation import example_evaluation
 from tests.training.published import Published, publish
@@ -22,7 +22,7 @@ from training import evaluate, report
 from training.checkpoints import store
 from training.classification.sections import against_baseline, confusion
 from training.comparison.assessment import signed
-from training.reporting import sections
+from training.reporting import comparisons, sections
 from training.tracking import non_finite, summary
 
 TRAINING: dict[str, Any] = {
@@ -208,7 +208,9 @@ def test_a_lead_or_a_lag_is_told_where_the_rows_show_it(
     assert table.cells[0][1].note == f"{low:.3f}–{high:.3f}"
     assert table.cells[0][4].note.startswith("McNemar, p ")
     tile = sections.tiles({}, evaluation)[0]
-    assert tile.note.endswith("no difference shown" if not tone else one["verdict"])
+    said = "no difference shown to" if not tone else f"model {verdict.split()[3]}"
+    assert tile.note.startswith(said)
+    assert tile.note.endswith(f"baseline {baseline['figures']['accuracy']:.3f}")
 
 
 def test_figures_that_fall_apart_are_told_apart() -> None:
@@ -223,6 +225,18 @@ def test_figures_that_fall_apart_are_told_apart() -> None:
     assert said.tone == ""
 
 
+def test_a_difference_without_an_interval_is_told_as_not_tested() -> None:
+    evaluation = example_evaluation(5, 1000, right=(0.9, 0.7))
+    compared = evaluation["baselines"]["linear"]["comparison"]["figures"]
+    compared["accuracy"] |= {"verdict": "not tested", "interval": None}
+    said, _, table, *_ = against_baseline(evaluation).blocks
+    assert isinstance(said, Text)
+    assert said.text.endswith("The difference in accuracy is the same on every draw, and is not tested.")
+    assert isinstance(table, Table)
+    assert table.cells[0][4] == Cell("not tested", "quiet")
+    assert sections.tiles({}, evaluation)[0].note.startswith("not tested against baseline")
+
+
 def test_a_figure_that_is_not_finite_is_a_dash() -> None:
     evaluation = example_evaluation(3, 100)
     model, baseline = evaluation["model"], evaluation["baselines"]["linear"]
@@ -232,9 +246,19 @@ def test_a_figure_that_is_not_finite_is_a_dash() -> None:
     for one in (model, baseline):
         one["figures"]["accuracy"] = one["figures"]["macro_recall"] = None
     (tile, *_) = sections.tiles({}, evaluation)
-    assert (tile.value, tile.note) == ("–", "baseline –; no difference shown")
+    assert (tile.value, tile.note) == ("–", "no difference shown to baseline –")
     table = next(block for block in against_baseline(evaluation).blocks if isinstance(block, Table))
     assert [cell.text for cell in table.cells[3]] == ["Macro recall", "–", "–", "–", ""]
+
+
+def test_large_figures_are_written_alike_with_their_intervals() -> None:
+    baseline = {"figures": {"rmse": 6_208.83}, "intervals": {"rmse": [6_000.04, 6_500.0]}}
+    model = {"figures": {"rmse": 257_674.049, "r2": -41.5}, "intervals": {"r2": [-1_235.6, 0.5]}}
+    assert comparisons.measured(model, "rmse") == Cell("257,674", number=True)
+    assert comparisons.measured(model, "r2") == Cell("-41.500", number=True, note="-1,235.6 to 0.500")
+    assert comparisons.measured(baseline, "rmse").note == "6,000.0–6,500.0"
+    found = comparisons.difference(257_674.049, 6_208.83, [-1_234.56, 286_188.497])
+    assert found == Cell("+251,465", number=True, note="−1,234.6 to +286,188")
 
 
 def test_rows_of_groups_are_compared_by_group() -> None:
@@ -320,11 +344,15 @@ def test_settings_show_what_differs_first(tmp_path: Path) -> None:
     assert ["train.batch", "16", "64"] in rows
     assert ["model.width", "16", "128"] in rows
     assert not [row for row in rows if row[1] == row[2]]
+    assert not [row for row in rows if row[0].startswith("augment.")]
     assert "at the default" in folded.text
+    configuration["augment"]["flip"] = 0.5
     configuration["model"] = {"kind": "of a package that is gone", "width": 3}
     changed = sections.settings({"configuration": configuration}).blocks[0]
     assert isinstance(changed, Table)
-    assert ["model.width", "3", "(none)"] in [[cell.text for cell in row] for row in changed.cells]
+    rows = [[cell.text for cell in row] for row in changed.cells]
+    assert ["model.width", "3", "(none)"] in rows
+    assert ["augment.flip", "0.5", "0.0"] in rows
 
 
 def test_a_run_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ TREES = 100
 ITERATIONS = 1_000
 MOST_CANDIDATES = 16
 """Numbers of principal components that are tried."""
+NOISE = 1e-9
+"""Share of the variance below which an error is but rounding."""
 Matrix = npt.NDArray[np.float32]
 
 
@@ -89,13 +91,15 @@ def isolation_forest(train: Matrix) -> Detector:
 
 
 def pca(splits: Splits) -> Detector | None:
-    """Fit principal components, as many as detect best on the validation split; None where there is but one column."""
+    """Fit principal components, as many as detect best on the validation split; None where one gives all back."""
     train = splits.matrices["train"][splits.taken].astype(np.float64)
-    most = min(train.shape[1] - 1, len(train))
+    whole = PCA(n_components=min(train.shape), random_state=0).fit(train)
+    total, told = whole.explained_variance_.sum(), whole.explained_variance_.cumsum()
+    # One-hot columns add up to 1, so that fewer components than columns give rows back but for rounding.
+    most = int((total - told > NOISE * total).sum())
     if most < 1:
-        log("no baseline pca: of one column, nothing but the column itself is left")
+        log("no baseline pca: one principal component gives back all of a row")
         return None
-    whole = PCA(n_components=most, random_state=0).fit(train)
 
     def with_components(count: int) -> Detector:
         axes = whole.components_[:count]

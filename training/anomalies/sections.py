@@ -24,7 +24,7 @@ def scores(evaluation: dict[str, Any] | None) -> list[ReportSection]:
     )
     blocks: list[Block] = [
         Chart(svg, "Both axes are logarithmic; rows to the right of the dashed line are flagged."),
-        Text(chosen(threshold)),
+        Text(chosen(threshold, labelled="anomalous" in distribution["rows"])),
     ]
     if evaluation["baselines"]:
         detectors = {"the model": evaluation["model"], **evaluation["baselines"]}
@@ -41,13 +41,19 @@ def scores(evaluation: dict[str, Any] | None) -> list[ReportSection]:
     return [ReportSection("Scores and threshold", blocks)]
 
 
-def chosen(threshold: dict[str, Any]) -> str:
-    """Say how a threshold was chosen."""
+def chosen(threshold: dict[str, Any], labelled: bool) -> str:
+    """Say how a threshold was chosen, on rows with or without labels."""
     value, rows = f"{threshold['value']:.4g}", f"the {threshold['rows']:,} rows of the validation split"
     if threshold["chosen_by"] == "contamination":
+        unknown = "nothing is known of the precision"
+        told = (
+            f"The validation split has no anomaly: {unknown} there."
+            if labelled
+            else f"Without labels {unknown}."
+        )
         return (
             f"Rows with a score of {value} or more are flagged: {100 * threshold['wanted']:g}% of {rows}, as "
-            "objective.contamination says. Without labels nothing is known of the precision."
+            f"objective.contamination says. {told}"
         )
     reached = f"precision {threshold['precision']:.3f}, recall {threshold['recall']:.3f}"
     if threshold["chosen_by"] == "f1":

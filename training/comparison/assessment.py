@@ -9,15 +9,16 @@ import numpy.typing as npt
 from scipy import sparse
 
 from common.errors import CheckError
-from common.wording import counted
+from common.wording import counted, rounded
 from training.comparison import statistics
 from training.comparison.statistics import Floats, Interval
 
-Verdict = Literal["ahead", "behind", "no difference"]
+Verdict = Literal["ahead", "behind", "no difference", "not tested"]
 SAID: dict[Verdict, str] = {
     "ahead": "ahead",
     "behind": "behind",
     "no difference": "no difference that these rows can show",
+    "not tested": "not tested",
 }
 FEWEST = 5
 """Units on which two models must differ before a verdict: with fewer, no test of signs could reach 5%."""
@@ -62,6 +63,8 @@ class Difference:
     @property
     def told(self) -> str:
         """The verdict with its test, for a table."""
+        if self.verdict == "not tested":
+            return SAID[self.verdict]
         return f"{SAID[self.verdict]} ({self.test}, p {p_value(self.p)})"
 
 
@@ -123,11 +126,10 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float) -> str:
     """Format a difference with its sign: `+0.012`, `−0.003`, `±0.000`."""
-    shown = f"{abs(value):.{digits}f}"
-    sign = "±" if not float(shown) else "+" if value > 0 else "−"
-    return sign + shown
+    shown = rounded(abs(value))
+    return ("±" if shown == rounded(0) else "+" if value > 0 else "−") + shown
 
 
 def told_units(comparison: Comparison) -> str:
@@ -250,10 +252,12 @@ def _difference(
         and max(p or 0, of_bootstrap) < 1 - statistics.LEVEL
     )
     better = difference < 0 if lower_is_better else difference > 0
+    # All replicates have the same difference, which says nothing about other rows.
+    unshown: Verdict = "not tested" if ends is None and difference else "no difference"
     return Difference(
         difference,
         ends,
         of_bootstrap if p is None else p,
         "paired bootstrap" if p is None else "McNemar",
-        "no difference" if not shown else "ahead" if better else "behind",
+        unshown if not shown else "ahead" if better else "behind",
     )

@@ -15,7 +15,7 @@ ROWS, EPOCHS = 6, 7
 
 
 def augmented_rows(config: Configuration, manifest: Manifest) -> list[dict[str, Any]]:
-    """Return the first rows of the training's order as they are and in each of the first epochs, for evaluation.json.
+    """Return the training's first rows as they are and in each of its first epochs, for evaluation.json.
 
     Empty without images or without `[augment]`.
     """
@@ -27,10 +27,10 @@ def augmented_rows(config: Configuration, manifest: Manifest) -> list[dict[str, 
         manifest, "train", config.train, world, batch=ROWS, options=config.storage, with_ids=True
     ) as loader:
         batch = next(loader)
-    name = augmentation.names[0]
+    name, epochs = augmentation.names[0], min(EPOCHS, config.train.epochs)
     versions = [
         batch.features[name],
-        *(augmentation(batch.of_epoch(e)).features[name] for e in range(EPOCHS)),
+        *(augmentation(batch.of_epoch(e)).features[name] for e in range(epochs)),
     ]
     assert batch.record_ids is not None
     return [

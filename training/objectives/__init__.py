@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from common import kinds
 from common.errors import UsageError
 from common.pages.page import ReportSection
+from common.wording import rounded
 from schemas.config import Configuration
 from schemas.manifest import Column, Manifest
 from training.comparison.assessment import Comparison, RowResults, signed, told_units
@@ -232,7 +233,7 @@ def figures_table(columns: Mapping[str, Mapping[str, float]], first: str = "") -
     lines = [f"{first:<{width}}" + "".join(f"  {column:>8}" for column in columns)]
     for name in names:
         cells = "".join(
-            f"  {figures[name]:>{max(8, len(column))}.3f}"
+            f"  {rounded(figures[name]):>{max(8, len(column))}}"
             if name in figures
             else "  " + " " * max(8, len(column))
             for column, figures in columns.items()

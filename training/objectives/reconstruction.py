@@ -191,9 +191,9 @@ class AnomalyJudge:
 
 
 def judgement(scored: Scored, threshold: float, details: dict[str, Any]) -> Judgement:
-    """Return the figures of a detector: those of labelled rows, or what can be said without labels."""
+    """Return the figures of a detector: those of labelled rows, or what can be said without an anomaly to find."""
     rows = len(scored.scores)
-    if scored.anomalous is None:
+    if scored.anomalous is None or not scored.anomalous.any():
         found = {
             "flagged_share": float((scored.scores >= threshold).mean()),
             "mean_score": float(scored.scores.mean()),
@@ -201,8 +201,8 @@ def judgement(scored: Scored, threshold: float, details: dict[str, Any]) -> Judg
         }
         return Judgement(rows, found, details)
     found = figures(scored, threshold)
-    if not scored.anomalous.any() or scored.anomalous.all():
-        # A recall of no anomaly, or an area under no curve, is no number.
+    if scored.anomalous.all():
+        # An area under no curve is no number.
         found = {name: value for name, value in found.items() if np.isfinite(value)}
         return Judgement(rows, found, details)
     return dataclasses.replace(Judgement(rows, found, details), results=row_results(scored, threshold))

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from common.pages.page import Cell, Table, Text, Tone, Value
-from common.wording import counted
+from common.pages.page import Cell, Table, Text, Tone, Value, figure
+from common.wording import counted, rounded
 from training.comparison import statistics
 from training.comparison.assessment import FEWEST, Comparison, Difference, p_value, signed
 
@@ -25,7 +25,7 @@ NAMES = {
     "rouge_l": "ROUGE-L",
 }
 """Figures that are not named by words of their own."""
-TONES: dict[str, Tone] = {"ahead": "good", "behind": "bad", "no difference": "quiet"}
+TONES: dict[str, Tone] = {"ahead": "good", "behind": "bad", "no difference": "quiet", "not tested": "quiet"}
 
 
 def shown_name(name: str, start: bool = False) -> str:
@@ -39,9 +39,9 @@ def verdict(baseline: Judged, name: str, figures: Sequence[str]) -> list[Text]:
     comparison = Comparison.read(baseline.get("comparison"))
     if comparison is None:
         return [Text(NOT_TESTED, "quiet")] if baseline["rows"] else []
-    by_verdict: dict[str, list[str]] = {"ahead": [], "behind": [], "no difference": []}
-    for figure in figures:
-        by_verdict[comparison.figures[figure].verdict].append(shown_name(figure))
+    by_verdict: dict[str, list[str]] = {which: [] for which in TONES}
+    for one in figures:
+        by_verdict[comparison.figures[one].verdict].append(shown_name(one))
     said = [
         f"The model is {where} {name} in {listed(by_verdict[which])}."
         for which, where in (("ahead", "ahead of"), ("behind", "behind"))
@@ -51,6 +51,10 @@ def verdict(baseline: Judged, name: str, figures: Sequence[str]) -> list[Text]:
         said.append(
             f"In {listed(by_verdict['no difference'])}, {these(comparison.rows)} can show no "
             f"difference between the model and {name}."
+        )
+    if by_verdict["not tested"]:
+        said.append(
+            f"The difference in {listed(by_verdict['not tested'])} is the same on every draw, and is not tested."
         )
     tones = {which for which, named in by_verdict.items() if named}
     tone: Tone = TONES[tones.pop()] if len(tones) == 1 else ""
@@ -124,8 +128,8 @@ def table(model: Judged, baselines: Mapping[str, Judged], names: Mapping[str, st
 def measured(judgement: Judged, name: str) -> Cell:
     """Return a figure with its interval below."""
     value, ends = judgement["figures"].get(name), (judgement.get("intervals") or {}).get(name)
-    note = "" if ends is None else f"{ends[0]:.3f}–{ends[1]:.3f}"
-    return Cell("–" if value is None else f"{value:,.3f}", number=True, note=note)
+    between = " to " if ends is not None and ends[0] < 0 else "–"
+    return replace(figure(value), note=between.join(map(rounded, ends or [])))
 
 
 def difference(model: float | None, baseline: float | None, ends: Sequence[float] | None = None) -> Cell:
@@ -138,6 +142,7 @@ def difference(model: float | None, baseline: float | None, ends: Sequence[float
 
 
 def judged(one: Difference) -> Cell:
-    """Return the verdict on a figure, with its test below."""
+    """Return the verdict on a figure, with its test, if any, below."""
     said = "no difference shown" if one.verdict == "no difference" else one.verdict
-    return Cell(said, TONES[one.verdict], note=f"{one.test}, p {p_value(one.p)}")
+    note = "" if said == "not tested" else f"{one.test}, p {p_value(one.p)}"
+    return Cell(said, TONES[one.verdict], note=note)

@@ -27,10 +27,11 @@ from common.pages.page import (
     remarks,
     size,
 )
+from common.sections import Section
 from common.wording import counted
 from schemas.kinds import ROOMS
 from schemas.manifest import Manifest
-from schemas.settings import Train
+from schemas.settings import Augment, Train
 from training.reporting import comparisons
 from training.reporting.comparisons import shown_name
 from training.tracking.non_finite import NonFiniteBatch
@@ -38,6 +39,8 @@ from training.tracking.non_finite import NonFiniteBatch
 Evaluation = dict[str, Any]
 NOT_EVALUATED = "This run has not been evaluated: `python -m training.evaluate` does that."
 NOTHING: Mapping[str, Callable[[float], float]] = MappingProxyType({})
+PLAIN: Mapping[str, type[Section]] = {"train": Train, "augment": Augment}
+"""Sections of a training's settings that have no kinds."""
 IDS_SHOWN, BATCHES_SHOWN = 8, 20
 CURVES = {
     "learning_rate": ("Learning rate", "learning rate"),
@@ -74,7 +77,7 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
                 Tile(
                     f"{evaluation['split'].capitalize()} {shown_name(name)}",
                     figure(value).text,
-                    ", ".join(notes) or "no baseline",
+                    "; ".join(notes) or "no baseline",
                 )
             )
     if training:
@@ -101,9 +104,14 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
 def _beside(baseline: dict[str, Any], name: str, called: str) -> str:
     """Return the note below a figure: that of a baseline, and whether the rows can show a difference."""
     compared = (baseline.get("comparison") or {}).get("figures", {}).get(name)
-    said = {"ahead": "; ahead", "behind": "; behind", "no difference": "; no difference shown"}
+    said = {
+        "ahead": "model ahead of ",
+        "behind": "model behind ",
+        "no difference": "no difference shown to ",
+        "not tested": "not tested against ",
+    }
     verdict = "" if compared is None else said[compared["verdict"]]
-    return f"{called} {figure(baseline['figures'][name]).text}{verdict}"
+    return f"{verdict}{called} {figure(baseline['figures'][name]).text}"
 
 
 def _epochs(training: dict[str, Any]) -> str:
@@ -240,7 +248,7 @@ def lineage(
             ]
         )
         for name, value in (training["best_validation"] or {}).items():
-            best = f"of step {training['best_step']:,}, by validation {shown_name(name)} {value:.3f}"
+            best = f"of step {training['best_step']:,}, by validation {shown_name(name)} {figure(value).text}"
             rows.append(["Best checkpoint", best, Cell(training["best_checkpoint_sha256"], "code")])
         rows.append(
             [
@@ -290,8 +298,8 @@ def settings(began: dict[str, Any]) -> ReportSection:
     """Return the settings of the training: those that differ from the default, and all others folded."""
     changed: list[list[Value]] = []
     same: list[list[Value]] = []
-    for section in ("objective", "model", "method", "optimizer", "train"):
-        values = began["configuration"][section]
+    for section in ("objective", "model", "method", "optimizer", *PLAIN):
+        values = began["configuration"].get(section, {})
         defaults = _defaults(section, values)
         for key, value in values.items():
             row: list[Value] = [Cell(f"{section}.{key}", "code"), Cell(_setting(value), "code")]
@@ -313,7 +321,7 @@ def settings(began: dict[str, Any]) -> ReportSection:
 def _defaults(section: str, values: dict[str, Any]) -> dict[str, Any]:
     """Return the defaults of a section in JSON's types; nothing for a kind that is not installed here."""
     room = ROOMS.get(section)
-    kind = Train if room is None else room.classes.get(values.get(room.key, ""))
+    kind = PLAIN[section] if room is None else room.classes.get(values.get(room.key, ""))
     if kind is None:
         return {}
     found = {

@@ -35,6 +35,8 @@ class Content(ABC):
 
     part_bytes = 1 << 20
     """Bytes of the columns that are sketched at a time."""
+    measure = "Jaccard similarity"
+    """Name of what `highest` gives."""
 
     def __init__(self, config: Configuration) -> None:
         self.config, self.settings = config, config.deduplicate
@@ -56,6 +58,11 @@ class Content(ABC):
     def limit(self) -> float:
         """Similarity, as of `highest`, from which on two contents are near-duplicates."""
         return self.settings.similarity
+
+    @property
+    def explained(self) -> str:
+        """Meaning of what `highest` gives, as the beginning of a sentence."""
+        return f"{self.measure} of the sets of shingles"
 
     def highest(self, sample: pa.Table) -> Highest | None:
         """Return a function from a batch of `sketch`, `signs` to the highest similarity, 0 to 1, of each of the sample.

@@ -24,6 +24,7 @@ class Images(Content):
     """Images of one column."""
 
     part_bytes = 8 << 20
+    measure = "Correlation of thumbnails"
 
     def sketch(self, batch: pa.RecordBatch, seen: set[bytes]) -> Iterator[pa.Array]:
         sizes, hashes, looks = [], [], []
@@ -56,6 +57,13 @@ class Images(Content):
     @property
     def limit(self) -> float:
         return float(similarity_of(self.settings.distance))
+
+    @property
+    def explained(self) -> str:
+        return (
+            f"{self.measure} (1 − d²/2 at a distance d; near-copies from {self.limit:.3g} on, by "
+            f"`deduplicate.distance` = {self.settings.distance:g})"
+        )
 
     def highest(self, sample: pa.Table) -> Highest:
         """Return the function for 1 less half the squared distance, the correlation of two images' thumbnails.
