@@ -64,8 +64,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     said = []
     if parts:
         said.append(
-            f"the run of model.start has learned from {' and '.join(parts)}: figures on them are too good; split both "
-            "data sets alike, or start from another run"
+            f"the run of model.start has learned from {' and '.join(parts)}: figures on them are too good; leave them "
+            "out of the sources of its data set, or start from another run"
         )
     if roots := found["unchecked"]:
         shown = ", ".join(f"{root[:16]}…" for root in roots)
