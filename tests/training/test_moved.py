@@ -152,5 +152,5 @@ def test_a_data_set_of_an_earlier_version_is_trained_on(
     check_configuration(config, manifest.model_copy(update={"content": content}))
     assert "has changed" not in capsys.readouterr().err
     configuration["columns"]["label"] = "other"
-    with pytest.raises(UsageError, match="the configuration's columns is"):
+    with pytest.raises(UsageError, match="not that of the data set: columns"):
         check_configuration(config, manifest.model_copy(update={"content": content}))

@@ -197,7 +197,9 @@ def test_check_validates_and_writes_nothing(published: Published) -> None:
 def test_a_configuration_that_does_not_belong_to_the_data_is_refused(
     published: Published, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UsageError, match=r"the configuration's feature is .*32.*published with .*16"):
+    with pytest.raises(
+        UsageError, match=r"of the data set: feature\.0\.length is 32, published with 16: publish"
+    ):
         train(published, "wrong", "--set", "feature.0.length=32")
     with pytest.raises(UsageError, match="the manifest is of the data set 'synthetic'"):
         train(published, "w", "--set", "dataset.name=other", "--manifest", str(published.manifest))

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -47,10 +49,10 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
             f"{config.dataset.name!r}: give the right one with --manifest"
         )
     for section in ("feature", "columns"):
-        if published[section] != configured[section]:
+        if apart := list(_apart(section, configured[section], published[section])):
             raise UsageError(
-                f"the configuration's {section} is {json.dumps(configured[section])}, the data set was published with "
-                f"{json.dumps(published[section])}: publish it again, or put the configuration back"
+                f"the configuration is not that of the data set: {'; '.join(apart)}: publish it again, or put the "
+                "configuration back"
             )
     # A key of [train] that did nothing would mislead.
     if "where" in (published["balance"].get("policy"), configured["balance"]["policy"]) and (
@@ -75,6 +77,18 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
             "train.patience stops by results on the validation split, and this data set has none: leave it out, or "
             "publish one with split.validation above 0"
         )
+
+
+def _apart(place: str, configured: Any, published: Any) -> Iterator[str]:
+    """Yield in words what differs between two values of the configuration at a place."""
+    if isinstance(configured, dict) and isinstance(published, dict):
+        for key in sorted({*configured, *published}):
+            yield from _apart(f"{place}.{key}", configured.get(key), published.get(key))
+    elif isinstance(configured, list) and isinstance(published, list) and len(configured) == len(published):
+        for number, pair in enumerate(zip(configured, published, strict=True)):
+            yield from _apart(f"{place}.{number}", *pair)
+    elif configured != published:
+        yield f"{place} is {json.dumps(configured)}, published with {json.dumps(published)}"
 
 
 def check_run(run: Path, arguments: argparse.Namespace) -> None:
