@@ -18,7 +18,7 @@ SAID = {
         "no row is copied."
     ),
     "where": (
-        "By `train.where`, training takes each row of the classes with a 1 beside them once an epoch, and no row of "
+        "By `train.where`, training takes each row of the classes marked 1 once an epoch, and no row of "
         "the others."
     ),
 }

@@ -275,7 +275,7 @@ def test_the_report_shows_scores_thresholds_and_baselines(
         "the threshold of the highest recall on the 126 rows of the validation split",
         "Isolation forest",
         "Baseline: PCA",
-        "training takes each row of the classes with a 1 beside them",
+        "training takes each row of the classes marked 1 once an epoch",
     ):
         assert part in html, part
 
