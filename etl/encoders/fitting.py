@@ -1,6 +1,6 @@
 """Fitting of the encoders to the training split, or to a sample of it."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
@@ -29,10 +29,10 @@ def fit_scalars(
     for fit_rows in sorted({feature.fit_rows for feature in features}):
         share = min(1.0, fit_rows / rows)
         train = whole.where(in_sample(share)) if share < 1 else whole
-        left = deque(feature for feature in features if feature.fit_rows == fit_rows)
-        while left:
-            most = max(1, VALUES_AT_ONCE // min(rows, fit_rows))
-            some = [left.popleft() for _ in range(min(most, len(left)))]
+        alike = [feature for feature in features if feature.fit_rows == fit_rows]
+        most = max(1, VALUES_AT_ONCE // min(rows, fit_rows))
+        for begin in range(0, len(alike), most):
+            some = alike[begin : begin + most]
             names = sorted({feature.column for feature in some})
             values = fields.select("record_id", *names).join(train, "record_id", how="left_semi")
             table = values.select(*names).toArrow()

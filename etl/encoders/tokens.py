@@ -50,8 +50,7 @@ def train(
     """
     tokenizer = Tokenizer(models.BPE())
     # Capitals stay: on the demo's texts they are worth two points of macro-F1.
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
+    tokenizer.normalizer = normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(CUT), "isolated"),

@@ -75,23 +75,22 @@ def values_of(array: pa.Array) -> npt.NDArray[np.uint8]:
     return values[array.offset * width : (array.offset + len(array)) * width]
 
 
-def codecs_of(schema: pa.Schema) -> dict[str, str]:
-    """Return the codec of each leaf of the columns: none for wide rows, which readers take from the file as they are.
+def written_as(schema: pa.Schema, rows_per_group: int) -> dict[str, Any]:
+    """Return the options of pyarrow's writer for codecs and pages.
 
-    pyarrow leaves a column uncompressed that a dict of codecs does not name by its path in Parquet.
+    Wide rows are not compressed and have one page a row group, so that readers take them from the file as they are.
     """
     empty = pa.BufferOutputStream()
     pq.write_table(schema.empty_table(), empty)
     leaves = pq.read_metadata(pa.BufferReader(empty.getvalue())).schema
-    found = {leaves.column(number).path: COMPRESSION for number in range(len(leaves.names))}
-    for part in schema:
-        if pa.types.is_fixed_size_binary(part.type) and part.type.byte_width >= WIDE_ROW:
-            found[part.name] = "none"
-    return found
-
-
-def one_page(schema: pa.Schema, rows_per_group: int) -> dict[str, int]:
-    """Return the writer's options by which a row group with wide rows has one page a column, as readers want it."""
-    if "none" not in codecs_of(schema).values():
-        return {}
-    return {"write_batch_size": rows_per_group, "data_page_size": (1 << 31) - 1}
+    # pyarrow leaves a column uncompressed that a dict of codecs does not name by its path in Parquet.
+    codecs = {leaves.column(number).path: COMPRESSION for number in range(len(leaves.names))}
+    wide = [
+        part.name
+        for part in schema
+        if pa.types.is_fixed_size_binary(part.type) and part.type.byte_width >= WIDE_ROW
+    ]
+    options: dict[str, Any] = {"compression": {**codecs, **dict.fromkeys(wide, "none")}}
+    if wide:
+        options |= {"write_batch_size": rows_per_group, "data_page_size": (1 << 31) - 1}
+    return options

@@ -25,14 +25,7 @@ from common.storage import Storage
 from etl.encoders import encoder_of
 from etl.publication.balance import SplitPlan, expected_rows, planned
 from etl.publication.packing import DOCUMENTS_TYPE, NOTHING, PackedLayout, Packer, added
-from etl.publication.parquet_bytes import (
-    HashingFile,
-    codecs_of,
-    of_fixed_width,
-    one_chunk,
-    one_page,
-    values_of,
-)
+from etl.publication.parquet_bytes import HashingFile, of_fixed_width, one_chunk, values_of, written_as
 from etl.spark.partitions import salts
 from provenance.checksums import row_group_crc32
 from provenance.keys import KEY_BYTES, add_sums, key_sums, record_key
@@ -284,9 +277,8 @@ class ShardWriter:
         self.writer = pq.ParquetWriter(
             pa.PythonFile(self.hashing, mode="w"),
             self.schema,
-            compression=codecs_of(self.schema),
+            **written_as(self.schema, self.rows_per_group),
             use_dictionary=False,
-            **one_page(self.schema, self.rows_per_group),
             write_statistics=["record_id"],
             version="2.6",
         )

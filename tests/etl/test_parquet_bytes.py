@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.publication.packing import DOCUMENTS_TYPE
-from etl.publication.parquet_bytes import codecs_of, one_page
+from etl.publication.parquet_bytes import written_as
 from schemas.manifest import FIXED, WIDE_ROW, Column
 from training.input.wide_rows import stored_at
 
@@ -25,8 +25,8 @@ def test_all_is_compressed_but_wide_rows_which_have_one_page(tmp_path: Path) -> 
     image, small = bytes(WIDE_ROW), bytes(WIDE_ROW - 1)
     document = {name.name: "r1" if name.type == pa.string() else 7 for name in DOCUMENTS_TYPE.value_type}
     rows = [{"label_index": 1, "image": image, "small": small, "documents": [document]}] * ROWS
-    options = {"compression": codecs_of(SCHEMA), "use_dictionary": False, **one_page(SCHEMA, ROWS)}
-    with pq.ParquetWriter(tmp_path / "shard", SCHEMA, **options) as writer:
+    options = written_as(SCHEMA, ROWS)
+    with pq.ParquetWriter(tmp_path / "shard", SCHEMA, **options, use_dictionary=False) as writer:
         writer.write_table(pa.Table.from_pylist(rows, SCHEMA), row_group_size=ROWS)
     metadata = pq.read_metadata(tmp_path / "shard")
     group = metadata.row_group(0)
@@ -35,4 +35,4 @@ def test_all_is_compressed_but_wide_rows_which_have_one_page(tmp_path: Path) -> 
     assert {name for name, codec in codecs.items() if codec != "LZ4"} == {"image"}
     column = Column(name="image", role="feature", dtype="uint8", shape=[WIDE_ROW], storage=FIXED)
     assert stored_at(metadata, 0, column) is not None
-    assert one_page(SCHEMA.remove(1), ROWS) == {}
+    assert written_as(SCHEMA.remove(1), ROWS).keys() == {"compression"}

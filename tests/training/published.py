@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.publication import class_balance
-from etl.publication.parquet_bytes import codecs_of
+from etl.publication.parquet_bytes import written_as
 from provenance import merkle
 from provenance.checksums import row_group_crc32
 from provenance.keys import key_sums, record_key
@@ -283,8 +283,8 @@ def write_shard(
     folder.mkdir(parents=True, exist_ok=True)
     attempt, checksums, at = folder / "shard.part", [], 0
     rows = rows.cast(pa.schema([part.with_nullable(False) for part in rows.schema]))
-    codecs = codecs_of(rows.schema)
-    with pq.ParquetWriter(attempt, rows.schema, compression=codecs, use_dictionary=False) as writer:
+    options = written_as(rows.schema, max(groups, default=1))
+    with pq.ParquetWriter(attempt, rows.schema, **options, use_dictionary=False) as writer:
         for size in groups:
             writer.write_table(rows.slice(at, size), row_group_size=size)
             checksums.append(row_group_crc32([column[at : at + size] for column in hashed]))

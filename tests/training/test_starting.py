@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from common.errors import ConfigurationError, UsageError
 from schemas.config import Configuration, load
@@ -16,6 +17,7 @@ from tests.training.published import Published, publish
 from tests.training.published_tokens import publish_tokens
 from training import models, report, train
 from training.checkpoints import starting, store
+from training.checkpoints.record import CheckpointState, Record
 from training.engine import overlap
 from training.input.batch_loader import columns_of
 
@@ -51,17 +53,25 @@ def test_a_training_goes_on_with_the_weights_of_another_run(published: Published
     assert losses[1] < losses[0]
 
 
-def test_a_classifier_takes_the_layers_of_a_language_model(
-    published: Published, capsys: pytest.CaptureFixture[str]
-) -> None:
+def started(
+    published: Published, heads: int
+) -> tuple[nn.Module, Configuration, tuple[Record, CheckpointState]]:
+    """Return a classifier, the configuration that starts it from the language model, and the checkpoint to take."""
     config, manifest = configured(published), published.load()
     found = starting.find(config, manifest)
     assert found is not None
-    settings = TransformerClassifier(layers=2, width=32, heads=2, start=str(starting.start_of(config)))
+    settings = TransformerClassifier(layers=2, width=32, heads=heads, start=str(starting.start_of(config)))
     features = [column for column in columns_of(manifest) if column.role == "feature"]
     model = models.build(settings, features, {"logits": 3})
+    return model, config.model_copy(update={"model": settings}), found
+
+
+def test_a_classifier_takes_the_layers_of_a_language_model(
+    published: Published, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, config, found = started(published, heads=2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    start = starting.take(model, config.model_copy(update={"model": settings}), found)
+    start = starting.take(model, config, found)
     after, saved = model.state_dict(), found[1]["model"]
     for name in start.taken:
         assert torch.equal(after[name], saved[name.removeprefix("encoders.0.")])
@@ -76,14 +86,9 @@ def test_a_classifier_takes_the_layers_of_a_language_model(
 
 
 def test_weights_of_other_heads_are_refused(published: Published) -> None:
-    config, manifest = configured(published), published.load()
-    found = starting.find(config, manifest)
-    assert found is not None
-    settings = TransformerClassifier(layers=2, width=32, heads=4, start=str(starting.start_of(config)))
-    features = [column for column in columns_of(manifest) if column.role == "feature"]
-    model = models.build(settings, features, {"logits": 3})
+    model, config, found = started(published, heads=4)
     with pytest.raises(UsageError, match=r"has model\.heads = 2, this model 4: give it the same"):
-        starting.take(model, config.model_copy(update={"model": settings}), found)
+        starting.take(model, config, found)
 
 
 def test_records_to_judge_by_that_the_other_run_learned_from_are_counted(

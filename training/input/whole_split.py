@@ -41,17 +41,19 @@ class Rows:
             if feature.vocabulary is None:
                 parts.append(values.astype(np.float32))
             else:
-                codes = min(feature.vocabulary, MOST_CODES)
+                codes = _width(feature)
                 parts.append(np.eye(codes, dtype=np.float32)[np.where(values[:, 0] < codes, values[:, 0], 0)])
         return np.concatenate(parts, axis=1)
 
 
+def _width(feature: Column) -> int:
+    """Return the columns of a matrix that a feature takes."""
+    return math.prod(feature.shape) if feature.vocabulary is None else min(feature.vocabulary, MOST_CODES)
+
+
 def too_wide(features: Sequence[Column], rows: int) -> bool:
     """Return True, and say so, where the matrix of so many rows is too large to learn a baseline from."""
-    width = sum(
-        math.prod(one.shape) if one.vocabulary is None else min(one.vocabulary, MOST_CODES)
-        for one in features
-    )
+    width = sum(map(_width, features))
     size = 4 * rows * width
     if size > MOST_BYTES:
         log(

@@ -72,8 +72,6 @@ class WideBlocks:
         self.need, self.streams = need, streams
         self._buffers = Buffers(need.wide_blocks, pinned)
         self._blocks: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
-        self._rows: dict[tuple[int, int], dict[str, npt.NDArray[np.uint8]]] = {}
-        """(rows, bytes): the same memory."""
 
     def plan(self, windows: Iterable[tuple[EpochOrder, Window]]) -> Iterator[Reading]:
         """Yield what to read for the windows, in the order in which they are needed."""
@@ -93,15 +91,17 @@ class WideBlocks:
     def _places(self, epoch: int, stream: int, elements: Sequence[int]) -> dict[str, list[Row]]:
         found: dict[str, list[Row]] = {column.name: [] for column in self.columns}
         of_stream, owned = self.streams.index(stream), len(self.streams)
+        as_bytes: dict[int, dict[str, npt.NDArray[np.uint8]]] = {}
         for element in elements:
             number, within = divmod(element, self.need.block)
-            if (epoch, number) not in self._blocks:
-                self._blocks[epoch, number] = block = self._empty()
-                self._rows[epoch, number] = {
+            if number not in as_bytes:
+                if (epoch, number) not in self._blocks:
+                    self._blocks[epoch, number] = self._empty()
+                as_bytes[number] = {
                     name: tensor.numpy().reshape(len(tensor), -1).view(np.uint8)
-                    for name, tensor in block.items()
+                    for name, tensor in self._blocks[epoch, number].items()
                 }
-            for name, rows in self._rows[epoch, number].items():
+            for name, rows in as_bytes[number].items():
                 found[name].append(rows[within * owned + of_stream])
         return found
 
@@ -118,7 +118,7 @@ class WideBlocks:
         size = self.need.block * len(self.streams)
         number, within = divmod(first, size)
         for earlier in [one for one in self._blocks if one < (epoch, number)]:
-            del self._blocks[earlier], self._rows[earlier]
+            del self._blocks[earlier]
         block = self._blocks.get((epoch, number), {})
         return {name: tensor[within : within + rows] for name, tensor in block.items()}
 
