@@ -11,6 +11,25 @@ from typing import Any
 
 NOT_IN_TABLES = re.compile(r"[\s,;{}()=.`\[\]\"]+")
 """Characters that no column of a table has: Delta refuses some of them, Spark reads others as paths."""
+RESERVED_COLUMNS = frozenset(
+    {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
+    | {
+        "image_effects",
+        "filtered_by",
+        "effects",
+        "text_characters_read",
+        "text_characters",
+        "sampled_words",
+        "split",
+        "record_key",
+        "label_index",
+        "order_key",
+        "shard",
+        "salt",
+        "classes",
+    }
+)
+"""Names of the product's own columns in the tables, which no configured column but the id may have."""
 EXPECTED_COLUMNS = ("column", "column_A", "column_B")
 """Arguments of expectations that name a column."""
 

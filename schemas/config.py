@@ -20,7 +20,7 @@ from common.sections import Section
 from common.storage import Storage
 from schemas import kinds, settings
 from schemas.cleaning import Clean
-from schemas.column_names import NOT_IN_TABLES, with_table_names
+from schemas.column_names import NOT_IN_TABLES, RESERVED_COLUMNS, with_table_names
 from schemas.features import ScalarFeature, TextFeature, TypedFeature
 from schemas.features.image import ImageFeature
 from schemas.features.packed_tokens import PackedTokensFeature
@@ -32,25 +32,6 @@ TEXTS, ROWS = "texts", "rows"
 MOST_TOLERANCES = 6
 """Columns with a tolerance: each doubles the grids that near rows are looked for in."""
 STAGES = ("ingest", "clean", "deduplicate", "split", "encode", "publish")
-RESERVED_COLUMNS = frozenset(
-    {"record_id", "source_index", "source_path", "source_position", "source_bytes", "time_seconds"}
-    | {
-        "image_effects",
-        "filtered_by",
-        "effects",
-        "text_characters_read",
-        "text_characters",
-        "sampled_words",
-        "split",
-        "record_key",
-        "label_index",
-        "order_key",
-        "shard",
-        "salt",
-        "classes",
-    }
-)
-"""Names of the product's own columns in the tables, which no configured column but the id may have."""
 DOCUMENTS = "documents"
 """Column of the shards with the records whose parts a packed row holds."""
 
