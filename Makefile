@@ -137,7 +137,7 @@ format: setup-dev ## format the code with ruff
 	.venv/bin/ruff format .
 
 lock: setup ## resolve requirements/*.in into locks with hashes, one for all versions of Python
-	cd requirements && for name in bootstrap run gpu avro iceberg dev; do \
+	cd requirements && for name in bootstrap run gpu avro iceberg optimizers dev; do \
 	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt $$([ $$name = gpu ] || echo --excludes excludes.txt) \
 	        --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --upgrade \
 	        -o $$name.txt || exit; \

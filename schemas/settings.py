@@ -286,6 +286,18 @@ class Train(Section):
     """When the loss or the gradient of a batch is not finite: end the training, or leave the weights unchanged."""
     max_skipped: Positive = 100
     """Number of batches skipped in a row after which training ends."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of forward and backward; weights, gradients and optimizer stay float32. `fp16` scales the loss by a
+    factor that adapts to overflows.
+    """
+    accumulate: Positive = 1
+    """Parts that each rank cuts its rows of a batch into, forward and backward one after the other; the update is that
+    of the whole batch.
+    """
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Keep an exponential moving average of the weights with this decay a step, and judge and hand on that; None: the
+    weights as they are.
+    """
     gradients: Literal["auto", "flat", "overlapped"] = "auto"
     """Summation of gradients over the ranks: in one piece after backward, or in groups while it runs."""
     gradient_compression: Literal["none", "fp16"] = "none"

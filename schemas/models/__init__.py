@@ -7,6 +7,10 @@ class ModelSettings(Section):
     """Keys that every `[model]` has."""
 
     kind: str
+    checkpoint_layers: bool = False
+    """Keep only what goes into each layer for backward, and compute the rest of it again: less memory, more time (Chen
+    et al. 2016, activation checkpointing).
+    """
 
 
 class StartSettings(ModelSettings):

@@ -50,7 +50,7 @@ kind = "copying"
 kind = "bottleneck"
 width = 1
 [method]
-kind = "accumulated"
+kind = "centred"
 [optimizer]
 kind = "momentum"
 """

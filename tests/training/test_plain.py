@@ -19,7 +19,7 @@ from training import methods
 from training.input.batch_loader import LocalBatch
 from training.objectives.classification import Classification
 from training.optimizers import build as build_optimizer
-from training.optimizers import learning_rate
+from training.optimizers.schedules import learning_rate
 from training.parallel.communicator import Communicator
 
 CLASSES = 3
@@ -160,13 +160,13 @@ def test_biases_and_norms_do_not_decay() -> None:
 
 def test_learning_rate_warms_up_and_anneals() -> None:
     settings = AdamW(kind="adamw", learning_rate=2.0, warm_up=0.2, final=0.1)
-    rates = [learning_rate(settings, step, 20) for step in range(20)]
+    rates = [learning_rate(settings, step, 20, 1) for step in range(20)]
     assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
     assert rates[12] == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
     expected_last = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 15 / 16))
     assert rates[19] == pytest.approx(2.0 * expected_last)
     assert rates[3:] == sorted(rates[3:], reverse=True)
-    assert learning_rate(AdamW(kind="adamw", warm_up=0.0), 0, 1) == 1e-3
+    assert learning_rate(AdamW(kind="adamw", warm_up=0.0), 0, 1, 1) == 1e-3
 
 
 def test_a_restored_optimizer_goes_on_as_if_never_stopped(communicator: Communicator) -> None:

@@ -25,7 +25,7 @@ from common.errors import DataError, UsageError
 from common.progress import log
 from provenance.chain import verified
 from provenance.checksums import sha256_of
-from schemas.config import Configuration
+from schemas.config import Configuration, with_later_keys
 from schemas.runs import CHAIN, CHECKPOINTS
 from schemas.settings import Augment
 from training.checkpoints.record import CheckpointState, Record, best_of, link_of, name_of, ranked
@@ -67,6 +67,9 @@ def decisive(config: Configuration) -> dict[str, Any]:
             "window",
             "clip_norm",
             "gradient_compression",
+            "precision",
+            "accumulate",
+            "ema_decay",
         },
     )
     kinds = {name: getattr(config, name) for name in ("objective", "model", "method", "optimizer")}
@@ -353,6 +356,7 @@ def check_fits(
     if "augment" in {**was, **now}:
         without = Augment().model_dump(mode="json")
         was, now = ({"augment": without, **each} for each in (was, now))
+    was = {name: with_later_keys(name, section, now.get(name, {})) for name, section in was.items()}
     for section in {**now, **was}:
         keys = {*was.get(section, {}), *now.get(section, {})}
         if record.manifest_root != root and section in ("optimizer", "train"):

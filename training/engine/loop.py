@@ -127,9 +127,12 @@ class Loop:
         state.step, state.position = state.step + 1, batch.position
         if math.isfinite(float(result.gradient_norm)):
             self.skipped_in_a_row = 0
-            sums = torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
-            self._check_weights(batch, float(sums[1]))
-            state.loss += sums
+            if not context.method.hides_batches:
+                sums = torch.stack([result.loss_sum, result.weight_sum]).to("cpu", torch.float64)
+                self._check_weights(batch, float(sums[1]))
+                state.loss += sums
+        elif result.overflow:
+            state.overflows += 1
         else:
             self._non_finite(batch)
         ends_epoch = state.position % context.rows == 0
@@ -151,7 +154,10 @@ class Loop:
             )
 
     def _log(self, result: methods.StepResult, epoch: int, loader: BatchLoader) -> None:
-        """Log the training metrics; losses and rates are means since the last entry, over all ranks."""
+        """Log the training metrics; losses and rates are means since the last entry, over all ranks.
+
+        A method that hides its batches has neither loss nor norm.
+        """
         now, waited = time.monotonic(), loader.seconds_waited
         size, state = self.context.communicator.world.size, self.state
         interval = max(now - self.last_logged, 1e-9)
@@ -166,16 +172,16 @@ class Loop:
                 f"the loss is {mean} at step {state.step:,} though the gradient is finite: lower "
                 "optimizer.learning_rate or set train.clip_norm; the checkpoints before are kept"
             )
-        self.shown = f", loss {mean:.3f}"
+        hidden = self.context.method.hides_batches
+        self.shown = "" if hidden else f", loss {mean:.3f}"
         if self.metrics is not None:
             self.metrics.write(
                 state.step,
                 "train",
                 epoch=epoch + 1,
                 position=state.position,
-                loss=mean,
                 learning_rate=result.learning_rate,
-                gradient_norm=float(result.gradient_norm),
+                **({} if hidden else {"loss": mean, "gradient_norm": float(result.gradient_norm)}),
                 samples_per_second=rate,
                 input_wait_share=share / size,
             )
@@ -185,7 +191,7 @@ class Loop:
     def _validate(self, epoch: int) -> None:
         context = self.context
         found = validate(
-            context.model,
+            context.method.judged,
             context.objective,
             context.manifest,
             "validation",
@@ -222,7 +228,8 @@ class Loop:
         state.skipped += 1
         self.skipped_in_a_row += 1
         first = (state.position - batch.global_rows) % context.rows
-        found = NonFiniteBatch(state.step, batch.epoch + 1, first, *self._records(batch, first))
+        records = ([], []) if context.method.hides_batches else self._records(batch, first)
+        found = NonFiniteBatch(state.step, batch.epoch + 1, first, *records)
         if context.communicator.writes:
             non_finite.write(context.run, found)
         where = f"step {state.step:,} (record ids in {context.run / NON_FINITE_FILE})"

@@ -64,6 +64,7 @@ def check_configuration(config: Configuration, manifest: Manifest) -> None:
             f"was published with {taken or 'all'}: publish it again, or put the configuration back"
         )
     objectives.check(config, manifest)
+    methods.kind(config.method.kind).check(config, manifest)
     differing = [name for name in configured if configured[name] != published.get(name)]
     if differing:
         log(

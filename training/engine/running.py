@@ -170,7 +170,7 @@ def run_loop(
 
 def finish(context: TrainContext, state: TrainState, location: str) -> None:
     """Compare the weights of all ranks and write the summary. Raises CheckError if they differ."""
-    weights = tensors.weights_sha256(context.model)
+    weights = tensors.weights_sha256(context.method.judged)
     if len(set(context.communicator.gather(weights))) > 1:
         raise CheckError("the ranks ended with different weights; please report it with the configuration")
     if not context.communicator.writes:
@@ -201,7 +201,10 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
         "checkpoint_wait_share": round(state.seconds_held / max(state.seconds, 1e-9), 6),
         "checkpoints_failed": state.failed_saves,
         "batches_skipped": state.skipped,
+        "precision": context.config.train.precision,
+        "overflows": state.overflows,
         "weights_sha256": weights,
+        **context.method.facts(),
     }
     dataset = summary.dataset_section(context.manifest, location)
     try:

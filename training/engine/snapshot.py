@@ -51,8 +51,9 @@ def state_of(context: TrainContext, state: TrainState, sums: tuple[Proof, torch.
             "loss": loss.tolist(),
             "validation": [dict(entry) for entry in state.validation],
             "skipped": state.skipped,
+            "overflows": state.overflows,
         },
-        "model": dict(context.model.state_dict()),
+        "model": dict(context.method.judged.state_dict()),
         "method": context.method.state(),
     }
 
@@ -63,7 +64,7 @@ def restore(state: TrainState, saved: CheckpointState, writes: bool) -> None:
     state.origin = dict(saved["schedule"]["origin"])
     metrics = saved["metrics"]
     state.validation = [dict(entry) for entry in metrics["validation"]]
-    state.skipped = metrics["skipped"]
+    state.skipped, state.overflows = metrics["skipped"], metrics.get("overflows", 0)
     if writes:
         count, first, second = (int(text) for text in saved["proof"])
         state.proof = Proof(count, (first, second))

@@ -32,6 +32,8 @@ class TrainState:
     """Validation of each completed epoch: step, epoch, loss, and the metrics of the objective."""
     skipped: int = 0
     """Skipped batches, whose gradient was not finite."""
+    overflows: int = 0
+    """Batches skipped while the scale of `train.precision = "fp16"` was too high."""
     origin: dict[str, Any] = field(default_factory=lambda: {"step": 0})
     """Starting point in a training on other data: its last step, and its manifest_root and chain; and `started_from`,
     the SHA-256 of the checkpoint of another run that gave the first weights.

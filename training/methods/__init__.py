@@ -5,13 +5,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 
 from common import kinds
+from schemas.config import Configuration
 from schemas.kinds import AnyMethod, AnyOptimizer
+from schemas.manifest import Manifest
 from schemas.settings import Train
 from training.input.batch_loader import LocalBatch
 from training.objectives import Objective
@@ -45,13 +47,33 @@ class StepResult:
     neither weights nor state.
     """
     learning_rate: float
+    overflow: bool = False
+    """True if the norm is not finite because the scale of `train.precision = "fp16"` was too high; the same on all
+    ranks.
+    """
 
 
 class Method(ABC):
     """One step of training, and the state that a checkpoint needs besides the model."""
 
+    hides_batches: ClassVar[bool] = False
+    """True if nothing of a single batch may be published: no loss, no norm of a gradient, no record ids."""
+
     def __init__(self, context: MethodContext) -> None:
         self.context, self.model = context, context.model
+
+    @classmethod  # noqa: B027 (most have nothing to refuse)
+    def check(cls, config: Configuration, manifest: Manifest) -> None:
+        """Raise UsageError for settings and data that the method does not go with; called before anything begins."""
+
+    @property
+    def judged(self) -> nn.Module:
+        """Model that validations judge and checkpoints hand on: that which is trained, or an average of it."""
+        return self.model
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the method adds to the section `training` of summary.json, as plain values."""
+        return {}
 
     @abstractmethod
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
@@ -74,7 +96,11 @@ class Method(ABC):
         """Give all ranks the weights and the state of rank 0."""
 
 
+def kind(name: str) -> type[Method]:
+    """Return the class of a method by its kind."""
+    return cast(type[Method], kinds.subclass("training.methods", name, Method))
+
+
 def build(context: MethodContext) -> Method:
     """Build the method of `[method] kind`."""
-    found = kinds.subclass("training.methods", context.method.kind, Method)
-    return cast(type[Method], found)(context)
+    return kind(context.method.kind)(context)

@@ -1,5 +1,6 @@
 """Models, one file per kind: `training/models/<kind>.py` with a function `build(settings, features, outputs)`."""
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from pydantic import Field
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from common import kinds
 from common.errors import UsageError
@@ -47,7 +49,22 @@ def build(settings: AnyModel, features: Sequence[Column], outputs: Mapping[str, 
         )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UsageError(f"the model {settings.kind!r} has no parameters that could be trained")
+    if settings.checkpoint_layers:
+        _checkpoint(model, settings.kind)
     return model
+
+
+def _checkpoint(model: nn.Module, kind: str) -> None:
+    """Make the layers of a model recompute themselves in backward. Raises UsageError for a kind that names none."""
+    find = getattr(kinds.module("training.models", kind, "build"), "layers", None)
+    if find is None:
+        raise UsageError(
+            f"model.checkpoint_layers: training/models/{kind}.py has no function `layers(model)` that returns the "
+            "layers to compute again: leave it out"
+        )
+    for layer in find(model):
+        # Without the older variant, which needs inputs with gradients.
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def by_head(outputs: torch.Tensor, heads: Mapping[str, int]) -> dict[str, torch.Tensor]:

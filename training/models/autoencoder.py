@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from schemas.manifest import Column
 from schemas.models.autoencoder import Autoencoder as Settings
 from training.models import by_head
-from training.models.mlp import Columns, layers
+from training.models.mlp import Columns, connected
 
 
 def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
@@ -24,10 +24,10 @@ class Autoencoder(nn.Module):
     def __init__(self, settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> None:
         super().__init__()
         self.columns = Columns(settings.kind, features, settings.embedding)
-        self.encoder = layers([self.columns.width, *settings.widths])
+        self.encoder = connected([self.columns.width, *settings.widths])
         # Linear, so that the code is not bound to one side of zero.
         self.squeeze = nn.Linear(settings.widths[-1], settings.bottleneck)
-        self.decoder = layers([settings.bottleneck, *reversed(settings.widths)])
+        self.decoder = connected([settings.bottleneck, *reversed(settings.widths)])
         self.heads = dict(outputs)
         self.output = nn.Linear(settings.widths[0], sum(self.heads.values()))
 
@@ -35,3 +35,8 @@ class Autoencoder(nn.Module):
         """Map columns by name to (n, size) float32 by head."""
         code = self.squeeze(self.encoder(self.columns(features)))
         return by_head(self.output(self.decoder(code)), self.heads)
+
+
+def layers(model: Autoencoder) -> list[nn.Module]:
+    """Return the hidden layers before and behind the bottleneck."""
+    return [model.encoder, model.decoder]

@@ -17,6 +17,8 @@ from schemas.models.cnn import Cnn as Settings
 from training.models import Feature, by_head
 
 GROUPS = 8
+BLOCK = 4
+"""Modules of a block: convolution, normalisation, ReLU, max pooling."""
 """Most groups of channels that are normalised on their own."""
 
 
@@ -87,11 +89,20 @@ class ImageEncoder(nn.Module):
         if kernel != (1, 1):
             parts.append(nn.AvgPool2d(kernel, ceil_mode=True))
         self.blocks = nn.Sequential(*parts)
+        # In a list of its own, which adds no names of parameters.
+        self.steps = [self.blocks[first : first + BLOCK] for first in range(0, len(parts), BLOCK)]
         pooled = [-(-side // size) for side, size in zip(sides, kernel, strict=True)]
         self.width = settings.channels[-1] * math.prod(pooled)
 
     def forward(self, images: Tensor) -> Tensor:
         # The pixels of a channel stay apart in memory, as convolutions like them on a CPU as well as on a GPU.
         scaled = (images.float() - self.get_buffer("mean")) * self.get_buffer("scale")
-        found: Tensor = self.blocks(scaled.permute(0, 3, 1, 2))
+        found = scaled.permute(0, 3, 1, 2)
+        for step in self.steps:
+            found = step(found)
         return found.flatten(1)
+
+
+def layers(model: Cnn) -> list[nn.Module]:
+    """Return the blocks of all images."""
+    return [step for image in model.images for step in image.steps]  # type: ignore[union-attr]

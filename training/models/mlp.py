@@ -26,13 +26,18 @@ class Mlp(nn.Module):
     def __init__(self, settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> None:
         super().__init__()
         self.columns = Columns(settings.kind, features, settings.embedding)
-        self.hidden = layers([self.columns.width, *settings.widths], settings.dropout)
+        self.hidden = connected([self.columns.width, *settings.widths], settings.dropout)
         self.heads = dict(outputs)
         self.output = nn.Linear(settings.widths[-1], sum(self.heads.values()))
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Map columns by name to (n, size) float32 by head."""
         return by_head(self.output(self.hidden(self.columns(features))), self.heads)
+
+
+def layers(model: Mlp) -> list[nn.Module]:
+    """Return all hidden layers in one piece."""
+    return [model.hidden]
 
 
 class Columns(nn.Module):
@@ -84,7 +89,7 @@ def embedding_width(codes: int) -> int:
     return min(WIDEST_EMBEDDING, round(1.6 * math.pow(codes, 0.56)))
 
 
-def layers(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+def connected(widths: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
     """Return fully connected layers between these widths, each with GELU and dropout behind it."""
     parts: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):

@@ -57,6 +57,11 @@ class Classifier(nn.Module):
         return by_head(self.output(self.dropout(torch.cat(pooled, dim=1))), self.heads)
 
 
+def layers(model: Classifier) -> list[nn.Module]:
+    """Return the layers of all encoders."""
+    return [layer for encoder in model.encoders for layer in encoder.layers]  # type: ignore[union-attr]
+
+
 GROUPS = 4
 """Groups of rows of similar length for attention on a CPU, each padded to its own longest row."""
 

@@ -102,6 +102,11 @@ class Decoder(nn.Module):
         return self.norm(hidden), found
 
 
+def layers(model: Decoder) -> list[nn.Module]:
+    """Return all layers."""
+    return list(model.layers)
+
+
 class CausalLayer(AttentionLayer):
     """Layer over whole rows, of which each token attends to those before it."""
 
