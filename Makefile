@@ -138,9 +138,10 @@ format: setup-dev ## format the code with ruff
 
 lock: setup ## resolve requirements/*.in into locks with hashes, one for all versions of Python
 	cd requirements && for name in bootstrap run gpu avro iceberg optimizers dev; do \
-	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt $$([ $$name = gpu ] || echo --excludes excludes.txt) \
-	        --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --upgrade \
-	        -o $$name.txt || exit; \
+	    case $$name in gpu) without= ;; bootstrap|run) without='--excludes excludes.txt' ;; \
+	        *) without='--excludes excludes.txt --excludes in-run.txt' ;; esac; \
+	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt $$without --universal --python-version 3.11 \
+	        --generate-hashes --no-emit-index-url --no-annotate --upgrade -o $$name.txt || exit; \
 	done
 
 clean: ## remove build results: dist, build, logs, tool caches
