@@ -65,7 +65,7 @@ class Packing(ManifestPart):
 class SplitContent(ManifestPart):
     """Shards of a split, in order, and the sums that prove each row was read as often as it should be."""
 
-    LATER = frozenset({"packing"})
+    LATER = frozenset({"packing", "largest_group"})
     rows: int
     key_sums: tuple[int, int]
     """Sums modulo 2^64 over all rows of the two little-endian uint64 halves of `record_key`."""
@@ -78,6 +78,8 @@ class SplitContent(ManifestPart):
     shards: list[Shard]
     packing: Packing | None = None
     """Records of the rows; None: each row is one."""
+    largest_group: int | None = None
+    """Most records that have an equal value of `columns.group`; None without that column."""
 
     @property
     def records(self) -> int:

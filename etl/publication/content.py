@@ -4,7 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
 
 from common import storage
 from etl.encoders import encoder_of, packed_tokens
@@ -37,8 +38,9 @@ def manifest_content(
     stored: Mapping[str, str],
     counts: dict[str, int],
     of_train: ClassBalance,
+    largest_groups: Mapping[str, int],
 ) -> Content:
-    """Return the content that the root covers."""
+    """Return the content that the root covers; `largest_groups` as the function below returns them."""
     kept = {name: _artifact(layout, config, name, sha256) for name, sha256 in stored.items()}
     classes = class_names(config, layout, stored)
     balances = {split: of_train if split == "train" else ClassBalance() for split in SPLITS}
@@ -58,7 +60,12 @@ def manifest_content(
         artifacts=sorted(artifact_list, key=lambda a: (a.purpose, a.sha256)),
         splits={
             split: _split_content(
-                split, written, classes, balances[split], config.packed_feature() is not None
+                split,
+                written,
+                classes,
+                balances[split],
+                config.packed_feature() is not None,
+                None if config.columns.group is None else largest_groups.get(split, 0),
             )
             for split in SPLITS
         },
@@ -145,6 +152,7 @@ def _split_content(
     classes: Sequence[str],
     of_split: ClassBalance,
     is_packed: bool,
+    largest_group: int | None,
 ) -> SplitContent:
     mine = [shard for shard in written if shard.split == split]
     packing = [shard.packing for shard in mine if shard.packing is not None]
@@ -172,7 +180,26 @@ def _split_content(
             for s in mine
         ],
         packing=added(packing) if is_packed else None,
+        largest_group=largest_group,
     )
+
+
+def largest_groups(
+    spark: SparkSession, config: Configuration, layout: Layout, encoded: DataFrame
+) -> dict[str, int]:
+    """Return by split the most rows of `encoded` with an equal `columns.group`; {} where none is configured.
+
+    A record without a value is a group of its own, as in the stage split.
+    """
+    if config.columns.group is None:
+        return {}
+    groups = read_table(spark, layout.fields).select("record_id", sf.col(config.columns.group).alias("group"))
+    named = sf.coalesce(sf.concat(sf.lit("group "), "group"), sf.concat(sf.lit("record "), "record_id"))
+    members = encoded.select("record_id", "split").join(groups, "record_id").groupBy("split", named).count()
+    return {
+        row["split"]: row["most"]
+        for row in members.groupBy("split").agg(sf.max("count").alias("most")).collect()
+    }
 
 
 def source_list(spark: SparkSession, layout: Layout) -> tuple[Sources, bytes | None]:

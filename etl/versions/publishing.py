@@ -23,7 +23,7 @@ from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, erased_before
 from etl.publication import balance, class_balance, commit, shards
-from etl.publication.content import class_names, manifest_content, packed_layout
+from etl.publication.content import class_names, largest_groups, manifest_content, packed_layout
 from etl.publication.packing import check_written, sums_sent
 from etl.publication.shards import WrittenShard
 from etl.reporting.page import write_report
@@ -116,7 +116,8 @@ def _publish_version(
         log(f"  report: {write_report(spark, config, summary, None, gates)}")
         gates.raise_for_failures()
     summary.check_accounting()
-    content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train)
+    groups = largest_groups(spark, config, layout, encoded)
+    content = manifest_content(spark, config, layout, written, stored, summary.counts(), of_train, groups)
     for sentence in lopsided.of_content(content):
         log(f"  warning: {sentence}")
     manifest = _commit(spark, config, layout, content, written, summary, began)

@@ -12,6 +12,7 @@ from etl import history
 from etl import verify as verify_data
 from etl.versions.building import run_stages
 from schemas.config import Configuration, load
+from schemas.manifest import load as load_manifest
 from schemas.manifest import newest
 from schemas.tables import Layout
 from training import evaluate, report, train, verify
@@ -89,6 +90,15 @@ def test_what_is_the_case_is_told(published: tuple[Configuration, str]) -> None:
     page = (Path(Layout.of(config).quality) / "report.html").read_text(encoding="utf-8")
     assert "Needs attention" in page
     assert "The test split has no rows: no model can be judged on it." in page
+
+
+def test_the_manifest_has_the_largest_group_of_each_split(published: tuple[Configuration, str]) -> None:
+    splits = load_manifest(newest(Layout.of(published[0]).manifests)).splits
+    assert {name: split.largest_group for name, split in splits.items()} == {
+        "train": 4,
+        "validation": 1,
+        "test": 0,
+    }
 
 
 def test_a_copy_is_verified_and_trained_on_where_it_lies(
