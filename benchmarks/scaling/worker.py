@@ -28,7 +28,7 @@ from training.objectives.classification import Classification
 from training.optimizers import build as build_optimizer
 from training.parallel import gradients
 from training.parallel.communicator import Communicator, make_deterministic
-from training.parallel.world import World
+from training.parallel.horovod_backend import HorovodBackend
 
 Step = Callable[[LocalBatch, int], Any]
 OPTIMIZER = AdamW()
@@ -56,7 +56,7 @@ def start_communicator(case: Case) -> Communicator:
     thread = Thread(target=start)
     thread.start()
     thread.join()
-    return Communicator(World(hvd.rank(), hvd.size()), hvd.local_rank())
+    return Communicator(HorovodBackend())
 
 
 def product_step(case: Case, model: nn.Module) -> Step:

@@ -5,9 +5,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
-import horovod.torch as hvd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from schemas.settings import Train
 from tests.training.devices import DEVICES, HAS_GPU, OF_TWO
 from tests.training.looking_up import LookUp, a_loss
 from training.parallel import gradients
+from training.parallel.backends import Backend
 from training.parallel.communicator import Communicator
 from training.parallel.world import World
 
@@ -112,36 +113,34 @@ def test_half_precision_is_used_where_asked_for(communicator: Communicator, devi
         assert torch.equal(ours, theirs.half().float())
 
 
-def test_the_hardware_decides_by_default(communicator: Communicator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hardware_decides_by_default(communicator: Communicator) -> None:
     settings, model = Train(), LookUp()
-    two = Communicator(World(0, 2), 0)
-    monkeypatch.setattr(hvd, "cuda_built", lambda: True)
+    two = Communicator(cast(Backend, SimpleNamespace(world=World(0, 2), sends_from_gpus=True)))
     assert isinstance(gradients.build(settings, model, communicator, CPU), gradients.Alone)
     assert isinstance(gradients.build(settings, model, two, CPU), gradients.Flat)
     assert isinstance(gradients.build(settings, model, two, torch.device("cuda")), gradients.Overlapped)
 
 
 def test_a_horovod_without_cuda_is_refused_where_it_has_to_send_from_a_gpu(
-    communicator: Communicator, monkeypatch: pytest.MonkeyPatch
+    communicator: Communicator,
 ) -> None:
-    monkeypatch.setattr(hvd, "cuda_built", lambda: False)
     gpu, model = torch.device("cuda", 0), LookUp()
-    assert isinstance(
-        gradients.build(Train(), model, communicator, gpu), gradients.Alone
-    )  # which sends nothing
+    # A ring of one sends nothing.
+    assert isinstance(gradients.build(Train(), model, communicator, gpu), gradients.Alone)
+    two = Communicator(cast(Backend, SimpleNamespace(world=World(0, 2), sends_from_gpus=False)))
     with pytest.raises(
         UsageError, match=r"built without CUDA .* cuda:0: .*HOROVOD_GPU_OPERATIONS=NCCL make setup"
     ):
-        gradients.build(Train(), model, Communicator(World(0, 2), 0), gpu)
+        gradients.build(Train(), model, two, gpu)
 
 
 def test_only_large_tables_that_belong_to_one_module_travel_by_rows(communicator: Communicator) -> None:
     model = LookUp()
-    assert [table.name for table in gradients.Flat(model, half=False).tables] == ["table"]
+    assert [table.name for table in gradients.Flat(model, communicator, half=False).tables] == ["table"]
     tied = LookUp()
     tied.decoder = nn.Linear(6, gradients.TABLE_ROWS, bias=False)
     tied.decoder.weight = tied.table.weight
-    assert gradients.Flat(tied, half=False).tables == []
+    assert gradients.Flat(tied, communicator, half=False).tables == []
 
 
 def test_a_table_that_is_not_only_looked_up_is_refused(communicator: Communicator) -> None:
@@ -158,7 +157,7 @@ def test_a_table_that_is_not_only_looked_up_is_refused(communicator: Communicato
 
 def test_evaluation_leaves_no_traces(communicator: Communicator) -> None:
     model = LookUp()
-    exchange = gradients.Flat(model, half=False)
+    exchange = gradients.Flat(model, communicator, half=False)
     with torch.no_grad():
         a_loss(model, 0, 0, 8)
     assert exchange.tables[0].seen == []

@@ -92,7 +92,7 @@ def test_a_step_is_adamws_on_the_mean_loss(communicator: Communicator) -> None:
 def test_a_rank_alone_sends_nothing(
     communicator: Communicator, weights: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("allreduce_async", "allreduce_async_", "broadcast_parameters", "broadcast_object"):
+    for name in ("grouped_allreduce_async_", "broadcast_parameters", "broadcast_object"):
         monkeypatch.setattr(hvd, name, lambda *_, **__: pytest.fail("Horovod was called"))
     method = method_of(Linear(), communicator, weights)
     method.broadcast()

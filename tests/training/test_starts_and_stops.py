@@ -16,7 +16,7 @@ from tests.training.test_train import folder, train, training
 from training.checkpoints import store
 from training.engine import preparation, running
 from training.methods import plain
-from training.parallel import horovod_threads
+from training.parallel import horovod_backend
 from training.tracking import summary
 from training.tracking.run_files import LOCK_FILE
 
@@ -191,7 +191,7 @@ def test_a_rank_that_waits_for_the_others_can_end(monkeypatch: pytest.MonkeyPatc
     holds_up_the_end: list[bool] = []
     init = lambda: holds_up_the_end.append(not threading.current_thread().daemon)  # noqa: E731
     monkeypatch.setattr(hvd, "init", init)
-    horovod_threads.start_horovod()
+    horovod_backend.start_yielding()
     assert holds_up_the_end == [False]
 
 

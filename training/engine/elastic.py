@@ -29,6 +29,7 @@ from training.engine import preparation, running, stopping, survival
 from training.engine.ownership import Ownership
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
+from training.parallel.horovod_backend import HorovodBackend
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TrainingState(State):  # type: ignore[misc]
     """Horovod's view of the training: it commits, restores the last commit, and shares it."""
 
     def __init__(self, run: Launch, ownership: Ownership) -> None:
-        super().__init__(bcast_object=self._share, get_rank=lambda: Communicator.joined().world.rank)
+        super().__init__(bcast_object=self._share, get_rank=lambda: HorovodBackend().world.rank)
         self.run, self.ownership = run, ownership
         self.last: Committed | None = None
         self.broken: float | None = None
@@ -67,7 +68,7 @@ class TrainingState(State):  # type: ignore[misc]
 
     @staticmethod
     def _share(value: Any) -> Any:
-        return Communicator.joined().broadcast(value)
+        return Communicator(HorovodBackend()).broadcast(value)
 
     def take(self, state: CheckpointState, facts: dict[str, Any], ends: bool) -> None:
         """Commit; called by all ranks. Raises HostsUpdatedInterrupt on all when hosts have joined or left.
@@ -110,7 +111,7 @@ class TrainingState(State):  # type: ignore[misc]
 
     def sync(self) -> None:
         """Make all ranks adopt the newest commit of any rank."""
-        communicator = Communicator.joined()
+        communicator = Communicator(HorovodBackend())
         steps = communicator.gather(-1 if self.last is None else self.last.state["step"])
         newest = max(steps)
         self.last = communicator.broadcast_from(steps.index(newest), self.last) if newest >= 0 else None
@@ -119,7 +120,7 @@ class TrainingState(State):  # type: ignore[misc]
 def train(run: Launch) -> int:
     """Train to the end, in whatever rings form; return the exit status.
 
-    Call it after `Communicator.start`.
+    Call it in a ring.
     """
     if run.arguments.stop_after is not None:
         raise UsageError("--stop-after does not go with elastic training")
@@ -136,15 +137,15 @@ def train(run: Launch) -> int:
 
 def _reset() -> None:
     """Leave the ring and join the next, as soon as there are enough ranks for one."""
-    Communicator.stop()
+    HorovodBackend.leave()
     # The launcher limits the wait for other hosts (--elastic-timeout), and then ends this process.
     with watchdog.waiting(at_most=math.inf):
-        Communicator.start()
+        HorovodBackend.start()
 
 
 def _in_a_world(state: TrainingState) -> int:
     """Train in one ring, from the last commit on."""
-    run, communicator = state.run, Communicator.joined()
+    run, communicator = state.run, Communicator(HorovodBackend())
     state.ownership.take(communicator)
     if state.last is None:
         complete, found = preparation.begin(run.config, run.manifest, run.folder, communicator, run.arguments)

@@ -3,7 +3,6 @@
 import os
 
 import torch
-from horovod.common.exceptions import HorovodInternalError
 
 from common.errors import CheckError, RinglakeError
 from common.progress import log
@@ -49,7 +48,7 @@ def train(launch: Launch) -> int:
             with Ownership(launch.folder) as ownership:
                 ownership.take(communicator)
                 return _train(launch, communicator)
-    except HorovodInternalError as error:
+    except communicator.backend.failure as error:
         raise CheckError(
             f"rank {communicator.world.rank} stopped because another rank did, whose message stands above"
         ) from error

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import horovod.torch as hvd
 import torch
 from torch import nn
 
@@ -16,7 +15,7 @@ from training.optimizers.averaging import averaged
 from training.optimizers.precision import Precision
 from training.optimizers.schedules import learning_rate
 from training.parallel import gradients
-from training.parallel.communicator import seed_of, wait_for
+from training.parallel.communicator import seed_of
 
 
 class Plain(Method):
@@ -96,14 +95,12 @@ class Plain(Method):
         context, whole, total = self.context, weight_sum, None
         weighted = context.objective.weighted
         if weighted and context.communicator.world.size > 1:
-            # In float64, so that Horovod never fuses it with the gradients, whose order of summation would change.
-            total = hvd.allreduce_async(weight_sum.double(), op=hvd.Sum, name="weights")
+            total = context.communicator.begin_sum(weight_sum.double(), "weights")
         self.exchange.sum()
         if not weighted:
             return True
         if total is not None:
-            wait_for(total)
-            whole = hvd.synchronize(total).float()
+            whole = total().float()
         # A batch without any weight teaches nothing: 0 times infinity would be no number.
         factor = torch.where(whole > 0, batch.global_rows / whole, 0.0)
         torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], factor)
@@ -149,9 +146,9 @@ class Plain(Method):
         communicator = self.context.communicator
         if communicator.world.size == 1:
             return
-        hvd.broadcast_parameters(self.model.state_dict(), root_rank=0)
+        communicator.broadcast_parameters(self.model)
         if self.average is not None:
-            hvd.broadcast_parameters(self.average.state_dict(), root_rank=0)
+            communicator.broadcast_parameters(self.average)
         # Horovod's own broadcast of a fresh optimizer's state makes a step with zero gradients, in which AdamW's decay
         # changes the weights; sending the state as it is does not. Tensors of rank 0's GPU would arrive on that GPU.
         state = tensors.copied([self.optimizer.state_dict(), self.precision.state()])

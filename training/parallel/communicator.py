@@ -1,53 +1,34 @@
-"""All of Horovod's collectives outside the gradient exchange: exact sums, agreement on errors, broadcasts."""
+"""Collectives of the ranks, on either library: exact sums, agreement on errors, broadcasts."""
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import horovod.torch as hvd
 import numpy as np
 import torch
+from torch import nn
 
 from common.errors import DataError, RinglakeError, UsageError
 from common.progress import log
-from training.parallel import watchdog
-from training.parallel.horovod_threads import start_horovod
-from training.parallel.world import World
-
-CYCLE_MILLISECONDS = "0.1"
-"""Cycle time of Horovod's background thread on machines without GPUs, where it only uses idle processors. An explicit
-HOROVOD_CYCLE_TIME (`horovodrun --cycle-time-ms`) wins.
-"""
+from training.parallel.backends import Backend
 
 
 class Communicator:
     """Processes that train together. All of them have to call every method but `stop`, in the same order."""
 
-    def __init__(self, world: World, local_rank: int) -> None:
-        self.world, self.local_rank = world, local_rank
+    def __init__(self, backend: Backend) -> None:
+        self.backend, self.world = backend, backend.world
 
     @classmethod
     def start(cls) -> "Communicator":
-        """Join the ring that `horovodrun` set up; without it, a ring of one."""
-        # Groups of gradients that happen to be ready at once must not be fused: the order of summation would change.
-        os.environ.setdefault("HOROVOD_DISABLE_GROUP_FUSION", "1")
-        if not torch.cuda.is_available():
-            os.environ.setdefault("HOROVOD_CYCLE_TIME", CYCLE_MILLISECONDS)
-            start_horovod()
-        else:
-            hvd.init()
-        return cls.joined()
+        """Join the ring that the launcher set up; without one, a ring of one."""
+        from training.parallel.horovod_backend import HorovodBackend
 
-    @classmethod
-    def joined(cls) -> "Communicator":
-        """Return the ring that this process is in; in elastic training it may not be the one that it started in."""
-        return cls(World(hvd.rank(), hvd.size()), hvd.local_rank())
+        return cls(HorovodBackend.start())
 
-    @staticmethod
-    def stop() -> None:
+    def stop(self) -> None:
         """Leave the ring; pending operations of the others fail at once instead of waiting for this process."""
-        hvd.shutdown()
+        self.backend.stop()
 
     @property
     def writes(self) -> bool:
@@ -60,54 +41,43 @@ class Communicator:
         Halves of 32 bits travel as int64, so that no sum over fewer than 2^31 ranks overflows.
         """
         halves = [half for value in values for half in (value >> 32, value & 0xFFFFFFFF)]
-        total = self._sum(torch.tensor(halves, dtype=torch.int64), "integers").tolist()
+        total = self.begin_sum(torch.tensor(halves, dtype=torch.int64), "integers")().tolist()
         return [((total[i] << 32) + total[i + 1]) % 2**64 for i in range(0, len(total), 2)]
 
     def sum_floats(self, values: Sequence[float]) -> list[float]:
         """Sum over all ranks in float64."""
-        total = self._sum(torch.tensor(values, dtype=torch.float64), "floats")
+        total = self.begin_sum(torch.tensor(values, dtype=torch.float64), "floats")()
         return [float(value) for value in total.tolist()]
 
-    @staticmethod
-    def _sum(tensor: torch.Tensor, name: str) -> torch.Tensor:
-        handle = hvd.allreduce_async(tensor, op=hvd.Sum, name=name)
-        wait_for(handle)
-        total: torch.Tensor = hvd.synchronize(handle)
-        return total
+    def begin_sum(self, tensor: torch.Tensor, name: str) -> Callable[[], torch.Tensor]:
+        """Begin to sum a contiguous tensor over all ranks, in place; the function returned waits and returns it.
+
+        It travels while the ranks compute, and costs a single process nothing. Sums under way at the same time have
+        different names, and all ranks begin them in the same order.
+        """
+        return (lambda: tensor) if self.world.size == 1 else self.backend.begin_sum(tensor, name)
 
     def begin_any(self, flags: Sequence[bool]) -> Callable[[], list[bool]]:
-        """Begin to find out which of some flags is set on any rank; the function returned waits for the answer.
-
-        It travels while the ranks compute, and costs a single process nothing.
-        """
-        if self.world.size == 1:
-            return lambda: list(flags)
-        handle = hvd.allreduce_async(torch.tensor(flags, dtype=torch.int32), op=hvd.Sum, name="flags")
-
-        def answer() -> list[bool]:
-            wait_for(handle)
-            return [bool(count) for count in hvd.synchronize(handle).tolist()]
-
-        return answer
+        """Begin to find out which of some flags is set on any rank; the function returned waits for the answer."""
+        counts = self.begin_sum(torch.tensor(flags, dtype=torch.int32), "flags")
+        return lambda: [bool(count) for count in counts().tolist()]
 
     def broadcast(self, value: Any) -> Any:
         """Return rank 0's value on every rank."""
-        # Without a name Horovod takes that of the value's type; if the ranks' types differ they would wait for ever.
         return self.broadcast_from(0, value)
 
     def broadcast_from(self, rank: int, value: Any) -> Any:
         """Return the value of `rank` on every rank."""
-        if self.world.size == 1:
-            return value
-        with watchdog.waiting():
-            return hvd.broadcast_object(value, root_rank=rank, name="value")
+        return value if self.world.size == 1 else self.backend.broadcast_object(value, rank)
+
+    def broadcast_parameters(self, model: nn.Module) -> None:
+        """Give the model of every rank the parameters and buffers of rank 0's."""
+        if self.world.size > 1:
+            self.backend.broadcast_tensors(model.state_dict())
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in the order of the ranks, on every rank."""
-        if self.world.size == 1:
-            return [value]
-        with watchdog.waiting():
-            return list(hvd.allgather_object(value, name="values"))
+        return [value] if self.world.size == 1 else self.backend.gather_objects(value)
 
     def agree(self, error: RinglakeError | OSError | None) -> None:
         """Raise on every rank if any of them brings an error, so that none waits for one that has given up.
@@ -126,34 +96,22 @@ class Communicator:
                 raise shared from error
 
 
-def wait_for(handle: int) -> None:
-    """Sleep until an asynchronous operation of Horovod has ended; its own `synchronize` busy-waits.
-
-    If ranks share processors, busy-waiting takes them from the ranks that are being waited for.
-    """
-    pause = 0.00005
-    with watchdog.waiting():
-        while not hvd.poll(handle):
-            time.sleep(pause)
-            pause = min(2 * pause, 0.0002)
-
-
 def device_of(communicator: Communicator) -> torch.device:
-    """Return a GPU if all ranks have one that Horovod can send from, else the CPU; called by all ranks.
+    """Return a GPU if all ranks have one that they can send from, else the CPU; called by all ranks.
 
     Raises UsageError on all ranks if Horovod sends over NCCL and a machine has fewer GPUs than ranks: NCCL does not let
     them share one.
     """
-    alone = communicator.world.size == 1
+    backend, alone = communicator.backend, communicator.world.size == 1
     has_gpu = torch.cuda.is_available()
     error: UsageError | None = None
-    if has_gpu and not alone and hvd.nccl_built() and hvd.local_size() > torch.cuda.device_count():
+    if has_gpu and not alone and backend.needs_a_gpu_each and backend.local_size > torch.cuda.device_count():
         error = UsageError(
-            f"{hvd.local_size()} ranks on a machine with {torch.cuda.device_count()} GPU(s): this Horovod sends over "
+            f"{backend.local_size} ranks on a machine with {torch.cuda.device_count()} GPU(s): this Horovod sends over "
             "NCCL, which wants a GPU for each; start fewer ranks, or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
         )
     communicator.agree(error)
-    usable = communicator.gather(has_gpu and (alone or hvd.cuda_built()))
+    usable = communicator.gather(has_gpu and (alone or backend.sends_from_gpus))
     if not all(usable):
         if communicator.writes and has_gpu:
             log(
@@ -161,7 +119,7 @@ def device_of(communicator: Communicator) -> torch.device:
                 "GPUs; HOROVOD_GPU_OPERATIONS=NCCL make setup builds one with it"
             )
         return torch.device("cpu")
-    device = torch.device("cuda", communicator.local_rank % torch.cuda.device_count())
+    device = torch.device("cuda", backend.local_rank % torch.cuda.device_count())
     torch.cuda.set_device(device)
     return device
 

@@ -1,26 +1,26 @@
 """Exchanges that sum the ranks' gradients, for different hardware: `train.gradients`.
 
 All of them sum in an order determined by the model, the batch and the number of ranks, so that equal runs give equal
-bits. None outlives a ring: after another `hvd.init` the old one is closed and a new one built.
+bits. None outlives a ring: in another ring the old one is closed and a new one built.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-import horovod.torch as hvd
 import torch
 from torch import Tensor, nn
 
 from common.errors import UsageError
 from schemas.settings import Train
-from training.parallel.communicator import Communicator, wait_for
+from training.parallel.communicator import Communicator
 
 TABLE_ROWS = 1024
 """Rows from which an embedding table, in the flat exchange, travels as only the rows that occur in the batch."""
 PADDING = 8192
 """Multiple to which flat buffers are rounded up: Horovod negotiates a size that it has seen before much faster."""
 GROUP_BYTES = 32 << 20
-"""Approximate size of a group of gradients in the overlapped exchange."""
+"""Size from which a group of gradients in the overlapped exchange is sent."""
 
 
 class Exchange(Protocol):
@@ -52,7 +52,7 @@ _attached: WeakKeyDictionary[nn.Module, Exchange] = WeakKeyDictionary()
 def build(settings: Train, model: nn.Module, communicator: Communicator, device: torch.device) -> Exchange:
     """Build the exchange named by `train.gradients`; `auto`: `flat` on CPUs, shared by ranks, `overlapped` on GPUs.
 
-    An exchange built earlier for the model is closed. Raises UsageError if Horovod cannot send from the device.
+    An exchange built earlier for the model is closed. Raises UsageError if the ranks cannot send from the device.
     """
     if (earlier := _attached.pop(model, None)) is not None:
         earlier.close()
@@ -60,15 +60,15 @@ def build(settings: Train, model: nn.Module, communicator: Communicator, device:
     exchange: Exchange
     if name == "auto" and communicator.world.size == 1:
         exchange = Alone(model)
-    elif device.type == "cuda" and not hvd.cuda_built():
+    elif device.type == "cuda" and not communicator.backend.sends_from_gpus:
         raise UsageError(
             f"this Horovod was built without CUDA and cannot sum gradients on {device}: build it where the CUDA "
             "toolkit is (HOROVOD_GPU_OPERATIONS=NCCL make setup), or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
         )
     elif name == "flat" or (name == "auto" and device.type == "cpu"):
-        exchange = Flat(model, half)
+        exchange = Flat(model, communicator, half)
     else:
-        exchange = Overlapped(model, half)
+        exchange = Overlapped(model, communicator, half)
     _attached[model] = exchange
     return exchange
 
@@ -101,53 +101,91 @@ class Alone:
 
 
 class Overlapped:
-    """Horovod's own optimizer, used for its hooks alone: groups of gradients travel while backward still runs."""
+    """Exchange of groups of gradients that travel while backward still runs, the last layers' first.
 
-    def __init__(self, model: nn.Module, half: bool) -> None:
+    Groups are fixed and sent in their order, whichever is complete first, so that all ranks sum alike.
+    """
+
+    def __init__(self, model: nn.Module, communicator: Communicator, half: bool) -> None:
         self.parameters = _trained(model)
-        self.sent = False
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        total = sum(p.numel() * p.element_size() for p in self.parameters)
-        self.hooks = hvd.DistributedOptimizer(
-            torch.optim.SGD(self.parameters, lr=0.0),
-            named_parameters=named,
-            op=hvd.Sum,
-            compression=hvd.Compression.fp16 if half else hvd.Compression.none,
-            groups=min(len(named), -(-total // GROUP_BYTES)),
-        )
+        self.groups = [
+            Group(members, f"group {number}", communicator, half)
+            for number, members in enumerate(_grouped(self.parameters[::-1]))
+        ]
+        self.group_of = {parameter: group for group in self.groups for parameter in group.parameters}
+        self.sent = 0
+        """Groups on their way."""
+        self.sends = False
+        self.hooks = [
+            p.register_post_accumulate_grad_hook(self._accumulated)  # type: ignore[no-untyped-call]
+            for p in self.parameters
+        ]
 
     def begin(self) -> None:
-        self.sent = False
+        self.sent = 0
+        for group in self.groups:
+            group.missing = set(group.parameters)
         for parameter in self.parameters:
             parameter.grad = None
 
     def backward(self, loss: Tensor | None, last: bool = True) -> None:
+        self.sends = last
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
         if last:
-            self._send(loss)
-        elif loss is not None:
-            # Unlike `backward` of a tensor, this runs none of the sending hooks.
-            found = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-            for parameter, gradient in zip(self.parameters, found, strict=True):
-                if gradient is not None:
-                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            self._send_all()
+
+    def _accumulated(self, parameter: nn.Parameter) -> None:
+        if self.sends:
+            self.group_of[parameter].missing.discard(parameter)
+            while self.sent < len(self.groups) and not self.groups[self.sent].missing:
+                self._send_next()
+
+    def _send_next(self) -> None:
+        self.groups[self.sent].send()
+        self.sent += 1
+
+    def _send_all(self) -> None:
+        """Send all other groups: a parameter that the loss does not depend on is never accumulated."""
+        self.sends = False
+        while self.sent < len(self.groups):
+            self._send_next()
 
     def sum(self) -> None:
-        if not self.sent:
-            self._send(None)
-        for handle, _ in list(self.hooks._handles.values()):
-            wait_for(handle)
-        self.hooks.synchronize()
-
-    def _send(self, loss: Tensor | None) -> None:
-        if loss is None:
-            # Every parameter needs a gradient, or its hook would not take part.
-            loss = torch.stack([parameter.sum() * 0 for parameter in self.parameters]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.sent = True
+        self._send_all()
+        for group in self.groups:
+            group.receive()
 
     def close(self) -> None:
-        # The hooks live as long as these nodes of the graph, which nothing else holds.
-        self.hooks._grad_accs.clear()
+        for hook in self.hooks:
+            hook.remove()
+
+
+class Group:
+    """Parameters of the overlapped exchange whose gradients travel in one buffer."""
+
+    def __init__(
+        self, parameters: list[nn.Parameter], name: str, communicator: Communicator, half: bool
+    ) -> None:
+        self.parameters, self.name, self.communicator, self.half = parameters, name, communicator, half
+        self.missing: set[nn.Parameter] = set()
+        """Parameters whose gradient of this step is not complete."""
+        self.buffer = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+        self.views = _views(self.buffer, parameters)
+        self.answer: Callable[[], Tensor] | None = None
+
+    def send(self) -> None:
+        """Begin to sum the gradients."""
+        torch._foreach_copy_(self.views, _local(self.parameters))
+        self.answer = _begin_sum(self.communicator, self.buffer, self.half, self.name)
+
+    def receive(self) -> None:
+        """Wait for the sums and put them into every parameter's `grad`."""
+        assert self.answer is not None
+        self.answer()
+        self.answer = None
+        for parameter, view in zip(self.parameters, self.views, strict=True):
+            parameter.grad = view
 
 
 class Flat:
@@ -158,20 +196,16 @@ class Flat:
     those rows, table by table, then zeros up to a multiple of PADDING.
     """
 
-    def __init__(self, model: nn.Module, half: bool) -> None:
-        self.half = half
+    def __init__(self, model: nn.Module, communicator: Communicator, half: bool) -> None:
+        self.communicator, self.half = communicator, half
         self.tables = [EmbeddingTable(name, module) for name, module in _large_tables(model)]
         ids = {id(table.module.weight) for table in self.tables}
         self.dense = [p for p in _trained(model) if id(p) not in ids]
         widest = sum(p.numel() for p in self.dense) + sum(t.module.weight.numel() for t in self.tables)
         self.buffer = torch.zeros(_rounded(widest), device=next(model.parameters()).device)
-        self.views = []
-        self.dense_size = 0
-        self.announced: int | None = None
-        for parameter in self.dense:
-            view = self.buffer[self.dense_size : self.dense_size + parameter.numel()]
-            self.views.append(view.view_as(parameter))
-            self.dense_size += parameter.numel()
+        self.views = _views(self.buffer, self.dense)
+        self.dense_size = sum(p.numel() for p in self.dense)
+        self.announced: Callable[[], Tensor] | None = None
 
     def begin(self) -> None:
         for table in self.tables:
@@ -190,18 +224,17 @@ class Flat:
     def _announce(self) -> None:
         if self.tables:
             counts = torch.cat([table.occurring() for table in self.tables])
-            self.announced = hvd.allreduce_async_(counts, op=hvd.Sum, name="rows")
+            self.announced = self.communicator.begin_sum(counts, "rows")
 
     def sum(self) -> None:
         if self.announced is None:
             self._announce()
         announced, self.announced = self.announced, None
-        local = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.dense]
-        torch._foreach_copy_(self.views, local)
+        torch._foreach_copy_(self.views, _local(self.dense))
         used, parts = [], []
         size = self.dense_size
         if announced is not None:
-            counts = _finished(announced)
+            counts = announced()
             for table, of_table in zip(
                 self.tables, torch.split(counts, [t.module.num_embeddings for t in self.tables]), strict=True
             ):
@@ -213,19 +246,12 @@ class Flat:
                 parts.append(part)
                 size += part.numel()
         self.buffer[size : _rounded(size)].zero_()
-        self._allreduce(self.buffer[: _rounded(size)])
+        kind = "halves" if self.half else "gradients"
+        _begin_sum(self.communicator, self.buffer[: _rounded(size)], self.half, f"{kind}.{_rounded(size)}")()
         for parameter, view in zip(self.dense, self.views, strict=True):
             parameter.grad = view
         for table, rows, part in zip(self.tables, used, parts, strict=True):
             table.spread(rows, part)
-
-    def _allreduce(self, buffer: Tensor) -> None:
-        if self.half:
-            halves = buffer.half()
-            handle = hvd.allreduce_async_(halves, op=hvd.Sum, name=f"halves.{len(buffer)}")
-            buffer.copy_(_finished(handle))
-        else:
-            _finished(hvd.allreduce_async_(buffer, op=hvd.Sum, name=f"gradients.{len(buffer)}"))
 
     def close(self) -> None:
         for table in self.tables:
@@ -302,7 +328,33 @@ def _rounded(size: int) -> int:
     return -(-size // PADDING) * PADDING
 
 
-def _finished(handle: int) -> Tensor:
-    wait_for(handle)
-    result: Tensor = hvd.synchronize(handle)
-    return result
+def _begin_sum(communicator: Communicator, buffer: Tensor, half: bool, name: str) -> Callable[[], Tensor]:
+    """Begin to sum a buffer in place, in half precision or its own; the function returned waits."""
+    if not half:
+        return communicator.begin_sum(buffer, name)
+    halves = communicator.begin_sum(buffer.half(), name)
+    return lambda: buffer.copy_(halves())
+
+
+def _grouped(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Return groups of GROUP_BYTES or a little more, in order."""
+    groups: list[list[nn.Parameter]] = [[]]
+    size = 0
+    for parameter in parameters:
+        if size >= GROUP_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(parameter)
+        size += parameter.numel() * parameter.element_size()
+    return groups
+
+
+def _views(buffer: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Return the parts of a flat buffer for the gradients of parameters, one after another, in their shapes."""
+    sizes = [parameter.numel() for parameter in parameters]
+    parts = torch.split(buffer[: sum(sizes)], sizes)
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+
+
+def _local(parameters: list[nn.Parameter]) -> list[Tensor]:
+    return [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
