@@ -137,7 +137,7 @@ format: setup-dev ## format the code with ruff
 	.venv/bin/ruff format .
 
 lock: setup ## resolve requirements/*.in into locks with hashes, one for all versions of Python
-	cd requirements && for name in bootstrap run gpu avro iceberg optimizers privacy dev; do \
+	cd requirements && for name in bootstrap run gpu avro iceberg optimizers pretrained privacy dev; do \
 	    case $$name in gpu) without= ;; bootstrap|run) without='--excludes excludes.txt' ;; \
 	        *) without='--excludes excludes.txt --excludes in-run.txt' ;; esac; \
 	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt $$without --universal --python-version 3.11 \
@@ -149,4 +149,4 @@ clean: ## remove build results: dist, build, logs, tool caches
 	find . -name __pycache__ -type d -not -path './.venv*/*' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv and the demos' raw data (never warehouse/ or runs/)
-	rm -rf .venv .venv-* $(foreach name,licensedcode digits shuttle,data/$(name) data/.$(name))
+	rm -rf .venv .venv-* $(foreach name,licensedcode digits minilm shuttle,data/$(name) data/.$(name))

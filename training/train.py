@@ -86,8 +86,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(config: Configuration, arguments: argparse.Namespace, given: list[str]) -> int:
     # It takes seconds (torch, Horovod), which a mistake in the configuration is not worth.
+    from training import models
     from training.engine import elastic, preparation, session
 
+    config = models.resolved(config)
     run = run_folder(config, arguments.run)
     location = resolve(arguments.manifest, Layout.of(config).manifests, config.storage)
     manifest = load_with_shards(location, config.storage, arguments.root)

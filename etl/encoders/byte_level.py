@@ -72,6 +72,9 @@ class PieceEncoder:
         tokenizer = Tokenizer.from_str(artifact.decode())
         # A text never contains a special token, such as the padding.
         tokenizer.encode_special_tokens = True
+        # Files of pretrained models often cut and pad to a length of their own, from which no count could be taken.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         return cls(tokenizer, _cuts_as_gpt2(json.loads(tokenizer.to_str())))
 
     def encode(self, texts: Sequence[str], length: int, tail: int) -> tuple[Ids, Ids]:

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from common.sections import Positive
-from schemas.models import StartSettings
+from schemas.models import ModelSettings
 
 
-class TransformerClassifier(StartSettings):
+class TransformerClassifier(ModelSettings):
     """`[model] kind = "transformer_classifier"`"""
 
     kind: Literal["transformer_classifier"] = "transformer_classifier"

@@ -22,6 +22,8 @@ class OptimizerSettings(Section):
     kind: str
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Highest rate of the schedule."""
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """That of the parameters above a model's body, such as new heads over pretrained layers; the same by default."""
     schedule: Literal["cosine", "exponential", "step", "constant", "one_cycle"] = "cosine"
     """Course of the rate after the warm-up (training/optimizers/schedules.py)."""
     warm_up: Share = 0.06

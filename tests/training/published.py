@@ -95,12 +95,13 @@ def publish(
     balance: str = "",
     chances: Sequence[float] | None = None,
     where: str = "",
+    tokenizer: bytes = b"",
 ) -> Published:
     """Write a data set below `root`; each split is given as the rows of the row groups of its shards.
 
     A text's class shows in its tokens, so that a model can learn it. Texts have any length up to `length`, or with
     `full` exactly that. `balance` holds the keys of that section, `where` the line of `train.where`; `chances`
-    are those of the classes, by default all equal.
+    are those of the classes, by default all equal. `tokenizer` is the content of the feature's artifact.
     """
     random = np.random.default_rng(seed)
     table = root / "synthetic" / "gold" / "shards"
@@ -109,6 +110,14 @@ def publish(
     classes = json.dumps(list(CLASSES)).encode()
     sha256 = hashlib.sha256(classes).hexdigest()
     (artifacts / sha256).write_bytes(classes)
+    stored = [contract.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)]
+    of_tokens = {}
+    if tokenizer:
+        of_tokens["tokenizer"] = hashlib.sha256(tokenizer).hexdigest()
+        (artifacts / of_tokens["tokenizer"]).write_bytes(tokenizer)
+        stored.append(
+            contract.Artifact(purpose="tokenizer", bytes=len(tokenizer), sha256=of_tokens["tokenizer"])
+        )
     splits = {}
     for name, shards in (("train", train), ("validation", validation), ("test", test)):
         splits[name] = _split(table, name, shards, random, length, vocabulary, dtype, full, chances)
@@ -129,6 +138,7 @@ def publish(
             dtype=dtype,
             shape=[length],
             storage=contract.FIXED,
+            artifacts=of_tokens,
             vocabulary=vocabulary,
         ),
     ]
@@ -148,8 +158,7 @@ def publish(
     )
     configuration = config.load(toml)
     splits["train"] = _balanced(splits["train"], table, configuration)
-    artifact = contract.Artifact(purpose="classes", bytes=len(classes), sha256=sha256)
-    return Published(toml, seal(root, configuration, columns, [artifact], splits), root)
+    return Published(toml, seal(root, configuration, columns, stored, splits), root)
 
 
 def seal(

@@ -215,7 +215,10 @@ def launched(
     return found
 
 
-NAMES = ["flat", "auto", "overlapped", "halves", "overlapped-halves", "flat-passes", "overlapped-passes"]
+NAMES = [
+    *("flat", "auto", "overlapped", "halves", "overlapped-halves", "flat-passes", "overlapped-passes"),
+    *("flat-frozen", "overlapped-frozen"),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

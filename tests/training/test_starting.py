@@ -1,23 +1,28 @@
 """`model.start`: the body of another run's model, proven by its chain, where the token ids mean the same."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from common.errors import ConfigurationError, UsageError
 from schemas.config import Configuration, load
+from schemas.models import Start
 from schemas.models.transformer_classifier import TransformerClassifier
 from schemas.runs import roots_of
 from schemas.split_content import SplitContent
+from tests.training.pretrained_folder import a_tokenizer
 from tests.training.published import Published, publish
+from tests.training.published_tables import publish_table
 from tests.training.published_tokens import publish_tokens
 from training import models, report, train
 from training.checkpoints import starting, store
-from training.checkpoints.record import CheckpointState, Record
 from training.engine import overlap
 from training.input.batch_loader import columns_of
 
@@ -53,26 +58,24 @@ def test_a_training_goes_on_with_the_weights_of_another_run(published: Published
     assert losses[1] < losses[0]
 
 
-def started(
-    published: Published, heads: int
-) -> tuple[nn.Module, Configuration, tuple[Record, CheckpointState]]:
-    """Return a classifier, the configuration that starts it from the language model, and the checkpoint to take."""
-    config, manifest = configured(published), published.load()
-    found = starting.find(config, manifest)
-    assert found is not None
-    settings = TransformerClassifier(layers=2, width=32, heads=heads, start=str(starting.start_of(config)))
-    features = [column for column in columns_of(manifest) if column.role == "feature"]
+def classifier(published: Published, heads: int = 2, **start: Any) -> tuple[nn.Module, Configuration]:
+    """Return a classifier, and the configuration that starts it: by default from the language model."""
+    given = start or {"run": f"{published.root}/runs/first"}
+    settings = TransformerClassifier(layers=2, width=32, heads=heads, start=Start(**given))
+    features = [column for column in columns_of(published.load()) if column.role == "feature"]
     model = models.build(settings, features, {"logits": 3})
-    return model, config.model_copy(update={"model": settings}), found
+    return model, load(published.config).model_copy(update={"model": settings})
 
 
 def test_a_classifier_takes_the_layers_of_a_language_model(
     published: Published, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, config, found = started(published, heads=2)
+    model, config = classifier(published)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = starting.find(config, published.load())
+    assert found is not None
     start = starting.take(model, config, found)
-    after, saved = model.state_dict(), found[1]["model"]
+    after, saved = model.state_dict(), found.tensors
     for name in start.taken:
         assert torch.equal(after[name], saved[name.removeprefix("encoders.0.")])
     for name in after.keys() - set(start.taken):
@@ -86,9 +89,9 @@ def test_a_classifier_takes_the_layers_of_a_language_model(
 
 
 def test_weights_of_other_heads_are_refused(published: Published) -> None:
-    model, config, found = started(published, heads=4)
+    _, config = classifier(published, heads=4)
     with pytest.raises(UsageError, match=r"has model\.heads = 2, this model 4: give it the same"):
-        starting.take(model, config, found)
+        starting.find(config, published.load())
 
 
 def test_records_to_judge_by_that_the_other_run_learned_from_are_counted(
@@ -131,9 +134,124 @@ def test_where_the_other_data_are_gone_it_cannot_be_checked(published: Published
     assert root[:16] in said
 
 
-def test_models_without_such_layers_do_not_know_the_key(published: Published) -> None:
-    with pytest.raises(ConfigurationError, match=r"model\.start"):
-        load(published.config, ["model={kind = 'mlp', start = 'runs/first'}"])
+def a_file(published: Published, tmp_path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Write the layers of the language model under other names; return the section `model.start` and the tensors."""
+    found = store.best_good(published.root / "runs" / "first", print)
+    assert found is not None
+    tensors = {
+        f"their.{name}": tensor for name, tensor in found[1]["model"].items() if name.startswith("layers.")
+    }
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file({**tensors, "their.unused": torch.zeros(3)}, file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    (tokenizer,) = (one for one in published.load().content.artifacts if one.purpose == "tokenizer")
+    names = {"encoders.0.*": "their.*"}
+    place = published.load().artifact_uri(tokenizer.sha256)
+    return {"file": str(file), "sha256": sha256, "tokenizer": place, "names": names}, tensors
+
+
+def test_a_file_by_a_map_of_names(
+    published: Published, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, tensors = a_file(published, tmp_path)
+    model, config = classifier(published, **given)
+    found = starting.find(config, published.load())
+    assert found is not None
+    start = starting.take(model, config, found)
+    assert [name.replace("encoders.0.", "their.") for name in start.taken] == list(tensors)
+    after = model.state_dict()
+    for name in start.taken:
+        assert torch.equal(after[name], tensors[name.replace("encoders.0.", "their.")])
+    assert start.as_json()["sha256"] == given["sha256"]
+    assert start.as_json()["file"] == given["file"]
+    assert "it has no use for their.unused" in capsys.readouterr().err
+    model, config = classifier(published, **given, complete=True)
+    with pytest.raises(
+        UsageError, match=r"has no tensors of the name and shape of encoders\.0\.tokens\.weight, "
+    ):
+        starting.take(model, config, found)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sha256": "0" * 64}, "is not the file that was meant: its SHA-256 is"),
+        ({"tokenizer": None}, r"does not say what its token ids mean: give tokenizer = the tokenizer\.json"),
+        (
+            {"names": {"encoders.0.*": "other.*"}},
+            r"names no tensor of .*weights\.safetensors, which has their\.",
+        ),
+        (
+            {"names": {"decoder.*": "their.*"}},
+            r"'decoder\.\*' = 'their\.\*' names no tensor of this model, which has",
+        ),
+        ({"names": {}}, "no tensor of .* has the name and shape of one of this model"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(
+    published: Published, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    model, config = classifier(published, **(a_file(published, tmp_path)[0] | changed))
+    with pytest.raises(UsageError, match=message):
+        starting.take(model, config, cast(starting.Weights, starting.find(config, published.load())))
+
+
+def test_a_file_of_other_token_ids_is_refused(published: Published, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_bytes(a_tokenizer())
+    given = a_file(published, tmp_path)[0] | {"tokenizer": str(tmp_path / "other.json")}
+    _, config = classifier(published, **given)
+    with pytest.raises(
+        UsageError, match=r"would mean other words\. Publish it with feature\.tokenizer = \".*other"
+    ):
+        starting.find(config, published.load())
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("{}", "give either the run or the file"),
+        ("{run = 'runs/a', file = 'b'}", "give either the run or the file"),
+        ("{file = 'weights'}", "sha256 is missing: give what `sha256sum weights` prints"),
+        ("{run = 'runs/a', tokenizer = 'b'}", "belong to a file"),
+        ("{run = 'runs/a', names = {'a.*' = 'b'}}", r"'a\.\*' and 'b' must both have one \*"),
+        ("{file = 'weights', sha256 = 'abc'}", "64 hexadecimal digits"),
+    ],
+)
+def test_keys_that_contradict_each_other_are_refused(published: Published, start: str, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load(published.config, [f"model.start={start}"])
+
+
+def test_the_folder_of_a_run_is_short_for_a_table(published: Published) -> None:
+    short = load(published.config, ["model.start=runs/x"])
+    assert short.model == load(published.config, ["model.start={run = 'runs/x'}"]).model
+    assert (
+        short.model.model_dump(mode="json")["start"] == "runs/x"
+    )  # as in the checkpoints of earlier versions
+
+
+def test_a_model_of_a_table_goes_on_where_the_columns_are_the_same(tmp_path: Path) -> None:
+    other = publish_table(tmp_path / "table", '[model]\nkind = "mlp"\nwidths = [8]')
+    flags = ["--config", str(other.config)]
+    assert train.main([*flags, "--run", "first", "--stop-after", "1"]) == 0
+    first = other.root / "runs" / "first"
+    for part, heads in (("body", False), ("all", True)):
+        more = ["--set", f"model.start={{run = '{first}', part = '{part}'}}", "--run", part]
+        assert train.main([*flags, *more, "--stop-after", "1"]) == 0
+        began = json.loads((other.root / "runs" / part / "run.json").read_bytes())["started_from"]
+        assert ("output.weight" in began["taken"]) is heads
+        assert {"hidden.0.weight", "columns.categories.category 0.weight"} <= {*began["taken"]}
+        assert began["left"] == []
+    config, manifest = load(other.config, [f"model.start={first}"]), other.load()
+    columns = [
+        column.model_copy(update={"name": "e"}) if column.name == "d" else column
+        for column in manifest.content.columns
+    ]
+    changed = manifest.model_copy(
+        update={"content": manifest.content.model_copy(update={"columns": columns})}
+    )
+    with pytest.raises(UsageError, match=r"are not those of this data set, in their order .*: d, e differ"):
+        starting.find(config, changed)
 
 
 def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> None:
@@ -145,7 +263,7 @@ def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> N
     assert found is not None
     features = [column for column in columns_of(manifest) if column.role == "feature"]
     narrow = models.build(config.model, features, {"logits": features[0].vocabulary or 0})
-    with pytest.raises(UsageError, match="give model the same width"):
+    with pytest.raises(UsageError, match="give model the same widths"):
         starting.take(narrow, config, found)
     other = publish(tmp_path / "other")
     flags = ["--config", str(other.config), "--set", f"model.start={published.root}/runs/first"]

@@ -63,7 +63,7 @@ class Record(BaseModel):
     criterion: Criterion | None = None
     """Metric of that validation that decides in place of its loss."""
     started_from: str | None = None
-    """SHA-256 of the checkpoint of another run whose weights the training began with (`model.start`)."""
+    """SHA-256 of the checkpoint of another run, or of the file, that gave the first weights (`model.start`)."""
     seconds: float
     seconds_waited: float
     """Seconds of waiting for input, averaged over the ranks."""

@@ -70,6 +70,7 @@ def decisive(config: Configuration) -> dict[str, Any]:
             "precision",
             "accumulate",
             "ema_decay",
+            "freeze",
         },
     )
     kinds = {name: getattr(config, name) for name in ("objective", "model", "method", "optimizer")}

@@ -271,7 +271,7 @@ def prepare(
     features = models.features_of(objective.inputs, manifest, config.storage)
     model = models.build(config.model, features, objective.outputs)
     state, start = TrainState(), None
-    if found is None and starting.start_of(config) is not None:
+    if found is None and config.model.first_weights() is not None:
         if communicator.writes:
             try:
                 start = _started(model, config, manifest, state)
@@ -292,6 +292,7 @@ def prepare(
         )
         state = state if communicator.writes else shared
     model.to(device)
+    models.freeze(model, settings.freeze or ())
     steps = order.steps(settings.batch) * settings.epochs
     method = methods.build(
         methods.MethodContext(
@@ -315,10 +316,11 @@ def _started(model: nn.Module, config: Configuration, manifest: Manifest, state:
     found = starting.find(config, manifest)
     assert found is not None
     start = starting.take(model, config, found)
-    start = replace(start, overlap=overlap.overlap(start.run, config, manifest))
-    for sentence in overlap.sentences(start.overlap):
-        log(f"warning: {sentence}")
-    state.origin["started_from"] = start.record.sha256
+    if found.run is not None:
+        start = replace(start, overlap=overlap.overlap(found.run, config, manifest))
+        for sentence in overlap.sentences(start.overlap):
+            log(f"warning: {sentence}")
+    state.origin["started_from"] = found.sha256
     return start
 
 

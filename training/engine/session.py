@@ -6,7 +6,7 @@ import torch
 
 from common.errors import CheckError, RinglakeError
 from common.progress import log
-from training import models, objectives
+from training import models, objectives, optimizers
 from training.checkpoints import starting, store
 from training.engine import elastic, preparation, running, stopping, survival
 from training.engine.elastic import Launch
@@ -24,12 +24,13 @@ def check(launch: Launch, ranks: int) -> None:
     preparation.check_run(launch.folder, launch.arguments)
     config, manifest = launch.config, launch.manifest
     objective = objectives.build(config, manifest, torch.device("cpu"))
-    models.build(
-        config.model, models.features_of(objective.inputs, manifest, config.storage), objective.outputs
-    )
+    features = models.features_of(objective.inputs, manifest, config.storage)
+    model = models.build(config.model, features, objective.outputs)
+    models.freeze(model, config.train.freeze or ())
+    optimizers.groups_of(model, config.optimizer)
     going_on = launch.arguments.resume and store.has_any(launch.folder)
-    if not going_on:
-        starting.find(config, manifest)
+    if not going_on and (found := starting.find(config, manifest)) is not None:
+        starting.take(model, config, found)
     if launch.arguments.resume:
         preparation.last_checkpoint(launch.config, launch.manifest, launch.folder, launch.arguments.new_data)
 

@@ -54,7 +54,7 @@ class Plain(Method):
         of_schedule = step if scheduled is None else scheduled
         rate = learning_rate(context.optimizer, of_schedule, context.total_steps, context.train.epochs)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         self.model.train()
         return rate
 

@@ -1,5 +1,6 @@
 """Models, one file per kind: `training/models/<kind>.py` with a function `build(settings, features, outputs)`."""
 
+import fnmatch
 import functools
 import json
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from common import kinds
 from common.errors import UsageError
 from common.storage import Storage
+from schemas.config import Configuration
 from schemas.kinds import AnyModel
 from schemas.manifest import Column, Manifest, read_artifact
 
@@ -65,6 +67,34 @@ def _checkpoint(model: nn.Module, kind: str) -> None:
     for layer in find(model):
         # Without the older variant, which needs inputs with gradients.
         layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
+
+
+def resolved(config: Configuration) -> Configuration:
+    """Return the configuration with what a model's `resolve` finds out of files that only a training needs."""
+    resolve = getattr(kinds.module("training.models", config.model.kind, "build"), "resolve", None)
+    return (
+        config
+        if resolve is None
+        else config.model_copy(update={"model": resolve(config.model, config.storage)})
+    )
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Keep the parameters whose names match a pattern (`*` for anything) from being trained.
+
+    Raises UsageError for a pattern that matches none, and where none would be left to train.
+    """
+    for pattern in patterns:
+        matching = [p for name, p in model.named_parameters() if fnmatch.fnmatchcase(name, pattern)]
+        if not matching:
+            names = ", ".join(name for name, _ in model.named_parameters())
+            raise UsageError(
+                f"train.freeze: {pattern!r} matches no parameter of the model, which has {names}"
+            )
+        for parameter in matching:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError("train.freeze leaves no parameter of the model to train")
 
 
 def by_head(outputs: torch.Tensor, heads: Mapping[str, int]) -> dict[str, torch.Tensor]:

@@ -12,6 +12,9 @@ from schemas.models.autoencoder import Autoencoder as Settings
 from training.models import by_head
 from training.models.mlp import Columns, connected
 
+HEADS = "output."
+"""Beginning of the names of the tensors above the body."""
+
 
 def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
     """Build the autoencoder; see `training.models.build`. Raises UsageError as `training.models.mlp.Columns` does."""

@@ -20,6 +20,8 @@ GROUPS = 8
 BLOCK = 4
 """Modules of a block: convolution, normalisation, ReLU, max pooling."""
 """Most groups of channels that are normalised on their own."""
+HEADS = "output."
+"""Beginning of the names of the tensors above the body."""
 
 
 def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:

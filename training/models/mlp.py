@@ -13,6 +13,8 @@ from schemas.models.mlp import Mlp as Settings
 from training.models import by_head
 
 WIDEST_EMBEDDING = 600
+HEADS = "output."
+"""Beginning of the names of the tensors above the body."""
 
 
 def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:

@@ -23,7 +23,9 @@ from training.models import by_head
 
 PADDING = 0
 BODY = "encoders.0."
-"""Beginning of the names of the tensors that `model.start` takes from another run: of the first feature alone."""
+"""Beginning of the names of the tensors that another kind of model can start from: of the first feature alone."""
+HEADS = "output."
+"""Beginning of the names of the tensors above the body."""
 
 
 def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, int]) -> nn.Module:
@@ -185,15 +187,19 @@ class Layer(AttentionLayer):
         return self.fed_forward(hidden)
 
     def _attend(self, hidden: Tensor, packing: Packing) -> Tensor:
-        projected = self.projections(hidden)
-        attended = []
-        for group in packing.groups:
-            rows, width = group.mask.shape
-            # (n', t', 3 w) → three of (n', heads, t', w / heads)
-            three = group.pad(projected).view(rows, width, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            mixed = functional.scaled_dot_product_attention(
-                three[0], three[1], three[2], attn_mask=group.mask[:, None, None, :]
-            )
-            attended.append(group.pack(mixed.transpose(1, 2).reshape(rows, width, -1)))
-        output: Tensor = self.attention_output(torch.cat(attended))
+        output: Tensor = self.attention_output(attention(self.projections(hidden), packing, self.heads))
         return output
+
+
+def attention(projected: Tensor, packing: Packing, heads: int) -> Tensor:
+    """Mix the values of each row's tokens: (m, 3 w), queries, keys and values side by side, → (m, w)."""
+    attended = []
+    for group in packing.groups:
+        rows, width = group.mask.shape
+        # (n', t', 3 w) → three of (n', heads, t', w / heads)
+        three = group.pad(projected).view(rows, width, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(
+            three[0], three[1], three[2], attn_mask=group.mask[:, None, None, :]
+        )
+        attended.append(group.pack(mixed.transpose(1, 2).reshape(rows, width, -1)))
+    return torch.cat(attended)

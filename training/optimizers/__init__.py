@@ -3,6 +3,7 @@ them.
 """
 
 import importlib
+import sys
 from typing import Any
 
 import torch
@@ -28,16 +29,36 @@ def build(model: nn.Module, settings: AnyOptimizer) -> torch.optim.Optimizer:
 
 
 def groups_of(model: nn.Module, settings: AnyOptimizer) -> Groups:
-    """Return the trainable parameters in groups with a `weight_decay` each: that of the settings, by either name, for
-    matrices, none for biases and norms, which are vectors.
+    """Return the trainable parameters in groups with a `weight_decay` and a `share` of the learning rate each.
+
+    The decay is that of the settings, by either name, for matrices, none for biases and norms, which are vectors; the
+    share is 1, or that of `head_learning_rate`. Raises UsageError for the latter where no parameter is known as head.
     """
     decay = getattr(settings, "weight_decay", getattr(settings, "l2", 0.0))
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    beginning, rate = heads_of(model), settings.head_learning_rate
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    heads = {name for name, _ in named if beginning and name.startswith(beginning)} if rate is not None else set()
+    if rate is not None and not heads:
+        raise UsageError(
+            "optimizer.head_learning_rate: this model has no parameters above a body, or all of them are frozen: leave "
+            "it out"
+        )
+    shares = [1.0] if rate is None else [1.0, rate / settings.learning_rate]
     groups: Groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for name, p in named if (p.ndim >= 2) is matrix and (name in heads) is (number == 1)],
+            "weight_decay": decay if matrix else 0.0,
+            "share": share,
+        }
+        for number, share in enumerate(shares)
+        for matrix in (True, False)
     ]
     return [group for group in groups if group["params"]]
+
+
+def heads_of(model: nn.Module) -> str:
+    """Return the beginning of the names of the tensors above a model's body; "" where its module names none."""
+    return str(getattr(sys.modules[type(model).__module__], "HEADS", ""))
 
 
 def of_package(kind: str, name: str) -> Any:

@@ -237,8 +237,8 @@ def lineage(
         ["Manifest", Cell(str(began["manifest"]), "code"), Cell(manifest.manifest_root, "code")],
     ]
     if started := began.get("started_from"):
-        place = Cell(f"{started['run']}, {started['checkpoint']}", "code")
-        rows.append(["First weights", place, Cell(started["sha256"], "code")])
+        place = started["file"] if "file" in started else f"{started['run']}, {started['checkpoint']}"
+        rows.append(["First weights", Cell(place, "code"), Cell(started["sha256"], "code")])
     if training:
         rows.append(
             [
