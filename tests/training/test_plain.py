@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import sys
 from typing import Any
 
 import horovod.torch as hvd
@@ -12,8 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from common.errors import UsageError
 from schemas.methods.plain import Plain as PlainSettings
 from schemas.optimizers.adamw import AdamW
+from schemas.optimizers.sgd import Sgd
 from schemas.settings import Train
 from training import methods
 from training.input.batch_loader import LocalBatch
@@ -215,3 +218,31 @@ def test_nothing_of_a_batch_that_is_not_finite_stays(
         assert torch.equal(values, before[name])
     assert math.isfinite(float(method.step(second, 1).gradient_norm))
     assert all(torch.isfinite(values).all() for values in model.state_dict().values())
+
+
+def test_the_head_has_a_learning_rate_of_its_own(
+    communicator: Communicator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Linear()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    optimizer = Sgd(
+        kind="sgd", learning_rate=0.1, head_learning_rate=0.4, momentum=0.0, schedule="constant", warm_up=0.0
+    )
+    context = methods.MethodContext(
+        model,
+        Classes(None),
+        PlainSettings(),
+        optimizer,
+        Train(clip_norm=None),
+        communicator,
+        torch.device("cpu"),
+        10,
+    )
+    with pytest.raises(UsageError, match="this model has no parameters above a body"):
+        methods.build(context)
+    monkeypatch.setattr(sys.modules[__name__], "HEADS", "layer.bias", raising=False)
+    result = methods.build(context).step(a_batch(0, 8, 8), 0)
+    assert result.learning_rate == 0.1
+    for was, now, rate in zip(before, model.parameters(), (0.1, 0.4), strict=True):
+        assert now.grad is not None
+        torch.testing.assert_close(now, was - rate * now.grad)

@@ -37,7 +37,9 @@ def groups_of(model: nn.Module, settings: AnyOptimizer) -> Groups:
     decay = getattr(settings, "weight_decay", getattr(settings, "l2", 0.0))
     beginning, rate = heads_of(model), settings.head_learning_rate
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    heads = {name for name, _ in named if beginning and name.startswith(beginning)} if rate is not None else set()
+    heads = (
+        {name for name, _ in named if beginning and name.startswith(beginning)} if rate is not None else set()
+    )
     if rate is not None and not heads:
         raise UsageError(
             "optimizer.head_learning_rate: this model has no parameters above a body, or all of them are frozen: leave "
@@ -46,7 +48,9 @@ def groups_of(model: nn.Module, settings: AnyOptimizer) -> Groups:
     shares = [1.0] if rate is None else [1.0, rate / settings.learning_rate]
     groups: Groups = [
         {
-            "params": [p for name, p in named if (p.ndim >= 2) is matrix and (name in heads) is (number == 1)],
+            "params": [
+                p for name, p in named if (p.ndim >= 2) is matrix and (name in heads) is (number == 1)
+            ],
             "weight_decay": decay if matrix else 0.0,
             "share": share,
         }
