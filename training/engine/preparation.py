@@ -296,7 +296,15 @@ def prepare(
     steps = order.steps(settings.batch) * settings.epochs
     method = methods.build(
         methods.MethodContext(
-            model, objective, config.method, config.optimizer, settings, communicator, device, steps
+            model,
+            objective,
+            config.method,
+            config.optimizer,
+            settings,
+            communicator,
+            device,
+            steps,
+            methods.Source(config, manifest, run),
         )
     )
     if found is not None and communicator.writes:

@@ -5,6 +5,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import torch
@@ -21,6 +22,15 @@ from training.parallel.communicator import Communicator
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a method learns from and where its run is, for those whose update depends on it."""
+
+    config: Configuration
+    manifest: Manifest
+    run: Path
+
+
+@dataclass(frozen=True)
 class MethodContext:
     """Context of a method: model, objective, settings, communicator and device."""
 
@@ -32,6 +42,7 @@ class MethodContext:
     communicator: Communicator
     device: torch.device
     total_steps: int
+    source: Source | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,167 @@
+"""Training with differential privacy: clipped rows, noise in their sum, one exchange (DP-SGD).
+
+Abadi et al. 2016, "Deep Learning with Differential Privacy" (CCS), algorithm 1, with two differences: each row comes
+once an epoch instead of being drawn, which is accounted for without amplification (training/privacy/accountant.py); and
+the update rule is any optimizer, which sees nothing but the noised sum. The divisor is `train.batch`, also for the
+smaller last batch of an epoch: no number that depends on the rows.
+
+Each rank clips and sums its rows and adds the noise of its share of the coordinates. The ring is one domain of trust:
+what a rank sends is not private, only what comes out.
+"""
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import horovod.torch as hvd
+import torch
+from torch import nn
+
+from common.errors import UsageError
+from schemas.config import Configuration, canonical_json
+from schemas.manifest import Manifest
+from training.checkpoints import store
+from training.input.batch_loader import LocalBatch
+from training.methods import MethodContext
+from training.methods.plain import Plain
+from training.parallel.communicator import wait_for
+from training.privacy import key_file
+from training.privacy.budget import Budget
+from training.privacy.clipped_sums import ClippedSums
+from training.privacy.noise import Noise
+
+
+class Private(Plain):
+    """Method whose weights tell little of any one row."""
+
+    hides_batches: ClassVar[bool] = True
+
+    def __init__(self, context: MethodContext) -> None:
+        """Set up the sums.
+
+        Raises UsageError for a model that learns from rows in other ways than by gradients, as batch norms do.
+        """
+        # What is clipped is each row, not the sum.
+        super().__init__(replace(context, train=context.train.model_copy(update={"clip_norm": None})))
+        # No list of the rows of a table that occur may travel or speed anything up; the noise is in all of them.
+        self.exchange.close()
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase) and (
+                module.running_mean is not None or isinstance(module, nn.modules.batchnorm._BatchNorm)
+            ):
+                raise UsageError(
+                    f"the model's {name} ({type(module).__name__}) mixes the rows of a batch, so that a clipped "
+                    'gradient bounds no row: method.kind = "private" needs another norm, by layer or by group'
+                )
+        source = context.source
+        if source is None:
+            raise ValueError("a private training needs to know its data and its run")
+        self.config, self.manifest, self.run = source.config, source.manifest, source.run
+        self.before, self.budget = 0.0, Budget.of(self.config, self.manifest)
+        self.sums = ClippedSums(self.model, context.objective, self.budget.settings.clip_norm)
+        self.flat = torch.zeros(0)
+        self.key: bytes | None = None
+        """Known to all ranks from the first step on."""
+
+    @classmethod
+    def check(cls, config: Configuration, manifest: Manifest) -> None:
+        train, split = config.train, manifest.splits["train"]
+        needless = {
+            "train.precision": train.precision == "fp16",
+            "train.gradient_compression": train.gradient_compression != "none",
+            "train.gradients": train.gradients == "overlapped",
+        }
+        why = {
+            "train.precision": "the scale of fp16 reacts to single batches, which would show: take bf16 or fp32",
+            "train.gradient_compression": "rounding before the noise is complete is not bounded by it: take none",
+            "train.gradients": "there is nothing to send while backward runs, as noise is added to the sum: take auto",
+        }
+        for key, refused in needless.items():
+            if refused:
+                raise UsageError(
+                    f'{key} = "{getattr(train, key.rpartition(".")[2])}" does not go with method.kind = "private": '
+                    f"{why[key]}"
+                )
+        if split.packing is not None:
+            raise UsageError(
+                'method.kind = "private" bounds what a row may change, and packed rows hold parts of several records, '
+                "each in several rows: no record would be protected; choose an objective whose rows are records"
+            )
+        if any(times > 1 for times in split.balance.repeats.values()):
+            raise UsageError(
+                'the data set was published with balance.policy = "oversample", by which a row comes several times an '
+                'epoch: method.kind = "private" accounts for once; publish it with "none" or "weights"'
+            )
+        settings = Budget.of(config, manifest).settings
+        if settings.delta * split.epoch_rows >= 1:
+            raise UsageError(
+                f"method.delta = {settings.delta:g} allows one of the {split.epoch_rows:,} rows to be published as it "
+                f"is: give less than {1 / split.epoch_rows:.1g}"
+            )
+
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "privacy": self.budget.as_json()}
+
+    def differentiate(self, batch: LocalBatch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Leave this rank's clipped rows and its share of the noise in `flat`; return nothing of the losses."""
+        world, noise = self.context.communicator.world, self._noise()
+        with self.precision.autocast():
+            self.flat = self.sums.of(batch)
+        noise.add(self.flat, self.budget.noise_multiplier * self.sums.limit, step, world.rank, world.size)
+        return torch.zeros((), device=self.context.device), torch.zeros((), device=self.context.device)
+
+    def sum(self, batch: LocalBatch, weight_sum: torch.Tensor) -> bool:
+        if self.context.communicator.world.size > 1:
+            handle = hvd.allreduce_async_(self.flat, op=hvd.Sum, name="private")
+            wait_for(handle)
+            self.flat = hvd.synchronize(handle)
+        self.flat /= self.context.train.batch
+        for parameter, view in zip(self.sums.parameters.values(), self.sums.views(self.flat), strict=True):
+            parameter.grad = view
+        return True
+
+    def _noise(self) -> Noise:
+        communicator = self.context.communicator
+        if self.key is None:
+            # Only now has everything been judged, and what an earlier run left been removed.
+            self.key = communicator.broadcast(key_file.create(self.run) if communicator.writes else None)
+        training = [self.manifest.manifest_root, store.decisive(self.config)]
+        return Noise(self.key, canonical_json(training))
+
+    def state(self) -> dict[str, Any]:
+        privacy = {
+            **self.budget.as_json(),
+            "before": self.before,
+            "mu": self.budget.mu,
+            "manifest_root": self.manifest.manifest_root,
+            "key_fingerprint": None if self.key is None else key_file.fingerprint_of(self.key),
+        }
+        return {**super().state(), "privacy": privacy}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore a state; `broadcast`, which all ranks call, reads the key and judges what is left to spend."""
+        super().load_state(state)
+        self.loaded = state["privacy"]
+
+    def broadcast(self) -> None:
+        super().broadcast()
+        communicator = self.context.communicator
+        found = communicator.broadcast(getattr(self, "loaded", None))
+        if found is None:
+            return
+        if found["manifest_root"] == self.manifest.manifest_root:
+            self.before = found["before"]
+        elif found["mu"] is None:
+            raise UsageError(
+                'method.sampling = "poisson" is not accounted for over several data sets: start another run'
+            )
+        else:
+            self.before = found["mu"]
+        self.budget = Budget.of(self.config, self.manifest, self.before)
+        key, error = None, None
+        if communicator.writes:
+            try:
+                key = key_file.read(self.run, found["key_fingerprint"])
+            except UsageError as refused:
+                error = refused
+        communicator.agree(error)
+        self.key = communicator.broadcast(key)
