@@ -8,7 +8,7 @@ from schemas.methods import MethodSettings
 
 
 class Private(MethodSettings):
-    """`[method] kind = "private"`: the gradient of each row is clipped, and the sum hidden in noise (docs/privacy.md)."""
+    """`[method] kind = "private"`: clipped gradients of rows, and noise in their sum (docs/privacy.md)."""
 
     kind: Literal["private"]
     epsilon: Annotated[float, Field(gt=0)] | None = None
@@ -30,7 +30,9 @@ class Private(MethodSettings):
     @model_validator(mode="after")
     def _has_noise(self) -> Self:
         if self.epsilon is None and self.noise_multiplier is None:
-            raise ValueError("give epsilon, from which the noise follows, or noise_multiplier, from which ε does")
+            raise ValueError(
+                "give epsilon, from which the noise follows, or noise_multiplier, from which ε does"
+            )
         if self.sampling == "poisson" and self.adjacency == "group":
             raise ValueError(
                 'sampling = "poisson" is accounted for by row: leave adjacency out, or set sampling = "once"'

@@ -23,7 +23,7 @@ from training.parallel.communicator import Communicator
 
 @dataclass(frozen=True)
 class Source:
-    """What a method learns from and where its run is, for those whose update depends on it."""
+    """Data of a training and the folder of its run, for methods whose update depends on them."""
 
     config: Configuration
     manifest: Manifest

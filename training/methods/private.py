@@ -12,7 +12,6 @@ what a rank sends is not private, only what comes out.
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import horovod.torch as hvd
 import torch
 from torch import nn
 
@@ -23,11 +22,20 @@ from training.checkpoints import store
 from training.input.batch_loader import LocalBatch
 from training.methods import MethodContext
 from training.methods.plain import Plain
-from training.parallel.communicator import wait_for
 from training.privacy import key_file
 from training.privacy.budget import Budget
 from training.privacy.clipped_sums import ClippedSums
 from training.privacy.noise import Noise
+
+REFUSED = {
+    ("precision", "fp16"): "the scale of the loss reacts to single batches, and shows it; take bf16 or fp32",
+    (
+        "gradient_compression",
+        "fp16",
+    ): "rounding a sum before it has its noise moves it further than one row; take none",
+    ("gradients", "overlapped"): "the sum can be sent only with its noise, after the last row; take auto",
+}
+"""Values of [train] that break the bound or have no meaning, and why."""
 
 
 class Private(Plain):
@@ -44,14 +52,7 @@ class Private(Plain):
         super().__init__(replace(context, train=context.train.model_copy(update={"clip_norm": None})))
         # No list of the rows of a table that occur may travel or speed anything up; the noise is in all of them.
         self.exchange.close()
-        for name, module in self.model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._NormBase) and (
-                module.running_mean is not None or isinstance(module, nn.modules.batchnorm._BatchNorm)
-            ):
-                raise UsageError(
-                    f"the model's {name} ({type(module).__name__}) mixes the rows of a batch, so that a clipped "
-                    'gradient bounds no row: method.kind = "private" needs another norm, by layer or by group'
-                )
+        _check_norms(self.model)
         source = context.source
         if source is None:
             raise ValueError("a private training needs to know its data and its run")
@@ -59,28 +60,18 @@ class Private(Plain):
         self.before, self.budget = 0.0, Budget.of(self.config, self.manifest)
         self.sums = ClippedSums(self.model, context.objective, self.budget.settings.clip_norm)
         self.flat = torch.zeros(0)
+        """(n,): sum of this rank's clipped gradients, then of all ranks', with the noise."""
+        self.loaded: dict[str, Any] | None = None
+        """What a checkpoint says of privacy, on the rank that read it."""
         self.key: bytes | None = None
         """Known to all ranks from the first step on."""
 
     @classmethod
     def check(cls, config: Configuration, manifest: Manifest) -> None:
         train, split = config.train, manifest.splits["train"]
-        needless = {
-            "train.precision": train.precision == "fp16",
-            "train.gradient_compression": train.gradient_compression != "none",
-            "train.gradients": train.gradients == "overlapped",
-        }
-        why = {
-            "train.precision": "the scale of fp16 reacts to single batches, which would show: take bf16 or fp32",
-            "train.gradient_compression": "rounding before the noise is complete is not bounded by it: take none",
-            "train.gradients": "there is nothing to send while backward runs, as noise is added to the sum: take auto",
-        }
-        for key, refused in needless.items():
-            if refused:
-                raise UsageError(
-                    f'{key} = "{getattr(train, key.rpartition(".")[2])}" does not go with method.kind = "private": '
-                    f"{why[key]}"
-                )
+        for (key, value), why in REFUSED.items():
+            if getattr(train, key) == value:
+                raise UsageError(f'train.{key} = "{value}" does not go with method.kind = "private": {why}')
         if split.packing is not None:
             raise UsageError(
                 'method.kind = "private" bounds what a row may change, and packed rows hold parts of several records, '
@@ -110,10 +101,7 @@ class Private(Plain):
         return torch.zeros((), device=self.context.device), torch.zeros((), device=self.context.device)
 
     def sum(self, batch: LocalBatch, weight_sum: torch.Tensor) -> bool:
-        if self.context.communicator.world.size > 1:
-            handle = hvd.allreduce_async_(self.flat, op=hvd.Sum, name="private")
-            wait_for(handle)
-            self.flat = hvd.synchronize(handle)
+        self.flat = self.context.communicator.begin_sum(self.flat, "private")()
         self.flat /= self.context.train.batch
         for parameter, view in zip(self.sums.parameters.values(), self.sums.views(self.flat), strict=True):
             parameter.grad = view
@@ -145,7 +133,7 @@ class Private(Plain):
     def broadcast(self) -> None:
         super().broadcast()
         communicator = self.context.communicator
-        found = communicator.broadcast(getattr(self, "loaded", None))
+        found = communicator.broadcast(self.loaded)
         if found is None:
             return
         if found["manifest_root"] == self.manifest.manifest_root:
@@ -165,3 +153,16 @@ class Private(Plain):
                 error = refused
         communicator.agree(error)
         self.key = communicator.broadcast(key)
+
+
+def _check_norms(model: nn.Module) -> None:
+    """Raise UsageError for a module in which rows change each other, or statistics that no clipping bounds."""
+    for name, module in model.named_modules():
+        if (
+            isinstance(module, nn.modules.batchnorm._BatchNorm)
+            or getattr(module, "running_mean", None) is not None
+        ):
+            raise UsageError(
+                f"the model's {name} ({type(module).__name__}) learns from the rows of a batch together, which no "
+                'clipped gradient bounds: method.kind = "private" needs another norm, by layer or by group of channels'
+            )

@@ -11,8 +11,8 @@ from training.privacy import accountant, poisson
 
 NOT_COVERED = (
     "what is fitted on the data before training: tokenizer, statistics, class list, class weights",
-    "which records were left out as duplicates or filtered, and the manifest with its counts and its root, by which the "
-    "rows are ordered",
+    "which records were left out as duplicates or filtered, and the manifest with its counts and its root, by which "
+    "the rows are ordered",
     "the rows of validation and test, and with them early stopping, the choice of the best checkpoint, thresholds and "
     "all figures of evaluations",
     "hyperparameters that were chosen by other trainings on these rows, and weights that the training began with",
@@ -66,7 +66,10 @@ class Budget:
     @classmethod
     def _of_draws(cls, settings: Private, config: Configuration, manifest: Manifest) -> "Budget":
         rows = manifest.splits["train"].epoch_rows
-        share, steps = min(1.0, config.train.batch / rows), -(-rows // config.train.batch) * config.train.epochs
+        share, steps = (
+            min(1.0, config.train.batch / rows),
+            -(-rows // config.train.batch) * config.train.epochs,
+        )
         noise_multiplier = settings.noise_multiplier
         if noise_multiplier is None:
             assert settings.epsilon is not None

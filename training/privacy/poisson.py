@@ -4,6 +4,7 @@ By privacy loss distributions (Doroshenko et al. 2022, "Connect the Dots"), as G
 them: the extra `privacy`.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -27,6 +28,7 @@ def epsilon_of(noise_multiplier: float, share: float, steps: int, delta: float) 
     return float(accountant.get_epsilon(delta))
 
 
+@functools.cache
 def noise_multiplier_of(epsilon: float, share: float, steps: int, delta: float) -> float:
     """Return a σ, not much larger than needed, with which so many steps spend at most ε."""
 
