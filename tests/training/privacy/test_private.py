@@ -118,8 +118,8 @@ def test_an_attacker_finds_planted_rows_but_not_at_epsilon_one(
 ) -> None:
     """Rows of noise with random labels can only be memorised: half of them are learned, and their loss tells which.
 
-    An area under the curve of 0.5 is a guess; at ε = 1 theory allows Φ(μ / √2) = 0.575. Without privacy it is not 1, since
-    every third row that was not learned has the label that the model is sure of.
+    An area under the curve of 0.5 is a guess; at ε = 1 theory allows Φ(μ / √2) = 0.575. Without privacy it is not 1,
+    since every third row that was not learned has the label that the model is sure of.
     """
     given, manifest = loaded(published, "method.epsilon=1", "train.epochs=60", "train.batch=256")
     if not private:
