@@ -174,20 +174,10 @@ def test_the_head_has_a_learning_rate_of_its_own(
     optimizer = Sgd(
         kind="sgd", learning_rate=0.1, head_learning_rate=0.4, momentum=0.0, schedule="constant", warm_up=0.0
     )
-    context = methods.MethodContext(
-        model,
-        Classes(None),
-        PlainSettings(),
-        optimizer,
-        Train(clip_norm=None),
-        communicator,
-        torch.device("cpu"),
-        10,
-    )
     with pytest.raises(UsageError, match="this model has no parameters above a body"):
-        methods.build(context)
-    monkeypatch.setattr(sys.modules[__name__], "HEADS", "layer.bias", raising=False)
-    result = methods.build(context).step(a_batch(0, 8, 8), 0)
+        method_of(model, communicator, optimizer=optimizer)
+    monkeypatch.setattr(sys.modules[Linear.__module__], "HEADS", "layer.bias", raising=False)
+    result = method_of(model, communicator, optimizer=optimizer).step(a_batch(0, 8, 8), 0)
     assert result.learning_rate == 0.1
     for was, now, rate in zip(before, model.parameters(), (0.1, 0.4), strict=True):
         assert now.grad is not None
