@@ -137,7 +137,7 @@ format: setup-dev ## format the code with ruff
 	.venv/bin/ruff format .
 
 lock: setup ## resolve requirements/*.in into locks with hashes, one for all versions of Python
-	cd requirements && for name in bootstrap run gpu avro iceberg optimizers pretrained privacy dev; do \
+	cd requirements && for name in bootstrap run gpu avro iceberg optimizers pretrained privacy tune dev; do \
 	    case $$name in gpu) without= ;; bootstrap|run) without='--excludes excludes.txt' ;; \
 	        *) without='--excludes excludes.txt --excludes in-run.txt' ;; esac; \
 	    ../.venv/bin/uv pip compile $$name.in --override overrides.txt $$without --universal --python-version 3.11 \

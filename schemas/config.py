@@ -26,6 +26,7 @@ from schemas.features.image import ImageFeature
 from schemas.features.packed_tokens import PackedTokensFeature
 from schemas.mistakes import explain
 from schemas.overrides import apply
+from schemas.tuning import Tune
 
 TEXTS, ROWS = "texts", "rows"
 """Contents (etl/duplicates/contents) of texts, and of records without a column that is compared on its own."""
@@ -59,6 +60,7 @@ class Configuration(Section):
     train: settings.Train = settings.Train()
     augment: settings.Augment = settings.Augment()
     evaluate: settings.Evaluate = settings.Evaluate()
+    tune: Tune = Tune()
     _given: tuple[str, ...] = PrivateAttr(default=("--config", "FILE"))
 
     @model_validator(mode="before")
@@ -319,8 +321,8 @@ class Configuration(Section):
         return hashlib.sha256(canonical_json(sections)).hexdigest()
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the whole configuration in canonical JSON, without credentials."""
-        whole = self.model_dump(mode="json", exclude={"storage"})
+        """Return the SHA-256 of the whole configuration in canonical JSON, without credentials and a search for it."""
+        whole = self.model_dump(mode="json", exclude={"storage", "tune"})
         return hashlib.sha256(canonical_json(whole)).hexdigest()
 
 

@@ -72,6 +72,7 @@ FLAGS = {
     "training.evaluate": ["--run", "a"],
     "training.report": ["--run", "a"],
     "training.batches": ["--epoch", "0"],
+    "training.tune": ["--study", "a"],
 }
 HEAVY = {"deltalake", "great_expectations", "pandas", "petastorm", "pyspark", "torch"}
 

@@ -8,6 +8,7 @@ from common.subcommands import Commands, dispatch
 
 COMMANDS: Commands = {
     "run": ("training.train", "train on a published version (under horovodrun: one process a rank)"),
+    "tune": ("training.tune", "search settings: a training a trial, the best one as a configuration file"),
     "evaluate": (
         "training.evaluate",
         "evaluate a run on the test split, beside the baselines of its objective",

@@ -79,6 +79,34 @@ def lines(
     return _svg(title, draw)
 
 
+def points(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    x_label: str,
+    y_label: str,
+    logarithmic: bool = False,
+    labels: Sequence[str] | None = None,
+) -> str:
+    """Draw points by name; `logarithmic` applies to the x axis, on which `labels` name 0, 1, 2 … where given."""
+
+    def draw(axes: "Axes") -> None:
+        for colour, (name, found) in zip(_cycle(len(series)), series.items(), strict=True):
+            axes.scatter([x for x, _ in found], [y for _, y in found], s=16, color=colour, label=name)
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            _label_minor_ticks(axes)
+        elif labels is not None:
+            axes.set_xticks(range(len(labels)), labels, rotation=35 if len(labels) > 8 else 0, fontsize=8)
+        else:
+            axes.xaxis.set_major_formatter(_thousands)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        if len(series) > 1:
+            axes.legend(fontsize=8)
+
+    return _svg(title, draw)
+
+
 def bars(
     title: str,
     series: Mapping[str, Sequence[float]],

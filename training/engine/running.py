@@ -87,8 +87,8 @@ def _begin_run(context: TrainContext, location: str, given: list[str], last: Rec
         "resumed_from": None if last is None else last.chain,
         "started_from": started_from,
         "configuration_sha256": context.config.sha256(),
-        # Keep credentials out.
-        "configuration": context.config.model_dump(mode="json", exclude={"storage"}),
+        # Keep credentials out, and a search, which the training knows nothing of.
+        "configuration": context.config.model_dump(mode="json", exclude={"storage", "tune"}),
         "environment": environment(context),
     }
     write_json(context.run / RUN_FILE, json.loads(command.without_passwords(json.dumps(document))))
