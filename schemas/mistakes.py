@@ -165,7 +165,8 @@ def _models(root: type[BaseModel], location: tuple[int | str, ...]) -> list[type
         if isinstance(part, int):
             continue
         fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        models = [model for field in fields for model in _models_in(field)]
+        if fields:  # none: a name of the user's own in a table of tables
+            models = [model for field in fields for model in _models_in(field)]
     return models
 
 

@@ -63,16 +63,21 @@ class Dimension(Section):
 
 
 def _flat(space: Any) -> Any:
-    """Join nested tables to dotted keys: `optimizer.learning_rate` without quotation marks is a table in a table."""
+    """Join nested tables to dotted keys: without quotation marks `optimizer.learning_rate` is a table in a table.
+
+    What `--set` gives, always without them, is added to what the file has with them.
+    """
     if not isinstance(space, dict):
         return space
     found: dict[str, Any] = {}
     for key, value in space.items():
+        below = {"": value}
         if isinstance(value, dict) and value and not _OWN_KEYS & value.keys():
-            below = _flat(value)
-            found |= {f"{key}.{name}": one for name, one in below.items()}
-        else:
-            found[key] = value
+            below = {f".{name}": one for name, one in _flat(value).items()}
+        for name, one in below.items():
+            before = found.get(f"{key}{name}")
+            joined = isinstance(before, dict) and isinstance(one, dict)
+            found[f"{key}{name}"] = (before or {}) | one if joined else one
     return found
 
 

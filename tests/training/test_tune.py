@@ -63,7 +63,7 @@ def test_trials_that_are_behind_end_early_and_the_best_becomes_a_configuration(
     assert found[best].value == pytest.approx(3 / 4)  # 1 / (1 + 1 / 3)
     winner = load(tmp_path / "runs" / "s" / "winner.toml")
     assert winner.sha256() == found[best].user_attrs["configuration_sha256"]
-    assert winner.optimizer.learning_rate == 0.01  # type: ignore[attr-defined]
+    assert winner.optimizer.learning_rate == 0.01
     assert not winner.tune.space
     assert capsys.readouterr().out == (
         f"python -m training.evaluate --config {tmp_path}/runs/s/winner.toml --run s-trial-{best:04d}\n"

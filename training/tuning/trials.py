@@ -40,7 +40,7 @@ _ERROR = re.compile(r"error: (.*)")
 
 @dataclass(frozen=True)
 class Setting:
-    """What all trials of a study have in common."""
+    """Everything that all trials of a study have in common."""
 
     file: str
     """Configuration file."""
