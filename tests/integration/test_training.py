@@ -15,6 +15,7 @@ from tests.training.devices import FOR_TWO
 from tests.training.published import Published, publish
 from tests.training.runs import EXACT, result, weights
 from training.input.order import SplitOrder, row_groups_of
+from training.privacy import key_file
 from training.tracking import metrics
 from training.train import main
 
@@ -22,6 +23,7 @@ REPOSITORY = Path(training.__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
 LAUNCH = [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2"]
 
+HIDDEN = (*EXACT, "--set", "method.kind=private", "--set", "method.epsilon=3")
 TRAIN = ((32, 32, 32), (32, 32, 13))
 """Rows of the row groups of the training split's shards, as `publish` makes them by default."""
 
@@ -96,6 +98,7 @@ def launched(
         flags(oversampled, "balanced", *EXACT),
         flags(oversampled, "begun", *EXACT, "--stop-after", "5"),
         flags(single, "one"),
+        flags(published, "hidden", *HIDDEN),
         flags(damaged, "refused"),
     ]
     script = str(Path(__file__).with_name("several_trainings.py"))
@@ -133,6 +136,20 @@ def test_two_ranks_learn_what_one_process_learns(published: Published, launched:
         torch.testing.assert_close(together[name], tensor, rtol=1e-4, atol=1e-5)
     losses = [[e["loss"] for e in metrics.read(published.root / "runs" / run)] for run in ("alone", "exact")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_two_ranks_hide_rows_in_the_noise_of_one(
+    published: Published, launched: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = key_file.path_of(published.root / "runs" / "hidden").read_bytes()
+    monkeypatch.setattr(os, "urandom", lambda size: key[:size])
+    assert main(flags(published, "hidden-alone", *HIDDEN)) == 0
+    alone, together = weights(published, "hidden-alone"), weights(published, "hidden")
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, rtol=1e-4, atol=1e-5)
+    privacy = result(published, "hidden")["privacy"]
+    assert privacy == result(published, "hidden-alone")["privacy"]
+    assert privacy["epsilon"] == pytest.approx(3)
 
 
 def test_a_refusal_on_one_rank_ends_all(launched: str) -> None:
