@@ -1,4 +1,4 @@
-"""Accuracy and time of private training: `python -m benchmarks.methods.private [--only digits licences] [--budgets 1 3]`.
+"""Accuracy and time of private training: `python -m benchmarks.methods.private`.
 
 Each cell is a training and an evaluation, and stays in results/private.json: it is measured once, unless --again.
 Hyperparameters are the same in all cells of a data set, chosen on the validation split with ε = 3, which no ε covers.
@@ -67,7 +67,9 @@ CASES = {
 
 def measure(case: Case, budget: str) -> dict[str, Any]:
     """Train and evaluate once; return the accuracy on the test split, its interval, and seconds a step."""
-    private = [f"method.{key}" for key in ("kind=private", f"epsilon={budget}", f"delta={DELTA}", "clip_norm=1.0")]
+    private = [
+        f"method.{key}" for key in ("kind=private", f"epsilon={budget}", f"delta={DELTA}", "clip_norm=1.0")
+    ]
     given = [f"{key}={value}" for key, value in case.settings.items()] + (private if budget != "inf" else [])
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--config", case.config, "--run", "cell", "--set", f"train.runs={folder}"]

@@ -27,6 +27,7 @@ from training.tracking.run_files import NON_FINITE_FILE
 
 OnCommit = Callable[[CheckpointState, dict[str, Any], bool], None]
 """Callback for the training's state, which refers to live weights, and the facts of its checkpoint record."""
+Loader = BatchLoader | methods.Batches
 
 
 class Loop:
@@ -51,6 +52,8 @@ class Loop:
         self.augmentation = Augmentation(
             context.config.augment, context.config.train.seed, context.manifest, context.device
         )
+        self.own: methods.Batches | None = None
+        """Batches that the method chooses itself; None: every row in its order."""
         self.shown = ""
         """Text about the loss for the progress bar."""
         self.skipped_in_a_row = 0
@@ -83,16 +86,8 @@ class Loop:
             return True
         last_step = None if stop_after is None else state.step + stop_after
         left = context.total_rows - state.position
-        with BatchLoader(
-            context.manifest,
-            "train",
-            settings,
-            context.communicator.world,
-            epochs=settings.epochs,
-            position=state.position,
-            options=context.config.storage,
-            pinned=context.device.type == "cuda",
-        ) as loader:
+        self.own = context.method.batches(state.position)
+        with self.own or self._every_row() as loader:
             bar = Progress("training", left, "rows") if context.communicator.writes else None
             for batch in loader:
                 flags = context.communicator.begin_any([stopping.requested() is not None, self._late()])
@@ -111,6 +106,19 @@ class Loop:
             self._carry_over(loader)
         return self.finished
 
+    def _every_row(self) -> BatchLoader:
+        context, settings = self.context, self.context.config.train
+        return BatchLoader(
+            context.manifest,
+            "train",
+            settings,
+            context.communicator.world,
+            epochs=settings.epochs,
+            position=self.state.position,
+            options=context.config.storage,
+            pinned=context.device.type == "cuda",
+        )
+
     def _late(self) -> bool:
         """Return True on the rank that writes if the last checkpoint is too old."""
         minutes = self.context.config.train.checkpoint_minutes
@@ -118,12 +126,13 @@ class Loop:
             return False
         return time.monotonic() - self.last_saved >= 60 * minutes
 
-    def _step(self, batch: LocalBatch, loader: BatchLoader) -> None:
+    def _step(self, batch: LocalBatch, loader: Loader) -> None:
         context, state, settings = self.context, self.state, self.context.config.train
         scheduled = state.step - state.origin["step"]
         result = context.method.step(self.augmentation(batch), state.step, scheduled)
         watchdog.step()
-        state.proof.add(batch.keys)
+        if self.own is None:
+            state.proof.add(batch.keys)
         state.step, state.position = state.step + 1, batch.position
         if math.isfinite(float(result.gradient_norm)):
             self.skipped_in_a_row = 0
@@ -139,9 +148,12 @@ class Loop:
         if state.step % settings.log_every == 0 or ends_epoch:
             self._log(result, batch.epoch, loader)
         if ends_epoch:
-            whole = state.proof.over_all_ranks(context.communicator)
-            whole.check(context.manifest.splits["train"], f"epoch {batch.epoch + 1}")
-            state.proof = Proof()
+            if self.own is not None:
+                self.own.check(f"epoch {batch.epoch + 1}")
+            else:
+                whole = state.proof.over_all_ranks(context.communicator)
+                whole.check(context.manifest.splits["train"], f"epoch {batch.epoch + 1}")
+                state.proof = Proof()
             if context.manifest.splits["validation"].rows:
                 self._validate(batch.epoch)
 
@@ -153,7 +165,7 @@ class Loop:
                 f"{self.context.config.objective.kind!r} is not weighted: set `weighted = True` in its class"
             )
 
-    def _log(self, result: methods.StepResult, epoch: int, loader: BatchLoader) -> None:
+    def _log(self, result: methods.StepResult, epoch: int, loader: Loader) -> None:
         """Log the training metrics; losses and rates are means since the last entry, over all ranks.
 
         A method that hides its batches has neither loss nor norm.
@@ -211,8 +223,9 @@ class Loop:
                 **found.metrics,
             )
             metrics = "".join(f", {name} {value:.3f}" for name, value in found.metrics.items())
+            every = class_balance.described(context.manifest.splits["train"])
             context.log(
-                f"  epoch {epoch + 1}: {class_balance.described(context.manifest.splits['train'])}; "
+                f"  epoch {epoch + 1}: {every if self.own is None else self.own.described}; "
                 f"validation loss {found.loss:.3f}{metrics}"
             )
             if self.finished and self.state.position < context.total_rows:
@@ -270,7 +283,7 @@ class Loop:
         parts = context.communicator.gather((mine, documents))
         return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
 
-    def _save(self, loader: BatchLoader, checkpoint_due: bool, ends: bool) -> None:
+    def _save(self, loader: Loader, checkpoint_due: bool, ends: bool) -> None:
         """Commit, and save a checkpoint on rank 0; called by all ranks, because both contain sums over them.
 
         `ends` if no step follows.
@@ -297,7 +310,7 @@ class Loop:
         if self.commit is not None:
             self.commit(saved, facts, ends)
 
-    def _carry_over(self, loader: BatchLoader) -> None:
+    def _carry_over(self, loader: Loader) -> None:
         self.state.seconds += time.monotonic() - self.began
         waited = self.context.communicator.sum_floats([loader.seconds_waited])[0]
         self.state.seconds_waited += waited / self.context.communicator.world.size

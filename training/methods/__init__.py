@@ -4,9 +4,10 @@
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import torch
 from torch import nn
@@ -64,6 +65,21 @@ class StepResult:
     """
 
 
+class Batches(Protocol):
+    """Batches that a method takes in place of every row in its order; an iterable and a context manager."""
+
+    seconds_waited: float
+    described: str
+    """Rows of an epoch in words."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def __iter__(self) -> Iterator[LocalBatch]: ...
+
+    def check(self, what: str) -> None:
+        """Raise CheckError unless all ranks together took the rows of an epoch; called by all of them at its end."""
+
+
 class Method(ABC):
     """One step of training, and the state that a checkpoint needs besides the model."""
 
@@ -85,6 +101,13 @@ class Method(ABC):
     def facts(self) -> dict[str, Any]:
         """Return what the method adds to the section `training` of summary.json, as plain values."""
         return {}
+
+    def batches(self, position: int) -> Batches | None:
+        """Return what training takes from a position on; None: every row in its order, as often as the manifest says.
+
+        Called by all ranks.
+        """
+        return None
 
     @abstractmethod
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:

@@ -20,11 +20,12 @@ from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
 from training.checkpoints import store
 from training.input.batch_loader import LocalBatch
-from training.methods import MethodContext
+from training.methods import Batches, MethodContext
 from training.methods.plain import Plain
 from training.privacy import key_file
 from training.privacy.budget import Budget
 from training.privacy.clipped_sums import ClippedSums
+from training.privacy.draws import DrawnBatches, check_memory
 from training.privacy.noise import Noise
 
 REFUSED = {
@@ -56,8 +57,8 @@ class Private(Plain):
         source = context.source
         if source is None:
             raise ValueError("a private training needs to know its data and its run")
-        self.config, self.manifest, self.run = source.config, source.manifest, source.run
-        self.before, self.budget = 0.0, Budget.of(self.config, self.manifest)
+        self.source = source
+        self.before, self.budget = 0.0, Budget.of(source.config, source.manifest)
         self.sums = ClippedSums(self.model, context.objective, self.budget.settings.clip_norm)
         self.flat = torch.zeros(0)
         """(n,): sum of this rank's clipped gradients, then of all ranks', with the noise."""
@@ -83,18 +84,28 @@ class Private(Plain):
                 'epoch: method.kind = "private" accounts for once; publish it with "none" or "weights"'
             )
         settings = Budget.of(config, manifest).settings
+        if settings.sampling == "poisson":
+            check_memory(config, manifest)
         if settings.delta * split.epoch_rows >= 1:
             raise UsageError(
                 f"method.delta = {settings.delta:g} allows one of the {split.epoch_rows:,} rows to be published as it "
                 f"is: give less than {1 / split.epoch_rows:.1g}"
             )
 
+    def batches(self, position: int) -> Batches | None:
+        if self.budget.settings.sampling == "once":
+            return None
+        source, communicator = self.source, self.context.communicator
+        return DrawnBatches(
+            source.config, source.manifest, source.run, communicator, position, lambda: self.noise().seed
+        )
+
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "privacy": self.budget.as_json()}
 
     def differentiate(self, batch: LocalBatch, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Leave this rank's clipped rows and its share of the noise in `flat`; return nothing of the losses."""
-        world, noise = self.context.communicator.world, self._noise()
+        world, noise = self.context.communicator.world, self.noise()
         with self.precision.autocast():
             self.flat = self.sums.of(batch)
         noise.add(self.flat, self.budget.noise_multiplier * self.sums.limit, step, world.rank, world.size)
@@ -107,12 +118,15 @@ class Private(Plain):
             parameter.grad = view
         return True
 
-    def _noise(self) -> Noise:
+    def noise(self) -> Noise:
+        """Return the noise of this training; called by all ranks, which draw its key where there is none yet."""
         communicator = self.context.communicator
         if self.key is None:
             # Only now has everything been judged, and what an earlier run left been removed.
-            self.key = communicator.broadcast(key_file.create(self.run) if communicator.writes else None)
-        training = [self.manifest.manifest_root, store.decisive(self.config)]
+            self.key = communicator.broadcast(
+                key_file.create(self.source.run) if communicator.writes else None
+            )
+        training = [self.source.manifest.manifest_root, store.decisive(self.source.config)]
         return Noise(self.key, canonical_json(training))
 
     def state(self) -> dict[str, Any]:
@@ -120,7 +134,7 @@ class Private(Plain):
             **self.budget.as_json(),
             "before": self.before,
             "mu": self.budget.mu,
-            "manifest_root": self.manifest.manifest_root,
+            "manifest_root": self.source.manifest.manifest_root,
             "key_fingerprint": None if self.key is None else key_file.fingerprint_of(self.key),
         }
         return {**super().state(), "privacy": privacy}
@@ -136,7 +150,7 @@ class Private(Plain):
         found = communicator.broadcast(self.loaded)
         if found is None:
             return
-        if found["manifest_root"] == self.manifest.manifest_root:
+        if found["manifest_root"] == self.source.manifest.manifest_root:
             self.before = found["before"]
         elif found["mu"] is None:
             raise UsageError(
@@ -144,11 +158,11 @@ class Private(Plain):
             )
         else:
             self.before = found["mu"]
-        self.budget = Budget.of(self.config, self.manifest, self.before)
+        self.budget = Budget.of(self.source.config, self.source.manifest, self.before)
         key, error = None, None
         if communicator.writes:
             try:
-                key = key_file.read(self.run, found["key_fingerprint"])
+                key = key_file.read(self.source.run, found["key_fingerprint"])
             except UsageError as refused:
                 error = refused
         communicator.agree(error)

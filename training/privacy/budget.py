@@ -42,11 +42,16 @@ class Budget:
         """
         settings = config.method
         assert isinstance(settings, Private)
+        of_groups = (settings.adjacency or ("group" if config.columns.group else "row")) == "group"
         if settings.sampling == "poisson":
+            if of_groups:
+                raise UsageError(
+                    f"the groups of {config.columns.group!r} are hidden as a whole, which method.sampling = "
+                    '"poisson" is not accounted for: set sampling = "once", or adjacency = "row" if a group is not a '
+                    "person"
+                )
             return cls._of_draws(settings, config, manifest)
-        group = None
-        if (settings.adjacency or ("group" if config.columns.group else "row")) == "group":
-            group = _largest_group(config, manifest)
+        group = _largest_group(config, manifest) if of_groups else None
         epochs, noise_multiplier = config.train.epochs, settings.noise_multiplier
         if noise_multiplier is None:
             assert settings.epsilon is not None

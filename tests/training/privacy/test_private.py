@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from common.errors import UsageError
+from common.errors import CheckError, UsageError
 from schemas import config
 from schemas.class_balance import ClassBalance
 from schemas.config import Configuration
@@ -29,7 +29,7 @@ from training.input.batch_loader import LocalBatch
 from training.methods.private import Private
 from training.objectives.classification import Classification
 from training.parallel.communicator import Communicator
-from training.privacy import accountant, key_file
+from training.privacy import accountant, draws, key_file, poisson
 from training.privacy.budget import Budget
 from training.train import main
 
@@ -105,7 +105,7 @@ def test_a_step_follows_the_clipped_sum_with_its_noise(
     right = method.sums.of(batch)
     method.step(batch, 0)
     clean = right.clone()
-    method._noise().add(right, 2 * 0.1, 0)
+    method.noise().add(right, 2 * 0.1, 0)
     assert float((right - clean).std()) == pytest.approx(0.2, rel=0.1)
     # The divisor is that of a whole batch, though this one has seven rows; train.clip_norm is not applied.
     for old, new, sums in zip(before, model.parameters(), method.sums.views(right), strict=True):
@@ -186,6 +186,9 @@ def test_groups_are_hidden_as_a_whole(published: Published) -> None:
     content = manifest.content.model_copy(update={"splits": {"train": split}})
     manifest = manifest.model_copy(update={"content": content})
     by_group = Budget.of(given, manifest)
+    sampled = given.method.model_copy(update={"sampling": "poisson"})
+    with pytest.raises(UsageError, match="'person' are hidden as a whole"):
+        Budget.of(given.model_copy(update={"method": sampled}), manifest)
     assert by_group.noise_multiplier == pytest.approx(5 * by_row.noise_multiplier)
     assert "at most 5" in by_group.as_json()["adjacency"]
     assert isinstance(given.method, Settings)
@@ -282,3 +285,63 @@ def test_nothing_is_learned_past_epsilon(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"40 epochs.* spend ε = .* more than method.epsilon = 1"):
         train(published, "more", *limited, "--set", "train.epochs=40")
     shutil.rmtree(folder(published, "limited"))
+
+
+def test_rows_are_drawn_alone_and_nothing_public_tells_which(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = (*SPENT_ONE, "--set", "method.sampling=poisson")
+    # As the calibration itself is tested elsewhere, and takes seconds.
+    monkeypatch.setattr(poisson, "noise_multiplier_of", lambda *_: 2.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "urandom", lambda size: b"\x07" * size)
+        assert train(published, "drawn", *drawn) == 0
+        assert train(published, "drawn-parted", *drawn, "--stop-after", "7") == 0
+    assert train(published, "drawn-parted", *drawn, "--resume") == 0
+    assert result(published, "drawn")["weights_sha256"] == result(published, "drawn-parted")["weights_sha256"]
+    privacy = result(published, "drawn")["privacy"]
+    assert (privacy["sampling"], privacy["noise_multiplier"]) == ("poisson", 2.5)
+    assert privacy["epsilon"] == poisson.epsilon_of(2.5, 16 / 173, 22, 1e-5)
+    private = folder(published, "drawn") / key_file.FOLDER
+    record = [json.loads(line) for line in (private / draws.NAME).read_text().splitlines()]
+    assert (private / draws.NAME).stat().st_mode & 0o077 == 0
+    assert [entry["step"] for entry in record] == list(range(22))
+    assert len({entry["rows"] for entry in record}) > 5
+    parted = folder(published, "drawn-parted") / key_file.FOLDER / draws.NAME
+    assert parted.read_text() == (private / draws.NAME).read_text()
+    entries = [json.loads(line) for line in (private.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["position"] for entry in entries if entry["kind"] == "train"][:3] == [64, 128, 173]
+    state = store.last_good(private.parent, pytest.fail)
+    assert state is not None
+    assert state[1]["proof"] == ["0", "0", "0"]
+
+
+def test_the_share_of_rows_drawn_is_that_accounted_for() -> None:
+    counts = [len(draws.drawn(b"s" * 32, step, 1000, 0.1)) for step in range(400)]
+    assert np.mean(counts) == pytest.approx(100, abs=4 * (90 / 400) ** 0.5)
+    assert np.var(counts) == pytest.approx(90, rel=4 * (2 / 400) ** 0.5)
+    assert len(draws.drawn(b"s" * 32, 0, 50, 1.0)) == 50
+    assert not np.array_equal(draws.drawn(b"s" * 32, 0, 50, 0.5), draws.drawn(b"t" * 32, 0, 50, 0.5))
+
+
+def test_drawing_is_refused_where_it_cannot_be_accounted_for(published: Published) -> None:
+    given = ("method.noise_multiplier=2", "method.sampling=poisson")
+    with pytest.raises(UsageError, match="holds the rows of the training split in memory"):
+        Private.check(*loaded(published, *given, "train.read_memory=100"))
+    with pytest.raises(UsageError, match="accounted for by row"):
+        loaded(published, *given, "method.adjacency=group")
+
+
+def test_rows_other_than_those_drawn_are_noticed(
+    published: Published, communicator: Communicator, tmp_path: Path
+) -> None:
+    given, manifest = loaded(published, "method.noise_multiplier=2", "method.sampling=poisson")
+    (tmp_path / key_file.FOLDER).mkdir()
+    batches = draws.DrawnBatches(given, manifest, tmp_path, communicator, 0, lambda: b"s" * 32)
+    found = list(batches)
+    assert len(found) == 22
+    batches.check("both epochs")
+    batches.check("nothing more")
+    batches.taken.add(found[0].keys)
+    with pytest.raises(CheckError, match="did not take the rows that were drawn"):
+        batches.check("an epoch")
