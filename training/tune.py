@@ -78,6 +78,8 @@ def _tune(config: Configuration, arguments: argparse.Namespace, overrides: list[
 
     from training import objectives
     from training.engine import preparation, stopping
+    from training.input.batch_loader import split_order
+    from training.parallel.world import World
     from training.tuning import space, trials
     from training.tuning.study import facts_in, opened
 
@@ -93,6 +95,7 @@ def _tune(config: Configuration, arguments: argparse.Namespace, overrides: list[
             "a search judges by the validation split, and this data set has none: publish it with split.validation "
             "above 0"
         )
+    split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
     objective = objectives.kind(config.objective.kind)
     metric = config.tune.metric or objective.criterion
     known = {"loss": False, objective.criterion: objective.higher_is_better}

@@ -63,12 +63,14 @@ def calls(published: Published) -> list[dict[str, Any]]:
     return [json.loads(line) for line in json_lines.lines(str(published.root / "runs" / "calls.jsonl"))]
 
 
-def trials_of(
-    published: Published, study: str = "s", url: str | None = None
-) -> list[optuna.trial.FrozenTrial]:
+def trials_of(published: Published, study: str = "s") -> list[optuna.trial.FrozenTrial]:
     """Return the trials of a study by number."""
-    storage = url or f"sqlite:///{published.root / 'runs' / study / 'study.db'}"
-    return optuna.load_study(study_name=study, storage=storage).trials
+    storage = optuna.storages.RDBStorage(f"sqlite:///{published.root / 'runs' / study / 'study.db'}")
+    try:
+        return optuna.load_study(study_name=study, storage=storage).trials
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
 
 
 def states(found: Sequence[optuna.trial.FrozenTrial]) -> list[str]:

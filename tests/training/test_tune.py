@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import optuna
 import psycopg
 import pytest
 
@@ -126,6 +127,28 @@ def test_a_search_that_was_killed_goes_on_where_it_was_and_proposes_the_same(
     assert [one.params for one in found] == [one.params for one in trials_of(published, "whole")]
     assert tune.main(flags(published)) == 0  # nothing is left to train
     assert len(calls(published)) == 9
+
+
+def test_a_trial_that_was_to_end_early_when_its_search_was_killed_is_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch)
+    published = searched(tmp_path, GRID)
+    told = optuna.Study.tell
+
+    def killed(self: optuna.Study, trial: optuna.Trial, *arguments: object, **keys: object) -> object:
+        if trial.number == 1:
+            raise InterruptedError
+        return told(self, trial, *arguments, **keys)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", killed)
+        with pytest.raises(InterruptedError):
+            tune.main(flags(published))
+    assert states(trials_of(published)) == ["COMPLETE", "RUNNING"]
+    assert tune.main(flags(published)) == 0
+    assert states(trials_of(published)) == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
+    assert [one["run"] for one in calls(published)].count("s-trial-0001") == 1
 
 
 def shared(tmp_path: Path, *more: str) -> list[str]:
@@ -269,8 +292,9 @@ def test_credentials_do_not_come_into_the_winners_configuration(
     published = searched(tmp_path, RANDOM)
     secret = ["--set", "storage.fsspec.key=hidden-value", "--set", "tune.trials=1"]
     assert tune.main(flags(published, *secret)) == 0
-    for name in ("winner.toml", "study.json", "report.html"):
-        assert "hidden-value" not in (tmp_path / "runs" / "s" / name).read_text()
+    files = [path for path in (tmp_path / "runs" / "s").iterdir() if path.is_file()]
+    assert {path.suffix for path in files} == {".toml", ".json", ".html", ".log", ".db"}
+    assert [path for path in files if b"hidden-value" in path.read_bytes()] == []
 
 
 def test_a_data_set_without_a_validation_split_cannot_be_searched(tmp_path: Path) -> None:

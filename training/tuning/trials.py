@@ -18,6 +18,7 @@ import optuna
 from optuna.trial import TrialState
 
 from common import lock
+from common.command import without_credentials
 from common.errors import RinglakeError, UsageError
 from common.progress import log
 from schemas.config import Configuration, load
@@ -134,13 +135,14 @@ class Training:
         self.values, self.resumed, self.name = claim.values, claim.resumed, name
         self.folder = Path(config.train.runs) / name
         self.log_file = study.folder / f"trial-{claim.trial.number:04d}.log"
-        self.reported = set(study.trials()[claim.trial.number].intermediate_values)
-        self.pruned = False
+        before = study.trials()[claim.trial.number]
+        self.reported = set(before.intermediate_values)
+        self.pruned: bool = before.user_attrs.get("pruned", False)
         self._seen = -1
 
     def watch(self) -> dict[str, Any]:
         """Train; return what is to be kept of it: `value`, or `error`, and what the run says of itself."""
-        began, status = self._run_once(self.resumed)
+        began, status = (0, stopping.STATUS) if self.pruned else self._run_once(self.resumed)
         while status == stopping.STATUS and not self.pruned and stopping.requested() is None:
             log(f"the training of trial {self.trial.number} was stopped by a signal; it goes on")
             began, status = self._run_once(resume=True)
@@ -180,7 +182,7 @@ class Training:
 
         with self.log_file.open("ab") as output:
             began = output.tell()
-            output.write(f"$ {shlex.join(command)}\n".encode())
+            output.write(f"$ {shlex.join(without_credentials(command))}\n".encode())
             output.flush()
             process = subprocess.Popen(
                 command,
@@ -241,6 +243,8 @@ class Training:
             # After the last epoch there is nothing to save.
             if epoch < self.config.train.epochs and self.trial.should_prune():
                 self.pruned = True
+                # Before the signal, so that a search that dies here keeps to it.
+                self.trial.set_user_attr("pruned", True)
                 return
 
     def _validations(self) -> list[dict[str, Any]]:
