@@ -1,0 +1,85 @@
+"""The benchmark of warm starts: what it counts, the rows of a share, and what it claims."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.methods import warm_start
+from benchmarks.methods.compute import training_flops
+from provenance.keys import key_sums, record_keys
+from schemas.manifest import Column
+from schemas.models.transformer_classifier import TransformerClassifier
+from tests.training.published import publish, record_ids
+from training import models
+
+
+def test_attention_counts_beside_matrix_products() -> None:
+    rows, length, width, layers, inner, classes = 4, 8, 16, 2, 64, 3
+    settings = TransformerClassifier(layers=layers, width=width, heads=4, pooling="mean")
+    column = {"name": "tokens", "role": "feature", "dtype": "uint16", "shape": [length], "storage": "fixed"}
+    model = models.build(settings, [Column.model_validate({**column, "vocabulary": 50})], {"logits": classes})
+    found = training_flops(model, {"tokens": torch.ones(rows, length, dtype=torch.int64)})
+    products = layers * rows * length * (4 * width * width + 2 * width * inner) + rows * width * classes
+    # Two products of every two tokens forward; five backward, of which one computes the scores again.
+    attention = layers * rows * length * length * width
+    assert found == 6 * products + 2 * (2 + 5) * attention
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_share_is_the_first_shards_with_sums_of_their_own(tmp_path: Path) -> None:
+    manifest = publish(tmp_path, train=((16, 16), (16, 4), (32,))).load()
+    found = warm_start._first(manifest, "train", 2)
+    ids = [*record_ids("train", 0, 32), *record_ids("train", 1, 20)]
+    assert (found.rows, found.epoch_rows, sum(found.label_counts.values())) == (52, 52, 52)
+    assert found.key_sums == found.epoch_key_sums == key_sums(record_keys(ids))
+    assert found.shards == manifest.splits["train"].shards[:2]
+    assert list(found.label_counts) == list(manifest.splits["train"].label_counts)
+    assert np.all(
+        [found.label_counts[name] <= n for name, n in manifest.splits["train"].label_counts.items()]
+    )
+
+
+def curve(*accuracies: float, step: float = 1.0) -> list[dict[str, float]]:
+    return [
+        {"teraflops": step * epoch, "seconds": 2 * step * epoch, "accuracy": accuracy}
+        for epoch, accuracy in enumerate(accuracies, start=1)
+    ]
+
+
+def test_what_is_saved_is_counted_up_to_the_references_best() -> None:
+    reference = {"curve": curve(0.5, 0.7, 0.8, 0.75)}
+    assert warm_start.saved(reference, {"curve": curve(0.7, 0.8, step=0.3)}, "teraflops") == pytest.approx(
+        0.8
+    )
+    assert warm_start.saved(reference, {"curve": curve(0.9, step=6)}, "seconds") == pytest.approx(-1.0)
+    assert warm_start.saved(reference, {"curve": curve(0.79)}, "seconds") is None
+
+
+def test_claims_follow_from_the_cells_that_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_start, "RESULTS", tmp_path)
+    test: dict[str, Any] = {"figures": {"accuracy": 0.86}, "intervals": {"accuracy": [0.84, 0.88]}}
+    for name, points in (
+        ("random-1", curve(0.5, 0.6)),
+        ("minilm-1", curve(0.65, step=0.1)),
+        ("small-1", curve(0.7)),
+        ("minilm-100", curve(0.8, step=440.0)),
+    ):
+        way = name.partition("-")[0]
+        content = {"way": way, "curve": points, "test": test, "baselines": {"linear": {"accuracy": 0.7}}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    found = warm_start.rows()
+    held = {row["claim"]: row["holds"] for row in found}
+    assert held == {
+        "compute saved by a warm start, 1% of the rows: minilm against random": True,
+        "compute saved by a warm start, 1% of the rows: minilm against small": False,
+        "fine-tuned MiniLM on 1% of the rows, accuracy on the test split": True,
+        "fine-tuned MiniLM on all rows, accuracy on the test split": True,
+        "fine-tuned MiniLM on all rows, in 15 minutes on two cores": True,
+    }
+    assert found[0]["measured"].startswith("95% of the operations, 95% of the seconds, up to 0.600")
+    assert found[1]["measured"] == "never as good: 0.650 against 0.700 on the validation split"
+    assert all(set(row) == {"claim", "claimed", "measured", "interval", "holds", "command"} for row in found)
