@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +25,12 @@ TABLES = {
     "regression": '[objective]\nkind = "regression"\ntarget = "d"\n[model]\nkind = "mlp"\nwidths = [8]\n',
     "reconstruction": '[objective]\nkind = "reconstruction"\n[model]\nkind = "autoencoder"\nwidths = [8]\n',
 }
-KEYS: dict[str, dict[str, Any]] = {}
+KEYS: dict[str, dict[str, Any]] = {"private": {"noise_multiplier": 1.0}}
 """Keys that a method cannot do without."""
-REFUSED: dict[tuple[str, str], str] = {}
+REFUSED: dict[tuple[str, str], str] = {
+    ("private", "next_token"): "packed rows hold parts of several records",
+    ("private", "train.precision=fp16"): "the scale of the loss reacts to single batches",
+}
 """What is refused, by method and objective or setting: a part of the message."""
 
 
@@ -67,7 +71,7 @@ def configured(config: Configuration, method: str, way: dict[str, Any]) -> Confi
 @pytest.mark.parametrize("method", sorted(METHODS.classes))
 @pytest.mark.parametrize("objective", ["classification", "next_token", "reconstruction", "regression"])
 def test_each_combination_takes_a_step_or_is_refused_by_name(
-    published: dict[str, Published], communicator: Communicator, method: str, objective: str
+    published: dict[str, Published], communicator: Communicator, method: str, objective: str, tmp_path: Path
 ) -> None:
     data = published[objective]
     manifest, config = data.load(), load(data.config)
@@ -82,7 +86,7 @@ def test_each_combination_takes_a_step_or_is_refused_by_name(
         assert (expected or "") in (said or "")
         if said is not None:
             continue
-        step(chosen, manifest, communicator, dataclasses.replace(batch, global_rows=batch.rows))
+        step(chosen, manifest, communicator, dataclasses.replace(batch, global_rows=batch.rows), tmp_path)
         taken += 1
     assert taken or (method, objective) in REFUSED
 
@@ -105,14 +109,24 @@ def refusal(method: str, objective: str, way: dict[str, Any]) -> str | None:
     return None
 
 
-def step(config: Configuration, manifest: Manifest, communicator: Communicator, batch: Any) -> None:
+def step(
+    config: Configuration, manifest: Manifest, communicator: Communicator, batch: Any, run: Path
+) -> None:
     """Take two steps, of which the second begins with the state of the first."""
     device = torch.device("cpu")
     objective = objectives.build(config, manifest, device)
     torch.manual_seed(1)
     model = models.build(config.model, models.features_of(objective.inputs, manifest), objective.outputs)
     context = methods.MethodContext(
-        model, objective, config.method, config.optimizer, config.train, communicator, device, 10
+        model,
+        objective,
+        config.method,
+        config.optimizer,
+        config.train,
+        communicator,
+        device,
+        10,
+        methods.Source(config, manifest, run),
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
     method = methods.build(context)

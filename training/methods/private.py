@@ -70,9 +70,6 @@ class Private(Plain):
     @classmethod
     def check(cls, config: Configuration, manifest: Manifest) -> None:
         train, split = config.train, manifest.splits["train"]
-        for (key, value), why in REFUSED.items():
-            if getattr(train, key) == value:
-                raise UsageError(f'train.{key} = "{value}" does not go with method.kind = "private": {why}')
         if split.packing is not None:
             raise UsageError(
                 'method.kind = "private" bounds what a row may change, and packed rows hold parts of several records, '
@@ -83,6 +80,9 @@ class Private(Plain):
                 'the data set was published with balance.policy = "oversample", by which a row comes several times an '
                 'epoch: method.kind = "private" accounts for once; publish it with "none" or "weights"'
             )
+        for (key, value), why in REFUSED.items():
+            if getattr(train, key) == value:
+                raise UsageError(f'train.{key} = "{value}" does not go with method.kind = "private": {why}')
         settings = Budget.of(config, manifest).settings
         if settings.sampling == "poisson":
             check_memory(config, manifest)
