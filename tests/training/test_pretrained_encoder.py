@@ -1,7 +1,10 @@
 """`model.kind = "pretrained_encoder"`: what it computes, what it learned from, and what it refuses."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from schemas.manifest import Column
 from schemas.models.pretrained_encoder import PretrainedEncoder
 from tests.training.pretrained_folder import Folder, reference, write_folder
 from tests.training.published import Published, publish
+from tests.training.runs import EXACT, weights
 from training import evaluate, models, report, train
 from training.checkpoints import starting, store
 from training.models import pretrained_encoder
@@ -125,6 +129,23 @@ def test_frozen_parameters_keep_their_bits(published: Published, folder: Folder)
     assert same == {name for name in names if name.startswith(("embeddings.", "encoder.layer.0."))}
     with pytest.raises(UsageError, match=r"train\.freeze was .* and is now"):
         train.main([*flags, "--set", 'train.freeze=["output.*"]', "--resume"])
+
+
+@pytest.mark.thorough
+def test_two_ranks_learn_what_one_does(published: Published, folder: Folder) -> None:
+    frozen = ["--set", 'train.freeze=["body.embeddings.*"]', "--set", "optimizer.head_learning_rate=0.01"]
+    flags = ["--config", str(published.config), *EXACT, *frozen]
+    assert train.main([*flags, "--run", "one"]) == 0
+    launcher = Path(sys.executable).with_name("horovodrun")
+    environment = {**os.environ, "PATH": f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "training.train", *flags, "--run", "two"]
+    launch = [str(launcher), "-np", "2", "--gloo", "-H", "localhost:2", *command]
+    done = subprocess.run(launch, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (weights(published, run) for run in ("one", "two"))
+    torch.testing.assert_close(two, one, atol=1e-5, rtol=1e-4)
+    for name in (name for name in folder.weights if name.startswith("embeddings.")):
+        assert torch.equal(two[f"body.{name}"], folder.weights[name])
 
 
 @pytest.mark.parametrize(
