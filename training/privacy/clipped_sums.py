@@ -24,6 +24,8 @@ TABLE_ROWS = 1024
 """Rows from which on the gradient of an embedding table is a list of rows."""
 CHUNK_NUMBERS = 1 << 24
 """Most numbers of the gradients that vmap holds at once, 64 MiB."""
+CHUNK_ROWS = 256
+"""Most rows at once, since their activations take memory as well."""
 Way = Literal["vmap", "loop"]
 
 
@@ -61,18 +63,18 @@ class ClippedSums:
         return [part.view_as(p) for part, p in zip(parts, self.parameters.values(), strict=True)]
 
     def _chunks(self, batch: LocalBatch) -> Iterator[LocalBatch]:
-        rows = max(1, CHUNK_NUMBERS // sum(self.sizes))
+        rows = min(CHUNK_ROWS, max(1, CHUNK_NUMBERS // sum(self.sizes)))
         return (batch.part(first, first + rows) for first in range(0, batch.rows, rows))
 
     def _allows_vmap(self, row: LocalBatch) -> bool:
-        state = torch.random.get_rng_state()
-        try:
-            self._by_vmap(row)
-        except RuntimeError:
-            # vmap refuses what depends on values (packing, sparse gradients); a real fault shows in the loop as well.
-            return False
-        finally:
-            torch.random.set_rng_state(state)
+        device = next(iter(self.parameters.values())).device
+        # A resumed training tries at another step, and must draw the same for it.
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            try:
+                self._by_vmap(row)
+            except RuntimeError:
+                # vmap refuses what depends on values (packing, hooks); a real fault shows in the loop as well.
+                return False
         return True
 
     def _by_vmap(self, batch: LocalBatch) -> list[Tensor]:

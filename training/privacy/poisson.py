@@ -16,6 +16,7 @@ STEP = 1e-3
 """Precision of the noise multiplier found for an ε, which is rounded up."""
 
 
+@functools.cache
 def epsilon_of(noise_multiplier: float, share: float, steps: int, delta: float) -> float:
     """Return the ε of so many steps, each over rows drawn with the probability `share` (q).
 
