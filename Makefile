@@ -40,7 +40,7 @@ unexport PYTHONHOME
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev data demo test test-python test-all etl train evaluate verify quarantine report run-report package bench bench-etl bench-input bench-minhash bench-scaling lint format lock clean distclean
+.PHONY: help setup setup-dev data demo test test-python test-all etl train evaluate verify quarantine report run-report package bench bench-etl bench-input bench-memory bench-methods bench-minhash bench-scaling lint format lock clean distclean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' \
@@ -122,6 +122,12 @@ bench-scaling: setup ## compare samples/s of two ranks with two independent proc
 
 bench-input: data ## compare training input (texts, images, tables) with pyarrow and six other libraries: ARGS="--rounds 3 --only ours"
 	$(PY) -m benchmarks.input $(ARGS)
+
+bench-memory: setup ## measure memory and time of a training step by precision, checkpointing and accumulation (about 3 minutes)
+	$(PY) -m benchmarks.methods.memory $(ARGS)
+
+bench-methods: setup-dev data ## measure the claims about ways of training that have no figures yet: ARGS="--only private --again" (hours for all)
+	$(PY) -m benchmarks.methods $(ARGS)
 
 bench-minhash: setup ## compare MinHash kernels, documents/s per core: ours, rensa, datasketch, Daft, DuckDB, Spark (about 5 minutes)
 	$(PY) -m benchmarks.minhash $(ARGS)
