@@ -56,7 +56,7 @@ CASES = {
             "model.dropout": "0",
             "train.epochs": "1",
             "train.batch": "1024",
-            "optimizer.learning_rate": "5e-3",
+            "optimizer.learning_rate": "1e-2",
             "optimizer.warm_up": "0",
         },
         6.1,
