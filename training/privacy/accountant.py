@@ -1,10 +1,11 @@
 """Accounting of every row once an epoch, by Gaussian differential privacy, without amplification.
 
-Dong, Roth and Su 2022, "Gaussian Differential Privacy" (JRSS B 84): a sum to which one row adds a vector no longer than
-C, with noise N(0, σ²C²) in each coordinate, is 1/σ-GDP (theorem 1), and mechanisms of μ₁, μ₂, … composed, each chosen
-with the results of those before, are √(μ₁² + μ₂² + …)-GDP (corollary 2). A row takes part in one step an epoch, and in
-the others nothing depends on it but what came before. So E epochs are √E/σ-GDP in whatever order the rows come, as long
-as the order does not depend on them; g rows that are replaced together are at worst all in the same batches: g√E/σ.
+Dong, Roth and Su 2022, "Gaussian Differential Privacy" (JRSS B 84, arXiv:1905.02383): a sum to which one row adds a
+vector no longer than C, with noise N(0, σ²C²) in each coordinate, is 1/σ-GDP, and mechanisms of μ₁, μ₂, … composed, each
+chosen with the results of those before, are √(μ₁² + μ₂² + …)-GDP. A row takes part in one step an epoch, and in the
+others nothing depends on it but what came before. So E epochs are √E/σ-GDP in whatever order the rows come, as long as
+the order does not depend on them. Of g rows that are replaced together, gᵢ are in the i-th step of an epoch, and
+√(g₁² + g₂² + …) is at most g, where all are in one: g√E/σ.
 """
 
 import math
@@ -20,8 +21,8 @@ TOLERANCE = 1e-6
 def delta_of(mu: float, epsilon: float) -> float:
     """Return the smallest δ for which μ-GDP is (ε, δ)-DP.
 
-    Balle and Wang 2018, "Improving the Gaussian Mechanism for Differential Privacy", theorem 8; corollary 1 of Dong et
-    al.: Φ(−ε/μ + μ/2) − e^ε Φ(−ε/μ − μ/2).
+    Balle and Wang 2018, "Improving the Gaussian Mechanism for Differential Privacy", theorem 8; Dong et al. restate
+    it: Φ(−ε/μ + μ/2) − e^ε Φ(−ε/μ − μ/2).
     """
     if mu == 0:
         return 0.0
