@@ -1,11 +1,11 @@
 """Accounting of every row once an epoch, by Gaussian differential privacy, without amplification.
 
 Dong, Roth and Su 2022, "Gaussian Differential Privacy" (JRSS B 84, arXiv:1905.02383): a sum to which one row adds a
-vector no longer than C, with noise N(0, σ²C²) in each coordinate, is 1/σ-GDP, and mechanisms of μ₁, μ₂, … composed, each
-chosen with the results of those before, are √(μ₁² + μ₂² + …)-GDP. A row takes part in one step an epoch, and in the
-others nothing depends on it but what came before. So E epochs are √E/σ-GDP in whatever order the rows come, as long as
-the order does not depend on them. Of g rows that are replaced together, gᵢ are in the i-th step of an epoch, and
-√(g₁² + g₂² + …) is at most g, where all are in one: g√E/σ.
+vector no longer than C, with noise N(0, σ²C²) in each coordinate, is 1/σ-GDP, and mechanisms of μ₁, μ₂, … composed,
+each chosen with the results of those before, are √(μ₁² + μ₂² + …)-GDP. A row takes part in one step an epoch, and in
+the others nothing depends on it but what came before. So E epochs are √E/σ-GDP in whatever order the rows come, as
+long as the order does not depend on them. Of g rows that are replaced together, gᵢ are in the i-th step of an epoch,
+and √(g₁² + g₂² + …) is at most g, where all are in one: g√E/σ.
 """
 
 import math
