@@ -22,7 +22,7 @@ from training.tuning.page import epochs
 CONF = Path("conf/digits.toml")
 RUNS = Path("runs/bench-tune")
 SEEDS = (0, 1, 2)
-TRIALS, EPOCHS = 12, 9
+TRIALS, EPOCHS = 8, 9
 SECTION = """
 [tune]
 trials = {trials}
