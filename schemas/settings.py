@@ -359,3 +359,13 @@ class Evaluate(Section):
     hashed_features: Positive = 1 << 18
     regularisation: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1.0, 10.0, 100.0]
     """Candidates for the inverse regularisation strength C; the best on the validation split is chosen."""
+    attack_epsilon: Annotated[float, Field(gt=0)] | None = None
+    """Attack the model within this distance, in the units of `method.epsilon`; None: only where an adversarial method
+    trained it, within that method's.
+    """
+    attack_steps: Positive = 20
+    """Steps of PGD; FGSM has one."""
+    attack_restarts: Positive = 2
+    """Random starts of PGD."""
+    attack_rows: Positive = 1000
+    """Most rows that are attacked, chosen by record key."""

@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import torch
 
     from training import objectives
+    from training.adversarial import judging as attacks
     from training.evaluation import judging
     from training.evaluation.augmented import augmented_rows
 
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     for sentence in lopsided.of_content(manifest.content):
         log(f"note: {sentence}")
+    planned = attacks.plan(trained, objective, judging.method_of(state))
     pictures = augmented_rows(trained, manifest)
     model = judging.build_model(trained, manifest, objective, state, record)
     found = judging.judge(model, objective, manifest, trained, SPLIT)
@@ -71,7 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     found, baselines = judging.compared(found, baselines, manifest, trained, SPLIT)
     # First, so that they are not lost where the disk is full.
     print(objective.table(found, baselines), flush=True)
-    judging.write(run, record, objective, SPLIT, found, baselines, pictures)
+    attacked = None if planned is None else attacks.judge(planned, model, objective, manifest, SPLIT, found)
+    if attacked is not None:
+        print(attacks.table(attacked), flush=True)
+    judging.write(run, record, objective, SPLIT, found, baselines, pictures, attacked)
     return 0
 
 

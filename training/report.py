@@ -20,6 +20,7 @@ from schemas.manifest import Manifest
 from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE, check_dataset, manifest_of
 from schemas.tables import Layout
+from training.adversarial import sections as under_attack
 from training.reporting import privacy, sections
 from training.tracking import metrics, non_finite, summary
 from training.tracking.run_files import REPORT_FILE, read_evaluation, read_run, run_folder
@@ -89,6 +90,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
         *([] if outdated is None else [sections.outdated(outdated)]),
         *objective.sections(manifest, evaluation),
         *sections.augmented(evaluation),
+        *under_attack.attacks(evaluation),
         sections.curves(metrics.read(run), objective.of_loss),
         *sections.non_finite(non_finite.read(run)),
         *privacy.section(training),

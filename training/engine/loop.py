@@ -209,6 +209,7 @@ class Loop:
             "validation",
             context.config,
             context.communicator,
+            context.method.validation_terms,
         )
         self.state.validation.append(
             {"step": self.state.step, "epoch": epoch + 1, "loss": found.loss, **found.metrics}

@@ -1,7 +1,7 @@
 """Loss and metrics of an objective over a whole split, spread over the ranks, with every row counted once."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,9 @@ from torch import nn
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from training.checkpoints.record import Criterion
-from training.input.batch_loader import BatchLoader
+from training.input.batch_loader import BatchLoader, LocalBatch
 from training.input.proof import Proof
-from training.objectives import Objective, terms_of
+from training.objectives import Objective, Terms, terms_of
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
 
@@ -34,10 +34,11 @@ def validate(
     split: str,
     config: Configuration,
     communicator: Communicator,
+    terms_for: Callable[[LocalBatch], Terms] | None = None,
 ) -> Validation:
     """Validate on a split; called by all ranks. Raises CheckError if a row was not read exactly once.
 
-    Without any weight the loss is NaN.
+    The terms are the objective's, or those of `terms_for`. Without any weight the loss is NaN.
     """
     model.eval()
     proof, sums = Proof(), {"loss": 0.0, "weight": 0.0}
@@ -48,7 +49,8 @@ def validate(
             watchdog.step()
             proof.add(batch.keys)
             if batch.rows:
-                terms = terms_of(objective, model, batch.to(objective.device))
+                batch = batch.to(objective.device)
+                terms = terms_of(objective, model, batch) if terms_for is None else terms_for(batch)
                 weight = terms.weight.double()
                 found = {
                     "loss": terms.loss,
@@ -71,10 +73,12 @@ def validate(
 
 
 def criterion(objective: Objective, validation: Mapping[str, float]) -> Criterion:
-    """Return what decides about a validation: the loss, or a metric."""
-    value = validation[objective.criterion]
+    """Return what decides about a validation: the loss, or a metric, under attack where there was one."""
+    attacked = f"attacked_{objective.criterion}"
+    name = attacked if attacked in validation else objective.criterion
+    value = validation[name]
     return Criterion(
-        name=objective.criterion,
+        name=name,
         value=value if math.isfinite(value) else None,
         higher_is_better=objective.higher_is_better,
     )

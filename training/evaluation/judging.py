@@ -19,6 +19,7 @@ from schemas.runs import RUN_FILE, manifest_of
 from schemas.settings import Augment
 from schemas.tables import Layout
 from training import models
+from training.adversarial import judging as under_attack
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Record
 from training.comparison.assessment import assess
@@ -94,6 +95,12 @@ def as_trained(config: Configuration, state: CheckpointState) -> Configuration:
         ) from error
     augment = Augment.model_validate(decisive.get("augment", {}))
     return config.model_copy(update={"model": model, "objective": objective, "augment": augment})
+
+
+def method_of(state: CheckpointState) -> dict[str, Any]:
+    """Return the section `[method]` that a checkpoint was trained with, as plain values."""
+    found: dict[str, Any] = json.loads(state["decisive"]).get("method", {})
+    return found
 
 
 def build_model(
@@ -180,6 +187,7 @@ def write(
     found: Judgement,
     baselines: Mapping[str, Judgement],
     augmented: Sequence[Mapping[str, Any]] = (),
+    attacks: Mapping[str, Any] | None = None,
 ) -> None:
     """Write evaluation.json, and the section `evaluation` of summary.json. Raises DataError where it cannot."""
     which = _which(record, objective, split)
@@ -189,6 +197,7 @@ def write(
         "model": found.as_json(),
         "baselines": {name: one.as_json() for name, one in baselines.items()},
         "augmented": list(augmented),
+        **({} if attacks is None else {"attacks": attacks}),
     }
     write_json(run / EVALUATION_FILE, document)
     if decision := objective.decision(found):
@@ -203,6 +212,7 @@ def write(
             name: one.comparison.summary() for name, one in baselines.items() if one.comparison is not None
         },
         **objective.summary(found, baselines),
+        **({} if attacks is None else {"attacks": under_attack.summary(attacks)}),
         "outdated": summary.outdated(run, which),
     }
     summary.update(run, evaluation=section)

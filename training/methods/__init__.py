@@ -18,7 +18,7 @@ from schemas.kinds import AnyMethod, AnyOptimizer
 from schemas.manifest import Manifest
 from schemas.settings import Train
 from training.input.batch_loader import LocalBatch
-from training.objectives import Objective
+from training.objectives import Objective, Terms, terms_of
 from training.parallel.communicator import Communicator
 
 
@@ -97,6 +97,13 @@ class Method(ABC):
     def judged(self) -> nn.Module:
         """Model that validations judge and checkpoints hand on: that which is trained, or an average of it."""
         return self.model
+
+    def validation_terms(self, batch: LocalBatch) -> Terms:
+        """Return the terms that validations take their means of, for at least one row; metrics may be added.
+
+        With a metric `attacked_` before the name of the objective's criterion, that one decides.
+        """
+        return terms_of(self.context.objective, self.judged, batch)
 
     def facts(self) -> dict[str, Any]:
         """Return what the method adds to the section `training` of summary.json, as plain values."""

@@ -93,6 +93,10 @@ class Objective(ABC):
     """True if a higher `criterion` is better."""
     chooses_on_validation: ClassVar[bool] = False
     """True if the judge is first fed the validation split, to choose a threshold or the like from it."""
+    attackable: ClassVar[bool] = False
+    """True if a model answers each row, and a small change of the row that raises the loss makes the answer worse."""
+    attacked_figure: ClassVar[str | None] = None
+    """Figure of a judgement that the evaluation shows under attack; None: it has none that tells how a model stands."""
     of_loss: ClassVar[Mapping[str, Callable[[float], float]]] = {}
     """Curves for the report that follow from the loss, by name."""
     judged_by_ids: ClassVar[bool] = False

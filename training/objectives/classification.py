@@ -31,6 +31,7 @@ class Classification(Objective):
 
     needs = frozenset({"label"})
     uses_class_weights = True
+    attackable, attacked_figure = True, "accuracy"
     # The loss rises as soon as a model is sure of its mistakes, and accuracy hardly changes while it still learns the
     # rare classes.
     criterion, higher_is_better = "balanced_accuracy", True

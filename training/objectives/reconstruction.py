@@ -45,6 +45,7 @@ class Reconstruction(Objective):
     """The mean squared error of the numbers of a row."""
 
     chooses_on_validation = True
+    attackable = True
 
     def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
         """Set up the objective.

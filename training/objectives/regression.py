@@ -25,6 +25,8 @@ HEAD = "value"
 class Regression(Objective):
     """The squared error of a number of each row, on the scale of the shards."""
 
+    attackable, attacked_figure = True, "mae"
+
     def __init__(self, config: Configuration, manifest: Manifest, device: torch.device) -> None:
         """Set up the objective. Raises UsageError for a target that is no number, or whose values are made up."""
         super().__init__(config, manifest, device)

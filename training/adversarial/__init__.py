@@ -1,0 +1,1 @@
+"""Attacks on a model by gradient, for adversarial training and for evaluation."""
