@@ -25,6 +25,7 @@ LAUNCH = [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2"]
 
 HIDDEN = (*EXACT, "--set", "method.kind=private", "--set", "method.epsilon=3")
 DRAWN = (*HIDDEN, "--set", "method.sampling=poisson", "--set", "method.noise_multiplier=2.5")
+ADVERSARIAL = ("--set", "method.kind=adversarial", "--set", "method.epsilon=0.5")
 TRAIN = ((32, 32, 32), (32, 32, 13))
 """Rows of the row groups of the training split's shards, as `publish` makes them by default."""
 
@@ -94,6 +95,7 @@ def launched(
         flags(published, "whole"),
         flags(published, "again"),
         flags(published, "exact", *EXACT),
+        flags(published, "moved", *EXACT, *ADVERSARIAL),
         flags(published, "halves", "--stop-after", "7"),
         flags(published, "greedy", "--set", "train.read_memory=10"),
         flags(oversampled, "balanced", *EXACT),
@@ -153,6 +155,17 @@ def test_two_ranks_hide_rows_in_the_noise_of_one(
     privacy = result(published, run)["privacy"]
     assert privacy == result(published, f"{run}-alone")["privacy"]
     assert privacy["epsilon"] <= 3 * (1 + 1e-6)
+
+
+def test_two_ranks_learn_under_attack_what_one_process_learns(published: Published, launched: str) -> None:
+    """Of two ranks and one, each row starts from the same noise; a sign may differ where a gradient is all but 0."""
+    assert main(flags(published, "moved-alone", *EXACT, *ADVERSARIAL)) == 0
+    alone, together, plain = (weights(published, run) for run in ("moved-alone", "moved", "exact"))
+    for name, tensor in alone.items():
+        torch.testing.assert_close(together[name], tensor, rtol=1e-3, atol=1e-4)
+    assert any(
+        not torch.allclose(plain[name], tensor, rtol=1e-3, atol=1e-3) for name, tensor in alone.items()
+    )
 
 
 def test_a_refusal_on_one_rank_ends_all(launched: str) -> None:

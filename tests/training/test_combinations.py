@@ -30,6 +30,7 @@ KEYS: dict[str, dict[str, Any]] = {"private": {"noise_multiplier": 1.0}}
 REFUSED: dict[tuple[str, str], str] = {
     ("private", "next_token"): "packed rows hold parts of several records",
     ("private", "train.precision=fp16"): "the scale of the loss reacts to single batches",
+    ("adversarial", "next_token"): "has none that an attack fits",
 }
 """What is refused, by method and objective or setting: a part of the message."""
 

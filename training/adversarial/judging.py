@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def attacks(self) -> dict[str, dict[str, Any]]:
-        """What was done, by attack."""
+        """Settings of each attack, as results state them."""
         settings = self.config.evaluate
         pgd = Attack.pgd(settings.attack_steps)
         return {

@@ -68,7 +68,7 @@ class Regression(Objective):
 
     def _absolute(self, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         """Return the absolute errors in the unit of the column, (rows,), no larger than their dtype can hold."""
-        both = torch.stack([predicted, true]).double().cpu().numpy()
+        both = torch.stack([predicted.detach(), true]).double().cpu().numpy()
         absolute = np.abs(np.diff(self.scale.undo(both), axis=0)[0])
         return torch.from_numpy(absolute.clip(max=torch.finfo(predicted.dtype).max)).to(predicted)
 
