@@ -112,6 +112,26 @@ def test_a_step_follows_the_clipped_sum_with_its_noise(
         torch.testing.assert_close(old - new, sums / 16)
 
 
+def test_a_copied_run_that_learns_something_else_has_other_noise(
+    published: Published, communicator: Communicator, tmp_path: Path
+) -> None:
+    key_file.create(tmp_path)
+    given, manifest = loaded(published, "method.epsilon=1")
+    faster, _ = loaded(published, "method.epsilon=1", "optimizer.learning_rate=0.5")
+    longer = manifest.model_copy(update={"manifest_root": "0" * 64})
+    seeds = []
+    for source in ((given, manifest), (faster, manifest), (given, longer), (given, manifest)):
+        context = context_of(
+            perceptron(), communicator, methods.Source(*source, tmp_path), AdamW(kind="adamw"), 1
+        )
+        method = methods.build(context)
+        assert isinstance(method, Private)
+        method.key = key_file.path_of(tmp_path).read_bytes()
+        seeds.append(method.noise().seed)
+    assert seeds[0] == seeds[3]
+    assert len(set(seeds)) == 3
+
+
 @pytest.mark.parametrize("private", [False, True])
 def test_an_attacker_finds_planted_rows_but_not_at_epsilon_one(
     published: Published, communicator: Communicator, tmp_path: Path, private: bool
