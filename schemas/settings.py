@@ -300,6 +300,8 @@ class Train(Section):
     """Keep an exponential moving average of the weights with this decay a step, and judge and hand on that; None: the
     weights as they are.
     """
+    backend: Literal["horovod", "ddp"] = "horovod"
+    """Library over which the ranks meet: Horovod, started by horovodrun, or PyTorch's process groups, by torchrun."""
     gradients: Literal["auto", "flat", "overlapped"] = "auto"
     """Summation of gradients over the ranks: in one piece after backward, or in groups while it runs."""
     gradient_compression: Literal["none", "fp16"] = "none"

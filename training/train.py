@@ -1,6 +1,7 @@
 """Train on a published version: `horovodrun -np N python -m training.train --config FILE --run NAME`.
 
-Without horovodrun, a single process trains.
+With `train.backend = "ddp"`: `torchrun --standalone --nproc-per-node N -m -- training.train …`. Without a launcher, a
+single process trains.
 """
 
 import argparse
@@ -87,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(config: Configuration, arguments: argparse.Namespace, given: list[str]) -> int:
     # It takes seconds (torch, Horovod), which a mistake in the configuration is not worth.
     from training import models
-    from training.engine import elastic, preparation, session
+    from training.engine import preparation, session
+    from training.engine.state import Launch
 
     config = models.resolved(config)
     run = run_folder(config, arguments.run)
@@ -95,7 +97,7 @@ def _train(config: Configuration, arguments: argparse.Namespace, given: list[str
     manifest = load_with_shards(location, config.storage, arguments.root)
     preparation.check_configuration(config, manifest)
     check_dataset(config, run)
-    launch = elastic.Launch(config, manifest, location, run, arguments, given)
+    launch = Launch(config, manifest, location, run, arguments, given)
     if arguments.check:
         session.check(launch, arguments.ranks)
         log(f"{arguments.config}, {location} and the run {arguments.run!r} are in order")

@@ -1,4 +1,4 @@
-"""Launches of horovodrun for tests: bounded in time, ended by process id, and checked for leftovers.
+"""Launches of horovodrun and torchrun for tests: bounded in time, ended by process id, and checked for leftovers.
 
 Every process of a job carries a token of its own in its environment, whatever its current parent.
 """
@@ -22,6 +22,7 @@ from tests.training.published import Published
 
 REPOSITORY = Path(training.__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
+TORCHRUN = HOROVODRUN.with_name("torchrun")
 SCRIPT = Path(__file__).with_name("faulty_training.py")
 TOKEN = "RINGLAKE_TEST_JOB"
 SECONDS = 180
@@ -29,7 +30,7 @@ SECONDS = 180
 
 
 class Job:
-    """A launch of horovodrun; a context manager that ends all its processes."""
+    """A launch of horovodrun or torchrun; a context manager that ends all its processes."""
 
     def __init__(
         self,
@@ -39,25 +40,31 @@ class Job:
         ranks: int = 2,
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        backend: str = "horovod",
     ) -> None:
         """Launch `command` with `folder` as its working folder, which also receives its output.
 
-        `options` are horovodrun's, by default those of `ranks` processes on this machine; `prefix` is a command that
-        starts horovodrun elsewhere.
+        `options` are the launcher's, by default those of `ranks` processes on this machine; `prefix` is a command that
+        starts it elsewhere.
         """
         folder.mkdir(parents=True, exist_ok=True)
         self.token = uuid.uuid4().hex
         self.log = folder / "output.txt"
         given = {**os.environ, **FOR_TWO, **(environment or {})}
+        horovodrun = [
+            str(HOROVODRUN),
+            *(options or ["-np", str(ranks), "-H", f"localhost:{ranks}"]),
+            "--gloo",
+        ]
+        torchrun = [
+            str(TORCHRUN),
+            *(options or ["--standalone", "--nproc-per-node", str(ranks)]),
+            "--no-python",
+            "--",
+        ]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [
-                    *prefix,
-                    str(HOROVODRUN),
-                    *(options or ["-np", str(ranks), "-H", f"localhost:{ranks}"]),
-                    "--gloo",
-                    *command,
-                ],
+                [*prefix, *(torchrun if backend == "ddp" else horovodrun), *command],
                 cwd=folder,
                 env={
                     **given,

@@ -189,16 +189,28 @@ def test_horovods_threads_step_back_and_this_one_does_not() -> None:
         communicator.stop()
 
 
-@pytest.fixture(scope="module", params=OF_TWO)
+@pytest.fixture(scope="module", params=[*((device, "horovod", 2) for device in OF_TWO), ("cpu", "ddp", 3)])
 def launched(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[tuple[int, str], list[tuple[float, str]]]:
     """Return, by rank and exchange, the largest relative error and the hash of the gradients, of two equal runs."""
+    device, backend, ranks = request.param
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     environment["PATH"] = f"{HOROVODRUN.parent}{os.pathsep}{environment['PATH']}"
     script = str(Path(__file__).with_name("two_ranks.py"))
+    launcher = {
+        "horovod": [str(HOROVODRUN), "-np", str(ranks), "--gloo", "-H", f"localhost:{ranks}", sys.executable],
+        "ddp": [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(ranks),
+        ],
+    }[backend]
     done = subprocess.run(
-        [str(HOROVODRUN), "-np", "2", "--gloo", "-H", "localhost:2", sys.executable, script, request.param],
+        [*launcher, script, device, backend],
         cwd=tmp_path_factory.mktemp("launch"),
         env=environment,
         capture_output=True,
@@ -217,16 +229,22 @@ def launched(
 
 NAMES = [
     *("flat", "auto", "overlapped", "halves", "overlapped-halves", "flat-passes", "overlapped-passes"),
-    *("flat-frozen", "overlapped-frozen"),
+    *("flat-frozen", "overlapped-frozen", "overlapped-groups"),
 ]
 
 
+def ranks_of(launched: dict[tuple[int, str], list[tuple[float, str]]]) -> set[int]:
+    ranks = {rank for rank, _ in launched}
+    assert {0, 1} <= ranks
+    return ranks
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_two_ranks_sum_to_the_whole_batch(
+def test_ranks_sum_to_the_whole_batch(
     launched: dict[tuple[int, str], list[tuple[float, str]]], name: str
 ) -> None:
     tolerance = 2e-3 if "halves" in name else 1e-5
-    for rank in (0, 1):
+    for rank in ranks_of(launched):
         assert all(error < tolerance for error, _ in launched[rank, name])
 
 
@@ -234,6 +252,6 @@ def test_two_ranks_sum_to_the_whole_batch(
 def test_ranks_and_runs_agree_bit_for_bit(
     launched: dict[tuple[int, str], list[tuple[float, str]]], name: str
 ) -> None:
-    hashes = [found for rank in (0, 1) for _, found in launched[rank, name]]
-    assert len(hashes) == 4
+    hashes = [found for rank in ranks_of(launched) for _, found in launched[rank, name]]
+    assert len(hashes) == 2 * len(ranks_of(launched))
     assert len(set(hashes)) == 1

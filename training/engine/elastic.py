@@ -9,11 +9,9 @@ A rank that finds an error which a restart would only repeat, such as damaged da
 folder, and the other ranks stop too. All hosts have to share that folder.
 """
 
-import argparse
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from horovod.common.elastic import State, run_fn
@@ -21,27 +19,14 @@ from horovod.common.exceptions import HostsUpdatedInterrupt
 
 from common.errors import CheckError, RinglakeError, UsageError
 from common.progress import log
-from schemas.config import Configuration
-from schemas.manifest import Manifest
 from training.checkpoints import tensors
 from training.checkpoints.record import CheckpointState, Record
 from training.engine import preparation, running, stopping, survival
 from training.engine.ownership import Ownership
+from training.engine.state import Launch
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
 from training.parallel.horovod_backend import HorovodBackend
-
-
-@dataclass(frozen=True)
-class Launch:
-    """Start-up arguments of a process of an elastic training."""
-
-    config: Configuration
-    manifest: Manifest
-    location: str
-    folder: Path
-    arguments: argparse.Namespace
-    given: list[str]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from training.tracking.run_files import (
 )
 
 Ending = Literal["finished", "as asked", "preempted"]
-PACKAGES = ("torch", "horovod", "petastorm", "pyarrow", "numpy")
+PACKAGES = ("torch", "petastorm", "pyarrow", "numpy")
 
 
 def begin_run(context: TrainContext, location: str, given: list[str], last: Record | None) -> None:
@@ -73,12 +73,11 @@ def _begin_run(context: TrainContext, location: str, given: list[str], last: Rec
     # A resumed training keeps what it began with.
     before = None if last is None else read_run(context.run)
     started_from = (before or {}).get("started_from") if context.start is None else context.start.as_json()
-    world = context.communicator.world
-    launcher = f"horovodrun -np {world.size} " if world.size > 1 else ""
+    launcher = context.communicator.backend.command()
     shown, where = command.without_credentials(given), storage.absolute(location)
     document = {
-        "command": f"{launcher}python -m training.train {shlex.join(shown)}",
-        "repeat": f"{launcher}python -m training.train {shlex.join(repeated(shown, context.run.name, where))}",
+        "command": f"{launcher} training.train {shlex.join(shown)}",
+        "repeat": f"{launcher} training.train {shlex.join(repeated(shown, context.run.name, where))}",
         "folder": str(Path.cwd()),
         "manifest": where,
         # So that a copy of the run, moved with its data, finds its own.
@@ -108,15 +107,18 @@ def repeated(given: list[str], run: str, location: str) -> list[str]:
 
 def environment(context: TrainContext) -> dict[str, Any]:
     """Return versions, machine and world of a training."""
+    backend = context.communicator.backend.name
+    packages = [*PACKAGES, *(["horovod"] if backend == "horovod" else [])]
     return {
         "python": sys.version.split()[0],
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
+        **{name: importlib.metadata.version(name) for name in packages},
         "host": platform.node(),
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "device": str(context.device),
         "threads": context.config.train.threads,
         "world_size": context.communicator.world.size,
+        "backend": backend,
     }
 
 
@@ -182,6 +184,7 @@ def finish(context: TrainContext, state: TrainState, location: str) -> None:
     best = store.best_on_disk(context.run)
     by = None if best is None else best.judged_by
     training = {
+        "backend": context.communicator.backend.name,
         "world_size": context.communicator.world.size,
         "epochs": context.config.train.epochs,
         "epochs_completed": record.epoch,

@@ -1,20 +1,18 @@
 """A training on one rank, from joining the ring to its end."""
 
-import os
-
 import torch
 
 from common.errors import CheckError, RinglakeError
 from common.progress import log
 from training import models, objectives, optimizers
 from training.checkpoints import starting, store
-from training.engine import elastic, preparation, running, stopping, survival
-from training.engine.elastic import Launch
+from training.engine import preparation, running, stopping, survival
 from training.engine.ownership import Ownership, check_free
+from training.engine.state import Launch
 from training.input.batch_loader import split_order
 from training.parallel.communicator import Communicator, make_deterministic
 from training.parallel.watchdog import Watchdog
-from training.parallel.world import World
+from training.parallel.world import World, speaks
 
 
 def check(launch: Launch, ranks: int) -> None:
@@ -37,14 +35,16 @@ def check(launch: Launch, ranks: int) -> None:
 
 def train(launch: Launch) -> int:
     """Train to the end, or until a signal stops the training; return the exit status."""
-    if os.environ.get("HOROVOD_RANK", "0") == "0":
+    if speaks():
         # Joining the ring takes a few seconds.
         log(f"the run {launch.folder.name!r} trains on {launch.location}")
     make_deterministic(launch.config.train.threads)
-    communicator = Communicator.start()
+    communicator = Communicator.start(launch.config.train.backend)
     try:
         with Watchdog(launch.config.train.watchdog, communicator.world.rank):
             if survival.is_elastic():
+                from training.engine import elastic  # it needs Horovod
+
                 return elastic.train(launch)
             with Ownership(launch.folder) as ownership:
                 ownership.take(communicator)

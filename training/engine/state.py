@@ -1,5 +1,6 @@
-"""Context and progress of a training."""
+"""Start-up arguments, context and progress of a training."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,18 @@ from training.input.proof import Proof
 from training.methods import Method
 from training.objectives import Objective
 from training.parallel.communicator import Communicator
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Start-up arguments of a process of a training."""
+
+    config: Configuration
+    manifest: Manifest
+    location: str
+    folder: Path
+    arguments: argparse.Namespace
+    given: list[str]
 
 
 @dataclass

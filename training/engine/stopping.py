@@ -11,6 +11,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from training.parallel.world import speaks
+
 STATUS = 75
 """EX_TEMPFAIL of BSD's sysexits.h: nothing is wrong, try again later."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -65,7 +67,7 @@ class Preemption:
         self._asked.set()
         if not self.defers:
             raise Stopped(f"stopped by {self.requested.name} before the first step: nothing is lost")
-        if os.environ.get("HOROVOD_RANK", "0") == "0":
+        if speaks():
             _say(
                 f"{self.requested.name}: the training ends after this step, with a checkpoint, or {self.grace:g} s "
                 "from now (train.grace); a second signal ends it at once"

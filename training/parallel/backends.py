@@ -49,7 +49,7 @@ class Backend(Protocol):
         """True if ranks cannot share a GPU."""
 
     def command(self) -> str:
-        """Return the beginning of the command line that starts as many ranks, up to `-m`."""
+        """Return the beginning of the command line that starts as many ranks of a module."""
 
 
 def sleep_until(is_done: Callable[[], bool]) -> None:

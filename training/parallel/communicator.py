@@ -11,6 +11,7 @@ from torch import nn
 from common.errors import DataError, RinglakeError, UsageError
 from common.progress import log
 from training.parallel.backends import Backend
+from training.parallel.world import check_launcher
 
 
 class Communicator:
@@ -20,8 +21,17 @@ class Communicator:
         self.backend, self.world = backend, backend.world
 
     @classmethod
-    def start(cls) -> "Communicator":
-        """Join the ring that the launcher set up; without one, a ring of one."""
+    def start(cls, backend: str = "horovod") -> "Communicator":
+        """Join the ring that the launcher set up; without one, a ring of one.
+
+        `backend` as `train.backend`. Raises UsageError if the launcher is that of the other.
+        """
+        check_launcher(backend)
+        if backend == "ddp":
+            from training.parallel.process_groups import ProcessGroups
+
+            return cls(ProcessGroups.start())
+        # The other back end does without Horovod, which may not be installed.
         from training.parallel.horovod_backend import HorovodBackend
 
         return cls(HorovodBackend.start())

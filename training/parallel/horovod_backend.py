@@ -84,7 +84,7 @@ class HorovodBackend:
         return bool(hvd.nccl_built())
 
     def command(self) -> str:
-        return f"horovodrun -np {self.world.size} python" if self.world.size > 1 else "python"
+        return f"horovodrun -np {self.world.size} python -m" if self.world.size > 1 else "python -m"
 
 
 def start_yielding() -> None:

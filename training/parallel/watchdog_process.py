@@ -4,7 +4,8 @@ Started by `training.parallel.watchdog` with the heartbeats on standard input, o
 and limit in seconds as arguments. It imports four small modules of the standard library, and always ends with the rank.
 
 It also passes SIGTERM on to the rank, as SIGUSR1: horovodrun sends SIGTERM to the children of a rank alone, and stops
-the rank as soon as none of them is left. So after that signal this process stays until the rank is gone.
+the rank as soon as none of them is left. So after that signal this process stays until the rank is gone. torchrun sends
+SIGTERM to the rank as well, which would take a second signal for an order to end at once.
 """
 
 import os
@@ -84,8 +85,9 @@ def watch(rank: str, process: int, limit: float, messenger: Messenger | None = N
 
 if __name__ == "__main__":
     # Ctrl-C and a scheduler's SIGUSR1 are meant for the rank, and this process ends when the rank does.
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     passed_on = Messenger(int(sys.argv[2]))
-    signal.signal(signal.SIGTERM, passed_on)
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        signal.signal(signal.SIGTERM, passed_on)
     watch(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), passed_on)
