@@ -15,6 +15,8 @@ SIZE ?= 100MB
 # Parallel tests: by default one more than cores, if memory suffices (tests/conftest.py). Set 0 for a few tests
 # selected by ARGS: they then need no further processes.
 WORKERS ?= auto
+# BACKEND=ddp trains on PyTorch's process groups, started by torchrun.
+BACKEND ?=
 # Elastic training: minimum and maximum of processes, hosts (see deploy/hosts.sh), seconds to wait for the minimum,
 # seconds to exclude a host that failed (initial and maximum), maximum number of restarts.
 ELASTIC ?=
@@ -32,7 +34,11 @@ LAUNCH = $(if $(ELASTIC),-np $(MIN_NP) --min-np $(MIN_NP) --max-np $(MAX_NP) \
     --elastic-timeout $(ELASTIC_TIMEOUT) --blacklist-cooldown-range $(COOLDOWN) --reset-limit $(RESETS),-np $(NP) \
     -H localhost:$(NP))
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-HOW = $(if $(RESUME),--resume$(if $(filter auto,$(RESUME)),=auto)) $(if $(filter 1,$(AGAIN)),--again)
+DDP = $(filter ddp,$(BACKEND))
+START = $(if $(DDP),$(if $(ELASTIC),$(error BACKEND=ddp has no elastic training))\
+    .venv/bin/torchrun --standalone --nproc-per-node $(NP) -m --,\
+    .venv/bin/horovodrun $(LAUNCH) --gloo $(PY) -m)
+HOW = $(if $(DDP),--set train.backend=ddp) $(if $(RESUME),--resume$(if $(filter auto,$(RESUME)),=auto)) $(if $(filter 1,$(AGAIN)),--again)
 OVERRIDES = $(foreach pair,$(SET),--set '$(pair)')
 
 # Another Python's folder of modules, such as conda's, with which that of .venv could not even start.
@@ -87,10 +93,9 @@ etl: setup ## run the pipeline: raw records (those of a demo are fetched) to pub
 	@setup/data.sh '$(CONF)'
 	$(PY) -m etl.pipeline --config $(CONF) $(OVERRIDES) $(ARGS)
 
-train: setup ## train on the newest published version with NP processes; ELASTIC=1: MIN_NP to MAX_NP; RESUME=auto, AGAIN=1
+train: setup ## train on the newest published version with NP processes; ELASTIC=1: MIN_NP to MAX_NP; BACKEND=ddp: by torchrun; RESUME=auto, AGAIN=1
 	$(PY) -m training.train --config $(CONF) --run $(RUN) $(HOW) $(OVERRIDES) $(ARGS) --check --ranks $(if $(ELASTIC),$(MAX_NP),$(NP))
-	$(if $(ELASTIC),HOSTS='$(HOSTS)' HOSTS_FILE='$(HOSTS_FILE)') .venv/bin/horovodrun $(LAUNCH) --gloo \
-	    $(PY) -m training.train --config $(CONF) --run $(RUN) $(HOW) $(OVERRIDES) $(ARGS)
+	$(if $(ELASTIC),HOSTS='$(HOSTS)' HOSTS_FILE='$(HOSTS_FILE)') $(START) training.train --config $(CONF) --run $(RUN) $(HOW) $(OVERRIDES) $(ARGS)
 
 evaluate: setup ## evaluate the run on the test split, beside a linear baseline
 	$(PY) -m training.evaluate --config $(CONF) --run $(RUN) $(OVERRIDES) $(ARGS)
