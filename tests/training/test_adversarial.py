@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import math
 from types import SimpleNamespace
 from typing import Any, cast
@@ -185,6 +186,16 @@ def test_marks_and_categories_stay_as_they_are() -> None:
         UsageError, match=r"'x' are attacked .* an nn.Embedding of 20 rows, of which this model has 0"
     ):
         Surface(movable(objective.config, [TOKENS]), Net(NUMBERS))
+
+
+def test_a_table_that_is_computed_again_is_refused() -> None:
+    model = Net(TOKENS)
+    assert model.embedded is not None
+    model.embedded.forward = functools.partial(model.embedded.forward)  # type: ignore[method-assign]
+    with pytest.raises(
+        UsageError, match=r"of 'x' lies within a layer that model\.checkpoint_layers computes again"
+    ):
+        surface_of(model, Answers(TOKENS))
 
 
 def test_starts_follow_from_record_key_seed_and_step_alone() -> None:

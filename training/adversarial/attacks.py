@@ -53,7 +53,9 @@ def noise(
     for row, key in enumerate(keys):
         generator = np.random.Generator(np.random.Philox(counter=counter, key=key))
         generator.random(out=found[row], dtype=np.float32)
-    return found * np.float32(2) - np.float32(1)
+    found *= 2
+    found -= 1
+    return found
 
 
 def started(surface: Surface, box: Box, batch: LocalBatch, seed: int, step: int, restart: int = 0) -> Moves:

@@ -5,6 +5,7 @@ embeddings, where no move is a text: robustness there certifies nothing about ed
 outliers, truth values and categories stay as they are.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -92,6 +93,13 @@ class Surface:
                     f"the texts of {feature.column.name!r} are attacked behind their table of embeddings, an "
                     f"nn.Embedding of {codes:,} rows, of which this model has {len(tables)}"
                     f"{' of different widths' if tables else ''}: choose another model or method"
+                )
+            # Computed again in backward, it would no longer be moved.
+            again = [m for m in model.modules() if isinstance(m.forward, functools.partial)]
+            if any(inner in tables for layer in again for inner in layer.modules()):
+                raise UsageError(
+                    f"the table of embeddings of {feature.column.name!r} lies within a layer that "
+                    "model.checkpoint_layers computes again, where it cannot be attacked: leave that out"
                 )
             self.tables[codes] = tables
 
