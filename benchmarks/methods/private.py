@@ -135,8 +135,9 @@ def measured(only: Sequence[str], budgets: Sequence[str], again: bool) -> dict[s
     """Measure the cells that are missing, write each as soon as it is there, and return all."""
     found: dict[str, Any] = json.loads(FILE.read_bytes()) if FILE.exists() else {}
     for name in only:
+        found.setdefault(name, {})
         for budget in budgets:
-            if again or budget not in found.setdefault(name, {}):
+            if again or budget not in found[name]:
                 found[name][budget] = measure(CASES[name], budget)
                 log(f"{name}, ε = {budget}: {found[name][budget]['accuracy']:.3f}")
                 files.write(FILE, json.dumps(found, indent=1).encode() + b"\n")
