@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import functools
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,10 +21,12 @@ from schemas.methods.adversarial import Adversarial as Settings
 from schemas.optimizers.sgd import Sgd
 from schemas.settings import Train
 from tests.training.linear import CLASSES, Classes
+from tests.training.pretrained_folder import write_folder
 from tests.training.published import publish
+from tests.training.test_pretrained_encoder import built
 from training import methods, models
 from training.adversarial.attacks import FGSM, Attack, attacked, noise, started, unmoved
-from training.adversarial.surface import LEVELS, Moves, Surface, movable
+from training.adversarial.surface import LEVELS, Movable, Moves, Surface, movable
 from training.input.batch_loader import LocalBatch
 from training.methods.adversarial import Adversarial
 from training.parallel.communicator import Communicator
@@ -245,6 +248,25 @@ def test_a_moved_token_moves_its_own_row_alone(tmp_path: Any) -> None:
         alone = model({"tokens": tokens[2:3]})["logits"]
         handle.remove()
     torch.testing.assert_close(moved[2:3], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_tokens_find_their_moves_behind_special_ones(tmp_path: Path) -> None:
+    """A pretrained encoder puts tokens of its own around each text, which stay as they are."""
+    model = built(write_folder(tmp_path / "encoder"))
+    column = Column(name="tokens", role="feature", dtype="uint16", shape=[4], storage=FIXED, vocabulary=300)
+    surface = Surface([Movable(column, "embedding")], model)
+    tokens = torch.tensor([[5, 6, 0, 0], [7, 0, 0, 0], [8, 9, 10, 11]], dtype=torch.int32)
+    batch = LocalBatch({"tokens": tokens}, None, np.zeros((3, 2), np.uint64), None, 3, 3, 0, 3)
+    moves = unmoved(surface, batch)
+    with torch.no_grad():
+        clean = model(batch.features)["logits"]
+        with surface.moved(moves):
+            assert torch.equal(model(batch.features)["logits"], clean)
+        moves["tokens"][1, 0] = 1.0
+        moves["tokens"][0, 3] = 1.0  # padding
+        with surface.moved(moves):
+            changed = (model(batch.features)["logits"] != clean).any(dim=1)
+    assert changed.tolist() == [False, True, False]
 
 
 def method_of(
