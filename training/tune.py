@@ -95,6 +95,11 @@ def _tune(config: Configuration, arguments: argparse.Namespace, overrides: list[
             "a search judges by the validation split, and this data set has none: publish it with split.validation "
             "above 0"
         )
+    if arguments.ranks > 1 and config.train.backend != "horovod":
+        raise UsageError(
+            f"train.backend = {config.train.backend!r}: a search starts its ranks with horovodrun, so leave it out, or "
+            "give --ranks 1"
+        )
     split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
     objective = objectives.kind(config.objective.kind)
     metric = config.tune.metric or objective.criterion

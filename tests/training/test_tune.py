@@ -297,6 +297,12 @@ def test_credentials_do_not_come_into_the_winners_configuration(
     assert [path for path in files if b"hidden-value" in path.read_bytes()] == []
 
 
+def test_ranks_that_horovodrun_cannot_start_are_refused(tmp_path: Path) -> None:
+    published = searched(tmp_path, RANDOM)
+    with pytest.raises(UsageError, match="a search starts its ranks with horovodrun"):
+        tune.main(flags(published, "--ranks", "2", "--set", "train.backend=ddp"))
+
+
 def test_a_data_set_without_a_validation_split_cannot_be_searched(tmp_path: Path) -> None:
     published = publish(tmp_path, validation=())
     published.config.write_text(published.config.read_text() + f"[tune]\n{RANDOM}")

@@ -12,7 +12,8 @@ from schemas.tuning import Dimension
 
 SECTIONS = ("objective", "model", "method", "optimizer", "train", "augment")
 """Sections that a search may change; the others say what is published, where it lies, or how it is judged."""
-OF_PLACES = ("train.runs",)
+OF_PLACES = ("train.runs", "train.backend")
+"""Keys of these that say where a training is written, or how it is started."""
 Space = Mapping[str, Dimension]
 
 
