@@ -7,6 +7,7 @@ so that an interrupted comparison goes on where it was.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -91,7 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the rows as JSON; return the exit status."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of the samplers (0 1 2)")
-    print(json.dumps(rows(parser.parse_args(argv).seeds), indent=1))
+    parser.add_argument(
+        "--again", action="store_true", help="remove the studies that there are, and begin anew"
+    )
+    arguments = parser.parse_args(argv)
+    if arguments.again:
+        shutil.rmtree(RUNS, ignore_errors=True)
+    print(json.dumps(rows(arguments.seeds), indent=1))
     return 0
 
 
