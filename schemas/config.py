@@ -118,6 +118,7 @@ class Configuration(Section):
                 'balance, and the policy can only be "none"'
             )
         self._check_where()
+        self._check_by_group()
         self._check_tolerance()
         return self
 
@@ -158,6 +159,16 @@ class Configuration(Section):
             raise ValueError(
                 f'train.where and balance.policy = "{self.balance.policy}" both say how often training takes a row: '
                 "leave one of them out"
+            )
+
+    def _check_by_group(self) -> None:
+        if self.publish.by_group and self.columns.group is None:
+            raise ValueError(
+                "publish.by_group makes shards of one group each and needs columns.group: set it"
+            )
+        if self.publish.by_group and self.packed_feature() is not None:
+            raise ValueError(
+                "publish.by_group does not go with packed_tokens, whose rows hold several records"
             )
 
     def _check_renamed(self) -> None:
@@ -281,6 +292,8 @@ class Configuration(Section):
             source.model_dump(mode="json", exclude=set(source.places)) for source in self.source
         ]
         features = [{k: v for k, v in f.items() if k != "tokenizer"} for f in whole["feature"]]
+        if not self.publish.by_group:
+            del whole["publish"]["by_group"]  # Data sets published before it was there keep their roots.
         del whole["clean"]["pseudonyms"]  # Only says where the key is; pseudonyms depend on the key itself.
         return {
             "dataset": {"name": self.dataset.name},

@@ -128,6 +128,8 @@ class Publish(Section):
     """
     rows_per_group: Positive | None = None
     """Rows of a Parquet row group. By default about 4 MB decoded, less where training would have fewer than 256."""
+    by_group: bool = False
+    """Shards of the training split have the rows of one value of `columns.group` each, for federated training."""
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

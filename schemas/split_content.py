@@ -24,7 +24,7 @@ class ManifestPart(BaseModel):
 class Shard(ManifestPart):
     """Parquet file of one split."""
 
-    LATER = frozenset({"records"})
+    LATER = frozenset({"records", "silo"})
     path: str
     """Relative to `table_uri`."""
     bytes: int
@@ -44,6 +44,13 @@ class Shard(ManifestPart):
     """
     records: int | None = None
     """Records that end in the shard, where rows are packed; None: its rows."""
+    silo: int | None = None
+    """Number of the group whose rows alone the shard has (`publish.by_group`); None: it may have rows of several."""
+
+    @property
+    def epoch_rows(self) -> int:
+        """Rows of an epoch, repeats included."""
+        return self.rows if self.epoch_row_groups is None else sum(self.epoch_row_groups)
 
 
 class Packing(ManifestPart):

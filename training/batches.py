@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from common import command, files
 from common.errors import UsageError
 from common.progress import log
 from common.storage import Storage
 from schemas.config import load
+from schemas.kinds import METHODS, AnyMethod
 from schemas.manifest import Manifest, load_with_shards, resolve
 from schemas.mistakes import allowed
 from schemas.runs import RUN_FILE, manifest_of
 from schemas.settings import Augment, Train
 from schemas.tables import Layout
-from training.input.order import GlobalBatch
 from training.parallel.world import World
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Source:
     """Root of the manifest, where it is known beforehand."""
     options: Storage | None = None
     augment: Augment = field(default_factory=Augment)
+    method: AnyMethod = field(default_factory=METHODS.default_settings)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -105,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{source.name} was trained on the manifest root {str(source.root)[:16]}…, but {source.manifest} has "
             f"{manifest.manifest_root[:16]}…: give the manifest that it was trained on with --manifest"
         )
-    check_place(manifest, settings, arguments, ranks)
+    check_place(manifest, source.method, settings, arguments, ranks)
     if not manifest.splits[arguments.split].rows:
         log(f"the {arguments.split} split of {source.manifest} has no rows")
     log(
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             ranks,
             rank,
             source.options,
+            source.method,
             None if arguments.pictures is None else writer(arguments.pictures, source, settings, manifest),
         ):
             print(json.dumps(line))
@@ -139,7 +141,9 @@ def find_source(arguments: argparse.Namespace) -> Source:
     if arguments.config is not None:
         config = load(arguments.config, command.overrides(arguments))
         location = resolve(arguments.manifest or "latest", Layout.of(config).manifests, config.storage)
-        return Source(str(arguments.config), config.train, location, None, config.storage, config.augment)
+        return Source(
+            str(arguments.config), config.train, location, None, config.storage, config.augment, config.method
+        )
     if arguments.run is not None:
         return source_of_run(Path(arguments.run), arguments.manifest, arguments.root)
     if arguments.manifest in (None, "latest"):
@@ -154,6 +158,7 @@ def source_of_run(run: Path, manifest: str | None, root: str | None = None) -> S
         document = json.loads(file.read_bytes())
         train = Train.model_validate(document["configuration"]["train"])
         augment = Augment.model_validate(document["configuration"].get("augment", {}))
+        method = TypeAdapter(AnyMethod).validate_python(document["configuration"].get("method", {}))
         location = manifest or manifest_of(run, document, Storage(), None, root)
         manifest_root = str(document["manifest_root"])
     except OSError as error:
@@ -165,7 +170,7 @@ def source_of_run(run: Path, manifest: str | None, root: str | None = None) -> S
         raise UsageError(
             f"{file} does not tell how the run was configured ({first}): give its configuration with --config"
         ) from error
-    return Source(str(file), train, location, manifest_root, augment=augment)
+    return Source(str(file), train, location, manifest_root, augment=augment, method=method)
 
 
 def with_flags(train: Train, arguments: argparse.Namespace) -> Train:
@@ -191,15 +196,17 @@ def worlds_of(arguments: argparse.Namespace) -> tuple[int, int | None]:
     return ranks, arguments.rank
 
 
-def check_place(manifest: Manifest, settings: Train, arguments: argparse.Namespace, ranks: int) -> None:
+def check_place(
+    manifest: Manifest, method: AnyMethod, settings: Train, arguments: argparse.Namespace, ranks: int
+) -> None:
     """Raise UsageError if the split, epoch or position does not exist, or the ranks outnumber the streams."""
     if arguments.split not in manifest.splits:
         raise UsageError(f"--split {arguments.split}: the data set has {', '.join(sorted(manifest.splits))}")
     if arguments.epoch < 0:
         raise UsageError(f"--epoch {arguments.epoch}: the first epoch is 0")
-    from training.input.batch_loader import split_order  # imports torch
+    from training.silos.loading import order_of  # imports torch
 
-    order = split_order(manifest, arguments.split, settings)
+    order = order_of(manifest, method, settings, arguments.split)
     if not 0 <= arguments.position <= order.rows:
         raise UsageError(
             f"--position {arguments.position}: an epoch of the {arguments.split} split has {order.rows:,} rows, the "
@@ -246,36 +253,37 @@ def batches(
     ranks: int = 1,
     rank: int | None = None,
     options: Storage | None = None,
+    method: AnyMethod | None = None,
     write: "Write | None" = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield the global batches of an epoch from `position` on, as read by one rank or by all side by side.
 
     `write` gets the rows of each rank, and their places in the epoch.
     """
-    from training.input.batch_loader import BatchLoader, split_order  # imports torch
+    from training.silos.loading import loader_of, order_of  # imports torch
 
-    order = split_order(manifest, split, settings)
+    method = METHODS.default_settings() if method is None else method
+    order = order_of(manifest, method, settings, split)
     before = epoch * order.rows
     shown = range(ranks) if rank is None else [rank]
     with ExitStack() as stack:
         loaders = [
             stack.enter_context(
-                BatchLoader(
+                loader_of(
                     manifest,
-                    split,
+                    method,
                     settings,
                     World(one, ranks),
-                    epochs=epoch + 1,
-                    position=before + position,
+                    epoch + 1,
+                    before + position,
+                    split,
                     options=options,
                     with_ids=True,
                 )
             )
             for one in shown
         ]
-        for parts in zip(*loaders, strict=True):
-            last = parts[0].position - before
-            batch = GlobalBatch(last - parts[0].global_rows, last)
+        for batch, *parts in zip(order.batches(settings.batch, position), *loaders, strict=True):
             owners = order.owners(batch, ranks)
             ids, documents = (np.full(batch.rows, None, dtype=object) for _ in range(2))
             for one, part in zip(shown, parts, strict=True):
@@ -289,7 +297,7 @@ def batches(
             mine = np.isin(owners, shown)
             packed = any(part.documents is not None for part in parts)
             yield {
-                "batch": batch.first // settings.batch,
+                "batch": batch.number(settings.batch),
                 "position": batch.first,
                 "record_ids": ids[mine].tolist(),
                 **({"documents": documents[mine].tolist()} if packed else {}),

@@ -21,7 +21,7 @@ from schemas.manifest import load as load_manifest
 from schemas.runs import RUN_FILE, check_dataset, manifest_of
 from schemas.tables import Layout
 from training.adversarial import sections as under_attack
-from training.reporting import privacy, sections
+from training.reporting import federated, privacy, sections
 from training.tracking import metrics, non_finite, summary
 from training.tracking.run_files import REPORT_FILE, read_evaluation, read_run, run_folder
 
@@ -94,6 +94,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
         sections.curves(metrics.read(run), objective.of_loss),
         *sections.non_finite(non_finite.read(run)),
         *privacy.section(training),
+        *federated.section(training),
         sections.lineage(manifest, began, training, evaluation),
         sections.settings(began),
         sections.environment(began),

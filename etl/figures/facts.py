@@ -18,6 +18,8 @@ class ShardFacts:
     bytes: int
     packed_records: int | None = None
     """Records that end in it, where rows are packed; None: each row is one."""
+    silo: int | None = None
+    """Number of the group whose rows alone it has; None: it may have rows of several."""
 
     @property
     def records(self) -> int:

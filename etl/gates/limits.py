@@ -323,14 +323,17 @@ def _records(summary: Summary, config: Configuration) -> dict[str, Any]:
 def _split(summary: Summary, config: Configuration, split: str) -> dict[str, Any]:
     rows, shards = summary.published.get(split, 0), summary.shards.get(split, [])
     share, expected = _share(rows, summary.published_rows), float(getattr(config.split, split))
-    sizes = [shard.rows for shard in shards]
-    row_groups = [group for shard in shards for group in shard.row_groups]
-    full = summary.rows_per_group
-    inexact = sum(group != full for group in row_groups[:-1]) + sum(
-        not 0 < g <= full for g in row_groups[-1:]
-    )
+    full, spread, inexact = summary.rows_per_group, 0, 0
+    # Each silo is cut into shards by itself.
+    for silo in {shard.silo for shard in shards}:
+        mine = [shard for shard in shards if shard.silo == silo]
+        groups = [group for shard in mine for group in shard.row_groups]
+        inexact += sum(group != full for group in groups[:-1]) + sum(not 0 < g <= full for g in groups[-1:])
+        if split == "train":
+            spread = max(spread, max(shard.rows for shard in mine) - min(shard.rows for shard in mine))
+    cut = sum(sum(shard.row_groups) for shard in shards)
     encoded, written = summary.encoded.get(split, 0), sum(shard.records for shard in shards)
-    astray = abs(rows - encoded) + abs(rows - written) + abs(sum(sizes) - sum(row_groups))
+    astray = abs(rows - encoded) + abs(rows - written) + abs(sum(shard.rows for shard in shards) - cut)
     return {
         "split": split,
         "rows": rows,
@@ -338,7 +341,7 @@ def _split(summary: Summary, config: Configuration, split: str) -> dict[str, Any
         "expected_share": expected,
         "share_deviation": abs(share - expected) if summary.published_rows >= SPLIT_ROWS else math.nan,
         "shards": len(shards),
-        "shard_spread": max(sizes) - min(sizes) if sizes and split == "train" else 0,
+        "shard_spread": spread,
         "inexact_row_groups": inexact,
         "encoded_rows": encoded,
         "shard_rows": written,

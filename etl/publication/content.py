@@ -176,6 +176,7 @@ def _split_content(
                 sha256=s.sha256,
                 epoch_row_groups=s.epoch_row_groups,
                 records=s.records,
+                silo=s.silo,
             )
             for s in mine
         ],

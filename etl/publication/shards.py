@@ -34,6 +34,8 @@ from schemas.split_content import Packing
 from schemas.tables import spark_schema
 
 SPARK_PARTITION_COLUMN = "split"
+PART_SIGN = "/"
+"""Sign between the name of a split and a part of it with shards of its own."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class WrittenShard:
     label_counts: dict[int, int]
     packing: Packing | None
     """Records whose parts its packed rows hold; None where each row is a record."""
+    silo: int | None = None
+    """Number of the group whose rows alone it has; None: it may have rows of several."""
 
     @property
     def records(self) -> int | None:
@@ -228,7 +232,7 @@ def _write_partition(
                     results.append(shard.close())
                     shard = None
                 if shard is None:
-                    times = repeats if split == "train" else None
+                    times = repeats if split.partition(PART_SIGN)[0] == "train" else None
                     packer = None if packing is None else Packer(packing[0], packing[1][split], number)
                     shard = ShardWriter(
                         split, number, schema, rows_per_group, table_uri, options, times, packer
@@ -268,7 +272,8 @@ class ShardWriter:
 
     def __post_init__(self) -> None:
         self.file_system, table = storage.filesystem(self.table_uri, self.options)
-        self.folder = posixpath.join(table, f"{SPARK_PARTITION_COLUMN}={self.split}")
+        partition = f"{SPARK_PARTITION_COLUMN}={self.split.partition(PART_SIGN)[0]}"
+        self.folder = posixpath.join(table, partition)
         self.attempt = posixpath.join(self.folder, f".{uuid.uuid4().hex}.part")
         self.file_system.makedirs(self.folder, exist_ok=True)
         self.opened = self.file_system.open(self.attempt, "wb")
@@ -311,7 +316,7 @@ class ShardWriter:
         return {
             "split": self.split,
             "number": self.number,
-            "path": f"{SPARK_PARTITION_COLUMN}={self.split}/{name}",
+            "path": f"{posixpath.basename(self.folder)}/{name}",
             "bytes": self.hashing.size,
             "rows": sum(self.groups),
             "row_groups": self.groups,

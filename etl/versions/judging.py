@@ -25,7 +25,10 @@ from schemas.tables import Layout
 def shard_facts(manifest: Manifest) -> dict[str, list[ShardFacts]]:
     """Return the shards of a published version by split, in the form of the summary."""
     return {
-        split: [ShardFacts(one.rows, list(one.row_groups), one.bytes, one.records) for one in content.shards]
+        split: [
+            ShardFacts(one.rows, list(one.row_groups), one.bytes, one.records, one.silo)
+            for one in content.shards
+        ]
         for split, content in manifest.splits.items()
     }
 

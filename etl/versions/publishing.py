@@ -22,7 +22,7 @@ from etl.lake.log import Commit, identity, open_table, table_version
 from etl.lake.outcomes import rows_to_publish
 from etl.lake.tables import read_table
 from etl.lake.tombstones import Tombstones, erased_before
-from etl.publication import balance, class_balance, commit, shards
+from etl.publication import balance, by_group, class_balance, commit, shards
 from etl.publication.content import class_names, largest_groups, manifest_content, packed_layout
 from etl.publication.packing import check_written, sums_sent
 from etl.publication.shards import WrittenShard
@@ -81,14 +81,20 @@ def _publish_version(
     classes = class_names(config, layout, stored)
     ordered = encoded.transform(balance.with_order_key)
     with spark_progress(spark, "plan shards"):
+        if config.publish.by_group:
+            assert config.columns.group is not None
+            fields = read_table(spark, layout.fields)
+            ordered = by_group.parted(ordered, fields, config.columns.group)
         packed = packed_layout(config, layout, stored)
         sent, width = _sent(ordered), shards.row_bytes(config)
         rows, packing = {split: rows for split, (rows, _) in sent.items()}, {}
         if packed is not None:
             packing = sums_sent(encoded, packed)
             rows = {split: packed.rows(of_split) for split, of_split in packing.items()}
-        counts = balance.shard_counts(rows, config.publish, width)
-        rows_per_group = balance.row_group_size(config.publish, rows, width)
+        of_splits = by_group.of_splits(rows)
+        counts = balance.shard_counts(of_splits, config.publish, width)
+        rows_per_group = balance.row_group_size(config.publish, of_splits, width)
+        counts = by_group.shard_counts(rows, counts)
         wanted = {split: (rows[split], counts[split]) for split in rows}
         size, length = (None, 1) if packed is None else (packed.size(), packed.length)
         records = sum(count for count, _ in sent.values())
@@ -101,11 +107,16 @@ def _publish_version(
         written = shards.write_shards(ordered, plans, rows_per_group, config, layout.shards, repeats, packed)
     if packed is None:
         _nothing_lost(sent, written)
+        written = by_group.whole(written)
     else:
         check_written(packing, {split: [s.packing for s in written if s.split == split] for split in SPLITS})
     with spark_progress(spark, "check quality"):
         facts = {
-            split: [ShardFacts(s.rows, s.row_groups, s.bytes, s.records) for s in written if s.split == split]
+            split: [
+                ShardFacts(s.rows, s.row_groups, s.bytes, s.records, s.silo)
+                for s in written
+                if s.split == split
+            ]
             for split in SPLITS
         }
         summary = summarise(spark, config, facts)

@@ -17,9 +17,9 @@ from tests.training.published import Published, publish
 from tests.training.published_tables import publish_table
 from tests.training.published_tokens import publish_tokens
 from training import methods, models, objectives
-from training.input.batch_loader import BatchLoader
 from training.parallel.communicator import Communicator
 from training.parallel.world import World
+from training.silos.loading import loader_of
 
 TABLES = {
     "regression": '[objective]\nkind = "regression"\ntarget = "d"\n[model]\nkind = "mlp"\nwidths = [8]\n',
@@ -31,6 +31,8 @@ REFUSED: dict[tuple[str, str], str] = {
     ("private", "next_token"): "packed rows hold parts of several records",
     ("private", "train.precision=fp16"): "the scale of the loss reacts to single batches",
     ("adversarial", "next_token"): "has none that an attack fits",
+    ("federated", "train.ema_decay=0.9"): "train.ema_decay",
+    ("local_sgd", "train.ema_decay=0.9"): "train.ema_decay",
 }
 """What is refused, by method and objective or setting: a part of the message."""
 
@@ -76,7 +78,8 @@ def test_each_combination_takes_a_step_or_is_refused_by_name(
 ) -> None:
     data = published[objective]
     manifest, config = data.load(), load(data.config)
-    with BatchLoader(manifest, "train", config.train, World(0, 1), batch=6) as loader:
+    kind: Any = METHODS.classes[method].model_validate({"kind": method, **KEYS.get(method, {})})
+    with loader_of(manifest, kind, config.train.model_copy(update={"batch": 6}), World(0, 1)) as loader:
         batch = next(loader)
     taken = 0
     for way in ways():

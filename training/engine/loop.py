@@ -17,17 +17,18 @@ from training.engine.state import TrainContext, TrainState
 from training.engine.validation import facts_of, stale, validate
 from training.input import class_balance
 from training.input.augmentation import Augmentation
-from training.input.batch_loader import BatchLoader, LocalBatch
+from training.input.batch_loader import LocalBatch
 from training.input.proof import Proof
 from training.parallel import watchdog
+from training.silos.loading import Loader
 from training.tracking import non_finite
 from training.tracking.metrics import Metrics
 from training.tracking.non_finite import NonFiniteBatch
 from training.tracking.run_files import NON_FINITE_FILE
 
+AnyLoader = Loader | methods.Batches
 OnCommit = Callable[[CheckpointState, dict[str, Any], bool], None]
 """Callback for the training's state, which refers to live weights, and the facts of its checkpoint record."""
-Loader = BatchLoader | methods.Batches
 
 
 class Loop:
@@ -87,7 +88,9 @@ class Loop:
         last_step = None if stop_after is None else state.step + stop_after
         left = context.total_rows - state.position
         self.own = context.method.batches(state.position)
-        with self.own or self._every_row() as loader:
+        with self.own or context.loader(
+            settings.epochs, state.position, pinned=context.device.type == "cuda"
+        ) as loader:
             bar = Progress("training", left, "rows") if context.communicator.writes else None
             for batch in loader:
                 flags = context.communicator.begin_any([stopping.requested() is not None, self._late()])
@@ -106,19 +109,6 @@ class Loop:
             self._carry_over(loader)
         return self.finished
 
-    def _every_row(self) -> BatchLoader:
-        context, settings = self.context, self.context.config.train
-        return BatchLoader(
-            context.manifest,
-            "train",
-            settings,
-            context.communicator.world,
-            epochs=settings.epochs,
-            position=self.state.position,
-            options=context.config.storage,
-            pinned=context.device.type == "cuda",
-        )
-
     def _late(self) -> bool:
         """Return True on the rank that writes if the last checkpoint is too old."""
         minutes = self.context.config.train.checkpoint_minutes
@@ -126,7 +116,7 @@ class Loop:
             return False
         return time.monotonic() - self.last_saved >= 60 * minutes
 
-    def _step(self, batch: LocalBatch, loader: Loader) -> None:
+    def _step(self, batch: LocalBatch, loader: AnyLoader) -> None:
         context, state, settings = self.context, self.state, self.context.config.train
         scheduled = state.step - state.origin["step"]
         result = context.method.step(self.augmentation(batch), state.step, scheduled)
@@ -154,7 +144,7 @@ class Loop:
                 whole = state.proof.over_all_ranks(context.communicator)
                 whole.check(context.manifest.splits["train"], f"epoch {batch.epoch + 1}")
                 state.proof = Proof()
-            if context.manifest.splits["validation"].rows:
+            if context.manifest.splits["validation"].rows and context.method.settled:
                 self._validate(batch.epoch)
 
     def _check_weights(self, batch: LocalBatch, weight: float) -> None:
@@ -165,7 +155,7 @@ class Loop:
                 f"{self.context.config.objective.kind!r} is not weighted: set `weighted = True` in its class"
             )
 
-    def _log(self, result: methods.StepResult, epoch: int, loader: Loader) -> None:
+    def _log(self, result: methods.StepResult, epoch: int, loader: AnyLoader) -> None:
         """Log the training metrics; losses and rates are means since the last entry, over all ranks.
 
         A method that hides its batches has neither loss nor norm.
@@ -268,29 +258,21 @@ class Loop:
         Called by all ranks. They are read again, because training does not read ids otherwise.
         """
         context, mine, documents = self.context, list[str](), list[list[dict[str, Any]]]()
-        with BatchLoader(
-            context.manifest,
-            "train",
-            context.config.train,
-            context.communicator.world,
-            epochs=batch.epoch + 1,
-            position=batch.epoch * context.rows + first,
-            options=context.config.storage,
-            with_ids=True,
-        ) as loader:
+        with context.loader(batch.epoch + 1, batch.epoch * context.rows + first, with_ids=True) as loader:
             again = next(loader)
             if again.record_ids is not None:
                 mine, documents = [str(one) for one in again.record_ids], again.shown_documents()
         parts = context.communicator.gather((mine, documents))
         return [one for part in parts for one in part[0]], [one for part in parts for one in part[1]]
 
-    def _save(self, loader: Loader, checkpoint_due: bool, ends: bool) -> None:
+    def _save(self, loader: AnyLoader, checkpoint_due: bool, ends: bool) -> None:
         """Commit, and save a checkpoint on rank 0; called by all ranks, because both contain sums over them.
 
         `ends` if no step follows.
         """
         context, state, world = self.context, self.state, self.context.communicator.world
         whole = snapshot.over_all_ranks(state, context.communicator)
+        context.method.collect()
         waited = context.communicator.sum_floats([loader.seconds_waited])[0] / world.size
         if self.saver is None and self.commit is None:
             return
@@ -311,7 +293,7 @@ class Loop:
         if self.commit is not None:
             self.commit(saved, facts, ends)
 
-    def _carry_over(self, loader: Loader) -> None:
+    def _carry_over(self, loader: AnyLoader) -> None:
         self.state.seconds += time.monotonic() - self.began
         waited = self.context.communicator.sum_floats([loader.seconds_waited])[0]
         self.state.seconds_waited += waited / self.context.communicator.world.size

@@ -22,11 +22,12 @@ from training.checkpoints.record import CheckpointState, Record
 from training.checkpoints.starting import Start
 from training.engine import overlap, snapshot
 from training.engine.state import TrainContext, TrainState
-from training.input.batch_loader import BatchLoader, read_need, split_order
+from training.input.batch_loader import read_need
 from training.input.memory import check_memory
 from training.input.proof import Proof
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator, device_of
+from training.silos.loading import memory_of, order_of
 from training.tracking import summary
 from training.tracking.run_files import SUMMARY_FILE
 
@@ -244,24 +245,18 @@ def prepare(
     Raises UsageError for too many ranks or too little memory.
     """
     settings = config.train
-    order = split_order(manifest, "train", settings)
+    order = order_of(manifest, config.method, settings)
     order.check_world(communicator.world)
-    need = read_need(manifest, "train", settings, communicator.world, options=config.storage)
+    reading, told = memory_of(config, manifest, communicator.world)
     # While the validation split is read, the training's reader keeps what it has read ahead.
     validating = read_need(
         manifest, "validation", settings, communicator.world, config.evaluate.batch, config.storage
     ).total
     if communicator.writes:
-        log(
-            f"reading holds at most {need.total / 2**20:,.1f} MiB on this rank: "
-            f"{need.slots} windows of up to {need.slot_rows:,} rows {need.windows_bytes / 2**20:,.1f}, "
-            f"their order {need.index_bytes / 2**20:,.1f}, "
-            f"read ahead {need.ahead_bytes / 2**20:,.1f}, being placed {need.blocks_bytes / 2**20:,.1f}; "
-            f"validating {validating / 2**20:,.1f} more"
-        )
+        log(f"reading holds at most {told}; validating {validating / 2**20:,.1f} more")
     error: RinglakeError | None = None
     try:
-        check_memory(need.total + validating, settings)
+        check_memory(reading + validating, settings)
     except UsageError as refused:
         error = refused
     communicator.agree(error)
@@ -338,13 +333,7 @@ def check_terms(context: TrainContext) -> None:
 
     Raises UsageError as `models.check_outputs` and `objectives.terms_of` do.
     """
-    with BatchLoader(
-        context.manifest,
-        "train",
-        context.config.train,
-        context.communicator.world,
-        options=context.config.storage,
-    ) as loader:
+    with context.loader() as loader:
         batch = next(loader)
         if batch.rows:
             model, objective, batch = context.model.eval(), context.objective, batch.to(context.device)

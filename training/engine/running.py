@@ -22,7 +22,7 @@ from training.checkpoints.record import Record
 from training.checkpoints.saver import Saver
 from training.engine.loop import Loop, OnCommit
 from training.engine.state import TrainContext, TrainState
-from training.input.batch_loader import split_order
+from training.silos.loading import order_of
 from training.tracking import non_finite, summary
 from training.tracking.metrics import Metrics
 from training.tracking.run_files import (
@@ -145,7 +145,8 @@ def run_loop(
         )
         for sentence in lopsided.of_manifest(context.manifest):
             log(f"note: {sentence}")
-        idle = split_order(context.manifest, "train", settings).idle_ranks(context.communicator.world)
+        order = order_of(context.manifest, context.config.method, settings)
+        idle = order.idle_ranks(context.communicator.world)
         if idle:
             log(f"note: {idle} of the ranks have no rows, because the training split has so few row groups")
         with (

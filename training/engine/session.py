@@ -9,18 +9,18 @@ from training.checkpoints import starting, store
 from training.engine import preparation, running, stopping, survival
 from training.engine.ownership import Ownership, check_free
 from training.engine.state import Launch
-from training.input.batch_loader import split_order
 from training.parallel.communicator import Communicator, make_deterministic
 from training.parallel.watchdog import Watchdog
 from training.parallel.world import World, speaks
+from training.silos.loading import order_of
 
 
 def check(launch: Launch, ranks: int) -> None:
     """Raise UsageError if a training on so many ranks would not begin."""
-    split_order(launch.manifest, "train", launch.config.train).check_world(World(0, ranks))
+    config, manifest = launch.config, launch.manifest
+    order_of(manifest, config.method, config.train).check_world(World(0, ranks))
     check_free(launch.folder)
     preparation.check_run(launch.folder, launch.arguments)
-    config, manifest = launch.config, launch.manifest
     objective = objectives.build(config, manifest, torch.device("cpu"))
     features = models.features_of(objective.inputs, manifest, config.storage)
     model = models.build(config.model, features, objective.outputs)

@@ -16,6 +16,7 @@ from training.input.proof import Proof
 from training.methods import Method
 from training.objectives import Objective
 from training.parallel.communicator import Communicator
+from training.silos.loading import Loader, loader_of, order_of
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,14 @@ class TrainContext:
     @property
     def steps_of_an_epoch(self) -> int:
         """Global batches of an epoch."""
-        return -(-self.rows // self.config.train.batch)
+        settings = self.config.train
+        return order_of(self.manifest, self.config.method, settings).steps(settings.batch)
+
+    def loader(self, epochs: int = 1, position: int = 0, **given: Any) -> Loader:
+        """Return this rank's batches of training; arguments as for `training.silos.loading.loader_of`."""
+        config, world = self.config, self.communicator.world
+        given = {"options": config.storage, **given}
+        return loader_of(self.manifest, config.method, config.train, world, epochs, position, **given)
 
     @property
     def total_rows(self) -> int:

@@ -8,7 +8,7 @@ here.
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +20,7 @@ import torch
 from common.storage import Storage
 from schemas.manifest import Column, Manifest
 from schemas.settings import Train
-from training.input.columns import AUDITED, SplitFiles, bundles_of
+from training.input.columns import AUDITED, Bundle, SplitFiles, bundles_of
 from training.input.memory import MemoryNeed, memory_need
 from training.input.order import EpochOrder, SplitOrder, Window, reading_order, row_groups_of
 from training.input.petastorm_reader import PlannedReader
@@ -52,6 +52,26 @@ class LocalBatch:
     split: str = "train"
     documents: npt.NDArray[np.object_] | None = None
     """(rows,) of lists of dicts, as in the shards; None unless the ids are asked for and rows are packed."""
+    silos: tuple[tuple[int, int], ...] = ()
+    """Number and rows of each silo that has a part in it, in the order of the rows; () unless silos are read."""
+
+    @classmethod
+    def of(
+        cls,
+        block: Block,
+        bundles: Sequence[Bundle],
+        global_rows: int,
+        epoch: int,
+        position: int,
+        split: str = "train",
+    ) -> Self:
+        """Return the rows of a block as a batch."""
+        features: dict[str, torch.Tensor] = {}
+        for bundle in bundles:
+            features |= bundle.separated(block.features[bundle.name])
+        ids, documents = block.record_ids, block.documents
+        known = (ids, block.rows, global_rows, epoch, position, split, documents)
+        return cls(features, block.labels, block.keys, *known)
 
     def shown_documents(self) -> list[list[dict[str, Any]]]:
         """Return the parts of records in each packed row: `record_id`, `first` and `last` token; [] without any."""
@@ -68,6 +88,7 @@ class LocalBatch:
             record_ids=None if self.record_ids is None else self.record_ids[first:last],
             documents=None if self.documents is None else self.documents[first:last],
             rows=len(self.keys[first:last]),
+            silos=(),
         )
 
     def of_epoch(self, epoch: int) -> Self:
@@ -240,18 +261,5 @@ class BatchLoader:
                     parts.append(block.part(first - block.first, upto - block.first))
                     first = upto
                 rows = parts[0] if len(parts) == 1 else joined(parts, self.columns, self.bundles, self.pinned)
-                features: dict[str, torch.Tensor] = {}
-                for bundle in self.bundles:
-                    features |= bundle.separated(rows.features[bundle.name])
-                yield LocalBatch(
-                    features,
-                    rows.labels,
-                    rows.keys,
-                    rows.record_ids,
-                    rows.rows,
-                    batch.rows,
-                    epoch,
-                    epoch * self.order.rows + batch.last,
-                    self.split,
-                    rows.documents,
-                )
+                position = epoch * self.order.rows + batch.last
+                yield LocalBatch.of(rows, self.bundles, batch.rows, epoch, position, self.split)

@@ -54,6 +54,16 @@ class MemoryNeed:
         """Bytes in total."""
         return self.windows_bytes + self.index_bytes + self.ahead_bytes + self.blocks_bytes
 
+    @property
+    def told(self) -> str:
+        """The need in words."""
+        return (
+            f"{self.total / 2**20:,.1f} MiB on this rank: "
+            f"{self.slots} windows of up to {self.slot_rows:,} rows {self.windows_bytes / 2**20:,.1f}, "
+            f"their order {self.index_bytes / 2**20:,.1f}, "
+            f"read ahead {self.ahead_bytes / 2**20:,.1f}, being placed {self.blocks_bytes / 2**20:,.1f}"
+        )
+
 
 def memory_need(
     order: SplitOrder,

@@ -64,6 +64,10 @@ class GlobalBatch:
     def rows(self) -> int:
         return self.last - self.first
 
+    def number(self, size: int) -> int:
+        """Return the number in the epoch of a batch of `size` rows."""
+        return self.first // size
+
 
 def permutation(count: int, *key: str | int) -> npt.NDArray[np.int64]:
     """Return a permutation of 0 … count-1 determined by `key`, the same on every machine and with every numpy.

@@ -105,6 +105,14 @@ class Method(ABC):
         """
         return terms_of(self.context.objective, self.judged, batch)
 
+    @property
+    def settled(self) -> bool:
+        """False while the weights are not the result of the steps so far: no validation then, and all ranks agree."""
+        return True
+
+    def collect(self) -> None:  # noqa: B027 (most have the same state on all ranks)
+        """Bring what a checkpoint needs of the other ranks to the one that writes; called by all before `state`."""
+
     def facts(self) -> dict[str, Any]:
         """Return what the method adds to the section `training` of summary.json, as plain values."""
         return {}
