@@ -78,8 +78,8 @@ def _tune(config: Configuration, arguments: argparse.Namespace, overrides: list[
 
     from training import objectives
     from training.engine import preparation, stopping
-    from training.input.batch_loader import split_order
     from training.parallel.world import World
+    from training.silos.loading import order_of
     from training.tuning import space, trials
     from training.tuning.study import facts_in, opened
 
@@ -100,7 +100,7 @@ def _tune(config: Configuration, arguments: argparse.Namespace, overrides: list[
             f"train.backend = {config.train.backend!r}: a search starts its ranks with horovodrun, so leave it out, or "
             "give --ranks 1"
         )
-    split_order(manifest, "train", config.train).check_world(World(0, arguments.ranks))
+    order_of(manifest, config.method, config.train).check_world(World(0, arguments.ranks))
     objective = objectives.kind(config.objective.kind)
     metric = config.tune.metric or objective.criterion
     known = {"loss": False, objective.criterion: objective.higher_is_better}
