@@ -1,16 +1,18 @@
 """Accuracy against compute from random and from given weights: `python -m benchmarks.methods.warm_start`.
 
 The licences, published once with MiniLM's tokenizer in 100 training shards; 1%, 10% and all of the training rows are
-the first 1, 10 and 100 of them, each sealed as a manifest of its own, so that a training proves that it read exactly
-these rows. Ways: `small` (1 layer × 64) and `random` (MiniLM's shape) from random weights, `own` (`small` from the run
-on the next smaller share) and `minilm` from given ones. Each way and share is a cell, trained, evaluated on the whole
-test split and kept as JSON; a cell that is there is not computed again, and one that was interrupted goes on.
+the first of these shards that have as many rows, each share sealed as a manifest of its own, so that a training proves
+that it read exactly these rows. Ways: `small` (1 layer × 64) and `random` (MiniLM's shape) from random weights, `own`
+(`small` from the run on the next smaller share) and `minilm` from given ones. Each way and share is a cell, trained,
+evaluated on the whole test split and kept as JSON; a cell that is there is not computed again, and one that was
+interrupted goes on.
 
 Compute is counted in floating-point operations of the steps alone, without validation; seconds are wall-clock, also
 of the steps alone, on two threads of this machine, whatever else it was doing.
 """
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from common.progress import log
 from provenance.keys import key_sums
 from schemas import config as configuration
 from schemas.manifest import Manifest, load, name_of, published
+from schemas.split_content import SplitContent
 from schemas.tables import Layout
 from training import models, objectives
 from training.input.batch_loader import BatchLoader
@@ -41,9 +44,9 @@ ROOT = Path("warehouse/warm-start")
 RUNS = Path("runs/warm-start")
 RESULTS = Path("benchmarks/results/warm-start")
 SHARES = {1: "1% of the rows", 10: "10% of the rows", 100: "all rows"}
-"""Training shards of 100."""
-VALIDATION_SHARDS = 4
-"""Of 13: validation after each epoch of few rows would take longer than the epoch."""
+"""By percentage."""
+VALIDATION = 25
+"""Percentage of the validation rows; on all of them, a validation would take longer than an epoch of few rows."""
 MINUTES = 15
 SMALL = 'model={kind="transformer_classifier",layers=1,width=64,heads=4START}'
 FIRST = {1: None, 10: 1, 100: 10}
@@ -79,7 +82,7 @@ def settings(way: str, share: int) -> list[str]:
 
 
 def subset(share: int) -> Path:
-    """Return the manifest with so many of the 100 training shards, sealed when it is first asked for.
+    """Return the manifest with a percentage of the training rows, sealed whenever it is asked for.
 
     Raises CheckError where the data have not been published.
     """
@@ -91,8 +94,8 @@ def subset(share: int) -> Path:
         )
     whole = load(places[-1])
     splits = dict(whole.content.splits)
-    for name, count in (("train", share), ("validation", VALIDATION_SHARDS)):
-        splits[name] = _first(whole, name, count)
+    for name, percentage in (("train", share), ("validation", VALIDATION)):
+        splits[name] = _first(whole, name, percentage)
     left_out = sum(split.rows for split in whole.content.splits.values()) - sum(
         s.rows for s in splits.values()
     )
@@ -107,9 +110,12 @@ def subset(share: int) -> Path:
     return file
 
 
-def _first(whole: Manifest, name: str, count: int) -> Any:
-    """Return the first shards of a split as a split."""
-    split = whole.splits[name].model_copy(update={"shards": whole.splits[name].shards[:count]})
+def _first(whole: Manifest, name: str, percentage: int) -> SplitContent:
+    """Return the first shards of a split that have a percentage of its rows or, with the last, just more."""
+    split = whole.splits[name]
+    before = itertools.accumulate((shard.rows for shard in split.shards), initial=0)
+    count = sum(100 * rows < percentage * split.rows for rows in before)
+    split = split.model_copy(update={"shards": split.shards[:count]})
     part = whole.model_copy(
         update={"content": whole.content.model_copy(update={"splits": {**whole.content.splits, name: split}})}
     )
