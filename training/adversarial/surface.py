@@ -76,7 +76,7 @@ def movable(config: Configuration, columns: Sequence[Column]) -> list[Movable]:
 
 
 class Surface:
-    """What an attack may move of one model's inputs."""
+    """Movable inputs of one model."""
 
     def __init__(self, features: Sequence[Movable], model: nn.Module) -> None:
         """Find the tables of embeddings. Raises UsageError for texts without any, or with tables of several widths."""
