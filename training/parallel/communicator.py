@@ -11,14 +11,15 @@ from torch import nn
 from common.errors import DataError, RinglakeError, UsageError
 from common.progress import log
 from training.parallel.backends import Backend
+from training.parallel.shared_memory import SharedSums
 from training.parallel.world import check_launcher
 
 
 class Communicator:
     """Processes that train together. All of them have to call every method but `stop`, in the same order."""
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend, self.world = backend, backend.world
+    def __init__(self, backend: Backend, shared: SharedSums | None = None) -> None:
+        self.backend, self.world, self.shared = backend, backend.world, shared
 
     @classmethod
     def start(cls, backend: str = "horovod") -> "Communicator":
@@ -30,14 +31,18 @@ class Communicator:
         if backend == "ddp":
             from training.parallel.process_groups import ProcessGroups
 
-            return cls(ProcessGroups.start())
-        # The other back end does without Horovod, which may not be installed.
-        from training.parallel.horovod_backend import HorovodBackend
+            started: Backend = ProcessGroups.start()
+        else:
+            # The other back end does without Horovod, which may not be installed.
+            from training.parallel.horovod_backend import HorovodBackend
 
-        return cls(HorovodBackend.start())
+            started = HorovodBackend.start()
+        return cls(started, SharedSums.open(started))
 
     def stop(self) -> None:
         """Leave the ring; pending operations of the others fail at once instead of waiting for this process."""
+        if self.shared is not None:
+            self.shared.close()
         self.backend.stop()
 
     @property
@@ -65,7 +70,10 @@ class Communicator:
         It travels while the ranks compute, and costs a single process nothing. Sums under way at the same time have
         different names, and all ranks begin them in the same order.
         """
-        return (lambda: tensor) if self.world.size == 1 else self.backend.begin_sum(tensor, name)
+        if self.world.size == 1:
+            return lambda: tensor
+        found = None if self.shared is None else self.shared.begin(tensor, name)
+        return self.backend.begin_sum(tensor, name) if found is None else found
 
     def begin_any(self, flags: Sequence[bool]) -> Callable[[], list[bool]]:
         """Begin to find out which of some flags is set on any rank; the function returned waits for the answer."""
