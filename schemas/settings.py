@@ -306,6 +306,10 @@ class Train(Section):
     """Library over which the ranks meet: Horovod, started by horovodrun, or PyTorch's process groups, by torchrun."""
     gradients: Literal["auto", "flat", "overlapped"] = "auto"
     """Summation of gradients over the ranks: in one piece after backward, or in groups while it runs."""
+    reduction: Literal["sum", "adasum"] = "sum"
+    """`adasum`: add what is orthogonal in the gradients of the ranks, and average what is parallel (Maleki et al.
+    2021); the update then depends on their number.
+    """
     gradient_compression: Literal["none", "fp16"] = "none"
     """`fp16`: send and sum gradients in half precision."""
     threads: Positive = 1
@@ -320,6 +324,14 @@ class Train(Section):
     watchdog: Annotated[float, Field(ge=0)] = 300.0
     """Seconds without a step after which a rank is ended; 0: never."""
     runs: NonEmpty = "runs"
+
+    @model_validator(mode="after")
+    def _adasum_goes_alone(self) -> Self:
+        if self.reduction == "adasum" and (self.gradients != "auto" or self.gradient_compression != "none"):
+            raise ValueError(
+                'reduction = "adasum" exchanges gradients in its own way: leave gradients and gradient_compression out'
+            )
+        return self
 
     def classes_taken(self) -> list[str]:
         """Return the classes that `where` names, sorted; none without it."""

@@ -57,6 +57,7 @@ def test_what_is_judged_is_what_the_checkpoint_holds(published: Published) -> No
     page = (published.root / "runs" / "averaged" / "report.html").read_text()
     assert "train.ema_decay" in page
     assert "fp16" in page
+    assert ("steps skipped while the scale of fp16 was too high" in page) == (told["overflows"] > 0)
     assert summary.read(published.root / "runs" / "averaged")["evaluation"]["figures"]["accuracy"] > 0.2
 
 

@@ -67,6 +67,7 @@ def decisive(config: Configuration) -> dict[str, Any]:
             "window",
             "clip_norm",
             "gradient_compression",
+            "reduction",
             "precision",
             "accumulate",
             "ema_decay",

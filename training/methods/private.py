@@ -31,6 +31,10 @@ from training.privacy.noise import Noise
 REFUSED = {
     ("precision", "fp16"): "the scale of the loss reacts to single batches, and shows it; take bf16 or fp32",
     ("gradient_compression", "fp16"): "what is rounded before it has all its noise shows rows; take none",
+    (
+        "reduction",
+        "adasum",
+    ): "it looks at each rank's part of the sum, of which only the whole has its noise; take sum",
     ("gradients", "overlapped"): "the sum can be sent only with its noise, after the last row; take auto",
 }
 """Values of [train] that break the bound or have no meaning, and why."""

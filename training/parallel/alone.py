@@ -21,6 +21,7 @@ def refuse_exchange(train: Train, kind: str) -> None:
     for key, value in (
         ("gradients", "auto"),
         ("gradient_compression", "none"),
+        ("reduction", "sum"),
         ("ema_decay", None),
     ):
         if getattr(train, key) != value:

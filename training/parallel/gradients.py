@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from common.errors import UsageError
 from schemas.settings import Train
+from training.parallel.adasum import Adasum
 from training.parallel.communicator import Communicator
 
 TABLE_ROWS = 1024
@@ -65,6 +66,8 @@ def build(settings: Train, model: nn.Module, communicator: Communicator, device:
             f"this Horovod was built without CUDA and cannot sum gradients on {device}: build it where the CUDA "
             "toolkit is (HOROVOD_GPU_OPERATIONS=NCCL make setup), or train on CPUs (CUDA_VISIBLE_DEVICES=-1)"
         )
+    elif settings.reduction == "adasum":
+        exchange = Adasum(model, communicator)
     elif name == "flat" or (name == "auto" and device.type == "cpu"):
         exchange = Flat(model, communicator, half)
     else:

@@ -98,6 +98,10 @@ def tiles(training: dict[str, Any], evaluation: Evaluation | None) -> list[Tile]
             found.append(
                 Tile("Batches skipped", f"{training['batches_skipped']:,}", "their loss was not finite")
             )
+        if overflows := training.get("overflows", 0):
+            found.append(
+                Tile("Overflows", f"{overflows:,}", "steps skipped while the scale of fp16 was too high")
+            )
     return found
 
 
