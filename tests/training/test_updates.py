@@ -249,3 +249,15 @@ def test_a_ranks_infinity_is_in_the_sum_and_lowers_the_scale_of_all() -> None:
         parameter.grad = torch.zeros_like(parameter) + torch.tensor(math.inf)
     assert precision.unscale(torch.optim.SGD(model.parameters()))
     assert precision.state()["scale"] == 2.0**15
+
+
+def test_clipping_sees_the_gradient_without_its_scale(communicator: Communicator) -> None:
+    torch.manual_seed(0)
+    exact = Linear()
+    halved = copy.deepcopy(exact)
+    norm = float(method_of(exact, communicator).step(a_batch(0, 8, 8), 0).gradient_norm)
+    limit = norm / 2
+    result = method_of(halved, communicator, precision="fp16", clip_norm=limit).step(a_batch(0, 8, 8), 0)
+    assert float(result.gradient_norm) == pytest.approx(norm, rel=0.01)
+    clipped = torch.cat([gradient.flatten() for gradient in gradients(halved)])
+    assert float(clipped.norm()) == pytest.approx(limit, rel=1e-4)
