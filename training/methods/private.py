@@ -35,7 +35,6 @@ REFUSED = {
         "reduction",
         "adasum",
     ): "it looks at each rank's part of the sum, of which only the whole has its noise; take sum",
-    ("reduction", "adasum"): "it weighs the ranks by their gradients, which no noise covers; take sum",
     ("gradients", "overlapped"): "the sum can be sent only with its noise, after the last row; take auto",
 }
 """Values of [train] that break the bound or have no meaning, and why."""

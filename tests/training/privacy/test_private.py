@@ -163,7 +163,7 @@ def test_an_attacker_finds_planted_rows_but_not_at_epsilon_one(
     [
         ("train.precision=fp16", "reacts to single batches"),
         ("train.gradient_compression=fp16", "before it has all its noise"),
-        ("train.reduction=adasum", "weighs the ranks by their gradients"),
+        ("train.reduction=adasum", "only the whole has its noise"),
         ("train.gradients=overlapped", "only with its noise"),
         ("method.delta=0.01", "less than 0.006"),
         ('method.adjacency="group"', "columns.group, which is not set"),
