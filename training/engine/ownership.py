@@ -10,6 +10,7 @@ from common.errors import RinglakeError, UsageError
 from common.progress import log
 from training.engine import survival
 from training.parallel.communicator import Communicator
+from training.parallel.world import is_elastic
 from training.tracking.run_files import LOCK_FILE
 
 
@@ -54,7 +55,7 @@ class Ownership:
     def _unless_ours(self, refused: RinglakeError) -> RinglakeError | None:
         """Return None where the holder is a rank of this launch, cut off from the others and about to end."""
         facts = lock.holder(self.run / LOCK_FILE) or {}
-        if not survival.is_elastic() or facts.get("launch") != survival.launch():
+        if not is_elastic() or facts.get("launch") != survival.launch():
             return refused
         log(f"note: the lock of {self.run} is still held by a lost rank, {lock.described(facts)}")
         return None

@@ -6,12 +6,12 @@ from common.errors import CheckError, RinglakeError
 from common.progress import log
 from training import models, objectives, optimizers
 from training.checkpoints import starting, store
-from training.engine import preparation, running, stopping, survival
+from training.engine import preparation, running, stopping
 from training.engine.ownership import Ownership, check_free
 from training.engine.state import Launch
 from training.parallel.communicator import Communicator, make_deterministic
 from training.parallel.watchdog import Watchdog
-from training.parallel.world import World, speaks
+from training.parallel.world import World, is_elastic, speaks
 from training.silos.loading import order_of
 
 
@@ -42,7 +42,7 @@ def train(launch: Launch) -> int:
     communicator = Communicator.start(launch.config.train.backend)
     try:
         with Watchdog(launch.config.train.watchdog, communicator.world.rank):
-            if survival.is_elastic():
+            if is_elastic():
                 from training.engine import elastic  # it needs Horovod
 
                 return elastic.train(launch)

@@ -13,11 +13,6 @@ from training.checkpoints.record import CheckpointState, Record
 CLAIM = ".claim"
 
 
-def is_elastic() -> bool:
-    """Return True in a process that horovodrun started for elastic training."""
-    return os.environ.get("HOROVOD_ELASTIC") == "1"
-
-
 def keep_on_disk(run: Path, state: CheckpointState, facts: Mapping[str, Any]) -> None:
     """Save a committed state as a checkpoint, unless that one or a later one exists; of several ranks, one does it.
 

@@ -17,9 +17,9 @@ from schemas.models.cnn import Cnn as Settings
 from training.models import Feature, by_head
 
 GROUPS = 8
+"""Most groups of channels that are normalised on their own."""
 BLOCK = 4
 """Modules of a block: convolution, normalisation, ReLU, max pooling."""
-"""Most groups of channels that are normalised on their own."""
 HEADS = "output."
 """Beginning of the names of the tensors above the body."""
 

@@ -31,6 +31,11 @@ def speaks() -> bool:
     return int(os.environ.get("HOROVOD_RANK") or launched("RANK", 0)) == 0
 
 
+def is_elastic() -> bool:
+    """Return True in a process that horovodrun started for elastic training."""
+    return os.environ.get("HOROVOD_ELASTIC") == "1"
+
+
 def check_launcher(backend: str) -> None:
     """Raise UsageError if this process is one of several that the launcher of the other back end started."""
     if backend == "ddp" and UNDER_HOROVODRUN in os.environ:
