@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +344,20 @@ def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp
         changed = config.model_copy(update={section: part})
         with pytest.raises(UsageError, match=rf"{section}\.{key} was .* and is now {value}"):
             store.check_fits(record, state, changed, "root", tmp_path)
+    # On other data all of a training may change but what the optimizer's state belongs to.
+    for section, key, value in (
+        ("train", "freeze", ["body.*"]),
+        ("optimizer", "head_learning_rate", 0.5),
+        ("train", "batch", 8),
+    ):
+        part = getattr(config, section).model_copy(update={key: value})
+        changed = config.model_copy(update={section: part})
+        with (
+            nullcontext()
+            if key == "batch"
+            else pytest.raises(UsageError, match=rf"{section}\.{key} was None")
+        ):
+            store.check_fits(record, state, changed, "other", tmp_path, new_data=True)
     # Settings of reading and logging may change.
     part = config.train.model_copy(update={"workers": 4, "log_every": 1, "checkpoint_every": 7})
     store.check_fits(record, state, config.model_copy(update={"train": part}), "root", tmp_path)

@@ -31,6 +31,9 @@ from schemas.settings import Augment
 from training.checkpoints.record import CheckpointState, Record, best_of, link_of, name_of, ranked
 
 FORMAT_VERSION = 3
+OF_ALL_DATA = frozenset({"kind", "freeze", "head_learning_rate"})
+"""Keys of `[optimizer]` and `[train]` that stay when the data change: the optimizer's state fits no other parameters.
+A learning rate of the heads may have another value."""
 CHECKPOINT_FILE = re.compile(r"step-(\d{8,})\.(?:pt|json)")
 
 
@@ -359,13 +362,15 @@ def check_fits(
         without = Augment().model_dump(mode="json")
         was, now = ({"augment": without, **each} for each in (was, now))
     was = {name: with_later_keys(name, section, now.get(name, {})) for name, section in was.items()}
+    other_data = record.manifest_root != root
     for section in {**now, **was}:
         keys = {*was.get(section, {}), *now.get(section, {})}
-        if record.manifest_root != root and section in ("optimizer", "train"):
-            keys &= {"kind"}  # everything else may change with the data
+        if other_data and section in ("optimizer", "train"):
+            keys &= OF_ALL_DATA
         for key in sorted(keys):
             before, after = was.get(section, {}).get(key), now.get(section, {}).get(key)
-            if before != after:
+            both_given = other_data and key == "head_learning_rate" and None not in (before, after)
+            if before != after and not both_given:
                 raise UsageError(
                     f"{section}.{key} was {before!r} in the run {run.name!r} and is now {after!r}: put it back, "
                     "or start another run with --run"
