@@ -115,16 +115,25 @@ class LocalSgd(Method):
     def collect(self) -> None:
         communicator, optimizer = self.context.communicator, self.inner.optimizer
         total = communicator.sum_integers([self.rows])[0]
-        scale = self.inner.precision.state()
-        mine: dict[str, Any] = {"optimizer": optimizer.state_dict(), "scale": scale, "rows": self.rows}
+        mine: dict[str, Any] = {
+            "optimizer": optimizer.state_dict(),
+            "scale": self.inner.precision.state(),
+            "rows": self.rows,
+        }
         if total:
             mine["weights"] = list(self.parameters)
             self.mean = copy.deepcopy(self.model)
             self._average([p for p in self.mean.parameters() if p.requires_grad], total)
-        elif self.settings.optimizer_state == "average":
+        elif self.settings.optimizer_state == "average" and self._alike(mine):
             self.collected = [mine]
             return
         self.collected = communicator.gather(tensors.copied(mine))
+
+    def _alike(self, mine: dict[str, Any]) -> bool:
+        """Return True if what no average covers, such as the scale of fp16, is equal on all ranks."""
+        groups = mine["optimizer"]["param_groups"]
+        found = self.context.communicator.gather([mine["scale"], groups])
+        return all(one == found[0] for one in found)
 
     def facts(self) -> dict[str, Any]:
         return {"local_sgd": self.settings.model_dump(mode="json")}
@@ -144,8 +153,7 @@ class LocalSgd(Method):
         self.collected = []
         if states:
             mine = states[communicator.world.rank % len(states)]
-            self.inner.optimizer.load_state_dict(mine["optimizer"])
-            self.inner.precision.load_state(mine["scale"])
+            self.inner.load_state(mine)
             if len(states) == communicator.world.size and "weights" in mine:
                 self.rows = mine["rows"]
                 torch._foreach_copy_(list[Tensor](self.parameters), mine["weights"])
