@@ -76,7 +76,7 @@ def _tune(config: Configuration, arguments: argparse.Namespace, overrides: list[
     # They take seconds, which a mistake in the configuration is not worth.
     import optuna
 
-    from training import objectives
+    from training import methods, objectives
     from training.engine import preparation, stopping
     from training.parallel.world import World
     from training.silos.loading import order_of
@@ -101,9 +101,11 @@ def _tune(config: Configuration, arguments: argparse.Namespace, overrides: list[
             "give --ranks 1"
         )
     order_of(manifest, config.method, config.train).check_world(World(0, arguments.ranks))
-    objective = objectives.kind(config.objective.kind)
-    metric = config.tune.metric or objective.criterion
+    objective, method = objectives.kind(config.objective.kind), methods.kind(config.method.kind)
     known = {"loss": False, objective.criterion: objective.higher_is_better}
+    known |= {f"{objectives.ATTACKED}{name}": higher for name, higher in known.items()}
+    deciding = (objectives.ATTACKED if method.judges_under_attack else "") + objective.criterion
+    metric = config.tune.metric or deciding
     higher = known.get(metric, config.tune.higher_is_better)
     if higher is None or config.tune.higher_is_better not in (None, higher):
         raise UsageError(

@@ -1,8 +1,9 @@
 """Stand-in for `training.train` under a search: validations that follow from the settings alone, at once.
 
 The learning rate decides: the nearer to 0.01, the better; above 1 the loss is not finite, and below 1e-5 the training
-goes no further than its first epoch until it is stopped. With a file `gate` beside the runs, nothing goes on beyond the
-first epoch before its text has been written to as many lines of `calls.jsonl`.
+goes no further than its first epoch until it is stopped. Under attack, the first epoch is the best. With a file `gate`
+beside the runs, nothing goes on beyond the first epoch before its text has been written to as many lines of
+`calls.jsonl`.
 """
 
 import json
@@ -48,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
             value = abs(math.log10(rate / 0.01)) + 1 / epoch
             entry = {"step": epoch, "kind": "validation", "epoch": epoch, "position": epoch, "loss": value}
             entry |= {"balanced_accuracy": 1 / (1 + value), "accuracy": 1 / (1 + value)}
+            if config.method.kind == "adversarial":
+                entry |= {"attacked_loss": value, "attacked_balanced_accuracy": 1 / (1 + epoch)}
             json_lines.append(str(run / METRICS_FILE), json.dumps(entry).encode())
             if requested() is not None:
                 return STATUS

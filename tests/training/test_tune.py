@@ -74,6 +74,17 @@ def test_trials_that_are_behind_end_early_and_the_best_becomes_a_configuration(
     assert "ended early" in page
 
 
+def test_a_search_of_adversarial_trainings_judges_them_under_attack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch)
+    published = searched(tmp_path, "[tune.space]\noptimizer.learning_rate = { values = [0.01] }")
+    assert tune.main(flags(published, "--set", "method.kind=adversarial", "--set", "tune.sampler=grid")) == 0
+    (found,) = trials_of(published)
+    # The best checkpoint is that of the first epoch, though the last is the best without an attack.
+    assert (found.value, found.user_attrs["epoch"]) == (0.5, 1)
+
+
 def test_a_trial_that_fails_is_recorded_with_its_message_and_the_study_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

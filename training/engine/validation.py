@@ -13,7 +13,7 @@ from schemas.manifest import Manifest
 from training.checkpoints.record import Criterion
 from training.input.batch_loader import BatchLoader, LocalBatch
 from training.input.proof import Proof
-from training.objectives import Objective, Terms, terms_of
+from training.objectives import ATTACKED, Objective, Terms, terms_of
 from training.parallel import watchdog
 from training.parallel.communicator import Communicator
 
@@ -72,10 +72,14 @@ def validate(
     return Validation(means["loss"], metrics)
 
 
+def deciding(name: str, validation: Mapping[str, Any]) -> str:
+    """Return the name of the result that decides in place of an objective's criterion: under attack where there is."""
+    return attacked if (attacked := f"{ATTACKED}{name}") in validation else name
+
+
 def criterion(objective: Objective, validation: Mapping[str, float]) -> Criterion:
     """Return what decides about a validation: the loss, or a metric, under attack where there was one."""
-    attacked = f"attacked_{objective.criterion}"
-    name = attacked if attacked in validation else objective.criterion
+    name = deciding(objective.criterion, validation)
     value = validation[name]
     return Criterion(
         name=name,

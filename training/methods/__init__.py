@@ -86,6 +86,9 @@ class Method(ABC):
     hides_batches: ClassVar[bool] = False
     """True if nothing of a single batch may be published: no loss, no norm of a gradient, no record ids."""
 
+    judges_under_attack: ClassVar[bool] = False
+    """True if validations have the objective's criterion under attack as well, and that one decides."""
+
     def __init__(self, context: MethodContext) -> None:
         self.context, self.model = context, context.model
 
@@ -101,7 +104,7 @@ class Method(ABC):
     def validation_terms(self, batch: LocalBatch) -> Terms:
         """Return the terms that validations take their means of, for at least one row; metrics may be added.
 
-        With a metric `attacked_` before the name of the objective's criterion, that one decides.
+        A metric with `objectives.ATTACKED` before the name of the objective's criterion decides in place of that.
         """
         return terms_of(self.context.objective, self.judged, batch)
 

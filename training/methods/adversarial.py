@@ -22,7 +22,7 @@ from training.adversarial.surface import Moves, Surface, movable
 from training.input.batch_loader import LocalBatch
 from training.methods import MethodContext
 from training.methods.plain import Plain
-from training.objectives import Objective, Terms, terms_of
+from training.objectives import ATTACKED, Objective, Terms, terms_of
 
 JUDGED_BY = Attack.pgd(5)
 """Attack of validations."""
@@ -32,6 +32,8 @@ SINGLE_STEP = 0.15
 
 class Adversarial(Plain):
     """Plain training on rows under attack."""
+
+    judges_under_attack = True
 
     def __init__(self, context: MethodContext) -> None:
         super().__init__(context)
@@ -90,7 +92,7 @@ class Adversarial(Plain):
         with surface.moved(attacked(surface, objective, batch, box, JUDGED_BY, start)):
             moved = terms_of(objective, self.judged, batch)
         under_attack: dict[str, Tensor] = {"loss": moved.loss, **moved.metrics}
-        named = {f"attacked_{name}": values for name, values in under_attack.items()}
+        named = {f"{ATTACKED}{name}": values for name, values in under_attack.items()}
         return Terms(found.loss, found.weight, {**found.metrics, **named})
 
     def facts(self) -> dict[str, Any]:

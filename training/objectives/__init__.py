@@ -24,6 +24,8 @@ from training.input.batch_loader import LocalBatch
 
 RESERVED = frozenset({"step", "kind", "epoch", "position", "loss", "weight"})
 """Names that metrics of an objective cannot have."""
+ATTACKED = "attacked_"
+"""Beginning of the names of a validation's results under attack."""
 Outputs = Mapping[str, Tensor]
 """Outputs of a model: by head, (rows, size) float32."""
 

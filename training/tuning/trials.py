@@ -24,6 +24,7 @@ from common.progress import log
 from schemas.config import Configuration, load
 from training.checkpoints.record import Criterion
 from training.engine import stopping
+from training.engine.validation import deciding
 from training.tracking import metrics, summary
 from training.tracking.run_files import LOCK_FILE, METRICS_FILE
 from training.tuning import space
@@ -254,10 +255,8 @@ class Training:
         """Return the validation of the best checkpoint, which an evaluation takes; the first among equals."""
 
         def score(entry: Mapping[str, Any]) -> float:
-            value = entry.get(self.setting.criterion)
-            found = Criterion(
-                name=self.setting.criterion, value=value, higher_is_better=self.setting.higher_is_better
-            ).score
+            name, higher = deciding(self.setting.criterion, entry), self.setting.higher_is_better
+            found = Criterion(name=name, value=entry.get(name), higher_is_better=higher).score
             return -math.inf if found is None or entry.get(self.setting.metric) is None else found
 
         best = max(validations, key=score, default=None)
