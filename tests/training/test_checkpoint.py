@@ -345,12 +345,13 @@ def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp
         with pytest.raises(UsageError, match=rf"{section}\.{key} was .* and is now {value}"):
             store.check_fits(record, state, changed, "root", tmp_path)
     # On other data all of a training may change but what the optimizer's state belongs to.
-    for section, key, value in (
+    others: list[tuple[str, str, Any]] = [
         ("train", "freeze", ["body.*"]),
         ("optimizer", "head_learning_rate", 0.5),
         ("train", "batch", 8),
-    ):
-        part = getattr(config, section).model_copy(update={key: value})
+    ]
+    for section, key, other in others:
+        part = getattr(config, section).model_copy(update={key: other})
         changed = config.model_copy(update={section: part})
         with (
             nullcontext()
