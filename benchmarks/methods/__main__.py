@@ -10,15 +10,14 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.methods.cells import cells_of
+from benchmarks.methods.cells import HEAD, RESULTS, Row, cells_of
 from common import command, files
 from common.errors import CheckError
 from common.progress import log
 
 ROOT = Path(__file__).parents[2]
-FILE, DOCUMENT = ROOT / "benchmarks" / "results" / "methods.json", ROOT / "docs" / "methods.md"
+FILE, DOCUMENT = RESULTS / "methods.json", ROOT / "docs" / "methods.md"
 BENCHMARKS = {
     "memory": "Memory and precision",
     "local_sgd": "Local SGD",
@@ -29,11 +28,10 @@ BENCHMARKS = {
     "tune": "Search",
 }
 """Modules of this folder, and the headings of their tables."""
-HEAD = ["claim", "claimed", "measured", "interval", "holds", "command"]
 BEGIN, END = "<!-- claims: written by make bench-methods -->", "<!-- end of the claims -->"
 
 
-def table(title: str, rows: Sequence[dict[str, Any]]) -> str:
+def table(title: str, rows: Sequence[Row]) -> str:
     """Return the rows of a benchmark in Markdown."""
     lines = [HEAD, ["---"] * len(HEAD), *(cells_of(one) for one in rows)]
     return f"### {title}\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

@@ -1,10 +1,9 @@
 """Standard against adversarial training on the digits, ε 0.1: `python -m benchmarks.methods.adversarial`.
 
 Needs the digits published (`make etl CONF=conf/digits.toml`). Trains and evaluates each cell that
-`benchmarks/results/adversarial.json` does not have yet; `--again` measures all anew, `--cell` one alone.
+`benchmarks/results/adversarial.json` does not have yet.
 """
 
-import argparse
 import json
 import math
 import resource
@@ -14,13 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.cells import Row, show
-from common import files
+from benchmarks.methods.cells import Kept, Row
+from common import command
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "benchmarks" / "results" / "adversarial.json"
+KEPT = Kept("adversarial")
 CONFIG = ROOT / "conf" / "digits.toml"
-COMMAND = "python -m benchmarks.methods.adversarial"
 EPSILON, EPOCHS = 0.1, 8
 CELLS: dict[str, dict[str, object]] = {
     "standard": {},
@@ -37,23 +35,8 @@ FACTOR = 2.0
 """Cost of single-step adversarial training, as the paper has it: one more forward and backward pass."""
 
 
-def cells(names: Sequence[str] = (), again: bool = False) -> dict[str, dict[str, Any]]:
-    """Return the figures of each cell, measured where they are not yet known, or where told `again`."""
-    found = known()
-    for name in names or CELLS:
-        if again or name not in found:
-            found[name] = _measured(name)
-            files.write(RESULTS, json.dumps(found, indent=1).encode() + b"\n")
-    return found
-
-
-def known() -> dict[str, dict[str, Any]]:
-    """Return the figures of the cells that were measured."""
-    found: dict[str, dict[str, Any]] = json.loads(RESULTS.read_bytes()) if RESULTS.exists() else {}
-    return found
-
-
-def _measured(name: str) -> dict[str, Any]:
+def figures(name: str) -> dict[str, Any]:
+    """Train and evaluate a cell; return its figures with and without attacks."""
     run = f"bench-adversarial-{name}"
     settings: dict[str, object] = {
         "train.epochs": EPOCHS,
@@ -100,7 +83,7 @@ def difference(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, li
 
 def rows() -> list[Row]:
     """Return each claim with what was measured; none before both cells are there."""
-    measured = known()
+    measured = KEPT.read()
     if set(measured) != set(CELLS):
         return []
     table = [
@@ -152,22 +135,14 @@ def _row(
         measured=round(measured, 4),
         interval=None if interval is None else [round(end, 4) for end in interval],
         holds=holds,
-        command=COMMAND,
+        command=KEPT.command,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what is missing, and print the claims."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--cell", choices=sorted(CELLS), action="append", default=[])
-    parser.add_argument("--again", action="store_true")
-    arguments = parser.parse_args(argv)
-    cells(arguments.cell, arguments.again)
-    show(rows())
-    return 0
+    """Measure what is missing, and print the claims; return the exit status."""
+    return KEPT.main(argv, __doc__, list(CELLS), figures, rows)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command.run(main))

@@ -1,8 +1,16 @@
-"""Rows of the table of claims."""
+"""Cells that are measured once and kept, and the rows of the table of claims that are made from them."""
 
-from collections.abc import Sequence
+import argparse
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any, TypedDict
+
+from common import files
+from common.progress import log
+
+RESULTS = Path(__file__).parents[1] / "results"
 
 
 class Row(TypedDict):
@@ -17,6 +25,9 @@ class Row(TypedDict):
     holds: bool | None
     command: str
     """What prints the row."""
+
+
+HEAD = list(Row.__annotations__)
 
 
 def row(claim: str, claimed: float | None, measured: Sequence[float], command: str, at_least: bool) -> Row:
@@ -37,7 +48,53 @@ def row(claim: str, claimed: float | None, measured: Sequence[float], command: s
     )
 
 
-def cells_of(one: dict[str, Any]) -> list[str]:
+class Kept:
+    """Figures of a benchmark by cell, in results/<name>.json."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.file, self.command = (
+            name,
+            RESULTS / f"{name}.json",
+            f"python -m benchmarks.methods.{name}",
+        )
+
+    def read(self) -> dict[str, Any]:
+        """Return the figures of the cells that were measured."""
+        found: dict[str, Any] = json.loads(self.file.read_bytes()) if self.file.exists() else {}
+        return found
+
+    def measure(self, cells: Iterable[str], figures: Callable[[str], Any], again: bool = False) -> None:
+        """Measure the cells that are missing, or all of them `again`, and keep each as soon as it is there."""
+        for cell in cells:
+            found = self.read()
+            if again or cell not in found:
+                log(f"{self.name}: {cell} …")
+                found[cell] = figures(cell)
+                files.write(self.file, json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")
+
+    def main(
+        self,
+        argv: Sequence[str] | None,
+        description: str | None,
+        cells: Sequence[str],
+        figures: Callable[[str], Any],
+        rows: Callable[[], Sequence[Row]],
+    ) -> int:
+        """Measure what is missing as the command line says, and print the table; return the exit status."""
+        parser = argparse.ArgumentParser(
+            prog=self.command, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        parser.add_argument(
+            "--only", nargs="+", choices=cells, default=list(cells), help="measure these cells alone"
+        )
+        parser.add_argument("--again", action="store_true", help="measure although there are figures")
+        arguments = parser.parse_args(argv)
+        self.measure(arguments.only, figures, arguments.again)
+        show(rows())
+        return 0
+
+
+def cells_of(one: Row) -> list[str]:
     """Return the cells of a row as text, in the order of `Row`."""
     interval = "" if one["interval"] is None else "–".join(f"{end:.4g}" for end in one["interval"])
     claimed = "" if one["claimed"] is None else f"{one['claimed']:g}"
@@ -48,4 +105,4 @@ def cells_of(one: dict[str, Any]) -> list[str]:
 def show(table: Sequence[Row]) -> None:
     """Print a table of claims, a row a line."""
     for one in table:
-        print("  ".join(cell for cell in cells_of(dict(one)) if cell))
+        print("  ".join(cell for cell in cells_of(one) if cell))

@@ -5,8 +5,7 @@ their updates by -5, or learn the labels 9 - y. Silos are of equal size and alik
 class. The rules are the product's own (`training.silos.combining`), the attacks stand here alone.
 """
 
-import argparse
-import json
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,15 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from benchmarks.methods.cells import Row, row, show
-from common import command, files
+from benchmarks.methods.cells import Kept, Row, row
+from common import command
 from common.errors import UsageError
-from common.progress import log
 from training.silos import combining
 
 ROOT = Path(__file__).parents[2]
-FILE, DIGITS = ROOT / "benchmarks" / "results" / "federated.json", ROOT / "data/digits/mnist_5k.csv.gz"
-COMMAND = "python -m benchmarks.methods.federated"
+KEPT, DIGITS = Kept("federated"), ROOT / "data/digits/mnist_5k.csv.gz"
 SILOS, HOSTILE, ROUNDS, LOCAL_EPOCHS, BATCH, RATE = 10, 3, 15, 2, 50, 0.2
 TEST, SEEDS, CLASSES = 1000, range(3), 10
 SPLITS, ATTACKS = ("equal", "dirichlet"), ("none", "scaled", "labels")
@@ -42,6 +39,8 @@ RULES: dict[str, Callable[[Tensor, Sequence[int]], Tensor]] = {
     "multi_krum": lambda updates, _: combining.multi_krum(updates, HOSTILE)[0],
     "clipped_mean": clipped,
 }
+
+CELLS = [f"{split}/{attack}/{rule}" for split in SPLITS for attack in ATTACKS for rule in RULES]
 
 
 def silos_of(labels: Tensor, split: str, seed: int) -> list[Tensor]:
@@ -90,32 +89,48 @@ def accuracy(x: Tensor, y: Tensor, split: str, attack: str, rule: str, seed: int
     return float((found == y[test]).double().mean())
 
 
-def measured() -> dict[str, list[float]]:
-    """Return the figures so far by split, attack and rule: an accuracy a seed."""
-    found: dict[str, list[float]] = json.loads(FILE.read_bytes()) if FILE.exists() else {}
-    return found
+@functools.cache
+def digits() -> tuple[Tensor, Tensor]:
+    """Return the rows, from 0 to 1, and their labels. Raises UsageError where they were not fetched."""
+    if not DIGITS.exists():
+        raise UsageError(f"{DIGITS} is missing: make data fetches it")
+    found = np.loadtxt(DIGITS, delimiter=",", dtype=np.float32)
+    return torch.from_numpy(found[:, :-1] / 255), torch.from_numpy(found[:, -1].astype(np.int64))
+
+
+def figures(cell: str) -> list[float]:
+    """Return the accuracy of a cell for each seed."""
+    torch.set_num_threads(1)
+    split, attack, rule = cell.split("/")
+    return [round(accuracy(*digits(), split, attack, rule, seed), 4) for seed in SEEDS]
 
 
 def rows() -> list[Row]:
     """Return the table of claims."""
-    found = measured()
+    found = KEPT.read()
     table = [
-        row(f"accuracy, {split} silos, {told(attack)}, {rule}", None, figures, COMMAND, at_least=True)
+        row(f"accuracy, {split} silos, {told(attack)}, {rule}", None, kept, KEPT.command, at_least=True)
         for split in SPLITS
         for attack in ATTACKS
         for rule in RULES
-        if (figures := found.get(f"{split}/{attack}/{rule}"))
+        if (kept := found.get(f"{split}/{attack}/{rule}"))
     ]
-    for split in SPLITS if len(found) == len(SPLITS) * len(ATTACKS) * len(RULES) else ():
+    for split in SPLITS if found.keys() >= set(CELLS) else ():
         clean = found[f"{split}/none/mean"]
         for attack in ATTACKS[1:]:
             lost = _differences(clean, found[f"{split}/{attack}/multi_krum"])
             claim = f"accuracy that {told(attack)} costs under multi_krum, {split} silos"
-            table.append(row(claim, 0.02, lost, COMMAND, at_least=False))
+            table.append(row(claim, 0.02, lost, KEPT.command, at_least=False))
         for rule in list(RULES)[1:]:
             claim = f"accuracy that {rule} costs without an attack, {split} silos"
             table.append(
-                row(claim, 0.02, _differences(clean, found[f"{split}/none/{rule}"]), COMMAND, at_least=False)
+                row(
+                    claim,
+                    0.02,
+                    _differences(clean, found[f"{split}/none/{rule}"]),
+                    KEPT.command,
+                    at_least=False,
+                )
             )
     return table
 
@@ -130,25 +145,7 @@ def _differences(before: Sequence[float], after: Sequence[float]) -> list[float]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods.federated", description=__doc__)
-    parser.add_argument("--again", action="store_true", help="measure although there are figures")
-    again = parser.parse_args(argv).again
-    if not DIGITS.exists():
-        raise UsageError(f"{DIGITS} is missing: make data fetches it")
-    torch.set_num_threads(1)
-    digits = np.loadtxt(DIGITS, delimiter=",", dtype=np.float32)
-    x, y = torch.from_numpy(digits[:, :-1] / 255), torch.from_numpy(digits[:, -1].astype(np.int64))
-    found = {} if again else measured()
-    for split in SPLITS:
-        for attack in ATTACKS:
-            for rule in RULES:
-                name = f"{split}/{attack}/{rule}"
-                if name not in found:
-                    found[name] = [round(accuracy(x, y, split, attack, rule, seed), 4) for seed in SEEDS]
-                    files.write(FILE, json.dumps(found, indent=1).encode() + b"\n")
-                    log(f"{name}: {found[name]}")
-    show(rows())
-    return 0
+    return KEPT.main(argv, __doc__, CELLS, figures, rows)
 
 
 if __name__ == "__main__":

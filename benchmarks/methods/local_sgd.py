@@ -5,7 +5,6 @@ rank gives to the ring for one epoch, computed from the model and the steps: 4 b
 gradients or weights, and as many for each moment of the optimizer.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -15,12 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.cells import Row, row, show
-from common import command, files
-from common.progress import log
+from benchmarks.methods.cells import Kept, Row, row
+from common import command
 
-FILE = Path(__file__).parents[1] / "results" / "local_sgd.json"
-COMMAND = "python -m benchmarks.methods.local_sgd"
+KEPT = Kept("local_sgd")
 EVERY, SEEDS, RANKS = (1, 4, 16), range(2), 2
 EPOCHS = 4
 CELLS = ("plain", *(f"{every}/average" for every in EVERY), "16/keep")
@@ -72,44 +69,29 @@ def sent(cell: str, steps: int, parameters: int) -> float:
     return -(-steps // int(every)) * parameters * 4 * (3 if state == "average" else 1) / 1e6
 
 
-def measured() -> dict[str, list[dict[str, Any]]]:
-    """Return the figures so far, by cell."""
-    found: dict[str, list[dict[str, Any]]] = json.loads(FILE.read_bytes()) if FILE.exists() else {}
-    return found
-
-
 def rows() -> list[Row]:
     """Return the table of claims."""
-    found, table = measured(), list[Row]()
+    found, table = KEPT.read(), list[Row]()
     for cell in CELLS:
         if not (figures := found.get(cell)):
             continue
         every, _, state = cell.partition("/")
         name = f"k = {every}, optimizer's state {state}" if state else "plain"
         accuracies = [one["accuracy"] for one in figures]
-        table.append(row(f"accuracy on digits, 2 ranks, {name}", None, accuracies, COMMAND, at_least=True))
+        table.append(
+            row(f"accuracy on digits, 2 ranks, {name}", None, accuracies, KEPT.command, at_least=True)
+        )
         size = sent(cell, figures[0]["steps"], figures[0]["parameters"])
-        table.append(row(f"MB a rank sends in an epoch, {name}", None, [size], COMMAND, at_least=False))
+        table.append(row(f"MB a rank sends in an epoch, {name}", None, [size], KEPT.command, at_least=False))
         if state and (plain := found.get("plain")):
             lost = [one["accuracy"] - other for one, other in zip(plain, accuracies, strict=True)]
-            table.append(row(f"accuracy that {name} costs", 0.01, lost, COMMAND, at_least=False))
+            table.append(row(f"accuracy that {name} costs", 0.01, lost, KEPT.command, at_least=False))
     return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods.local_sgd", description=__doc__)
-    parser.add_argument("--again", action="store_true", help="measure although there are figures")
-    parser.add_argument("--only", nargs="*", choices=CELLS, default=CELLS, help="measure these cells alone")
-    arguments = parser.parse_args(argv)
-    found = {} if arguments.again else measured()
-    for cell in arguments.only:
-        if cell not in found:
-            found[cell] = [trained(cell, seed) for seed in SEEDS]
-            files.write(FILE, json.dumps(found, indent=1).encode() + b"\n")
-            log(f"{cell}: {[one['accuracy'] for one in found[cell]]}")
-    show(rows())
-    return 0
+    return KEPT.main(argv, __doc__, CELLS, lambda cell: [trained(cell, seed) for seed in SEEDS], rows)
 
 
 if __name__ == "__main__":

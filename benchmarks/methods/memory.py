@@ -15,14 +15,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.methods.cells import Row, row, show
+from benchmarks.methods.cells import RESULTS, Row, row, show
 from common import command, files
 from common.progress import log
 from schemas.manifest import FIXED, Column
@@ -37,7 +36,7 @@ from training.objectives import Terms
 from training.objectives.classification import Classification
 from training.parallel.communicator import Communicator, make_deterministic
 
-FILE = Path(__file__).parents[1] / "results" / "memory.json"
+FILE = RESULTS / "memory.json"
 COMMAND = "make bench-memory"
 ROWS, LENGTH, SHORTEST, VOCABULARY, CLASSES = 64, 128, 32, 8192, 9
 STEPS, ROUNDS = 4, 3

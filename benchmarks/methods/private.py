@@ -1,10 +1,9 @@
 """Accuracy and time of private training: `python -m benchmarks.methods.private`.
 
-Each cell is a training and an evaluation, and stays in results/private.json: it is measured once, unless --again.
+Each cell is a training and an evaluation, or the times of steps, and stays in results/private.json.
 Hyperparameters are the same in all cells of a data set, chosen on the validation split with ε = 3, which no ε covers.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -15,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.cells import row
-from common import command, files
-from common.progress import log
+from benchmarks.methods.cells import Kept, Row, row
+from common import command
 
-FILE = Path(__file__).parents[1] / "results" / "private.json"
-COMMAND = "python -m benchmarks.methods.private --only {} --budgets {}"
+KEPT = Kept("private")
 BUDGETS = ("1", "3", "8", "inf")
 """ε of each cell; inf: the same training without clipping and noise."""
 DELTA = 1e-5
@@ -131,67 +128,33 @@ def factors(case: Case, rows: int = 512, rounds: int = 5) -> list[float]:
     return [seconds(private) / seconds(plain) for _ in range(rounds)]
 
 
-def measured(only: Sequence[str], budgets: Sequence[str], again: bool) -> dict[str, Any]:
-    """Measure the cells that are missing, write each as soon as it is there, and return all."""
-    found: dict[str, Any] = json.loads(FILE.read_bytes()) if FILE.exists() else {}
-    for name in only:
-        found.setdefault(name, {})
-        for budget in budgets:
-            if again or budget not in found[name]:
-                found[name][budget] = measure(CASES[name], budget)
-                log(f"{name}, ε = {budget}: {found[name][budget]['accuracy']:.3f}")
-                files.write(FILE, json.dumps(found, indent=1).encode() + b"\n")
-        if again or FACTORS not in found[name]:
-            found[name][FACTORS] = factors(CASES[name])
-            files.write(FILE, json.dumps(found, indent=1).encode() + b"\n")
-    return found
+CELLS = [f"{name}/{budget}" for name in CASES for budget in (*BUDGETS, FACTORS)]
 
 
-def rows() -> list[dict[str, Any]]:
+def figures(cell: str) -> Any:
+    """Return what was measured of a data set with a budget, or the times of its steps."""
+    name, budget = cell.split("/")
+    return factors(CASES[name]) if budget == FACTORS else measure(CASES[name], budget)
+
+
+def rows() -> list[Row]:
     """Return the table of claims, from the cells measured so far."""
-    table: list[dict[str, Any]] = []
-    for name, cells in measured([], [], False).items():
-        for budget in (one for one in BUDGETS if one in cells):
-            told = "without privacy" if budget == "inf" else f"at ε = {budget}, δ = {DELTA:g}"
-            cell = cells[budget]
-            table.append(
-                {
-                    "claim": f"test accuracy on {name} {told}",
-                    "claimed": None,
-                    "measured": round(cell["accuracy"], 4),
-                    "interval": cell["interval"],
-                    "holds": None,
-                    "command": COMMAND.format(name, budget),
-                }
-            )
-        if FACTORS not in cells:
+    table, found = list[Row](), KEPT.read()
+    for cell in (one for one in CELLS if one in found):
+        (name, budget), shown = cell.split("/"), f"{KEPT.command} --only {cell}"
+        if budget == FACTORS:
+            claim = f"processor time of a private step on {name}, as a multiple of a plain one, at most"
+            table.append(row(claim, CASES[name].worst_time, found[cell], shown, at_least=False))
             continue
-        claim = f"processor time of a private step on {name}, as a multiple of a plain one, at most"
-        table.append(
-            dict(
-                row(
-                    claim, CASES[name].worst_time, cells[FACTORS], COMMAND.format(name, "inf"), at_least=False
-                )
-            )
-        )
+        told = "without privacy" if budget == "inf" else f"at ε = {budget}, δ = {DELTA:g}"
+        one = row(f"test accuracy on {name} {told}", None, [found[cell]["accuracy"]], shown, at_least=True)
+        table.append(Row(**{**one, "interval": found[cell]["interval"]}))
     return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is missing and print the table; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.methods.private",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--budgets", nargs="+", choices=BUDGETS, default=list(BUDGETS))
-    parser.add_argument("--again", action="store_true", help="measure cells that are there as well")
-    arguments = parser.parse_args(argv)
-    measured(arguments.only, arguments.budgets, arguments.again)
-    for one in rows():
-        print(json.dumps(one, ensure_ascii=False))
-    return 0
+    return KEPT.main(argv, __doc__, CELLS, figures, rows)
 
 
 if __name__ == "__main__":

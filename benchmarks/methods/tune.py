@@ -1,12 +1,10 @@
 """Epochs that pruning saves at an equal best value, on the digits: `python -m benchmarks.methods.tune`.
 
 Each pair of studies has the same sampler and seed, and differs in the pruner alone; with the random sampler both
-propose the same trials. Needs the published digits (`make etl CONF=conf/digits.toml`). Studies are kept below `runs`,
-so that an interrupted comparison goes on where it was.
+propose the same trials. Needs the published digits (`make etl CONF=conf/digits.toml`). Until they are compared, studies
+lie below `runs`, so that an interrupted comparison goes on where it was.
 """
 
-import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from typing import Any
 
 import optuna
 
+from benchmarks.methods.cells import Kept, Row, row
 from common import command
 from common.errors import CheckError
 from training.tuning.page import epochs
@@ -33,7 +32,8 @@ reduction = 3
 "model.dropout" = {{ low = 0.0, high = 0.7 }}
 """
 SMALL = ("model.channels=[8,16]", f"train.epochs={EPOCHS}", f'train.runs="{RUNS}"')
-COMMAND = "python -m benchmarks.methods.tune"
+KEPT = Kept("tune")
+CELLS = [f"{sampler}/{seed}" for sampler in ("random", "tpe") for seed in SEEDS]
 
 
 def search(sampler: str, pruner: str, seed: int) -> optuna.Study:
@@ -53,53 +53,43 @@ def search(sampler: str, pruner: str, seed: int) -> optuna.Study:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{RUNS / name / 'study.db'}")
 
 
-def compared(sampler: str, seed: int) -> dict[str, Any]:
+def compared(cell: str) -> dict[str, Any]:
     """Return best values and epochs of two studies, without pruning and with it."""
-    found: dict[str, Any] = {"seed": seed}
+    sampler, seed = cell.split("/")
+    found: dict[str, Any] = {}
     for pruner in ("none", "halving"):
-        study = search(sampler, pruner, seed)
+        study = search(sampler, pruner, int(seed))
         done, whole = epochs(study.trials)
         ended = sum(one.state is optuna.trial.TrialState.PRUNED for one in study.trials)
         found[pruner] = {"best": study.best_value, "epochs": done, "of": whole, "ended": ended}
+    for folder in RUNS.glob(f"{sampler}-*-{seed}*"):
+        shutil.rmtree(folder)  # so that a comparison made again begins anew
     return found
 
 
-def row(sampler: str, pairs: Sequence[dict[str, Any]], seeds: Sequence[int]) -> dict[str, Any]:
-    """Return the row of a claim: the mean saving over the seeds, and as the interval the smallest and the largest."""
+def rows() -> list[Row]:
+    """Return the table of claims."""
+    table, found = list[Row](), KEPT.read()
+    for sampler in ("random", "tpe"):
+        if pairs := [pair for cell, pair in found.items() if cell.startswith(f"{sampler}/")]:
+            table += rows_of(sampler, pairs)
+    return table
+
+
+def rows_of(sampler: str, pairs: Sequence[dict[str, Any]]) -> list[Row]:
+    """Return what pruning saves and costs; it holds where each study saves epochs and none loses its best value."""
     saved = [1 - pair["halving"]["epochs"] / pair["none"]["epochs"] for pair in pairs]
     lost = [pair["none"]["best"] - pair["halving"]["best"] for pair in pairs]
-    told = "; ".join(
-        f"seed {pair['seed']}: balanced accuracy {pair['halving']['best']:.4f} (without {pair['none']['best']:.4f}), "
-        f"{pair['halving']['epochs']} of {pair['none']['epochs']} epochs, {pair['halving']['ended']} of {TRIALS} ended"
-        for pair in pairs
-    )
-    return {
-        "claim": f"search ({sampler}): successive halving saves epochs at an equal best validation value",
-        "claimed": "fewer epochs, best value not lower",
-        "measured": f"{100 * sum(saved) / len(saved):.0f}% of the epochs saved ({told})",
-        "interval": [round(min(saved), 3), round(max(saved), 3)],
-        "holds": min(saved) > 0 and max(lost) <= 0,
-        "command": f"{COMMAND} --seeds {' '.join(map(str, seeds))}",
-    }
-
-
-def rows(seeds: Sequence[int] = SEEDS) -> list[dict[str, Any]]:
-    """Return a row a sampler: claim, claimed, measured, interval, holds, command."""
-    return [row(sampler, [compared(sampler, seed) for seed in seeds], seeds) for sampler in ("random", "tpe")]
+    claim = f"epochs that successive halving saves at an equal best validation value, {sampler} search: share, above"
+    cost = f"balanced accuracy that it costs, {sampler} search"
+    first = row(claim, 0.0, saved, KEPT.command, at_least=True)
+    holds = min(saved) > 0 and max(lost) <= 0
+    return [Row(**{**first, "holds": holds}), row(cost, None, lost, KEPT.command, at_least=False)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the rows as JSON; return the exit status."""
-    parser = argparse.ArgumentParser(prog=COMMAND, description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="of the samplers (0 1 2)")
-    parser.add_argument(
-        "--again", action="store_true", help="remove the studies that there are, and begin anew"
-    )
-    arguments = parser.parse_args(argv)
-    if arguments.again:
-        shutil.rmtree(RUNS, ignore_errors=True)
-    print(json.dumps(rows(arguments.seeds), indent=1))
-    return 0
+    """Measure what is missing; return the exit status."""
+    return KEPT.main(argv, __doc__, CELLS, compared, rows)
 
 
 if __name__ == "__main__":

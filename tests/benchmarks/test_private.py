@@ -1,6 +1,5 @@
 """Table of private training: claims from the cells that were measured."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,8 @@ import pytest
 from benchmarks.methods import private
 
 
-def test_cells_become_claims_and_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(private, "FILE", tmp_path / "private.json")
+def test_cells_become_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private.KEPT, "file", tmp_path / "private.json")
     assert private.rows() == []
 
     def measure(case: private.Case, budget: str) -> dict[str, object]:
@@ -18,11 +17,7 @@ def test_cells_become_claims_and_are_measured_once(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(private, "measure", measure)
     monkeypatch.setattr(private, "factors", lambda _: [2.0, 3.0, 7.0])
-    private.measured(["digits"], ["1", "inf"], again=False)
-    for name in ("measure", "factors"):
-        monkeypatch.setattr(private, name, lambda *_: pytest.fail("measured again"))
-    private.measured(["digits"], ["1", "inf"], again=False)
-    assert json.loads((tmp_path / "private.json").read_bytes())["digits"].keys() == {"1", "inf", "factors"}
+    assert private.main(["--only", "digits/1", "digits/inf", "digits/factors"]) == 0
     first, second, third = private.rows()
     assert (first["measured"], first["interval"], first["claimed"], first["holds"]) == (
         0.5,
@@ -32,4 +27,4 @@ def test_cells_become_claims_and_are_measured_once(tmp_path: Path, monkeypatch: 
     )
     assert "without privacy" in second["claim"]
     assert (third["measured"], third["interval"], third["holds"]) == (3.0, [2.0, 7.0], True)
-    assert third["command"].endswith("--only digits --budgets inf")
+    assert third["command"].endswith("--only digits/factors")
