@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,8 +28,9 @@ import pyarrow.parquet as pq
 
 from common import command
 from tests.faults.job import TOKEN, end, with_token
-from training.engine import loop
+from training.engine.loop import Loop
 from training.input.batch_loader import BatchLoader, LocalBatch
+from training.silos import loading
 from training.train import main
 
 
@@ -120,10 +122,19 @@ class WatchedLoader(BatchLoader):
         return batch
 
 
+def train(self: Loop, stop_after: int | None = None) -> bool:
+    """Train with watched loaders, but no others than those of the loop."""
+    with patch.object(loading, "BatchLoader", WatchedLoader):
+        return UNWATCHED(self, stop_after)
+
+
+UNWATCHED = Loop.train
+
 if __name__ == "__main__":
     if sys.argv[1]:
         WatchedLoader.keys = Path(sys.argv[1])
         WatchedLoader.keys.mkdir(parents=True, exist_ok=True)
     WatchedLoader.fault = sys.argv[2]
-    vars(loop)["BatchLoader"] = WatchedLoader
-    sys.exit(command.run(main, sys.argv[3:]))
+    with patch.object(Loop, "train", train):
+        status = command.run(main, sys.argv[3:])
+    sys.exit(status)

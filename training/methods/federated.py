@@ -216,7 +216,8 @@ class Federated(Method):
             {"silo": number, "rows": rows // self.settings.local_epochs, "left_out": self.left_out[number]}
             for number, rows in sorted(self.rows.items())
         ]
-        return {"federated": {**self.settings.model_dump(mode="json"), "rounds": self.rounds, "silos": silos}}
+        settings = self.settings.model_dump(mode="json", exclude={"silos"})
+        return {"federated": {**settings, "by": self.settings.silos, "rounds": self.rounds, "silos": silos}}
 
 
 def _flat(weights: Sequence[Tensor]) -> Tensor:

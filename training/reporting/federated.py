@@ -37,7 +37,7 @@ def section(training: Mapping[str, Any]) -> list[ReportSection]:
     ]
     blocks: list[Block] = [
         Text(
-            f"{counted(len(rows), 'silo')} by {found['silos']} learned by themselves for "
+            f"{counted(len(rows), 'silo')} by {found['by']} learned by themselves for "
             f"{counted(found['local_epochs'], 'epoch')} a round, {counted(found['rounds'], 'round')} in all. "
             f"Combined by {found['combine']}: {RULES[found['combine']]}{clip}{hostile}."
         ),

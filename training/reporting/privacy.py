@@ -30,7 +30,7 @@ def section(training: Mapping[str, Any]) -> list[ReportSection]:
     blocks: list[Block] = [
         Text(
             "Whoever sees the weights of all checkpoints can tell the data from others that differ in what is hidden "
-            f"only as well as (ε, δ) allows: {found['epsilon']:.3g}, {found['delta']:g}."
+            f"only as well as ε = {found['epsilon']:.3g} with δ = {found['delta']:g} allows."
         ),
         Table(["promise", "value"], rows),
         Text("This says nothing of:"),
