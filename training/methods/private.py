@@ -18,10 +18,11 @@ from torch import nn
 from common.errors import UsageError
 from schemas.config import Configuration, canonical_json
 from schemas.manifest import Manifest
-from training.checkpoints import store
+from training.checkpoints import store, tensors
 from training.input.batch_loader import LocalBatch
 from training.methods import Batches, MethodContext
 from training.methods.plain import Plain
+from training.parallel.communicator import seed_of
 from training.privacy import key_file
 from training.privacy.budget import Budget
 from training.privacy.clipped_sums import ClippedSums
@@ -67,6 +68,8 @@ class Private(Plain):
         """What a checkpoint says of privacy, on the rank that read it."""
         self.key: bytes | None = None
         """Known to all ranks from the first step on."""
+        self.began: str | None = None
+        """Hash of the weights with which a training goes on from other data."""
 
     @classmethod
     def check(cls, config: Configuration, manifest: Manifest) -> None:
@@ -108,7 +111,7 @@ class Private(Plain):
         """Leave this rank's clipped rows and its share of the noise in `flat`; return nothing of the losses."""
         world, noise = self.context.communicator.world, self.noise()
         with self.precision.autocast():
-            self.flat = self.sums.of(batch)
+            self.flat = self.sums.of(batch, seed_of(self.context.train.seed, step))
         noise.add(self.flat, self.budget.noise_multiplier * self.sums.limit, step, world.rank, world.size)
         return torch.zeros((), device=self.context.device), torch.zeros((), device=self.context.device)
 
@@ -127,13 +130,14 @@ class Private(Plain):
             self.key = communicator.broadcast(
                 key_file.create(self.source.run) if communicator.writes else None
             )
-        training = [self.source.manifest.manifest_root, store.decisive(self.source.config)]
+        training = [self.source.manifest.manifest_root, store.decisive(self.source.config), self.began]
         return Noise(self.key, canonical_json(training))
 
     def state(self) -> dict[str, Any]:
         privacy = {
             **self.budget.as_json(),
             "before": self.before,
+            "began": self.began,
             "mu": self.budget.mu,
             "manifest_root": self.source.manifest.manifest_root,
             "key_fingerprint": None if self.key is None else key_file.fingerprint_of(self.key),
@@ -152,13 +156,14 @@ class Private(Plain):
         if found is None:
             return
         if found["manifest_root"] == self.source.manifest.manifest_root:
-            self.before = found["before"]
+            self.before, self.began = found["before"], found.get("began")
         elif found["mu"] is None:
             raise UsageError(
                 'method.sampling = "poisson" is not accounted for over several data sets: start another run'
             )
         else:
-            self.before = found["mu"]
+            # Copies of the run may come to these data by different ways, and must not share the noise there.
+            self.before, self.began = found["mu"], tensors.weights_sha256(self.model)
         self.budget = Budget.of(self.source.config, self.source.manifest, self.before)
         key, error = None, None
         if communicator.writes:

@@ -15,7 +15,7 @@ NOT_COVERED = (
     "the rows are ordered",
     "the rows of validation and test, and with them early stopping, the choice of the best checkpoint, thresholds and "
     "all figures of evaluations",
-    "hyperparameters that were chosen by other trainings on these rows, and weights that the training began with",
+    "other trainings on these rows, as those that chose hyperparameters or gave the first weights: each spends its own",
     "the baselines of an evaluation, which learn without noise",
     "times, and single bits of floating-point results (Mironov 2012)",
 )

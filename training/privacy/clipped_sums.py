@@ -7,16 +7,21 @@ A row's gradient g enters as g · min(1, C / |g|), with the norm over all parame
 sum by more than C. Each gradient is that of a batch of one row, by either of two ways: `torch.func`'s vmap over grad,
 several rows at once, where the model allows it; else row by row, with gradients of large embedding tables as lists of
 the rows that occur.
+
+A model with dropout is differentiated row by row, with random numbers that follow from seed and record key. If they
+came from one stream, a row would move those of the rows behind it, and change the sum by more than C.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from common.splitmix import mix
 from training.input.batch_loader import LocalBatch
 from training.objectives import Objective, terms_of
 
@@ -26,6 +31,8 @@ CHUNK_NUMBERS = 1 << 24
 """Most numbers of the gradients that vmap holds at once, 64 MiB."""
 CHUNK_ROWS = 256
 """Most rows at once, since their activations take memory as well."""
+NORM_BLOCK = 1 << 11
+"""Numbers whose squares are summed at once: over ten million, float32 was off by a hundredth."""
 Way = Literal["vmap", "loop"]
 
 
@@ -40,10 +47,10 @@ class ClippedSums:
         self.way: Way | None = None
         """How gradients are computed; None until the first row shows whether the model allows vmap."""
 
-    def of(self, batch: LocalBatch) -> Tensor:
+    def of(self, batch: LocalBatch, seed: int = 0) -> Tensor:
         """Return the sum over a batch: (n,) float32, n numbers of all trained parameters in order.
 
-        A row whose gradient is not finite adds nothing.
+        `seed` is that of the step, 63 bits, the same on all ranks. A row whose gradient is not finite adds nothing.
         """
         sums = torch.zeros(sum(self.sizes), device=next(iter(self.parameters.values())).device)
         if not batch.rows:
@@ -54,7 +61,7 @@ class ClippedSums:
             for part in self._chunks(batch):
                 self._add_by_vmap(part, sums)
         else:
-            self._add_row_by_row(batch, sums)
+            self._add_row_by_row(batch, sums, seed)
         return sums
 
     def views(self, flat: Tensor) -> list[Tensor]:
@@ -68,14 +75,17 @@ class ClippedSums:
 
     def _allows_vmap(self, row: LocalBatch) -> bool:
         device = next(iter(self.parameters.values())).device
+        cuda = device.type == "cuda"
         # A resumed training tries at another step, and must draw the same for it.
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with torch.random.fork_rng([device] if cuda else []):
+            before = torch.cuda.get_rng_state(device) if cuda else torch.get_rng_state()
             try:
                 self._by_vmap(row)
             except RuntimeError:
                 # vmap refuses what depends on values (packing, hooks); a real fault shows in the loop as well.
                 return False
-        return True
+            # vmap gives random numbers by place, which other rows and the number of ranks decide.
+            return torch.equal(before, torch.cuda.get_rng_state(device) if cuda else torch.get_rng_state())
 
     def _by_vmap(self, batch: LocalBatch) -> list[Tensor]:
         """Return the gradients of each row, (rows, numbers of a parameter) by parameter."""
@@ -108,19 +118,25 @@ class ClippedSums:
 
     def _add_by_vmap(self, batch: LocalBatch, sums: Tensor) -> None:
         gradients = self._by_vmap(batch)
-        norms = torch.stack([torch.linalg.vector_norm(one, dim=1) for one in gradients], dim=1).norm(dim=1)
+        parts = [part for one in gradients for part in torch.split(one, NORM_BLOCK, dim=1)]
+        blocks = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], dim=1)
+        norms = blocks.double().norm(dim=1).float()
         factors = self._factors(norms)
         finite = torch.isfinite(norms)
-        for view, one in zip(torch.split(sums, self.sizes), gradients, strict=True):
-            # 0 times infinity would be no number.
-            view += factors @ (one if bool(finite.all()) else one.masked_fill(~finite[:, None], 0.0))
+        # Autocast would round the sum of all rows to bfloat16, by which one row can move it by more than C.
+        with torch.autocast(sums.device.type, enabled=False):
+            for view, one in zip(torch.split(sums, self.sizes), gradients, strict=True):
+                # 0 times infinity would be no number.
+                view += factors @ (one if bool(finite.all()) else one.masked_fill(~finite[:, None], 0.0))
 
-    def _add_row_by_row(self, batch: LocalBatch, sums: Tensor) -> None:
+    def _add_row_by_row(self, batch: LocalBatch, sums: Tensor, seed: int) -> None:
+        seeds = mix(mix(batch.keys[:, 0] + np.uint64(seed)) ^ batch.keys[:, 1])
         tables = _large_tables(self.model)
         for table in tables:
             table.sparse = True
         try:
             for row in range(batch.rows):
+                torch.manual_seed(int(seeds[row]))
                 self._add_row(batch.part(row, row + 1), sums)
         finally:
             for table in tables:
@@ -132,7 +148,8 @@ class ClippedSums:
         # A token that occurs twice is in the list twice: its parts belong together before they are squared.
         gradients = [one.coalesce() if one is not None and one.is_sparse else one for one in found]
         values = [one.values() if one.is_sparse else one for one in gradients if one is not None]
-        norm = torch.stack(torch._foreach_norm(values)).norm()
+        parts = [part for one in values for part in torch.split(one.flatten(), NORM_BLOCK)]
+        norm = torch.stack(torch._foreach_norm(parts)).double().norm().float()
         if not bool(torch.isfinite(norm)):
             return
         factor = float(self._factors(norm))

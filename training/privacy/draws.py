@@ -126,6 +126,7 @@ class DrawnBatches:
         """Drop the draws of steps that are made again, as they are the same."""
         if self.record.exists():
             json_lines.keep(str(self.record), lambda entry: bool(entry["step"] < self.first))
+            self.record.chmod(0o600)  # it is a new file, in a folder that is the owner's alone
         else:
             os.close(os.open(self.record, os.O_WRONLY | os.O_CREAT, 0o600))
 

@@ -4,8 +4,8 @@ The key comes from the entropy of the operating system. SHAKE-256 (FIPS 202), an
 key, what the training is, the step and the number of a block of coordinates into the bits from which Box and Muller's
 transform makes the noise. Each coordinate of a step's sum gets the same noise on however many ranks: one of them adds
 it. A step that is repeated, after an interruption and perhaps by fewer ranks, therefore shows no second noise, the
-difference of which would tell more than was accounted for. What the training is (data, settings) enters, so that
-a copied run that goes on with other data does not use the noise again.
+difference of which would tell more than was accounted for. What the training is (data, settings, the weights
+with which it came to these data) enters, so that a copied run that goes another way does not use the noise again.
 
 Not covered: an attacker who sees single bits of the results and knows the arithmetic of floating point (Mironov 2012,
 "On Significance of the Least Significant Bits for Differential Privacy"), nor one who measures times. The noise has 53

@@ -133,18 +133,55 @@ def test_a_row_that_is_not_finite_adds_nothing(way: clipped_sums.Way) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mlp", "transformer"])
-def test_dropout_differs_between_rows_and_repeats_with_the_seed(kind: str) -> None:
+def test_dropout_of_a_row_follows_from_seed_and_key_alone(kind: str) -> None:
     settings = MODELS[kind][0].model_copy(update={"dropout": 0.5})
     model, batch = of_kind(kind, settings)
-    same = torch.zeros(ROWS, dtype=torch.int64)
-    equal = dataclasses.replace(batch, features={n: v[same] for n, v in batch.features.items()}, labels=same)
+    batch = dataclasses.replace(batch, keys=np.arange(2 * ROWS, dtype=np.uint64).reshape(ROWS, 2))
     sums = ClippedSums(model.train(), Classes(), 1e9)
-    sums.of(equal)  # chooses the way
-    found = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        found.append(sums.of(equal))
-    assert torch.equal(found[0], found[1])
-    assert not torch.allclose(found[0], found[2])
-    torch.manual_seed(1)
-    assert not torch.allclose(found[0], ROWS * sums.of(equal.part(0, 1)))
+    whole = sums.of(batch, 1)
+    assert sums.way == "loop"
+    parted = sums.of(batch.part(0, 2), 1) + sums.of(batch.part(2, ROWS), 1)
+    torch.testing.assert_close(whole, parted, rtol=1e-5, atol=1e-5)
+    # Another content of the first row, in a transformer also of another length, changes nothing for the others.
+    other = {name: values.clone() for name, values in batch.features.items()}
+    for values in other.values():
+        values[0, 1:] = values[0, :1]
+    other["x"][0, 2:] = 0
+    changed = dataclasses.replace(batch, features=other)
+    rest = sums.of(changed, 1) - sums.of(changed.part(0, 1), 1)
+    torch.testing.assert_close(rest, sums.of(batch.part(1, ROWS), 1), rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(whole, sums.of(batch, 2))
+    same = torch.zeros(ROWS, dtype=torch.int64)
+    equal = {name: values[same] for name, values in batch.features.items()}
+    found = sums.of(dataclasses.replace(batch, features=equal, labels=same), 1)
+    assert not torch.allclose(found, ROWS * sums.of(batch.part(0, 1), 1))
+
+
+@pytest.mark.parametrize("kind", ["mlp", "transformer"])
+def test_bfloat16_rounds_no_sum_of_rows(kind: str) -> None:
+    model, batch = of_kind(kind)
+    sums = ClippedSums(model, Classes(), 0.25)
+    with torch.autocast("cpu", torch.bfloat16):
+        whole = sums.of(batch)
+        rows = [sums.of(batch.part(row, row + 1)) for row in range(ROWS)]
+    assert max(float(row.norm()) for row in rows) <= 0.25 * (1 + 1e-6)
+    assert float((whole - torch.stack(rows).sum(0)).norm()) < 1e-5 * float(whole.norm())
+
+
+class Slope(nn.Module):
+    """Model whose gradient is the same in very many numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(10_000_000))
+
+    def forward(self, features: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"logits": self.weight.sum() * torch.tensor([[1.0, 0.0, 0.0]])}
+
+
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+def test_the_norm_of_many_numbers_is_exact(way: clipped_sums.Way) -> None:
+    batch = of_kind("mlp")[1].part(0, 1)
+    sums = ClippedSums(Slope(), Classes(), 0.25)
+    sums.way = way
+    assert float(sums.of(batch).double().norm()) == pytest.approx(0.25, rel=2e-5)

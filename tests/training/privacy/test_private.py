@@ -130,6 +130,19 @@ def test_a_copied_run_that_learns_something_else_has_other_noise(
         seeds.append(method.noise().seed)
     assert seeds[0] == seeds[3]
     assert len(set(seeds)) == 3
+    # Nor if copies come to the same data with other weights.
+    for weight in (1.0, 2.0):
+        model = perceptron()
+        nn.init.constant_(next(model.parameters()), weight)
+        learned = methods.Source(*loaded(published, "method.noise_multiplier=99"), tmp_path)
+        method = methods.build(context_of(model, communicator, learned, AdamW(kind="adamw"), 1))
+        assert isinstance(method, Private)
+        key = key_file.path_of(tmp_path).read_bytes()
+        before = {"manifest_root": "0" * 64, "mu": 0.1}
+        method.loaded = {**before, "key_fingerprint": key_file.fingerprint_of(key)}
+        method.broadcast()
+        seeds.append(method.noise().seed)
+    assert len(set(seeds)) == 5
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -330,6 +343,7 @@ def test_rows_are_drawn_alone_and_nothing_public_tells_which(
     assert len({entry["rows"] for entry in record}) > 5
     parted = folder(published, "drawn-parted") / key_file.FOLDER / draws.NAME
     assert parted.read_text() == (private / draws.NAME).read_text()
+    assert parted.stat().st_mode & 0o077 == 0
     entries = [json.loads(line) for line in (private.parent / "metrics.jsonl").read_text().splitlines()]
     assert [entry["position"] for entry in entries if entry["kind"] == "train"][:3] == [64, 128, 173]
     state = store.last_good(private.parent, pytest.fail)
