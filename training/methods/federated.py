@@ -103,8 +103,10 @@ class Federated(Method):
     def step(self, batch: LocalBatch, step: int, scheduled: int | None = None) -> StepResult:
         context, of_schedule = self.context, step if scheduled is None else scheduled
         self.collected = {}
+        if of_schedule == 0:  # what a training on other data left is of other silos
+            self.rounds, self.left_out, self.rows = 0, Counter(), {}
         if of_schedule % self.steps_of_a_round == 0:
-            self.locals = {}  # those of a training on other data may be left
+            self.locals = {}
         begun = [parameter.detach().clone() for parameter in self.parameters]
         loss_sum = weight_sum = torch.zeros((), device=context.device)
         squares, overflow, first = 0.0, False, 0

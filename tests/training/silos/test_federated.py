@@ -246,6 +246,15 @@ def test_the_silo_that_poisons_is_left_out_and_named(monkeypatch: pytest.MonkeyP
     assert (weights - clean).norm() < 0.5 * (by_mean - clean).norm()
 
 
+def test_on_other_data_rounds_are_counted_anew(communicator: Communicator) -> None:
+    method, batches = method_of(communicator, 2), list(local_batches(1, 0, 2))
+    for step, batch in enumerate(batches):
+        method.step(batch, step)
+    assert method.facts()["federated"]["rounds"] == 2
+    method.step(batches[0], len(batches), 0)
+    assert (method.facts()["federated"]["rounds"], method.facts()["federated"]["silos"]) == (0, [])
+
+
 def test_a_silo_whose_gradient_is_not_finite_skips_the_step(communicator: Communicator) -> None:
     method = method_of(communicator)
     batch = next(local_batches(1, 0, 1))
