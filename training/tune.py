@@ -56,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     if arguments.ranks < 1:
         raise UsageError(f"--ranks {arguments.ranks}: give at least 1")
+    if arguments.hosts is not None and arguments.ranks == 1:
+        raise UsageError(
+            "--hosts says where several ranks run: give their number with --ranks, or leave it out"
+        )
     overrides = command.overrides(arguments)
     config = load(arguments.config, overrides)
     folder = run_folder(config, arguments.study)

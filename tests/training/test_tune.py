@@ -312,6 +312,8 @@ def test_ranks_that_horovodrun_cannot_start_are_refused(tmp_path: Path) -> None:
     published = searched(tmp_path, RANDOM)
     with pytest.raises(UsageError, match="a search starts its ranks with horovodrun"):
         tune.main(flags(published, "--ranks", "2", "--set", "train.backend=ddp"))
+    with pytest.raises(UsageError, match="--hosts says where several ranks run"):
+        tune.main(flags(published, "--hosts", "other:2"))
 
 
 def test_a_data_set_without_a_validation_split_cannot_be_searched(tmp_path: Path) -> None:
