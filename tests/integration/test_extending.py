@@ -119,6 +119,6 @@ def test_model_objective_method_and_optimizer_train_and_are_judged(
     assert kinds == {
         "objective": "copying",
         "model": "bottleneck",
-        "method": "centred",
+        "method": "noisy",
         "optimizer": "momentum",
     }

@@ -65,7 +65,7 @@ def alone(published: Published, environment: dict[str, str]) -> str:
         ("train", flags(published, "whole")),
         ("train", flags(published, "halves", "--stop-after", "14")),
         ("train", flags(published, "halves", "--resume")),
-        ("train", flags(published, "one-pass", "--set", "method.passes=1")),
+        ("train", flags(published, "passes", "--set", "train.accumulate=3")),
         ("train", flags(published, "early", *early)),
         ("evaluate", flags(published, "early")),
         ("evaluate", flags(published, "whole")),
@@ -93,9 +93,9 @@ def test_a_resumed_run_equals_the_whole(published: Published, alone: str) -> Non
 
 
 def test_passes_add_up_to_one(published: Published, alone: str) -> None:
-    once, twice = weights(published, "one-pass"), weights(published, "whole")
+    several, once = weights(published, "passes"), weights(published, "whole")
     for name, tensor in once.items():
-        torch.testing.assert_close(twice[name], tensor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(several[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_the_judges_figures_are_those_of_summary_and_report(published: Published, alone: str) -> None:

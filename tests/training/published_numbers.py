@@ -50,7 +50,7 @@ kind = "copying"
 kind = "bottleneck"
 width = 1
 [method]
-kind = "centred"
+kind = "noisy"
 [optimizer]
 kind = "momentum"
 """
