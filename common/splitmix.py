@@ -18,3 +18,8 @@ def mix(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     words *= np.uint64(0x94D049BB133111EB)
     words ^= words >> np.uint64(31)
     return words
+
+
+def scattered(keys: npt.NDArray[np.uint64], seed: int = 0) -> npt.NDArray[np.uint64]:
+    """Return a number for each record key, (rows, 2), that looks random: (rows,); `seed` has 64 bits at most."""
+    return mix(mix(keys[:, 0] + np.uint64(seed)) ^ keys[:, 1])

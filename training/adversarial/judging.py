@@ -4,20 +4,18 @@ A row counts by the worst of what is tried on it. PGD tries the row itself, what
 of its own restarts, so that a figure under PGD is never above that under FGSM.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from common.errors import UsageError
 from common.images import data_uri, png_of, shown, uint8_of
 from common.progress import Progress, log
-from common.splitmix import mix
+from common.splitmix import scattered
 from common.wording import rounded
 from schemas.config import Configuration
 from schemas.manifest import Manifest
@@ -88,7 +86,7 @@ def judge(
     config, settings = planned.config, planned.config.evaluate
     features = movable(config, objective.inputs)
     surface = Surface(features, model)
-    places = _order(clean.results.keys)
+    places = scattered(clean.results.keys)
     last = np.sort(places)[: settings.attack_rows][-1]
     trial = _Trial(planned, surface, objective, {name: objective.judge() for name in NAMES})
     count = int((places <= last).sum())
@@ -105,7 +103,7 @@ def judge(
         Progress("attacking", count, "rows") as progress,
     ):
         for batch in loader:
-            taken = _taken(batch, _order(batch.keys) <= last)
+            taken = batch.rows_at(np.flatnonzero(scattered(batch.keys) <= last))
             if taken.rows:
                 trial.add(taken)
                 progress.update(taken.rows)
@@ -162,25 +160,6 @@ def table(document: Mapping[str, Any]) -> str:
         )
         lines.append(f"{label:<20}  {rounded(one[figure]):>8}{ends}")
     return "\n".join(lines)
-
-
-def _order(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Return scattered numbers by record key, whose smallest are a sample of the rows: (rows,)."""
-    return mix(mix(keys[:, 0].copy()) ^ keys[:, 1])
-
-
-def _taken(batch: LocalBatch, rows: npt.NDArray[np.bool_]) -> LocalBatch:
-    """Return some rows of a batch, (rows,) True for those."""
-    mask = torch.from_numpy(rows)
-    return dataclasses.replace(
-        batch,
-        features={name: values[mask] for name, values in batch.features.items()},
-        labels=None if batch.labels is None else batch.labels[mask],
-        keys=batch.keys[rows],
-        record_ids=None if batch.record_ids is None else batch.record_ids[rows],
-        documents=None if batch.documents is None else batch.documents[rows],
-        rows=int(rows.sum()),
-    )
 
 
 def _interval(found: Judgement, manifest: Manifest, split: str, config: Configuration) -> Mapping[str, Any]:
@@ -255,7 +234,7 @@ class _Trial:
         classes = self.objective.classes
         clean, under = (outputs[name][LOGITS].argmax(dim=1) for name in ("clean", "pgd"))
         lost = (clean == batch.labels) & (under != batch.labels)
-        order = _order(batch.keys)
+        order = scattered(batch.keys)
         for row in np.lexsort((order, ~lost.numpy()))[:EXAMPLES].tolist():
             before = batch.features[image][row].float()
             change = moves[image][row]

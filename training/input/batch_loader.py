@@ -91,6 +91,39 @@ class LocalBatch:
             silos=(),
         )
 
+    def rows_at(self, places: npt.NDArray[np.int64]) -> Self:
+        """Return a copy of the rows at some places, (rows,), within the same global batch."""
+        chosen = torch.from_numpy(places)
+        return dataclasses.replace(
+            self,
+            features={name: values[chosen] for name, values in self.features.items()},
+            labels=None if self.labels is None else self.labels[chosen],
+            keys=self.keys[places],
+            record_ids=None if self.record_ids is None else self.record_ids[places],
+            documents=None if self.documents is None else self.documents[places],
+            rows=len(places),
+            silos=(),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the rows of one part or more behind each other; all else is that of the first."""
+        first, *others = parts
+        if not others:
+            return first
+        labels = [part.labels for part in parts if part.labels is not None]
+        ids = [part.record_ids for part in parts if part.record_ids is not None]
+        documents = [part.documents for part in parts if part.documents is not None]
+        return dataclasses.replace(
+            first,
+            features={name: torch.cat([part.features[name] for part in parts]) for name in first.features},
+            labels=torch.cat(labels) if labels else None,
+            keys=np.concatenate([part.keys for part in parts]),
+            record_ids=np.concatenate(ids) if ids else None,
+            documents=np.concatenate(documents) if documents else None,
+            rows=sum(part.rows for part in parts),
+        )
+
     def of_epoch(self, epoch: int) -> Self:
         """Return the same rows as a batch of another epoch."""
         return dataclasses.replace(self, epoch=epoch)

@@ -27,6 +27,7 @@ from training.methods.plain import Plain
 from training.optimizers.schedules import learning_rate
 from training.parallel.alone import Alone, refuse_exchange
 from training.parallel.communicator import seed_of
+from training.parallel.gradients import views_of
 from training.silos import combining
 from training.silos.order import owner, silos_of
 
@@ -168,8 +169,7 @@ class Federated(Method):
                 stack[numbers.index(number)] = update
             combined, left_out = self._robust(communicator.begin_sum(stack, "silos")())
         weights = begun + combining.check_finite(combined, rule)
-        parts = torch.split(weights, [parameter.numel() for parameter in self.parameters])
-        self._put([part.view_as(p) for part, p in zip(parts, self.parameters, strict=True)])
+        self._put(views_of(weights, self.parameters))
         self.left_out.update(numbers[place] for place in left_out)
         self.rounds, self.locals, self.rows = self.rounds + 1, {}, dict(zip(numbers, rows, strict=True))
 

@@ -23,6 +23,7 @@ from training.methods.plain import Plain
 from training.optimizers.schedules import learning_rate
 from training.parallel.alone import Alone, refuse_exchange
 from training.parallel.communicator import seed_of
+from training.parallel.gradients import views_of
 
 
 class LocalSgd(Method):
@@ -93,9 +94,8 @@ class LocalSgd(Method):
         """Make tensors their mean over the ranks, weighted by rows, of which there are `total`."""
         flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in averaged]) * (self.rows / total)
         mean = self.context.communicator.begin_sum(flat, f"local.{len(flat)}")()
-        parts = torch.split(mean, [tensor.numel() for tensor in averaged])
-        for tensor, part in zip(averaged, parts, strict=True):
-            tensor.copy_(part.view_as(tensor))
+        for tensor, part in zip(averaged, views_of(mean, averaged), strict=True):
+            tensor.copy_(part)
 
     def _tensors_of_state(self) -> list[Tensor]:
         """Return the optimizer's tensors in an order that is the same on all ranks."""

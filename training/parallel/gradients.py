@@ -4,7 +4,7 @@ All of them sum in an order determined by the model, the batch and the number of
 bits. None outlives a ring: in another ring the old one is closed and a new one built.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
@@ -174,7 +174,7 @@ class Group:
         self.missing: set[nn.Parameter] = set()
         """Parameters whose gradient of this step is not complete."""
         self.buffer = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
-        self.views = _views(self.buffer, parameters)
+        self.views = views_of(self.buffer, parameters)
         self.answer: Callable[[], Tensor] | None = None
 
     def send(self) -> None:
@@ -201,12 +201,12 @@ class Flat:
 
     def __init__(self, model: nn.Module, communicator: Communicator, half: bool) -> None:
         self.communicator, self.half = communicator, half
-        self.tables = [EmbeddingTable(name, module) for name, module in _large_tables(model)]
+        self.tables = [EmbeddingTable(name, module) for name, module in large_tables(model)]
         ids = {id(table.module.weight) for table in self.tables}
         self.dense = [p for p in _trained(model) if id(p) not in ids]
         widest = sum(p.numel() for p in self.dense) + sum(t.module.weight.numel() for t in self.tables)
         self.buffer = torch.zeros(_rounded(widest), device=next(model.parameters()).device)
-        self.views = _views(self.buffer, self.dense)
+        self.views = views_of(self.buffer, self.dense)
         self.dense_size = sum(p.numel() for p in self.dense)
         self.announced: Callable[[], Tensor] | None = None
 
@@ -309,7 +309,7 @@ class EmbeddingTable:
         self.module.sparse = False
 
 
-def _large_tables(model: nn.Module) -> list[tuple[str, nn.Embedding]]:
+def large_tables(model: nn.Module) -> list[tuple[str, nn.Embedding]]:
     """Return embeddings with many rows whose weights belong to no other module."""
     owners: dict[int, int] = {}
     for module in model.modules():
@@ -352,7 +352,7 @@ def _grouped(parameters: list[nn.Parameter]) -> list[list[nn.Parameter]]:
     return groups
 
 
-def _views(buffer: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+def views_of(buffer: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """Return the parts of a flat buffer for the gradients of parameters, one after another, in their shapes."""
     sizes = [parameter.numel() for parameter in parameters]
     parts = torch.split(buffer[: sum(sizes)], sizes)

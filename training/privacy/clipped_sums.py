@@ -16,17 +16,15 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from common.splitmix import mix
+from common.splitmix import scattered
 from training.input.batch_loader import LocalBatch
 from training.objectives import Objective, terms_of
+from training.parallel.gradients import large_tables, views_of
 
-TABLE_ROWS = 1024
-"""Rows from which on the gradient of an embedding table is a list of rows."""
 CHUNK_NUMBERS = 1 << 24
 """Most numbers of the gradients that vmap holds at once, 64 MiB."""
 CHUNK_ROWS = 256
@@ -66,8 +64,7 @@ class ClippedSums:
 
     def views(self, flat: Tensor) -> list[Tensor]:
         """Return the parts of (n,) in the shapes of the parameters."""
-        parts = torch.split(flat, self.sizes)
-        return [part.view_as(p) for part, p in zip(parts, self.parameters.values(), strict=True)]
+        return views_of(flat, list(self.parameters.values()))
 
     def _chunks(self, batch: LocalBatch) -> Iterator[LocalBatch]:
         rows = min(CHUNK_ROWS, max(1, CHUNK_NUMBERS // sum(self.sizes)))
@@ -130,8 +127,8 @@ class ClippedSums:
                 view += factors @ (one if bool(finite.all()) else one.masked_fill(~finite[:, None], 0.0))
 
     def _add_row_by_row(self, batch: LocalBatch, sums: Tensor, seed: int) -> None:
-        seeds = mix(mix(batch.keys[:, 0] + np.uint64(seed)) ^ batch.keys[:, 1])
-        tables = _large_tables(self.model)
+        seeds = scattered(batch.keys, seed)
+        tables = [table for _, table in large_tables(self.model)]
         for table in tables:
             table.sparse = True
         try:
@@ -162,14 +159,3 @@ class ClippedSums:
     def _factors(self, norms: Tensor) -> Tensor:
         """Return min(1, C / norm), 0 for norms that are not finite."""
         return torch.where(torch.isfinite(norms), self.limit / norms.clamp(min=self.limit), 0.0)
-
-
-def _large_tables(model: nn.Module) -> list[nn.Embedding]:
-    return [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Embedding)
-        and module.num_embeddings >= TABLE_ROWS
-        and not module.sparse
-        and not module.scale_grad_by_freq
-    ]

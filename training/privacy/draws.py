@@ -15,7 +15,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from common import json_lines
 from common.errors import CheckError, UsageError
@@ -77,15 +76,7 @@ class DrawnBatches:
         """Return all rows that an epoch takes, in the order of the first."""
         config, manifest = self.config, self.manifest
         with BatchLoader(manifest, "train", config.train, World(0, 1), options=config.storage) as loader:
-            parts = list(loader)
-        labels = [part.labels for part in parts if part.labels is not None]
-        return replace(
-            parts[0],
-            features={name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features},
-            labels=torch.cat(labels) if labels else None,
-            keys=np.concatenate([part.keys for part in parts]),
-            rows=self.rows,
-        )
+            return LocalBatch.joined(list(loader))
 
     def __enter__(self) -> Self:
         return self
@@ -109,13 +100,9 @@ class DrawnBatches:
 
     def _batch(self, step: int, places: npt.NDArray[np.int64]) -> LocalBatch:
         epoch, number = divmod(step, self.steps)
-        last, chosen = min((number + 1) * self.batch, self.rows), torch.from_numpy(places)
+        last = min((number + 1) * self.batch, self.rows)
         return replace(
-            self.whole,
-            features={name: values[chosen] for name, values in self.whole.features.items()},
-            labels=None if self.whole.labels is None else self.whole.labels[chosen],
-            keys=self.whole.keys[places],
-            rows=len(places),
+            self.whole.rows_at(places),
             # How many there were is as secret as who they were.
             global_rows=last - number * self.batch,
             epoch=epoch,

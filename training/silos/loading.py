@@ -6,9 +6,6 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-import numpy as np
-import torch
-
 from common.storage import Storage
 from common.wording import counted
 from schemas.config import Configuration
@@ -178,17 +175,4 @@ class SiloLoader:
         if not parts:
             nothing = joined([], self.columns, self.bundles, self.pinned)
             return LocalBatch.of(nothing, self.bundles, 0, 0, 0)
-        if len(parts) == 1:
-            return parts[0]
-        labels = [part.labels for part in parts if part.labels is not None]
-        ids = [part.record_ids for part in parts if part.record_ids is not None]
-        documents = [part.documents for part in parts if part.documents is not None]
-        return dataclasses.replace(
-            parts[0],
-            features={name: torch.cat([part.features[name] for part in parts]) for name in parts[0].features},
-            labels=torch.cat(labels) if labels else None,
-            keys=np.concatenate([part.keys for part in parts]),
-            record_ids=np.concatenate(ids) if ids else None,
-            documents=np.concatenate(documents) if documents else None,
-            rows=sum(part.rows for part in parts),
-        )
+        return LocalBatch.joined(parts)

@@ -17,8 +17,9 @@ from training import models
 from training.input.batch_loader import LocalBatch
 from training.models import Feature
 from training.objectives.classification import Classification
+from training.parallel.gradients import TABLE_ROWS
 from training.privacy import clipped_sums
-from training.privacy.clipped_sums import TABLE_ROWS, ClippedSums
+from training.privacy.clipped_sums import ClippedSums
 
 ROWS, CLASSES, LENGTH = 7, 3, 12
 
