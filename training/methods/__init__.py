@@ -19,6 +19,7 @@ from schemas.manifest import Manifest
 from schemas.settings import Train
 from training.input.batch_loader import LocalBatch
 from training.objectives import Objective, Terms, terms_of
+from training.optimizers.schedules import learning_rate
 from training.parallel.communicator import Communicator
 
 
@@ -44,6 +45,15 @@ class MethodContext:
     device: torch.device
     total_steps: int
     source: Source | None = None
+
+    @property
+    def steps_of_an_epoch(self) -> int:
+        """Steps of each epoch, all of which are equally long."""
+        return self.total_steps // self.train.epochs
+
+    def learning_rate(self, step: int) -> float:
+        """Return the rate of a step of the schedule, counted from 0."""
+        return learning_rate(self.optimizer, step, self.total_steps, self.train.epochs)
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,7 @@ from training.checkpoints import tensors
 from training.input.batch_loader import LocalBatch
 from training.methods import Method, MethodContext, StepResult
 from training.methods.plain import Plain
-from training.optimizers.schedules import learning_rate
-from training.parallel.alone import Alone, refuse_exchange
+from training.parallel.alone import RingOfOne, refuse_exchange
 from training.parallel.communicator import seed_of
 from training.parallel.gradients import views_of
 from training.silos import combining
@@ -68,11 +67,11 @@ class Federated(Method):
         super().__init__(context)
         assert isinstance(context.method, Settings)
         self.settings = context.method
-        self.alone = dataclasses.replace(context, communicator=Alone())
+        self.alone = dataclasses.replace(context, communicator=RingOfOne())
         self.steps = Plain(self.alone)
         self.fresh_scale = self.steps.precision.state()
         self.parameters: list[Tensor] = list(self.steps.parameters)
-        self.steps_of_a_round = context.total_steps // context.train.epochs * self.settings.local_epochs
+        self.steps_of_a_round = context.steps_of_an_epoch * self.settings.local_epochs
         self.locals: dict[int, Local] = {}
         """Silos of this rank that have begun the round, by number."""
         self.collected: dict[int, dict[str, Any]] = {}
@@ -121,7 +120,7 @@ class Federated(Method):
         squares, overflows = context.communicator.sum_floats([squares, overflow])
         if (of_schedule + 1) % self.steps_of_a_round == 0:
             self._combine()
-        rate = learning_rate(context.optimizer, of_schedule, context.total_steps, context.train.epochs)
+        rate = context.learning_rate(of_schedule)
         return StepResult(loss_sum, weight_sum, torch.tensor(squares).sqrt(), rate, overflows > 0)
 
     def _local_step(

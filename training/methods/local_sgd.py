@@ -20,8 +20,7 @@ from training.checkpoints import tensors
 from training.input.batch_loader import LocalBatch
 from training.methods import Method, MethodContext, StepResult
 from training.methods.plain import Plain
-from training.optimizers.schedules import learning_rate
-from training.parallel.alone import Alone, refuse_exchange
+from training.parallel.alone import RingOfOne, refuse_exchange
 from training.parallel.communicator import seed_of
 from training.parallel.gradients import views_of
 
@@ -39,9 +38,8 @@ class LocalSgd(Method):
         train, rank = context.train, context.communicator.world.rank
         if rank:
             train = train.model_copy(update={"seed": seed_of(train.seed, rank)})
-        self.inner = Plain(dataclasses.replace(context, communicator=Alone(), train=train))
+        self.inner = Plain(dataclasses.replace(context, communicator=RingOfOne(), train=train))
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.steps_of_an_epoch = context.total_steps // context.train.epochs
         self.rows = 0
         """Rows that this rank has learned from since the last synchronisation."""
         self.collected: list[dict[str, Any]] = []
@@ -65,13 +63,13 @@ class LocalSgd(Method):
         else:
             # Even without a gradient, a step of an optimizer would move the weights.
             nothing = torch.zeros((), device=context.device)
-            rate = learning_rate(context.optimizer, of_schedule, context.total_steps, context.train.epochs)
+            rate = context.learning_rate(of_schedule)
             result = StepResult(nothing, nothing, nothing, rate)
         self.rows, done = self.rows + batch.rows, of_schedule + 1
         squares, overflows = context.communicator.sum_floats(
             [float(result.gradient_norm) ** 2, result.overflow]
         )
-        if done % self.settings.synchronise_every == 0 or done % self.steps_of_an_epoch == 0:
+        if done % self.settings.synchronise_every == 0 or done % context.steps_of_an_epoch == 0:
             self.synchronise()
         norm = torch.tensor(squares).sqrt()
         return dataclasses.replace(result, gradient_norm=norm, overflow=overflows > 0)

@@ -13,7 +13,6 @@ from training.methods import Method, MethodContext, StepResult
 from training.objectives import Terms, terms_of
 from training.optimizers.averaging import averaged
 from training.optimizers.precision import Precision
-from training.optimizers.schedules import learning_rate
 from training.parallel import gradients
 from training.parallel.communicator import seed_of
 
@@ -51,8 +50,7 @@ class Plain(Method):
         context = self.context
         # No rank has to save a random state: it follows from seed, step and rank.
         torch.manual_seed(seed_of(context.train.seed, step, context.communicator.world.rank))
-        of_schedule = step if scheduled is None else scheduled
-        rate = learning_rate(context.optimizer, of_schedule, context.total_steps, context.train.epochs)
+        rate = context.learning_rate(step if scheduled is None else scheduled)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
         self.model.train()

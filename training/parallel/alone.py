@@ -6,8 +6,8 @@ from training.parallel.communicator import Communicator
 from training.parallel.world import World
 
 
-class Alone(Communicator):
-    """Ring of one within a larger one: nothing is sent."""
+class RingOfOne(Communicator):
+    """Communicator of a process alone, within a larger ring: nothing is sent."""
 
     def __init__(self) -> None:
         self.world = World(0, 1)
