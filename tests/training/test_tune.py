@@ -1,6 +1,8 @@
 """The search: trials that end early, fail, are killed and shared, and a winner that can be trained again."""
 
+import fcntl
 import getpass
+import os
 import re
 import shutil
 import signal
@@ -21,6 +23,7 @@ from tests.training.runs import result
 from tests.training.searches import calls, fake, flags, process, searched, states, trials_of
 from training import train, tune
 from training.engine.stopping import STATUS
+from training.tuning import study
 
 GRID = """
 sampler = "grid"
@@ -179,6 +182,26 @@ def shared(tmp_path: Path, *more: str) -> list[str]:
 
 def test_two_processes_share_a_study_and_no_trial_is_done_twice(tmp_path: Path) -> None:
     assert shared(tmp_path) == [f"s-trial-{n:04d}" for n in range(4)]
+
+
+def test_a_process_makes_the_tables_of_a_new_storage_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch)
+    published = searched(tmp_path, GRID)
+    opened = study._storage
+
+    def watched(url: str) -> optuna.storages.RDBStorage:
+        descriptor = os.open(tmp_path / "runs" / "s", os.O_RDONLY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+        return opened(url)
+
+    monkeypatch.setattr(study, "_storage", watched)
+    assert tune.main(flags(published)) == 0
 
 
 def answers(url: str) -> bool:

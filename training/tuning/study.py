@@ -119,15 +119,15 @@ def opened(folder: Path, settings: Tune, facts: Mapping[str, Any], epochs: int) 
     Raises UsageError where it was begun with other `facts`, or elsewhere.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    storage = _storage(settings.storage or f"sqlite:///{folder / DATABASE}")
-    try:
+    with ExitStack() as closing:
         with _alone(folder):
+            # Optuna makes the tables of a new storage in several steps, of which two processes would do some twice.
+            storage = _storage(settings.storage or f"sqlite:///{folder / DATABASE}")
+            closing.callback(storage.engine.dispose)
+            closing.callback(storage.remove_session)
             study = _begun(folder, settings, facts, storage)
         study.pruner = pruner(settings, epochs)
         yield Study(folder, settings, study)
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
 
 
 def _begun(
