@@ -4,14 +4,12 @@ The licences, published once with MiniLM's tokenizer in 100 training shards; 1%,
 the first of these shards that have as many rows, each share sealed as a manifest of its own, so that a training proves
 that it read exactly these rows. Ways: `small` (1 layer × 64) and `random` (MiniLM's shape) from random weights, `own`
 (`small` from the run on the next smaller share) and `minilm` from given ones. Each way and share is a cell, trained,
-evaluated on the whole test split and kept as JSON; a cell that is there is not computed again, and one that was
-interrupted goes on.
+and evaluated on the whole test split; one that was interrupted goes on.
 
 Compute is counted in floating-point operations of the steps alone, without validation; seconds are wall-clock, also
 of the steps alone, on two threads of this machine, whatever else it was doing.
 """
 
-import argparse
 import itertools
 import json
 import shutil
@@ -24,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.methods.cells import Row, row, show
+from benchmarks.methods.cells import Kept, Row, row
 from benchmarks.methods.compute import training_flops
 from common import command
 from common.errors import CheckError
@@ -44,7 +42,7 @@ from training.tracking import summary
 CONFIG = "conf/licences-minilm.toml"
 ROOT = Path("warehouse/warm-start")
 RUNS = Path("runs/warm-start")
-RESULTS = Path("benchmarks/results/warm-start")
+KEPT = Kept("warm_start")
 SHARES = {1: "1% of the rows", 10: "10% of the rows", 100: "all rows"}
 """By percentage."""
 VALIDATION = 25
@@ -62,6 +60,7 @@ EPOCHS = {
     "minilm": {1: 8, 10: 3, 100: 1},
 }
 RATE = {"small": 2e-3, "own": 1e-3, "random": 3e-4, "minilm": 1e-4}
+CELLS = [f"{way}-{share}" for share in SHARES for way in EPOCHS if share in EPOCHS[way]]
 
 
 def settings(way: str, share: int) -> list[str]:
@@ -156,19 +155,18 @@ def run(arguments: Sequence[str]) -> None:
         )
 
 
-def cell(way: str, share: int) -> dict[str, Any]:
-    """Return the figures of a cell, computed if they are not kept yet. Raises CheckError if a command fails."""
-    file = RESULTS / f"{way}-{share}.json"
-    if file.exists():
-        found: dict[str, Any] = json.loads(file.read_bytes())
-        return found
+def figures(name: str) -> dict[str, Any]:
+    """Train and evaluate a cell; return its figures. Raises CheckError if a command fails."""
+    way, _, of_rows = name.rpartition("-")
+    share, folder = int(of_rows), RUNS / name
+    if folder.exists() and "evaluation" in summary.read(folder):
+        shutil.rmtree(folder)  # of figures that are no longer wanted; one without them was interrupted
     flags = flags_of(way, share)
     for module, more in (("training.train", ["--resume=auto"]), ("training.evaluate", [])):
         log(f"{way} on {SHARES[share]}: {module} …")
         run([sys.executable, "-m", module, *flags, *more])
-    folder = RUNS / f"{way}-{share}"
     evaluation, whole = summary.read(folder)["evaluation"], flops_a_row(way, share)
-    found = {
+    return {
         "way": way,
         "rows": load(str(subset(share))).splits["train"].rows,
         "epochs": EPOCHS[way][share],
@@ -181,9 +179,6 @@ def cell(way: str, share: int) -> dict[str, Any]:
         "comparisons": evaluation["comparisons"],
         "manifest_root": load(str(subset(share))).manifest_root,
     }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    return found
 
 
 def flops_a_row(way: str, share: int) -> dict[str, float]:
@@ -225,8 +220,7 @@ def saved(reference: Mapping[str, Any], warm: Mapping[str, Any], measure: str) -
 
 def rows() -> list[Row]:
     """Return the claims with what was measured, over the cells that are kept."""
-    found = {file.stem: json.loads(file.read_bytes()) for file in sorted(RESULTS.glob("*.json"))}
-    table = []
+    found, table = KEPT.read(), list[Row]()
     for share, words in SHARES.items():
         for warm, reference in (("minilm", "random"), ("minilm", "small"), ("own", "small")):
             pair = found.get(f"{warm}-{share}"), found.get(f"{reference}-{share}")
@@ -269,28 +263,12 @@ def _accuracy_rows(one: dict[str, Any], words: str, share: int) -> list[Row]:
 
 
 def _command(*cells: str) -> str:
-    return f"python -m benchmarks.methods.warm_start {' '.join(cells)}"
+    return f"{KEPT.command} --only {' '.join(cells)}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compute the cells that are named, by default all, and print the claims."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    known = [f"{way}-{share}" for share in SHARES for way in EPOCHS if share in EPOCHS[way]]
-    parser.add_argument("cells", nargs="*", metavar="CELL", help=f"of {', '.join(known)}")
-    parser.add_argument("--again", action="store_true", help="compute cells although they are kept")
-    arguments = parser.parse_args(argv)
-    if unknown := set(arguments.cells) - set(known):
-        parser.error(f"there is no cell {', '.join(sorted(unknown))}; there are {', '.join(known)}")
-    for name in arguments.cells or known:
-        way, _, share = name.rpartition("-")
-        if arguments.again:
-            (RESULTS / f"{name}.json").unlink(missing_ok=True)
-            shutil.rmtree(RUNS / name, ignore_errors=True)
-        cell(way, int(share))
-    show(rows())
-    return 0
+    """Measure what is missing, and print the claims; return the exit status."""
+    return KEPT.main(argv, __doc__, CELLS, figures, rows)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def test_what_is_saved_is_counted_up_to_the_references_best() -> None:
 
 
 def test_claims_follow_from_the_cells_that_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(warm_start, "RESULTS", tmp_path)
+    monkeypatch.setattr(warm_start.KEPT, "file", tmp_path / "warm_start.json")
+    cells = {}
     test: dict[str, Any] = {"figures": {"accuracy": 0.86}, "intervals": {"accuracy": [0.84, 0.88]}}
     for name, points in (
         ("random-1", curve(0.5, 0.6)),
@@ -70,7 +71,8 @@ def test_claims_follow_from_the_cells_that_are_kept(tmp_path: Path, monkeypatch:
     ):
         way = name.partition("-")[0]
         content = {"way": way, "curve": points, "test": test, "baselines": {"linear": {"accuracy": 0.7}}}
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        cells[name] = content
+    warm_start.KEPT.file.write_text(json.dumps(cells))
     found = warm_start.rows()
     saved = [(row["claim"].partition(" until")[0], row["measured"], row["holds"]) for row in found[:4]]
     assert saved == [
