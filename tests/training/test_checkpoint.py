@@ -13,6 +13,7 @@ from torch import nn
 from common.errors import DataError, UsageError
 from provenance.checksums import sha256_of
 from schemas.config import Configuration, load
+from schemas.kinds import OPTIMIZERS
 from tests.training.published import publish
 from training.checkpoints import store, tensors
 from training.checkpoints.record import CheckpointState, Criterion, Record, best_of, ranked
@@ -344,6 +345,11 @@ def test_another_manifest_or_configuration_is_refused(config: Configuration, tmp
         changed = config.model_copy(update={section: part})
         with pytest.raises(UsageError, match=rf"{section}\.{key} was .* and is now {value}"):
             store.check_fits(record, state, changed, "root", tmp_path)
+    of_other_kind = config.model_copy(
+        update={"optimizer": OPTIMIZERS.classes["sgd"].model_validate({"kind": "sgd"})}
+    )
+    with pytest.raises(UsageError, match=r"optimizer\.kind was 'adamw' in the run .* and is now 'sgd'"):
+        store.check_fits(record, state, of_other_kind, "root", tmp_path)
     # On other data all of a training may change but what the optimizer's state belongs to.
     others: list[tuple[str, str, Any]] = [
         ("train", "freeze", ["body.*"]),

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers import models as tokenizer_models
 from torch import Tensor
 
 from common.errors import ConfigurationError, DataError, UsageError
@@ -200,7 +202,7 @@ def test_a_prefix_of_the_names_in_the_file(published: Published, tmp_path: Path)
     folder = write_folder(tmp_path / "encoder", prefix="bert.")
     flags = ["--config", str(published.config), "--run", "refused", "--check"]
     given = ["--set", f"model.folder={folder.path}", "--set", f"model.sha256={folder.sha256}"]
-    with pytest.raises(UsageError, match=r"names no tensor of .*, which has bert\."):
+    with pytest.raises(UsageError, match=r"model\.prefix: .* names no tensor of .*, which has bert\."):
         train.main([*flags, *given])
     assert train.main([*flags, *given, "--set", "model.prefix=bert."]) == 0
 
@@ -210,7 +212,11 @@ def test_a_prefix_of_the_names_in_the_file(published: Published, tmp_path: Path)
     [
         ({"model_type": "roberta"}, "has model_type = 'roberta'"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
-        ({"hidden_act": "swish"}, "lacks hidden_act, or has another value"),
+        ({"hidden_act": "swish"}, r"has hidden_act = 'swish': .* with hidden_act = \"gelu\" or \"relu\""),
+        (
+            {"layer_norm_eps": None, "num_hidden_layers": 0},
+            "has num_hidden_layers = 0, layer_norm_eps = None: ",
+        ),
         ({"num_attention_heads": 5}, "has 5 heads, which do not divide 32"),
         (
             {"max_position_embeddings": 17},
@@ -222,6 +228,29 @@ def test_a_prefix_of_the_names_in_the_file(published: Published, tmp_path: Path)
 def test_what_cannot_be_read_is_named(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         built(write_folder(tmp_path / "encoder", **changed))
+
+
+def test_files_that_are_no_encoders_are_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "encoder")
+    file = folder.path / "tokenizer.json"
+    file.write_text(Tokenizer(tokenizer_models.WordLevel({"[PAD]": 0}, "[UNK]")).to_str())
+    with pytest.raises(DataError, match=r"is not a tokenizer\.json of the tokenizers library"):
+        pretrained_encoder.read_architecture(str(folder.path))
+    file.write_text(Tokenizer(tokenizer_models.WordLevel({"[PAD]": 0, "[UNK]": 1}, "[UNK]")).to_str())
+    with pytest.raises(UsageError, match=r'pooling = "cls" takes the special token .* take "mean"'):
+        built(folder, pooling="cls")
+    file.write_text(Tokenizer(tokenizer_models.BPE({"[PAD]": 0}, [])).to_str())
+    with pytest.raises(DataError, match="makes no token of a letter"):
+        pretrained_encoder.read_architecture(str(folder.path))
+    (folder.path / "config.json").write_text("[]")
+    with pytest.raises(DataError, match=r"config\.json is no table of keys"):
+        pretrained_encoder.read_architecture(str(folder.path))
+
+
+def test_weights_in_several_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"its tensors lie in several files: write them to one"):
+        starting.read_safetensors(str(tmp_path / "model.safetensors"), "0" * 64, Storage())
 
 
 def test_a_file_that_lacks_tensors_is_refused(published: Published, folder: Folder, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from common.errors import ConfigurationError, UsageError
+from common.errors import ConfigurationError, DataError, UsageError
 from schemas.config import Configuration, load
 from schemas.models import Start
 from schemas.models.transformer_classifier import TransformerClassifier
@@ -186,6 +187,10 @@ def test_a_file_by_a_map_of_names(
             r"'decoder\.\*' = 'their\.\*' names no tensor of this model, which has",
         ),
         ({"names": {}}, "no tensor of .* has the name and shape of one of this model"),
+        (
+            {"names": {"encoders.0.*": "their.*", "encoders.0.layers.*": "their.layers.*"}},
+            r"entries before 'encoders\.0\.layers\.\*' name all that it does",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(
@@ -193,6 +198,26 @@ def test_a_file_that_does_not_fit_is_refused(
 ) -> None:
     model, config = classifier(published, **(a_file(published, tmp_path)[0] | changed))
     with pytest.raises(UsageError, match=message):
+        starting.take(model, config, cast(starting.Weights, starting.find(config, published.load())))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda tensor: (100 * tensor).to(torch.int8), "values of the type int8, which are no weights"),
+        (lambda tensor: tensor.to(torch.float8_e4m3fn), "values of the type float8_e4m3fn"),
+        (lambda tensor: tensor * torch.nan, "values that are not finite"),
+        (lambda tensor: tensor.double() + 1e300, "values that are not finite"),
+    ],
+)
+def test_values_that_are_no_weights_are_refused(
+    published: Published, tmp_path: Path, changed: Callable[[Tensor], Tensor], message: str
+) -> None:
+    given, tensors = a_file(published, tmp_path)
+    safetensors.torch.save_file({n: changed(tensor) for n, tensor in tensors.items()}, given["file"])
+    given["sha256"] = hashlib.sha256(Path(given["file"]).read_bytes()).hexdigest()
+    model, config = classifier(published, **given)
+    with pytest.raises(DataError, match=message):
         starting.take(model, config, cast(starting.Weights, starting.find(config, published.load())))
 
 
@@ -258,6 +283,12 @@ def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> N
     manifest = published.load()
     with pytest.raises(UsageError, match=r"no checkpoint in .*: give the folder of a run, such as runs/demo"):
         starting.find(load(published.config, [f"model.start={tmp_path}"]), manifest)
+    damaged = tmp_path / "damaged"
+    shutil.copytree(published.root / "runs" / "first", damaged)
+    for file in (damaged / "checkpoints").glob("*.pt"):
+        file.write_bytes(b"")
+    with pytest.raises(UsageError, match=r"no checkpoint of the run .*damaged is good, see above"):
+        starting.find(load(published.config, [f"model.start={damaged}"]), manifest)
     config = configured(published, "model.width=16")
     found = starting.find(config, manifest)
     assert found is not None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from common import kinds, storage
@@ -25,6 +26,8 @@ from schemas.runs import roots_of
 from training.checkpoints import store
 
 Columns = list[dict[str, Any]]
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""Types of numbers that weights are taken from; quantised ones need their scales."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,11 @@ def find(config: Configuration, manifest: Manifest) -> Weights | None:
 def _of_run(run: Path, start: Settings, config: Configuration, ours: Columns) -> Weights:
     """Return the best checkpoint of a run."""
     found = store.best_good(run, log)
+    if found is None and store.has_any(run):
+        raise UsageError(
+            f"model.start: no checkpoint of the run {run} is good, see above: put one back from a copy, or train it "
+            "again"
+        )
     if found is None:
         raise UsageError(
             f"model.start: the run {run} has no checkpoint in {store.folder_of(run)}: give the folder of a run, such "
@@ -91,7 +99,8 @@ def _of_run(run: Path, start: Settings, config: Configuration, ours: Columns) ->
     record, state = found
     if record.sha256 not in {one.sha256 for one in store.read_chain(run)}:
         raise UsageError(
-            f"model.start: the chain of the run {run} does not have its checkpoint {record.file}"
+            f"model.start: the chain of the run {run} does not have its checkpoint {record.file}: put its chain.jsonl "
+            "back from a copy, or train it again"
         )
     theirs, other = json.loads(state["columns"]), json.loads(state["decisive"])["model"]
     kind = config.model.kind
@@ -156,6 +165,11 @@ def read_safetensors(location: str, sha256: str | None, options: Storage) -> dic
     import safetensors
     import safetensors.torch
 
+    index = f"{location}.index.json"
+    if not storage.exists(location, options) and storage.exists(index, options):
+        raise UsageError(
+            f"{location} is missing, and {index} says that its tensors lie in several files: write them to one"
+        )
     content = storage.read_bytes(location, options)
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise UsageError(
@@ -218,7 +232,8 @@ def _shown(tokenizers: list[str]) -> str:
 def take(model: nn.Module, config: Configuration, weights: Weights) -> Start:
     """Give the part of a model that `model.start` names the given weights, by name and shape; return what was taken.
 
-    Raises UsageError where nothing fits, a name of the settings is in vain, or `complete` is not met.
+    Raises UsageError where nothing fits, a name of the settings is in vain, or `complete` is not met, DataError for
+    values that are no weights.
     """
     settings = config.model.first_weights()
     assert settings is not None
@@ -233,9 +248,14 @@ def take(model: nn.Module, config: Configuration, weights: Weights) -> Start:
     theirs = {name: _renamed(name, weights.names) for name in own}
     for ours, there in settings.names.items():
         fitting = [name for name in own if _rest(name, ours) is not None]
+        if fitting and all(_entry(name, settings.names) != ours for name in fitting):
+            raise UsageError(
+                f"model.start.names: entries before {ours!r} name all that it does: leave it out, or put it first"
+            )
         if not any(theirs[name] in weights.tensors for name in fitting):
             raise UsageError(
-                f"model.start.names: {ours!r} = {there!r} names no tensor of "
+                f"{'model.prefix' if config.model.start is None else 'model.start.names'}: {ours!r} = {there!r} names "
+                "no tensor of "
                 + (
                     f"{shown}, which has {_some(weights.tensors)}"
                     if fitting
@@ -247,6 +267,7 @@ def take(model: nn.Module, config: Configuration, weights: Weights) -> Start:
         given = weights.tensors.get(theirs[name])
         if given is not None and given.shape == tensor.shape:
             taken[name] = given
+            _check_values(f"{theirs[name]} of {shown}", given, tensor)
     left = tuple(name for name in own if name not in taken)
     if not taken:
         raise UsageError(
@@ -269,12 +290,28 @@ def take(model: nn.Module, config: Configuration, weights: Weights) -> Start:
     return Start(weights, tuple(taken), left)
 
 
+def _check_values(place: str, given: Tensor, tensor: Tensor) -> None:
+    """Raise DataError where given values cannot be the weights of a tensor: no floats, or not finite."""
+    if not tensor.is_floating_point():
+        return
+    if given.dtype not in FLOATS:
+        raise DataError(
+            f"model.start: {place} has values of the type {str(given.dtype).removeprefix('torch.')}, which are no "
+            "weights without their scales: write them as float32"
+        )
+    if not bool(torch.isfinite(given.to(tensor.dtype)).all()):
+        raise DataError(f"model.start: {place} has values that are not finite: give another file or run")
+
+
 def _renamed(name: str, names: Mapping[str, str]) -> str:
     """Return the name there of a tensor here: by the first entry that it matches, otherwise the same."""
-    for ours, theirs in names.items():
-        if (rest := _rest(name, ours)) is not None:
-            return theirs.replace("*", rest)
-    return name
+    ours = _entry(name, names)
+    return name if ours is None else names[ours].replace("*", _rest(name, ours) or "")
+
+
+def _entry(name: str, names: Mapping[str, str]) -> str | None:
+    """Return the first pattern that a name matches."""
+    return next((ours for ours in names if _rest(name, ours) is not None), None)
 
 
 def _rest(name: str, pattern: str) -> str | None:

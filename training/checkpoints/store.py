@@ -367,7 +367,8 @@ def check_fits(
         keys = {*was.get(section, {}), *now.get(section, {})}
         if other_data and section in ("optimizer", "train"):
             keys &= OF_ALL_DATA
-        for key in sorted(keys):
+        # Another kind has other keys, of which none says what changed.
+        for key in sorted(keys, key=lambda one: (one != "kind", one)):
             before, after = was.get(section, {}).get(key), now.get(section, {}).get(key)
             both_given = other_data and key == "head_learning_rate" and None not in (before, after)
             if before != after and not both_given:

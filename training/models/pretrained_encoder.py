@@ -62,6 +62,8 @@ def read_architecture(folder: str, options: Storage | None = None) -> Architectu
         found = json.loads(storage.read_bytes(place, options))
     except ValueError as error:
         raise DataError(f"{place} is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{place} is no table of keys: put the config.json of the encoder there")
     kind, positions = found.get("model_type"), found.get("position_embedding_type", "absolute")
     if kind != "bert" or positions != "absolute":
         raise UsageError(
@@ -75,9 +77,11 @@ def read_architecture(folder: str, options: Storage | None = None) -> Architectu
     try:
         shape = Architecture.model_validate({**values, "before": before, "after": after, "tokenizer": sha256})
     except ValidationError as error:
-        wrong = ", ".join(KEYS.get(str(one["loc"][0]), "") for one in error.errors())
+        wrong = [KEYS[str(one["loc"][0])] for one in error.errors()]
+        told = ", ".join(f"{key} = {found[key]!r}" if key in found else f"no {key}" for key in wrong)
         raise UsageError(
-            f"model.folder: {place} lacks {wrong}, or has another value than can be used"
+            f"model.folder: {place} has {told}: an encoder is read that has all of {', '.join(KEYS.values())}, with "
+            'hidden_act = "gelu" or "relu"'
         ) from error
     if shape.width % shape.heads:
         raise UsageError(f"model.folder: {place} has {shape.heads} heads, which do not divide {shape.width}")
@@ -88,12 +92,14 @@ def special_tokens(content: bytes, place: str) -> tuple[list[int], list[int]]:
     """Return the ids that a `tokenizer.json` puts before and behind a text, such as those of [CLS] and [SEP]."""
     try:
         tokenizer = Tokenizer.from_str(content.decode())
+        tokenizer.no_padding()
+        found = tokenizer.encode("a")
     except Exception as error:  # the library raises bare Exception for anything that it cannot parse
         if type(error) is not Exception and not isinstance(error, ValueError):
             raise
         raise DataError(f"{place} is not a tokenizer.json of the tokenizers library: {error}") from error
-    tokenizer.no_padding()
-    found = tokenizer.encode("a")
+    if 0 not in found.special_tokens_mask:
+        raise DataError(f"{place} makes no token of a letter, not even one for what is unknown: give another")
     begin = found.special_tokens_mask.index(0)
     end = len(found.ids) - found.special_tokens_mask[::-1].index(0)
     return found.ids[:begin], found.ids[end:]
@@ -105,6 +111,11 @@ def build(settings: Settings, features: Sequence[Column], outputs: Mapping[str, 
     Raises UsageError for features of other tokens than the encoder's, or too long for it; see also `resolve`.
     """
     shape = settings.architecture or read_architecture(settings.folder)
+    if settings.pooling == "cls" and not shape.before:
+        raise UsageError(
+            f'model.pooling = "cls" takes the special token before a text, and the tokenizer in {settings.folder} puts '
+            'none there: take "mean"'
+        )
     longest = shape.positions - len(shape.before) - len(shape.after)
     for feature in features:
         tokenizer = feature.artifacts.get("tokenizer")
