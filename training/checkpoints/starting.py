@@ -159,8 +159,8 @@ def read_safetensors(location: str, sha256: str | None, options: Storage) -> dic
     """
     if importlib.util.find_spec("safetensors") is None:
         raise UsageError(
-            f'{location} needs the package safetensors: pip install "ringlake[pretrained]", or its lock '
-            "requirements/pretrained.txt"
+            f'{location} needs the package safetensors: pip install "ringlake[pretrained]", or its lock: '
+            "pip install --no-deps -r requirements/pretrained.txt"
         )
     import safetensors
     import safetensors.torch

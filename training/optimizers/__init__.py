@@ -71,7 +71,7 @@ def of_package(kind: str, name: str) -> Any:
         package = importlib.import_module("pytorch_optimizer")
     except ImportError as error:
         raise UsageError(
-            f"optimizer.kind = {kind!r} needs the package pytorch-optimizer: install ringlake[optimizers], or "
-            "requirements/optimizers.txt"
+            f"optimizer.kind = {kind!r} needs the package pytorch-optimizer: pip install "
+            '"ringlake[optimizers]", or its lock: pip install --no-deps -r requirements/optimizers.txt'
         ) from error
     return getattr(package, name)

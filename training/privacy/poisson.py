@@ -55,6 +55,6 @@ def _library() -> Any:
     except ImportError as error:
         raise UsageError(
             'method.sampling = "poisson" is accounted for by the package dp-accounting, which is not installed: '
-            'pip install "ringlake[privacy]", or requirements/privacy.txt'
+            'pip install "ringlake[privacy]", or its lock: pip install --no-deps -r requirements/privacy.txt'
         ) from error
     return dp_accounting
