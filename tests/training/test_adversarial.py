@@ -220,6 +220,25 @@ def test_starts_follow_from_record_key_seed_and_step_alone() -> None:
     assert many.var() == pytest.approx(1 / 3, rel=0.03)
 
 
+def test_starts_of_many_columns_set_up_one_generator_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one a column, the starts of a table would take longer than its training."""
+    columns = [NUMBERS.model_copy(update={"name": name}) for name in "abc"]
+    surface = Surface([Movable(column, "numbers") for column in columns], Net(NUMBERS))
+    batch, philox, made = a_batch(NUMBERS), np.random.Philox, []
+    batch = dataclasses.replace(batch, features=dict.fromkeys("abc", batch.features["x"]))
+
+    def counted(**given: Any) -> np.random.Philox:
+        made.append(given)
+        return philox(**given)
+
+    monkeypatch.setattr(np.random, "Philox", counted)
+    moves = started(surface, surface.box(batch, EPSILON), batch, 0, 0)
+    assert len(made) == ROWS
+    together = torch.stack(list(moves.values()))
+    assert together.shape == (3, ROWS, 4)
+    assert len(together.unique()) == together.numel()
+
+
 def test_a_moved_token_moves_its_own_row_alone(tmp_path: Any) -> None:
     """The model sorts and packs its tokens: each finds its own move, and padding none."""
     published = publish(tmp_path)

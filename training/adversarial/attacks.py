@@ -5,6 +5,7 @@ it trains a model (Wong, Rice and Kolter 2020, "Fast is better than free"). PGD 
 into the box (Madry et al. 2018).
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,11 +61,13 @@ def noise(
 
 def started(surface: Surface, box: Box, batch: LocalBatch, seed: int, step: int, restart: int = 0) -> Moves:
     """Return uniformly random moves within the box."""
+    shapes = {feature.column.name: surface.shape(feature) for feature in surface.features}
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    # Of all features at once: setting up the generator of a row takes longer than drawing a few numbers.
+    drawn = torch.from_numpy(noise(batch.keys, (sum(sizes),), seed, step, restart << 16))
     found = {}
-    for place, feature in enumerate(surface.features):
-        name, shape = feature.column.name, surface.shape(feature)
-        drawn = torch.from_numpy(noise(batch.keys, shape, seed, step, restart << 16 | place))
-        found[name] = drawn.to(batch.features[name].device) * box.radius[name]
+    for (name, shape), part in zip(shapes.items(), torch.split(drawn, sizes, dim=1), strict=True):
+        found[name] = part.reshape(-1, *shape).to(batch.features[name].device) * box.radius[name]
     return box.inside(found)
 
 
