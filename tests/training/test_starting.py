@@ -279,6 +279,18 @@ def test_a_model_of_a_table_goes_on_where_the_columns_are_the_same(tmp_path: Pat
         starting.find(config, changed)
 
 
+def test_the_column_that_is_predicted_is_none_that_the_model_reads(tmp_path: Path) -> None:
+    """With another target, the first layer has as many columns, and reads one of them as another."""
+    section = '[objective]\nkind = "regression"\ntarget = "d"\n[model]\nkind = "mlp"\nwidths = [8]'
+    other = publish_table(tmp_path / "table", section)
+    assert train.main(["--config", str(other.config), "--run", "first", "--stop-after", "1"]) == 0
+    config = load(other.config, [f"model.start={other.root}/runs/first"])
+    assert starting.find(config, other.load()) is not None
+    config = load(other.config, [f"model.start={other.root}/runs/first", "objective.target=c"])
+    with pytest.raises(UsageError, match=r"are not those of this data set, .*: c, d differ"):
+        starting.find(config, other.load())
+
+
 def test_what_does_not_fit_is_refused(published: Published, tmp_path: Path) -> None:
     manifest = published.load()
     with pytest.raises(UsageError, match=r"no checkpoint in .*: give the folder of a run, such as runs/demo"):

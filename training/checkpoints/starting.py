@@ -102,10 +102,12 @@ def _of_run(run: Path, start: Settings, config: Configuration, ours: Columns) ->
             f"model.start: the chain of the run {run} does not have its checkpoint {record.file}: put its chain.jsonl "
             "back from a copy, or train it again"
         )
-    theirs, other = json.loads(state["columns"]), json.loads(state["decisive"])["model"]
+    theirs, decisive = json.loads(state["columns"]), json.loads(state["decisive"])
+    other = decisive["model"]
     kind = config.model.kind
     alike = other["kind"] == kind
-    _check_meaning(run, ours, theirs, alike)
+    inputs = _inputs(ours, config.objective.model_dump()), _inputs(theirs, decisive["objective"])
+    _check_meaning(run, *inputs, alike)
     if start.part == "all" and _artifacts(ours, "label") != _artifacts(theirs, "label"):
         raise UsageError(
             f'model.start: part = "all" takes the heads of the run {run}, but its classes are not those of this data '
@@ -211,6 +213,11 @@ def _check_meaning(run: Path, ours: Columns, theirs: Columns, alike: bool) -> No
 def _attention_heads(model: Mapping[str, Any]) -> int | None:
     found: int | None = {**model, **(model.get("architecture") or {})}.get("heads")
     return found
+
+
+def _inputs(columns: Columns, objective: Mapping[str, Any]) -> Columns:
+    """Return the columns without the one that the objective predicts."""
+    return [column for column in columns if column["name"] != objective.get("target")]
 
 
 def _is_scalar(column: dict[str, Any]) -> bool:
