@@ -210,8 +210,10 @@ def test_a_prefix_of_the_names_in_the_file(published: Published, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"model_type": "roberta"}, "has model_type = 'roberta'"),
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
+        ({"model_type": "roberta"}, 'has model_type = "roberta"; .* reads encoders with "bert" there alone'),
+        ({"position_embedding_type": "relative_key"}, 'has position_embedding_type = "relative_key"'),
+        ({"is_decoder": True}, "has is_decoder = true; .* with false there"),
+        ({"quantization_config": {"bits": 8}}, r'has quantization_config = \{"bits": 8\}'),
         ({"hidden_act": "swish"}, r"has hidden_act = 'swish': .* with hidden_act = \"gelu\" or \"relu\""),
         (
             {"layer_norm_eps": None, "num_hidden_layers": 0},

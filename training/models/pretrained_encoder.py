@@ -45,6 +45,13 @@ KEYS = {
     "activation": "hidden_act",
 }
 """Names in config.json."""
+ONLY = {
+    "model_type": "bert",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "quantization_config": None,
+}
+"""Keys of config.json that make another model of the same tensors; all but the first may be left out."""
 
 
 def resolve(settings: Settings, options: Storage | None = None) -> Settings:
@@ -64,12 +71,12 @@ def read_architecture(folder: str, options: Storage | None = None) -> Architectu
         raise DataError(f"{place} is no JSON: {error}") from error
     if not isinstance(found, dict):
         raise DataError(f"{place} is no table of keys: put the config.json of the encoder there")
-    kind, positions = found.get("model_type"), found.get("position_embedding_type", "absolute")
-    if kind != "bert" or positions != "absolute":
-        raise UsageError(
-            f"model.folder: {place} has model_type = {kind!r} and position_embedding_type = {positions!r}; "
-            'model.kind = "pretrained_encoder" reads "bert" with "absolute" alone'
-        )
+    for key, value in ONLY.items():
+        if found.get(key, None if key == "model_type" else value) != value:
+            raise UsageError(
+                f"model.folder: {place} has {key} = {json.dumps(found.get(key))}; "
+                f'model.kind = "pretrained_encoder" reads encoders with {json.dumps(value)} there alone'
+            )
     tokenizer = storage.read_bytes(storage.join(folder, "tokenizer.json"), options)
     before, after = special_tokens(tokenizer, storage.join(folder, "tokenizer.json"))
     values = {ours: found[theirs] for ours, theirs in KEYS.items() if theirs in found}
