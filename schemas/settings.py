@@ -375,7 +375,7 @@ class Evaluate(Section):
     hashed_features: Positive = 1 << 18
     regularisation: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] = [1.0, 10.0, 100.0]
     """Candidates for the inverse regularisation strength C; the best on the validation split is chosen."""
-    attack_epsilon: Annotated[float, Field(gt=0)] | None = None
+    attack_epsilon: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """Attack the model within this distance, in the units of `method.epsilon`; None: only where an adversarial method
     trained it, within that method's.
     """

@@ -1,5 +1,6 @@
 """Section `[tune]`: what a search over settings of a training tries, how many times, and when it gives a trial up."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -38,12 +39,22 @@ class Dimension(Section):
             raise ValueError("a range needs low and high, and low below high")
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("with log = true, low must be more than 0, and there is no step")
+        if self.step is not None and self.step > self.high - self.low:
+            raise ValueError("step is longer than the range, which so has one number: lower it")
         return self
 
     @property
     def ends(self) -> tuple[Number, Number]:
         """Both ends of a range."""
         return self.low or 0, self.high or 0
+
+    @property
+    def samples(self) -> Sequence[Any]:
+        """Values that show whether a key takes all: those of a choice, or the ends of a range and one step."""
+        if self.values is not None:
+            return self.values
+        low, high = self.ends
+        return (low, high) if self.step is None else (low, low + self.step, high)
 
     @property
     def whole(self) -> bool:
@@ -111,6 +122,8 @@ class Tune(Section):
     def _possible(self) -> Self:
         if self.storage is not None and not self.storage.startswith(("sqlite:///", "postgresql")):
             raise ValueError("storage must begin with sqlite:/// or postgresql://")
+        if self.storage in ("sqlite:///", "sqlite:///:memory:"):
+            raise ValueError("storage names no file, and a study in memory cannot go on: give sqlite:///FILE")
         if self.sampler == "grid":
             for key, dimension in self.space.items():
                 if dimension.listed() is None:

@@ -27,6 +27,7 @@ from common.storage import Storage
 from schemas.config import load
 from schemas.kinds import METHODS, AnyMethod
 from schemas.manifest import Manifest, load_with_shards, resolve
+from schemas.methods.private import Private
 from schemas.mistakes import allowed
 from schemas.runs import RUN_FILE, manifest_of
 from schemas.settings import Augment, Train
@@ -199,11 +200,16 @@ def worlds_of(arguments: argparse.Namespace) -> tuple[int, int | None]:
 def check_place(
     manifest: Manifest, method: AnyMethod, settings: Train, arguments: argparse.Namespace, ranks: int
 ) -> None:
-    """Raise UsageError if the split, epoch or position does not exist, or the ranks outnumber the streams."""
+    """Raise UsageError if the split, epoch or position does not exist, its rows are secret, or there are too few."""
     if arguments.split not in manifest.splits:
         raise UsageError(f"--split {arguments.split}: the data set has {', '.join(sorted(manifest.splits))}")
     if arguments.epoch < 0:
         raise UsageError(f"--epoch {arguments.epoch}: the first epoch is 0")
+    if arguments.split == "train" and isinstance(method, Private) and method.sampling == "poisson":
+        raise UsageError(
+            'method.sampling = "poisson" draws the rows of each step by the key of the noise, and who took part is '
+            "secret: rows and sums of their keys are in private/draws.jsonl of the run's folder"
+        )
     from training.silos.loading import order_of  # imports torch
 
     order = order_of(manifest, method, settings, arguments.split)

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from common.sections import Positive, Share
 from schemas.methods import MethodSettings
 
-Above0 = Annotated[float, Field(gt=0)]
+Above0 = Annotated[float, Field(gt=0, le=1e6)]
 STEPS = 7
 """Steps of PGD in training where none are given, as in the paper."""
 

@@ -26,8 +26,9 @@ def delta_of(mu: float, epsilon: float) -> float:
     """
     if mu == 0:
         return 0.0
-    # As a logarithm, because e^ε alone would overflow.
-    return float(ndtr(mu / 2 - epsilon / mu) - math.exp(epsilon + log_ndtr(-epsilon / mu - mu / 2)))
+    # As a logarithm, because e^ε alone would overflow; that of a probability, which rounding must not raise above 0.
+    second = math.exp(min(0.0, epsilon + log_ndtr(-epsilon / mu - mu / 2)))
+    return float(ndtr(mu / 2 - epsilon / mu) - second)
 
 
 def epsilon_of(mu: float, delta: float) -> float:

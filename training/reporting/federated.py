@@ -15,8 +15,8 @@ RULES = {
 }
 TRUST = (
     "The ranks are one domain of trust: each sees the updates of all silos, and updates can tell of rows. Nothing is "
-    "encrypted from one silo to another, and none proves that it has trained as it should.",
-    "Silos are numbered, not named; their rows never left the rank that they belong to.",
+    "encrypted from one silo to another, and none proves that it has trained as it should",
+    "Silos are numbered, not named; their rows never left the rank that they belong to",
 )
 
 

@@ -176,7 +176,7 @@ def _table(study: Study, trials: Sequence[FrozenTrial]) -> Table:
                 Cell(f"{attributes.get('epochs', 0)}", number=True),
                 *(Cell(_shown(one.params.get(key)), number=True) for key in keys),
                 Cell(attributes.get("configuration_sha256", "")[:16], "code"),
-                attributes.get("error", ""),
+                Cell(attributes.get("error", ""), "code"),  # a column of its words would be one word wide
             ]
         )
     header = ["trial", "", "value", "epochs", *keys, "configuration", "message"]

@@ -20,7 +20,7 @@ Space = Mapping[str, Dimension]
 def check(file: str, overrides: Sequence[str], config: Configuration) -> None:
     """Raise ConfigurationError for the first key of `[tune.space]` that no search may change, or with a wrong value.
 
-    Each value of a choice, and both ends of a range, are put into the configuration in turn.
+    Each value of a choice, both ends of a range, and what is a step from the first, are put in in turn.
     """
     if not config.tune.space:
         raise ConfigurationError(
@@ -34,7 +34,7 @@ def check(file: str, overrides: Sequence[str], config: Configuration) -> None:
                 f"tune.space has the key {key!r}, which no search can change: another value would need another "
                 f"publication, or changes no training (allowed are keys of {', '.join(SECTIONS)})"
             )
-        for value in dimension.values or dimension.ends:
+        for value in dimension.samples:
             try:
                 changed = load(file, [*overrides, assignment(key, value)])
             except ConfigurationError as error:

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from common import lock
 from common.command import without_passwords
-from common.errors import UsageError
+from common.errors import DataError, UsageError
 from schemas.tuning import Tune
 from training.tracking.run_files import write_json
 from training.tuning import space
@@ -103,9 +103,11 @@ def facts_in(folder: Path) -> dict[str, Any] | None:
     """Return what the study in a folder was begun with; None where none was."""
     try:
         found: dict[str, Any] = json.loads((folder / FACTS_FILE).read_bytes())
+        if not all(isinstance(found[key], str) for key in ("id", "manifest")):
+            raise ValueError("id and manifest are no texts")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{folder / FACTS_FILE} cannot be read ({error}): put it back from a copy, or begin another study"
         ) from error
@@ -116,10 +118,10 @@ def facts_in(folder: Path) -> dict[str, Any] | None:
 def opened(folder: Path, settings: Tune, facts: Mapping[str, Any], epochs: int) -> Iterator[Study]:
     """Begin a study, or go on with it; `epochs` are those of a training that nothing ends early.
 
-    Raises UsageError where it was begun with other `facts`, or elsewhere.
+    Raises UsageError where it was begun with other `facts`, or elsewhere; DataError as `_storage_told` does.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as closing:
+    with _storage_told(folder.name, settings), ExitStack() as closing:
         with _alone(folder):
             # Optuna makes the tables of a new storage in several steps, of which two processes would do some twice.
             storage = _storage(settings.storage or f"sqlite:///{folder / DATABASE}")
@@ -128,6 +130,20 @@ def opened(folder: Path, settings: Tune, facts: Mapping[str, Any], epochs: int) 
             study = _begun(folder, settings, facts, storage)
         study.pruner = pruner(settings, epochs)
         yield Study(folder, settings, study)
+
+
+@contextmanager
+def _storage_told(name: str, settings: Tune) -> Iterator[None]:
+    """Raise DataError, without passwords, for a storage that fails in the middle of a search."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        told = without_passwords(f"{settings.storage or DATABASE} of the study {name!r}: {why}")
+        raise DataError(
+            f"the storage failed, {told}; once it answers, the same command goes on; if it is damaged, put it back "
+            "from a copy, or begin another study"
+        ) from error
 
 
 def _begun(
@@ -140,6 +156,11 @@ def _begun(
         raise UsageError(
             f"the storage has a study {name!r} already, which {folder} knows nothing of: run where its train.runs is, "
             "or give another name with --study"
+        )
+    if begun is not None and not exists and any(folder.glob("trial-*.log")):
+        raise UsageError(
+            f"the storage has no study {name!r}, of which {folder} has trials: put {DATABASE}, or what tune.storage "
+            "names, back from a copy, or give another name with --study"
         )
     if begun is not None:
         _check_same(name, begun, facts)

@@ -37,6 +37,8 @@ POLL = 0.2
 PATIENCE = 60
 """Seconds beyond `train.grace` that a training has to end after a signal; then it is killed."""
 PR_SET_PDEATHSIG = 1
+NO_RESULTS = {"step", "kind", "epoch", "position"}
+"""What a validation in metrics.jsonl has beside its results."""
 _ERROR = re.compile(r"error: (.*)")
 
 
@@ -230,8 +232,8 @@ class Training:
         self._seen = size
         for entry in self._validations():
             epoch = entry["epoch"]
-            if self.setting.metric not in entry:
-                known = sorted({"loss", *entry} - {"step", "kind", "epoch", "position"})
+            known = sorted({"loss", *entry} - NO_RESULTS)
+            if self.setting.metric not in known:
                 raise UsageError(
                     f"tune.metric = {self.setting.metric!r} is no result of a validation, which has "
                     f"{', '.join(known)}: set one of these, and begin another study"

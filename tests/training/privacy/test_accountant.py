@@ -1,10 +1,12 @@
 """What a private training promises: ε of the closed form against the accountant of another library."""
 
 import math
+from typing import Any
 
 import pytest
 
 from common.errors import UsageError
+from schemas.methods.private import Private
 from training.privacy import accountant, poisson
 
 
@@ -58,4 +60,25 @@ def test_the_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_far_tails_are_numbers() -> None:
+    assert math.isfinite(accountant.epsilon_of(1e11, 1e-5))
     assert math.isfinite(accountant.epsilon_of(100.0, 1e-12))
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"noise_multiplier": 1e-300}, "noise_multiplier"),
+        ({"noise_multiplier": 1e39}, "noise_multiplier"),  # no float32
+        ({"epsilon": 1.0, "clip_norm": 1e39}, "clip_norm"),
+        ({"epsilon": 1.0, "clip_norm": 1e-40}, "clip_norm"),
+        ({"epsilon": 1e300}, "epsilon"),
+        ({"epsilon": 1e-9}, "epsilon"),
+        ({"noise_multiplier": 0.2, "sampling": "poisson"}, "noise_multiplier of at least 0.3, not 0.2"),
+        ({"epsilon": 1.0, "delta": 1e-15, "sampling": "poisson"}, "delta of at least 1e-12"),
+    ],
+)
+def test_numbers_that_cannot_be_accounted_for_or_computed_with_are_refused(
+    keys: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        Private(kind="private", **keys)

@@ -23,7 +23,7 @@ from schemas.optimizers.adamw import AdamW
 from schemas.optimizers.sgd import Sgd
 from tests.training.published import Published, publish, publish_again
 from tests.training.runs import result
-from training import methods, models, report
+from training import batches, methods, models, report
 from training.checkpoints import store
 from training.input.batch_loader import LocalBatch
 from training.methods.private import Private
@@ -349,6 +349,8 @@ def test_rows_are_drawn_alone_and_nothing_public_tells_which(
     state = store.last_good(private.parent, pytest.fail)
     assert state is not None
     assert state[1]["proof"] == ["0", "0", "0"]
+    with pytest.raises(UsageError, match=r"who took part is secret.*private/draws\.jsonl"):
+        batches.main(["--run", str(private.parent), "--epoch", "0"])
 
 
 def test_the_share_of_rows_drawn_is_that_accounted_for() -> None:
@@ -372,11 +374,11 @@ def test_rows_other_than_those_drawn_are_noticed(
 ) -> None:
     given, manifest = loaded(published, "method.noise_multiplier=2", "method.sampling=poisson")
     (tmp_path / key_file.FOLDER).mkdir()
-    batches = draws.DrawnBatches(given, manifest, tmp_path, communicator, 0, lambda: b"s" * 32)
-    found = list(batches)
+    taken = draws.DrawnBatches(given, manifest, tmp_path, communicator, 0, lambda: b"s" * 32)
+    found = list(taken)
     assert len(found) == 22
-    batches.check("both epochs")
-    batches.check("nothing more")
-    batches.taken.add(found[0].keys)
+    taken.check("both epochs")
+    taken.check("nothing more")
+    taken.taken.add(found[0].keys)
     with pytest.raises(CheckError, match="did not take the rows that were drawn"):
-        batches.check("an epoch")
+        taken.check("an epoch")

@@ -146,4 +146,6 @@ def test_the_report_names_the_silos_and_what_was_left_out(seven: Published, laun
     assert report(flags(seven, "krum")) == 0
     page = (seven.root / "runs" / "krum" / "report.html").read_text()
     assert "Silos" in page
+    assert "that they belong to." in page
+    assert "that they belong to.." not in page
     assert "multi_krum" in page
