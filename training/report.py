@@ -95,6 +95,7 @@ def report_page(run: Path, began: dict[str, Any], manifest: Manifest) -> Page:
         *sections.non_finite(non_finite.read(run)),
         *privacy.section(training),
         *federated.section(training),
+        *federated.local_steps(training),
         sections.lineage(manifest, began, training, evaluation),
         sections.settings(began),
         sections.environment(began),

@@ -1,4 +1,4 @@
-"""Section of the run report on silos: which there were, how their updates were combined, whose were left out."""
+"""Sections of the run report on silos and ranks that learn by themselves, and how their weights come together."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -45,3 +45,18 @@ def section(training: Mapping[str, Any]) -> list[ReportSection]:
         Points(remarks(TRUST)),
     ]
     return [ReportSection("Silos", blocks)]
+
+
+def local_steps(training: Mapping[str, Any]) -> list[ReportSection]:
+    """Return the section on local SGD; [] where no rank stepped by itself. `training` is that of summary.json."""
+    found = training.get("local_sgd")
+    if found is None:
+        return []
+    every = counted(found["synchronise_every"], "step")
+    states = "averaged as well" if found["optimizer_state"] == "average" else "left to each rank"
+    told = (
+        f"Each rank stepped by itself on its own rows. Their weights became their mean, weighted by rows, every "
+        f"{every} and at the end of each epoch; the state of the optimizer was {states}. Another number of ranks "
+        "gives other weights."
+    )
+    return [ReportSection("Local steps", [Text(told)])]

@@ -49,9 +49,11 @@ CURVES = {
     "input_wait_share": ("Waiting for input", "share of the time"),
 }
 
+OVER = {"training": "over the batches trained on", "validation": "over the whole validation split"}
 CAPTIONS = {
     "learning_rate": "Of each step, by the schedule of the optimizer.",
-    "gradient_norm": "Of the gradient over the whole global batch, before it is clipped.",
+    "gradient_norm": "Before clipping: of the gradient over the whole global batch or, where ranks or silos step by "
+    "themselves, the root of the sum of their squared norms.",
     "samples_per_second": "Rows that all ranks together trained on, a second.",
     "input_wait_share": "Share of the time in which a rank waited for its next batch, averaged over the ranks.",
 }
@@ -187,9 +189,7 @@ def curves(
     loss = {name: points for name, points in loss.items() if points}
     if loss:
         svg = charts.lines("Loss", loss, "step", "loss")
-        blocks.append(
-            Chart(svg, "Weighted mean: over the batches trained on, and over the whole validation split.")
-        )
+        blocks.append(Chart(svg, f"Weighted mean: {', and '.join(OVER[name] for name in loss)}."))
     for name, follows in of_loss.items():
         if loss:
             followed = {
