@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Source of the settings that the order depends on."""
+class OrderSettings:
+    """Settings that the order depends on, and the name of what had them."""
 
     name: str
     train: Train
@@ -98,21 +98,21 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    source = find_source(arguments)
-    settings = with_flags(source.train, arguments)
+    found = find_order(arguments)
+    settings = with_flags(found.train, arguments)
     ranks, rank = worlds_of(arguments)
-    manifest = load_with_shards(source.manifest, source.options, arguments.root)
-    if source.root not in (None, manifest.manifest_root):
+    manifest = load_with_shards(found.manifest, found.options, arguments.root)
+    if found.root not in (None, manifest.manifest_root):
         raise UsageError(
-            f"{source.name} was trained on the manifest root {str(source.root)[:16]}…, but {source.manifest} has "
+            f"{found.name} was trained on the manifest root {str(found.root)[:16]}…, but {found.manifest} has "
             f"{manifest.manifest_root[:16]}…: give the manifest that it was trained on with --manifest"
         )
-    check_place(manifest, source.method, settings, arguments, ranks)
+    check_place(manifest, found.method, settings, arguments, ranks)
     if not manifest.splits[arguments.split].rows:
-        log(f"the {arguments.split} split of {source.manifest} has no rows")
+        log(f"the {arguments.split} split of {found.manifest} has no rows")
     log(
-        f"{arguments.split} of {source.manifest}, epoch {arguments.epoch}: seed {settings.seed}, {settings.streams} "
-        f"streams, window {settings.window}, batches of {settings.batch} ({source.name})"
+        f"{arguments.split} of {found.manifest}, epoch {arguments.epoch}: seed {settings.seed}, {settings.streams} "
+        f"streams, window {settings.window}, batches of {settings.batch} ({found.name})"
     )
     try:
         for line in batches(
@@ -123,9 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.position,
             ranks,
             rank,
-            source.options,
-            source.method,
-            None if arguments.pictures is None else writer(arguments.pictures, source, settings, manifest),
+            found.options,
+            found.method,
+            None if arguments.pictures is None else writer(arguments.pictures, found, settings, manifest),
         ):
             print(json.dumps(line))
         sys.stdout.flush()
@@ -135,24 +135,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def find_source(arguments: argparse.Namespace) -> Source:
+def find_order(arguments: argparse.Namespace) -> OrderSettings:
     """Return the settings of --run or --config, or the defaults. Raises UsageError if they are unavailable."""
     if arguments.overrides and arguments.config is None:
         raise UsageError("--set overrides keys of a configuration: give one with --config")
     if arguments.config is not None:
         config = load(arguments.config, command.overrides(arguments))
         location = resolve(arguments.manifest or "latest", Layout.of(config).manifests, config.storage)
-        return Source(
+        return OrderSettings(
             str(arguments.config), config.train, location, None, config.storage, config.augment, config.method
         )
     if arguments.run is not None:
-        return source_of_run(Path(arguments.run), arguments.manifest, arguments.root)
+        return order_of_run(Path(arguments.run), arguments.manifest, arguments.root)
     if arguments.manifest in (None, "latest"):
         raise UsageError("which data set? give --manifest FILE, or --run FOLDER, or --config FILE")
-    return Source("defaults: give --run or --config where a training had others", Train(), arguments.manifest)
+    return OrderSettings(
+        "defaults: give --run or --config where a training had others", Train(), arguments.manifest
+    )
 
 
-def source_of_run(run: Path, manifest: str | None, root: str | None = None) -> Source:
+def order_of_run(run: Path, manifest: str | None, root: str | None = None) -> OrderSettings:
     """Return the settings in run.json, and the location of its manifest unless one is given."""
     file = run / RUN_FILE
     try:
@@ -171,7 +173,7 @@ def source_of_run(run: Path, manifest: str | None, root: str | None = None) -> S
         raise UsageError(
             f"{file} does not tell how the run was configured ({first}): give its configuration with --config"
         ) from error
-    return Source(str(file), train, location, manifest_root, augment=augment, method=method)
+    return OrderSettings(str(file), train, location, manifest_root, augment=augment, method=method)
 
 
 def with_flags(train: Train, arguments: argparse.Namespace) -> Train:
@@ -222,7 +224,7 @@ def check_place(
         order.check_world(World(0, ranks))
 
 
-def writer(folder: Path, source: Source, settings: Train, manifest: Manifest) -> "Write":
+def writer(folder: Path, found: OrderSettings, settings: Train, manifest: Manifest) -> "Write":
     """Return a function that writes a picture of each row below a folder, named by its position in the epoch.
 
     Raises UsageError for a data set without images.
@@ -232,7 +234,7 @@ def writer(folder: Path, source: Source, settings: Train, manifest: Manifest) ->
     from common.images import png_of, uint8_of
     from training.input.augmentation import Augmentation
 
-    augmentation = Augmentation(source.augment, settings.seed, manifest, torch.device("cpu"))
+    augmentation = Augmentation(found.augment, settings.seed, manifest, torch.device("cpu"))
     if not augmentation.names:
         raise UsageError(
             f"--pictures {folder}: the data set {manifest.content.dataset} has no feature of images"

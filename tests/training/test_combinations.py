@@ -130,7 +130,7 @@ def step(
         communicator,
         device,
         5 * config.train.epochs,
-        methods.Source(config, manifest, run),
+        methods.RunContext(config, manifest, run),
     )
     before = {name: value.clone() for name, value in model.state_dict().items()}
     method = methods.build(context)

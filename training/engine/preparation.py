@@ -299,7 +299,7 @@ def prepare(
             communicator,
             device,
             steps,
-            methods.Source(config, manifest, run),
+            methods.RunContext(config, manifest, run),
         )
     )
     if found is not None and communicator.writes:

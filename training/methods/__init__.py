@@ -24,7 +24,7 @@ from training.parallel.communicator import Communicator
 
 
 @dataclass(frozen=True)
-class Source:
+class RunContext:
     """Data of a training and the folder of its run, for methods whose update depends on them."""
 
     config: Configuration
@@ -44,7 +44,7 @@ class MethodContext:
     communicator: Communicator
     device: torch.device
     total_steps: int
-    source: Source | None = None
+    of_run: RunContext | None = None
 
     @property
     def steps_of_an_epoch(self) -> int:

@@ -56,11 +56,11 @@ class Private(Plain):
         # No list of the rows of a table that occur may travel or speed anything up; the noise is in all of them.
         self.exchange.close()
         _check_norms(self.model)
-        source = context.source
-        if source is None:
+        of_run = context.of_run
+        if of_run is None:
             raise ValueError("a private training needs to know its data and its run")
-        self.source = source
-        self.before, self.budget = 0.0, Budget.of(source.config, source.manifest)
+        self.of_run = of_run
+        self.before, self.budget = 0.0, Budget.of(of_run.config, of_run.manifest)
         self.sums = ClippedSums(self.model, context.objective, self.budget.settings.clip_norm)
         self.flat = torch.zeros(0)
         """(n,): sum of this rank's clipped gradients, then of all ranks', with the noise."""
@@ -99,9 +99,9 @@ class Private(Plain):
     def batches(self, position: int) -> Batches | None:
         if self.budget.settings.sampling == "once":
             return None
-        source, communicator = self.source, self.context.communicator
+        of_run, communicator = self.of_run, self.context.communicator
         return DrawnBatches(
-            source.config, source.manifest, source.run, communicator, position, lambda: self.noise().seed
+            of_run.config, of_run.manifest, of_run.run, communicator, position, lambda: self.noise().seed
         )
 
     def facts(self) -> dict[str, Any]:
@@ -128,9 +128,9 @@ class Private(Plain):
         if self.key is None:
             # Only now has everything been judged, and what an earlier run left been removed.
             self.key = communicator.broadcast(
-                key_file.create(self.source.run) if communicator.writes else None
+                key_file.create(self.of_run.run) if communicator.writes else None
             )
-        training = [self.source.manifest.manifest_root, store.decisive(self.source.config), self.began]
+        training = [self.of_run.manifest.manifest_root, store.decisive(self.of_run.config), self.began]
         return Noise(self.key, canonical_json(training))
 
     def state(self) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class Private(Plain):
             "before": self.before,
             "began": self.began,
             "mu": self.budget.mu,
-            "manifest_root": self.source.manifest.manifest_root,
+            "manifest_root": self.of_run.manifest.manifest_root,
             "key_fingerprint": None if self.key is None else key_file.fingerprint_of(self.key),
         }
         return {**super().state(), "privacy": privacy}
@@ -155,7 +155,7 @@ class Private(Plain):
         found = communicator.broadcast(self.loaded)
         if found is None:
             return
-        if found["manifest_root"] == self.source.manifest.manifest_root:
+        if found["manifest_root"] == self.of_run.manifest.manifest_root:
             self.before, self.began = found["before"], found.get("began")
         elif found["mu"] is None:
             raise UsageError(
@@ -164,11 +164,11 @@ class Private(Plain):
         else:
             # Copies of the run may come to these data by different ways, and must not share the noise there.
             self.before, self.began = found["mu"], tensors.weights_sha256(self.model)
-        self.budget = Budget.of(self.source.config, self.source.manifest, self.before)
+        self.budget = Budget.of(self.of_run.config, self.of_run.manifest, self.before)
         key, error = None, None
         if communicator.writes:
             try:
-                key = key_file.read(self.source.run, found["key_fingerprint"])
+                key = key_file.read(self.of_run.run, found["key_fingerprint"])
             except UsageError as refused:
                 error = refused
         communicator.agree(error)

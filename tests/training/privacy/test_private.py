@@ -76,9 +76,9 @@ def a_batch(x: torch.Tensor, labels: torch.Tensor) -> LocalBatch:
 
 
 def context_of(
-    model: nn.Module, communicator: Communicator, source: methods.Source, optimizer: Any, steps: int
+    model: nn.Module, communicator: Communicator, of_run: methods.RunContext, optimizer: Any, steps: int
 ) -> methods.MethodContext:
-    settings = source.config
+    settings = of_run.config
     return methods.MethodContext(
         model,
         Classes(),
@@ -88,7 +88,7 @@ def context_of(
         communicator,
         torch.device("cpu"),
         steps,
-        source,
+        of_run,
     )
 
 
@@ -98,8 +98,8 @@ def test_a_step_follows_the_clipped_sum_with_its_noise(
     given, manifest = loaded(published, "method.noise_multiplier=2", "method.clip_norm=0.1", "train.batch=16")
     model, optimizer = perceptron(), Sgd(kind="sgd", learning_rate=1.0, momentum=0.0, warm_up=0.0)
     before = [p.detach().clone() for p in model.parameters()]
-    source = methods.Source(given, manifest, tmp_path)
-    method = methods.build(context_of(model, communicator, source, optimizer, 10))
+    of_run = methods.RunContext(given, manifest, tmp_path)
+    method = methods.build(context_of(model, communicator, of_run, optimizer, 10))
     assert isinstance(method, Private)
     batch = a_batch(torch.randn(7, NUMBERS), torch.arange(7) % CLASSES)
     right = method.sums.of(batch)
@@ -120,9 +120,9 @@ def test_a_copied_run_that_learns_something_else_has_other_noise(
     faster, _ = loaded(published, "method.epsilon=1", "optimizer.learning_rate=0.5")
     longer = manifest.model_copy(update={"manifest_root": "0" * 64})
     seeds = []
-    for source in ((given, manifest), (faster, manifest), (given, longer), (given, manifest)):
+    for of_run in ((given, manifest), (faster, manifest), (given, longer), (given, manifest)):
         context = context_of(
-            perceptron(), communicator, methods.Source(*source, tmp_path), AdamW(kind="adamw"), 1
+            perceptron(), communicator, methods.RunContext(*of_run, tmp_path), AdamW(kind="adamw"), 1
         )
         method = methods.build(context)
         assert isinstance(method, Private)
@@ -134,7 +134,7 @@ def test_a_copied_run_that_learns_something_else_has_other_noise(
     for weight in (1.0, 2.0):
         model = perceptron()
         nn.init.constant_(next(model.parameters()), weight)
-        learned = methods.Source(*loaded(published, "method.noise_multiplier=99"), tmp_path)
+        learned = methods.RunContext(*loaded(published, "method.noise_multiplier=99"), tmp_path)
         method = methods.build(context_of(model, communicator, learned, AdamW(kind="adamw"), 1))
         assert isinstance(method, Private)
         key = key_file.path_of(tmp_path).read_bytes()
@@ -161,8 +161,8 @@ def test_an_attacker_finds_planted_rows_but_not_at_epsilon_one(
     x = torch.randn(512, NUMBERS, generator=generator)
     labels = torch.randint(0, CLASSES, (512,), generator=generator)
     model, optimizer = perceptron(), AdamW(kind="adamw", learning_rate=3e-2)
-    source = methods.Source(given, manifest, tmp_path)
-    method = methods.build(context_of(model, communicator, source, optimizer, 60))
+    of_run = methods.RunContext(given, manifest, tmp_path)
+    method = methods.build(context_of(model, communicator, of_run, optimizer, 60))
     for step in range(60):
         method.step(a_batch(x[:256], labels[:256]), step)
     with torch.no_grad():
@@ -204,10 +204,10 @@ def test_repeated_and_packed_rows_are_refused(published: Published) -> None:
 
 
 def test_a_batch_norm_is_refused(published: Published, communicator: Communicator, tmp_path: Path) -> None:
-    source = methods.Source(*loaded(published, "method.epsilon=1"), tmp_path)
+    of_run = methods.RunContext(*loaded(published, "method.epsilon=1"), tmp_path)
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     with pytest.raises(UsageError, match=r"1 \(BatchNorm1d\) learns from the rows of a batch together"):
-        methods.build(context_of(model, communicator, source, AdamW(kind="adamw"), 1))
+        methods.build(context_of(model, communicator, of_run, AdamW(kind="adamw"), 1))
 
 
 def test_groups_are_hidden_as_a_whole(published: Published) -> None:
