@@ -66,10 +66,10 @@ class Kept:
     def measure(self, cells: Iterable[str], figures: Callable[[str], Any], again: bool = False) -> None:
         """Measure the cells that are missing, or all of them `again`, and keep each as soon as it is there."""
         for cell in cells:
-            found = self.read()
-            if again or cell not in found:
+            if again or cell not in self.read():
                 log(f"{self.name}: {cell} …")
-                found[cell] = figures(cell)
+                measured = figures(cell)
+                found = {**self.read(), cell: measured}  # another process may have measured some meanwhile
                 files.write(self.file, json.dumps(found, indent=1, ensure_ascii=False).encode() + b"\n")
 
     def main(
