@@ -278,7 +278,7 @@ class Train(Section):
 
     It is sealed in the manifest when the data set is published, like the class balance.
     """
-    freeze: Annotated[list[NonEmpty], Field(min_length=1)] | None = None
+    freeze: list[NonEmpty] | None = None
     """Patterns of the names of parameters that keep their first values, such as `body.embeddings.*`."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of the initial weights, dropout and the order of the rows. 0 is a seed like any other."""

@@ -72,13 +72,13 @@ def settings(way: str, share: int) -> list[str]:
         f"train.batch={BATCH[share]}",
         f"optimizer.learning_rate={RATE[way]}",
         "train.threads=2",
+        "train.freeze=[]",
+        f"optimizer.head_learning_rate={1e-3 if way == 'minilm' else RATE[way]}",
     ]
     if way in ("small", "own"):
         start = f', start="{RUNS}/small-{FIRST[share]}"' if way == "own" else ""
         found.append(SMALL.replace("START", start))
-    elif way == "minilm":
-        found.append("optimizer.head_learning_rate=1e-3")
-    else:
+    elif way == "random":
         found.append("model.pretrained=false")
     return found
 

@@ -11,6 +11,7 @@ import torch
 from benchmarks.methods import warm_start
 from benchmarks.methods.compute import training_flops
 from provenance.keys import key_sums, record_keys
+from schemas import config as configuration
 from schemas.manifest import Column
 from schemas.models.transformer_classifier import TransformerClassifier
 from tests.training.published import publish, record_ids
@@ -41,6 +42,15 @@ def test_a_share_is_the_first_shards_with_sums_of_their_own(tmp_path: Path) -> N
     assert np.all(
         [found.label_counts[name] <= n for name, n in manifest.splits["train"].label_counts.items()]
     )
+
+
+def test_only_given_weights_have_heads_with_a_rate_of_their_own_and_nothing_is_frozen() -> None:
+    for name in warm_start.CELLS:
+        way, share = name.split("-")
+        config = configuration.load(warm_start.CONFIG, warm_start.settings(way, int(share)))
+        assert not config.train.freeze
+        rates = config.optimizer.head_learning_rate, config.optimizer.learning_rate
+        assert (rates[0] != rates[1]) is (way == "minilm")
 
 
 def curve(*accuracies: float, step: float = 1.0) -> list[dict[str, float]]:
