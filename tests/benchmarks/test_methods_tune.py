@@ -1,10 +1,12 @@
 """The rows of a claim about pruning: what was saved, and whether the best value was kept."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.methods.tune import rows_of
+from benchmarks.methods import tune
 
 
 def pair(best: float, epochs: int) -> dict[str, Any]:
@@ -18,9 +20,13 @@ def pair(best: float, epochs: int) -> dict[str, Any]:
     ("best", "epochs", "holds"), [(0.9, 36, True), (0.91, 71, True), (0.89, 36, False), (0.9, 72, False)]
 )
 def test_a_claim_holds_with_fewer_epochs_and_no_lower_best_value(
-    best: float, epochs: int, holds: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: float, epochs: int, holds: bool
 ) -> None:
-    saved, lost = rows_of("random", [pair(0.9, 18), pair(best, epochs)])
+    monkeypatch.setattr(tune.KEPT, "file", tmp_path / "tune.json")
+    assert tune.rows() == []
+    tune.KEPT.file.write_text(json.dumps({"random/0": pair(0.9, 18), "random/1": pair(best, epochs)}))
+    saved, lost = tune.rows()
+    assert "10 of 16 trials ended early" in saved["claim"]
     assert saved["holds"] is holds
     assert saved["interval"] == [round(1 - epochs / 72, 4), 0.75]
     assert lost["interval"] == pytest.approx(sorted([0, 0.9 - best]), abs=1e-4)
