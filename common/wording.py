@@ -9,6 +9,11 @@ def counted(count: int, singular: str, plural: str = "") -> str:
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
+def extra(name: str) -> str:
+    """Return what installs an optional part of ringlake: of that name, or exactly its lock."""
+    return f'pip install "ringlake[{name}]", or its lock: pip install --no-deps -r requirements/{name}.txt'
+
+
 def rounded(value: float) -> str:
     """Return a number with three decimals, or five digits of a large one: `0.012`, `6,208.8`, `257,674`, `1.5e+09`."""
     size = abs(value)

@@ -4,6 +4,7 @@ Needs the digits published (`make etl CONF=conf/digits.toml`). Trains and evalua
 `benchmarks/results/adversarial.json` does not have yet.
 """
 
+import functools
 import json
 import math
 import resource
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.methods.cells import Kept, Row
+from benchmarks.methods.cells import Kept, Row, stated
 from common import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,7 @@ CELLS: dict[str, dict[str, object]] = {
 }
 """Settings by ε and training; those without any are trained on the rows as they are."""
 TOLD = {"clean": "without attack", "fgsm": "under FGSM", "pgd": "under PGD-20"}
+_row = functools.partial(stated, command=KEPT.command)
 LEAST_GAIN = 0.3
 """Robust accuracy that is said to be gained: 30 to 50 points."""
 FACTOR = 2.0
@@ -92,7 +94,7 @@ def rows() -> list[Row]:
         epsilon, training = name.split("/")
         for attack, told in TOLD.items():
             claim = f"accuracy on {cell['rows']} digits, {training} training, {told}, ε = {epsilon}"
-            table.append(_row(claim, None, cell[attack]["accuracy"], cell[attack]["interval"]))
+            table.append(_row(claim, None, cell[attack]["accuracy"], cell[attack]["interval"], None))
     for name, cell in measured.items():
         epsilon, training = name.split("/")
         standard = measured.get(f"{epsilon}/standard")
@@ -129,23 +131,6 @@ def _compared(words: str, cell: dict[str, Any], standard: dict[str, Any]) -> lis
             ratio <= FACTOR,
         ),
     ]
-
-
-def _row(
-    claim: str,
-    claimed: float | None,
-    measured: float,
-    interval: list[float] | None,
-    holds: bool | None = None,
-) -> Row:
-    return Row(
-        claim=claim,
-        claimed=claimed,
-        measured=round(measured, 4),
-        interval=None if interval is None else [round(end, 4) for end in interval],
-        holds=holds,
-        command=KEPT.command,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

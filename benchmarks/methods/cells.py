@@ -37,12 +37,24 @@ def row(claim: str, claimed: float | None, measured: Sequence[float], command: s
     """
     found = median(measured)
     holds = None if claimed is None else found >= claimed if at_least else found <= claimed
-    interval = [round(min(measured), 4), round(max(measured), 4)] if len(measured) > 1 else None
+    interval = [min(measured), max(measured)] if len(measured) > 1 else None
+    return stated(claim, claimed, found, interval, holds, command)
+
+
+def stated(
+    claim: str,
+    claimed: float | None,
+    measured: float,
+    interval: Sequence[float] | None,
+    holds: bool | None,
+    command: str,
+) -> Row:
+    """Return the row of one measurement with an interval of its own, rounded to four digits."""
     return Row(
         claim=claim,
         claimed=claimed,
-        measured=round(found, 4),
-        interval=interval,
+        measured=round(measured, 4),
+        interval=None if interval is None else [round(end, 4) for end in interval],
         holds=holds,
         command=command,
     )

@@ -34,16 +34,16 @@ reduction = 3
 """
 SMALL = ("model.channels=[8,16]", f"train.epochs={EPOCHS}", f'train.runs="{RUNS}"')
 KEPT = Kept("tune")
-CELLS = [f"random/{seed}" for seed in SEEDS]
+CELLS = [f"seed {seed}" for seed in SEEDS]
 
 
-def search(sampler: str, pruner: str, seed: int) -> optuna.Study:
+def search(pruner: str, seed: int) -> optuna.Study:
     """Run a study to its end, or go on with it; return it. Raises CheckError where the search fails."""
     RUNS.mkdir(parents=True, exist_ok=True)
     conf = RUNS / "digits.toml"
     conf.write_text(CONF.read_text(encoding="utf-8") + SECTION.format(trials=TRIALS), encoding="utf-8")
-    name = f"{sampler}-{pruner}-{seed}"
-    sets = [*SMALL, f"tune.sampler={sampler}", f"tune.pruner={pruner}", f"tune.seed={seed}"]
+    name = f"{pruner}-{seed}"
+    sets = [*SMALL, "tune.sampler=random", f"tune.pruner={pruner}", f"tune.seed={seed}"]
     flags = [part for one in sets for part in ("--set", one)]
     done = subprocess.run(
         [sys.executable, "-m", "training.tune", "--config", str(conf), "--study", name, *flags],
@@ -56,14 +56,14 @@ def search(sampler: str, pruner: str, seed: int) -> optuna.Study:
 
 def compared(cell: str) -> dict[str, Any]:
     """Return best values and epochs of two studies, without pruning and with it."""
-    sampler, seed = cell.split("/")
+    seed = int(cell.removeprefix("seed "))
     found: dict[str, Any] = {}
     for pruner in ("none", "halving"):
-        study = search(sampler, pruner, int(seed))
+        study = search(pruner, seed)
         done, whole = epochs(study.trials)
         ended = sum(one.state is optuna.trial.TrialState.PRUNED for one in study.trials)
         found[pruner] = {"best": study.best_value, "epochs": done, "of": whole, "ended": ended}
-    for folder in RUNS.glob(f"{sampler}-*-{seed}*"):
+    for folder in (folder for pruner in found for folder in RUNS.glob(f"{pruner}-{seed}*")):
         shutil.rmtree(folder)  # so that a comparison made again begins anew
     return found
 

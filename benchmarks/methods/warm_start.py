@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.methods.cells import Kept, Row, row
+from benchmarks.methods.cells import Kept, Row, row, stated
 from benchmarks.methods.compute import training_flops
 from common import command
 from common.errors import CheckError
@@ -162,10 +162,8 @@ def figures(name: str) -> dict[str, Any]:
     """Train and evaluate a cell; return its figures. Raises CheckError if a command fails."""
     if name == DEMO:
         run([*MAKE.split(), "AGAIN=1"])
-        return {
-            "seconds": summary.read(Path("runs/minilm"))["training"]["seconds"],
-            **judged(Path("runs/minilm")),
-        }
+        folder = Path("runs/minilm")
+        return {"seconds": summary.read(folder)["training"]["seconds"], **judged(folder)}
     way, _, of_rows = name.rpartition("-")
     share, folder = int(of_rows), RUNS / name
     if folder.exists() and "evaluation" in summary.read(folder):
@@ -269,8 +267,8 @@ def _accuracy_row(one: dict[str, Any], words: str, share: int) -> Row:
     figures, linear = one["test"], one["baselines"]["linear"]["accuracy"]
     accuracy = figures["figures"]["accuracy"]
     claim = f"accuracy of MiniLM, {words}, where the linear baseline has {linear:.3f}"
-    found = row(claim, CLAIMED_ACCURACY, [accuracy], _command(f"minilm-{share}"), at_least=True)
-    return Row(**{**found, "interval": figures["intervals"]["accuracy"]})
+    interval, command = figures["intervals"]["accuracy"], _command(f"minilm-{share}")
+    return stated(claim, CLAIMED_ACCURACY, accuracy, interval, accuracy >= CLAIMED_ACCURACY, command)
 
 
 def _demo_row(one: dict[str, Any]) -> Row:
@@ -281,14 +279,7 @@ def _demo_row(one: dict[str, Any]) -> Row:
         f"less that of the linear baseline ({one['baselines']['linear']['accuracy']:.3f})"
     )
     holds = ahead["verdict"] == "ahead" and minutes <= MINUTES
-    return Row(
-        claim=claim,
-        claimed=0.0,
-        measured=round(ahead["difference"], 4),
-        interval=[round(end, 4) for end in ahead["interval"]],
-        holds=holds,
-        command=MAKE,
-    )
+    return stated(claim, 0.0, ahead["difference"], ahead["interval"], holds, MAKE)
 
 
 def _command(*cells: str) -> str:

@@ -24,7 +24,7 @@ def test_a_claim_holds_with_fewer_epochs_and_no_lower_best_value(
 ) -> None:
     monkeypatch.setattr(tune.KEPT, "file", tmp_path / "tune.json")
     assert tune.rows() == []
-    tune.KEPT.file.write_text(json.dumps({"random/0": pair(0.9, 18), "random/1": pair(best, epochs)}))
+    tune.KEPT.file.write_text(json.dumps({"seed 0": pair(0.9, 18), "seed 1": pair(best, epochs)}))
     saved, lost = tune.rows()
     assert "10 of 16 trials ended early" in saved["claim"]
     assert saved["holds"] is holds

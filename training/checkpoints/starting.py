@@ -19,6 +19,7 @@ from common import kinds, storage
 from common.errors import DataError, UsageError
 from common.progress import log
 from common.storage import Storage
+from common.wording import extra
 from schemas.config import Configuration
 from schemas.manifest import Manifest
 from schemas.models import Start as Settings
@@ -160,10 +161,7 @@ def read_safetensors(location: str, sha256: str | None, options: Storage) -> dic
     unreadable file.
     """
     if importlib.util.find_spec("safetensors") is None:
-        raise UsageError(
-            f'{location} needs the package safetensors: pip install "ringlake[pretrained]", or its lock: '
-            "pip install --no-deps -r requirements/pretrained.txt"
-        )
+        raise UsageError(f"{location} needs the package safetensors: {extra('pretrained')}")
     import safetensors
     import safetensors.torch
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from common import kinds
 from common.errors import UsageError
+from common.wording import extra
 from schemas.kinds import AnyOptimizer
 
 Groups = list[dict[str, Any]]
@@ -71,7 +72,6 @@ def of_package(kind: str, name: str) -> Any:
         package = importlib.import_module("pytorch_optimizer")
     except ImportError as error:
         raise UsageError(
-            f"optimizer.kind = {kind!r} needs the package pytorch-optimizer: pip install "
-            '"ringlake[optimizers]", or its lock: pip install --no-deps -r requirements/optimizers.txt'
+            f"optimizer.kind = {kind!r} needs the package pytorch-optimizer: {extra('optimizers')}"
         ) from error
     return getattr(package, name)

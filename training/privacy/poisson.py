@@ -11,6 +11,7 @@ from typing import Any
 from scipy.optimize import brentq
 
 from common.errors import UsageError
+from common.wording import extra
 
 STEP = 1e-3
 """Precision of the noise multiplier found for an ε, which is rounded up."""
@@ -55,6 +56,6 @@ def _library() -> Any:
     except ImportError as error:
         raise UsageError(
             'method.sampling = "poisson" is accounted for by the package dp-accounting, which is not installed: '
-            'pip install "ringlake[privacy]", or its lock: pip install --no-deps -r requirements/privacy.txt'
+            + extra("privacy")
         ) from error
     return dp_accounting

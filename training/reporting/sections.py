@@ -34,6 +34,7 @@ from schemas.manifest import Manifest
 from schemas.settings import Augment, Train
 from training.reporting import comparisons
 from training.reporting.comparisons import shown_name
+from training.tracking.metrics import BESIDE_RESULTS
 from training.tracking.non_finite import NonFiniteBatch
 
 Evaluation = dict[str, Any]
@@ -200,7 +201,7 @@ def curves(
             }
             svg = charts.lines(shown_name(name, start=True), found, "step", shown_name(name))
             blocks.append(Chart(svg, "From the loss, where it is finite."))
-    known = {"step", "kind", "epoch", "position", "loss"}
+    known = BESIDE_RESULTS | {"loss"}
     metrics = {key for entry in entries if entry["kind"] == "validation" for key in entry} - known
     for name in sorted(metrics):
         points = series("validation", name)

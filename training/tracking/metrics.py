@@ -13,6 +13,9 @@ from common import json_lines
 from common.progress import log
 from training.tracking.run_files import EVENTS, METRICS_FILE
 
+BESIDE_RESULTS = frozenset({"step", "kind", "epoch", "position"})
+"""Keys of a validation that are no results of it."""
+
 
 class Metrics:
     """Writer of entries to both places; used on rank 0 alone."""

@@ -37,8 +37,6 @@ POLL = 0.2
 PATIENCE = 60
 """Seconds beyond `train.grace` that a training has to end after a signal; then it is killed."""
 PR_SET_PDEATHSIG = 1
-NO_RESULTS = {"step", "kind", "epoch", "position"}
-"""What a validation in metrics.jsonl has beside its results."""
 _ERROR = re.compile(r"error: (.*)")
 
 
@@ -232,7 +230,7 @@ class Training:
         self._seen = size
         for entry in self._validations():
             epoch = entry["epoch"]
-            known = sorted({"loss", *entry} - NO_RESULTS)
+            known = sorted({"loss", *entry} - metrics.BESIDE_RESULTS)
             if self.setting.metric not in known:
                 raise UsageError(
                     f"tune.metric = {self.setting.metric!r} is no result of a validation, which has "
